@@ -1,0 +1,59 @@
+// Package experiment turns CUE files into resolved runs: it loads and checks
+// them, expands the matrix, resolves backbone, adapter program and data, and
+// gives every run its identity.
+//
+// An experiment is one value in a file; a cell is one point of its matrix; a
+// run is a cell with a seed.
+package experiment
+
+import (
+	"strconv"
+
+	"github.com/loralab/loralab/core/spec"
+)
+
+// Experiment is one checked and expanded experiment.
+type Experiment struct {
+	Name  string // field name in the file, "ablation_rank"
+	File  string // absolute
+	About string
+	// Axes are the swept paths in the order of the file, "adapter.params.rank".
+	Axes []string
+	// Metric is what tables and figures show, "dice/nucleus".
+	Metric string
+	// Domains in order of the tables; the first is "test", in domain.
+	Domains []string
+	Runs    []*Run
+}
+
+// Run is a cell with a seed, resolved: the engine needs nothing else.
+type Run struct {
+	Experiment string
+	Cell       string // "rank=8", "head_only"
+	// Values of the cell on the axes of its experiment; a named case has none.
+	Values []AxisValue
+	Seed   uint64
+
+	ID          string // identity of Spec, 64 hex digits
+	Spec        *spec.RunSpec
+	Evaluations []Evaluation
+	Label       *spec.Label
+	Places      *spec.Places // without run_dir
+}
+
+// AxisValue is where a cell stands on one axis.
+type AxisValue struct {
+	Path  string // "adapter.params.rank"
+	Value any    // as decoded from CUE: float64, string, bool
+}
+
+// Evaluation is one domain a run is scored on.
+type Evaluation struct {
+	ID   string // identity, given the run
+	Spec *spec.Evaluation
+}
+
+// Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
+func (r *Run) Name() string {
+	return r.Experiment + "/" + r.Cell + "/seed=" + strconv.FormatUint(r.Seed, 10)
+}
