@@ -1,0 +1,197 @@
+package spec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+)
+
+// The engine is a process of its own: a crash in libtorch, or an
+// out-of-memory kill, then ends one run and not the experiment. Runner and
+// engine speak gRPC over a Unix socket with one-time certificates; go-plugin
+// does the handshake.
+
+// MessageLimit bounds one message between runner and engine, in bytes. The
+// largest is a RunRequest, whose list of files grows with the data.
+const MessageLimit = 64 << 20
+
+// parentPoll is how often an engine looks whether its runner still lives. An
+// engine that outlives its runner would hold the lock of its run directory.
+const parentPoll = 300 * time.Millisecond
+
+const engineService = "engine"
+
+// The key is not LORALAB_ENGINE: that one names the binary to start.
+var engineHandshake = plugin.HandshakeConfig{
+	ProtocolVersion:  1,
+	MagicCookieKey:   "LORALAB_ENGINE_COOKIE",
+	MagicCookieValue: "1f0c5f5be1f74f64",
+}
+
+type enginePlugin struct {
+	plugin.NetRPCUnsupportedPlugin
+	server EngineServer
+}
+
+func (p *enginePlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
+	RegisterEngineServer(s, p.server)
+	return nil
+}
+
+func (p *enginePlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
+	return NewEngineClient(c), nil
+}
+
+// ServeEngine serves server to the runner that started this process, and
+// returns when the runner has shut it down. The process exits by itself when
+// its runner is gone. Interrupts from the terminal are ignored: the runner
+// decides what they mean and sends Stop. From here on os.Stdout and os.Stderr
+// belong to the runner; what is written to os.Stderr ends in the log of the
+// run.
+func ServeEngine(server EngineServer) {
+	if os.Getenv(engineHandshake.MagicCookieKey) != engineHandshake.MagicCookieValue {
+		fmt.Fprintln(os.Stderr, "runner-engine is started by runner and does nothing by itself; see: runner apply -h")
+		os.Exit(1)
+	}
+	signal.Ignore(os.Interrupt)
+	go exitWithParent(os.Getppid())
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig: engineHandshake,
+		Plugins:         plugin.PluginSet{engineService: &enginePlugin{server: server}},
+		Logger:          hclog.NewNullLogger(),
+		GRPCServer: func(o []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(o,
+				grpc.MaxRecvMsgSize(MessageLimit), grpc.MaxSendMsgSize(MessageLimit))...)
+		},
+	})
+}
+
+// exitWithParent ends this process when parent is no longer its parent. It
+// holds nothing that could be lost: checkpoints are replaced atomically.
+func exitWithParent(parent int) {
+	for os.Getppid() == parent {
+		time.Sleep(parentPoll)
+	}
+	os.Exit(1)
+}
+
+// EngineProcess is a started engine. It ends with its runner, at the latest.
+type EngineProcess struct {
+	EngineClient
+	cmd    *exec.Cmd
+	client *plugin.Client
+	log    *lockedWriter
+}
+
+// StartEngine starts cmd, which serves with ServeEngine, and waits until it
+// answers or timeout is over. What it writes to its stderr goes to log, line by
+// line and from several goroutines, though never at the same time; SetLog
+// changes where.
+//
+// The engine runs in a process group of its own, so that Ctrl-C on the
+// terminal reaches the runner alone.
+func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EngineProcess, error) {
+	e := &EngineProcess{cmd: cmd, log: &lockedWriter{w: log}}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	e.client = plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig:  engineHandshake,
+		Plugins:          plugin.PluginSet{engineService: &enginePlugin{}},
+		Cmd:              cmd,
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		AutoMTLS:         true,
+		StartTimeout:     timeout,
+		Logger:           hclog.NewNullLogger(),
+		// The first is what C++ and the Go runtime write, the second what Go
+		// code writes to os.Stderr.
+		Stderr:     e.log,
+		SyncStderr: e.log,
+		SyncStdout: e.log,
+		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(MessageLimit), grpc.MaxCallSendMsgSize(MessageLimit))},
+	})
+	if err := e.connect(); err != nil {
+		e.client.Kill()
+		return nil, fmt.Errorf("starting engine %s: %w", cmd.Path, err)
+	}
+	return e, nil
+}
+
+func (e *EngineProcess) connect() error {
+	rpc, err := e.client.Client()
+	if err != nil {
+		// go-plugin explains at length what a plug-in is; the first line says
+		// what happened, the log what the engine said.
+		line, _, _ := strings.Cut(err.Error(), "\n")
+		return errors.New(line)
+	}
+	service, err := rpc.Dispense(engineService)
+	if err != nil {
+		return err
+	}
+	e.EngineClient = service.(EngineClient)
+	return nil
+}
+
+// SetLog sends what the engine writes to its stderr to w from now on.
+func (e *EngineProcess) SetLog(w io.Writer) {
+	e.log.mu.Lock()
+	e.log.w = w
+	e.log.mu.Unlock()
+}
+
+// Pid is the process id of the engine.
+func (e *EngineProcess) Pid() int { return e.cmd.Process.Pid }
+
+// Exited reports whether the process has ended.
+func (e *EngineProcess) Exited() bool { return e.client.Exited() }
+
+// Close ends the engine, by force if it does not go within two seconds, and
+// waits for it. It returns how the process ended: "exit status 0", "signal:
+// killed".
+func (e *EngineProcess) Close() string {
+	e.client.Kill()
+	return e.state()
+}
+
+// Kill ends the engine at once and waits for it. It returns how the process
+// ended.
+func (e *EngineProcess) Kill() string {
+	_ = e.cmd.Process.Kill() // it may have ended by itself: that is the aim
+	e.client.Kill()
+	return e.state()
+}
+
+func (e *EngineProcess) state() string {
+	if s := e.cmd.ProcessState; s != nil {
+		return s.String()
+	}
+	return "not ended"
+}
+
+// lockedWriter lets the goroutines that read an engine's stderr share one
+// writer.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
