@@ -325,6 +325,7 @@ const (
 	Init_PERMUTATION Init_Kind = 19 // int64 [n]: a seeded permutation of 0..bound-1, cut to n
 	Init_TOPK_ABS_W  Init_Kind = 20 // int64 [n]: flat positions of the largest |W|
 	Init_VALUES      Init_Kind = 21 // values, row-major
+	Init_INDICES     Init_Kind = 22 // int64 [n]: the positions in indices, as they are
 )
 
 // Enum value maps for Init_Kind.
@@ -352,6 +353,7 @@ var (
 		19: "PERMUTATION",
 		20: "TOPK_ABS_W",
 		21: "VALUES",
+		22: "INDICES",
 	}
 	Init_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -376,6 +378,7 @@ var (
 		"PERMUTATION":      19,
 		"TOPK_ABS_W":       20,
 		"VALUES":           21,
+		"INDICES":          22,
 	}
 )
 
@@ -1185,6 +1188,7 @@ type Init struct {
 	Dim           int32                  `protobuf:"varint,10,opt,name=dim,proto3" json:"dim,omitempty"`
 	Bound         int64                  `protobuf:"varint,11,opt,name=bound,proto3" json:"bound,omitempty"`
 	Values        []float64              `protobuf:"fixed64,12,rep,packed,name=values,proto3" json:"values,omitempty"`
+	Indices       []int64                `protobuf:"varint,13,rep,packed,name=indices,proto3" json:"indices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1299,6 +1303,13 @@ func (x *Init) GetBound() int64 {
 func (x *Init) GetValues() []float64 {
 	if x != nil {
 		return x.Values
+	}
+	return nil
+}
+
+func (x *Init) GetIndices() []int64 {
+	if x != nil {
+		return x.Indices
 	}
 	return nil
 }
@@ -1494,7 +1505,7 @@ const file_variant_proto_rawDesc = "" +
 	"\x05MODEL\x10\x03B\n" +
 	"\n" +
 	"\b_lr_multB\r\n" +
-	"\v_decay_mult\"\x89\x05\n" +
+	"\v_decay_mult\"\xb0\x05\n" +
 	"\x04Init\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.loralab.variant.v1.Init.KindR\x04kind\x12\x11\n" +
 	"\x01a\x18\x02 \x01(\x01H\x00R\x01a\x88\x01\x01\x12\x15\n" +
@@ -1508,7 +1519,8 @@ const file_variant_proto_rawDesc = "" +
 	"\x03dim\x18\n" +
 	" \x01(\x05R\x03dim\x12\x14\n" +
 	"\x05bound\x18\v \x01(\x03R\x05bound\x12\x16\n" +
-	"\x06values\x18\f \x03(\x01R\x06values\"\xbe\x02\n" +
+	"\x06values\x18\f \x03(\x01R\x06values\x12\x18\n" +
+	"\aindices\x18\r \x03(\x03R\aindices\"\xcb\x02\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05ZEROS\x10\x01\x12\b\n" +
@@ -1538,7 +1550,8 @@ const file_variant_proto_rawDesc = "" +
 	"\n" +
 	"TOPK_ABS_W\x10\x14\x12\n" +
 	"\n" +
-	"\x06VALUES\x10\x15B\x04\n" +
+	"\x06VALUES\x10\x15\x12\v\n" +
+	"\aINDICES\x10\x16B\x04\n" +
 	"\x02_aB\x06\n" +
 	"\x04_fan\"\xe2\x01\n" +
 	"\x04Node\x12&\n" +
