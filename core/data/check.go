@@ -1,0 +1,90 @@
+package data
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Problem is one thing about a file that would stop a training.
+type Problem struct {
+	File    string // where it lies
+	Value   int    // the value of a mask that has no class; -1 if it is about something else
+	Message string
+}
+
+func (p Problem) String() string { return p.File + ": " + p.Message }
+
+// Check reads every file and returns all that is wrong, ordered by file and
+// value: pictures that cannot be decoded, masks of another size than their
+// image, and values of masks that values gives no class. What was decoded once
+// is remembered like the sums of Digest, so that checking again costs a stat for
+// each file. An ended context leaves the rest unchecked.
+func Check(ctx context.Context, f Files, values map[uint32]int32) []Problem {
+	ix := openIndex(f.Root)
+	found := make([][]Problem, f.Len())
+	_ = parallel(ctx, f.Len(), func(i int) error { // do returns no error; an ended context is told by ctx itself
+		found[i] = checkPair(ix, f, i, values)
+		return nil
+	})
+	ix.save()
+	problems := slices.Concat(found...)
+	slices.SortFunc(problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Value, b.Value))
+	})
+	return problems
+}
+
+func checkPair(ix *index, f Files, i int, values map[uint32]int32) []Problem {
+	img, problem := inspect(ix, f, f.Images[i], false)
+	var problems []Problem
+	if problem != nil {
+		problems = append(problems, *problem)
+	}
+	msk, problem := inspect(ix, f, f.Masks[i], true)
+	if problem != nil {
+		return append(problems, *problem)
+	}
+	if img.Checked && (img.Width != msk.Width || img.Height != msk.Height) {
+		problems = append(problems, Problem{f.path(f.Masks[i]), -1,
+			fmt.Sprintf("the mask is %d×%d pixels, but its image is %d×%d", msk.Width, msk.Height, img.Width, img.Height)})
+	}
+	for _, v := range msk.Values {
+		if _, ok := values[v]; !ok {
+			problems = append(problems, Problem{f.path(f.Masks[i]), int(v),
+				fmt.Sprintf("the mask holds the value %d, which belongs to no class", v)})
+		}
+	}
+	return problems
+}
+
+// inspect decodes a file unless that is known to work.
+func inspect(ix *index, f Files, name string, isMask bool) (fact, *Problem) {
+	known, err := ix.lookup(f, name)
+	if err == nil && known.Checked && (len(known.Values) > 0) == isMask {
+		return known, nil
+	}
+	path := f.path(name)
+	if err == nil {
+		if isMask {
+			var m mask
+			if m, err = readMask(path); err == nil {
+				known.Width, known.Height, known.Values = m.w, m.h, m.occurring()
+			}
+		} else {
+			var p pixels
+			if p, err = readImage(path); err == nil {
+				known.Width, known.Height, known.Values = p.w, p.h, nil
+			}
+		}
+	}
+	if err != nil {
+		message := strings.ReplaceAll(err.Error(), " "+path, "") // File names it already
+		return fact{}, &Problem{path, -1, message}
+	}
+	known.Checked = true
+	ix.store(name, known)
+	return known, nil
+}

@@ -1,0 +1,212 @@
+package data
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Files are pairs of an image and its mask, in the bytewise order of the image
+// names. Paths are relative to Root, with forward slashes.
+type Files struct {
+	Root   string
+	Images []string
+	Masks  []string
+}
+
+// maskFolders are where Scan looks for masks; the second is how Oxford-IIIT Pet
+// unpacks.
+var maskFolders = []string{"masks", "annotations/trimaps"}
+
+var readable = map[string]bool{".jpg": true, ".jpeg": true, ".png": true}
+
+// foreign are pictures that this package does not read. Everything else in the
+// folders (lists, .mat files, hidden files) is none of ours and passed over.
+var foreign = map[string]bool{
+	".tif": true, ".tiff": true, ".bmp": true, ".gif": true, ".webp": true, ".heic": true, ".npy": true,
+}
+
+// Scan finds the pairs below root: images/<stem>.{jpg,jpeg,png} with
+// masks/<stem>.png (or annotations/trimaps/<stem>.png). Everything that does not
+// pair up is told in one error.
+func Scan(root string) (Files, error) {
+	f := Files{Root: root}
+	images, unreadable, err := pictures(root, "images")
+	if err != nil {
+		return Files{}, err
+	}
+	folder := maskFolders[0]
+	for _, m := range maskFolders {
+		if info, err := os.Stat(filepath.Join(root, filepath.FromSlash(m))); err == nil && info.IsDir() {
+			folder = m
+			break
+		}
+	}
+	masks, unreadableMasks, err := pictures(root, folder)
+	if err != nil {
+		return Files{}, err
+	}
+
+	var faults []string
+	for _, p := range slices.Concat(unreadable, unreadableMasks) {
+		faults = append(faults, fmt.Sprintf("%s: pictures of this kind are not read; convert it to PNG", p))
+	}
+	byStem := make(map[string]string, len(masks))
+	for _, m := range masks {
+		if strings.ToLower(path.Ext(m)) != ".png" {
+			faults = append(faults, fmt.Sprintf("%s: a mask must be a PNG, as JPEG changes class indices", m))
+		}
+		byStem[stem(m)] = m
+	}
+	seen := make(map[string]string, len(images))
+	for _, i := range images {
+		s := stem(i)
+		if other, twice := seen[s]; twice {
+			faults = append(faults, fmt.Sprintf("%s: the same stem as %s", i, other))
+			continue
+		}
+		seen[s] = i
+		m, ok := byStem[s]
+		if !ok {
+			faults = append(faults, fmt.Sprintf("%s: no mask %s/%s.png", i, folder, s))
+			continue
+		}
+		f.Images = append(f.Images, i)
+		f.Masks = append(f.Masks, m)
+	}
+	for _, m := range masks {
+		if _, ok := seen[stem(m)]; !ok {
+			faults = append(faults, fmt.Sprintf("%s: no image images/%s.jpg or .png", m, stem(m)))
+		}
+	}
+	if len(faults) > 0 {
+		return Files{}, &ScanError{Root: root, Faults: faults}
+	}
+	if len(f.Images) == 0 {
+		return Files{}, fmt.Errorf("no pictures in %s: expected .jpg or .png files", filepath.Join(root, "images"))
+	}
+	return f, nil
+}
+
+// ScanError lists everything that does not pair up below a root.
+type ScanError struct {
+	Root   string
+	Faults []string // one line each, the file first
+}
+
+func (e *ScanError) Error() string {
+	const shown = 20
+	list := e.Faults[:min(shown, len(e.Faults))]
+	text := fmt.Sprintf("%s: %d files do not pair up:\n  %s", e.Root, len(e.Faults), strings.Join(list, "\n  "))
+	if more := len(e.Faults) - len(list); more > 0 {
+		text += fmt.Sprintf("\n  and %d more", more)
+	}
+	return text
+}
+
+// pictures lists the pictures of a folder that are read and those that are not.
+func pictures(root, folder string) (ours, others []string, err error) {
+	dir := filepath.Join(root, filepath.FromSlash(folder))
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, fmt.Errorf("no folder %s: a data set has images/ and masks/ with files of the same stem: %w", dir, fs.ErrNotExist)
+	case err != nil:
+		return nil, nil, fmt.Errorf("listing %s: %w", dir, err)
+	}
+	for _, e := range entries {
+		// Hidden files are left by archives and file managers ("._cat.jpg").
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		switch ext := strings.ToLower(filepath.Ext(e.Name())); {
+		case readable[ext]:
+			ours = append(ours, folder+"/"+e.Name())
+		case foreign[ext]:
+			others = append(others, folder+"/"+e.Name())
+		}
+	}
+	return ours, others, nil
+}
+
+func stem(p string) string {
+	base := path.Base(p)
+	return strings.TrimSuffix(base, path.Ext(base))
+}
+
+// Len is the number of pairs.
+func (f Files) Len() int { return len(f.Images) }
+
+// Split cuts the files into disjoint parts of the given fractions, whose sum is
+// at most 1; what is left over belongs to none. Which part a pair falls into
+// depends on the seed, its name and the names around it, not on their order.
+// It panics on fractions that are no fractions.
+func (f Files) Split(seed uint64, fractions ...float64) []Files {
+	order := f.rank("split", seed)
+	parts := make([]Files, len(fractions))
+	var sum float64
+	from := 0
+	for i, x := range fractions {
+		sum += x
+		if !(x >= 0) || sum > 1+1e-9 {
+			panic(fmt.Sprintf("data: fractions %v do not split a set", fractions))
+		}
+		// Bounds of the running sum are rounded, so that fractions that add up
+		// to 1 leave no pair out.
+		to := min(int(math.Round(sum*float64(len(order)))), len(order))
+		parts[i] = f.pick(order[from:to])
+		from = to
+	}
+	return parts
+}
+
+// Sample chooses n pairs, all if there are no more. A larger n contains what a
+// smaller one chose, so that a curve over the amount of data only adds.
+func (f Files) Sample(n int, seed uint64) Files {
+	order := f.rank("sample", seed)
+	return f.pick(order[:max(0, min(n, len(order)))])
+}
+
+// rank orders the pairs by SHA-256 of purpose, seed and stem. The purpose keeps
+// a sample of a split from following the ranks that made the split.
+func (f Files) rank(purpose string, seed uint64) []int {
+	sums := make([][sha256.Size]byte, f.Len())
+	for i, name := range f.Images {
+		b := append([]byte(purpose), 0)
+		b = binary.LittleEndian.AppendUint64(b, seed)
+		sums[i] = sha256.Sum256(append(b, stem(name)...))
+	}
+	order := make([]int, f.Len())
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(slices.Compare(sums[a][:], sums[b][:]), cmp.Compare(f.Images[a], f.Images[b]))
+	})
+	return order
+}
+
+// pick returns the pairs at the indices in the order of their names.
+func (f Files) pick(indices []int) Files {
+	indices = slices.Clone(indices)
+	slices.SortFunc(indices, func(a, b int) int { return cmp.Compare(f.Images[a], f.Images[b]) })
+	p := Files{Root: f.Root, Images: make([]string, len(indices)), Masks: make([]string, len(indices))}
+	for i, j := range indices {
+		p.Images[i], p.Masks[i] = f.Images[j], f.Masks[j]
+	}
+	return p
+}
+
+// path is where a relative name of the set lies.
+func (f Files) path(name string) string {
+	return filepath.Join(f.Root, filepath.FromSlash(name))
+}
