@@ -1,0 +1,372 @@
+#include "shim.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+#include <dlfcn.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/torch.h>
+#include <torch/version.h>
+
+#include <cstring>
+
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+Tensor &T(ll_tensor t) { return *static_cast<Tensor *>(t); }
+ll_tensor box(Tensor t) { return new Tensor(std::move(t)); }
+
+// The message without libtorch's C++ stack, which says nothing to our users.
+char *message(const std::exception &e) {
+  std::string s = e.what();
+  for (const char *cut : {"\nException raised from", "Exception raised from"}) {
+    if (auto at = s.find(cut); at != std::string::npos) s.resize(at);
+  }
+  while (!s.empty() && (s.back() == '\n' || s.back() == ' ')) s.pop_back();
+  return strdup(s.c_str());
+}
+
+template <class F>
+char *guarded(F f) {
+  try {
+    f();
+    return nullptr;
+  } catch (const std::exception &e) {
+    return message(e);
+  } catch (...) {
+    return strdup("unknown C++ exception");
+  }
+}
+
+at::Generator generator(int device) {
+  if (device < 0) return at::detail::getDefaultCPUGenerator();
+  return at::globalContext().defaultGenerator(at::Device(at::kCUDA, device));
+}
+
+// Counts the bytes of tensors on the thread that holds it as its debug info.
+struct ByteCounter : c10::MemoryReportingInfoBase {
+  int64_t live = 0, peak = 0;
+  void reportMemoryUsage(void *, int64_t alloc, size_t, size_t, c10::Device) override {
+    live += alloc;
+    peak = std::max(peak, live);
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+};
+std::shared_ptr<ByteCounter> counter;
+
+// y = x Wᵀ + b, and for each part p: y[:, o_p:o_p+n_p] += s_p (x A_pᵀ) B_pᵀ.
+//
+// One node instead of a dozen: q, k and v of a block share x, so their frozen
+// weights are one product and their A's are one product. W and b are frozen.
+// a is all A's below each other, [R, in]; b is all B's, flat, one after the
+// other (a custom function sees single tensors only, not lists of them).
+//
+// In bf16 the low-rank part goes inside the frozen product,
+// [x | xAᵀ] · [W | sB]ᵀ, so that the sum is rounded once. Added to an output
+// already rounded to bf16, the small deltas of a young adapter would vanish.
+struct LowRankLinear : torch::autograd::Function<LowRankLinear> {
+  // Of each part: first output, outputs, first rank, rank, start in b.
+  struct Part {
+    int64_t out, outs, r, rank, at;
+    double scale;
+  };
+  static std::vector<Part> parts(const std::vector<int64_t> &flat, const std::vector<double> &scales) {
+    std::vector<Part> ps;
+    int64_t r = 0, at = 0;
+    for (size_t i = 0; i < scales.size(); i++) {
+      Part p{flat[3 * i], flat[3 * i + 1], r, flat[3 * i + 2], at, scales[i]};
+      r += p.rank, at += p.outs * p.rank;
+      ps.push_back(p);
+    }
+    return ps;
+  }
+  static Tensor block(const Tensor &b, const Part &p) {
+    return b.narrow(0, p.at, p.outs * p.rank).view({p.outs, p.rank});
+  }
+
+  static Tensor forward(AutogradContext *ctx, const Tensor &x_in, const Tensor &w,
+                        const std::optional<Tensor> &bias, const Tensor &a, const Tensor &b,
+                        std::vector<int64_t> flat, std::vector<double> scales) {
+    const bool low = x_in.scalar_type() == at::kBFloat16;
+    const auto in = w.size(1), rank = a.size(0);
+    auto sizes = x_in.sizes().vec();
+    Tensor x = x_in.reshape({-1, in});
+    Tensor xa, y;
+    if (low) {
+      xa = at::mm(x, a.to(at::kBFloat16).t());
+      Tensor xs = at::cat({x, xa}, 1);
+      Tensor ws = at::empty({w.size(0), in + rank}, w.options());
+      ws.narrow(1, 0, in).copy_(w);
+      auto tail = ws.narrow(1, in, rank);
+      tail.zero_();
+      for (const auto &p : parts(flat, scales))
+        tail.narrow(0, p.out, p.outs).narrow(1, p.r, p.rank).copy_(block(b, p) * p.scale);
+      y = bias ? at::addmm(*bias, xs, ws.t()) : at::mm(xs, ws.t());
+    } else {
+      xa = at::mm(x, a.t());  // [T, R]
+      y = bias ? at::addmm(*bias, x, w.t()) : at::mm(x, w.t());
+      for (const auto &p : parts(flat, scales))
+        y.narrow(1, p.out, p.outs).addmm_(xa.narrow(1, p.r, p.rank), block(b, p).t(), 1, p.scale);
+    }
+    ctx->save_for_backward({x, w, xa, a, b});
+    ctx->saved_data["flat"] = flat;
+    ctx->saved_data["scales"] = scales;
+    ctx->saved_data["sizes"] = sizes;
+    sizes.back() = w.size(0);
+    return y.view(sizes);
+  }
+
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    auto saved = ctx->get_saved_variables();
+    const Tensor &x = saved[0], &w = saved[1], &xa = saved[2], &a = saved[3], &b = saved[4];
+    auto sizes = ctx->saved_data["sizes"].toIntVector();
+    const bool low = x.scalar_type() == at::kBFloat16;
+    Tensor g = grads[0].reshape({-1, w.size(0)});
+    Tensor ga = at::empty({x.size(0), a.size(0)}, g.options());
+    Tensor db = at::empty_like(b);
+    for (const auto &p : parts(ctx->saved_data["flat"].toIntVector(), ctx->saved_data["scales"].toDoubleVector())) {
+      Tensor gp = g.narrow(1, p.out, p.outs);
+      ga.narrow(1, p.r, p.rank).copy_(at::mm(gp, (block(b, p) * p.scale).to(g.scalar_type())));
+      block(db, p).copy_(at::mm(gp.t(), xa.narrow(1, p.r, p.rank)) * p.scale);
+    }
+    Tensor da = at::mm(ga.t(), x).to(a.scalar_type());
+    Tensor dx;
+    if (ctx->needs_input_grad(0)) {
+      dx = at::mm(g, w);
+      dx.addmm_(ga, a.to(dx.scalar_type()));
+      dx = dx.view(sizes);
+    }
+    return {dx, Tensor(), Tensor(), da, db, Tensor(), Tensor()};
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+const char *ll_version(void) { return TORCH_VERSION; }
+
+const char *ll_cpu_capability(void) {
+  static std::string s = at::get_cpu_capability();
+  return s.c_str();
+}
+
+int ll_fast_bf16(void) { return __builtin_cpu_supports("avx512bf16") ? 1 : 0; }
+
+char *ll_set_threads(int intra) {
+  return guarded([&] { at::set_num_threads(intra); });
+}
+
+int ll_threads(void) { return at::get_num_threads(); }
+
+char *ll_load_cuda(const char *path) {
+  if (!dlopen(path, RTLD_NOW | RTLD_GLOBAL)) return strdup(dlerror());
+  return nullptr;
+}
+
+int ll_cuda_devices(void) {
+  try {
+    return torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
+  } catch (...) {
+    return 0;
+  }
+}
+
+char *ll_seed(int device, uint64_t seed) {
+  return guarded([&] {
+    auto g = generator(device);
+    std::lock_guard<std::mutex> lock(g.mutex());
+    g.set_current_seed(seed);
+  });
+}
+
+char *ll_rng_get(int device, ll_tensor *out) {
+  return guarded([&] {
+    auto g = generator(device);
+    std::lock_guard<std::mutex> lock(g.mutex());
+    *out = box(g.get_state());
+  });
+}
+
+char *ll_rng_set(int device, ll_tensor state) {
+  return guarded([&] {
+    auto g = generator(device);
+    std::lock_guard<std::mutex> lock(g.mutex());
+    g.set_state(T(state));
+  });
+}
+
+void ll_count_bytes(void) {
+  counter = std::make_shared<ByteCounter>();
+  c10::ThreadLocalDebugInfo::_push(c10::DebugInfoKind::PROFILER_STATE, counter);
+}
+int64_t ll_live_bytes(void) { return counter ? counter->live : 0; }
+int64_t ll_peak_bytes(void) { return counter ? counter->peak : 0; }
+void ll_reset_peak(void) {
+  if (counter) counter->peak = counter->live;
+}
+
+char *ll_from_blob(ll_tensor *out, void *data, const int64_t *dims, int ndims, int kind) {
+  return guarded([&] {
+    *out = box(at::from_blob(data, at::IntArrayRef(dims, ndims),
+                             at::TensorOptions().dtype(at::ScalarType(kind))));
+  });
+}
+
+char *ll_backward(ll_tensor loss) {
+  return guarded([&] { T(loss).backward(); });
+}
+
+char *ll_grad(ll_tensor *out, ll_tensor t) {
+  return guarded([&] {
+    const auto &g = T(t).grad();
+    *out = g.defined() ? box(g) : nullptr;
+  });
+}
+
+char *ll_drop_grads(ll_tensor *ts, int n) {
+  return guarded([&] {
+    for (int i = 0; i < n; i++) T(ts[i]).mutable_grad() = Tensor();
+  });
+}
+
+char *ll_requires_grad(ll_tensor t, int on) {
+  return guarded([&] { T(t).set_requires_grad(on != 0); });
+}
+
+char *ll_grads_of(ll_tensor *out, ll_tensor y, ll_tensor gy, ll_tensor *xs, int n) {
+  return guarded([&] {
+    variable_list in;
+    for (int i = 0; i < n; i++) in.push_back(T(xs[i]));
+    variable_list seed;
+    if (gy) seed.push_back(T(gy));
+    auto grads = torch::autograd::grad({T(y)}, in, seed, /*retain_graph=*/c10::nullopt,
+                                       /*create_graph=*/false, /*allow_unused=*/true);
+    for (int i = 0; i < n; i++) out[i] = grads[i].defined() ? box(grads[i]) : nullptr;
+  });
+}
+
+char *ll_gelu(ll_tensor *out, ll_tensor x) {
+  return guarded([&] { *out = box(at::gelu(T(x))); });
+}
+
+char *ll_einsum(ll_tensor *out, const char *equation, ll_tensor *ts, int n) {
+  return guarded([&] {
+    std::vector<Tensor> v;
+    for (int i = 0; i < n; i++) v.push_back(T(ts[i]));
+    *out = box(at::einsum(equation, v));
+  });
+}
+
+char *ll_attention(ll_tensor *out, ll_tensor q, ll_tensor k, ll_tensor v, int form) {
+  return guarded([&] {
+    const auto &Q = T(q), &K = T(k), &V = T(v);
+    if (form == 1) {
+      *out = box(at::scaled_dot_product_attention(Q, K, V));
+      return;
+    }
+    const auto s = Q.sizes();  // [B, H, N, d]
+    const auto bh = s[0] * s[1], n = s[2], d = s[3], m = K.size(2);
+    auto q3 = Q.reshape({bh, n, d}), k3 = K.reshape({bh, m, d}), v3 = V.reshape({bh, m, d});
+    auto scores = at::baddbmm(at::empty({1, 1, 1}, Q.options()), q3, k3.transpose(1, 2), 0,
+                              1 / std::sqrt(static_cast<double>(d)));
+    *out = box(at::bmm(at::softmax(scores, -1), v3).view({s[0], s[1], n, d}));
+  });
+}
+
+char *ll_low_rank_linear(ll_tensor *out, ll_tensor x, ll_tensor w, ll_tensor bias, int parts,
+                         const int64_t *offsets, ll_tensor *as, ll_tensor *bs,
+                         const double *scales) {
+  return guarded([&] {
+    std::vector<Tensor> a, b;
+    std::vector<int64_t> flat;
+    for (int i = 0; i < parts; i++) {
+      a.push_back(T(as[i]));
+      b.push_back(T(bs[i]).reshape({-1}));
+      flat.insert(flat.end(), {offsets[i], T(bs[i]).size(0), T(as[i]).size(0)});
+      TORCH_CHECK(T(bs[i]).size(1) == T(as[i]).size(0), "B of part ", i, " is ", T(bs[i]).sizes(),
+                  ", A is ", T(as[i]).sizes());
+      TORCH_CHECK(offsets[i] + T(bs[i]).size(0) <= T(w).size(0), "part ", i, " leaves the output");
+    }
+    *out = box(LowRankLinear::apply(T(x), T(w), bias ? std::optional<Tensor>(T(bias)) : std::nullopt, parts == 1 ? a[0] : at::cat(a, 0),
+                                    parts == 1 ? b[0] : at::cat(b, 0), flat,
+                                    std::vector<double>(scales, scales + parts)));
+  });
+}
+
+char *ll_svd(ll_tensor *u, ll_tensor *s, ll_tensor *vt, ll_tensor x) {
+  return guarded([&] {
+    auto r = at::linalg_svd(T(x), /*full_matrices=*/false);
+    *u = box(std::get<0>(r)), *s = box(std::get<1>(r)), *vt = box(std::get<2>(r));
+  });
+}
+
+char *ll_qr(ll_tensor *q, ll_tensor *r, ll_tensor x) {
+  return guarded([&] {
+    auto p = at::linalg_qr(T(x), "reduced");
+    *q = box(std::get<0>(p)), *r = box(std::get<1>(p));
+  });
+}
+
+char *ll_ifft2_real(ll_tensor *out, ll_tensor x) {
+  return guarded([&] { *out = box(at::real(at::fft_ifft2(T(x))).contiguous()); });
+}
+
+char *ll_topk_mask(ll_tensor *out, ll_tensor x, int64_t k, int64_t dim) {
+  return guarded([&] {
+    auto idx = std::get<1>(at::topk(T(x).detach(), k, dim));
+    *out = box(at::zeros_like(T(x)).scatter(dim, idx, 1));
+  });
+}
+
+char *ll_copy(ll_tensor dst, ll_tensor src) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    T(dst).copy_(T(src));
+  });
+}
+
+char *ll_item(double *out, ll_tensor t) {
+  return guarded([&] { *out = T(t).item().toDouble(); });
+}
+
+char *ll_adamw(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps, int n, double lr,
+               double beta1, double beta2, double weight_decay, double eps) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    std::vector<Tensor> p, g, m, v, s;
+    for (int i = 0; i < n; i++) {
+      const auto &grad = T(params[i]).grad();
+      if (!grad.defined()) continue;
+      p.push_back(T(params[i])), g.push_back(grad);
+      m.push_back(T(ms[i])), v.push_back(T(vs[i])), s.push_back(T(steps[i]));
+    }
+    if (p.empty()) return;
+    // The fused kernel reads the step and does not advance it.
+    at::_foreach_add_(s, 1);
+    at::_fused_adamw_(p, g, m, v, {}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
+                      /*maximize=*/false);
+  });
+}
+
+char *ll_clip_grads(double *norm, ll_tensor *params, int n, double max_norm) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    std::vector<Tensor> g;
+    for (int i = 0; i < n; i++)
+      if (const auto &t = T(params[i]).grad(); t.defined()) g.push_back(t);
+    if (g.empty()) {
+      *norm = 0;
+      return;
+    }
+    auto total = at::linalg_vector_norm(at::stack(at::_foreach_norm(g)));
+    *norm = total.item().toDouble();
+    // As torch.nn.utils.clip_grad_norm_: never scaled up.
+    if (max_norm > 0 && *norm > max_norm) at::_foreach_mul_(g, max_norm / (*norm + 1e-6));
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,70 @@
+// What gotch lacks, in plain C. Every function that can fail returns NULL or
+// an error text that the caller frees; results go to out parameters. A tensor
+// is a torch::Tensor*, as in gotch, so that handles pass freely between both.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef void *ll_tensor;
+
+// Facts.
+const char *ll_version(void);
+const char *ll_cpu_capability(void);
+int ll_fast_bf16(void);
+
+// Threads.
+char *ll_set_threads(int intra);
+int ll_threads(void);
+
+// CUDA, loaded while running.
+char *ll_load_cuda(const char *path);
+int ll_cuda_devices(void);
+
+// Random numbers of a device (-1: CPU).
+char *ll_seed(int device, uint64_t seed);
+char *ll_rng_get(int device, ll_tensor *out);
+char *ll_rng_set(int device, ll_tensor state);
+
+// Bytes held by tensors whose memory was taken on this thread since the call
+// of ll_count_bytes.
+void ll_count_bytes(void);
+int64_t ll_live_bytes(void);
+int64_t ll_peak_bytes(void);
+void ll_reset_peak(void);
+
+// A tensor over memory that is not ours to free. device -1.
+char *ll_from_blob(ll_tensor *out, void *data, const int64_t *dims, int ndims, int kind);
+
+// Autograd.
+char *ll_backward(ll_tensor loss);
+char *ll_grad(ll_tensor *out, ll_tensor t);  // NULL tensor where there is none
+char *ll_drop_grads(ll_tensor *ts, int n);
+char *ll_requires_grad(ll_tensor t, int on);
+char *ll_grads_of(ll_tensor *out, ll_tensor y, ll_tensor gy, ll_tensor *xs, int n);
+
+// Ops.
+char *ll_gelu(ll_tensor *out, ll_tensor x);
+char *ll_einsum(ll_tensor *out, const char *equation, ll_tensor *ts, int n);
+char *ll_attention(ll_tensor *out, ll_tensor q, ll_tensor k, ll_tensor v, int form);
+char *ll_low_rank_linear(ll_tensor *out, ll_tensor x, ll_tensor w, ll_tensor bias, int parts,
+                         const int64_t *offsets, ll_tensor *as, ll_tensor *bs,
+                         const double *scales);
+char *ll_svd(ll_tensor *u, ll_tensor *s, ll_tensor *vt, ll_tensor x);
+char *ll_qr(ll_tensor *q, ll_tensor *r, ll_tensor x);
+char *ll_ifft2_real(ll_tensor *out, ll_tensor x);
+char *ll_topk_mask(ll_tensor *out, ll_tensor x, int64_t k, int64_t dim);
+char *ll_copy(ll_tensor dst, ll_tensor src);
+char *ll_item(double *out, ll_tensor t);
+
+// Optimiser.
+char *ll_adamw(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps, int n, double lr,
+               double beta1, double beta2, double weight_decay, double eps);
+char *ll_clip_grads(double *norm, ll_tensor *params, int n, double max_norm);
+
+#ifdef __cplusplus
+}
+#endif
