@@ -1,0 +1,129 @@
+package diagnostic
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Text writes a diagnostic as plain text, several lines without a final
+// newline:
+//
+//	ablation.cue:12:9: unknown field "optm"
+//	  12 | 	optm: lr: head: 1e-3
+//	     | 	^^^^
+//	  hint: did you mean "optim"?
+//
+// Tabs of the source line are repeated under it, so that the caret stands
+// right at any tab width.
+func (d Diagnostic) Text() string {
+	var b strings.Builder
+	if where := d.At.String(); where != "" {
+		b.WriteString(where + ": ")
+	}
+	if d.Warning {
+		b.WriteString("warning: ")
+	}
+	b.WriteString(d.Message)
+	if d.Source != "" && d.At.Line > 0 {
+		number := strconv.Itoa(d.At.Line)
+		fmt.Fprintf(&b, "\n  %s | %s", number, d.Source)
+		fmt.Fprintf(&b, "\n  %s | %s", strings.Repeat(" ", len(number)), d.Caret())
+	}
+	if len(d.Cells) > 0 {
+		b.WriteString("\n  in: " + strings.Join(d.Cells, "; "))
+	}
+	if d.Hint != "" {
+		b.WriteString("\n  hint: " + strings.ReplaceAll(d.Hint, "\n", "\n        "))
+	}
+	return b.String()
+}
+
+// Caret is the line below the source line: blanks up to the column, then one
+// ^ for each character that At covers.
+func (d Diagnostic) Caret() string {
+	line := []rune(d.Source)
+	blank := make([]rune, 0, len(line))
+	for i := 0; i < d.At.Column-1; i++ {
+		if i < len(line) && line[i] == '\t' {
+			blank = append(blank, '\t')
+		} else {
+			blank = append(blank, ' ')
+		}
+	}
+	return string(blank) + strings.Repeat("^", max(1, d.At.Width))
+}
+
+// String is FILE:LINE:COLUMN, without what is unknown.
+func (p Position) String() string {
+	switch {
+	case p.File == "":
+		return ""
+	case p.Line == 0:
+		return p.File
+	case p.Column == 0:
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}
+
+// DidYouMean is the known word that is nearest to what was written, by the
+// number of letters to insert, delete, replace or swap; "" if none is near.
+func DidYouMean(word string, known []string) string {
+	best, bestDistance := "", max(2, utf8.RuneCountInString(word)/3)+1
+	for _, k := range known {
+		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	// With short words nearly everything is near.
+	if bestDistance >= utf8.RuneCountInString(word) && !strings.EqualFold(best, word) {
+		return ""
+	}
+	return best
+}
+
+// Suggest is a hint for a word that is not known: the nearest, or all of them
+// after what, as in `variants: lora, dora`.
+func Suggest(word, what string, known []string) string {
+	if near := DidYouMean(word, known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	if len(known) == 0 {
+		return ""
+	}
+	const most = 16
+	if len(known) > most {
+		known = append(slices.Clone(known[:most]), "…")
+	}
+	return what + ": " + strings.Join(known, ", ")
+}
+
+// distance is the optimal string alignment distance.
+func distance(a, b string) int {
+	s, t := []rune(a), []rune(b)
+	rows := make([][]int, len(s)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(t)+1)
+		rows[i][0] = i
+	}
+	for j := range t {
+		rows[0][j+1] = j + 1
+	}
+	for i := 1; i <= len(s); i++ {
+		for j := 1; j <= len(t); j++ {
+			cost := 1
+			if s[i-1] == t[j-1] {
+				cost = 0
+			}
+			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && s[i-1] == t[j-2] && s[i-2] == t[j-1] {
+				d = min(d, rows[i-2][j-2]+1)
+			}
+			rows[i][j] = d
+		}
+	}
+	return rows[len(s)][len(t)]
+}
