@@ -52,7 +52,7 @@ func OpenProcedural(p *spec.Procedural, d *spec.Data) (*Set, error) {
 	}
 	s.maskName = func(i int) string { return names[i] }
 	s.read = func(i int) (pixels, mask, error) {
-		px, m := draw(p.GetSeed(), uint64(i), p.GetStyle(), int(p.GetSize()))
+		px, m := drawAnimal(p.GetSeed(), uint64(i), p.GetStyle(), int(p.GetSize()))
 		return px, m, nil
 	}
 	return s, nil
@@ -67,7 +67,7 @@ func (e ellipse) holds(x, y float64) bool {
 	return u*u+v*v <= 1
 }
 
-func draw(seed, index uint64, style string, size int) (pixels, mask) {
+func drawAnimal(seed, index uint64, style string, size int) (pixels, mask) {
 	rng := rand.New(rand.NewPCG(seed, index))
 	between := func(lo, hi float64) float64 { return lo + (hi-lo)*rng.Float64() }
 	s := float64(size)

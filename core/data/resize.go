@@ -97,22 +97,32 @@ func clip(sum int32) byte {
 }
 
 // resizeNearest resizes a plane of labels: output pixel i shows input pixel
-// floor((i + ½)·in/out), in integers, so that no rounding of a product decides.
+// floor((i + ½)·in/out).
 func resizeNearest(src []byte, h, w, toH, toW int) []byte {
 	if h == toH && w == toW {
 		return src
 	}
-	columns := make([]int, toW)
-	for x := range columns {
-		columns[x] = (2*x + 1) * w / (2 * toW)
-	}
+	rows, columns := nearest(h, toH), nearest(w, toW)
 	dst := make([]byte, toH*toW)
-	for y := range toH {
-		row := src[(2*y+1)*h/(2*toH)*w:][:w]
-		out := dst[y*toW:][:toW]
+	for y, r := range rows {
+		row, out := src[r*w:][:w], dst[y*toW:][:toW]
 		for x, c := range columns {
 			out[x] = row[c]
 		}
 	}
 	return dst
+}
+
+// nearest lists the input position for every output position. The position is
+// summed up, as Pillow does, so that where it falls on the border of two pixels
+// rounding decides the same way.
+func nearest(in, out int) []int {
+	positions := make([]int, out)
+	scale := float64(in) / float64(out)
+	at := scale * 0.5
+	for i := range positions {
+		positions[i] = min(int(at), in-1)
+		at += scale
+	}
+	return positions
 }

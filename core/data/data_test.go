@@ -1,0 +1,665 @@
+package data_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// identity gives mask values 0, 1, 2 to three classes.
+func identity(h, w uint32) *spec.Data {
+	return &spec.Data{
+		Classes: []string{"background", "animal", "boundary"}, Height: h, Width: w,
+		Values: map[uint32]int32{0: 0, 1: 1, 2: 2},
+	}
+}
+
+func writePNG(t *testing.T, path string, img image.Image) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, b.Bytes())
+}
+
+// write makes a file that is old enough to be cached.
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func grey(h, w int, at func(x, y int) byte) *image.Gray {
+	m := image.NewGray(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			m.SetGray(x, y, color.Gray{Y: at(x, y)})
+		}
+	}
+	return m
+}
+
+// folder makes a data set of n pairs of 8×6 pixels; picture i is grey of value
+// i, and its mask is 1 in the left half.
+func folder(t *testing.T, n int) string {
+	t.Helper()
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	root := t.TempDir()
+	for i := range n {
+		name := fmt.Sprintf("p%03d.png", i)
+		writePNG(t, filepath.Join(root, "images", name), grey(6, 8, func(_, _ int) byte { return byte(i) }))
+		writePNG(t, filepath.Join(root, "masks", name), grey(6, 8, func(x, _ int) byte {
+			if x < 4 {
+				return 1
+			}
+			return 0
+		}))
+	}
+	return root
+}
+
+func scan(t *testing.T, root string) data.Files {
+	t.Helper()
+	f, err := data.Scan(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestScanPairsByStemInOrderOfName(t *testing.T) {
+	root := folder(t, 3)
+	write(t, filepath.Join(root, "images", "._p000.png"), []byte("left by an archive"))
+	write(t, filepath.Join(root, "images", "list.txt"), []byte("p000"))
+	f := scan(t, root)
+	if want := []string{"images/p000.png", "images/p001.png", "images/p002.png"}; !slices.Equal(f.Images, want) {
+		t.Errorf("images %v, want %v", f.Images, want)
+	}
+	if want := []string{"masks/p000.png", "masks/p001.png", "masks/p002.png"}; !slices.Equal(f.Masks, want) {
+		t.Errorf("masks %v, want %v", f.Masks, want)
+	}
+}
+
+func TestScanReadsTheLayoutOfPets(t *testing.T) {
+	root := folder(t, 2)
+	if err := os.Mkdir(filepath.Join(root, "annotations"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(root, "masks"), filepath.Join(root, "annotations", "trimaps")); err != nil {
+		t.Fatal(err)
+	}
+	if f := scan(t, root); f.Len() != 2 || f.Masks[0] != "annotations/trimaps/p000.png" {
+		t.Errorf("found %v", f.Masks)
+	}
+}
+
+func TestScanTellsEveryMismatchAtOnce(t *testing.T) {
+	root := folder(t, 3)
+	if err := os.Remove(filepath.Join(root, "masks", "p001.png")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(root, "masks", "stray.png"), nil)
+	write(t, filepath.Join(root, "images", "p002.jpg"), nil)
+	write(t, filepath.Join(root, "images", "cell.tif"), nil)
+	_, err := data.Scan(root)
+	var scan *data.ScanError
+	if !errors.As(err, &scan) || len(scan.Faults) != 4 {
+		t.Fatalf("got %v, want 4 faults", err)
+	}
+	for _, want := range []string{"images/p001.png: no mask", "masks/stray.png: no image", "images/p002.png: the same stem", "images/cell.tif"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+}
+
+func TestScanSaysWhatAFolderShouldHold(t *testing.T) {
+	_, err := data.Scan(t.TempDir())
+	if err == nil || !strings.Contains(err.Error(), "images/ and masks/") || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// named makes files that exist in name only.
+func named(n int) data.Files {
+	var f data.Files
+	for i := range n {
+		f.Images = append(f.Images, fmt.Sprintf("images/%04d.jpg", i))
+		f.Masks = append(f.Masks, fmt.Sprintf("masks/%04d.png", i))
+	}
+	return f
+}
+
+func shuffled(t *rapid.T, f data.Files) data.Files {
+	g := data.Files{Root: f.Root}
+	order := make([]int, f.Len())
+	for i := range order {
+		order[i] = i
+	}
+	for _, i := range rapid.Permutation(order).Draw(t, "order") {
+		g.Images, g.Masks = append(g.Images, f.Images[i]), append(g.Masks, f.Masks[i])
+	}
+	return g
+}
+
+func TestSplitIsDisjointCompleteAndIndependentOfOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := named(rapid.IntRange(0, 60).Draw(t, "n"))
+		seed := rapid.Uint64().Draw(t, "seed")
+		parts := f.Split(seed, 0.7, 0.2, 0.1)
+		var all []string
+		for _, p := range parts {
+			if !slices.IsSorted(p.Images) {
+				t.Fatalf("not in order of names: %v", p.Images)
+			}
+			for i := range p.Images {
+				if p.Masks[i] != "masks"+strings.TrimSuffix(p.Images[i][6:], ".jpg")+".png" {
+					t.Fatalf("%s is paired with %s", p.Images[i], p.Masks[i])
+				}
+			}
+			all = append(all, p.Images...)
+		}
+		slices.Sort(all)
+		if !slices.Equal(all, f.Images) {
+			t.Fatalf("the parts hold %d of %d pictures", len(all), f.Len())
+		}
+		if got, want := parts[0].Len(), int(0.7*float64(f.Len())+0.5); max(got-want, want-got) > 1 {
+			t.Fatalf("the first part holds %d of %d", got, f.Len())
+		}
+		for i, p := range shuffled(t, f).Split(seed, 0.7, 0.2, 0.1) {
+			if !slices.Equal(p.Images, parts[i].Images) {
+				t.Fatalf("part %d depends on the order", i)
+			}
+		}
+	})
+}
+
+func TestSplitDependsOnTheSeed(t *testing.T) {
+	f := named(100)
+	a, b := f.Split(1, 0.5)[0], f.Split(2, 0.5)[0]
+	if slices.Equal(a.Images, b.Images) {
+		t.Error("two seeds give one split")
+	}
+	if s := f.Sample(50, 1); slices.Equal(a.Images, s.Images) {
+		t.Error("a sample follows the ranks of the split of the same seed")
+	}
+}
+
+func TestSamplesAreNested(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := named(rapid.IntRange(0, 40).Draw(t, "n"))
+		seed := rapid.Uint64().Draw(t, "seed")
+		small := rapid.IntRange(0, 50).Draw(t, "small")
+		large := rapid.IntRange(small, 50).Draw(t, "large")
+		a, b := f.Sample(small, seed), shuffled(t, f).Sample(large, seed)
+		if a.Len() != min(small, f.Len()) || b.Len() != min(large, f.Len()) {
+			t.Fatalf("%d and %d chosen of %d, want %d and %d", a.Len(), b.Len(), f.Len(), small, large)
+		}
+		for _, name := range a.Images {
+			if !slices.Contains(b.Images, name) {
+				t.Fatalf("%s is among %d but not among %d", name, small, large)
+			}
+		}
+	})
+}
+
+func TestDigestIsOfTheContent(t *testing.T) {
+	root := folder(t, 4)
+	f := scan(t, root)
+	digest := func(f data.Files) string {
+		t.Helper()
+		d, err := f.Digest(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	first := digest(f)
+	if len(first) != 64 {
+		t.Fatalf("%q is no SHA-256", first)
+	}
+	if digest(f) != first {
+		t.Error("asked again, it differs")
+	}
+	moved := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.CopyFS(moved, os.DirFS(root)); err != nil {
+		t.Fatal(err)
+	}
+	if digest(scan(t, moved)) != first {
+		t.Error("a copy elsewhere differs")
+	}
+	if digest(f.Sample(3, 1)) == first {
+		t.Error("fewer files, same digest")
+	}
+	// The same size, another content, as an editor would leave it.
+	mask := filepath.Join(root, "masks", "p002.png")
+	content, err := os.ReadFile(mask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)-1] ^= 1
+	if err := os.WriteFile(mask, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if digest(f) == first {
+		t.Error("a changed mask went unnoticed")
+	}
+}
+
+// Files that were written a moment ago may change again within the tick of the
+// clock: their sums must not be taken from the cache.
+func TestDigestDoesNotTrustFreshTimes(t *testing.T) {
+	root := folder(t, 1)
+	f := scan(t, root)
+	img := filepath.Join(root, "images", "p000.png")
+	tick := time.Now()
+	var digests []string
+	for _, content := range []string{"one", "two"} {
+		if err := os.WriteFile(img, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(img, tick, tick); err != nil {
+			t.Fatal(err)
+		}
+		d, err := f.Digest(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, d)
+	}
+	if digests[0] == digests[1] {
+		t.Error("a file rewritten within a tick keeps its digest")
+	}
+}
+
+// A warm cache answers without reading: here the files cannot be read as what
+// they were, but size and time say that they are.
+func TestWarmDigestAndCheckReadNoFile(t *testing.T) {
+	root := folder(t, 3)
+	f := scan(t, root)
+	want, err := f.Digest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[uint32]int32{0: 0, 1: 1}
+	if p := data.Check(t.Context(), f, values); len(p) != 0 {
+		t.Fatalf("problems in good data: %v", p)
+	}
+	for _, name := range slices.Concat(f.Images, f.Masks) {
+		path := filepath.Join(root, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, make([]byte, info.Size()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := f.Digest(t.Context())
+	if err != nil || got != want {
+		t.Errorf("digest %s, %v; want %s from the cache", got, err, want)
+	}
+	if p := data.Check(t.Context(), f, values); len(p) != 0 {
+		t.Errorf("the check read files again: %v", p)
+	}
+	// What is remembered are the values, so another mapping is judged afresh.
+	if p := data.Check(t.Context(), f, map[uint32]int32{0: 0}); len(p) != 3 || p[0].Value != 1 {
+		t.Errorf("with fewer values: %v", p)
+	}
+}
+
+func TestADamagedCacheCostsOnlyTime(t *testing.T) {
+	root := folder(t, 2)
+	f := scan(t, root)
+	want, err := f.Digest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(cache, "loralab", "digests", "*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("cache files %v, %v", files, err)
+	}
+	write(t, files[0], []byte("{"))
+	if got, err := f.Digest(t.Context()); err != nil || got != want {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+func TestDigestsOfOneRootAtTheSameTime(t *testing.T) {
+	root := folder(t, 20)
+	parts := scan(t, root).Split(1, 0.25, 0.25, 0.25, 0.25)
+	var wg sync.WaitGroup
+	for _, p := range slices.Concat(parts, parts) {
+		wg.Go(func() {
+			if _, err := p.Digest(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if problems := data.Check(t.Context(), p, map[uint32]int32{0: 0, 1: 1}); len(problems) > 0 {
+				t.Error(problems)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestCheckTellsEverythingAtOnce(t *testing.T) {
+	root := folder(t, 6)
+	write(t, filepath.Join(root, "images", "p000.png"), []byte("no picture"))
+	writePNG(t, filepath.Join(root, "masks", "p001.png"), grey(5, 8, func(_, _ int) byte { return 0 }))
+	writePNG(t, filepath.Join(root, "masks", "p002.png"), grey(6, 8, func(x, _ int) byte { return byte(x) }))
+	writePNG(t, filepath.Join(root, "masks", "p003.png"), image.NewRGBA(image.Rect(0, 0, 8, 6)))
+	f := scan(t, root)
+	if err := os.Remove(filepath.Join(root, "masks", "p004.png")); err != nil {
+		t.Fatal(err)
+	}
+	type key struct {
+		file  string
+		value int
+	}
+	want := []key{
+		{"images/p000.png", -1}, {"masks/p001.png", -1}, {"masks/p002.png", 2}, {"masks/p002.png", 3}, {"masks/p002.png", 4},
+		{"masks/p002.png", 5}, {"masks/p002.png", 6}, {"masks/p003.png", -1}, {"masks/p004.png", -1},
+	}
+	for range 2 { // the second time from the cache
+		problems := data.Check(t.Context(), f, map[uint32]int32{0: 0, 1: 1, 7: -1})
+		var got []key
+		for _, p := range problems {
+			rel, err := filepath.Rel(root, p.File)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, key{filepath.ToSlash(rel), p.Value})
+			if strings.Contains(p.Message, root) {
+				t.Errorf("the file is named twice: %v", p)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("got %v\nwant %v", problems, want)
+		}
+	}
+}
+
+func TestBatchHasPicturesAndLabelsInTheOrderAsked(t *testing.T) {
+	root := folder(t, 12)
+	d := identity(3, 4)
+	d.Values = map[uint32]int32{0: -1, 1: 2}
+	s, err := data.Open(scan(t, root), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int64{data.CacheBytes, 0, 4 * 3 * 4} { // all, none, one picture
+		s.LimitCache(limit)
+		for range 2 {
+			b, err := s.Batch(t.Context(), []int{7, 0, 11, 7})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.N != 4 || b.H != 3 || b.W != 4 || len(b.Images) != 4*3*12 || len(b.Labels) != 4*12 {
+				t.Fatalf("shape %d×%d×%d with %d and %d bytes", b.N, b.H, b.W, len(b.Images), len(b.Labels))
+			}
+			for k, i := range []int{7, 0, 11, 7} {
+				if want := fmt.Sprintf("p%03d", i); b.Names[k] != want || s.Names()[i] != want {
+					t.Errorf("picture %d is called %s, want %s", i, b.Names[k], want)
+				}
+				for _, v := range b.Images[k*36 : (k+1)*36] {
+					if int(v) != i {
+						t.Fatalf("picture %d holds %d", i, v)
+					}
+				}
+				if got, want := b.Labels[k*12:k*12+4], []byte{2, 2, 255, 255}; !slices.Equal(got, want) {
+					t.Fatalf("labels %v, want %v", got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestBatchNamesTheFileAtFault(t *testing.T) {
+	root := folder(t, 4)
+	writePNG(t, filepath.Join(root, "masks", "p001.png"), grey(6, 8, func(x, y int) byte { return byte(x / 7 * 9) }))
+	writePNG(t, filepath.Join(root, "masks", "p002.png"), grey(8, 8, func(_, _ int) byte { return 0 }))
+	write(t, filepath.Join(root, "images", "p003.png"), []byte("no picture"))
+	s, err := data.Open(scan(t, root), identity(6, 8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range map[int]string{1: "p001.png: value 9 at x=7, y=0", 2: "p002.png is 8×8", 3: "p003.png"} {
+		if _, err := s.Batch(t.Context(), []int{0, i}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("picture %d: %v, want %q", i, err, want)
+		}
+	}
+	if _, err := s.Batch(t.Context(), []int{4}); err == nil {
+		t.Error("a picture beyond the set was served")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Batch(ctx, []int{0}); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of the context: %v", err)
+	}
+}
+
+func TestOpenRefusesWhatCannotBeServed(t *testing.T) {
+	for name, change := range map[string]func(*spec.Data){
+		"no size":         func(d *spec.Data) { d.Height = 0 },
+		"no values":       func(d *spec.Data) { d.Values = nil },
+		"no classes":      func(d *spec.Data) { d.Classes = nil },
+		"class too large": func(d *spec.Data) { d.Values[2] = 3 },
+		"class below -1":  func(d *spec.Data) { d.Values[2] = -2 },
+	} {
+		d := identity(6, 8)
+		change(d)
+		if _, err := data.Open(named(1), d); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+}
+
+func TestProceduralSetIsAFunctionOfSeedStyleAndIndex(t *testing.T) {
+	open := func(seed uint64, style string) *data.Batch {
+		t.Helper()
+		s, err := data.OpenProcedural(&spec.Procedural{Seed: seed, Count: 8, Style: style, Size: 64}, identity(64, 64))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := s.Batch(t.Context(), []int{0, 1, 2, 3, 4, 5, 6, 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	plain := open(1, "")
+	if again := open(1, ""); !bytes.Equal(plain.Images, again.Images) || !bytes.Equal(plain.Labels, again.Labels) {
+		t.Error("the same seed draws other pictures")
+	}
+	if other := open(2, ""); bytes.Equal(plain.Labels, other.Labels) {
+		t.Error("another seed draws the same shapes")
+	}
+	area := 64 * 64
+	if bytes.Equal(plain.Labels[:area], plain.Labels[area:2*area]) {
+		t.Error("two pictures have the same shape")
+	}
+	for _, style := range data.ProceduralStyles[1:] {
+		b := open(1, style)
+		if bytes.Equal(plain.Images, b.Images) {
+			t.Errorf("style %s changes nothing", style)
+		}
+		if !bytes.Equal(plain.Labels, b.Labels) {
+			t.Errorf("style %s changes shapes", style)
+		}
+	}
+	// Every picture has every class, the animal fills a sensible part, and
+	// boundary always separates it from the ground.
+	for k := range plain.N {
+		labels := plain.Labels[k*area : (k+1)*area]
+		var counts [3]int
+		for i, l := range labels {
+			counts[l]++
+			if l == 1 && (labels[i-1] == 0 || labels[i+1] == 0 || labels[i-64] == 0 || labels[i+64] == 0) {
+				t.Fatalf("picture %d: animal touches the ground at %d", k, i)
+			}
+		}
+		if counts[1] < area/25 || counts[1] > area/2 || counts[2] == 0 || counts[2] > counts[1] {
+			t.Errorf("picture %d: %v pixels of the classes", k, counts)
+		}
+	}
+}
+
+func TestProceduralDigestCoversWhatIsDrawn(t *testing.T) {
+	base := &spec.Procedural{Seed: 1, Count: 8, Size: 64}
+	seen := map[string]bool{data.ProceduralDigest(base): true}
+	for _, p := range []*spec.Procedural{
+		{Seed: 2, Count: 8, Size: 64}, {Seed: 1, Count: 9, Size: 64}, {Seed: 1, Count: 8, Size: 65}, {Seed: 1, Count: 8, Size: 64, Style: "noisy"},
+	} {
+		d := data.ProceduralDigest(p)
+		if seen[d] || len(d) != 64 {
+			t.Errorf("%v has the digest %s of another", p, d)
+		}
+		seen[d] = true
+	}
+	if data.ProceduralDigest(&spec.Procedural{Seed: 1, Count: 8, Size: 64}) != data.ProceduralDigest(base) {
+		t.Error("equal sets differ")
+	}
+	for _, p := range []*spec.Procedural{{Size: 64, Style: "cubist"}, {Size: 4}} {
+		if _, err := data.OpenProcedural(p, identity(8, 8)); err == nil {
+			t.Errorf("%v was opened", p)
+		}
+	}
+}
+
+func TestSampleSheetPlacesItsTiles(t *testing.T) {
+	const n, h, w = 2, 3, 5
+	images := make([]byte, n*3*h*w)
+	truth, pred := make([]byte, n*h*w), make([]byte, n*h*w)
+	images[3*h*w] = 200 // red of the first pixel of the second picture
+	truth[h*w] = 1
+	pred[h*w] = data.Ignored
+	sheet := data.SampleSheet(images, truth, pred, n, h, w)
+	if got := data.SheetRows(sheet, h); got != n {
+		t.Fatalf("%d rows, want %d", got, n)
+	}
+	for column, want := range []color.RGBA{{200, 0, 0, 255}, data.ClassColour(1), data.ClassColour(data.Ignored)} {
+		at := data.SheetTile(sheet, 1, column, h, w)
+		if got := sheet.RGBAAt(at.Min.X, at.Min.Y); got != want {
+			t.Errorf("column %d begins with %v, want %v", column, got, want)
+		}
+		if !at.In(sheet.Bounds()) || at.Dx() != w || at.Dy() != h {
+			t.Errorf("column %d is at %v in %v", column, at, sheet.Bounds())
+		}
+	}
+	gap := data.SheetTile(sheet, 0, 0, h, w)
+	if got := sheet.RGBAAt(gap.Max.X, gap.Min.Y); got != (color.RGBA{255, 255, 255, 255}) {
+		t.Errorf("between tiles stands %v", got)
+	}
+}
+
+func TestClassColoursDiffer(t *testing.T) {
+	seen := map[color.RGBA]int{}
+	for c := range 16 {
+		colour := data.ClassColour(byte(c))
+		if other, ok := seen[colour]; ok {
+			t.Errorf("classes %d and %d look the same", other, c)
+		}
+		seen[colour] = c
+	}
+}
+
+func BenchmarkBatch(b *testing.B) {
+	root := filepath.Join("..", "..", "data", "nuclei", "fluorescence", "train")
+	f, err := data.Scan(root)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, limit := range map[string]int64{"decode": 0, "cached": data.CacheBytes} {
+		b.Run(name, func(b *testing.B) {
+			s, err := data.Open(f, identity(252, 252))
+			if err != nil {
+				b.Fatal(err)
+			}
+			s.LimitCache(limit)
+			indices := make([]int, 32)
+			for i := range indices {
+				indices[i] = i % f.Len()
+			}
+			n := 0
+			for b.Loop() {
+				if _, err := s.Batch(b.Context(), indices); err != nil {
+					b.Fatal(err)
+				}
+				n += len(indices)
+			}
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "images/s")
+		})
+	}
+}
+
+// The set in the repository is what its README says, small, and clean.
+func TestNucleiInTheRepository(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	root := filepath.Join("..", "..", "data", "nuclei")
+	seen := map[string]string{}
+	for split, count := range map[string]int{"fluorescence/train": 128, "fluorescence/val": 40, "fluorescence/test": 60, "histology/test": 40} {
+		f := scan(t, filepath.Join(root, filepath.FromSlash(split)))
+		if f.Len() != count {
+			t.Errorf("%s holds %d pairs, want %d", split, f.Len(), count)
+		}
+		for _, p := range data.Check(t.Context(), f, map[uint32]int32{0: 0, 1: 1, 2: 2}) {
+			t.Error(p)
+		}
+		for _, name := range f.Images {
+			if other, ok := seen[name]; ok {
+				t.Errorf("%s is in %s and in %s", name, split, other)
+			}
+			seen[name] = split
+		}
+	}
+	var bytes int64
+	err := filepath.WalkDir(root, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			bytes += info.Size()
+		}
+		return err
+	})
+	if err != nil || bytes > 4_000_000 {
+		t.Errorf("%d bytes, %v; want at most 4 MB", bytes, err)
+	}
+}

@@ -1,0 +1,127 @@
+package data
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// fixtures are what Pillow made of the same bytes; see testdata/make_fixtures.py.
+type fixtures struct {
+	Resize []struct {
+		W, H, ToW, ToH                    int
+		Pixels, Bilinear, Labels, Nearest []byte
+	}
+	Pictures map[string]struct {
+		W, H int
+		RGB  []byte
+	}
+	Masks map[string]struct {
+		W, H   int
+		Values []uint16
+	}
+}
+
+func loadFixtures(t *testing.T) fixtures {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", "fixtures.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f fixtures
+	if err := json.Unmarshal(content, &f); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Resize) == 0 || len(f.Pictures) == 0 || len(f.Masks) == 0 {
+		t.Fatal("the fixtures are empty")
+	}
+	return f
+}
+
+func TestResizeIsPillowsToTheByte(t *testing.T) {
+	for _, c := range loadFixtures(t).Resize {
+		if got := resizeBilinear(c.Pixels, c.H, c.W, c.ToH, c.ToW); !slices.Equal(got, c.Bilinear) {
+			t.Errorf("bilinear %d×%d → %d×%d differs", c.W, c.H, c.ToW, c.ToH)
+		}
+		if got := resizeNearest(c.Labels, c.H, c.W, c.ToH, c.ToW); !slices.Equal(got, c.Nearest) {
+			t.Errorf("nearest %d×%d → %d×%d differs", c.W, c.H, c.ToW, c.ToH)
+		}
+	}
+}
+
+// A flat picture stays flat and no resize leaves the range of its input, at
+// sizes that no fixture has.
+func TestResizeStaysWithinItsInput(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		size := rapid.IntRange(1, 24)
+		h, w, toH, toW := size.Draw(t, "h"), size.Draw(t, "w"), size.Draw(t, "toH"), size.Draw(t, "toW")
+		low := rapid.Byte().Draw(t, "low")
+		src := rapid.SliceOfN(rapid.ByteRange(low, 255), h*w, h*w).Draw(t, "pixels")
+		got := resizeBilinear(src, h, w, toH, toW)
+		if len(got) != toH*toW {
+			t.Fatalf("%d pixels, want %d", len(got), toH*toW)
+		}
+		for _, v := range got {
+			if v < slices.Min(src) || v > slices.Max(src) {
+				t.Fatalf("%d is outside %d…%d", v, slices.Min(src), slices.Max(src))
+			}
+		}
+		for _, v := range resizeNearest(src, h, w, toH, toW) {
+			if !slices.Contains(src, v) {
+				t.Fatalf("nearest made %d, which the picture does not hold", v)
+			}
+		}
+	})
+}
+
+func TestEveryStorageFormReadsLikePillow(t *testing.T) {
+	for name, want := range loadFixtures(t).Pictures {
+		p, err := readImage(filepath.Join("testdata", "pictures", name))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if p.w != want.W || p.h != want.H {
+			t.Errorf("%s: %d×%d, want %d×%d", name, p.w, p.h, want.W, want.H)
+			continue
+		}
+		// JPEG leaves the rounding of its transforms to the decoder.
+		tolerance := 0
+		if filepath.Ext(name) == ".jpg" && name != "gif.jpg" {
+			tolerance = 2
+		}
+		for i := range p.w * p.h {
+			for c := range 3 {
+				got, exp := int(p.planes[c*p.w*p.h+i]), int(want.RGB[3*i+c])
+				if max(got-exp, exp-got) > tolerance {
+					t.Fatalf("%s: pixel %d channel %d is %d, want %d", name, i, c, got, exp)
+				}
+			}
+		}
+	}
+}
+
+func TestMasksAreTheStoredNumbers(t *testing.T) {
+	for name, want := range loadFixtures(t).Masks {
+		m, err := readMask(filepath.Join("testdata", "pictures", name))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if m.w != want.W || m.h != want.H || !slices.Equal(m.values, want.Values) {
+			t.Errorf("%s: %d×%d %v, want %d×%d %v", name, m.w, m.h, m.values, want.W, want.H, want.Values)
+		}
+	}
+}
+
+func TestColoursAndJPEGAreNoMask(t *testing.T) {
+	for _, name := range []string{"rgb.png", "rgba.png", "grey.jpg", "gif.jpg"} {
+		if _, err := readMask(filepath.Join("testdata", "pictures", name)); err == nil {
+			t.Errorf("%s was read as a mask", name)
+		}
+	}
+}
