@@ -1,0 +1,320 @@
+// Package sdk is for writing LoRA variants.
+//
+// A variant is a type with its parameters as fields and a method that draws
+// the adapted layer as a graph:
+//
+//	type lora struct {
+//		Rank  int
+//		Alpha float64
+//	}
+//
+//	func (v lora) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
+//		a := g.Param("lora_A", sdk.Dims(v.Rank, s.In), sdk.KaimingUniform(math.Sqrt(5)))
+//		b := g.Param("lora_B", sdk.Dims(s.Out, v.Rank), sdk.Zeros)
+//		delta := g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))
+//		return g.Add(g.Base(g.X()), g.Scale(v.Alpha/float64(v.Rank), delta))
+//	}
+//
+//	//go:embed schema.cue
+//	var schema string
+//
+//	func main() { sdk.Serve(sdk.Variant[lora]{Name: "lora", Version: "1.0.0", Schema: schema}) }
+//
+// Build runs once for each adapted place, before training, and returns; the
+// engine compiles the graph. No variant code runs while training. x has shape
+// [T, in]: all tokens of a batch, T unknown. Every node knows its shape, and a
+// mistake stops Build at the line that made it. Package sdktest builds a
+// variant without a process.
+package sdk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/plugins/program"
+	"github.com/loralab/loralab/plugins/protocol"
+)
+
+// Builder is what a variant's type has to do: draw the adapted layer at one
+// site and return y, of shape [T, s.Out].
+type Builder interface {
+	Build(g *Graph, s Site) Node
+}
+
+// Checker is what it may do besides: say what is wrong with the parameters at
+// a site beyond what the schema can express, "8 does not divide 384" say.
+// Build is called only if no site has a problem.
+type Checker interface {
+	Check(s Site) []Problem
+}
+
+// Problem is a mistake in the user's parameters.
+type Problem struct {
+	Param   string // path below adapter.params, "blocks"
+	Message string // "8 does not divide 252"
+	Hint    string // "use 2, 3, 4, 6, 7, 9 or 12"
+}
+
+// Variant describes a variant. T takes the parameters: a struct whose fields
+// are filled from adapter.params by name, ignoring case or by json tag.
+type Variant[T Builder] struct {
+	Name    string // as written in adapter.variant; the file has to be called so too
+	Version string // semantic
+	Paper   string // "arXiv:2106.09685"
+	About   string // one line
+	Authors []string
+	// Schema is CUE source with a definition #Params that bounds every
+	// parameter and gives it a default where there is one.
+	Schema string
+	// Formula of the adapted layer, for documents.
+	Formula string
+	// Parameters is the number of trainable parameters of a site as an
+	// expression over the numeric parameters and in, out: "rank*(in+out)".
+	Parameters string
+	// ChangesStart says that the adapted model does not start equal to the
+	// backbone.
+	ChangesStart bool
+	// PEFT is the name PEFT has for the variant: "LORA".
+	PEFT string
+}
+
+// Model is the backbone.
+type Model struct {
+	Family string // vit | dinov2
+	Dim    int
+	Depth  int // blocks in use
+	Heads  int
+	MLP    int // hidden width
+}
+
+// Kind is what a site is.
+type Kind = protocol.Site_Kind
+
+// The kinds of sites.
+const (
+	Linear = protocol.Site_LINEAR // y = xWᵀ + b, W [out, in]
+	Stream = protocol.Site_STREAM // shared by several layers; Base(x) = x, no W
+	Patch  = protocol.Site_PATCH  // the patch embedding as a linear layer
+)
+
+// Site is the place that is adapted.
+type Site struct {
+	Name    string // query key value output fc1 fc2 | patch | attn_in mlp_in
+	Block   int    // 0-based
+	Kind    Kind
+	In, Out int
+	Bias    bool // b exists
+	Model   Model
+	// MaxIn and MaxOut are the largest sizes of all adapted sites: the size
+	// of what the model shares.
+	MaxIn, MaxOut int
+}
+
+// Serve is the main function of a plug-in.
+func Serve[T Builder](v Variant[T]) {
+	if stdout != nil {
+		os.Stdout = stdout // for the handshake; go-plugin takes it over then
+	}
+	protocol.Serve(v.Server())
+}
+
+// stdout is the process's own while everything printed goes to stderr: a line
+// printed before the handshake would be taken for it.
+var stdout *os.File
+
+func init() {
+	if protocol.Started() {
+		stdout, os.Stdout = os.Stdout, os.Stderr
+	}
+}
+
+// Server answers the calls of the protocol in this process.
+func (v Variant[T]) Server() protocol.VariantServer { return &server[T]{variant: v} }
+
+type server[T Builder] struct {
+	protocol.UnimplementedVariantServer
+	variant Variant[T]
+}
+
+func (s *server[T]) Describe(context.Context, *protocol.DescribeRequest) (*protocol.DescribeReply, error) {
+	v := s.variant
+	return &protocol.DescribeReply{
+		Name: v.Name, Version: v.Version, Paper: v.Paper, About: v.About, Authors: v.Authors,
+		Schema: v.Schema, Formula: v.Formula, Parameters: v.Parameters,
+		ChangesStart: v.ChangesStart, PeftType: v.PEFT,
+	}, nil
+}
+
+func (s *server[T]) Build(ctx context.Context, r *protocol.BuildRequest) (reply *protocol.BuildReply, err error) {
+	defer func() {
+		switch e := recover().(type) {
+		case nil:
+		case mistake:
+			reply, err = nil, status.Error(codes.FailedPrecondition, e.Error())
+		default:
+			reply, err = nil, panicked(e)
+		}
+	}()
+	params, err := decode[T](r.GetParamsJson())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	sites := sitesOf(r)
+	if problems := check(params, sites); len(problems) > 0 {
+		return &protocol.BuildReply{Problems: problems}, nil
+	}
+	reply = &protocol.BuildReply{}
+	index := map[string]uint32{} // by encoded program
+	for i, site := range sites {
+		if err := ctx.Err(); err != nil {
+			return nil, status.FromContextError(err).Err()
+		}
+		p := build(params, site, r.GetSites()[i], r.GetModel())
+		key, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the program of %s: %w", program.SiteName(r.GetSites()[i]), err)
+		}
+		at, ok := index[string(key)]
+		if !ok {
+			at = uint32(len(reply.Programs))
+			index[string(key)] = at
+			reply.Programs = append(reply.Programs, p)
+		}
+		reply.ProgramOfSite = append(reply.ProgramOfSite, at)
+	}
+	return reply, nil
+}
+
+// build draws one program and checks it as a whole. It panics with a mistake.
+func build[T Builder](params T, s Site, site *protocol.Site, m *protocol.Model) *protocol.Program {
+	g := newGraph(site)
+	y := params.Build(g, s)
+	if y.g != g {
+		panic(mistake{message: fmt.Sprintf("%s: Build returned a node that is not of its graph", program.SiteName(site))})
+	}
+	p := g.w.Finish(y.index)
+	if _, err := program.Check(p, site, m); err != nil {
+		panic(mistake{message: err.Error()})
+	}
+	return p
+}
+
+// panicked is the error of a panic in a variant, with its stack as detail.
+func panicked(cause any) error {
+	const most = 16 << 10
+	stack := debug.Stack()
+	// Drop what leads from the panic to this function.
+	if _, after, ok := bytes.Cut(stack, []byte("\npanic(")); ok {
+		if lines := bytes.SplitN(after, []byte("\n"), 3); len(lines) == 3 {
+			stack = lines[2]
+		}
+	}
+	stack = stack[:min(len(stack), most)]
+	st := status.New(codes.Internal, fmt.Sprintf("panic: %v", cause))
+	if with, err := st.WithDetails(&errdetails.DebugInfo{Detail: string(stack)}); err == nil {
+		st = with
+	}
+	return st.Err()
+}
+
+// sitesOf translates the sites of a request.
+func sitesOf(r *protocol.BuildRequest) []Site {
+	m := r.GetModel()
+	model := Model{
+		Family: m.GetFamily(), Dim: int(m.GetDim()), Depth: int(m.GetDepth()),
+		Heads: int(m.GetHeads()), MLP: int(m.GetMlp()),
+	}
+	sites := make([]Site, len(r.GetSites()))
+	var maxIn, maxOut int
+	for i, s := range r.GetSites() {
+		sites[i] = Site{
+			Name: s.GetName(), Block: int(s.GetBlock()), Kind: s.GetKind(),
+			In: int(s.GetIn()), Out: int(s.GetOut()), Bias: s.GetBias(), Model: model,
+		}
+		maxIn, maxOut = max(maxIn, sites[i].In), max(maxOut, sites[i].Out)
+	}
+	for i := range sites {
+		sites[i].MaxIn, sites[i].MaxOut = maxIn, maxOut
+	}
+	return sites
+}
+
+// check collects the problems of all sites, each once; one that every site has
+// is about no site in particular.
+func check(params any, sites []Site) []*protocol.Problem {
+	c, ok := params.(Checker)
+	if !ok {
+		return nil
+	}
+	var found []*protocol.Problem
+	count := map[Problem]int{}
+	at := map[Problem]*protocol.Problem{}
+	for i, s := range sites {
+		for _, p := range c.Check(s) {
+			if count[p]++; count[p] == 1 {
+				at[p] = &protocol.Problem{Param: p.Param, Message: p.Message, Hint: p.Hint, Site: int32(i)}
+				found = append(found, at[p])
+			}
+			if count[p] == len(sites) {
+				at[p].Site = -1
+			}
+		}
+	}
+	return found
+}
+
+// decode fills a T from JSON. Every parameter needs a field and every field of
+// a struct a parameter: a schema and a type that have drifted apart would
+// otherwise train with a zero.
+func decode[T any](params string) (T, error) {
+	var v T
+	if strings.TrimSpace(params) == "" {
+		params = "{}"
+	}
+	d := json.NewDecoder(strings.NewReader(params))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		return v, fmt.Errorf("the parameters %s do not fit %T: %s", params, v, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	t := reflect.TypeFor[T]()
+	if t.Kind() != reflect.Struct {
+		return v, nil
+	}
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(params), &given); err != nil {
+		return v, fmt.Errorf("reading the parameters %s: %w", params, err)
+	}
+	names := make([]string, 0, len(given))
+	for name := range given {
+		names = append(names, strings.ToLower(name))
+	}
+	var missing []string
+	for _, f := range reflect.VisibleFields(t) {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			name = f.Name
+		}
+		if !f.IsExported() || f.Anonymous || name == "-" || strings.Contains(options, "omitempty") {
+			continue
+		}
+		if !slices.Contains(names, strings.ToLower(name)) {
+			missing = append(missing, f.Name)
+		}
+	}
+	if len(missing) > 0 {
+		return v, fmt.Errorf("no parameter for %s of %T: give #Params a field with a default, or tag it omitempty", strings.Join(missing, ", "), v)
+	}
+	return v, nil
+}

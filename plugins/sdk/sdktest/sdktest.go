@@ -1,0 +1,72 @@
+// Package sdktest builds a variant in the process of its test: no plug-in is
+// started, and a panic has its own stack.
+package sdktest
+
+import (
+	"context"
+	"testing"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/loralab/loralab/plugins/program"
+	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/plugins/sdk"
+)
+
+// Model is a small backbone whose sizes are easily told apart: 3 heads of 8.
+func Model() *protocol.Model {
+	return &protocol.Model{Family: "vit", Dim: 24, Depth: 2, Heads: 3, Mlp: 60}
+}
+
+// Sites are adapted places of Model of every kind and shape: square, wide,
+// tall, without a bias, a stream and the patch embedding.
+func Sites() []*protocol.Site {
+	const linear = protocol.Site_LINEAR
+	return []*protocol.Site{
+		{Name: "query", Kind: linear, In: 24, Out: 24, Bias: true},
+		{Name: "fc1", Kind: linear, In: 24, Out: 60, Bias: true},
+		{Name: "fc2", Block: 1, Kind: linear, In: 60, Out: 24, Bias: true},
+		{Name: "value", Block: 1, Kind: linear, In: 24, Out: 24},
+		{Name: "attn_in", Block: 1, Kind: protocol.Site_STREAM, In: 24, Out: 24},
+		{Name: "patch", Kind: protocol.Site_PATCH, In: 48, Out: 24, Bias: true},
+	}
+}
+
+// Linear is a single linear layer with a bias, query of block 0.
+func Linear(in, out int) *protocol.Site {
+	return &protocol.Site{Name: "query", Kind: protocol.Site_LINEAR, In: uint32(in), Out: uint32(out), Bias: true}
+}
+
+// Reply asks the variant for the programs of the sites, as runner would.
+func Reply[T sdk.Builder](v sdk.Variant[T], params string, sites ...*protocol.Site) (*protocol.BuildReply, error) {
+	return v.Server().Build(context.Background(), &protocol.BuildRequest{
+		ParamsJson: params, Model: Model(), Sites: sites,
+	})
+}
+
+// Build returns the checked programs, one for each site, and fails the test if
+// there is any problem.
+func Build[T sdk.Builder](t testing.TB, v sdk.Variant[T], params string, sites ...*protocol.Site) []*program.Typed {
+	t.Helper()
+	reply, err := Reply(v, params, sites...)
+	if err != nil {
+		for _, d := range status.Convert(err).Details() {
+			t.Logf("%v", d)
+		}
+		t.Fatalf("building %s: %v", v.Name, err)
+	}
+	for _, p := range reply.GetProblems() {
+		t.Errorf("building %s: %s: %s (%s)", v.Name, p.GetParam(), p.GetMessage(), p.GetHint())
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	placed, err := program.CheckAll(reply.GetPrograms(), sites, reply.GetProgramOfSite(), Model())
+	if err != nil {
+		t.Fatalf("%s: %v", v.Name, err)
+	}
+	for _, w := range placed.Warnings {
+		t.Errorf("%s: %s", v.Name, w)
+	}
+	return placed.Sites
+}
