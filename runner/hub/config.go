@@ -1,0 +1,155 @@
+package hub
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/loralab/loralab/core/spec"
+)
+
+// What images are normalised with where a model does not say.
+var (
+	imageNetMean = []float64{0.485, 0.456, 0.406}
+	imageNetStd  = []float64{0.229, 0.224, 0.225}
+)
+
+// size is a number or a pair [height, width] in JSON.
+type size struct{ h, w uint32 }
+
+func (s *size) UnmarshalJSON(b []byte) error {
+	if err := json.Unmarshal(b, &s.h); err == nil {
+		s.w = s.h
+		return nil
+	}
+	var pair []uint32
+	if err := json.Unmarshal(b, &pair); err != nil || len(pair) != 2 {
+		return fmt.Errorf("%s is neither a size nor a pair of them", b)
+	}
+	s.h, s.w = pair[0], pair[1]
+	return nil
+}
+
+// readArchitecture reads config.json of a ViTConfig or Dinov2Config. Hugging
+// Face leaves out what has its default value, so the defaults here are those
+// of transformers.
+func readArchitecture(path string) (*spec.Architecture, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	arch, err := parseArchitecture(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return arch, nil
+}
+
+func parseArchitecture(text []byte) (*spec.Architecture, error) {
+	var kind struct {
+		ModelType string `json:"model_type"`
+	}
+	if err := json.Unmarshal(text, &kind); err != nil {
+		return nil, fmt.Errorf("is not JSON of a model: %w", err)
+	}
+	c := struct {
+		Hidden       uint32  `json:"hidden_size"`
+		Layers       uint32  `json:"num_hidden_layers"`
+		Heads        uint32  `json:"num_attention_heads"`
+		Intermediate uint32  `json:"intermediate_size"`
+		Ratio        float64 `json:"mlp_ratio"`
+		Act          string  `json:"hidden_act"`
+		Eps          float64 `json:"layer_norm_eps"`
+		Image        size    `json:"image_size"`
+		Patch        size    `json:"patch_size"`
+		Channels     uint32  `json:"num_channels"`
+		QKVBias      bool    `json:"qkv_bias"`
+		SwiGLU       bool    `json:"use_swiglu_ffn"`
+	}{
+		Hidden: 768, Layers: 12, Heads: 12, Intermediate: 3072, Ratio: 4, Act: "gelu",
+		Image: size{224, 224}, Channels: 3, QKVBias: true,
+	}
+	switch kind.ModelType {
+	case "vit":
+		c.Eps, c.Patch = 1e-12, size{16, 16}
+	case "dinov2":
+		c.Eps, c.Patch = 1e-6, size{14, 14}
+	case "":
+		return nil, errors.New("has no model_type: it should be the config.json of a Hugging Face ViT or DINOv2 model")
+	default:
+		return nil, fmt.Errorf("model_type %q is not supported: it must be vit or dinov2", kind.ModelType)
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return nil, fmt.Errorf("is not the configuration of a model: %w", err)
+	}
+	mlp := float64(c.Intermediate)
+	if kind.ModelType == "dinov2" {
+		mlp = math.Floor(float64(c.Hidden) * c.Ratio)
+	}
+	switch {
+	case c.SwiGLU:
+		return nil, errors.New("use_swiglu_ffn is not supported")
+	case c.Act != "gelu":
+		return nil, fmt.Errorf("hidden_act %q is not supported: it must be gelu", c.Act)
+	case c.Channels != 3:
+		return nil, fmt.Errorf("num_channels is %d: images have 3", c.Channels)
+	case c.Patch.h != c.Patch.w || c.Patch.h == 0:
+		return nil, fmt.Errorf("patch_size %d×%d is not supported: patches must be square", c.Patch.h, c.Patch.w)
+	case c.Image.h < c.Patch.h || c.Image.w < c.Patch.w:
+		return nil, fmt.Errorf("image_size %d×%d is smaller than a patch", c.Image.h, c.Image.w)
+	case c.Layers == 0 || c.Hidden == 0 || !(mlp >= 1 && mlp <= math.MaxUint32):
+		return nil, fmt.Errorf("hidden_size %d, num_hidden_layers %d and a hidden layer of %g cannot be", c.Hidden, c.Layers, mlp)
+	case c.Heads == 0 || c.Hidden%c.Heads != 0:
+		return nil, fmt.Errorf("hidden_size %d cannot be shared among %d heads", c.Hidden, c.Heads)
+	case !(c.Eps > 0):
+		return nil, fmt.Errorf("layer_norm_eps is %g", c.Eps)
+	}
+	return &spec.Architecture{
+		Family: kind.ModelType, Dim: c.Hidden, Depth: c.Layers, Heads: c.Heads, Mlp: uint32(mlp), Patch: c.Patch.h,
+		GridH: c.Image.h / c.Patch.h, GridW: c.Image.w / c.Patch.w, Eps: c.Eps, QkvBias: c.QKVBias,
+	}, nil
+}
+
+// readNormalisation is what pixels in 0..1 are normalised with: what
+// preprocessor_config.json says, or what the family was trained with.
+func readNormalisation(dir, family string) (mean, std []float64, err error) {
+	mean, std = []float64{.5, .5, .5}, []float64{.5, .5, .5}
+	if family == "dinov2" {
+		mean, std = imageNetMean, imageNetStd
+	}
+	path := filepath.Join(dir, "preprocessor_config.json")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return mean, std, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var c struct {
+		Normalise *bool     `json:"do_normalize"`
+		Mean      []float64 `json:"image_mean"`
+		Std       []float64 `json:"image_std"`
+	}
+	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&c); err != nil {
+		return nil, nil, fmt.Errorf("%s: is not the configuration of a preprocessor: %w", path, err)
+	}
+	if c.Normalise != nil && !*c.Normalise {
+		return []float64{0, 0, 0}, []float64{1, 1, 1}, nil
+	}
+	if c.Mean != nil {
+		mean = c.Mean
+	}
+	if c.Std != nil {
+		std = c.Std
+	}
+	if len(mean) != 3 || len(std) != 3 || cmp.Compare(min(std[0], std[1], std[2]), 0) <= 0 {
+		return nil, nil, fmt.Errorf("%s: image_mean %v and image_std %v must be three numbers each, the latter above 0", path, mean, std)
+	}
+	return mean, std, nil
+}

@@ -1,0 +1,341 @@
+// Package hub finds pretrained backbones: in loralab's cache, in a directory,
+// or in the cache that Hugging Face's tools share. Finding never uses the
+// network; Fetch, which does, is for the backbones that loralab knows itself.
+//
+// A backbone is a model.safetensors with the config.json of Hugging Face
+// beside it. It is identified by the SHA-256 of its weights, which is part of
+// every run's identity. Hashing takes as long as reading, so the result is
+// remembered as long as size, time and place of the file stay.
+package hub
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/cache"
+)
+
+// Backbone is a pretrained encoder on this machine.
+type Backbone struct {
+	Name   string // as the user wrote it
+	Path   string // of the weights, absolute
+	Digest string // SHA-256 of the weights, hex
+	Source string // where they come from, for people
+	Arch   *spec.Architecture
+	// Mean and Std normalise RGB in 0..1.
+	Mean, Std []float64
+}
+
+// Hub knows where to look.
+type Hub struct {
+	// Cache is loralab's cache directory.
+	Cache string
+	// HuggingFace is the cache that transformers and huggingface_hub fill.
+	HuggingFace string
+	// Root is what relative directories start from; empty: the current one.
+	Root string
+}
+
+// Default is the hub of this user, by the environment.
+func Default() (*Hub, error) {
+	dir, err := cache.Dir()
+	if err != nil {
+		return nil, err
+	}
+	return &Hub{Cache: dir, HuggingFace: huggingFaceCache()}, nil
+}
+
+// huggingFaceCache follows the rules of huggingface_hub.
+func huggingFaceCache() string {
+	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
+		if dir := os.Getenv(name); dir != "" {
+			return dir
+		}
+	}
+	home := os.Getenv("HF_HOME")
+	if home == "" {
+		base := os.Getenv("XDG_CACHE_HOME")
+		if base == "" {
+			user, err := os.UserHomeDir()
+			if err != nil {
+				return "" // nothing is found there then
+			}
+			base = filepath.Join(user, ".cache")
+		}
+		home = filepath.Join(base, "huggingface")
+	}
+	return filepath.Join(home, "hub")
+}
+
+// Known lists the backbones that Fetch can bring.
+func Known() []string { return []string{dinov2Small.name} }
+
+// MissingError says that a backbone is not on this machine, or not known.
+type MissingError struct {
+	Name string
+	// Reason ends a sentence that begins with the name: "is not on this
+	// machine".
+	Reason string
+	// Cure is what to do, "run `…`".
+	Cure string
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("backbone %q %s: %s", e.Name, e.Reason, e.Cure)
+}
+
+// repository is how Hugging Face names a model: org/name, here with an
+// optional branch, tag or commit behind @.
+var repository = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?$`)
+
+// Resolve finds a backbone by the name of a known one, by a directory with
+// model.safetensors and config.json, or by org/name in the cache of Hugging
+// Face. It never uses the network. What is not there is a *MissingError.
+func (h *Hub) Resolve(name string) (*Backbone, error) {
+	if name == dinov2Small.name {
+		return h.resolveKnown()
+	}
+	dir := name
+	if rest, ok := strings.CutPrefix(name, "~/"); ok {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil, fmt.Errorf("backbone %q: %w", name, err)
+		}
+		dir = filepath.Join(home, rest)
+	}
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(h.Root, dir)
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case err == nil && info.IsDir():
+		return h.read(name, dir, "directory")
+	case err == nil:
+		return nil, &MissingError{name, "is a file", "name the directory that holds model.safetensors and config.json"}
+	case repository.MatchString(name) && !strings.HasPrefix(name, "."):
+		return h.resolveHuggingFace(name)
+	case strings.ContainsRune(name, filepath.Separator):
+		return nil, &MissingError{name, "is no directory here", "name one that holds model.safetensors and config.json"}
+	}
+	return nil, &MissingError{
+		name, "is not known",
+		"use one of " + strings.Join(Known(), ", ") + ", a directory with model.safetensors and config.json (./name), or org/name from the Hugging Face cache",
+	}
+}
+
+// resolveHuggingFace looks a repository up in the shared cache:
+// models--org--name/refs/<revision> holds the commit, snapshots/<commit> the
+// files.
+func (h *Hub) resolveHuggingFace(name string) (*Backbone, error) {
+	repo, revision, ok := strings.Cut(name, "@")
+	if !ok {
+		revision = "main"
+	}
+	cure := "download it with `hf download " + repo + " config.json preprocessor_config.json model.safetensors`" +
+		", or name a directory that holds these files"
+	if ok {
+		cure = strings.Replace(cure, repo, repo+" --revision "+revision, 1)
+	}
+	missing := func(reason string) (*Backbone, error) { return nil, &MissingError{name, reason, cure} }
+	if h.HuggingFace == "" || !filepath.IsLocal(revision) {
+		return missing("is not in the Hugging Face cache")
+	}
+	model := filepath.Join(h.HuggingFace, "models--"+strings.ReplaceAll(repo, "/", "--"))
+	commit := revision
+	if text, err := os.ReadFile(filepath.Join(model, "refs", filepath.FromSlash(revision))); err == nil {
+		commit = strings.TrimSpace(string(text))
+	}
+	snapshot := filepath.Join(model, "snapshots", commit)
+	if info, err := os.Stat(snapshot); !filepath.IsLocal(commit) || err != nil || !info.IsDir() {
+		return missing("is not in the Hugging Face cache " + h.HuggingFace)
+	}
+	for _, file := range []string{configFile, weightFile} {
+		if _, err := os.Stat(filepath.Join(snapshot, file)); errors.Is(err, fs.ErrNotExist) {
+			return missing("lacks " + file + " in the Hugging Face cache")
+		}
+	}
+	return h.read(name, snapshot, "Hugging Face "+repo+" at "+commit)
+}
+
+// The files of a backbone.
+const (
+	weightFile = "model.safetensors"
+	configFile = "config.json"
+)
+
+// read takes a directory as a backbone.
+func (h *Hub) read(name, dir, source string) (*Backbone, error) {
+	fail := func(err error) (*Backbone, error) { return nil, fmt.Errorf("backbone %q: %w", name, err) }
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fail(err)
+	}
+	b := &Backbone{Name: name, Path: filepath.Join(dir, weightFile), Source: source}
+	if _, err := os.Stat(b.Path); errors.Is(err, fs.ErrNotExist) {
+		what := "has no " + weightFile
+		for _, other := range []string{weightFile + ".index.json", "pytorch_model.bin"} {
+			if _, err := os.Stat(filepath.Join(dir, other)); err == nil {
+				what = "has " + other + " and no " + weightFile
+			}
+		}
+		return nil, &MissingError{name, what, "save the model in one piece with save_pretrained(dir, safe_serialization=True, max_shard_size=\"100GB\")"}
+	}
+	config := filepath.Join(dir, configFile)
+	if b.Arch, err = readArchitecture(config); errors.Is(err, fs.ErrNotExist) {
+		return nil, &MissingError{name, "has no " + configFile, "put the one that came with the weights into " + dir}
+	} else if err != nil {
+		return fail(err)
+	}
+	if b.Mean, b.Std, err = readNormalisation(dir, b.Arch.Family); err != nil {
+		return fail(err)
+	}
+	if b.Digest, err = h.digest(b.Path); err != nil {
+		return fail(err)
+	}
+	if err := checkPositions(b); err != nil {
+		return fail(err)
+	}
+	return b, nil
+}
+
+// checkPositions compares the one tensor whose shape most often differs from
+// config.json, so that a mix-up shows before anything starts.
+func checkPositions(b *Backbone) error {
+	f, err := safetensors.Open(b.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, name := range f.Names() {
+		if !strings.HasSuffix(name, "embeddings.position_embeddings") {
+			continue
+		}
+		t, _ := f.Get(name)
+		want := []int64{1, 1 + int64(b.Arch.GridH)*int64(b.Arch.GridW), int64(b.Arch.Dim)}
+		if len(t.Shape) != 3 || t.Shape[0] != want[0] || t.Shape[1] != want[1] || t.Shape[2] != want[2] {
+			return fmt.Errorf("%s has the shape %v, by image_size, patch_size and hidden_size of %s it should be %v",
+				name, t.Shape, configFile, want)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s has no embeddings.position_embeddings: it is not a ViT or DINOv2 model of Hugging Face", b.Path)
+}
+
+// known is what is remembered of a file that was hashed.
+type known struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	MTime  int64  `json:"mtime_ns"`
+	CTime  int64  `json:"ctime_ns"`
+	Inode  uint64 `json:"inode"`
+	SHA256 string `json:"sha256"`
+}
+
+// digest is the SHA-256 of a file, remembered until the file changes.
+func (h *Hub) digest(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	now, err := describe(real)
+	if err != nil {
+		return "", err
+	}
+	key := sha256.Sum256([]byte(real))
+	note := filepath.Join(h.Cache, "digests", hex.EncodeToString(key[:16])+".json")
+	var then known
+	if text, err := os.ReadFile(note); err == nil && json.Unmarshal(text, &then) == nil {
+		now.SHA256 = then.SHA256
+		if now == then && len(then.SHA256) == 2*sha256.Size {
+			return then.SHA256, nil
+		}
+	}
+	if now.SHA256, err = hashFile(real); err != nil {
+		return "", err
+	}
+	after, err := describe(real)
+	if err != nil {
+		return "", err
+	}
+	after.SHA256 = now.SHA256
+	if after != now {
+		return "", fmt.Errorf("%s changes while it is read", real)
+	}
+	// A cache that cannot be written costs time on the next call, no more.
+	if text, err := json.Marshal(now); err == nil {
+		remember(note, text)
+	}
+	return now.SHA256, nil
+}
+
+func describe(path string) (known, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return known{}, err
+	}
+	k := known{Path: path, Size: info.Size(), MTime: info.ModTime().UnixNano()}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		k.CTime, k.Inode = changeTime(s), s.Ino
+	}
+	return k, nil
+}
+
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.CopyBuffer(sum, struct{ io.Reader }{f}, make([]byte, 1<<20)); err != nil {
+		return "", fmt.Errorf("hashing %s: %w", path, err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// remember writes a small file in one step; failing is harmless.
+func remember(path string, text []byte) {
+	if os.MkdirAll(filepath.Dir(path), 0o777) != nil {
+		return
+	}
+	temp := path + ".tmp-" + strconv.FormatUint(rand.Uint64(), 36)
+	if os.WriteFile(temp, text, 0o666) != nil || os.Rename(temp, path) != nil {
+		_ = os.Remove(temp)
+	}
+}
+
+// Fetch brings a known backbone onto this machine unless it is there, and
+// returns it. Two processes may fetch at once. progress is told what happens,
+// a line at a time; it may be nil.
+func (h *Hub) Fetch(ctx context.Context, name string, progress func(string)) (*Backbone, error) {
+	if progress == nil {
+		progress = func(string) {}
+	}
+	if name != dinov2Small.name {
+		b, err := h.Resolve(name) // what is there needs no fetching
+		if err == nil {
+			return b, nil
+		}
+		var missing *MissingError
+		if errors.As(err, &missing) {
+			return nil, missing
+		}
+		return nil, err
+	}
+	return h.fetchDinov2Small(ctx, progress)
+}

@@ -1,0 +1,366 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// tinyConfig describes the weights of model.
+const tinyConfig = `{"model_type":"vit","hidden_size":4,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":8,"image_size":32}`
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(text), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// model writes a directory that passes for a backbone.
+func model(t *testing.T, dir string, fill float32) {
+	t.Helper()
+	put(t, filepath.Join(dir, "config.json"), tinyConfig)
+	values := make([]float32, 5*4)
+	values[0] = fill
+	err := safetensors.Write(filepath.Join(dir, "model.safetensors"), []safetensors.Tensor{
+		safetensors.FromFloat32("vit.embeddings.position_embeddings", values, 1, 5, 4),
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newHub(t *testing.T) *Hub {
+	dir := t.TempDir()
+	return &Hub{Cache: filepath.Join(dir, "cache"), HuggingFace: filepath.Join(dir, "hf"), Root: filepath.Join(dir, "root")}
+}
+
+func TestArchitecture(t *testing.T) {
+	for text, want := range map[string]*spec.Architecture{
+		// google/vit-base-patch16-224 leaves out what is the default.
+		`{"model_type":"vit"}`: {Family: "vit", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072, Patch: 16, GridH: 14, GridW: 14, Eps: 1e-12, QkvBias: true},
+		`{"model_type":"vit","image_size":[48,80],"patch_size":[8,8],"hidden_size":12,"num_attention_heads":3,"num_hidden_layers":5,"intermediate_size":20,"layer_norm_eps":1e-6,"qkv_bias":false}`: {
+			Family: "vit", Dim: 12, Depth: 5, Heads: 3, Mlp: 20, Patch: 8, GridH: 6, GridW: 10, Eps: 1e-6,
+		},
+		dinov2SmallConfig: {Family: "dinov2", Dim: 384, Depth: 12, Heads: 6, Mlp: 1536, Patch: 14, GridH: 37, GridW: 37, Eps: 1e-6, QkvBias: true},
+	} {
+		got, err := parseArchitecture([]byte(text))
+		if err != nil || !proto.Equal(got, want) {
+			t.Errorf("%s:\ngot  %v (%v)\nwant %v", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		`{"model_type":"vit"`:   "not JSON",
+		`{}`:                    "no model_type",
+		`{"model_type":"swin"}`: "must be vit or dinov2",
+		`{"model_type":"vit","hidden_act":"quick_gelu"}`:                 "must be gelu",
+		`{"model_type":"dinov2","use_swiglu_ffn":true}`:                  "use_swiglu_ffn",
+		`{"model_type":"vit","num_attention_heads":5}`:                   "among 5 heads",
+		`{"model_type":"vit","num_attention_heads":0}`:                   "among 0 heads",
+		`{"model_type":"vit","num_channels":1}`:                          "images have 3",
+		`{"model_type":"vit","patch_size":[16,8]}`:                       "square",
+		`{"model_type":"vit","patch_size":0}`:                            "square",
+		`{"model_type":"vit","image_size":8}`:                            "smaller than a patch",
+		`{"model_type":"vit","image_size":[224]}`:                        "pair",
+		`{"model_type":"vit","hidden_size":"768"}`:                       "configuration of a model",
+		`{"model_type":"vit","num_hidden_layers":0}`:                     "cannot be",
+		`{"model_type":"vit","layer_norm_eps":0}`:                        "layer_norm_eps",
+		`{"model_type":"dinov2","mlp_ratio":1e30}`:                       "cannot be",
+		`{"model_type":"vit","hidden_size":-1}`:                          "configuration of a model",
+		`{"model_type":"dinov2_with_registers","num_register_tokens":4}`: "must be vit or dinov2",
+	} {
+		if got, err := parseArchitecture([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestNormalisation(t *testing.T) {
+	dir := t.TempDir()
+	check := func(family, want string) {
+		t.Helper()
+		mean, std, err := readNormalisation(dir, family)
+		got := fmt.Sprint(mean, std)
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	check("vit", "[0.5 0.5 0.5] [0.5 0.5 0.5]")
+	check("dinov2", "[0.485 0.456 0.406] [0.229 0.224 0.225]")
+	file := filepath.Join(dir, "preprocessor_config.json")
+	put(t, file, `{"image_mean":[0.1,0.2,0.3],"image_std":[0.4,0.5,0.6]}`)
+	check("vit", "[0.1 0.2 0.3] [0.4 0.5 0.6]")
+	put(t, file, `{"do_normalize":false,"image_mean":[0.1,0.2,0.3]}`)
+	check("vit", "[0 0 0] [1 1 1]")
+	put(t, file, `{"image_mean":[0.1,0.2]}`)
+	check("vit", "three numbers")
+	put(t, file, `{"image_std":[0,1,1]}`)
+	check("vit", "above 0")
+	put(t, file, `[]`)
+	check("vit", "preprocessor")
+}
+
+func TestResolveDirectory(t *testing.T) {
+	h := newHub(t)
+	dir := filepath.Join(h.Root, "models", "tiny")
+	model(t, dir, 1)
+	absolute, err := h.Resolve(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative, err := h.Resolve("models/tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if relative.Path != absolute.Path || relative.Digest != absolute.Digest || relative.Name != "models/tiny" {
+		t.Errorf("got %+v and %+v", relative, absolute)
+	}
+	if want, err := hashFile(absolute.Path); err != nil || absolute.Digest != want {
+		t.Errorf("digest %s, want %s (%v)", absolute.Digest, want, err)
+	}
+	if a := absolute.Arch; a.Family != "vit" || a.GridH != 2 || len(absolute.Mean) != 3 || absolute.Source == "" {
+		t.Errorf("got %+v", absolute)
+	}
+}
+
+// The digest follows the file: it is remembered while nothing changes, and
+// never after a change, even one that keeps size and modification time.
+func TestDigestFollowsTheFile(t *testing.T) {
+	h := newHub(t)
+	dir := filepath.Join(h.Root, "tiny")
+	model(t, dir, 1)
+	first, err := h.Resolve("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := filepath.Glob(filepath.Join(h.Cache, "digests", "*.json"))
+	if err != nil || len(notes) != 1 {
+		t.Fatalf("remembered %v, %v", notes, err)
+	}
+	text, err := os.ReadFile(notes[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is remembered is what is answered: the file is not read again.
+	put(t, notes[0], strings.Replace(string(text), first.Digest, strings.Repeat("ab", 32), 1))
+	if b, err := h.Resolve("tiny"); err != nil || b.Digest != strings.Repeat("ab", 32) {
+		t.Errorf("read again: %v, %v", b, err)
+	}
+	put(t, notes[0], "damaged")
+	if b, err := h.Resolve("tiny"); err != nil || b.Digest != first.Digest {
+		t.Errorf("got %v, %v", b, err)
+	}
+
+	info, err := os.Stat(first.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Millisecond) // beyond the clock tick of the file system
+	model(t, dir, 2)
+	if err := os.Chtimes(first.Path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := h.Resolve("tiny"); err != nil || b.Digest == first.Digest {
+		t.Errorf("the old digest for a new file: %v, %v", b, err)
+	}
+}
+
+func TestResolveHuggingFace(t *testing.T) {
+	h := newHub(t)
+	commit := strings.Repeat("0123456789", 4)
+	repo := filepath.Join(h.HuggingFace, "models--some--model")
+	// Snapshots hold links to blobs, as huggingface_hub writes them.
+	model(t, filepath.Join(repo, "blobs"), 1)
+	snapshot := filepath.Join(repo, "snapshots", commit)
+	if err := os.MkdirAll(snapshot, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"config.json", "model.safetensors"} {
+		if err := os.Symlink("../../blobs/"+f, filepath.Join(snapshot, f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, filepath.Join(repo, "refs", "main"), commit)
+	for _, name := range []string{"some/model", "some/model@main", "some/model@" + commit} {
+		b, err := h.Resolve(name)
+		if err != nil || !strings.Contains(b.Source, commit) {
+			t.Errorf("%s: got %v, %v", name, b, err)
+		}
+	}
+	for _, name := range []string{"some/other", "some/model@v2", "some/model@../main"} {
+		var missing *MissingError
+		_, err := h.Resolve(name)
+		if !errors.As(err, &missing) || !strings.Contains(missing.Cure, "hf download some/") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if err := os.Remove(filepath.Join(snapshot, "model.safetensors")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Resolve("some/model"); err == nil || !strings.Contains(err.Error(), "lacks model.safetensors") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestHuggingFaceCache(t *testing.T) {
+	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("HOME", "/home/x")
+	for _, c := range []struct{ name, value, want string }{
+		{"HOME", "/home/x", "/home/x/.cache/huggingface/hub"},
+		{"XDG_CACHE_HOME", "/c", "/c/huggingface/hub"},
+		{"HF_HOME", "/h", "/h/hub"},
+		{"HUGGINGFACE_HUB_CACHE", "/old", "/old"},
+		{"HF_HUB_CACHE", "/new", "/new"},
+	} { // each outranks those before it
+		t.Setenv(c.name, c.value)
+		if got := huggingFaceCache(); got != c.want {
+			t.Errorf("with %s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// What is not there says what to run; it is never a bare file error.
+func TestMissing(t *testing.T) {
+	h := newHub(t)
+	put(t, filepath.Join(h.Root, "empty", "README"), "")
+	put(t, filepath.Join(h.Root, "sharded", "model.safetensors.index.json"), "{}")
+	model(t, filepath.Join(h.Root, "bare"), 1)
+	if err := os.Remove(filepath.Join(h.Root, "bare", "config.json")); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(h.Root, "file"), "")
+	for name, want := range map[string]string{
+		"dinov2-small": "run `runner models fetch dinov2-small`",
+		"dinov3-small": "use one of dinov2-small",
+		"google/vit":   "hf download google/vit",
+		"./nowhere":    "no directory here",
+		"/no/where":    "no directory here",
+		"file":         "is a file",
+		"empty":        "has no model.safetensors",
+		"sharded":      "has model.safetensors.index.json",
+		"bare":         "has no config.json",
+	} {
+		_, err := h.Resolve(name)
+		var missing *MissingError
+		if !errors.As(err, &missing) || !strings.Contains(err.Error(), want) || missing.Name != name {
+			t.Errorf("%s: got %v, want %q", name, err, want)
+		}
+	}
+	if _, err := h.Fetch(t.Context(), "dinov3-small", nil); err == nil || !strings.Contains(err.Error(), "dinov2-small") {
+		t.Errorf("fetching the unknown: %v", err)
+	}
+}
+
+// Weights that do not belong to the configuration beside them.
+func TestMixedUp(t *testing.T) {
+	h := newHub(t)
+	dir := filepath.Join(h.Root, "tiny")
+	model(t, dir, 1)
+	put(t, filepath.Join(dir, "config.json"), strings.Replace(tinyConfig, `"image_size":32`, `"image_size":64`, 1))
+	if _, err := h.Resolve("tiny"); err == nil || !strings.Contains(err.Error(), "[1 5 4]") || !strings.Contains(err.Error(), "[1 17 4]") {
+		t.Errorf("got %v", err)
+	}
+	put(t, filepath.Join(dir, "model.safetensors"), "damaged")
+	if _, err := h.Resolve("tiny"); err == nil || !strings.Contains(err.Error(), "not a safetensors file") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A fetch that fails leaves the cache as it was and says what to do.
+func TestFetchFails(t *testing.T) {
+	h := newHub(t)
+	bin := t.TempDir()
+	put(t, filepath.Join(bin, "python3"), "#!/bin/sh\necho 'Temporary failure in name resolution'\nexit 1\n")
+	if err := os.Chmod(filepath.Join(bin, "python3"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":/usr/bin:/bin")
+	_, err := h.Fetch(t.Context(), "dinov2-small", nil)
+	if err == nil || !strings.Contains(err.Error(), "check the network") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v", err)
+	}
+	left, err := os.ReadDir(filepath.Join(h.Cache, "backbones"))
+	if err != nil || len(left) != 1 || left[0].IsDir() {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// A damaged entry in the cache is not used; Resolve says how to repair it.
+func TestDamagedEntry(t *testing.T) {
+	h := newHub(t)
+	model(t, h.dinov2SmallDir(), 1)
+	_, err := h.Resolve("dinov2-small")
+	var missing *MissingError
+	if !errors.As(err, &missing) || !strings.Contains(err.Error(), "damaged") || !strings.Contains(missing.Cure, "models fetch") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The real backbone, when it has been fetched; on CI it must have been.
+func TestDinov2Small(t *testing.T) {
+	h, err := Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := h.Resolve("dinov2-small")
+	var missing *MissingError
+	if errors.As(err, &missing) && os.Getenv("CI") != "true" {
+		t.Logf("not fetched, nothing to check: %v", err)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := safetensors.Open(b.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	// Exactly the tensors of Dinov2Model with this configuration.
+	dim, mlp := int64(b.Arch.Dim), int64(b.Arch.Mlp)
+	want := map[string][]int64{
+		"embeddings.cls_token":                          {1, 1, dim},
+		"embeddings.mask_token":                         {1, dim},
+		"embeddings.position_embeddings":                {1, 1 + int64(b.Arch.GridH*b.Arch.GridW), dim},
+		"embeddings.patch_embeddings.projection.weight": {dim, 3, int64(b.Arch.Patch), int64(b.Arch.Patch)},
+		"embeddings.patch_embeddings.projection.bias":   {dim},
+		"layernorm.weight":                              {dim},
+		"layernorm.bias":                                {dim},
+	}
+	for i := range b.Arch.Depth {
+		layer := fmt.Sprintf("encoder.layer.%d.", i)
+		for name, shape := range map[string][2]int64{
+			"attention.attention.query": {dim, dim}, "attention.attention.key": {dim, dim}, "attention.attention.value": {dim, dim},
+			"attention.output.dense": {dim, dim}, "mlp.fc1": {mlp, dim}, "mlp.fc2": {dim, mlp},
+		} {
+			want[layer+name+".weight"], want[layer+name+".bias"] = shape[:], shape[:1]
+		}
+		for _, name := range []string{"norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "layer_scale1.lambda1", "layer_scale2.lambda1"} {
+			want[layer+name] = []int64{dim}
+		}
+	}
+	names := f.Names()
+	if len(names) != len(want) {
+		t.Errorf("%d tensors, want %d", len(names), len(want))
+	}
+	for _, name := range names {
+		got, _ := f.Get(name)
+		if fmt.Sprint(got.Shape) != fmt.Sprint(want[name]) {
+			t.Errorf("%s has the shape %v, want %v", name, got.Shape, want[name])
+		}
+	}
+}
