@@ -1,0 +1,309 @@
+package vit
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+)
+
+// Options say how a backbone is to be used.
+type Options struct {
+	Depth     int          // first n blocks; 0: all
+	Freeze    *spec.Freeze // nil: nothing trains
+	Precision torch.DType  // Float32 (also the zero value's meaning) or BFloat16
+}
+
+// Param is a trainable tensor of the backbone. Query, key and value are one
+// parameter, [3D, D], in that order.
+type Param struct {
+	Name string
+	T    *torch.Tensor
+}
+
+// Load reads a backbone from a safetensors file under Hugging Face's names and
+// returns a *MismatchError with every difference if the file is of another
+// architecture. It is to be called inside dev.Do; the model is given back with
+// Free. Frozen fp32 weights are not read but mapped.
+func Load(dev *torch.Device, path string, arch *spec.Architecture, opt Options) (*Model, error) {
+	if err := check(arch, opt); err != nil {
+		return nil, fmt.Errorf("loading %s: %w", path, err)
+	}
+	file, err := safetensors.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("loading backbone: %w", err)
+	}
+	found, err := match(path, file, arch)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	m := &Model{
+		Arch: arch, dev: dev, file: file, weights: found, compute: torch.Float32,
+		resized: map[[2]int64]*torch.Tensor{},
+	}
+	if opt.Precision == torch.BFloat16 {
+		m.compute = torch.BFloat16
+	}
+	m.build(opt)
+	return m, nil
+}
+
+func check(a *spec.Architecture, opt Options) error {
+	switch {
+	case a == nil:
+		return errors.New("no architecture given")
+	case a.Dim == 0 || a.Depth == 0 || a.Heads == 0 || a.Mlp == 0 || a.Patch == 0 || a.GridH == 0 || a.GridW == 0 || a.Eps <= 0:
+		return fmt.Errorf("architecture lacks a size: %v", a)
+	case a.Dim%a.Heads != 0:
+		return fmt.Errorf("%d heads do not divide dim %d", a.Heads, a.Dim)
+	case a.Registers != 0:
+		return fmt.Errorf("%d register tokens: backbones with registers are not supported", a.Registers)
+	case opt.Depth < 0 || opt.Depth > int(a.Depth):
+		return fmt.Errorf("depth %d: the backbone has %d blocks", opt.Depth, a.Depth)
+	}
+	switch opt.Precision {
+	case 0, torch.Float32, torch.BFloat16:
+	default:
+		return fmt.Errorf("precision %v is not float32 or bfloat16", opt.Precision)
+	}
+	depth := opt.Depth
+	if depth == 0 {
+		depth = int(a.Depth)
+	}
+	for _, b := range opt.Freeze.GetTrainable() {
+		if int(b) >= depth {
+			return fmt.Errorf("trainable block %d: blocks 0 to %d are in use", b, depth-1)
+		}
+	}
+	return nil
+}
+
+// build makes the tensors. Adapters and freezing decide the form: what trains
+// is an fp32 copy, what is frozen has the type it is computed in.
+func (m *Model) build(opt Options) {
+	a, n := m.Arch, families[m.Arch.Family]
+	depth := opt.Depth
+	if depth == 0 {
+		depth = int(a.Depth)
+	}
+	all := opt.Freeze.GetKind() == spec.Freeze_NONE
+	trainable := func(block int) bool {
+		return all || opt.Freeze.GetKind() == spec.Freeze_BLOCKS && slices.Contains(opt.Freeze.GetTrainable(), uint32(block))
+	}
+
+	m.cls = m.param(nameCLS, all)
+	m.positions = m.param(namePos, all)
+	// Pixels stay fp32, so the patch embedding does too; it is 1 % of the work.
+	m.patch = Linear{
+		W: m.tensor(namePatch+".weight", all, torch.Float32, int64(a.Dim), -1, namePatch+".weight"),
+		B: m.param(namePatch+".bias", all),
+	}
+	for i := range depth {
+		on := trainable(i)
+		name := func(rest string) string { return blockName(i, rest) }
+		b := &Block{Adapters: map[string]Adapter{}}
+		b.qkv = m.linear(name("attention.attention.qkv"), on, a.QkvBias, name(nameQuery), name(nameKey), name(nameValue))
+		b.output = m.linear(name(nameOutput), on, true, name(nameOutput))
+		b.fc1 = m.linear(name(n.fc1), on, true, name(n.fc1))
+		b.fc2 = m.linear(name(n.fc2), on, true, name(n.fc2))
+		b.norm1 = m.layerNorm(name(n.norm1), on)
+		b.norm2 = m.layerNorm(name(n.norm2), on)
+		if n.scale1 != "" {
+			b.scale1, b.scale2 = m.param(name(n.scale1), on), m.param(name(n.scale2), on)
+		}
+		m.Blocks = append(m.Blocks, b)
+	}
+	m.norm = m.layerNorm(nameNorm, trainable(depth-1))
+}
+
+func (m *Model) layerNorm(name string, train bool) layerNorm {
+	return layerNorm{w: m.param(name+".weight", train), b: m.param(name+".bias", train), eps: m.Arch.Eps}
+}
+
+// linear joins the rows of one or more layers.
+func (m *Model) linear(name string, train, bias bool, from ...string) Linear {
+	parts := func(suffix string) []string {
+		out := make([]string, len(from))
+		for i, f := range from {
+			out[i] = f + suffix
+		}
+		return out
+	}
+	cols := m.weights[from[0]+".weight"].Shape[1]
+	l := Linear{W: m.tensor(name+".weight", train, m.compute, -1, cols, parts(".weight")...)}
+	if bias {
+		l.B = m.tensor(name+".bias", train, m.compute, -1, 0, parts(".bias")...)
+	}
+	return l
+}
+
+// param is a tensor that is fp32 in every precision.
+func (m *Model) param(name string, train bool) *torch.Tensor {
+	return m.keep(name, train, func() *torch.Tensor { return m.read(name) }, torch.Float32)
+}
+
+// tensor is the join of the named ones along the first dimension, as a matrix
+// of cols columns, or as a vector if cols is 0.
+func (m *Model) tensor(name string, train bool, frozen torch.DType, rows, cols int64, from ...string) *torch.Tensor {
+	return m.keep(name, train, func() *torch.Tensor {
+		parts := make([]*torch.Tensor, len(from))
+		for i, f := range from {
+			parts[i] = m.read(f)
+			if !train {
+				parts[i] = as(parts[i], frozen)
+			}
+		}
+		t := parts[0]
+		if len(parts) > 1 {
+			t = torch.Cat(0, parts...)
+		}
+		if cols != 0 {
+			t = t.Reshape(rows, cols)
+		}
+		return t
+	}, frozen)
+}
+
+// keep keeps what make returns: as a leaf of its own memory if it trains, in
+// type frozen otherwise.
+func (m *Model) keep(name string, train bool, make func() *torch.Tensor, frozen torch.DType) *torch.Tensor {
+	var out *torch.Tensor
+	m.dev.NoGrad(func() {
+		m.dev.Scope(func() {
+			t := make()
+			if train {
+				// The mapping is read-only, so what the optimiser writes is a copy.
+				t = as(t, torch.Float32).Clone()
+			} else {
+				t = as(t, frozen)
+			}
+			out = t.Keep()
+		})
+	})
+	m.owned = append(m.owned, out)
+	if train {
+		out.RequireGrad(true)
+		m.params = append(m.params, Param{Name: name, T: out})
+	}
+	return out
+}
+
+// read is a tensor of the file in the type it has there, a view of the mapping
+// where that is possible. It lives in the current scope.
+func (m *Model) read(name string) *torch.Tensor {
+	t := m.weights[name]
+	dt := torch.Float32
+	switch t.DType {
+	case safetensors.BF16:
+		dt = torch.BFloat16
+	case safetensors.F64:
+		dt = torch.Float64
+	}
+	aligned := len(t.Data) > 0 && uintptr(unsafe.Pointer(&t.Data[0]))%uintptr(t.DType.Size()) == 0
+	if t.DType == safetensors.F16 || !aligned {
+		values, err := t.Float32()
+		if err != nil {
+			panic(&torch.Error{Op: "read " + name, Shapes: [][]int64{t.Shape}, Err: err})
+		}
+		return torch.Of(m.dev, values, t.Shape...)
+	}
+	return m.dev.View(t.Data, dt, t.Shape...)
+}
+
+// Pretrained is the weight and bias (nil without one) of a linear layer as the
+// file has them, in fp32: what an adapter is initialised from, whatever
+// precision the model computes in. Site is a linear layer of a block, or
+// SitePatch. The tensors belong to the current scope.
+func (m *Model) Pretrained(block int, site string) Linear {
+	n := families[m.Arch.Family]
+	name := map[string]string{
+		SiteQuery: nameQuery, SiteKey: nameKey, SiteValue: nameValue, SiteOutput: nameOutput, SiteFC1: n.fc1, SiteFC2: n.fc2,
+	}[site]
+	switch {
+	case site == SitePatch:
+		name = namePatch
+	case name == "":
+		panic(&torch.Error{Op: "pretrained", Err: fmt.Errorf("%q is no linear layer", site)})
+	default:
+		name = blockName(block, name)
+	}
+	w := as(m.read(name+".weight"), torch.Float32)
+	l := Linear{W: w.Reshape(w.Dim(0), -1)}
+	if _, ok := m.weights[name+".bias"]; ok {
+		l.B = as(m.read(name+".bias"), torch.Float32)
+	}
+	return l
+}
+
+// Params are the trainable tensors, in a fixed order.
+func (m *Model) Params() []Param { return slices.Clone(m.params) }
+
+// TrainableFrom is the first block in use that trains, len(m.Blocks) if only
+// the final norm or nothing does, and -1 if the embeddings train as well.
+func (m *Model) TrainableFrom() int {
+	if m.trains(m.cls) {
+		return -1
+	}
+	for i, b := range m.Blocks {
+		if m.trains(b.output.W) {
+			return i
+		}
+	}
+	return len(m.Blocks)
+}
+
+func (m *Model) trains(t *torch.Tensor) bool {
+	return slices.ContainsFunc(m.params, func(p Param) bool { return p.T == t })
+}
+
+// Frozen is the number of weights in use that take no gradient.
+func (m *Model) Frozen() int64 {
+	var n int64
+	for _, t := range m.owned {
+		if !m.trains(t) {
+			n += t.Numel()
+		}
+	}
+	return n
+}
+
+// Precision that the branches compute in.
+func (m *Model) Precision() torch.DType { return m.compute }
+
+// Grid is the number of patches of an image of h × w pixels, or an error if the
+// patch does not divide it.
+func Grid(a *spec.Architecture, h, w int) (gh, gw int, err error) {
+	p := int(a.Patch)
+	if h <= 0 || w <= 0 || h%p != 0 || w%p != 0 {
+		return 0, 0, fmt.Errorf("image size %d×%d is not a multiple of the patch, %d", h, w, p)
+	}
+	return h / p, w / p, nil
+}
+
+// Probe lets the device choose its form of attention for images of h × w.
+func (m *Model) Probe(batch, h, w int) error {
+	gh, gw, err := Grid(m.Arch, h, w)
+	if err != nil {
+		return err
+	}
+	heads := int64(m.Arch.Heads)
+	m.dev.ProbeAttention(m.compute, int64(batch), heads, int64(1+gh*gw), int64(m.Arch.Dim)/heads)
+	return nil
+}
+
+// Free gives all tensors back and unmaps the file.
+func (m *Model) Free() error {
+	for _, t := range m.owned {
+		t.Free()
+	}
+	for _, t := range m.resized {
+		t.Free()
+	}
+	m.owned, m.resized, m.params, m.Blocks = nil, nil, nil, nil
+	return m.file.Close()
+}
