@@ -1,0 +1,275 @@
+// Package plan says what has to be done: it holds the runs that the
+// experiments ask for against what is known to be done, and gives each an
+// action with its reason. Making a plan changes nothing.
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// Symbol is what is done about a run; the rune is what people see.
+type Symbol rune
+
+const (
+	New    Symbol = '+'
+	Resume Symbol = '»' // goes on at a checkpoint, or scores what is missing
+	Retry  Symbol = '!' // failed before
+	Stale  Symbol = '~' // the cell has results, though of another specification
+	Done   Symbol = '='
+	Orphan Symbol = '-' // has results, though the file asks for it no more
+)
+
+func (s Symbol) String() string { return string(s) }
+
+// MarshalText writes the symbol itself, not its number.
+func (s Symbol) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Action is what is done about one run.
+type Action struct {
+	Symbol Symbol
+	Name   string          // "ablation_rank/rank=8/seed=1"
+	Run    *experiment.Run // nil: an orphan
+	Stored *store.Run      // nil: not known yet
+	Reason string
+
+	// Train is false where weights are there and only evaluations miss.
+	Train       bool
+	Evaluations []experiment.Evaluation // missing
+	Step        uint64                  // the checkpoint to go on at
+	Changes     []spec.Change           // what made it stale
+	// Shared is the action that does the work of this one: another cell that
+	// is the same run.
+	Shared *Action
+}
+
+// Works reports whether the action has work to do.
+func (a *Action) Works() bool {
+	return a.Shared == nil && (a.Train || len(a.Evaluations) > 0)
+}
+
+// Plan is the actions of some experiments: runs in the order of the files,
+// then orphans.
+type Plan struct {
+	Actions []*Action
+}
+
+// Make plans experiments against what is known.
+func Make(experiments []*experiment.Experiment, known *store.Snapshot) (*Plan, error) {
+	p := &Plan{}
+	// The run with results that a cell had last.
+	newest := map[cell]*store.Run{}
+	for _, l := range known.Labels {
+		if run := known.Runs[l.Run]; run != nil && (run.Summary != nil || run.Checkpoint > 0) {
+			newest[cell{l.Experiment, l.Cell, l.Seed}] = run
+		}
+	}
+	first := map[string]*Action{} // by identity
+	asked := map[cell]bool{}
+	names := map[string]bool{}
+	for _, e := range experiments {
+		names[e.Name] = true
+		for _, run := range e.Runs {
+			at := cell{run.Experiment, run.Cell, run.Seed}
+			asked[at] = true
+			a := &Action{Name: run.Name(), Run: run, Stored: known.Runs[run.ID]}
+			if err := a.decide(newest[at]); err != nil {
+				return nil, err
+			}
+			if same := first[run.ID]; same == nil {
+				first[run.ID] = a
+			} else {
+				a.share(same)
+			}
+			p.Actions = append(p.Actions, a)
+		}
+	}
+	for _, l := range known.Labels {
+		at := cell{l.Experiment, l.Cell, l.Seed}
+		run := newest[at]
+		if !names[l.Experiment] || asked[at] || run == nil || run.ID != l.Run {
+			continue
+		}
+		p.Actions = append(p.Actions, &Action{
+			Symbol: Orphan, Name: l.Name(), Stored: run, Reason: "no longer asked for",
+		})
+	}
+	return p, nil
+}
+
+type cell struct {
+	experiment, cell string
+	seed             uint64
+}
+
+// decide sets what to do about a run by itself. Had is what its cell had last.
+func (a *Action) decide(had *store.Run) error {
+	stored := a.Stored
+	a.Train = stored == nil || stored.Summary == nil
+	for _, e := range a.Run.Evaluations {
+		if stored == nil || stored.Evaluations[e.ID] == nil {
+			a.Evaluations = append(a.Evaluations, e)
+		}
+	}
+	switch {
+	case stored == nil && had != nil:
+		old, err := had.Spec()
+		if err != nil {
+			return err
+		}
+		a.Symbol, a.Changes = Stale, spec.Diff(old, a.Run.Spec)
+		a.Reason = staleReason(a.Changes)
+	case stored == nil:
+		a.Symbol = New
+	case !a.Train && len(a.Evaluations) == 0:
+		a.Symbol = Done
+	case stored.State == store.Failed:
+		a.Symbol, a.Step = Retry, stored.Checkpoint
+		a.Reason = "failed: " + stored.Reason
+		if a.Train && a.Step > 0 {
+			a.Reason += fmt.Sprintf("; goes on after step %d", a.Step)
+		}
+	case !a.Train:
+		a.Symbol, a.Reason = Resume, "evaluate on "+domains(a.Evaluations)
+	case stored.Checkpoint > 0:
+		a.Symbol, a.Step = Resume, stored.Checkpoint
+		a.Reason = fmt.Sprintf("resume after step %d", stored.Checkpoint)
+		if stored.Steps > 0 {
+			a.Reason += fmt.Sprintf(" of %d", stored.Steps)
+		}
+	case stored.Attempts > 0:
+		a.Symbol, a.Reason = New, "ended before its first checkpoint"
+	default:
+		a.Symbol = New
+	}
+	return nil
+}
+
+// share leaves the work of a to the action of another cell with the same run,
+// which then scores what either asks for.
+func (a *Action) share(with *Action) {
+	has := map[string]bool{}
+	for _, e := range with.Evaluations {
+		has[e.ID] = true
+	}
+	for _, e := range a.Evaluations {
+		if !has[e.ID] {
+			with.Evaluations = append(with.Evaluations, e)
+		}
+	}
+	if with.Symbol == Done && len(with.Evaluations) > 0 {
+		with.Symbol, with.Reason = Resume, "evaluate on "+domains(with.Evaluations)
+	}
+	if a.Symbol == Done {
+		return
+	}
+	a.Shared, a.Symbol, a.Reason, a.Changes = with, with.Symbol, "the same run as "+with.Name, nil
+}
+
+func domains(evaluations []experiment.Evaluation) string {
+	var names []string
+	for _, e := range evaluations {
+		names = append(names, e.Spec.GetDomain())
+	}
+	return strings.Join(names, ", ")
+}
+
+// staleReason names the first fields that moved; a digest says nothing to
+// people, so its value is cut short.
+func staleReason(changes []spec.Change) string {
+	const most = 2
+	var moved []string
+	for _, c := range changes[:min(most, len(changes))] {
+		moved = append(moved, fmt.Sprintf("%s moved from %s to %s", c.Path, brief(c.From), brief(c.To)))
+	}
+	reason := strings.Join(moved, ", ")
+	if more := len(changes) - most; more > 0 {
+		reason += fmt.Sprintf(" and %d more", more)
+	}
+	return reason
+}
+
+func brief(value string) string {
+	const most = 24
+	if len(value) == 64 && strings.Trim(value, "0123456789abcdef") == "" {
+		return value[:8]
+	}
+	if r := []rune(value); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return value
+}
+
+// Work lists the actions that have work to do, in order.
+func (p *Plan) Work() []*Action {
+	var work []*Action
+	for _, a := range p.Actions {
+		if a.Works() {
+			work = append(work, a)
+		}
+	}
+	return work
+}
+
+// Counts is how many runs there are of each kind. Runs shared by several cells
+// count once.
+type Counts struct {
+	New    int `json:"new"`
+	Resume int `json:"resume"`
+	Retry  int `json:"retry"`
+	Stale  int `json:"stale"`
+	Done   int `json:"done"`
+	Orphan int `json:"orphan"`
+	Shared int `json:"shared"` // cells that another cell's run serves
+}
+
+// Counts counts the actions.
+func (p *Plan) Counts() Counts {
+	var c Counts
+	for _, a := range p.Actions {
+		switch {
+		case a.Shared != nil:
+			c.Shared++
+		case a.Symbol == New:
+			c.New++
+		case a.Symbol == Resume:
+			c.Resume++
+		case a.Symbol == Retry:
+			c.Retry++
+		case a.Symbol == Stale:
+			c.Stale++
+		case a.Symbol == Done:
+			c.Done++
+		case a.Symbol == Orphan:
+			c.Orphan++
+		}
+	}
+	return c
+}
+
+// String is the line below a plan: "Plan: 12 new, 3 to resume, 15 done."
+// Scripts read it: kinds keep their order and words, and those that do not
+// occur are left out.
+func (c Counts) String() string {
+	var parts []string
+	add := func(n int, what string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	add(c.New, "new")
+	add(c.Resume, "to resume")
+	add(c.Retry, "to retry")
+	add(c.Stale, "stale")
+	add(c.Shared, "shared")
+	add(c.Done, "done")
+	add(c.Orphan, "orphaned")
+	if len(parts) == 0 {
+		return "Plan: no runs."
+	}
+	return "Plan: " + strings.Join(parts, ", ") + "."
+}

@@ -1,0 +1,88 @@
+package view
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// Log shows one line of a run's metrics.jsonl for people: an event of the
+// engine. A line that is none is shown as it is.
+func (v *View) Log(line []byte) {
+	event, err := parseEvent(line)
+	if err != nil {
+		v.Say("%s", strings.TrimSpace(string(line)))
+		return
+	}
+	if text := v.logLine(event); text != "" {
+		v.Say("%s", text)
+	}
+}
+
+// parseEvent reads {"type": "step", …fields of spec.Step}.
+func parseEvent(line []byte) (*spec.Event, error) {
+	var head struct {
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal(line, &head); err != nil {
+		return nil, fmt.Errorf("reading an event: %w", err)
+	}
+	event := &spec.Event{}
+	m := event.ProtoReflect()
+	field := m.Descriptor().Fields().ByName(protoreflect.Name(head.Type))
+	if field == nil {
+		return nil, fmt.Errorf("reading an event: there is none called %q", head.Type)
+	}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(line, m.Mutable(field).Message().Interface()); err != nil {
+		return nil, fmt.Errorf("reading an event: %w", err)
+	}
+	return event, nil
+}
+
+func (v *View) logLine(event *spec.Event) string {
+	scores := func(m *spec.Metrics) string {
+		var parts []string
+		for _, name := range []string{"dice/mean", "iou/mean", "accuracy"} {
+			if value, ok := metric.Value(m, name); ok {
+				parts = append(parts, name+" "+score(value))
+			}
+		}
+		return strings.Join(parts, "  ")
+	}
+	switch e := event.GetEvent().(type) {
+	case *spec.Event_Started:
+		if e.Started.GetStep() > 0 {
+			return v.bold.Render(fmt.Sprintf("goes on after step %d of %d", e.Started.GetStep(), e.Started.GetSteps()))
+		}
+		return v.bold.Render(fmt.Sprintf("started, %d steps", e.Started.GetSteps()))
+	case *spec.Event_Step:
+		s := e.Step
+		return fmt.Sprintf("step %d  epoch %d  loss %.4f  lr %.3g  |g| %.3g  %.1f images/s",
+			s.GetStep(), s.GetEpoch(), s.GetLoss(), s.GetLr(), s.GetGradNorm(), s.GetImagesPerSecond())
+	case *spec.Event_Validation:
+		text := fmt.Sprintf("validation after step %d  loss %.4f  %s", e.Validation.GetStep(), e.Validation.GetMetrics().GetLoss(), scores(e.Validation.GetMetrics()))
+		if e.Validation.GetBest() {
+			text += " (best)"
+		}
+		return v.accent.Render(text)
+	case *spec.Event_Checkpoint:
+		return v.dim.Render(fmt.Sprintf("checkpoint after step %d", e.Checkpoint.GetStep()))
+	case *spec.Event_Evaluated:
+		return v.accent.Render("evaluated on " + e.Evaluated.GetDomain() + "  " + scores(e.Evaluated.GetMetrics()))
+	case *spec.Event_Finished:
+		return v.good.Render("done")
+	case *spec.Event_Stopped:
+		return v.warn.Render(fmt.Sprintf("stopped after step %d", e.Stopped.GetStep()))
+	case *spec.Event_Failed:
+		return v.bad.Render("failed:") + " " + e.Failed.GetReason()
+	case *spec.Event_Note:
+		return e.Note.GetText()
+	}
+	return ""
+}

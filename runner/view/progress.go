@@ -1,0 +1,385 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/launch"
+)
+
+// redrawEvery bounds how often bars are drawn.
+const redrawEvery = 100 * time.Millisecond
+
+// Progress shows runs as they go: bars that are drawn over on a terminal, a
+// line for each epoch elsewhere.
+type Progress struct {
+	v       *View
+	metrics map[string]string // experiment -> what it shows
+
+	mu      sync.Mutex
+	total   int
+	started time.Time
+	trained []time.Duration // of the runs that were trained here
+	ended   int
+	drawn   int // lines of bars on the screen
+	drew    time.Time
+	run     *progressRun // in progress
+}
+
+// progressRun is the run in progress.
+type progressRun struct {
+	job      *launch.Job
+	began    time.Time
+	state    string // while no step was made
+	start    *spec.Started
+	step     *spec.Step
+	first    uint64 // step
+	firstAt  time.Time
+	lossSum  float64 // of the epoch
+	losses   int
+	epoch    uint32
+	told     uint32 // last epoch with a line
+	metrics  *spec.Metrics
+	evaluate []string
+}
+
+// Progress shows n runs to come. Metrics names, for each experiment, the metric
+// to show.
+func (v *View) Progress(n int, metrics map[string]string) *Progress {
+	return &Progress{v: v, total: n, metrics: metrics, started: time.Now()}
+}
+
+// Watch shows an event.
+func (p *Progress) Watch(e launch.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.run == nil || p.run.job != e.Job {
+		p.run = &progressRun{job: e.Job, began: time.Now()}
+	}
+	r := p.run
+	force := true
+	switch {
+	case e.Start != nil:
+		*r = progressRun{job: e.Job, began: r.began, state: "starting"}
+	case e.Engine != nil:
+		p.engine(e.Engine)
+	case e.Retry != nil:
+		p.line(p.v.warn.Render("retrying:") + " " + e.Retry.Reason)
+	case e.End != nil:
+		p.end(r, e.End)
+	case e.Event != nil:
+		force = p.said(r, e.Event)
+	}
+	p.draw(force)
+}
+
+// Note shows a line of text between the runs.
+func (p *Progress) Note(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.print(text)
+	p.draw(true)
+}
+
+// Close takes the bars off the screen.
+func (p *Progress) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.erase()
+	p.run = nil
+}
+
+func (p *Progress) engine(info *spec.EngineInfo) {
+	name := info.GetDevice()
+	if n := info.GetDeviceName(); n != "" {
+		name += " (" + n + ")"
+	}
+	text := fmt.Sprintf("engine on %s, libtorch %s", name, info.GetLibtorch())
+	if n := info.GetThreads(); n > 0 {
+		text += ", " + count(int(n), "thread")
+	}
+	p.print(p.v.dim.Render(text))
+}
+
+// said shows what the engine said, and reports whether bars must be drawn at
+// once.
+func (p *Progress) said(r *progressRun, event *spec.Event) bool {
+	switch e := event.GetEvent().(type) {
+	case *spec.Event_Started:
+		r.start, r.state = e.Started, "preparing"
+		if p.v.live {
+			break
+		}
+		text := "started: "
+		if e.Started.GetStep() > 0 {
+			text = fmt.Sprintf("goes on after step %d: ", e.Started.GetStep())
+		}
+		var parts []string
+		for _, part := range []struct {
+			n    uint64
+			what string
+		}{
+			{e.Started.GetAdapterParams(), "adapter"},
+			{e.Started.GetHeadParams(), "head"},
+			{e.Started.GetBackboneParams(), "backbone"},
+		} {
+			if part.n > 0 {
+				parts = append(parts, amount(part.n)+" "+part.what)
+			}
+		}
+		text += strings.Join(parts, " + ") + " parameters"
+		if n := e.Started.GetCachedBlocks(); n > 0 {
+			text += fmt.Sprintf(", %s cached", count(int(n), "block"))
+		}
+		p.line(text)
+	case *spec.Event_Step:
+		s := e.Step
+		if r.step == nil {
+			r.first, r.firstAt = s.GetStep(), time.Now()
+		}
+		if s.GetEpoch() != r.epoch {
+			if r.epoch > r.told {
+				p.epoch(r, nil)
+			}
+			r.epoch, r.lossSum, r.losses = s.GetEpoch(), 0, 0
+		}
+		r.step = s
+		r.lossSum += s.GetLoss()
+		r.losses++
+		return false
+	case *spec.Event_Validation:
+		r.metrics = e.Validation.GetMetrics()
+		r.epoch = e.Validation.GetEpoch()
+		p.epoch(r, e.Validation)
+	case *spec.Event_Evaluated:
+		r.evaluate = append(r.evaluate, e.Evaluated.GetDomain())
+		r.state = "evaluating"
+		if !p.v.live {
+			text := "evaluated on " + e.Evaluated.GetDomain()
+			if value, ok := p.value(r, e.Evaluated.GetMetrics()); ok {
+				text += fmt.Sprintf(": %s %s", p.metric(r), score(value))
+			}
+			p.line(text)
+		}
+	case *spec.Event_Note:
+		if e.Note.GetWarning() {
+			p.line(p.v.warn.Render("warning:") + " " + e.Note.GetText())
+		} else if !p.v.live {
+			p.line(e.Note.GetText())
+		}
+	}
+	return true
+}
+
+// epoch writes the line of an epoch, with the validation that it ended with.
+func (p *Progress) epoch(r *progressRun, validation *spec.Validation) {
+	r.told = r.epoch
+	if p.v.live {
+		return
+	}
+	text := fmt.Sprintf("epoch %d", r.epoch)
+	if n := r.start.GetEpochs(); n > 0 {
+		text += fmt.Sprintf("/%d", n)
+	}
+	if r.step != nil {
+		text += fmt.Sprintf("  step %d/%d", r.step.GetStep(), r.start.GetSteps())
+	}
+	if r.losses > 0 {
+		text += fmt.Sprintf("  loss %.4f", r.lossSum/float64(r.losses))
+	}
+	if validation != nil {
+		if value, ok := p.value(r, validation.GetMetrics()); ok {
+			text += fmt.Sprintf("  validation %s %s", p.metric(r), score(value))
+		}
+		if validation.GetBest() {
+			text += " (best)"
+		}
+	}
+	if r.step != nil {
+		text += fmt.Sprintf("  %.1f images/s", r.step.GetImagesPerSecond())
+	}
+	p.line(text)
+}
+
+// end writes the one line that stays of a run.
+func (p *Progress) end(r *progressRun, end *launch.End) {
+	defer func() { p.ended++ }() // the lines below are still about this one
+	took := time.Since(r.began)
+	switch end.Outcome {
+	case launch.Finished:
+		if r.job.Train {
+			p.trained = append(p.trained, took)
+		}
+		text := p.v.good.Render("done") + " in " + span(took)
+		if scores := p.scores(r, end.Summary); scores != "" {
+			text += "  " + scores
+		}
+		p.line(text)
+	case launch.Stopped:
+		text := "stopped"
+		if end.Step > 0 {
+			text += fmt.Sprintf(" after step %d", end.Step)
+		}
+		p.line(p.v.warn.Render(text))
+	case launch.Failed:
+		p.line(p.v.bad.Render("failed:") + " " + end.Reason)
+		if detail := strings.TrimSpace(end.Detail); detail != "" && detail != end.Reason {
+			for line := range strings.Lines(detail) {
+				p.print(p.v.dim.Render("    " + strings.TrimRight(line, "\n")))
+			}
+		}
+	}
+}
+
+// scores lists the metric on every domain: "dice/nucleus 0.842 test, 0.590
+// histology".
+func (p *Progress) scores(r *progressRun, summary *spec.Summary) string {
+	var parts []string
+	for _, e := range summary.GetEvaluations() {
+		if value, ok := p.value(r, e.GetMetrics()); ok {
+			parts = append(parts, score(value)+" "+e.GetDomain())
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return p.metric(r) + " " + strings.Join(parts, ", ")
+}
+
+func (p *Progress) metric(r *progressRun) string {
+	if name := p.metrics[r.job.Run.Experiment]; name != "" {
+		return name
+	}
+	return "dice/mean"
+}
+
+func (p *Progress) value(r *progressRun, m *spec.Metrics) (float64, bool) {
+	if m == nil {
+		return 0, false
+	}
+	return metric.Value(m, p.metric(r))
+}
+
+func score(value float64) string { return fmt.Sprintf("%.3f", value) }
+
+// line writes a line about the run in progress that stays.
+func (p *Progress) line(text string) {
+	place := p.v.dim.Render(fmt.Sprintf("[%d/%d]", p.ended+1, p.total))
+	p.print(place + " " + p.run.job.Run.Name() + "  " + text)
+}
+
+// print writes a line above the bars.
+func (p *Progress) print(text string) {
+	p.erase()
+	fmt.Fprintln(p.v.out, text)
+}
+
+func (p *Progress) erase() {
+	if p.drawn > 0 {
+		fmt.Fprintf(p.v.out, "\x1b[%dA\x1b[J", p.drawn)
+		p.drawn = 0
+	}
+}
+
+// draw draws two bars: the run in progress, and all runs.
+func (p *Progress) draw(force bool) {
+	if !p.v.live || p.run == nil || (!force && time.Since(p.drew) < redrawEvery) {
+		return
+	}
+	p.drew = time.Now()
+	width := p.v.size()
+	lines := []string{clip(p.runBar(), width), clip(p.allBar(), width)}
+	var b strings.Builder
+	if p.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", p.drawn)
+	}
+	for _, line := range lines {
+		b.WriteString("\x1b[2K" + line + "\n")
+	}
+	p.drawn = len(lines)
+	fmt.Fprint(p.v.out, b.String())
+}
+
+const barWidth = 24
+
+func (p *Progress) runBar() string {
+	r := p.run
+	name := fmt.Sprintf("%-26s", r.job.Run.Cell+" seed="+fmt.Sprint(r.job.Run.Seed))
+	if r.step == nil {
+		return name + " " + p.bar(0) + "  " + p.v.dim.Render(r.state)
+	}
+	steps := r.start.GetSteps()
+	text := fmt.Sprintf("%s %s  %d/%d", name, p.bar(r.done()), r.step.GetStep(), steps)
+	if r.state == "evaluating" {
+		return text + "  " + p.v.dim.Render("evaluated on "+strings.Join(r.evaluate, ", "))
+	}
+	text += fmt.Sprintf("  loss %.3f", r.step.GetLoss())
+	if value, ok := p.value(r, r.metrics); ok {
+		text += fmt.Sprintf("  %s %s", p.metric(r), score(value))
+	}
+	text += fmt.Sprintf("  %.1f images/s", r.step.GetImagesPerSecond())
+	if left, ok := r.left(); ok {
+		text += "  " + span(left) + " left"
+	}
+	return text
+}
+
+func (p *Progress) allBar() string {
+	here := 0.0
+	if p.ended < p.total {
+		here = p.run.done()
+	}
+	text := fmt.Sprintf("%-26s %s  %d/%d runs", "all", p.bar((float64(p.ended)+here)/float64(max(p.total, 1))), p.ended, p.total)
+	if left, ok := p.left(here); ok {
+		text += "  " + span(left) + " left"
+	}
+	return text
+}
+
+func (p *Progress) bar(fraction float64) string {
+	full := int(min(max(fraction, 0), 1) * barWidth)
+	return p.v.accent.Render(strings.Repeat("━", full)) + p.v.dim.Render(strings.Repeat("─", barWidth-full))
+}
+
+// done is the fraction of the run in progress that is done, in steps.
+func (r *progressRun) done() float64 {
+	if r.step == nil || r.start.GetSteps() == 0 {
+		return 0
+	}
+	return float64(r.step.GetStep()) / float64(r.start.GetSteps())
+}
+
+// left is the time the steps that are left will take, judged by those that
+// were made.
+func (r *progressRun) left() (time.Duration, bool) {
+	made := r.step.GetStep() - r.first
+	if made == 0 || r.start.GetSteps() < r.step.GetStep() {
+		return 0, false
+	}
+	each := time.Since(r.firstAt) / time.Duration(made)
+	return each * time.Duration(r.start.GetSteps()-r.step.GetStep()), true
+}
+
+// left is the time that all runs will take, judged by those that were trained,
+// or by the one in progress.
+func (p *Progress) left(here float64) (time.Duration, bool) {
+	runs := float64(p.total-p.ended) - here
+	if runs <= 0 {
+		return 0, false
+	}
+	if n := len(p.trained); n > 0 {
+		var sum time.Duration
+		for _, d := range p.trained {
+			sum += d
+		}
+		return time.Duration(float64(sum) / float64(n) * runs), true
+	}
+	if here > 0.05 {
+		return time.Duration(float64(time.Since(p.run.began)) / here * runs), true
+	}
+	return 0, false
+}

@@ -1,0 +1,171 @@
+package view
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"encoding/json"
+
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// Status is where the runs of an experiment stand.
+type Status struct {
+	Experiment string
+	Metric     string // shown for runs that are done
+	Runs       []StatusRun
+}
+
+// StatusRun is where one run stands.
+type StatusRun struct {
+	Name    string     // "ablation_rank/rank=8/seed=1"
+	ID      string     // identity
+	Stored  *store.Run // nil: not started
+	Current bool       // false where no runner works on the project
+}
+
+func (r StatusRun) state() string {
+	switch {
+	case r.Stored == nil:
+		return "not started"
+	case r.Stored.State == store.Running && !r.Current:
+		return "interrupted"
+	case r.Stored.State == store.Queued && !r.Current:
+		return "not started"
+	}
+	return string(r.Stored.State)
+}
+
+// Status shows a table for each experiment, and who works on them.
+func (v *View) Status(experiments []Status, holder *store.Holder) {
+	if holder != nil {
+		v.Say("%s process %d on %s, since %s (%s)\n", v.accent.Render("at work:"),
+			holder.PID, holder.Host, holder.Since.Local().Format(time.DateTime), holder.Command)
+	}
+	if len(experiments) == 0 {
+		v.Say("Nothing was run here yet.")
+	}
+	for i, e := range experiments {
+		if i > 0 {
+			v.Say("")
+		}
+		v.status(e)
+	}
+}
+
+func (v *View) status(e Status) {
+	v.Say("%s", v.bold.Render(e.Experiment))
+	t := table{header: []string{"RUN", "STATE", "STEP", strings.ToUpper(e.Metric), "ENDED", "ID"}, right: map[int]bool{2: true, 3: true}}
+	counts := map[string]int{}
+	for _, r := range e.Runs {
+		state := r.state()
+		counts[state]++
+		row := []string{strings.TrimPrefix(r.Name, e.Experiment+"/"), v.state(state), "", "", "", r.ID[:min(12, len(r.ID))]}
+		if s := r.Stored; s != nil {
+			if s.Steps > 0 {
+				row[2] = fmt.Sprintf("%d/%d", s.Step, s.Steps)
+			} else if s.Step > 0 {
+				row[2] = fmt.Sprint(s.Step)
+			}
+			for _, evaluated := range s.Evaluations {
+				if evaluated.GetDomain() != "test" {
+					continue
+				}
+				if value, ok := metric.Value(evaluated.GetMetrics(), e.Metric); ok {
+					row[3] = score(value)
+				}
+			}
+			if !s.Ended.IsZero() {
+				row[4] = s.Ended.Local().Format(time.DateTime)
+			}
+		}
+		t.rows = append(t.rows, row)
+	}
+	v.table(t)
+	for _, r := range e.Runs {
+		if r.Stored != nil && r.Stored.State == store.Failed {
+			v.Say("%s %s: %s", v.bad.Render("failed:"), r.Name, r.Stored.Reason)
+		}
+	}
+	var parts []string
+	for state, n := range counts {
+		parts = append(parts, fmt.Sprintf("%d %s", n, state))
+	}
+	sort.Slice(parts, func(i, j int) bool {
+		return parts[i][strings.Index(parts[i], " "):] < parts[j][strings.Index(parts[j], " "):]
+	})
+	v.Say("%s", v.bold.Render(strings.Join(parts, ", ")+"."))
+}
+
+func (v *View) state(state string) string {
+	switch state {
+	case string(store.Done):
+		return v.good.Render(state)
+	case string(store.Running):
+		return v.accent.Render(state)
+	case string(store.Failed):
+		return v.bad.Render(state)
+	case string(store.Stopped), "interrupted":
+		return v.warn.Render(state)
+	}
+	return v.dim.Render(state)
+}
+
+// StatusJSON writes the same for programs.
+func (v *View) StatusJSON(experiments []Status, holder *store.Holder) error {
+	type run struct {
+		Name        string                     `json:"name"`
+		ID          string                     `json:"id"`
+		State       string                     `json:"state"`
+		Step        uint64                     `json:"step"`
+		Steps       uint64                     `json:"steps"`
+		Attempts    int                        `json:"attempts"`
+		Reason      string                     `json:"reason,omitempty"`
+		Dir         string                     `json:"dir,omitempty"`
+		Started     *time.Time                 `json:"started,omitempty"`
+		Ended       *time.Time                 `json:"ended,omitempty"`
+		Evaluations map[string]json.RawMessage `json:"evaluations,omitempty"`
+	}
+	type experiment struct {
+		Name   string `json:"name"`
+		Metric string `json:"metric"`
+		Runs   []run  `json:"runs"`
+	}
+	all := []experiment{}
+	for _, e := range experiments {
+		item := experiment{Name: e.Experiment, Metric: e.Metric, Runs: []run{}}
+		for _, r := range e.Runs {
+			row := run{Name: r.Name, ID: r.ID, State: r.state()}
+			if s := r.Stored; s != nil {
+				row.Step, row.Steps, row.Attempts, row.Reason, row.Dir = s.Step, s.Steps, s.Attempts, s.Reason, s.Dir
+				row.Started, row.Ended = moment(s.Started), moment(s.Ended)
+				row.Evaluations = map[string]json.RawMessage{}
+				for _, evaluated := range s.Evaluations {
+					text, err := protojson.Marshal(evaluated.GetMetrics())
+					if err != nil {
+						return fmt.Errorf("writing the metrics of %s: %w", r.Name, err)
+					}
+					row.Evaluations[evaluated.GetDomain()] = text
+				}
+			}
+			item.Runs = append(item.Runs, row)
+		}
+		all = append(all, item)
+	}
+	return v.JSON(struct {
+		Experiments []experiment  `json:"experiments"`
+		Holder      *store.Holder `json:"holder,omitempty"`
+	}{all, holder})
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,207 @@
+// Package view is what people see: it renders plans, diagnostics, progress and
+// tables for a terminal, for a pipe, or as JSON. Commands decide what to say;
+// only this package knows how it looks.
+package view
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/lipgloss"
+	"github.com/charmbracelet/x/term"
+	"github.com/mattn/go-runewidth"
+	"github.com/muesli/termenv"
+)
+
+// View renders to standard output and standard error.
+type View struct {
+	out, err io.Writer
+	// Live: output is a terminal, so lines may be drawn over.
+	live  bool
+	width int // of the terminal, in columns; 0: not a terminal
+	size  func() int
+
+	good, bad, warn, dim, bold, accent lipgloss.Style
+}
+
+// New makes a view of two files, each with colour if it is a terminal and
+// neither noColor nor $NO_COLOR says otherwise.
+func New(out, err *os.File, noColor bool) *View {
+	v := &View{out: out, err: err, size: func() int { return 0 }}
+	outTerminal, errTerminal := term.IsTerminal(out.Fd()), term.IsTerminal(err.Fd())
+	if dumb := os.Getenv("TERM") == "dumb"; outTerminal && !dumb {
+		v.live = true
+		v.size = func() int {
+			width, _, err := term.GetSize(out.Fd())
+			if err != nil || width <= 0 {
+				return 80
+			}
+			return width
+		}
+		v.width = v.size()
+	} else if dumb {
+		noColor = true
+	}
+	// One set of styles serves both, so colour needs both to show it; the
+	// usual case of one being redirected is plain.
+	v.style(outTerminal && errTerminal && !noColor && os.Getenv("NO_COLOR") == "")
+	return v
+}
+
+func (v *View) style(color bool) {
+	r := lipgloss.NewRenderer(io.Discard)
+	r.SetColorProfile(termenv.Ascii)
+	if color {
+		r.SetColorProfile(termenv.ANSI)
+	}
+	// The sixteen colours of the terminal's own theme are legible on any
+	// background.
+	s := r.NewStyle()
+	v.good, v.bad = s.Foreground(lipgloss.Color("2")), s.Foreground(lipgloss.Color("1")).Bold(true)
+	v.warn, v.accent = s.Foreground(lipgloss.Color("3")), s.Foreground(lipgloss.Color("6"))
+	v.dim, v.bold = s.Faint(true), s.Bold(true)
+}
+
+// Error reports what stopped a command, once, on standard error. Further
+// lines of the error are indented below the first.
+func (v *View) Error(err error) {
+	first, rest, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	fmt.Fprintf(v.err, "%s %s\n", v.bad.Render("error:"), first)
+	for line := range strings.Lines(rest) {
+		fmt.Fprintf(v.err, "  %s\n", strings.TrimRight(line, "\n"))
+	}
+}
+
+// Warn reports what the user should know and need not act on.
+func (v *View) Warn(text string) {
+	fmt.Fprintf(v.err, "%s %s\n", v.warn.Render("warning:"), text)
+}
+
+// Say writes a line to standard output.
+func (v *View) Say(format string, args ...any) {
+	fmt.Fprintf(v.out, format+"\n", args...)
+}
+
+// JSON writes a value for programs.
+func (v *View) JSON(value any) error {
+	e := json.NewEncoder(v.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(value)
+}
+
+// Raw copies what a program wrote.
+func (v *View) Raw(r io.Reader) error {
+	_, err := io.Copy(v.out, r)
+	return err
+}
+
+// table is rows of cells in aligned columns. Columns named in right are
+// aligned to the right.
+type table struct {
+	header []string
+	rows   [][]string
+	right  map[int]bool
+}
+
+func (v *View) table(t table) {
+	widths := make([]int, len(t.header))
+	for _, row := range append([][]string{t.header}, t.rows...) {
+		for i, cell := range row {
+			widths[i] = max(widths[i], lipgloss.Width(cell))
+		}
+	}
+	line := func(row []string, style lipgloss.Style) {
+		var b strings.Builder
+		for i, cell := range row {
+			gap := strings.Repeat(" ", widths[i]-lipgloss.Width(cell))
+			switch {
+			case t.right[i]:
+				b.WriteString(gap + style.Render(cell))
+			case i == len(row)-1:
+				b.WriteString(style.Render(cell))
+			default:
+				b.WriteString(style.Render(cell) + gap)
+			}
+			if i < len(row)-1 {
+				b.WriteString("  ")
+			}
+		}
+		fmt.Fprintln(v.out, strings.TrimRight(b.String(), " "))
+	}
+	line(t.header, v.dim)
+	for _, row := range t.rows {
+		line(row, lipgloss.NewStyle())
+	}
+}
+
+// count writes "1 run", "2 runs".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// span writes a duration as people say it: "850 ms", "12 s", "3 min 05 s".
+func span(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+	default:
+		return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+}
+
+// amount writes a number of parameters: "55,298", "1.2 M".
+func amount(n uint64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.2f G", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.2f M", float64(n)/1e6)
+	}
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// clip cuts a line, which may hold colours, to a width in columns.
+func clip(s string, width int) string {
+	if width <= 0 || lipgloss.Width(s) <= width {
+		return s
+	}
+	var b strings.Builder
+	used, escape := 0, false
+	for _, r := range s {
+		switch {
+		case escape:
+			b.WriteRune(r)
+			escape = r != 'm'
+			continue
+		case r == '\x1b':
+			b.WriteRune(r)
+			escape = true
+			continue
+		}
+		w := runewidth.RuneWidth(r)
+		if used+w > width-1 {
+			continue // colours that follow still count
+		}
+		used += w
+		b.WriteRune(r)
+	}
+	return b.String() + "…"
+}
