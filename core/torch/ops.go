@@ -240,10 +240,11 @@ func (t *Tensor) Mean() *Tensor {
 	return t.op("mean", list(t), func(o *slot) { libtch.AtgMean(o, t.c, int32(t.DType())) })
 }
 
-// Norm is the 2-norm over dimensions: √Σt². Its gradient at 0 is infinite, as
-// that of the square root is.
+// Norm is the 2-norm over dimensions, √Σt². Its gradient at 0 is 0.
 func (t *Tensor) Norm(keep bool, over ...int64) *Tensor {
-	return t.d.Yield(func() *Tensor { return t.Mul(t).SumDims(keep, over...).Sqrt() })
+	return t.d.shim("norm", list(t), func(o *C.ll_tensor) *C.char {
+		return C.ll_norm(o, t.p(), (*C.int64_t)(unsafe.Pointer(&over[0])), C.int(len(over)), C.int(b2i(keep)))
+	})
 }
 
 // Sqrt element by element.

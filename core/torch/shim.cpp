@@ -253,6 +253,12 @@ char *ll_gelu(ll_tensor *out, ll_tensor x) {
   return guarded([&] { *out = box(at::gelu(T(x))); });
 }
 
+char *ll_norm(ll_tensor *out, ll_tensor x, const int64_t *dims, int n, int keep) {
+  return guarded([&] {
+    *out = box(at::linalg_vector_norm(T(x), 2, at::IntArrayRef(dims, n), keep != 0));
+  });
+}
+
 char *ll_einsum(ll_tensor *out, const char *equation, ll_tensor *ts, int n) {
   return guarded([&] {
     std::vector<Tensor> v;

@@ -48,6 +48,7 @@ char *ll_grads_of(ll_tensor *out, ll_tensor y, ll_tensor gy, ll_tensor *xs, int 
 
 // Ops.
 char *ll_gelu(ll_tensor *out, ll_tensor x);
+char *ll_norm(ll_tensor *out, ll_tensor x, const int64_t *dims, int n, int keep);
 char *ll_einsum(ll_tensor *out, const char *equation, ll_tensor *ts, int n);
 char *ll_attention(ll_tensor *out, ll_tensor q, ll_tensor k, ll_tensor v, int form);
 char *ll_low_rank_linear(ll_tensor *out, ll_tensor x, ll_tensor w, ll_tensor bias, int parts,

@@ -101,7 +101,7 @@ func (m *Model) build(opt Options) {
 	// Pixels stay fp32, so the patch embedding does too; it is 1 % of the work.
 	m.patch = Linear{
 		W: m.tensor(namePatch+".weight", all, torch.Float32, int64(a.Dim), -1, namePatch+".weight"),
-		B: m.param(namePatch+".bias", all),
+		B: m.param(namePatch+".bias", all), Trains: all,
 	}
 	for i := range depth {
 		on := trainable(i)
@@ -135,7 +135,7 @@ func (m *Model) linear(name string, train, bias bool, from ...string) Linear {
 		return out
 	}
 	cols := m.weights[from[0]+".weight"].Shape[1]
-	l := Linear{W: m.tensor(name+".weight", train, m.compute, -1, cols, parts(".weight")...)}
+	l := Linear{W: m.tensor(name+".weight", train, m.compute, -1, cols, parts(".weight")...), Trains: train}
 	if bias {
 		l.B = m.tensor(name+".bias", train, m.compute, -1, 0, parts(".bias")...)
 	}

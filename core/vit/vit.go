@@ -20,8 +20,12 @@ import (
 	"github.com/loralab/loralab/core/torch"
 )
 
-// Linear is a layer y = xWᵀ + b; W [out, in], B [out] or nil.
-type Linear struct{ W, B *torch.Tensor }
+// Linear is a layer y = xWᵀ + b; W [out, in], B [out] or nil. Trains says that
+// W and B take gradients.
+type Linear struct {
+	W, B   *torch.Tensor
+	Trains bool
+}
 
 // Forward applies the layer to x [T, in] in the type of x.
 func (l Linear) Forward(x *torch.Tensor) *torch.Tensor {
@@ -225,7 +229,7 @@ func as(t *torch.Tensor, dt torch.DType) *torch.Tensor {
 func (b *Block) Linear(site string) Linear {
 	part := func(i int64) Linear {
 		d := b.qkv.W.Dim(1)
-		l := Linear{W: b.qkv.W.Narrow(0, i*d, d)}
+		l := Linear{W: b.qkv.W.Narrow(0, i*d, d), Trains: b.qkv.Trains}
 		if b.qkv.B != nil {
 			l.B = b.qkv.B.Narrow(0, i*d, d)
 		}
