@@ -1,0 +1,180 @@
+package variant
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/plugins/program"
+	"github.com/loralab/loralab/plugins/protocol"
+)
+
+// cache keeps the sums of plug-in files and what they answered. It is only
+// ever a shortcut: what cannot be read is worked out again.
+type cache struct {
+	dir string // "" keeps all in memory
+
+	mu      sync.Mutex
+	sums    map[string]summed // by path
+	replies map[string][]byte // by sum/key
+}
+
+// summed is the sum of a file as it was.
+type summed struct {
+	Size   int64  `json:"size"`
+	Time   int64  `json:"time"` // of modification, ns
+	Inode  uint64 `json:"inode"`
+	SHA256 string `json:"sha256"`
+}
+
+// sum is the SHA-256 of a file, read again only if its size, time or inode
+// have changed, or if fresh.
+func (c *cache) sum(path string, fresh bool) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	now := summed{Size: info.Size(), Time: info.ModTime().UnixNano()}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		now.Inode = s.Ino
+	}
+	file := filepath.Join(c.dir, "variants", "sums.json")
+	if c.sums == nil {
+		c.sums = map[string]summed{}
+		if raw, err := os.ReadFile(file); c.dir != "" && err == nil {
+			if json.Unmarshal(raw, &c.sums) != nil || c.sums == nil {
+				c.sums = map[string]summed{}
+			}
+		}
+	}
+	was, ok := c.sums[path]
+	now.SHA256 = was.SHA256
+	if ok && !fresh && now == was && len(was.SHA256) == 2*sha256.Size {
+		return was.SHA256, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	now.SHA256 = hex.EncodeToString(h.Sum(nil))
+	c.sums[path] = now
+	if c.dir != "" {
+		maps.DeleteFunc(c.sums, func(path string, _ summed) bool {
+			_, err := os.Stat(path)
+			return errors.Is(err, fs.ErrNotExist)
+		})
+		if raw, err := json.MarshalIndent(c.sums, "", "\t"); err == nil {
+			_ = replaceFile(file, append(raw, '\n')) // next time it is read in full again
+		}
+	}
+	return now.SHA256, nil
+}
+
+// name of a reply: other rules of checking or another op list are another key.
+func (c *cache) name(sum, key string) string {
+	return filepath.Join(sum, fmt.Sprintf("v%d.%d-%s.pb", protocol.Version, program.Version, key))
+}
+
+// get fills reply and reports whether it was kept.
+func (c *cache) get(sum, key string, reply proto.Message) bool {
+	name := c.name(sum, key)
+	c.mu.Lock()
+	raw, ok := c.replies[name]
+	c.mu.Unlock()
+	if !ok && c.dir != "" {
+		sealed, err := os.ReadFile(filepath.Join(c.dir, "variants", name))
+		raw, ok = unseal(sealed)
+		ok = ok && err == nil
+	}
+	if !ok {
+		return false
+	}
+	if proto.Unmarshal(raw, reply) != nil {
+		return false
+	}
+	c.remember(name, raw)
+	return true
+}
+
+func (c *cache) remember(name string, raw []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.replies == nil {
+		c.replies = map[string][]byte{}
+	}
+	c.replies[name] = raw
+}
+
+// put keeps a reply.
+func (c *cache) put(sum, key string, reply proto.Message) error {
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(reply)
+	if err != nil {
+		return err
+	}
+	name := c.name(sum, key)
+	c.remember(name, raw)
+	if c.dir == "" {
+		return nil
+	}
+	return replaceFile(filepath.Join(c.dir, "variants", name), seal(raw))
+}
+
+// seal puts the sum of a reply before it: a file cut short by a full disk may
+// still be a valid message.
+func seal(raw []byte) []byte {
+	h := sha256.Sum256(raw)
+	return append(h[:], raw...)
+}
+
+func unseal(b []byte) ([]byte, bool) {
+	if len(b) < sha256.Size {
+		return nil, false
+	}
+	h := sha256.Sum256(b[sha256.Size:])
+	return b[sha256.Size:], string(h[:]) == string(b[:sha256.Size])
+}
+
+// replaceFile writes a file so that readers see the old or the new one.
+func replaceFile(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails if all went well
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
+}

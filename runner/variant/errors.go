@@ -1,0 +1,52 @@
+package variant
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Error is what went wrong with one plug-in.
+type Error struct {
+	Variant string
+	Path    string // of its file
+	Doing   string // "start", "Describe", "Build"; "" before it was started
+	Message string
+	Hint    string // what to do
+	// Stack is what the plug-in printed when it crashed.
+	Stack string
+	Err   error
+}
+
+// Error is one line, or more if programs are wrong or the plug-in left a stack.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "variant %s (%s)", e.Variant, e.Path)
+	if e.Doing != "" {
+		b.WriteString(", " + e.Doing)
+	}
+	b.WriteString(": " + e.Message)
+	if e.Hint != "" {
+		b.WriteString("\n" + e.Hint)
+	}
+	if e.Stack != "" {
+		b.WriteString("\nwhat the plug-in printed:\n" + e.Stack)
+	}
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// UnknownError is a variant without a plug-in.
+type UnknownError struct {
+	Name  string
+	Known []string // the variants there are
+	Dirs  []string // where plug-ins were searched for
+}
+
+func (e *UnknownError) Error() string {
+	known := "none at all"
+	if len(e.Known) > 0 {
+		known = strings.Join(e.Known, ", ")
+	}
+	return fmt.Sprintf("there is no variant %q; found are %s (in %s)", e.Name, known, strings.Join(e.Dirs, ", "))
+}

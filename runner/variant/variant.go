@@ -1,0 +1,510 @@
+// Package variant finds, starts and asks variant plug-ins, and believes none
+// of them.
+//
+// A plug-in is an executable file named like its variant, in plugins.d beside
+// the experiments, in the user's data directory or next to the binary. It is
+// started only when there is something to ask that its file has not answered
+// before: replies are kept under the SHA-256 of the file. Whatever it says is
+// checked before anyone else sees it, and whatever it does instead (crash,
+// hang, babble) becomes one Error that names it and says what to do. If
+// runner.lock lies in the root, only files with the sums it lists are started.
+package variant
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/plugins/program"
+	"github.com/loralab/loralab/plugins/protocol"
+)
+
+// How long a plug-in may take, unless Options say otherwise.
+const (
+	StartTimeout = 5 * time.Second
+	CallTimeout  = 10 * time.Second
+)
+
+// Options of a Registry.
+type Options struct {
+	// Root is the directory of the experiments; <Root>/runner.lock, if there,
+	// is obeyed.
+	Root string
+	// Dirs are searched in order, the first file of a name counts; nil is
+	// DefaultDirs(Root).
+	Dirs []string
+	// CacheDir keeps what plug-ins answered, below variants/; "" keeps it in
+	// memory only.
+	CacheDir string
+	// Dev names files to use instead of what Dirs and runner.lock say.
+	Dev map[string]string
+	// Warn hears of what is legal but should not go unnoticed; may be nil.
+	Warn func(string)
+
+	StartTimeout, CallTimeout time.Duration // 0: the constants
+}
+
+// Registry knows the plug-ins of one command. It may be used by several
+// goroutines. Close ends the processes it has started.
+type Registry struct {
+	o     Options
+	cache cache
+
+	mu       sync.Mutex
+	found    map[string]file // by name
+	lock     *Lock           // nil: none
+	lockErr  error
+	plugins  map[string]*Plugin
+	warned   map[string]bool
+	describe map[string]*protocol.DescribeReply // by sum
+	process  map[string]*process                // by sum
+	closed   bool
+}
+
+// Plugin is a file that is allowed to be started.
+type Plugin struct {
+	Name   string
+	Path   string
+	SHA256 string // hex
+	Dev    bool   // named by Options.Dev
+	Locked bool   // its sum is in runner.lock
+}
+
+type file struct {
+	path       string
+	executable bool
+}
+
+// nameRule is what a variant may be called.
+var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// DefaultDirs are the places where plug-ins live: <root>/plugins.d, the user's
+// data directory and plugins next to the binary.
+func DefaultDirs(root string) []string {
+	dirs := []string{filepath.Join(root, "plugins.d")}
+	data := os.Getenv("XDG_DATA_HOME")
+	if home, err := os.UserHomeDir(); !filepath.IsAbs(data) && err == nil {
+		data = filepath.Join(home, ".local", "share")
+	}
+	if filepath.IsAbs(data) {
+		dirs = append(dirs, filepath.Join(data, "loralab", "plugins"))
+	}
+	if exe, err := os.Executable(); err == nil {
+		if real, err := filepath.EvalSymlinks(exe); err == nil {
+			exe = real
+		}
+		dirs = append(dirs, filepath.Join(filepath.Dir(exe), "plugins"))
+	}
+	return dirs
+}
+
+// Open looks which plug-ins there are. It starts none and cannot fail: a
+// directory that is not there has no plug-ins.
+func Open(o Options) *Registry {
+	if o.Dirs == nil {
+		o.Dirs = DefaultDirs(o.Root)
+	}
+	if o.StartTimeout == 0 {
+		o.StartTimeout = StartTimeout
+	}
+	if o.CallTimeout == 0 {
+		o.CallTimeout = CallTimeout
+	}
+	r := &Registry{
+		o:        o,
+		cache:    cache{dir: o.CacheDir},
+		found:    discover(o.Dirs),
+		plugins:  map[string]*Plugin{},
+		warned:   map[string]bool{},
+		describe: map[string]*protocol.DescribeReply{},
+		process:  map[string]*process{},
+	}
+	for name, path := range o.Dev {
+		if abs, err := filepath.Abs(path); err == nil {
+			path = abs
+		}
+		r.found[name] = file{path: path, executable: executable(path)}
+	}
+	if o.Root != "" {
+		r.lock, r.lockErr = ReadLock(filepath.Join(o.Root, LockFile))
+	}
+	return r
+}
+
+// discover lists the files that are named like a variant.
+func discover(dirs []string) map[string]file {
+	found := map[string]file{}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			name := e.Name()
+			if _, ok := found[name]; ok || !nameRule.MatchString(name) {
+				continue
+			}
+			path := filepath.Join(dir, name)
+			if abs, err := filepath.Abs(path); err == nil {
+				path = abs
+			}
+			// Stat, not the entry: a plug-in may be a link.
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+				found[name] = file{path: path, executable: info.Mode()&0o111 != 0}
+			}
+		}
+	}
+	return found
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// Names are the variants there are, sorted.
+func (r *Registry) Names() []string {
+	var names []string
+	for name, f := range r.found {
+		if f.executable {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Dirs are the directories that were searched.
+func (r *Registry) Dirs() []string { return slices.Clone(r.o.Dirs) }
+
+// Find returns the plug-in of a name if it may be started: an *UnknownError
+// if there is none, an *Error if its file cannot run or runner.lock forbids it.
+func (r *Registry) Find(name string) (*Plugin, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.find(name)
+}
+
+func (r *Registry) find(name string) (*Plugin, error) {
+	if p, ok := r.plugins[name]; ok {
+		return p, nil
+	}
+	f, ok := r.found[name]
+	if !ok {
+		return nil, &UnknownError{Name: name, Known: r.Names(), Dirs: r.Dirs()}
+	}
+	p := &Plugin{Name: name, Path: f.path}
+	_, p.Dev = r.o.Dev[name]
+	fail := func(message, hint string, err error) (*Plugin, error) {
+		return nil, &Error{Variant: name, Path: f.path, Message: message, Hint: hint, Err: err}
+	}
+	if !f.executable {
+		if _, err := os.Stat(f.path); err != nil {
+			return fail("the file is missing", "check the path", err)
+		}
+		return fail("the file is not executable", "chmod +x "+f.path, nil)
+	}
+	sum, err := r.cache.sum(f.path, false)
+	if err != nil {
+		return fail("the file cannot be read", "check its permissions", err)
+	}
+	p.SHA256 = sum
+	if p.Dev {
+		if !r.warned[name] {
+			r.warn(fmt.Sprintf("variant %s comes from %s, as --dev-plugin says; runner.lock is not obeyed", name, f.path))
+			r.warned[name] = true
+		}
+	} else if err := r.permit(p); err != nil {
+		return nil, err
+	}
+	r.plugins[name] = p
+	return p, nil
+}
+
+// permit holds a plug-in against runner.lock.
+func (r *Registry) permit(p *Plugin) error {
+	if r.lockErr != nil {
+		return r.lockErr
+	}
+	if r.lock == nil {
+		return nil
+	}
+	pin, ok := r.lock.Variants[p.Name]
+	if !ok {
+		return &Error{
+			Variant: p.Name, Path: p.Path, Message: LockFile + " does not list it",
+			Hint: "if you trust the file, pin it with: runner plugins lock " + p.Name,
+		}
+	}
+	if !slices.Contains(pin.SHA256, p.SHA256) {
+		return &Error{
+			Variant: p.Name, Path: p.Path,
+			Message: fmt.Sprintf("the file has changed: its SHA-256 is %s, %s has %s", p.SHA256, LockFile, strings.Join(pin.SHA256, " or ")),
+			Hint:    "restore the file, or if you trust it pin it anew with: runner plugins lock " + p.Name,
+		}
+	}
+	p.Locked = true
+	return nil
+}
+
+func (r *Registry) warn(message string) {
+	if r.o.Warn != nil {
+		r.o.Warn(message)
+	}
+}
+
+// Describe returns what a variant says of itself.
+func (r *Registry) Describe(ctx context.Context, name string) (*protocol.DescribeReply, error) {
+	reply := &protocol.DescribeReply{}
+	var p *Plugin
+	err := r.ask(ctx, name, "Describe", "describe", reply,
+		func(ctx context.Context, c protocol.VariantClient) (proto.Message, error) {
+			return c.Describe(ctx, &protocol.DescribeRequest{})
+		},
+		func(q *Plugin) error { p = q; return checkDescription(q, reply) })
+	if err != nil {
+		return nil, err
+	}
+	if p.Locked {
+		if pin := r.lock.Variants[name].Version; pin != reply.GetVersion() {
+			return nil, &Error{
+				Variant: name, Path: p.Path,
+				Message: fmt.Sprintf("it is version %s, %s has %s", reply.GetVersion(), LockFile, pin),
+				Hint:    "pin it anew with: runner plugins lock " + name,
+			}
+		}
+	}
+	return reply, nil
+}
+
+// Build returns the checked programs of the sites for concrete parameters. If
+// the variant has found a mistake in the parameters that its schema cannot
+// express, the reply has Problems and nothing else, and the error is nil.
+func (r *Registry) Build(ctx context.Context, name, paramsJSON string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error) {
+	params, err := canonical(paramsJSON)
+	if err != nil {
+		return nil, fmt.Errorf("the parameters of variant %s are not JSON: %w", name, err)
+	}
+	request := &protocol.BuildRequest{ParamsJson: params, Model: m, Sites: sites}
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the request to variant %s: %w", name, err)
+	}
+	hash := sha256.Sum256(raw)
+	reply := &protocol.BuildReply{}
+	err = r.ask(ctx, name, "Build", "build-"+hex.EncodeToString(hash[:]), reply,
+		func(ctx context.Context, c protocol.VariantClient) (proto.Message, error) {
+			return c.Build(ctx, request)
+		},
+		func(p *Plugin) error { return checkPrograms(p, reply, request) })
+	if err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+// ask fills reply from the cache or else from the plug-in, and has it checked
+// either way.
+func (r *Registry) ask(
+	ctx context.Context, name, doing, key string, reply proto.Message,
+	call func(context.Context, protocol.VariantClient) (proto.Message, error), check func(*Plugin) error,
+) error {
+	p, err := r.Find(name)
+	if err != nil {
+		return err
+	}
+	if r.cache.get(p.SHA256, key, reply) && check(p) == nil {
+		return nil
+	}
+	answer, p, err := r.call(ctx, p, doing, call)
+	if err != nil {
+		return err
+	}
+	proto.Reset(reply)
+	proto.Merge(reply, answer)
+	if err := check(p); err != nil {
+		return err
+	}
+	if err := r.cache.put(p.SHA256, key, reply); err != nil {
+		r.warn(fmt.Sprintf("cannot keep what variant %s answered: %v", name, err))
+	}
+	return nil
+}
+
+// call starts the plug-in if it does not run and makes one call. It returns
+// the plug-in anew because its file may have changed under its old sum.
+func (r *Registry) call(
+	ctx context.Context, p *Plugin, doing string, call func(context.Context, protocol.VariantClient) (proto.Message, error),
+) (proto.Message, *Plugin, error) {
+	proc, p, err := r.running(ctx, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, r.o.CallTimeout)
+	defer cancel()
+	answer, err := call(limited, proc.client)
+	if err == nil {
+		return answer, p, nil
+	}
+	if ctx.Err() != nil {
+		r.drop(p, proc)
+		return nil, nil, fmt.Errorf("asking variant %s to %s: %w", p.Name, doing, ctx.Err())
+	}
+	if fatal(err) {
+		r.drop(p, proc) // also completes what it has printed
+	}
+	return nil, nil, proc.explain(p, doing, err, r.o.CallTimeout)
+}
+
+// running returns the process of a plug-in, started if need be.
+func (r *Registry) running(ctx context.Context, p *Plugin) (*process, *Plugin, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, nil, fmt.Errorf("asking variant %s: the registry is closed", p.Name)
+	}
+	for again := false; ; again = true {
+		if proc, ok := r.process[p.SHA256]; ok {
+			return proc, p, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, nil, fmt.Errorf("starting variant %s: %w", p.Name, err)
+		}
+		proc, err := start(ctx, p, r.o.StartTimeout)
+		if err == nil {
+			r.process[p.SHA256] = proc
+			return proc, p, nil
+		}
+		if !isChanged(err) || again {
+			return nil, nil, err
+		}
+		// Changed within the same size and time: read it in full and ask
+		// runner.lock once more.
+		if _, err := r.cache.sum(p.Path, true); err != nil {
+			return nil, nil, &Error{Variant: p.Name, Path: p.Path, Message: "the file cannot be read", Err: err}
+		}
+		delete(r.plugins, p.Name)
+		if p, err = r.find(p.Name); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// drop ends a process that cannot be asked again.
+func (r *Registry) drop(p *Plugin, proc *process) {
+	r.mu.Lock()
+	if r.process[p.SHA256] == proc {
+		delete(r.process, p.SHA256)
+	}
+	r.mu.Unlock()
+	proc.end(true)
+}
+
+// Close ends all processes. The registry cannot start any more.
+func (r *Registry) Close() {
+	r.mu.Lock()
+	r.closed = true
+	procs := r.process
+	r.process = map[string]*process{}
+	r.mu.Unlock()
+	var all sync.WaitGroup
+	for _, p := range procs {
+		all.Go(func() { p.end(false) })
+	}
+	all.Wait()
+}
+
+// Limits of what a description may say.
+const (
+	maxSchema = 256 << 10
+	maxText   = 4 << 10
+)
+
+// checkDescription checks what a variant says of itself.
+func checkDescription(p *Plugin, d *protocol.DescribeReply) error {
+	fail := func(format string, args ...any) error {
+		return &Error{
+			Variant: p.Name, Path: p.Path, Doing: "Describe", Message: fmt.Sprintf(format, args...),
+			Hint: "this is a mistake of the plug-in; tell its author",
+		}
+	}
+	switch {
+	case !nameRule.MatchString(d.GetName()):
+		return fail("it calls itself %.100q, want lower-case letters, digits and _", d.GetName())
+	case d.GetName() != p.Name:
+		return &Error{
+			Variant: p.Name, Path: p.Path, Doing: "Describe",
+			Message: fmt.Sprintf("the file %s holds variant %s", filepath.Base(p.Path), d.GetName()),
+			Hint:    "name the file " + d.GetName(),
+		}
+	case d.GetVersion() == "" || len(d.GetVersion()) > 100:
+		return fail("version %.100q, want a semantic version such as 1.0.0", d.GetVersion())
+	case len(d.GetSchema()) > maxSchema:
+		return fail("a schema of %d bytes, at most %d are allowed", len(d.GetSchema()), maxSchema)
+	case !strings.Contains(d.GetSchema(), "#Params"):
+		return fail("its schema has no definition #Params")
+	}
+	for _, text := range []string{d.GetPaper(), d.GetAbout(), d.GetFormula(), d.GetParameters(), d.GetPeftType(), strings.Join(d.GetAuthors(), "")} {
+		if len(text) > maxText {
+			return fail("a text of %d bytes, at most %d are allowed", len(text), maxText)
+		}
+	}
+	return nil
+}
+
+// checkPrograms checks the reply to a Build.
+func checkPrograms(p *Plugin, reply *protocol.BuildReply, request *protocol.BuildRequest) error {
+	fail := func(message string, err error) error {
+		return &Error{
+			Variant: p.Name, Path: p.Path, Doing: "Build", Message: message, Err: err,
+			Hint: "this is a mistake of the plug-in; tell its author",
+		}
+	}
+	for i, problem := range reply.GetProblems() {
+		if problem.GetMessage() == "" || len(problem.GetMessage()) > maxText || len(problem.GetHint()) > maxText {
+			return fail(fmt.Sprintf("problem %d has no message, or one of more than %d bytes", i, maxText), nil)
+		}
+		if s := int(problem.GetSite()); s < -1 || s >= len(request.GetSites()) {
+			return fail(fmt.Sprintf("problem %d is about site %d of %d", i, s, len(request.GetSites())), nil)
+		}
+	}
+	if len(reply.GetProblems()) > 0 {
+		return nil
+	}
+	if _, err := program.CheckAll(reply.GetPrograms(), request.GetSites(), reply.GetProgramOfSite(), request.GetModel()); err != nil {
+		return fail("a wrong program:\n"+err.Error(), err)
+	}
+	return nil
+}
+
+// canonical is JSON with sorted keys and no spaces.
+func canonical(text string) (string, error) {
+	if strings.TrimSpace(text) == "" {
+		text = "{}"
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	var v map[string]any
+	if err := d.Decode(&v); err != nil {
+		return "", err
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(b.String()), nil
+}
