@@ -8,7 +8,9 @@
 //	conv 3×3, D → hidden · [BatchNorm] · ReLU · [channel dropout] · conv 1×1, hidden → C
 //
 // Both then resize their logits to the image, bilinearly with pixel centres at
-// halves (align_corners false). A head trains in every run, so it is fp32.
+// halves (align_corners false). A head trains in every run, so its weights are
+// fp32; Precision says what the 3×3 convolution, nearly all of its work, is
+// computed in.
 package head
 
 import (
@@ -28,6 +30,10 @@ const (
 
 // Head is a segmentation head on one device.
 type Head struct {
+	// Precision of the 3×3 convolution: Float32, or BFloat16 for products of
+	// bf16 copies of features and weights with fp32 sums.
+	Precision torch.DType
+
 	kind    string
 	dropout float64
 
@@ -54,7 +60,7 @@ func New(dev *torch.Device, cfg *spec.Head, dim, classes int, seed uint64) (*Hea
 	if err := Check(cfg, dim, classes); err != nil {
 		return nil, err
 	}
-	h := &Head{kind: cfg.Kind, dropout: cfg.Dropout}
+	h := &Head{Precision: torch.Float32, kind: cfg.Kind, dropout: cfg.Dropout}
 	d, c, hidden := int64(dim), int64(classes), int64(width(cfg, dim))
 	conv := func(name string, out, in int64, kernel ...int64) layer {
 		fan := in
@@ -150,15 +156,12 @@ func Count(cfg *spec.Head, dim, classes int) int64 {
 func (h *Head) Forward(features *torch.Tensor, gh, gw, height, width int64, train bool) *torch.Tensor {
 	return features.Device().Yield(func() *torch.Tensor {
 		n, d := features.Dim(0), features.Dim(-1)
-		// A view: tokens one after another are an image with channels last,
-		// which convolutions read as it is.
-		x := features.To(torch.Float32).Reshape(n, gh, gw, d).Permute(0, 3, 1, 2)
 		if h.kind == "linear" {
-			c := h.conv2.w.Dim(0)
-			x = torch.Linear(features.To(torch.Float32), h.conv2.w, h.conv2.b).Reshape(n, gh, gw, c).Permute(0, 3, 1, 2)
-			return x.Contiguous().UpsampleBilinear(height, width)
+			x := torch.Linear(features.To(torch.Float32), h.conv2.w, h.conv2.b)
+			return image(x, n, gh, gw, h.conv2.w.Dim(0)).Contiguous().UpsampleBilinear(height, width)
 		}
-		x = torch.Conv2d(x, h.conv1.w, h.conv1.b, 1, 1)
+		x := image(features.To(h.Precision), n, gh, gw, d)
+		x = torch.Conv2d(x, h.conv1.w.To(h.Precision), h.conv1.b.To(h.Precision), 1, 1).To(torch.Float32)
 		if h.mean != nil {
 			x = torch.BatchNorm(x, h.norm.w, h.norm.b, h.mean, h.variance, train, momentum, eps)
 		}
@@ -168,6 +171,12 @@ func (h *Head) Forward(features *torch.Tensor, gh, gw, height, width int64, trai
 		}
 		return torch.Conv2d(x, h.conv2.w, h.conv2.b, 1, 0).Contiguous().UpsampleBilinear(height, width)
 	})
+}
+
+// image is tokens as [N, C, gh, gw]: a view, for tokens one after another are
+// an image with channels last, which convolutions read as it is.
+func image(tokens *torch.Tensor, n, gh, gw, c int64) *torch.Tensor {
+	return tokens.Reshape(n, gh, gw, c).Permute(0, 3, 1, 2)
 }
 
 // Params are the trainable tensors, in a fixed order.

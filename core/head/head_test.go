@@ -118,6 +118,35 @@ func TestHeadsEqualPyTorch(t *testing.T) {
 	}
 }
 
+func TestBfloat16StaysClose(t *testing.T) {
+	onDevice(t, func(dev *torch.Device) error {
+		h, err := New(dev, &spec.Head{Kind: "conv"}, 24, 3, 1)
+		if err != nil {
+			return err
+		}
+		defer h.Free()
+		f := openFixture(t, dev, "conv")
+		for _, p := range h.Params() {
+			p.T.Assign(f.tensor("init." + p.Name))
+		}
+		h.Precision = torch.BFloat16
+		x := f.tensor("features").RequireGrad(true)
+		logits := h.Forward(x, 6, 4, 24, 16, true)
+		f.near("logits", logits, "logits", 0.05)
+		if d := logits.Sub(f.tensor("logits")); d.Mul(d).Sum().Item() == 0 {
+			t.Error("nothing was computed in bf16")
+		}
+		torch.CrossEntropy(logits, f.tensor("labels").To(torch.Int64), 255).Backward()
+		for _, p := range h.Params() {
+			if dt := p.T.Grad().DType(); dt != torch.Float32 {
+				t.Errorf("gradient of %s is %v", p.Name, dt)
+			}
+			f.near("gradient of "+p.Name, p.T.Grad(), "grad."+p.Name, 0.01)
+		}
+		return nil
+	})
+}
+
 func TestCountIsWhatNewMakes(t *testing.T) {
 	if n := Count(&spec.Head{Kind: "conv"}, 768, 3); n != 2_655_747 {
 		t.Errorf("conv head of ViT-B with 3 classes: %d weights, want 2655747", n)
