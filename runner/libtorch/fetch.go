@@ -62,7 +62,7 @@ var cpuFiles = []string{
 // the libraries find each other by relative paths.
 func keep(cuda bool) func(name string) bool {
 	return func(name string) bool {
-		if strings.HasPrefix(name, "torch/include/") {
+		if strings.HasPrefix(name, "torch/include/") || strings.Contains(name, ".dist-info/licenses/") {
 			return true
 		}
 		for _, f := range cpuFiles {

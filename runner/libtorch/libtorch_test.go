@@ -192,7 +192,7 @@ func TestFill(t *testing.T) {
 	var wheels []wheel.Wheel
 	for name, data := range map[string][]byte{
 		"torch": content("torch/version.py", "torch/__init__.py", "torch/lib/libtorch_cpu.so", "torch/lib/libtorch_cuda.so", "torch/lib/libc10.so",
-			"torch/lib/libgomp.so.1", "torch/lib/libtorch_python.so", "torch/include/ATen/ATen.h", "torch-1.dist-info/METADATA"),
+			"torch/lib/libgomp.so.1", "torch/lib/libtorch_python.so", "torch/include/ATen/ATen.h", "torch-1.dist-info/METADATA", "torch-1.dist-info/licenses/LICENSE"),
 		"cuda": content("nvidia/cu13/lib/libcupti.so.13", "nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcudart_static.a",
 			"nvidia/cudnn/lib/libcudnn.so.9", "nvidia/cu13/include/cuda.h", "nvidia/cu13/bin/tool.so"),
 	} {
@@ -202,7 +202,7 @@ func TestFill(t *testing.T) {
 	}
 	python(t, "", "cp "+source+"/*.whl $out")
 	cpu := []string{
-		"nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13", "torch/include/ATen/ATen.h",
+		"nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13", "torch-1.dist-info/licenses/LICENSE", "torch/include/ATen/ATen.h",
 		"torch/lib/libc10.so", "torch/lib/libgomp.so.1", "torch/lib/libtorch_cpu.so", "torch/version.py",
 	}
 	cuda := append([]string{"nvidia/cudnn/lib/libcudnn.so.9", "torch/lib/libtorch_cuda.so"}, cpu...)

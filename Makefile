@@ -1,0 +1,102 @@
+# make demo: from a fresh machine to a table and figures. make help says more.
+#
+# C++ flags are in one place, runner/libtorch. Every go command below runs with
+# the same tags and the same flags, so that all share one build cache.
+
+.SHELLFLAGS := -euc
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+GO ?= go
+# Name look-up and user names in Go: runner and the plug-ins need no C library,
+# while the engine, built by the same commands, uses cgo for libtorch.
+TAGS := -tags=netgo,osusergo
+
+# Sets CXX and CGO_* for the commands behind it.
+ENV := . .build/env.sh;
+say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
+
+# Packages with goroutines of their own that build without C++. The race
+# detector needs its own build of all they import, so that each costs.
+RACE := ./core/data/... ./core/metric/... ./core/safetensors/... ./plugins/... \
+	./runner/cache/... ./runner/experiment/... ./runner/hub/... ./runner/launch/... \
+	./runner/libtorch/... ./runner/plan/... ./runner/store/... ./runner/variant/... \
+	./runner/view/... ./runner/wheel/...
+
+.PHONY: help build test lint race demo bench clean proto env models bin/bench-step
+
+help:
+	@echo 'make build   build bin/runner, bin/runner-engine and bin/plugins/*'
+	@echo 'make demo    build, fetch the backbone, run experiments/ablation_rank.cue'
+	@echo 'make test    format, vet, staticcheck, all tests, the race detector'
+	@echo 'make bench   a training step side by side with transformers and PEFT'
+	@echo 'make proto   generate Go code from the .proto files'
+	@echo 'make clean   remove what was built here (the cache of downloads stays)'
+	@echo
+	@echo 'LIBTORCH=DIR     use this libtorch instead of fetching one'
+	@echo 'CUDA=1           fetch the libraries for NVIDIA GPUs too'
+	@echo 'LORALAB_CXX=CMD  C++ compiler, if not g++ or clang++'
+
+# Finds or fetches libtorch; writes the environment of the go commands.
+env:
+	@mkdir -p .build
+	@$(GO) version >/dev/null 2>&1 || { echo 'make: no go on PATH: install Go 1.26 or newer' >&2; exit 1; }
+	@$(GO) run ./cmd/setup env >.build/env.tmp
+	@mv .build/env.tmp .build/env.sh
+
+build: env
+	$(call say,building bin/runner bin/runner-engine bin/plugins (the first time takes minutes))
+	@mkdir -p bin/plugins
+	@$(ENV) $(GO) build $(TAGS) -o bin/ ./cmd/runner ./cmd/runner-engine
+	@$(ENV) $(GO) build $(TAGS) -o bin/plugins/ \
+		$$($(GO) list $(TAGS) -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./plugins/...)
+
+models: build
+	@bin/runner models fetch dinov2-small
+
+demo: build models
+	$(call say,runner apply experiments/ablation_rank.cue)
+	@bin/runner apply experiments/ablation_rank.cue
+
+lint: build
+	$(call say,gofumpt and staticcheck: building them)
+	@cd tools && $(GO) build -o ../.build/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck
+	$(call say,gofumpt)
+	@bad=$$(.build/gofumpt -l $$(find . -name '*.go' ! -name '*.pb.go' ! -path './.*')); \
+	if [ -n "$$bad" ]; then printf 'not formatted (run: .build/gofumpt -w FILE):\n%s\n' "$$bad" >&2; exit 1; fi
+	$(call say,go vet)
+	@$(ENV) $(GO) vet $(TAGS) ./...
+	$(call say,staticcheck)
+	@$(ENV) .build/staticcheck $(TAGS) ./...
+
+race: env
+	$(call say,tests with the race detector)
+	@$(ENV) $(GO) test $(TAGS) -race $(RACE)
+
+test: build models lint
+	$(call say,tests)
+	@$(ENV) $(GO) test $(TAGS) ./...
+	@$(MAKE) race
+	$(call say,all passed)
+
+bin/bench-step: env
+	@mkdir -p bin
+	@$(ENV) $(GO) build $(TAGS) -o $@ ./bench/step
+
+bench: build
+	@bench/run.sh
+
+# grpcio-tools is protoc in a Python package; nothing of it is used otherwise.
+proto:
+	@mkdir -p .build
+	@cd tools && $(GO) build -o ../.build/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	@[ -x .build/protoc/bin/python ] || python3 -m venv .build/protoc
+	@.build/protoc/bin/python -m pip install -q --disable-pip-version-check grpcio-tools==1.85.1
+	@for f in plugins/protocol/variant.proto core/spec/spec.proto; do \
+		PATH="$$PWD/.build:$$PATH" .build/protoc/bin/python -m grpc_tools.protoc -Iplugins/protocol -Icore/spec \
+			--go_out=. --go_opt=module=github.com/loralab/loralab \
+			--go-grpc_out=. --go-grpc_opt=module=github.com/loralab/loralab $$f; \
+	done
+
+clean:
+	rm -rf bin .build
