@@ -98,7 +98,12 @@ func TestLibrary(t *testing.T) {
 func TestDisk(t *testing.T) {
 	dir := t.TempDir()
 	expect(t, "to be made", disk("x", filepath.Join(dir, "a", "b")), disk("x", dir).State, "free in "+filepath.Join(dir, "a", "b"))
-	expect(t, "no place to write", disk("x", "/sys/kernel"), Fail)
+	// A file in the place of the directory: not even root can write into it.
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "no place to write", disk("x", file), Fail, file+" cannot be written to")
 	expect(t, "plenty", room("x", "/d", 1e12), OK, "1.0 TB free in /d")
 	expect(t, "little", room("x", "/d", 1e9), Warn, "1.0 GB")
 	expect(t, "none", room("x", "/d", 1e6), Fail, "1.0 MB")
