@@ -306,6 +306,9 @@ func initName(i *protocol.Init) string {
 
 // initText is an initialiser as the text form shows it: "kaiming_uniform(a=2.236)".
 func initText(i *protocol.Init) string {
+	if i == nil {
+		return "nothing"
+	}
 	var args []string
 	for _, f := range given(i) {
 		switch f {

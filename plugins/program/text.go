@@ -72,6 +72,9 @@ func text(p *protocol.Program, t *Typed) string {
 
 // paramText says what differs from the usual: a trainable parameter of one site.
 func paramText(q *protocol.Param) string {
+	if q == nil {
+		return "param nothing"
+	}
 	s := fmt.Sprintf("param %s %s = %s", clean(q.GetName()), rawShape(q.GetShape()), initText(q.GetInit()))
 	if !q.GetTrainable() {
 		s += ", frozen"

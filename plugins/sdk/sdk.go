@@ -157,7 +157,18 @@ func (s *server[T]) Describe(context.Context, *protocol.DescribeRequest) (*proto
 	}, nil
 }
 
-func (s *server[T]) Build(ctx context.Context, r *protocol.BuildRequest) (reply *protocol.BuildReply, err error) {
+func (s *server[T]) Build(ctx context.Context, r *protocol.BuildRequest) (*protocol.BuildReply, error) {
+	params, err := decode[T](r.GetParamsJson())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return Programs(ctx, params, r.GetModel(), r.GetSites())
+}
+
+// Programs draws and checks the programs of all sites for parameters that are
+// already set; equal ones are one. It is what answers a Build. A mistake in a
+// graph and a panic come back as gRPC errors, the latter with its stack.
+func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.Site) (reply *protocol.BuildReply, err error) {
 	defer func() {
 		switch e := recover().(type) {
 		case nil:
@@ -167,12 +178,8 @@ func (s *server[T]) Build(ctx context.Context, r *protocol.BuildRequest) (reply 
 			reply, err = nil, panicked(e)
 		}
 	}()
-	params, err := decode[T](r.GetParamsJson())
-	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	sites := sitesOf(r)
-	if problems := check(params, sites); len(problems) > 0 {
+	sites := sitesOf(m, at)
+	if problems := check(b, sites); len(problems) > 0 {
 		return &protocol.BuildReply{Problems: problems}, nil
 	}
 	reply = &protocol.BuildReply{}
@@ -181,26 +188,26 @@ func (s *server[T]) Build(ctx context.Context, r *protocol.BuildRequest) (reply 
 		if err := ctx.Err(); err != nil {
 			return nil, status.FromContextError(err).Err()
 		}
-		p := build(params, site, r.GetSites()[i], r.GetModel())
+		p := build(b, site, at[i], m)
 		key, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
 		if err != nil {
-			return nil, fmt.Errorf("encoding the program of %s: %w", program.SiteName(r.GetSites()[i]), err)
+			return nil, fmt.Errorf("encoding the program of %s: %w", program.SiteName(at[i]), err)
 		}
-		at, ok := index[string(key)]
+		of, ok := index[string(key)]
 		if !ok {
-			at = uint32(len(reply.Programs))
-			index[string(key)] = at
+			of = uint32(len(reply.Programs))
+			index[string(key)] = of
 			reply.Programs = append(reply.Programs, p)
 		}
-		reply.ProgramOfSite = append(reply.ProgramOfSite, at)
+		reply.ProgramOfSite = append(reply.ProgramOfSite, of)
 	}
 	return reply, nil
 }
 
 // build draws one program and checks it as a whole. It panics with a mistake.
-func build[T Builder](params T, s Site, site *protocol.Site, m *protocol.Model) *protocol.Program {
+func build(b Builder, s Site, site *protocol.Site, m *protocol.Model) *protocol.Program {
 	g := newGraph(site)
-	y := params.Build(g, s)
+	y := b.Build(g, s)
 	if y.g != g {
 		panic(mistake{message: fmt.Sprintf("%s: Build returned a node that is not of its graph", program.SiteName(site))})
 	}
@@ -229,16 +236,15 @@ func panicked(cause any) error {
 	return st.Err()
 }
 
-// sitesOf translates the sites of a request.
-func sitesOf(r *protocol.BuildRequest) []Site {
-	m := r.GetModel()
+// sitesOf translates sites.
+func sitesOf(m *protocol.Model, at []*protocol.Site) []Site {
 	model := Model{
 		Family: m.GetFamily(), Dim: int(m.GetDim()), Depth: int(m.GetDepth()),
 		Heads: int(m.GetHeads()), MLP: int(m.GetMlp()),
 	}
-	sites := make([]Site, len(r.GetSites()))
+	sites := make([]Site, len(at))
 	var maxIn, maxOut int
-	for i, s := range r.GetSites() {
+	for i, s := range at {
 		sites[i] = Site{
 			Name: s.GetName(), Block: int(s.GetBlock()), Kind: s.GetKind(),
 			In: int(s.GetIn()), Out: int(s.GetOut()), Bias: s.GetBias(), Model: model,
@@ -253,8 +259,8 @@ func sitesOf(r *protocol.BuildRequest) []Site {
 
 // check collects the problems of all sites, each once; one that every site has
 // is about no site in particular.
-func check(params any, sites []Site) []*protocol.Problem {
-	c, ok := params.(Checker)
+func check(b Builder, sites []Site) []*protocol.Problem {
+	c, ok := b.(Checker)
 	if !ok {
 		return nil
 	}

@@ -44,29 +44,41 @@ func Reply[T sdk.Builder](v sdk.Variant[T], params string, sites ...*protocol.Si
 	})
 }
 
-// Build returns the checked programs, one for each site, and fails the test if
-// there is any problem.
-func Build[T sdk.Builder](t testing.TB, v sdk.Variant[T], params string, sites ...*protocol.Site) []*program.Typed {
+// Build returns the checked programs of a variant, one for each site, and
+// fails the test if there is any problem or warning.
+func Build[T sdk.Builder](t testing.TB, v sdk.Variant[T], params string, sites ...*protocol.Site) *program.Placed {
 	t.Helper()
 	reply, err := Reply(v, params, sites...)
+	return placed(t, reply, err, sites)
+}
+
+// Draw is Build for a type whose parameters are set.
+func Draw(t testing.TB, b sdk.Builder, sites ...*protocol.Site) *program.Placed {
+	t.Helper()
+	reply, err := sdk.Programs(context.Background(), b, Model(), sites)
+	return placed(t, reply, err, sites)
+}
+
+func placed(t testing.TB, reply *protocol.BuildReply, err error, sites []*protocol.Site) *program.Placed {
+	t.Helper()
 	if err != nil {
 		for _, d := range status.Convert(err).Details() {
-			t.Logf("%v", d)
+			t.Log(d) // the stack of a panic
 		}
-		t.Fatalf("building %s: %v", v.Name, err)
+		t.Fatal(err)
 	}
 	for _, p := range reply.GetProblems() {
-		t.Errorf("building %s: %s: %s (%s)", v.Name, p.GetParam(), p.GetMessage(), p.GetHint())
+		t.Errorf("%s: %s (%s)", p.GetParam(), p.GetMessage(), p.GetHint())
 	}
 	if t.Failed() {
 		t.FailNow()
 	}
-	placed, err := program.CheckAll(reply.GetPrograms(), sites, reply.GetProgramOfSite(), Model())
+	all, err := program.CheckAll(reply.GetPrograms(), sites, reply.GetProgramOfSite(), Model())
 	if err != nil {
-		t.Fatalf("%s: %v", v.Name, err)
+		t.Fatal(err)
 	}
-	for _, w := range placed.Warnings {
-		t.Errorf("%s: %s", v.Name, w)
+	for _, w := range all.Warnings {
+		t.Error(w)
 	}
-	return placed.Sites
+	return all
 }
