@@ -1,20 +1,78 @@
 package experiment
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/build"
+	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/load"
+	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/mod/modfile"
 
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/variant"
 	"github.com/loralab/loralab/schema"
 )
+
+// Env is what experiments are resolved against.
+type Env struct {
+	// Root is the project; empty: FindRoot of each file.
+	Root string
+	// Tags are values for @tag fields of the files, "scale=smoke".
+	Tags []string
+	// Variants and Hub answer for plug-ins and backbones. A nil one leaves
+	// unchecked what it would answer, and Load then returns no runs: enough
+	// for an editor, or a machine without either.
+	Variants *variant.Registry
+	Hub      *hub.Hub
+	// CheckData reads every image and mask in use, so that a damaged file or
+	// a mask value without a class is found before anything runs. What was
+	// read once costs a stat.
+	CheckData bool
+}
+
+// Load reads files, checks them, expands their matrices and resolves every
+// run. It returns all mistakes of all files at once; experiments without a
+// mistake are returned even if others have some, in the order of the files.
+func Load(ctx context.Context, files []string, env Env) ([]*Experiment, diagnostic.List) {
+	l := &loader{
+		ctx:     ctx,
+		env:     env,
+		resolve: newResolver(ctx, env),
+		cue:     cuecontext.New(),
+		lines:   map[string][]string{},
+		shown:   map[string]string{},
+		seen:    map[string]int{},
+	}
+	var experiments []*Experiment
+	for _, file := range files {
+		experiments = append(experiments, l.file(file)...)
+	}
+	owners := map[string]*Experiment{}
+	for _, e := range experiments {
+		if other := owners[e.Name]; other != nil && other.File != e.File {
+			l.report(diagnostic.Diagnostic{
+				Path:    e.Name,
+				Message: fmt.Sprintf("experiment %q is also defined in %s", e.Name, l.display(other.File)),
+				Hint:    "runs are kept by the name of their experiment: give one another name",
+				At:      diagnostic.Position{File: l.display(e.File)},
+			})
+			continue
+		}
+		owners[e.Name] = e
+	}
+	return experiments, l.found
+}
 
 // FindRoot is the project that a file belongs to: the nearest directory above
 // it with a cue.mod, else the directory of the file.
@@ -33,25 +91,157 @@ func FindRoot(file string) string {
 	}
 }
 
-// A module is a project as the CUE loader sees it: its directory, with the
-// schema of this program laid over it.
-type module struct {
-	root    string
-	overlay map[string]load.Source
+// loader is one call of Load. All values live in its one CUE context.
+type loader struct {
+	ctx     context.Context
+	env     Env
+	resolve *resolver
+	cue     *cue.Context
+	found   diagnostic.List
+	seen    map[string]int      // position and message -> index in found
+	lines   map[string][]string // absolute file -> source lines
+	shown   map[string]string   // absolute file -> as the user names it
 }
 
-// openModule lays the embedded schema over the project at root: below
-// cue.mod/pkg, where CUE looks for packages that come from no registry, or in
-// place of the schema's own directory if the project is this one. Nothing is
-// written. A project needs no cue.mod of its own.
-func openModule(root string) (*module, error) {
-	m := &module{root: root, overlay: map[string]load.Source{}}
-	dir := filepath.Join(root, "cue.mod", "pkg", filepath.FromSlash(schema.ImportPath))
-	file := filepath.Join(root, "cue.mod", "module.cue")
+// A document is one file of the user.
+type document struct {
+	*loader
+	file    string // absolute
+	root    string
+	source  []byte
+	syntax  *ast.File
+	value   cue.Value
+	schemas cue.Value  // the package of the schema
+	schema  cue.Value  // its #Experiment
+	fill    []override // in place of what is missing, see repair
+
+	stubbed bool
+	stub    cue.Value // see user
+}
+
+func (l *loader) file(name string) []*Experiment {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		l.report(diagnostic.Diagnostic{Message: err.Error(), At: diagnostic.Position{File: name}})
+		return nil
+	}
+	l.shown[abs] = name
+	source, err := os.ReadFile(abs)
+	if err != nil {
+		d := diagnostic.Diagnostic{Message: "cannot read the file: " + reason(err), At: diagnostic.Position{File: name}}
+		if errors.Is(err, fs.ErrNotExist) {
+			d.Message = "no such file"
+			siblings, _ := filepath.Glob(filepath.Join(filepath.Dir(abs), "*.cue"))
+			for i := range siblings {
+				siblings[i] = filepath.Base(siblings[i])
+			}
+			d.Hint = diagnostic.Suggest(filepath.Base(abs), "files there", siblings)
+		}
+		l.report(d)
+		return nil
+	}
+	d := &document{loader: l, file: abs, source: source, root: l.env.Root}
+	if d.root == "" {
+		d.root = FindRoot(abs)
+	} else if root, err := filepath.Abs(d.root); err == nil {
+		d.root = root
+	}
+	inst, err := d.load(source, false)
+	if err != nil {
+		l.report(diagnostic.Diagnostic{Message: err.Error(), At: diagnostic.Position{File: name}})
+		return nil
+	}
+	if inst.Err != nil {
+		d.reportLoad(inst.Err)
+		return nil
+	}
+	d.build(inst)
+	for _, dep := range inst.Dependencies() {
+		if dep.ImportPath == schema.ImportPath {
+			d.schemas = l.cue.BuildInstance(dep)
+			d.schema = d.schemas.LookupPath(cue.ParsePath("#Experiment"))
+		}
+	}
+	return d.experiments()
+}
+
+func reason(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+// experiments finds the experiments among the fields of the file.
+func (d *document) experiments() []*Experiment {
+	var names []string
+	var plain []*ast.Field
+	for _, decl := range d.syntax.Decls {
+		f, ok := decl.(*ast.Field)
+		if !ok {
+			continue
+		}
+		name, isIdent, err := ast.LabelName(f.Label)
+		if err != nil || isIdent && (strings.HasPrefix(name, "_") || strings.HasPrefix(name, "#")) || slices.Contains(names, name) {
+			continue
+		}
+		v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
+		switch {
+		case !v.Exists():
+			// References that lead nowhere keep the whole file from being built.
+			d.complain(d.value.Err(), scope{})
+			return nil
+		case v.LookupPath(marker).Exists():
+			names = append(names, name)
+		case v.IncompleteKind() == cue.BottomKind:
+			d.complain(v.Validate(cue.Concrete(true)), scope{})
+		case v.IncompleteKind() == cue.StructKind:
+			plain = append(plain, f)
+		}
+	}
+	for _, f := range plain {
+		name, _, _ := ast.LabelName(f.Label)
+		d.report(diagnostic.Diagnostic{
+			Path:    name,
+			Warning: true,
+			Message: fmt.Sprintf("%q is no experiment, so nothing of it runs", name),
+			Hint:    fmt.Sprintf("write %s: schema.#Experiment & {…}, or call it _%s if others refer to it", name, name),
+			At:      d.at(f.Label.Pos()),
+		})
+	}
+	if len(names) == 0 && !d.found.HasErrors() {
+		d.report(diagnostic.Diagnostic{
+			Message: "there is no experiment in this file",
+			Hint:    fmt.Sprintf("import %q and write my_ablation: schema.#Experiment & {…}", schema.ImportPath),
+			At:      diagnostic.Position{File: d.display(d.file)},
+		})
+	}
+	var experiments []*Experiment
+	for _, name := range names {
+		if e := d.experiment(name); e != nil {
+			experiments = append(experiments, e)
+		}
+	}
+	return experiments
+}
+
+// load reads the document, with source in place of what is on disk, and what
+// it imports. The embedded schema is laid over the project: below cue.mod/pkg,
+// where CUE looks for packages that come from no registry, or in place of the
+// schema's own directory if the project is this one. Nothing is written. A
+// project needs no cue.mod of its own.
+//
+// With stub, the definitions of the schema say nothing: what remains in the
+// values is what the user wrote.
+func (d *document) load(source []byte, stub bool) (*build.Instance, error) {
+	overlay := map[string]load.Source{d.file: load.FromBytes(source)}
+	dir := filepath.Join(d.root, "cue.mod", "pkg", filepath.FromSlash(schema.ImportPath))
+	file := filepath.Join(d.root, "cue.mod", "module.cue")
 	data, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		m.overlay[file] = load.FromString("module: \"experiments.local\"\nlanguage: version: \"v0.17.0\"\n")
+		overlay[file] = load.FromString("module: \"experiments.local\"\nlanguage: version: \"v0.17.0\"\n")
 	case err != nil:
 		return nil, fmt.Errorf("reading the project's module file: %w", err)
 	default:
@@ -59,37 +249,90 @@ func openModule(root string) (*module, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the project's module file: %w", err)
 		}
-		if rest, ok := strings.CutPrefix(schema.ImportPath, f.ModulePath()); ok {
-			dir = filepath.Join(root, filepath.FromSlash(rest))
+		if rest, ok := strings.CutPrefix(schema.ImportPath, f.ModulePath()+"/"); ok {
+			dir = filepath.Join(d.root, filepath.FromSlash(rest))
 		}
 	}
 	// A file of an older schema on disk must not be mixed with this one.
 	old, _ := filepath.Glob(filepath.Join(dir, "*.cue"))
 	for _, file := range old {
-		m.overlay[file] = load.FromString("package schema\n")
+		overlay[file] = load.FromString("package schema\n")
 	}
 	entries, err := schema.Files.ReadDir(".")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the embedded schema: %w", err)
 	}
 	for _, e := range entries {
 		data, err := schema.Files.ReadFile(e.Name())
-		if err != nil {
-			return nil, err
+		if err == nil && stub {
+			data, err = stubOf(data)
 		}
-		m.overlay[filepath.Join(dir, e.Name())] = load.FromBytes(data)
+		if err != nil {
+			return nil, fmt.Errorf("reading the embedded schema: %w", err)
+		}
+		overlay[filepath.Join(dir, e.Name())] = load.FromBytes(data)
 	}
-	return m, nil
+	return load.Instances([]string{d.file}, &load.Config{
+		Dir:        filepath.Dir(d.file),
+		ModuleRoot: d.root,
+		Overlay:    overlay,
+		Tags:       d.env.Tags,
+	})[0], nil
 }
 
-// load reads one file of the project and what it imports.
-func (m *module) load(file string, tags []string) *build.Instance {
-	return load.Instances([]string{file}, &load.Config{
-		Dir:        filepath.Dir(file),
-		ModuleRoot: m.root,
-		Overlay:    m.overlay,
-		Tags:       tags,
-	})[0]
+// stubOf leaves the names of the definitions of a schema file.
+func stubOf(source []byte) ([]byte, error) {
+	f, err := parser.ParseFile("", source)
+	if err != nil {
+		return nil, err
+	}
+	stub := "package schema\n"
+	for _, decl := range f.Decls {
+		if f, ok := decl.(*ast.Field); ok {
+			if name, _, err := ast.LabelName(f.Label); err == nil {
+				stub += name + ": _\n"
+			}
+		}
+	}
+	return []byte(stub), nil
+}
+
+// user is the document without the schema: what the user wrote, with the
+// positions of the user's files. It is built when something is wrong.
+func (d *document) user() cue.Value {
+	if !d.stubbed {
+		d.stubbed = true
+		if inst, err := d.load(d.source, true); err == nil && inst.Err == nil {
+			d.stub = d.cue.BuildInstance(inst)
+		}
+	}
+	return d.stub
+}
+
+// edited is the document with another source text, or nil if that cannot be
+// read.
+func (d *document) edited(source []byte) *document {
+	inst, err := d.load(source, false)
+	if err != nil || inst.Err != nil {
+		return nil
+	}
+	e := *d
+	e.source, e.stubbed, e.stub = source, false, cue.Value{}
+	e.build(inst)
+	return &e
+}
+
+// build evaluates an instance of the document.
+func (d *document) build(inst *build.Instance) {
+	for _, f := range inst.Files {
+		if f.Filename == d.file {
+			d.syntax = f
+		}
+	}
+	d.value = d.cue.BuildInstance(inst)
+	for _, o := range d.fill {
+		d.value = d.value.FillPath(selectors(o.path), o.value)
+	}
 }
 
 // marker tells experiments from other values.

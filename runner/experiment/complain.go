@@ -1,0 +1,488 @@
+package experiment
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/schema"
+)
+
+// What CUE says, said so that a researcher understands it. CUE reports each
+// attempt of a disjunction as an error of its own, with positions in the
+// schema; a user wants one sentence at the line that has to change.
+
+// scope says how the errors of a value are reported.
+type scope struct {
+	// prefix is cut off the paths in messages: the name of the experiment.
+	prefix []string
+	// overlay is what a cell puts in place of the base's values.
+	overlay []override
+	cells   []string
+	// schema is where known fields are looked up, at the paths of the value
+	// without prefix and skip more elements; without it nothing is suggested.
+	schema cue.Value
+	skip   int
+	// rebase turns a path of the errors into one of the file.
+	rebase func([]string) []string
+	// noun names what the value is the configuration of, for unknown fields:
+	// `parameter of variant "lora"`; empty: "field".
+	noun string
+}
+
+// An override is one value of the base that a cell replaces.
+type override struct {
+	path  []string // below the experiment
+	value cue.Value
+	at    token.Pos
+}
+
+// complain reports what CUE found wrong with a value, one diagnostic for each
+// path.
+func (d *document) complain(err error, s scope) {
+	if s.rebase == nil {
+		s.rebase = func(path []string) []string { return path }
+	}
+	var order []string
+	groups := map[string][]errors.Error{}
+	for _, e := range errors.Errors(err) {
+		key := strings.Join(e.Path(), "\x00")
+		if groups[key] == nil {
+			order = append(order, key)
+		}
+		groups[key] = append(groups[key], e)
+	}
+	for _, key := range order {
+		d.complainAt(groups[key], s)
+	}
+}
+
+func (d *document) complainAt(group []errors.Error, s scope) {
+	path := s.rebase(group[0].Path())
+	below := path[min(len(s.prefix), len(path)):]
+	subject := strings.Join(below, ".")
+	if subject == "" {
+		subject = strings.Join(path, ".")
+	}
+	dg := diagnostic.Diagnostic{Path: strings.Join(path, "."), Cells: s.cells}
+
+	if e := find(group, "field not allowed"); e != nil {
+		name := label(path[len(path)-1])
+		pos := d.labelAt(path)
+		for _, p := range errors.Positions(e) {
+			if d.mine(p) {
+				pos = p
+				break
+			}
+		}
+		noun := s.noun
+		if noun == "" {
+			noun = "field"
+		}
+		dg.Message = fmt.Sprintf("unknown %s %q", noun, name)
+		if parent := below[:len(below)-1]; len(parent) > 0 && s.noun == "" {
+			dg.Message = fmt.Sprintf("%s has no %s %q", strings.Join(parent, "."), noun, name)
+		}
+		dg.Hint = diagnostic.Suggest(name, "it knows", fieldNames(lookup(s.schema, below[min(s.skip, len(below)-1):len(below)-1])))
+		d.report(d.mark(dg, pos))
+		return
+	}
+	if e := find(group, "field is required but not present"); e != nil {
+		dg.Message = subject + " is missing"
+		if text := doc(lookup(s.schema, below[min(s.skip, len(below)):])); text != "" {
+			dg.Hint = path[len(path)-1] + ": " + text
+		}
+		d.report(d.mark(dg, d.labelAt(path[:len(path)-1])))
+		return
+	}
+
+	// What the user wrote at this path, alone.
+	given := ""
+	pos := token.NoPos
+	own := false
+	if o := covering(s.overlay, below); o != nil {
+		v := o.value.LookupPath(selectors(below[len(o.path):]))
+		given, pos = short(v), position(v)
+		if !d.mine(pos) {
+			pos = o.at
+		}
+	} else {
+		v := d.user().LookupPath(selectors(path))
+		given, pos = short(v), d.valueAt(path)
+		if err := v.Err(); v.Exists() && err != nil && v.IncompleteKind() == cue.BottomKind {
+			if mine := d.relevant(v, path); len(mine) > 0 {
+				group, own = mine, true
+			}
+		}
+	}
+	is := subject
+	if given != "" {
+		is = fmt.Sprintf("%s is %s", subject, given)
+	}
+
+	// A sentence of the schema.
+	if !own {
+		for _, e := range group {
+			if format, args := e.Msg(); format == "%s" && len(args) == 1 {
+				text := fmt.Sprint(args[0])
+				if rest, ok := strings.CutPrefix(text, "must be "); ok && given != "" {
+					text = "it must be " + rest
+				}
+				if given != "" {
+					dg.Message = is + ": " + text
+				} else {
+					dg.Message = subject + " " + text
+				}
+				dg.Hint = choice(given, text)
+				d.report(d.mark(dg, pos))
+				return
+			}
+		}
+	}
+	if choices, got := disjuncts(group); len(choices) > 0 {
+		dg.Message = fmt.Sprintf("%s is %s: it must be %s", subject, got, strings.Join(choices, " or "))
+		dg.Hint = choice(got, strings.Join(choices, " "))
+		d.report(d.mark(dg, pos))
+		return
+	}
+	e := group[0]
+	format, args := e.Msg()
+	switch {
+	case strings.HasPrefix(format, "conflicting values %s and %s (mismatched types"):
+		if own {
+			dg.Message = fmt.Sprintf("%s is given twice: as a %s and as a %s", subject, args[2], args[3])
+			dg.Hint = d.other(e, pos)
+		} else {
+			have, want := fmt.Sprint(args[2]), fmt.Sprint(args[3])
+			if v := d.user().LookupPath(selectors(path)); v.Exists() && v.IncompleteKind().String() == want {
+				have, want = want, have
+			}
+			dg.Message = fmt.Sprintf("%s: it must be a %s, not a %s", is, noun(want), noun(have))
+		}
+	case strings.HasPrefix(format, "conflicting values"):
+		dg.Message = fmt.Sprintf("%s is given twice: as %v and as %v", subject, args[0], args[1])
+		dg.Hint = d.other(e, pos)
+		if !own && covering(s.overlay, below) != nil {
+			dg.Message = fmt.Sprintf("%s cannot vary: its value comes from elsewhere and stays %v", subject, args[0])
+			dg.Hint = "give the base's value as a plain field of the experiment"
+		}
+	case strings.HasPrefix(format, "invalid value %") && strings.Contains(format, "out of bound"):
+		dg.Message = fmt.Sprintf("%s: it must be %v", is, bound(fmt.Sprint(args[len(args)-1])))
+	case strings.HasPrefix(format, "reference %q not found"), strings.HasPrefix(format, "undefined field"):
+		name := strings.Trim(fmt.Sprint(args[0]), `"`)
+		if e.Position().IsValid() && d.mine(e.Position()) {
+			pos = e.Position()
+		}
+		if strings.HasPrefix(name, "#") {
+			dg.Message = fmt.Sprintf("the schema has no %s", name)
+			dg.Hint = diagnostic.Suggest(name, "definitions", d.definitions())
+		} else {
+			dg.Message = fmt.Sprintf("unknown name %q", name)
+			dg.Hint = diagnostic.Suggest(name, "names in this file", d.names())
+			if !strings.Contains(dg.Hint, "mean") {
+				dg.Hint = "a text needs quotes: \"" + name + "\""
+			}
+		}
+	case strings.Contains(e.Error(), "incomplete") || strings.Contains(e.Error(), "non-concrete") || strings.Contains(e.Error(), "unresolved disjunction"):
+		dg.Message = fmt.Sprintf("%s has no definite value", subject)
+		if given != "" {
+			dg.Message = fmt.Sprintf("%s is %s, not one value", subject, given)
+		}
+		dg.Hint = "give it a value"
+	default:
+		dg.Message = subject + ": " + fmt.Sprintf(format, args...)
+		if e.Position().IsValid() && d.mine(e.Position()) {
+			pos = e.Position()
+		}
+	}
+	d.report(d.mark(dg, pos))
+}
+
+// relevant are the errors of v, a value of the user alone, at path itself.
+func (d *document) relevant(v cue.Value, path []string) []errors.Error {
+	var mine []errors.Error
+	for _, e := range errors.Errors(v.Err()) {
+		if format, _ := e.Msg(); format != "" && slices.Equal(e.Path(), path) {
+			mine = append(mine, e)
+		}
+	}
+	return mine
+}
+
+// other names the second of two places that disagree.
+func (d *document) other(e errors.Error, first token.Pos) string {
+	for _, p := range errors.Positions(e) {
+		if d.mine(p) && p.Offset() != first.Offset() {
+			return "the other is at " + d.at(p).String()
+		}
+	}
+	return ""
+}
+
+// reportLoad reports what kept a file from being read: syntax, imports, tags.
+func (d *document) reportLoad(err error) {
+	for _, e := range errors.Errors(err) {
+		pos := e.Position()
+		for _, p := range errors.Positions(e) {
+			if !pos.IsValid() || !d.mine(pos) {
+				pos = p
+			}
+		}
+		text := e.Error()
+		dg := diagnostic.Diagnostic{At: diagnostic.Position{File: d.display(d.file)}}
+		switch {
+		case importFailed.MatchString(text):
+			at, line := d.place(pos)
+			imported := ""
+			if line != "" {
+				imported = tokenAt(string([]rune(line)[at.Column-1:]))
+			}
+			dg.Message = "cannot import " + imported
+			dg.Hint = "packages of the project and the schema are found: " + schema.ImportPath
+			if path := strings.Trim(imported, `"`); path != "" && path != schema.ImportPath {
+				if near := diagnostic.DidYouMean(path, []string{schema.ImportPath}); near != "" {
+					dg.Hint = fmt.Sprintf("did you mean %q?", near)
+				}
+			}
+		case noTag.MatchString(text):
+			key := noTag.FindStringSubmatch(text)[1]
+			dg.Message = fmt.Sprintf("nothing in the file takes -t %s=…", key)
+			tags := d.tags()
+			dg.Hint = diagnostic.Suggest(key, "it takes", tags)
+			if dg.Hint == "" {
+				dg.Hint = fmt.Sprintf("a field takes it with %s: *\"small\" | \"smoke\" @tag(%s)", key, key)
+			}
+		default:
+			format, args := e.Msg()
+			dg.Message = fmt.Sprintf(format, args...)
+			if dg.Message == "" {
+				dg.Message = text
+			}
+		}
+		if pos.IsValid() {
+			dg = d.mark(dg, pos)
+		}
+		d.report(dg)
+	}
+}
+
+var (
+	importFailed = regexp.MustCompile(`import failed|cannot find package|no dependency|imported and not used`)
+	noTag        = regexp.MustCompile(`no tag for "([^"]*)"`)
+	tagAttribute = regexp.MustCompile(`^@tag\(\s*([A-Za-z0-9_]+)`)
+	quoted       = regexp.MustCompile(`"([^"]*)"`)
+	words        = regexp.MustCompile(`[A-Za-z][A-Za-z0-9_]+`)
+)
+
+func find(group []errors.Error, format string) errors.Error {
+	for _, e := range group {
+		if f, _ := e.Msg(); f == format {
+			return e
+		}
+	}
+	return nil
+}
+
+// disjuncts reads the choices from the errors of a disjunction: each says
+// that the given value conflicts with one of them.
+func disjuncts(group []errors.Error) (choices []string, got string) {
+	empty := false
+	count := map[string]int{}
+	var pairs [][2]string
+	for _, e := range group {
+		format, args := e.Msg()
+		if strings.Contains(format, "errors in empty disjunction") {
+			empty = true
+		} else if strings.HasPrefix(format, "conflicting values") && len(args) >= 2 {
+			pair := [2]string{fmt.Sprint(args[0]), fmt.Sprint(args[1])}
+			pairs = append(pairs, pair)
+			count[pair[0]]++
+			count[pair[1]]++
+		}
+	}
+	if !empty || len(pairs) < 2 {
+		return nil, ""
+	}
+	for v, n := range count {
+		if n == len(pairs) {
+			got = v
+		}
+	}
+	for _, p := range pairs {
+		for _, v := range p {
+			if v != got && !slices.Contains(choices, v) {
+				choices = append(choices, v)
+			}
+		}
+	}
+	return choices, got
+}
+
+// choice suggests one of the quoted words of a sentence for what was given.
+func choice(given, sentence string) string {
+	var known []string
+	for _, m := range quoted.FindAllStringSubmatch(sentence, -1) {
+		known = append(known, m[1])
+	}
+	if len(known) == 0 { // a list of names without quotes
+		if _, list, ok := strings.Cut(sentence, ", from "); ok {
+			known = words.FindAllString(list, -1)
+		}
+	}
+	for _, m := range quoted.FindAllStringSubmatch(given, -1) {
+		if slices.Contains(known, m[1]) {
+			continue
+		}
+		if near := diagnostic.DidYouMean(m[1], known); near != "" {
+			return fmt.Sprintf("did you mean %q?", near)
+		}
+	}
+	return ""
+}
+
+// short is a value as the user would write it, if that is short.
+func short(v cue.Value) string {
+	if !v.Exists() {
+		return ""
+	}
+	switch v.IncompleteKind() {
+	case cue.StructKind:
+		return "a struct"
+	case cue.BottomKind:
+		return ""
+	}
+	text := fmt.Sprint(v)
+	if strings.Contains(text, "\n") || len(text) > 60 {
+		return ""
+	}
+	return text
+}
+
+func noun(kind string) string {
+	switch kind {
+	case "struct":
+		return "struct {…}"
+	case "list":
+		return "list […]"
+	case "string":
+		return "text in quotes"
+	case "int":
+		return "whole number"
+	case "(int|float)", "float", "number":
+		return "number"
+	case "bool":
+		return "true or false"
+	}
+	return kind
+}
+
+func bound(b string) string {
+	for _, p := range [][2]string{{">=", "at least "}, {"<=", "at most "}, {"!=", "other than "}, {">", "above "}, {"<", "below "}} {
+		if rest, ok := strings.CutPrefix(b, p[0]); ok {
+			return p[1] + rest
+		}
+	}
+	return b
+}
+
+func covering(overlay []override, path []string) *override {
+	for i, o := range overlay {
+		if len(o.path) <= len(path) && slices.Equal(o.path, path[:len(o.path)]) {
+			return &overlay[i]
+		}
+	}
+	return nil
+}
+
+// lookup finds the schema of a path: fields, then what pattern constraints say
+// of names that are the user's own.
+func lookup(v cue.Value, path []string) cue.Value {
+	for _, p := range path {
+		if !v.Exists() {
+			return v
+		}
+		name := label(p)
+		next := v.LookupPath(cue.MakePath(cue.Str(name).Optional()))
+		if !next.Exists() {
+			next = v.LookupPath(cue.MakePath(cue.AnyString))
+		}
+		v = next
+	}
+	return v
+}
+
+func fieldNames(v cue.Value) []string {
+	it, err := v.Fields(cue.Optional(true))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for it.Next() {
+		names = append(names, it.Selector().Unquoted())
+	}
+	return names
+}
+
+// doc is the first sentence of the comment of a field of the schema.
+func doc(v cue.Value) string {
+	for _, g := range v.Doc() {
+		text := strings.Join(strings.Fields(g.Text()), " ")
+		if first, _, ok := strings.Cut(text, ". "); ok {
+			return first
+		}
+		return strings.TrimSuffix(text, ".")
+	}
+	return ""
+}
+
+// names are what the file itself defines.
+func (d *document) names() []string {
+	var names []string
+	for _, decl := range d.syntax.Decls {
+		if f, ok := decl.(*ast.Field); ok {
+			if name, _, err := ast.LabelName(f.Label); err == nil {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// definitions are what the schema defines.
+func (d *document) definitions() []string {
+	var names []string
+	if it, err := d.schemas.Fields(cue.Definitions(true)); err == nil {
+		for it.Next() {
+			if it.Selector().IsDefinition() {
+				names = append(names, it.Selector().String())
+			}
+		}
+	}
+	return names
+}
+
+// tags are the names of the @tag attributes of the file.
+func (d *document) tags() []string {
+	f, _ := parser.ParseFile(d.file, d.source)
+	if f == nil {
+		return nil
+	}
+	var tags []string
+	ast.Walk(f, func(n ast.Node) bool {
+		if a, ok := n.(*ast.Attribute); ok {
+			if m := tagAttribute.FindStringSubmatch(a.Text); m != nil && !slices.Contains(tags, m[1]) {
+				tags = append(tags, m[1])
+			}
+		}
+		return true
+	}, nil)
+	return tags
+}

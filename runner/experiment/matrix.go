@@ -1,0 +1,419 @@
+package experiment
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/token"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+)
+
+// A cell is one point of the matrix of an experiment.
+type cell struct {
+	name    string
+	values  []AxisValue
+	overlay []override
+	config  *config
+	value   cue.Value
+}
+
+// An axis is one path of vary.
+type axis struct {
+	path   []string
+	label  string // as written
+	short  string // last element of the path
+	values []cue.Value
+	at     token.Pos // of the label
+}
+
+// sections are the parts of an experiment that cells may replace.
+var sections = []string{"backbone", "adapter", "head", "data", "loss", "optim", "train"}
+
+// experiment checks and expands one experiment.
+func (d *document) experiment(name string) *Experiment {
+	x := &expansion{document: d, name: name, errorsBefore: d.errorCount()}
+	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
+	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
+		d.complain(err, scope{prefix: []string{name}, schema: d.schema})
+		// Take out what is wrong, so that the rest can be looked at.
+		if x.document = d.repair(name, err); x.document == nil {
+			return nil
+		}
+	}
+	return x.expand()
+}
+
+func (l *loader) errorCount() int {
+	n := 0
+	for _, d := range l.found {
+		if !d.Warning {
+			n++
+		}
+	}
+	return n
+}
+
+// repair is the document without the fields of an experiment that err is
+// about, and with something harmless where a field is missing; nil if that
+// does not make it valid.
+func (d *document) repair(name string, err error) *document {
+	r := *d
+	var gone [][]string
+	for range 3 {
+		for _, e := range errors.Errors(err) {
+			path := e.Path()
+			if len(path) < 2 || path[0] != name {
+				return nil
+			}
+			if format, _ := e.Msg(); format != "field is required but not present" {
+				gone = append(gone, path)
+				continue
+			}
+			var value any = ""
+			switch path[len(path)-1] {
+			case "variant":
+				value = "none"
+			case "classes":
+				value = []string{"", ""}
+			case "mean", "std":
+				value = []float64{0.5, 0.5, 0.5}
+			}
+			r.fill = append(r.fill, override{path: path, value: d.cue.Encode(value)})
+		}
+		e := r.edited(d.with(nil, gone))
+		if e == nil {
+			return nil
+		}
+		err = e.value.LookupPath(cue.MakePath(cue.Str(name))).Validate(cue.Concrete(true), cue.Final())
+		if err == nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// expansion is the work on one experiment.
+type expansion struct {
+	*document
+	name         string
+	errorsBefore int
+	variants     map[string]cue.Value // name -> #Params
+}
+
+// base is the experiment as a value.
+func (x *expansion) base() cue.Value {
+	return x.value.LookupPath(cue.MakePath(cue.Str(x.name)))
+}
+
+func (x *expansion) expand() *Experiment {
+	base := x.base()
+	c, err := decode(base)
+	if err != nil {
+		x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: "cannot be read: " + err.Error()}, x.labelAt([]string{x.name})))
+		return nil
+	}
+	e := &Experiment{
+		Name:    x.name,
+		File:    x.file,
+		About:   c.About,
+		Metric:  c.Report.Metric,
+		Domains: []string{"test"},
+	}
+	for _, d := range c.Evaluate.Domains {
+		e.Domains = append(e.Domains, d.name)
+	}
+	x.checkSeeds(c.Seeds)
+
+	axes := x.axes(base)
+	for _, a := range axes {
+		e.Axes = append(e.Axes, a.label)
+	}
+	whole := &cell{name: "base", config: c, value: base}
+	x.check(whole)
+	var cells []*cell
+	for _, cl := range slices.Concat(x.product(axes), x.cases(base)) {
+		if x.checkCell(cl) {
+			x.check(cl)
+			cells = append(cells, cl)
+		}
+	}
+	if len(axes) == 0 && !base.LookupPath(cue.ParsePath("cases")).Exists() || x.caseCount(base) == 0 && len(axes) == 0 {
+		cells = []*cell{whole}
+	}
+	if x.errorCount() > x.errorsBefore || x.document.resolve.partial() {
+		return nil
+	}
+	for _, cl := range cells {
+		for _, seed := range c.Seeds {
+			run, err := x.run(cl, seed)
+			if err != nil {
+				x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: err.Error(), Cells: []string{cl.name}}, x.labelAt([]string{x.name})))
+				return nil
+			}
+			e.Runs = append(e.Runs, run)
+		}
+	}
+	return e
+}
+
+func decode(v cue.Value) (*config, error) {
+	text, err := v.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	c := &config{}
+	return c, json.Unmarshal(text, c)
+}
+
+// axes reads vary.
+func (x *expansion) axes(base cue.Value) []axis {
+	var axes []axis
+	it, err := base.LookupPath(cue.ParsePath("vary")).Fields()
+	if err != nil {
+		return nil
+	}
+	for it.Next() {
+		a := axis{label: it.Selector().Unquoted()}
+		at := []string{x.name, "vary", strconv.Quote(a.label)}
+		a.at = x.labelAt(at)
+		fail := func(message, hint string) {
+			x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(at, "."), Message: message, Hint: hint}, a.at))
+		}
+		parsed := cue.ParsePath(a.label)
+		if parsed.Err() != nil {
+			fail(fmt.Sprintf("%q is no path of an experiment", a.label), `write the names of the fields with dots, "optim.lr.head"`)
+			continue
+		}
+		for _, s := range parsed.Selectors() {
+			a.path = append(a.path, s.String())
+		}
+		a.short = label(a.path[len(a.path)-1])
+		if !slices.Contains(sections, a.path[0]) {
+			fail(fmt.Sprintf("%q cannot vary", a.label), diagnostic.Suggest(a.path[0], "what can", sections))
+			continue
+		}
+		if !lookup(x.schema, a.path).Exists() && !(len(a.path) > 2 && a.path[0] == "adapter" && a.path[1] == "params") {
+			fail(fmt.Sprintf("an experiment has no field %q", a.label), diagnostic.Suggest(a.label, "known", x.paths()))
+			continue
+		}
+		list, err := it.Value().List()
+		if err != nil {
+			continue // reported as not being a list
+		}
+		seen := map[string]bool{}
+		for list.Next() {
+			v := list.Value()
+			text := valueText(v)
+			if seen[text] {
+				x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(at, "."), Message: fmt.Sprintf("%s stands twice in %q", text, a.label), Hint: "leave one out: seeds repeat a cell"}, position(v)))
+				continue
+			}
+			seen[text] = true
+			a.values = append(a.values, v)
+		}
+		axes = append(axes, a)
+	}
+	for i := range axes {
+		for j := range axes {
+			if i != j && axes[i].short == axes[j].short {
+				axes[i].short = label(axes[i].path[max(0, len(axes[i].path)-2)]) + "." + label(axes[i].path[len(axes[i].path)-1])
+			}
+		}
+	}
+	return axes
+}
+
+// paths are all paths of the schema that cells may replace.
+func (x *expansion) paths() []string {
+	var paths []string
+	var walk func(v cue.Value, path string)
+	walk = func(v cue.Value, path string) {
+		if v.IncompleteKind() != cue.StructKind {
+			paths = append(paths, path)
+			return
+		}
+		it, err := v.Fields(cue.Optional(true))
+		if err != nil {
+			return
+		}
+		for it.Next() {
+			walk(it.Value(), path+"."+it.Selector().Unquoted())
+		}
+	}
+	for _, s := range sections {
+		walk(lookup(x.schema, []string{s}), s)
+	}
+	for _, p := range fieldNames(x.params(x.baseVariant())) {
+		paths = append(paths, "adapter.params."+p)
+	}
+	return paths
+}
+
+// product are the cells of vary: the last axis moves fastest.
+func (x *expansion) product(axes []axis) []*cell {
+	if len(axes) == 0 {
+		return nil
+	}
+	holes := make([][]string, len(axes))
+	for i, a := range axes {
+		holes[i] = a.path
+		if len(a.values) == 0 {
+			return nil
+		}
+	}
+	root := x.without(holes)
+	var cells []*cell
+	index := make([]int, len(axes))
+	for {
+		c := &cell{}
+		var name []string
+		for i, a := range axes {
+			v := a.values[index[i]]
+			c.overlay = append(c.overlay, override{path: a.path, value: v, at: position(v)})
+			c.values = append(c.values, AxisValue{Path: a.label, Value: goValue(v)})
+			name = append(name, a.short+"="+valueText(v))
+		}
+		c.name = strings.Join(name, ",")
+		c.value = x.filled(root, c.overlay)
+		cells = append(cells, c)
+		i := len(axes) - 1
+		for ; i >= 0; i-- {
+			if index[i]++; index[i] < len(axes[i].values) {
+				break
+			}
+			index[i] = 0
+		}
+		if i < 0 {
+			return cells
+		}
+	}
+}
+
+func (x *expansion) caseCount(base cue.Value) int {
+	n := 0
+	if it, err := base.LookupPath(cue.ParsePath("cases")).Fields(); err == nil {
+		for it.Next() {
+			n++
+		}
+	}
+	return n
+}
+
+// cases are the named cells.
+func (x *expansion) cases(base cue.Value) []*cell {
+	it, err := base.LookupPath(cue.ParsePath("cases")).Fields()
+	if err != nil {
+		return nil
+	}
+	var cells []*cell
+	for it.Next() {
+		c := &cell{name: it.Selector().Unquoted()}
+		x.leaves(nil, it.Value(), base, c)
+		var holes [][]string
+		for _, o := range c.overlay {
+			holes = append(holes, o.path)
+		}
+		c.value = x.filled(x.without(holes), c.overlay)
+		cells = append(cells, c)
+	}
+	return cells
+}
+
+// leaves collects what a case replaces: where the base has a struct too, its
+// fields one by one. With another variant, the parameters are another
+// variant's too and are replaced as a whole.
+func (x *expansion) leaves(path []string, v, base cue.Value, c *cell) {
+	it, err := v.Fields()
+	if err != nil || len(path) > 0 && base.IncompleteKind() != cue.StructKind {
+		c.overlay = append(c.overlay, override{path: slices.Clone(path), value: v, at: position(v)})
+		return
+	}
+	for it.Next() {
+		name := it.Selector().String()
+		x.leaves(append(path, name), it.Value(), base.LookupPath(cue.MakePath(it.Selector())), c)
+	}
+	if len(path) == 1 && path[0] == "adapter" {
+		variant, _ := v.LookupPath(cue.ParsePath("variant")).String()
+		if old, _ := base.LookupPath(cue.ParsePath("variant")).String(); variant != "" && variant != old {
+			c.overlay = slices.DeleteFunc(c.overlay, func(o override) bool {
+				return len(o.path) > 1 && o.path[0] == "adapter" && o.path[1] == "params"
+			})
+			params := v.LookupPath(cue.ParsePath("params"))
+			if !params.Exists() {
+				params = x.cue.CompileString("{}")
+			}
+			c.overlay = append(c.overlay, override{path: []string{"adapter", "params"}, value: params, at: position(params)})
+		}
+	}
+}
+
+// without is the document with the base's values at the paths taken out.
+func (x *expansion) without(paths [][]string) cue.Value {
+	found := false
+	full := make([][]string, len(paths))
+	for i, p := range paths {
+		full[i] = append([]string{x.name}, p...)
+		found = found || len(x.fields(full[i])) > 0
+	}
+	if found {
+		if e := x.edited(x.with(full, nil)); e != nil {
+			return e.value
+		}
+	}
+	return x.value
+}
+
+// filled is the experiment with a cell's values in place. They are filled in
+// at the root, so that what the file computes from them follows.
+func (x *expansion) filled(root cue.Value, overlay []override) cue.Value {
+	for _, o := range overlay {
+		root = root.FillPath(selectors(append([]string{x.name}, o.path...)), o.value)
+	}
+	return root.LookupPath(cue.MakePath(cue.Str(x.name)))
+}
+
+// checkCell validates and decodes a cell.
+func (x *expansion) checkCell(c *cell) bool {
+	if err := c.value.Validate(cue.Concrete(true), cue.Final()); err != nil {
+		x.complain(err, scope{prefix: []string{x.name}, schema: x.schema, overlay: c.overlay, cells: []string{c.name}})
+		return false
+	}
+	config, err := decode(c.value)
+	if err != nil {
+		x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: "cannot be read: " + err.Error(), Cells: []string{c.name}}, x.labelAt([]string{x.name})))
+		return false
+	}
+	c.config = config
+	return true
+}
+
+// goValue is a value of an axis as Go knows it: float64, string, bool, or what
+// JSON gives.
+func goValue(v cue.Value) any {
+	var out any
+	if text, err := v.MarshalJSON(); err == nil {
+		_ = json.Unmarshal(text, &out) // what CUE writes is JSON
+	}
+	return out
+}
+
+// valueText is a value in the name of a cell: 0.001 however it was written.
+func valueText(v cue.Value) string {
+	switch x := goValue(v).(type) {
+	case string:
+		return x
+	case float64:
+		return strconv.FormatFloat(x, 'g', -1, 64)
+	case nil:
+		return fmt.Sprint(v)
+	default:
+		text, _ := json.Marshal(x)
+		return string(text)
+	}
+}

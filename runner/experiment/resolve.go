@@ -1,0 +1,514 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/hub"
+)
+
+// resolver answers for what lies outside of the files: backbones, variants,
+// data. Within one Load everything is asked once, however many cells use it.
+// Functions are nil where the environment has nothing to answer with.
+type resolver struct {
+	ctx      context.Context
+	check    bool // contents of data files
+	backbone func(name string) (*hub.Backbone, error)
+	describe func(ctx context.Context, name string) (*protocol.DescribeReply, error)
+	build    func(ctx context.Context, name, params string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error)
+
+	schemas map[string]answer[cue.Value]
+	scans   map[string]answer[parts]
+	splits  map[string]answer[files]
+	checked map[string]string
+}
+
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+func newResolver(ctx context.Context, env Env) *resolver {
+	r := &resolver{
+		ctx:     ctx,
+		check:   env.CheckData,
+		schemas: map[string]answer[cue.Value]{},
+		scans:   map[string]answer[parts]{},
+		splits:  map[string]answer[files]{},
+		checked: map[string]string{},
+	}
+	if env.Hub != nil {
+		r.backbone = once(env.Hub.Resolve)
+	}
+	if v := env.Variants; v != nil {
+		r.describe, r.build = v.Describe, v.Build
+	}
+	return r
+}
+
+func once[T any](ask func(string) (T, error)) func(string) (T, error) {
+	asked := map[string]answer[T]{}
+	return func(name string) (T, error) {
+		a, ok := asked[name]
+		if !ok {
+			a.value, a.err = ask(name)
+			asked[name] = a
+		}
+		return a.value, a.err
+	}
+}
+
+// partial reports whether there is too little to resolve runs.
+func (r *resolver) partial() bool { return r.backbone == nil || r.describe == nil }
+
+// params is the schema of a variant's parameters.
+func (r *resolver) params(c *cue.Context, name string) (cue.Value, error) {
+	if r.describe == nil || name == none || name == "" {
+		return cue.Value{}, nil
+	}
+	if a, ok := r.schemas[name]; ok {
+		return a.value, a.err
+	}
+	var a answer[cue.Value]
+	var reply *protocol.DescribeReply
+	if reply, a.err = r.describe(r.ctx, name); a.err == nil {
+		v := c.CompileString(reply.GetSchema(), cue.Filename("variant:"+name+"/schema.cue"))
+		a.value = v.LookupPath(cue.ParsePath("#Params"))
+		if a.err = v.Err(); a.err == nil && !a.value.Exists() {
+			a.err = fmt.Errorf("the schema of variant %q has no definition #Params; tell its author", name)
+		}
+	}
+	r.schemas[name] = a
+	return a.value, a.err
+}
+
+// ---- the backbone as a variant sees it ----
+
+func (c *config) depth(arch *spec.Architecture) uint32 {
+	if c.Backbone.Depth > 0 {
+		return min(c.Backbone.Depth, arch.GetDepth())
+	}
+	return arch.GetDepth()
+}
+
+func (c *config) model(arch *spec.Architecture) *protocol.Model {
+	return &protocol.Model{
+		Family: arch.GetFamily(), Dim: arch.GetDim(), Depth: c.depth(arch), Heads: arch.GetHeads(), Mlp: arch.GetMlp(),
+	}
+}
+
+// sites are the adapted layers, by block, then in the order of siteNames.
+func (c *config) sites(arch *spec.Architecture) ([]*protocol.Site, bool) {
+	blocks, message, _ := c.Adapter.Blocks.of(c.depth(arch))
+	if message != "" {
+		return nil, false
+	}
+	var sites []*protocol.Site
+	for _, b := range blocks {
+		for _, name := range siteNames {
+			if !slices.Contains(c.Adapter.Targets, name) {
+				continue
+			}
+			s := &protocol.Site{Name: name, Block: b, Kind: protocol.Site_LINEAR, In: arch.GetDim(), Out: arch.GetDim(), Bias: true}
+			switch name {
+			case "query", "key", "value":
+				s.Bias = arch.GetQkvBias()
+			case "fc1":
+				s.Out = arch.GetMlp()
+			case "fc2":
+				s.In = arch.GetMlp()
+			}
+			sites = append(sites, s)
+		}
+	}
+	return sites, true
+}
+
+// ---- data ----
+
+const procedural = "procedural" // the source that is drawn
+
+// parts are the files of a source by role.
+type parts map[string]data.Files
+
+// files is one split, resolved.
+type files struct {
+	split *spec.Split
+	files data.Files
+}
+
+var roles = []string{"train", "val", "test"}
+
+// data is the configuration that a domain is read with.
+func (d *domainConfig) data(base *dataConfig) dataConfig {
+	m := d.merged(base)
+	m.Source = d.Source
+	m.Limit = limitConfig{Test: d.Limit, Seed: d.Seed}
+	m.Procedural.Style = d.Style
+	m.Procedural.Seed = d.Seed
+	return m
+}
+
+// findSource is the directory of a source, absolute.
+func findSource(root, source string) (string, []string, bool) {
+	var places []string
+	if filepath.IsAbs(source) {
+		places = []string{source}
+	} else {
+		places = []string{filepath.Join(root, source), filepath.Join(root, "data", source)}
+		if dir := os.Getenv("LORALAB_DATA"); dir != "" {
+			places = append(places, filepath.Join(dir, source))
+		}
+		if exe, err := os.Executable(); err == nil {
+			if real, err := filepath.EvalSymlinks(exe); err == nil {
+				exe = real
+			}
+			places = append(places, filepath.Join(filepath.Dir(exe), "..", "data", source))
+		}
+	}
+	for _, p := range places {
+		if info, err := os.Stat(p); err == nil && info.IsDir() {
+			return p, places, true
+		}
+	}
+	return "", places, false
+}
+
+// sourceError is a source that cannot be used.
+type sourceError struct{ message, hint string }
+
+func (e *sourceError) Error() string { return e.message }
+
+// scan finds the files of a source and divides them.
+func (r *resolver) scan(root string, d *dataConfig, roles []string) (parts, error) {
+	key := fmt.Sprintf("%q %q %v %v", root, d.Source, d.Split, roles)
+	if a, ok := r.scans[key]; ok {
+		return a.value, a.err
+	}
+	p, err := scan(root, d, roles)
+	r.scans[key] = answer[parts]{p, err}
+	return p, err
+}
+
+func scan(root string, d *dataConfig, wanted []string) (parts, error) {
+	dir, places, ok := findSource(root, d.Source)
+	if !ok {
+		hint := "it was looked for in " + strings.Join(places, ", ")
+		if near := diagnostic.DidYouMean(d.Source, sources(root)); near != "" {
+			hint = fmt.Sprintf("did you mean %q? %s", near, hint)
+		}
+		return nil, &sourceError{fmt.Sprintf("there is no data %q", d.Source), hint}
+	}
+	has := func(role string) bool {
+		info, err := os.Stat(filepath.Join(dir, role))
+		return err == nil && info.IsDir()
+	}
+	p := parts{}
+	fraction := d.Split
+	switch {
+	case has("train") || has("test"):
+		for _, role := range wanted {
+			if !has(role) {
+				continue
+			}
+			f, err := data.Scan(filepath.Join(dir, role))
+			if err != nil {
+				return nil, err
+			}
+			p[role] = f
+		}
+		// A source with no val/ gives some of train/.
+		if _, ok := p["val"]; !ok && p["train"].Len() > 0 && slices.Contains(wanted, "val") {
+			cut := p["train"].Split(fraction.Seed, fraction.Train/(fraction.Train+fraction.Val), fraction.Val/(fraction.Train+fraction.Val))
+			p["train"], p["val"] = cut[0], cut[1]
+		}
+	default:
+		f, err := data.Scan(dir)
+		if err != nil {
+			return nil, err
+		}
+		if len(wanted) == 1 { // a domain is scored as a whole
+			p[wanted[0]] = f
+			break
+		}
+		cut := f.Split(fraction.Seed, fraction.Train, fraction.Val, fraction.Test)
+		for i, role := range roles {
+			p[role] = cut[i]
+		}
+	}
+	for _, role := range wanted {
+		if p[role].Len() == 0 {
+			return nil, &sourceError{
+				fmt.Sprintf("%q has no images for %s", d.Source, role),
+				fmt.Sprintf("%s needs %s/images and %s/masks, or images and masks enough to divide", dir, role, role),
+			}
+		}
+	}
+	return p, nil
+}
+
+// sources are the data sets below the project's data folder, for suggestions.
+func sources(root string) []string {
+	found := []string{procedural}
+	for _, pattern := range []string{"*", "*/*"} {
+		matches, _ := filepath.Glob(filepath.Join(root, "data", pattern))
+		for _, m := range matches {
+			if rel, err := filepath.Rel(filepath.Join(root, "data"), m); err == nil {
+				found = append(found, filepath.ToSlash(rel))
+			}
+		}
+	}
+	return found
+}
+
+// split is one split with its digest.
+func (r *resolver) split(root string, d *dataConfig, wanted []string, role string) (files, error) {
+	if d.Source == procedural {
+		return d.Procedural.draw(d.Limit, role), nil
+	}
+	limit := map[string]uint32{"train": d.Limit.Train, "val": d.Limit.Val, "test": d.Limit.Test}[role]
+	key := fmt.Sprintf("%q %q %v %v %s %d %d", root, d.Source, d.Split, wanted, role, limit, d.Limit.Seed)
+	if a, ok := r.splits[key]; ok {
+		return a.value, a.err
+	}
+	a := func() (a answer[files]) {
+		p, err := r.scan(root, d, wanted)
+		if err != nil {
+			a.err = err
+			return a
+		}
+		f := p[role]
+		if limit > 0 {
+			f = f.Sample(int(limit), d.Limit.Seed)
+		}
+		digest, err := f.Digest(r.ctx)
+		a.value, a.err = files{&spec.Split{Digest: digest, Count: uint32(f.Len())}, f}, err
+		return a
+	}()
+	r.splits[key] = a
+	return a.value, a.err
+}
+
+// draw is a split of the procedural set. Roles draw other shapes; another
+// style draws the same shapes.
+func (p *proceduralConfig) draw(limit limitConfig, role string) files {
+	i := slices.Index(roles, role)
+	count := []uint32{p.Train, p.Val, p.Test}[i]
+	if most := []uint32{limit.Train, limit.Val, limit.Test}[i]; most > 0 {
+		count = min(count, most)
+	}
+	drawn := &spec.Procedural{Seed: p.Seed*uint64(len(roles)) + uint64(i), Count: count, Size: p.Size}
+	if p.Style != "plain" {
+		drawn.Style = p.Style
+	}
+	return files{split: &spec.Split{Digest: data.ProceduralDigest(drawn), Count: count, Procedural: drawn}}
+}
+
+// checkSource is what is wrong with a source, if anything.
+func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (message, hint string) {
+	for _, role := range wanted {
+		s, err := r.split(root, d, wanted, role)
+		if err != nil {
+			var known *sourceError
+			if errors.As(err, &known) {
+				return known.message, known.hint
+			}
+			return fmt.Sprintf("data %q cannot be used: %v", d.Source, err), ""
+		}
+		if !r.check || s.split.GetProcedural() != nil {
+			continue
+		}
+		values := mergeClasses(d.Classes, d.Remap, d.Ignore).values
+		key := fmt.Sprint(s.split.GetDigest(), values)
+		text, ok := r.checked[key]
+		if !ok {
+			text = problems(data.Check(r.ctx, s.files, values))
+			r.checked[key] = text
+		}
+		if text != "" {
+			return fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, role, text), "repair or remove them; a mask holds the index of a class in data.classes, or data.ignore"
+		}
+	}
+	return "", ""
+}
+
+// problems lists the first files at fault.
+func problems(found []data.Problem) string {
+	const most = 10
+	var b strings.Builder
+	for i, p := range found {
+		if i == most {
+			fmt.Fprintf(&b, "\n    and %d more", len(found)-most)
+			break
+		}
+		b.WriteString("\n    " + p.String())
+	}
+	return b.String()
+}
+
+// ---- runs ----
+
+// run resolves one cell with one seed. Everything in it has been checked.
+func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
+	r, cfg := x.resolve, c.config
+	bb, err := r.backbone(cfg.Backbone.Model)
+	if err != nil {
+		return nil, err
+	}
+	run := &Run{
+		Experiment: x.name,
+		Cell:       c.name,
+		Values:     c.values,
+		Seed:       seed,
+		Places:     &spec.Places{Backbone: bb.Path, Files: map[string]*spec.Files{}},
+		Label:      &spec.Label{Experiment: x.name, Cell: c.name, Backbone: bb.Name, Variant: cfg.Adapter.Variant},
+	}
+	s := &spec.RunSpec{
+		Revision: spec.Revision,
+		Seed:     seed,
+		Backbone: &spec.Backbone{Digest: bb.Digest, Arch: bb.Arch, Depth: cfg.depth(bb.Arch), Freeze: cfg.freeze(bb.Arch)},
+		Head:     &spec.Head{Kind: cfg.Head.Kind, Dropout: cfg.Head.Dropout},
+		Optim: &spec.Optim{
+			Kind:        cfg.Optim.Kind,
+			LrHead:      cfg.Optim.LR.Head,
+			WeightDecay: cfg.Optim.WeightDecay,
+			Beta1:       cfg.Optim.Betas[0],
+			Beta2:       cfg.Optim.Betas[1],
+			Eps:         cfg.Optim.Eps,
+			ClipNorm:    cfg.Optim.Clip,
+			Schedule:    &spec.Schedule{Kind: cfg.Optim.Schedule.Kind, Warmup: cfg.Optim.Schedule.Warmup, Floor: cfg.Optim.Schedule.Floor},
+		},
+		Train: &spec.Train{
+			Epochs:    cfg.Train.Epochs,
+			Batch:     cfg.Train.Batch,
+			Precision: cfg.Train.Precision,
+			MaxSteps:  cfg.Train.MaxSteps,
+			Monitor:   cfg.Train.Monitor,
+			EvalEvery: cfg.Train.EvalEvery,
+		},
+	}
+	if cfg.Head.Kind == "conv" {
+		s.Head.Hidden, s.Head.Norm = cfg.Head.Hidden, cfg.Head.Norm
+	}
+	if s.Optim.Schedule.Kind == "constant" {
+		s.Optim.Schedule.Floor = 0
+	}
+	// A rate without effect is left out, so that moving it moves no run.
+	if s.Backbone.Freeze.Kind != spec.Freeze_ALL {
+		s.Optim.LrBackbone = cfg.Optim.LR.Backbone
+	}
+	for _, kind := range []string{"cross_entropy", "dice"} {
+		if w := cfg.Loss[kind]; w > 0 {
+			s.Loss = append(s.Loss, &spec.Loss{Kind: kind, Weight: w})
+		}
+	}
+	if cfg.Adapter.Variant != none {
+		if err := x.adapt(c, bb, s, run.Label); err != nil {
+			return nil, err
+		}
+	}
+	if s.Data, err = x.data(&cfg.Data, bb, roles, []string{"train", "val"}, run.Places); err != nil {
+		return nil, err
+	}
+	run.Spec = s
+	run.ID = spec.Identity(s)
+
+	evaluate := func(name string, d *dataConfig, wanted []string) error {
+		resolved, err := x.data(d, bb, wanted, []string{"test"}, run.Places)
+		if err != nil {
+			return err
+		}
+		e := &spec.Evaluation{Domain: name, Data: resolved, Checkpoint: cfg.Evaluate.Checkpoint, Precision: cfg.Train.Precision}
+		run.Evaluations = append(run.Evaluations, Evaluation{ID: spec.EvaluationIdentity(run.ID, e), Spec: e})
+		return nil
+	}
+	if err := evaluate("test", &cfg.Data, roles); err != nil {
+		return nil, err
+	}
+	for _, d := range cfg.Evaluate.Domains {
+		m := d.data(&cfg.Data)
+		if err := evaluate(d.name, &m, []string{"test"}); err != nil {
+			return nil, err
+		}
+	}
+	return run, nil
+}
+
+// adapt puts the programs of the variant into the specification.
+func (x *expansion) adapt(c *cell, bb *hub.Backbone, s *spec.RunSpec, l *spec.Label) error {
+	r, cfg := x.resolve, c.config
+	about, err := r.describe(r.ctx, cfg.Adapter.Variant)
+	if err != nil {
+		return err
+	}
+	sites, _ := cfg.sites(bb.Arch)
+	reply, err := r.build(r.ctx, cfg.Adapter.Variant, string(cfg.Adapter.Params), cfg.model(bb.Arch), sites)
+	if err != nil {
+		return err
+	}
+	s.Adapter = &spec.Adapter{Programs: reply.GetPrograms()}
+	for i, site := range sites {
+		s.Adapter.Placements = append(s.Adapter.Placements, &spec.Placement{Site: site, Program: reply.GetProgramOfSite()[i]})
+	}
+	s.Optim.LrAdapter = cfg.Optim.LR.Adapter
+	l.VariantVersion, l.VariantParams = about.GetVersion(), string(cfg.Adapter.Params)
+	return nil
+}
+
+// data resolves the splits of some roles and notes where their files are.
+func (x *expansion) data(d *dataConfig, bb *hub.Backbone, wanted, used []string, places *spec.Places) (*spec.Data, error) {
+	t := mergeClasses(d.Classes, d.Remap, d.Ignore)
+	out := &spec.Data{
+		Classes: t.classes, Values: t.values,
+		Height: d.Size[0], Width: d.Size[1],
+		Mean: bb.Mean, Std: bb.Std,
+		Splits: map[string]*spec.Split{},
+	}
+	if d.Normalize != nil {
+		out.Mean, out.Std = d.Normalize.Mean, d.Normalize.Std
+	}
+	for _, role := range used {
+		s, err := x.resolve.split(x.root, d, wanted, role)
+		if err != nil {
+			return nil, err
+		}
+		out.Splits[role] = s.split
+		if s.split.GetProcedural() == nil {
+			places.Files[s.split.GetDigest()] = &spec.Files{Root: s.files.Root, Images: s.files.Images, Masks: s.files.Masks}
+		}
+	}
+	return out, nil
+}
+
+// freeze lists the blocks that train.
+func (c *config) freeze(arch *spec.Architecture) *spec.Freeze {
+	switch c.Backbone.Freeze.kind {
+	case "all":
+		return &spec.Freeze{Kind: spec.Freeze_ALL}
+	case "none":
+		return &spec.Freeze{Kind: spec.Freeze_NONE}
+	}
+	depth := c.depth(arch)
+	frozen, _, _ := c.Backbone.Freeze.blocks.of(depth)
+	f := &spec.Freeze{Kind: spec.Freeze_BLOCKS}
+	for b := range depth {
+		if !slices.Contains(frozen, b) {
+			f.Trainable = append(f.Trainable, b)
+		}
+	}
+	if len(f.Trainable) == 0 {
+		f.Kind = spec.Freeze_ALL
+	}
+	return f
+}
