@@ -102,15 +102,15 @@ type Totals struct {
 	Stopped bool
 }
 
-// EnginePath finds the engine: $LORALAB_ENGINE, or runner-engine next to this
-// program.
+// EnginePath is where the engine is: $LORALAB_ENGINE, or runner-engine next to
+// this program. It is returned also with the error that it cannot be run.
 func EnginePath() (string, error) {
 	if path := os.Getenv("LORALAB_ENGINE"); path != "" {
-		path, err := exec.LookPath(path)
+		found, err := exec.LookPath(path)
 		if err != nil {
-			return "", fmt.Errorf("finding the engine that $LORALAB_ENGINE names: %w", err)
+			return path, fmt.Errorf("finding the engine that $LORALAB_ENGINE names: %w", err)
 		}
-		return filepath.Abs(path)
+		return filepath.Abs(found)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -121,9 +121,22 @@ func EnginePath() (string, error) {
 	}
 	path := filepath.Join(filepath.Dir(self), "runner-engine")
 	if _, err := exec.LookPath(path); err != nil {
-		return "", fmt.Errorf("there is no engine: %s is missing; build it with: make build (or name one in $LORALAB_ENGINE)", path)
+		return path, fmt.Errorf("finding the engine: %w; build it with `make build` or name one in $LORALAB_ENGINE", err)
 	}
 	return path, nil
+}
+
+// Probe starts an engine, asks what it is and ends it. The path is returned
+// also with an error.
+func Probe(ctx context.Context) (path string, info *spec.EngineInfo, err error) {
+	if path, err = EnginePath(); err != nil {
+		return path, nil, err
+	}
+	w := worker{Local: &Local{Engine: path}}
+	defer w.close()
+	log := &tailWriter{w: io.Discard}
+	info, err = w.start(ctx, log)
+	return path, info, err
 }
 
 // Run executes jobs in order. Cancelling ctx lets the run in progress write a
@@ -228,24 +241,33 @@ func (w *worker) attempt(ctx context.Context, job *Job) (*attempt, error) {
 	return a, errors.Join(err, file.Close())
 }
 
+// start starts an engine and asks what it is.
+func (w *worker) start(ctx context.Context, log *tailWriter) (*spec.EngineInfo, error) {
+	engine, err := spec.StartEngine(exec.Command(w.Engine), log, startTimeout)
+	if err != nil {
+		return nil, withTail(err, log)
+	}
+	w.engine = engine
+	info, err := engine.Info(ctx, &spec.InfoRequest{})
+	if err != nil {
+		w.close()
+		return nil, withTail(fmt.Errorf("asking engine %s what it is: %s", w.Engine, status.Convert(err).Message()), log)
+	}
+	return info, nil
+}
+
 // converse sends a job to the engine and listens until its end.
 func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*attempt, error) {
 	if w.engine != nil && w.engine.Exited() {
 		w.close()
 	}
 	if w.engine == nil {
-		engine, err := spec.StartEngine(exec.Command(w.Engine), log, startTimeout)
-		if err != nil {
-			return nil, withTail(err, log)
+		info, err := w.start(ctx, log)
+		if err != nil && ctx.Err() != nil {
+			return &attempt{end: &End{Outcome: Stopped}}, nil
 		}
-		w.engine = engine
-		info, err := engine.Info(ctx, &spec.InfoRequest{})
 		if err != nil {
-			if ctx.Err() != nil {
-				return &attempt{end: &End{Outcome: Stopped}}, nil
-			}
-			w.close()
-			return nil, withTail(fmt.Errorf("asking engine %s what it is: %s", w.Engine, status.Convert(err).Message()), log)
+			return nil, err
 		}
 		w.Watch(Event{Job: job, Engine: info})
 	} else {

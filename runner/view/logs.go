@@ -25,6 +25,12 @@ func (v *View) Log(line []byte) {
 	}
 }
 
+// Line shows a line of text as it is.
+func (v *View) Line(line []byte) { v.Say("%s", line) }
+
+// Failed says why a run failed.
+func (v *View) Failed(reason string) { v.Say("%s %s", v.bad.Render("failed:"), reason) }
+
 // parseEvent reads {"type": "step", …fields of spec.Step}.
 func parseEvent(line []byte) (*spec.Event, error) {
 	var head struct {

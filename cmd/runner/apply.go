@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/plan"
+	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/view"
+)
+
+func (a *app) applyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "apply FILE...",
+		Short: "Run what is missing, then report",
+		Long: `Apply runs what the files ask for and is not done yet:
+
+  1. checks the files like validate, and every image and mask in use
+  2. makes the plan and shows it
+  3. trains and scores one run after another
+  4. writes tables and figures
+
+Nothing is done twice. The first Ctrl-C writes a checkpoint and stops, the second
+kills; either way, and after any crash, the next apply goes on where this one
+ended.`,
+		Example: "  runner apply experiments/ablation_rank.cue\n  runner apply -t scale=smoke experiments/ablation_rank.cue",
+		Args:    cobra.MinimumNArgs(1),
+		RunE:    func(c *cobra.Command, files []string) error { return a.apply(c.Context(), files) },
+	}
+}
+
+func (a *app) apply(ctx context.Context, files []string) (err error) {
+	p, err := a.sound(ctx, files, true)
+	if err != nil {
+		return err
+	}
+	// Not needed beyond the plan, and not to be held for hours.
+	p.close()
+	lock, err := store.LockProject(p.root, strings.Join(append([]string{"runner"}, os.Args[1:]...), " "))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	runs, err := store.Open(ctx, p.root)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, runs.Close()) }()
+	known, err := runs.Reconcile(ctx)
+	if err != nil {
+		return err
+	}
+	made, err := plan.Make(p.experiments, known)
+	if err != nil {
+		return err
+	}
+	a.view.Plan(made, false)
+	if err := enqueue(ctx, runs, made); err != nil {
+		return err
+	}
+	if err := linkLogs(p.root, made); err != nil {
+		return err
+	}
+	var totals launch.Totals
+	if len(made.Work()) > 0 {
+		if totals, err = a.execute(ctx, p, runs, made); err != nil {
+			return err
+		}
+	}
+	if totals.Stopped {
+		a.view.Stopped(totals)
+		return exitCode(1)
+	}
+	if err := a.report(ctx, p, len(made.Work()) > 0); err != nil {
+		return err
+	}
+	if totals.Failed > 0 {
+		a.view.SomeFailed(totals)
+		return exitCode(1)
+	}
+	return nil
+}
+
+// enqueue records what is asked for, and which cells known runs serve.
+func enqueue(ctx context.Context, runs *store.Store, made *plan.Plan) error {
+	var queue []*store.Run
+	var labels []store.Label
+	for _, action := range made.Actions {
+		run := action.Run
+		if run == nil {
+			continue
+		}
+		labels = append(labels, store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID})
+		if action.Stored != nil || action.Shared != nil {
+			continue
+		}
+		queued := &store.Run{
+			ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed,
+			Dir: store.DirOf(run.Experiment, run.ID),
+		}
+		if err := queued.SetSpec(run.Spec); err != nil {
+			return err
+		}
+		queue = append(queue, queued)
+	}
+	return runs.Enqueue(ctx, queue, labels)
+}
+
+// execute runs the work of a plan.
+func (a *app) execute(ctx context.Context, p *project, runs *store.Store, made *plan.Plan) (launch.Totals, error) {
+	engine, err := launch.EnginePath()
+	if err != nil {
+		return launch.Totals{}, err
+	}
+	var jobs []*launch.Job
+	for _, action := range made.Work() {
+		jobs = append(jobs, &launch.Job{
+			Run: action.Run, Train: action.Train, Evaluations: action.Evaluations,
+			Dir: filepath.Join(p.root, filepath.FromSlash(dirOf(action))),
+		})
+	}
+	metrics := map[string]string{}
+	for _, e := range p.experiments {
+		metrics[e.Name] = e.Metric
+	}
+	progress := a.view.Progress(len(jobs), metrics)
+	defer progress.Close()
+	ctx, kill, release := a.interrupts(ctx, progress)
+	defer release()
+	local := &launch.Local{Engine: engine, Store: runs, Watch: progress.Watch, Kill: kill}
+	return local.Run(ctx, jobs)
+}
+
+// interrupts takes SIGINT and SIGTERM from the rest of the program: the first
+// cancels the context, the second closes kill, and a third ends this process
+// the hard way. Release gives all back.
+func (a *app) interrupts(ctx context.Context, progress *view.Progress) (_ context.Context, kill <-chan struct{}, release func()) {
+	a.release()
+	// The context given may be cancelled by the very signals that are taken
+	// over here.
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	hard, signals, done := make(chan struct{}), make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for n := 0; n < 2; n++ {
+			select {
+			case <-signals:
+			case <-done:
+				return
+			}
+			if n == 0 {
+				progress.Note("stopping after a checkpoint (again to kill)")
+				stop()
+				continue
+			}
+			signal.Stop(signals)
+			progress.Note("killing the engine")
+			close(hard)
+		}
+	}()
+	return ctx, hard, func() {
+		signal.Stop(signals)
+		close(done)
+		stop()
+	}
+}
+
+func dirOf(action *plan.Action) string {
+	if action.Stored != nil {
+		return action.Stored.Dir
+	}
+	return store.DirOf(action.Run.Experiment, action.Run.ID)
+}
+
+// linkLogs makes logs/<experiment>/<cell>-seed<seed>-<id>.jsonl a link to the
+// metrics of each run, which may not be there yet.
+func linkLogs(root string, made *plan.Plan) error {
+	for _, action := range made.Actions {
+		if action.Run == nil {
+			continue
+		}
+		from := action
+		if action.Shared != nil {
+			from = action.Shared
+		}
+		path := filepath.Join(root, "logs", action.Run.Experiment, logName(action.Run))
+		target, err := filepath.Rel(filepath.Dir(path), filepath.Join(root, filepath.FromSlash(dirOf(from)), "metrics.jsonl"))
+		if err != nil {
+			return fmt.Errorf("linking the log of %s: %w", action.Name, err)
+		}
+		if err := link(target, path); err != nil {
+			return fmt.Errorf("linking the log of %s: %w", action.Name, err)
+		}
+	}
+	return nil
+}
+
+func logName(run *experiment.Run) string {
+	cell := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`/\:*?"<>|`, r) || r < ' ' {
+			return '_'
+		}
+		return r
+	}, run.Cell)
+	return fmt.Sprintf("%s-seed%d-%s.jsonl", cell, run.Seed, run.ID[:8])
+}
+
+// link makes path a symbolic link to target, in one step.
+func link(target, path string) error {
+	if is, err := os.Readlink(path); err == nil && is == target {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	temp := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := os.Symlink(target, temp); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}

@@ -1,0 +1,229 @@
+// Runner is the command line of loralab: it works out which runs an experiment
+// file asks for, runs those that are missing, and reports.
+//
+// There is one file for each verb. A verb parses, asks the packages below
+// runner/, and hands what it got to a view; nothing here prints.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/loralab/loralab/runner/cache"
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/variant"
+	"github.com/loralab/loralab/runner/view"
+)
+
+func main() { os.Exit(run()) }
+
+// exitCode ends the program without a further word: all was said.
+type exitCode int
+
+func (exitCode) Error() string { return "the command failed" }
+
+// run is the program; it returns the exit code.
+func run() int {
+	a := &app{view: view.New(os.Stdout, os.Stderr, slices.Contains(os.Args[1:], "--no-color"))}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal kills
+	a.release = stop
+	root := a.command()
+	root.SetArgs(longFlags(root, os.Args[1:]))
+	err := root.ExecuteContext(ctx)
+	var code exitCode
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	a.view.Error(err)
+	return 1
+}
+
+// app is what verbs share.
+type app struct {
+	view    *view.View
+	tags    []string
+	plugins []string
+	release func() // gives SIGINT and SIGTERM back to the verb
+}
+
+func (a *app) command() *cobra.Command {
+	var dir string
+	root := &cobra.Command{
+		Use:   "runner",
+		Short: "Declarative experiments in parameter-efficient fine-tuning",
+		Long: `runner runs experiments in parameter-efficient fine-tuning of vision
+transformers. An experiment is a CUE file that says what to compare; runner works
+out the runs, runs those that are missing, and writes the table and the figures.
+
+  runner init my-project        a small working project
+  runner plan FILE              what would be run, and why
+  runner apply FILE             run it`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if dir == "" {
+				return nil
+			}
+			if err := os.Chdir(dir); err != nil {
+				return fmt.Errorf("going to the directory given with -C: %w", err)
+			}
+			return nil
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringArrayVarP(&a.tags, "tag", "t", nil, "set a @tag of the files, `key=value`; may be repeated")
+	flags.StringArrayVar(&a.plugins, "dev-plugin", nil, "use the variant plug-in at a path, `name=path`; may be repeated")
+	flags.StringVarP(&dir, "directory", "C", "", "go to this `directory` first")
+	flags.Bool("no-color", false, "no colours, as with $NO_COLOR")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see: %s -h", err, c.CommandPath())
+	})
+	root.AddCommand(
+		a.initCommand(), a.validateCommand(), a.planCommand(), a.applyCommand(), a.statusCommand(),
+		a.logsCommand(), a.reportCommand(), a.modelsCommand(), a.pluginsCommand(), a.doctorCommand(),
+		a.versionCommand(),
+	)
+	return root
+}
+
+// longFlags lets long flags be written with one dash, -json as well as --json:
+// users of Terraform and of Go tools are used to either.
+func longFlags(root *cobra.Command, args []string) []string {
+	known := map[string]bool{"help": true}
+	var collect func(*cobra.Command)
+	collect = func(c *cobra.Command) {
+		add := func(f *pflag.Flag) { known[f.Name] = len(f.Name) > 1 }
+		c.Flags().VisitAll(add)
+		c.PersistentFlags().VisitAll(add)
+		for _, sub := range c.Commands() {
+			collect(sub)
+		}
+	}
+	collect(root)
+	out := slices.Clone(args)
+	for i, arg := range out {
+		if arg == "--" {
+			break
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+		if strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && known[name] {
+			out[i] = "-" + arg
+		}
+	}
+	return out
+}
+
+// project is the experiments of some files and what they are resolved against.
+type project struct {
+	root        string
+	experiments []*experiment.Experiment
+	found       diagnostic.List
+	variants    *variant.Registry
+}
+
+// load reads experiment files. What is wrong with them is in found; the error
+// is of what stands around them.
+func (a *app) load(ctx context.Context, files []string, checkData bool) (*project, error) {
+	root, err := rootOf(files)
+	if err != nil {
+		return nil, err
+	}
+	p := &project{root: root}
+	backbones, err := a.backbones(root)
+	if err != nil {
+		return nil, err
+	}
+	if p.variants, err = a.variants(root); err != nil {
+		return nil, err
+	}
+	p.experiments, p.found = experiment.Load(ctx, files, experiment.Env{
+		Root: root, Tags: a.tags, Variants: p.variants, Hub: backbones, CheckData: checkData,
+	})
+	if ctx.Err() != nil {
+		p.close()
+		return nil, errors.New("interrupted")
+	}
+	return p, nil
+}
+
+func (p *project) close() { p.variants.Close() }
+
+// sound loads files of which nothing may be wrong.
+func (a *app) sound(ctx context.Context, files []string, checkData bool) (*project, error) {
+	p, err := a.load(ctx, files, checkData)
+	if err != nil {
+		return nil, err
+	}
+	a.view.Diagnostics(p.found)
+	if p.found.HasErrors() {
+		p.close()
+		return nil, exitCode(1)
+	}
+	return p, nil
+}
+
+func (a *app) variants(root string) (*variant.Registry, error) {
+	dev := map[string]string{}
+	for _, entry := range a.plugins {
+		name, path, ok := strings.Cut(entry, "=")
+		if !ok || name == "" || path == "" {
+			return nil, fmt.Errorf("--dev-plugin %s: must be name=path", entry)
+		}
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, fmt.Errorf("--dev-plugin %s: %w", entry, err)
+		}
+		dev[name] = abs
+	}
+	dir, err := cache.Dir()
+	if err != nil {
+		return nil, err
+	}
+	return variant.Open(variant.Options{Root: root, CacheDir: dir, Dev: dev, Warn: a.view.Warn}), nil
+}
+
+func (a *app) backbones(root string) (*hub.Hub, error) {
+	h, err := hub.Default()
+	if err != nil {
+		return nil, err
+	}
+	h.Root = root
+	return h, nil
+}
+
+// rootOf is the project that all files belong to, or the current directory
+// belongs to if there are none.
+func rootOf(files []string) (string, error) {
+	if len(files) == 0 {
+		dir, err := os.Getwd()
+		if err != nil {
+			return "", fmt.Errorf("finding the project: %w", err)
+		}
+		return experiment.FindRoot(filepath.Join(dir, "any.cue")), nil
+	}
+	root := experiment.FindRoot(files[0])
+	for _, file := range files[1:] {
+		if other := experiment.FindRoot(file); other != root {
+			return "", fmt.Errorf("%s belongs to the project %s, but %s to %s: name files of one project at a time", files[0], root, file, other)
+		}
+	}
+	return root, nil
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/report"
+	"github.com/loralab/loralab/runner/store"
+)
+
+func (a *app) reportCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "report FILE...",
+		Short: "Write tables and figures of what is done",
+		Long: `Report writes, for each experiment, report/<experiment>/ (Markdown and CSV) and
+plots/<experiment>/ (PNG and SVG), from the runs that are done, and shows the
+table. Apply does the same at its end.`,
+		Example: "  runner report experiments/ablation_rank.cue",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, files []string) error {
+			p, err := a.sound(c.Context(), files, false)
+			if err != nil {
+				return err
+			}
+			defer p.close()
+			if !asJSON {
+				return a.report(c.Context(), p, true)
+			}
+			paths, err := build(c.Context(), p)
+			if err != nil {
+				return err
+			}
+			return a.view.JSON(paths)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	return c
+}
+
+// report shows the tables of a project, after writing them and the figures if
+// something changed, or if they are not there yet.
+func (a *app) report(ctx context.Context, p *project, changed bool) error {
+	if !changed {
+		results, err := results(ctx, p)
+		if err != nil {
+			return err
+		}
+		if tables, there, err := written(p, results); err != nil {
+			return err
+		} else if there {
+			a.view.Results(p.root, tables)
+			return nil
+		}
+	}
+	paths, err := build(ctx, p)
+	if err != nil {
+		return err
+	}
+	a.view.Results(p.root, paths.Experiments)
+	return nil
+}
+
+func build(ctx context.Context, p *project) (*report.Paths, error) {
+	results, err := results(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return report.Build(ctx, p.root, p.experiments, results)
+}
+
+// written is what report.Build wrote earlier, if all of it is there.
+func written(p *project, results []report.Result) ([]report.Written, bool, error) {
+	var all []report.Written
+	for _, e := range p.experiments {
+		table, err := report.Tabulate(e, results)
+		if err != nil {
+			return nil, false, err
+		}
+		w := report.Written{Experiment: e.Name, Table: table, Page: filepath.Join(p.root, "report", e.Name, "report.md")}
+		pages, err := filepath.Glob(w.Page)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, kind := range []string{"*.png", "*.svg"} {
+			figures, err := filepath.Glob(filepath.Join(p.root, "plots", e.Name, kind))
+			if err != nil {
+				return nil, false, err
+			}
+			w.Figures = append(w.Figures, figures...)
+		}
+		if len(pages) == 0 || len(w.Figures) == 0 {
+			return nil, false, nil
+		}
+		all = append(all, w)
+	}
+	return all, true, nil
+}
+
+// results is what is known of the runs of a project, for a report.
+func results(ctx context.Context, p *project) ([]report.Result, error) {
+	known, err := store.Read(ctx, p.root)
+	if err != nil {
+		return nil, err
+	}
+	var all []report.Result
+	for _, e := range p.experiments {
+		for _, run := range e.Runs {
+			all = append(all, result(p.root, run, known.Runs[run.ID]))
+		}
+	}
+	return all, nil
+}
+
+func result(root string, run *experiment.Run, stored *store.Run) report.Result {
+	r := report.Result{Run: run}
+	if stored == nil {
+		return r
+	}
+	dir := filepath.Join(root, filepath.FromSlash(stored.Dir))
+	r.Summary = stored.Summary
+	r.MetricsFile, r.SamplesDir = filepath.Join(dir, "metrics.jsonl"), filepath.Join(dir, "samples")
+	if stored.State == store.Failed {
+		r.Failed = stored.Reason
+	}
+	r.Evaluations = map[string]*spec.Metrics{}
+	for _, e := range run.Evaluations {
+		// By identity: what a domain is called may have changed since.
+		if evaluated := stored.Evaluations[e.ID]; evaluated != nil {
+			r.Evaluations[e.Spec.GetDomain()] = evaluated.GetMetrics()
+		}
+	}
+	return r
+}

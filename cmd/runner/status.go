@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/view"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status [FILE...]",
+		Short: "Show where runs stand",
+		Long: `Status shows the runs that the files ask for, or without files all runs of the
+project that the current directory belongs to.`,
+		Example: "  runner status\n  runner status -json experiments/ablation_rank.cue",
+		RunE: func(c *cobra.Command, files []string) error {
+			experiments, holder, err := a.status(c.Context(), files)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.view.StatusJSON(experiments, holder)
+			}
+			a.view.Status(experiments, holder)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	return c
+}
+
+func (a *app) status(ctx context.Context, files []string) ([]view.Status, *store.Holder, error) {
+	var p *project
+	root, err := rootOf(files)
+	if err == nil && len(files) > 0 {
+		if p, err = a.sound(ctx, files, false); err == nil {
+			defer p.close()
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	known, err := store.Read(ctx, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	holder, err := store.HolderOf(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p == nil {
+		return all(known, holder != nil), holder, nil
+	}
+	var experiments []view.Status
+	for _, e := range p.experiments {
+		s := view.Status{Experiment: e.Name, Metric: e.Metric}
+		for _, run := range e.Runs {
+			s.Runs = append(s.Runs, view.StatusRun{
+				Name: run.Name(), ID: run.ID, Stored: known.Runs[run.ID], Current: holder != nil,
+			})
+		}
+		experiments = append(experiments, s)
+	}
+	return experiments, holder, nil
+}
+
+// all is the newest run of every cell that ever had one, by experiment.
+func all(known *store.Snapshot, current bool) []view.Status {
+	newest := map[string]store.Label{} // by name of the run
+	for _, l := range known.Labels {
+		if known.Runs[l.Run] != nil {
+			newest[l.Name()] = l
+		}
+	}
+	var experiments []view.Status
+	for _, l := range known.Labels {
+		if newest[l.Name()] != l {
+			continue
+		}
+		i := slices.IndexFunc(experiments, func(s view.Status) bool { return s.Experiment == l.Experiment })
+		if i < 0 {
+			i = len(experiments)
+			experiments = append(experiments, view.Status{Experiment: l.Experiment, Metric: "dice/mean"})
+		}
+		experiments[i].Runs = append(experiments[i].Runs, view.StatusRun{
+			Name: l.Name(), ID: l.Run, Stored: known.Runs[l.Run], Current: current,
+		})
+	}
+	return experiments
+}

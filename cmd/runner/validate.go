@@ -1,0 +1,37 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func (a *app) validateCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "validate FILE...",
+		Short: "Check experiment files",
+		Long: `Validate checks experiment files and all they refer to: fields, types and bounds,
+variants and their parameters, backbones, data and classes, in every cell of the
+matrix. Every mistake is reported at once, with its place. Nothing is run or
+written.`,
+		Example: "  runner validate experiments/ablation_rank.cue\n  runner validate -json experiments/*.cue",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, files []string) error {
+			p, err := a.load(c.Context(), files, true)
+			if err != nil {
+				return err
+			}
+			defer p.close()
+			if asJSON {
+				err = a.view.ValidatedJSON(p.experiments, p.found)
+			} else {
+				a.view.Validated(p.experiments, p.found)
+			}
+			if err == nil && p.found.HasErrors() {
+				err = exitCode(1)
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	return c
+}

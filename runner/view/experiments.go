@@ -1,0 +1,107 @@
+package view
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/report"
+)
+
+// Validated shows what is wrong with experiments, or what is in them.
+func (v *View) Validated(experiments []*experiment.Experiment, found diagnostic.List) {
+	v.Diagnostics(found)
+	if found.HasErrors() {
+		return
+	}
+	for _, e := range experiments {
+		v.Say("%s %s: %s in %s, scored on %s", v.good.Render("ok"), e.Name,
+			count(len(e.Runs), "run"), count(cellsOf(e), "cell"), strings.Join(e.Domains, ", "))
+	}
+}
+
+func cellsOf(e *experiment.Experiment) int {
+	names := map[string]bool{}
+	for _, run := range e.Runs {
+		names[run.Cell] = true
+	}
+	return len(names)
+}
+
+// ValidatedJSON writes the same for programs.
+func (v *View) ValidatedJSON(experiments []*experiment.Experiment, found diagnostic.List) error {
+	type item struct {
+		Name    string   `json:"name"`
+		File    string   `json:"file"`
+		Axes    []string `json:"axes"`
+		Metric  string   `json:"metric"`
+		Domains []string `json:"domains"`
+		Runs    int      `json:"runs"`
+		Cells   int      `json:"cells"`
+	}
+	items := []item{}
+	for _, e := range experiments {
+		items = append(items, item{e.Name, e.File, append([]string{}, e.Axes...), e.Metric, e.Domains, len(e.Runs), cellsOf(e)})
+	}
+	return v.JSON(struct {
+		Valid       bool            `json:"valid"`
+		Experiments []item          `json:"experiments"`
+		Diagnostics diagnostic.List `json:"diagnostics"`
+	}{!found.HasErrors(), items, append(diagnostic.List{}, found...)})
+}
+
+// Stopped says how to go on after Ctrl-C.
+func (v *View) Stopped(t launch.Totals) {
+	fmt.Fprintf(v.err, "%s after %s; the same command goes on from here\n", v.warn.Render("stopped"), count(t.Finished, "finished run"))
+}
+
+// SomeFailed says that an apply ended with failures.
+func (v *View) SomeFailed(t launch.Totals) {
+	fmt.Fprintf(v.err, "%s; the same command tries again, and runner status says why\n", v.bad.Render(count(t.Failed, "run")+" failed"))
+}
+
+// Results shows the table of each experiment and where the rest lies.
+func (v *View) Results(root string, all []report.Written) {
+	for _, w := range all {
+		v.Say("")
+		v.Say("%s", v.bold.Render(w.Experiment))
+		t := table{header: w.Table.Header(), rows: w.Table.Cells(), right: map[int]bool{}}
+		for i := 1; i < len(t.header); i++ {
+			t.right[i] = true
+		}
+		v.table(t)
+		for _, note := range w.Table.Notes {
+			v.Say("%s", v.dim.Render("  "+note))
+		}
+		v.Say("")
+		v.Say("report   %s", relative(root, w.Page))
+		for _, dir := range figureDirs(w.Figures) {
+			v.Say("figures  %s", relative(root, dir)+string(filepath.Separator))
+		}
+	}
+}
+
+func figureDirs(figures []string) []string {
+	var dirs []string
+	for _, figure := range figures {
+		if dir := filepath.Dir(figure); len(dirs) == 0 || dirs[len(dirs)-1] != dir {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// relative names a file below the current directory by the shorter path.
+func relative(root, file string) string {
+	base, err := filepath.Abs(".")
+	if err != nil {
+		base = root
+	}
+	if rel, err := filepath.Rel(base, file); err == nil && !strings.HasPrefix(rel, "..") {
+		return rel
+	}
+	return file
+}
