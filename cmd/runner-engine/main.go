@@ -1,0 +1,144 @@
+// Command runner-engine is the half of loralab that computes: a process with
+// libtorch for one device. runner starts it, sends it runs, and reads events.
+//
+// Environment: LORALAB_DEVICE is "cpu" or "cuda:N" (without it, the first CUDA
+// device if there is one); LORALAB_THREADS bounds the threads of CPU work.
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/train"
+)
+
+// version is set when linking.
+var version = "dev"
+
+func main() {
+	e, err := newEngine()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "runner-engine:", err)
+		os.Exit(1)
+	}
+	spec.ServeEngine(e)
+}
+
+type engine struct {
+	spec.UnimplementedEngineServer
+	dev     *torch.Device
+	trainer *train.Trainer
+	info    *spec.EngineInfo
+
+	mu   sync.Mutex
+	stop context.CancelFunc // of the run in progress
+}
+
+func newEngine() (*engine, error) {
+	threads, err := strconv.Atoi(cmp.Or(os.Getenv("LORALAB_THREADS"), "0"))
+	if err != nil || threads < 0 {
+		return nil, fmt.Errorf("LORALAB_THREADS is %q, want a number", os.Getenv("LORALAB_THREADS"))
+	}
+	want := os.Getenv("LORALAB_DEVICE")
+	var devices int
+	missing := "LORALAB_DEVICE is cpu"
+	if want != "cpu" {
+		devices, missing = torch.FindCUDA()
+	}
+	// The CPU device comes first in any case: it sets the threads.
+	dev, err := torch.CPU(threads)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case want == "cpu" || want == "" && devices == 0:
+	case want == "" || strings.HasPrefix(want, "cuda"):
+		index, err := strconv.Atoi(cmp.Or(strings.TrimPrefix(strings.TrimPrefix(want, "cuda"), ":"), "0"))
+		if err != nil {
+			return nil, fmt.Errorf("LORALAB_DEVICE is %q, want cpu or cuda:N", want)
+		}
+		if devices == 0 {
+			return nil, fmt.Errorf("LORALAB_DEVICE is %s: %s", want, missing)
+		}
+		dev.Close()
+		if dev, err = torch.CUDA(index); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("LORALAB_DEVICE is %q, want cpu or cuda:N", want)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, fmt.Errorf("finding the cache directory: %w", err)
+	}
+	e := &engine{dev: dev, trainer: train.New(dev, filepath.Join(cache, "loralab"))}
+	e.info = &spec.EngineInfo{
+		Version: version, Libtorch: torch.Version(), Device: dev.String(), DeviceName: cpuName(),
+		CpuCapability: torch.CPUCapability(), Bf16: torch.FastBF16(), Threads: uint32(torch.Threads()),
+		CudaMissing: missing, Pid: uint64(os.Getpid()), Probes: map[string]string{},
+	}
+	if devices > 0 {
+		e.info.Cuda = fmt.Sprintf("%d devices", devices)
+	}
+	return e, nil
+}
+
+func cpuName() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return runtime.GOARCH
+	}
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+// Info says what this engine is.
+func (e *engine) Info(context.Context, *spec.InfoRequest) (*spec.EngineInfo, error) {
+	err := e.dev.Do(func() error { maps.Copy(e.info.Probes, e.dev.Probes()); return nil })
+	return e.info, err
+}
+
+// Run executes one run. What happens to it is said in events; the call itself
+// fails only if they cannot be sent.
+func (e *engine) Run(req *spec.RunRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	e.mu.Lock()
+	e.stop = cancel
+	e.mu.Unlock()
+	var lost error
+	_ = e.trainer.Run(ctx, req, func(ev *spec.Event) {
+		if lost == nil {
+			if lost = stream.Send(ev); lost != nil {
+				cancel() // nobody listens: make a checkpoint and end
+			}
+		}
+	})
+	return lost
+}
+
+// Stop makes the run in progress write a checkpoint and end.
+func (e *engine) Stop(context.Context, *spec.StopRequest) (*spec.StopReply, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stop != nil {
+		e.stop()
+	}
+	return &spec.StopReply{}, nil
+}

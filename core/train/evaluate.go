@@ -1,0 +1,186 @@
+package train
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image/png"
+	"os"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/loss"
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+)
+
+// score runs a split through the network and counts pixels. shots, if given,
+// receives the first pictures with their predictions.
+func (s *session) score(ctx context.Context, src *source, shots func(b *data.Batch, predicted []byte)) (*spec.Metrics, error) {
+	counts := metric.NewCounts(s.spec.Data.Classes)
+	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
+	var total, weight float64
+	i := 0
+	err := each(ctx, src.set, batches, func(b *data.Batch) error {
+		indices := batches[i]
+		i++
+		var predicted []byte
+		var l float64
+		err := s.t.dev.Do(func() error {
+			s.t.dev.NoGrad(func() {
+				logits := s.net.logits(src.tokens(b, indices), b.H, b.W, false)
+				l = loss.Compute(s.spec.Loss, logits, s.net.target(b)).Item()
+				predicted = logits.ArgMax(1).To(torch.Uint8).Bytes()
+			})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		// A batch with nothing but ignored pixels has no loss.
+		if l == l {
+			total += l * float64(b.N)
+			weight += float64(b.N)
+		}
+		counts.Add(predicted, b.Labels)
+		if shots != nil {
+			shots(b, predicted)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if weight > 0 {
+		total /= weight
+	}
+	return counts.Metrics(total, src.set.Len()), nil
+}
+
+// evaluate scores every domain that has no result yet.
+func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
+	loaded := ""
+	for _, e := range s.req.Evaluations {
+		id := spec.EvaluationIdentity(s.req.Id, e)
+		name := "evaluations/" + id[:12] + ".json"
+		done := &spec.Evaluated{}
+		if b, err := os.ReadFile(s.dir.file(name)); err == nil && protojson.Unmarshal(b, done) == nil && done.Id == id {
+			done.Domain = e.Domain
+			s.emit(&spec.Event{Event: &spec.Event_Evaluated{Evaluated: done}})
+			summary.Evaluations = append(summary.Evaluations, done)
+			continue
+		}
+		file := bestCheckpoint
+		if e.Checkpoint == "last" {
+			file = lastCheckpoint
+		}
+		if loaded != file {
+			p, ok, err := s.restore(file, false)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				return fmt.Errorf("evaluating %s: there is no checkpoint %s", e.Domain, file)
+			}
+			if _, err := s.t.probes(s.net.model, int(s.spec.Train.Batch), int(e.Data.Height), int(e.Data.Width), p.Probes); err != nil {
+				return err
+			}
+			loaded = file
+		}
+		done, err := s.domain(ctx, id, e)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ErrStopped
+			}
+			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
+		}
+		if err := s.dir.replace(name, done); err != nil {
+			return err
+		}
+		s.emit(&spec.Event{Event: &spec.Event_Evaluated{Evaluated: done}})
+		summary.Evaluations = append(summary.Evaluations, done)
+	}
+	return nil
+}
+
+func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*spec.Evaluated, error) {
+	set, err := openSplit(ctx, s.req, e.Data, "test")
+	if err != nil {
+		return nil, err
+	}
+	src, err := s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set)
+	if err != nil {
+		return nil, err
+	}
+	var images, truth, predicted []byte
+	n := 0
+	m, err := s.score(ctx, src, func(b *data.Batch, p []byte) {
+		take := min(b.N, int(s.req.SampleImages)-n)
+		if take <= 0 {
+			return
+		}
+		pixels := b.H * b.W
+		images = append(images, b.Images[:take*3*pixels]...)
+		truth = append(truth, b.Labels[:take*pixels]...)
+		predicted = append(predicted, p[:take*pixels]...)
+		n += take
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n > 0 {
+		var b bytes.Buffer
+		if err := png.Encode(&b, data.SampleSheet(images, truth, predicted, n, int(e.Data.Height), int(e.Data.Width))); err != nil {
+			return nil, fmt.Errorf("drawing samples: %w", err)
+		}
+		if err := replaceFile(s.dir.file("samples", e.Domain+".png"), b.Bytes()); err != nil {
+			return nil, err
+		}
+	}
+	return &spec.Evaluated{Id: id, Domain: e.Domain, Metrics: m}, nil
+}
+
+// export writes the best weights for others: adapters with their program, and
+// the head, each in a file of its own.
+func (s *session) export() error {
+	if _, ok, err := s.restore(bestCheckpoint, false); err != nil {
+		return fmt.Errorf("exporting the best weights: %w", err)
+	} else if !ok {
+		return errors.New("exporting the best weights: their checkpoint is gone")
+	}
+	var adapters, heads []safetensors.Tensor
+	err := s.t.dev.Do(func() error {
+		for _, t := range tensorsOf(s.net.weights()) {
+			if name, ok := strings.CutPrefix(t.Name, "adapter."); ok {
+				t.Name = name
+				adapters = append(adapters, t)
+			} else if name, ok := strings.CutPrefix(t.Name, "head."); ok {
+				t.Name = name
+				heads = append(heads, t)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("exporting the best weights: %w", err)
+	}
+	meta := map[string]string{"format": "pt", "run": s.req.Id}
+	if err := safetensors.Write(s.dir.file("head.safetensors"), heads, meta); err != nil {
+		return fmt.Errorf("exporting the head: %w", err)
+	}
+	if len(adapters) == 0 {
+		return nil
+	}
+	if err := s.dir.replace("program.json", s.spec.Adapter); err != nil {
+		return err
+	}
+	if err := safetensors.Write(s.dir.file("adapter.safetensors"), adapters, meta); err != nil {
+		return fmt.Errorf("exporting the adapter: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package train
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/loralab/loralab/core/adapter"
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/head"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/vit"
+)
+
+// cachedModel is the last frozen backbone, kept for the next run.
+type cachedModel struct {
+	key   string
+	model *vit.Model
+	// sums of weight files by path: each is hashed once by a process.
+	sums map[string]string
+}
+
+func (c *cachedModel) drop() error {
+	if c.model == nil {
+		return nil
+	}
+	m := c.model
+	c.model, c.key = nil, ""
+	return m.Free()
+}
+
+// load returns the backbone of a run and whether it is the run's own to free.
+func (c *cachedModel) load(dev *torch.Device, path string, b *spec.Backbone, precision torch.DType) (*vit.Model, bool, error) {
+	if c.sums == nil {
+		c.sums = map[string]string{}
+	}
+	sum, ok := c.sums[path]
+	if !ok {
+		var err error
+		if sum, err = fileSum(path); err != nil {
+			return nil, false, fmt.Errorf("reading the backbone: %w", err)
+		}
+		c.sums[path] = sum
+	}
+	if sum != b.Digest {
+		return nil, false, fmt.Errorf("the backbone %s is not the one of the plan: SHA-256 %s, planned %s", path, sum, b.Digest)
+	}
+	frozen := b.Freeze.GetKind() == spec.Freeze_ALL
+	key := fmt.Sprint(b.Digest, b.Depth, precision)
+	if frozen && c.model != nil && c.key == key {
+		return c.model, false, nil
+	}
+	m, err := vit.Load(dev, path, b.Arch, vit.Options{Depth: int(b.Depth), Freeze: b.Freeze, Precision: precision})
+	if err != nil || !frozen {
+		return m, true, err
+	}
+	if err := c.drop(); err != nil {
+		return nil, false, err
+	}
+	c.model, c.key = m, key
+	return m, false, nil
+}
+
+func fileSum(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// network is backbone, adapters and head of a run.
+type network struct {
+	dev      *torch.Device
+	model    *vit.Model
+	own      bool // the model is freed with the network
+	adapters *adapter.Set
+	head     *head.Head
+	// prefix is how many blocks come before anything that trains; -1 if the
+	// embeddings train as well.
+	prefix int
+}
+
+// newNetwork is called inside dev.Do.
+func newNetwork(t *Trainer, req *spec.RunRequest) (*network, error) {
+	s := req.Spec
+	precision := torch.Float32
+	switch s.Train.Precision {
+	case "fp32":
+	case "bf16":
+		precision = torch.BFloat16
+	default:
+		return nil, fmt.Errorf("unknown precision %q, want fp32 or bf16", s.Train.Precision)
+	}
+	n := &network{dev: t.dev}
+	var err error
+	if n.model, n.own, err = t.model.load(t.dev, req.Places.Backbone, s.Backbone, precision); err != nil {
+		return nil, err
+	}
+	if n.adapters, err = adapter.Load(t.dev, n.model, s.Adapter, s.Seed); err != nil {
+		n.free()
+		return nil, err
+	}
+	if n.head, err = head.New(t.dev, s.Head, int(s.Backbone.Arch.Dim), len(s.Data.Classes), s.Seed); err != nil {
+		n.free()
+		return nil, err
+	}
+	n.head.Precision = precision
+	n.prefix = min(n.model.TrainableFrom(), n.adapters.FirstBlock())
+	return n, nil
+}
+
+func (n *network) free() {
+	if n.head != nil {
+		n.head.Free()
+	}
+	if n.adapters != nil {
+		n.adapters.Free()
+	}
+	if n.own && n.model != nil {
+		// Unmapping a file that was read cannot fail in a way that matters.
+		_ = n.model.Free()
+	}
+}
+
+// input makes normalised images [N, 3, H, W] of a batch's bytes.
+func (n *network) input(b *data.Batch, d *spec.Data) *torch.Tensor {
+	return n.dev.Yield(func() *torch.Tensor {
+		scale, shift := make([]float32, 3), make([]float32, 3)
+		for c := range 3 {
+			scale[c] = float32(1 / (255 * d.Std[c]))
+			shift[c] = float32(d.Mean[c] / d.Std[c])
+		}
+		x := torch.Of(n.dev, b.Images, int64(b.N), 3, int64(b.H), int64(b.W)).To(torch.Float32)
+		return x.Mul(torch.Of(n.dev, scale, 1, 3, 1, 1)).Sub(torch.Of(n.dev, shift, 1, 3, 1, 1))
+	})
+}
+
+// target is the labels of a batch, int64 [N, H, W].
+func (n *network) target(b *data.Batch) *torch.Tensor {
+	return n.dev.Yield(func() *torch.Tensor {
+		return torch.Of(n.dev, b.Labels, int64(b.N), int64(b.H), int64(b.W)).To(torch.Int64)
+	})
+}
+
+// tokens is what enters the first block that trains, [N, T, D].
+func (n *network) tokens(images *torch.Tensor) *torch.Tensor {
+	run := func() *torch.Tensor {
+		return n.dev.Yield(func() *torch.Tensor {
+			h := n.model.Embed(images)
+			for i := range max(0, n.prefix) {
+				h = n.model.Block(i, h)
+			}
+			return h
+		})
+	}
+	if n.prefix < 0 {
+		return run()
+	}
+	var h *torch.Tensor
+	n.dev.NoGrad(func() { h = run() })
+	return h
+}
+
+// logits goes on from tokens to [N, C, h, w].
+func (n *network) logits(tokens *torch.Tensor, h, w int, train bool) *torch.Tensor {
+	return n.dev.Yield(func() *torch.Tensor {
+		n.adapters.Train(train)
+		for i := max(0, n.prefix); i < len(n.model.Blocks); i++ {
+			tokens = n.model.Block(i, tokens)
+		}
+		gh, gw, err := vit.Grid(n.model.Arch, h, w)
+		if err != nil {
+			panic(&torch.Error{Op: "logits", Err: err})
+		}
+		return n.head.Forward(n.model.Features(tokens), int64(gh), int64(gw), int64(h), int64(w), train)
+	})
+}
+
+// named is a tensor of the network's state by its name in a checkpoint.
+type named struct {
+	name string
+	t    *torch.Tensor
+}
+
+// trained lists what an optimiser moves, by part.
+func (n *network) trained() (backbone, adapters, heads []named) {
+	for _, p := range n.model.Params() {
+		backbone = append(backbone, named{"backbone." + p.Name, p.T})
+	}
+	for _, p := range n.adapters.Params {
+		if p.Trainable {
+			adapters = append(adapters, named{"adapter." + p.Name, p.T})
+		}
+	}
+	for _, p := range n.head.Params() {
+		heads = append(heads, named{"head." + p.Name, p.T})
+	}
+	return backbone, adapters, heads
+}
+
+// weights lists all that a checkpoint must hold to have this network again.
+func (n *network) weights() []named {
+	b, _, h := n.trained()
+	out := b
+	for _, p := range n.adapters.Params {
+		// Frozen parameters are kept too unless they can be made again: what
+		// an initialiser draws must not have to stay the same for ever.
+		if p.Trainable || !p.Derived {
+			out = append(out, named{"adapter." + p.Name, p.T})
+		}
+	}
+	out = append(out, h...)
+	for _, p := range n.head.Buffers() {
+		out = append(out, named{"head." + p.Name, p.T})
+	}
+	return out
+}
+
+func numel(ns []named) (total uint64) {
+	for _, n := range ns {
+		total += uint64(n.t.Numel())
+	}
+	return total
+}

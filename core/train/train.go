@@ -1,0 +1,211 @@
+// Package train runs one run: it trains what a RunSpec says, keeps it safe on
+// disk, and scores it.
+//
+//	request ── data, backbone, adapters, head ──▶ session
+//	session ── epochs of steps, validation, checkpoints ──▶ best weights
+//	best weights ── domains ──▶ metrics, pictures, result.json
+//
+// A Trainer belongs to one device and takes one run after another. It keeps
+// what runs share: the frozen backbone, and for every picture the tokens that
+// enter the first block that trains. Those tokens depend on nothing that a run
+// can change, so epochs, seeds and cells all start from them.
+//
+// Everything random draws from named streams (core/rng) or from the device's
+// generator, whose state is part of a checkpoint. A run that is killed and
+// resumed therefore ends, on the CPU, with the same bits.
+package train
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/vit"
+)
+
+// ErrStopped is the result of a run that was asked to stop: its checkpoint is
+// on disk.
+var ErrStopped = errors.New("stopped")
+
+// Trainer runs runs on one device, one at a time.
+type Trainer struct {
+	dev   *torch.Device
+	model cachedModel
+	cache *tokenCache
+	// ProbeFile remembers what the probes chose, "" for nowhere. The forms
+	// that a probe chooses from differ in the last bits, so without it a second
+	// process might not repeat the first one's numbers.
+	probeFile string
+	running   sync.Mutex
+}
+
+// New makes a trainer. Choices of probes are kept below dir, "" keeps none.
+func New(dev *torch.Device, dir string) *Trainer {
+	t := &Trainer{dev: dev, cache: newTokenCache(dev)}
+	if dir != "" {
+		t.probeFile = filepath.Join(dir, "probes-"+strings.ReplaceAll(dev.String(), ":", "")+"-"+torch.Version()+".json")
+	}
+	return t
+}
+
+// Close gives back what runs shared.
+func (t *Trainer) Close() error {
+	return t.dev.Do(func() error {
+		t.cache.drop()
+		return t.model.drop()
+	})
+}
+
+// Run executes a request and reports as it goes. The last event is finished,
+// stopped or failed; the error says the same. A closed stop, or an ended
+// context, makes it write a checkpoint and return ErrStopped.
+func (t *Trainer) Run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) error {
+	t.running.Lock()
+	defer t.running.Unlock()
+	summary, step, err := t.run(ctx, req, emit)
+	switch {
+	case err == nil:
+		emit(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: summary}}})
+	case errors.Is(err, ErrStopped):
+		emit(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: uint64(step)}}})
+	default:
+		failed := &spec.Failed{Reason: firstLine(err.Error()), Detail: err.Error(), Retryable: torch.OutOfMemory(err)}
+		var p *torch.PanicError
+		if errors.As(err, &p) {
+			failed.Detail += "\n" + string(p.Stack)
+		}
+		emit(&spec.Event{Event: &spec.Event_Failed{Failed: failed}})
+	}
+	return err
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
+
+func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) (*spec.Summary, int, error) {
+	if err := check(req); err != nil {
+		return nil, 0, fmt.Errorf("checking the request: %w", err)
+	}
+	dir, err := openDir(ctx, req)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer dir.close()
+	s := &session{t: t, req: req, spec: req.Spec, dir: dir, emit: emit}
+	defer s.close()
+	if err := s.open(ctx); err != nil {
+		return nil, 0, err
+	}
+	summary, err := dir.summary(req.Id)
+	if err != nil {
+		return nil, 0, err
+	}
+	if summary == nil {
+		if summary, err = s.train(ctx); err != nil {
+			return nil, s.step, err
+		}
+	}
+	if err := s.evaluate(ctx, summary); err != nil {
+		return nil, s.step, err
+	}
+	return summary, s.step, nil
+}
+
+// check finds what the runner should never have sent.
+func check(req *spec.RunRequest) error {
+	s := req.GetSpec()
+	switch {
+	case s.GetBackbone().GetArch() == nil || s.GetHead() == nil || s.GetData() == nil || s.GetOptim() == nil || s.GetTrain() == nil:
+		return errors.New("the specification is not complete")
+	case req.GetPlaces().GetRunDir() == "" || req.GetPlaces().GetBackbone() == "":
+		return errors.New("a place is missing")
+	case s.Revision != spec.Revision:
+		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: runner and engine are of different versions", s.Revision, spec.Revision)
+	case spec.Identity(s) != req.Id:
+		return errors.New("the identity does not belong to the specification: runner and engine are of different versions")
+	case s.Train.Batch == 0 || s.Train.Epochs == 0:
+		return errors.New("no epochs or no batch size")
+	case s.Data.Splits["train"] == nil || s.Data.Splits["val"] == nil:
+		return errors.New("no split train or no split val")
+	}
+	if !slices.Contains(metric.Names(s.Data.Classes), s.Train.Monitor) {
+		return fmt.Errorf("unknown metric %q to monitor, want one of %s", s.Train.Monitor, strings.Join(metric.Names(s.Data.Classes), ", "))
+	}
+	for _, e := range req.Evaluations {
+		if !slices.Equal(e.GetData().GetClasses(), s.Data.Classes) {
+			return fmt.Errorf("domain %s has classes %v, the run %v", e.Domain, e.GetData().GetClasses(), s.Data.Classes)
+		}
+		if e.Data.Splits["test"] == nil {
+			return fmt.Errorf("domain %s has no split test", e.Domain)
+		}
+	}
+	return nil
+}
+
+// openSplit opens a split and checks that its files are those of the plan.
+func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name string) (*data.Set, error) {
+	split := d.Splits[name]
+	if split.Procedural != nil {
+		return data.OpenProcedural(split.Procedural, d)
+	}
+	places := req.Places.Files[split.Digest]
+	if places == nil {
+		return nil, fmt.Errorf("split %s: its files were not named", name)
+	}
+	files := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}
+	digest, err := files.Digest(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("split %s: %w", name, err)
+	}
+	if digest != split.Digest {
+		return nil, fmt.Errorf("split %s: the files below %s are no longer those of the plan; plan again", name, places.Root)
+	}
+	return data.Open(files, d)
+}
+
+// probes settles how attention is computed: as a checkpoint did, as any run on
+// this machine did before, or by measuring now.
+func (t *Trainer) probes(m *vit.Model, batch, h, w int, checkpoint map[string]string) (map[string]string, error) {
+	known := map[string]string{}
+	if b, err := os.ReadFile(t.probeFile); err == nil {
+		// A damaged file only costs a new measurement.
+		_ = json.Unmarshal(b, &known)
+	}
+	before := len(known)
+	maps.Copy(known, checkpoint)
+	var now map[string]string
+	err := t.dev.Do(func() error {
+		t.dev.SetProbes(known)
+		if err := m.Probe(batch, h, w); err != nil {
+			return err
+		}
+		now = t.dev.Probes()
+		return nil
+	})
+	if err != nil || t.probeFile == "" || len(now) == before {
+		return now, err
+	}
+	b, err := json.Marshal(now)
+	if err != nil {
+		return nil, err
+	}
+	return now, replaceFile(t.probeFile, b)
+}
+
+// marshal is protojson with the white space it varies on purpose taken out.
+var marshal = protojson.MarshalOptions{UseProtoNames: true}
