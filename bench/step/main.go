@@ -1,0 +1,292 @@
+// Command bench-step is loralab's side of the comparison in bench/: the same
+// model, batch, starting values and optimiser as peft_step.py, made of the
+// engine's own parts, timed step by step. It prints one line of JSON.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/loralab/loralab/core/adapter"
+	"github.com/loralab/loralab/core/head"
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/vit"
+	"github.com/loralab/loralab/plugins/protocol"
+)
+
+// As in peft_step.py.
+const (
+	classes     = 3
+	rank, alpha = 16, 16.0
+	lr, decay   = 1e-3, 1e-2
+	size        = 224
+)
+
+var arch = &spec.Architecture{
+	Family: "vit", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072, Patch: 16, GridH: 14, GridW: 14, Eps: 1e-12, QkvBias: true,
+}
+
+type options struct {
+	folder, precision, device, cuda string
+	steps, warmup, threads, first   int
+	cache                           bool
+}
+
+type result struct {
+	Side       string    `json:"side"`
+	Precision  string    `json:"precision"`
+	FirstBlock int       `json:"first_block"`
+	Cached     bool      `json:"cached"`
+	Device     string    `json:"device"`
+	Trainable  int64     `json:"trainable"`
+	Median     float64   `json:"ms_median"`
+	Min        float64   `json:"ms_min"`
+	Millis     []float64 `json:"ms"`
+	FirstStep  float64   `json:"first_step_s"`
+	PeakRSS    float64   `json:"peak_rss_mb"`
+	PeakCUDA   float64   `json:"peak_cuda_mb"`
+	Losses     []float64 `json:"losses"`
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.precision, "precision", "fp32", "fp32 or bf16")
+	flag.StringVar(&o.device, "device", "cpu", "cpu or cuda")
+	flag.StringVar(&o.cuda, "libtorch-cuda", "libtorch_cuda.so", "with -device cuda: the library to load")
+	flag.IntVar(&o.steps, "steps", 5, "timed steps")
+	flag.IntVar(&o.warmup, "warmup", 1, "steps before them")
+	flag.IntVar(&o.threads, "threads", 2, "threads of operations on the CPU")
+	flag.IntVar(&o.first, "first-block", 0, "first block with adapters")
+	flag.BoolVar(&o.cache, "cache", true, "compute the input of the first adapted block once, as the engine does")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: bench-step [flags] FOLDER, where FOLDER is what peft_step.py --prepare made")
+		os.Exit(2)
+	}
+	o.folder = flag.Arg(0)
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench-step:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options) error {
+	dev, err := open(o)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	r := &result{Side: "loralab", Precision: o.precision, FirstBlock: o.first, Device: dev.String()}
+	if err := dev.Do(func() error { return train(dev, o, r) }); err != nil {
+		return err
+	}
+	sorted := slices.Sorted(slices.Values(r.Millis))
+	r.Min, r.Median = sorted[0], sorted[len(sorted)/2]
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return fmt.Errorf("reading peak memory: %w", err)
+	}
+	r.PeakRSS = float64(usage.Maxrss) / 1024
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+func open(o options) (*torch.Device, error) {
+	if o.device == "cpu" {
+		return torch.CPU(o.threads)
+	}
+	if err := torch.LoadCUDA(o.cuda); err != nil {
+		return nil, err
+	}
+	return torch.CUDA(0)
+}
+
+func train(dev *torch.Device, o options, r *result) error {
+	start, err := safetensors.Open(filepath.Join(o.folder, "start.safetensors"))
+	if err != nil {
+		return err
+	}
+	defer start.Close()
+	read := func(name string) (*torch.Tensor, error) {
+		t, ok := start.Get(name)
+		if !ok {
+			return nil, fmt.Errorf("start.safetensors lacks %s", name)
+		}
+		dt := torch.Float32
+		if t.DType == safetensors.U8 {
+			dt = torch.Uint8
+		}
+		return dev.View(t.Data, dt, t.Shape...), nil
+	}
+	opt := vit.Options{Freeze: &spec.Freeze{Kind: spec.Freeze_ALL}}
+	if o.precision == "bf16" {
+		opt.Precision = torch.BFloat16
+	}
+	m, err := vit.Load(dev, filepath.Join(o.folder, "backbone", "model.safetensors"), arch, opt)
+	if err != nil {
+		return err
+	}
+	defer m.Free()
+	adapters, err := adapter.Load(dev, m, lora(o.first), 1)
+	if err != nil {
+		return err
+	}
+	defer adapters.Free()
+	h, err := head.New(dev, &spec.Head{Kind: "linear"}, int(arch.Dim), classes, 1)
+	if err != nil {
+		return err
+	}
+	defer h.Free()
+
+	var params []*torch.Tensor
+	for _, p := range adapters.Params {
+		params = append(params, p.T)
+		if name, ok := strings.CutSuffix(strings.TrimPrefix(p.Name, "blocks."), ".lora_A"); ok {
+			a, err := read(name + ".lora_A")
+			if err != nil {
+				return err
+			}
+			p.T.Assign(a)
+		}
+	}
+	for _, p := range h.Params() {
+		params = append(params, p.T)
+		v, err := read(strings.Replace(p.Name, "classifier", "head", 1))
+		if err != nil {
+			return err
+		}
+		p.T.Assign(v)
+	}
+	states := make([]torch.AdamWState, len(params))
+	for i, p := range params {
+		r.Trainable += p.Numel()
+		states[i] = torch.AdamWState{M: p.ZerosLike(), V: p.ZerosLike(), Step: dev.Zeros(torch.Float32)}
+	}
+	pixels, err := read("pixel_values")
+	if err != nil {
+		return err
+	}
+	labels, err := read("labels")
+	if err != nil {
+		return err
+	}
+	labels = labels.To(torch.Int64)
+	if err := m.Probe(int(pixels.Dim(0)), size, size); err != nil {
+		return err
+	}
+
+	var prefix *torch.Tensor
+	for step := range o.warmup + o.steps {
+		begin := time.Now()
+		dev.Scope(func() {
+			h0 := prefix
+			if h0 == nil {
+				dev.NoGrad(func() {
+					h0 = m.Embed(pixels)
+					for i := range o.first {
+						h0 = m.Block(i, h0)
+					}
+				})
+				if o.cache && o.first > 0 {
+					prefix, r.Cached = h0.Keep(), true
+				}
+			}
+			x := dev.Yield(func() *torch.Tensor {
+				x := h0
+				for i := o.first; i < len(m.Blocks); i++ {
+					x = m.Block(i, x)
+				}
+				return h.Forward(m.Features(x), size/int64(arch.Patch), size/int64(arch.Patch), size, size, true)
+			})
+			loss := torch.CrossEntropy(x, labels, 255)
+			torch.DropGrads(params)
+			loss.Backward()
+			torch.AdamW(params, states, lr, 0.9, 0.999, decay, 1e-8)
+			// Reading the loss waits for the device, as loss.item() does there.
+			r.Losses = append(r.Losses, loss.Item())
+		})
+		if step == 0 {
+			if r.FirstStep, err = age(); err != nil {
+				return err
+			}
+		}
+		if step >= o.warmup {
+			r.Millis = append(r.Millis, float64(time.Since(begin).Microseconds())/1000)
+		}
+	}
+	prefix.Free()
+	return nil
+}
+
+// lora is the program of plugins/lora on query, key, value and output of the
+// blocks from first on.
+func lora(first int) *spec.Adapter {
+	node := func(op protocol.Op, in ...uint32) *protocol.Node { return &protocol.Node{Op: op, Inputs: in} }
+	transpose := func(in uint32) *protocol.Node {
+		n := node(protocol.Op_PERMUTE, in)
+		n.Ints = []int64{1, 0}
+		return n
+	}
+	param := func(name string) *protocol.Node {
+		n := node(protocol.Op_PARAM)
+		n.Param = name
+		return n
+	}
+	scale := node(protocol.Op_SCALE, 7)
+	scale.Number = alpha / rank
+	zeros := &protocol.Init{Kind: protocol.Init_ZEROS}
+	dim := int64(arch.Dim)
+	a := &spec.Adapter{Programs: []*protocol.Program{{
+		Version: 1,
+		Params: []*protocol.Param{
+			{Name: "lora_A", Shape: []int64{rank, dim}, Init: zeros, Trainable: true, Scope: protocol.Param_SITE},
+			{Name: "lora_B", Shape: []int64{dim, rank}, Init: zeros, Trainable: true, Scope: protocol.Param_SITE},
+		},
+		Nodes: []*protocol.Node{
+			node(protocol.Op_X), node(protocol.Op_BASE, 0), param("lora_A"), transpose(2), node(protocol.Op_MATMUL, 0, 3),
+			param("lora_B"), transpose(5), node(protocol.Op_MATMUL, 4, 6), scale, node(protocol.Op_ADD, 1, 8),
+		},
+		Output: 9,
+	}}}
+	for block := first; block < int(arch.Depth); block++ {
+		for _, site := range []string{vit.SiteQuery, vit.SiteKey, vit.SiteValue, vit.SiteOutput} {
+			a.Placements = append(a.Placements, &spec.Placement{Site: &protocol.Site{
+				Name: site, Block: uint32(block), Kind: protocol.Site_LINEAR, In: arch.Dim, Out: arch.Dim, Bias: true,
+			}})
+		}
+	}
+	return a
+}
+
+// age is the seconds since this process was started.
+func age() (float64, error) {
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return 0, fmt.Errorf("reading the start of the process: %w", err)
+	}
+	uptime, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return 0, fmt.Errorf("reading the time since boot: %w", err)
+	}
+	// The name in field 2 may hold blanks; what follows its parenthesis does not.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	ticks, err := strconv.ParseFloat(fields[19], 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading the start of the process: %w", err)
+	}
+	now, err := strconv.ParseFloat(strings.Fields(string(uptime))[0], 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading the time since boot: %w", err)
+	}
+	return now - ticks/100, nil // USER_HZ is 100 on every Linux that Go runs on
+}
