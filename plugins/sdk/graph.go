@@ -250,6 +250,9 @@ func (g *Graph) NormKeep(a Node, dims ...int) Node {
 }
 
 func (g *Graph) reduce(op protocol.Op, a Node, dims []int, keep bool) Node {
+	if len(a.shape) == 0 && op == protocol.Op_SUM {
+		return a
+	}
 	if len(dims) == 0 {
 		for d := range a.shape {
 			dims = append(dims, d)
