@@ -279,12 +279,17 @@ func (x *expansion) checkVariant(c *cell) {
 		x.fail(c, "adapter.variant", message, hint)
 		return
 	}
+	if slices.ContainsFunc(x.gone, func(path []string) bool {
+		return len(path) > 2 && path[1] == "adapter" && path[2] == "params"
+	}) {
+		return // a parameter was taken out, so the rest may be incomplete
+	}
 	given := c.value.LookupPath(cue.ParsePath("adapter.params"))
 	merged := schema.Unify(given)
 	if err := merged.Validate(cue.Concrete(true), cue.Final()); err != nil {
 		s := scope{
 			prefix: []string{x.name}, schema: schema, skip: 2, overlay: c.overlay,
-			noun: fmt.Sprintf("parameter of variant %q", a.Variant),
+			unknown: fmt.Sprintf("variant %q has no parameter", a.Variant),
 			rebase: func(path []string) []string {
 				// CUE gives the path of the value or that of the schema.
 				for len(path) > 0 && (path[0] == "#Params" || path[0] == x.name || path[0] == "adapter" || path[0] == "params") {

@@ -33,9 +33,9 @@ type scope struct {
 	skip   int
 	// rebase turns a path of the errors into one of the file.
 	rebase func([]string) []string
-	// noun names what the value is the configuration of, for unknown fields:
-	// `parameter of variant "lora"`; empty: "field".
-	noun string
+	// unknown begins the message about an unknown field, `variant "lora" has
+	// no parameter`; empty: that of a field.
+	unknown string
 }
 
 // An override is one value of the base that a cell replaces.
@@ -43,6 +43,8 @@ type override struct {
 	path  []string // below the experiment
 	value cue.Value
 	at    token.Pos
+	label token.Pos
+	from  []string // where the file has it: the case's field
 }
 
 // complain reports what CUE found wrong with a value, one diagnostic for each
@@ -83,13 +85,19 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 				break
 			}
 		}
-		noun := s.noun
-		if noun == "" {
-			noun = "field"
+		if o := covering(s.overlay, below); o != nil {
+			pos = o.label
+			if f := d.fields(append(slices.Clone(o.from), below[len(o.path):]...)); len(f) > 0 {
+				pos = f[0].Label.Pos()
+			}
 		}
-		dg.Message = fmt.Sprintf("unknown %s %q", noun, name)
-		if parent := below[:len(below)-1]; len(parent) > 0 && s.noun == "" {
-			dg.Message = fmt.Sprintf("%s has no %s %q", strings.Join(parent, "."), noun, name)
+		switch parent := below[:len(below)-1]; {
+		case s.unknown != "":
+			dg.Message = fmt.Sprintf("%s %q", s.unknown, name)
+		case len(parent) > 0:
+			dg.Message = fmt.Sprintf("%s has no field %q", strings.Join(parent, "."), name)
+		default:
+			dg.Message = fmt.Sprintf("an experiment has no field %q", name)
 		}
 		dg.Hint = diagnostic.Suggest(name, "it knows", fieldNames(lookup(s.schema, below[min(s.skip, len(below)-1):len(below)-1])))
 		d.report(d.mark(dg, pos))
@@ -148,17 +156,22 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		}
 	}
 	if choices, got := disjuncts(group); len(choices) > 0 {
-		dg.Message = fmt.Sprintf("%s is %s: it must be %s", subject, got, strings.Join(choices, " or "))
+		last := len(choices) - 1
+		list := choices[last]
+		if last > 0 {
+			list = strings.Join(choices[:last], ", ") + " or " + list
+		}
+		dg.Message = fmt.Sprintf("%s is %s: it must be %s", subject, got, list)
 		dg.Hint = choice(got, strings.Join(choices, " "))
 		d.report(d.mark(dg, pos))
 		return
 	}
-	e := group[0]
+	e := telling(group)
 	format, args := e.Msg()
 	switch {
 	case strings.HasPrefix(format, "conflicting values %s and %s (mismatched types"):
 		if own {
-			dg.Message = fmt.Sprintf("%s is given twice: as a %s and as a %s", subject, args[2], args[3])
+			dg.Message = fmt.Sprintf("%s is given twice: as a %s and as a %s", subject, noun(fmt.Sprint(args[2])), noun(fmt.Sprint(args[3])))
 			dg.Hint = d.other(e, pos)
 		} else {
 			have, want := fmt.Sprint(args[2]), fmt.Sprint(args[3])
@@ -197,8 +210,22 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 			dg.Message = fmt.Sprintf("%s is %s, not one value", subject, given)
 		}
 		dg.Hint = "give it a value"
+	case notUsed.MatchString(e.Error()):
+		dg.Message = notUsed.FindStringSubmatch(e.Error())[1] + " is imported and not used"
+		if strings.Contains(dg.Message, schema.ImportPath) {
+			dg.Hint = "write my_ablation: schema.#Experiment & {…}"
+		}
+		pos = e.Position()
+	case unreferenced.MatchString(e.Error()):
+		name := unreferenced.FindStringSubmatch(e.Error())[1]
+		dg.Message = fmt.Sprintf("%s = … names a value that nothing uses", name)
+		dg.Hint = fmt.Sprintf("a field takes its value after a colon, %s: …", name)
+		pos = e.Position()
 	default:
-		dg.Message = subject + ": " + fmt.Sprintf(format, args...)
+		dg.Message = fmt.Sprintf(format, args...)
+		if subject != "" {
+			dg.Message = subject + ": " + dg.Message
+		}
 		if e.Position().IsValid() && d.mine(e.Position()) {
 			pos = e.Position()
 		}
@@ -260,6 +287,14 @@ func (d *document) reportLoad(err error) {
 			if dg.Hint == "" {
 				dg.Hint = fmt.Sprintf("a field takes it with %s: *\"small\" | \"smoke\" @tag(%s)", key, key)
 			}
+		case strings.Contains(text, "files excluded in non-test mode"):
+			dg.Message = "CUE passes over files whose name ends in _test.cue"
+			dg.Hint = "give the file another name"
+		case strings.HasSuffix(text, "found 'EOF'"):
+			if len(errors.Errors(err)) > 1 {
+				continue // follows from the other errors
+			}
+			dg.Message = "the file ends before everything is closed: " + text
 		default:
 			format, args := e.Msg()
 			dg.Message = fmt.Sprintf(format, args...)
@@ -275,12 +310,36 @@ func (d *document) reportLoad(err error) {
 }
 
 var (
-	importFailed = regexp.MustCompile(`import failed|cannot find package|no dependency|imported and not used`)
+	importFailed = regexp.MustCompile(`import failed|cannot find package|no dependency`)
+	notUsed      = regexp.MustCompile(`imported and not used: (\S+)`)
+	unreferenced = regexp.MustCompile(`unreferenced alias or let clause (\S+)`)
 	noTag        = regexp.MustCompile(`no tag for "([^"]*)"`)
 	tagAttribute = regexp.MustCompile(`^@tag\(\s*([A-Za-z0-9_]+)`)
 	quoted       = regexp.MustCompile(`"([^"]*)"`)
 	words        = regexp.MustCompile(`[A-Za-z][A-Za-z0-9_]+`)
 )
+
+// telling is the error of a group that says most: a bound that is broken
+// before a choice that was not taken.
+func telling(group []errors.Error) errors.Error {
+	best, rank := group[0], 0
+	for _, e := range group {
+		format, _ := e.Msg()
+		r := 1
+		switch {
+		case strings.Contains(format, "empty disjunction"):
+			continue
+		case strings.Contains(format, "out of bound"):
+			r = 3
+		case strings.Contains(format, "mismatched types"):
+			r = 2
+		}
+		if r > rank {
+			best, rank = e, r
+		}
+	}
+	return best
+}
 
 func find(group []errors.Error, format string) errors.Error {
 	for _, e := range group {
@@ -373,13 +432,15 @@ func noun(kind string) string {
 	case "list":
 		return "list […]"
 	case "string":
-		return "text in quotes"
+		return "text"
 	case "int":
 		return "whole number"
 	case "(int|float)", "float", "number":
 		return "number"
 	case "bool":
 		return "true or false"
+	case "null":
+		return "null"
 	}
 	return kind
 }

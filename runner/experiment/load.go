@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,10 +46,13 @@ type Env struct {
 // run. It returns all mistakes of all files at once; experiments without a
 // mistake are returned even if others have some, in the order of the files.
 func Load(ctx context.Context, files []string, env Env) ([]*Experiment, diagnostic.List) {
+	return loadWith(files, env, newResolver(ctx, env))
+}
+
+func loadWith(files []string, env Env, r *resolver) ([]*Experiment, diagnostic.List) {
 	l := &loader{
-		ctx:     ctx,
 		env:     env,
-		resolve: newResolver(ctx, env),
+		resolve: r,
 		cue:     cuecontext.New(),
 		lines:   map[string][]string{},
 		shown:   map[string]string{},
@@ -71,6 +75,14 @@ func Load(ctx context.Context, files []string, env Env) ([]*Experiment, diagnost
 		}
 		owners[e.Name] = e
 	}
+	// In the order of the files, then of their lines.
+	order := map[string]int{}
+	for i, file := range files {
+		order[file] = i - len(files)
+	}
+	slices.SortStableFunc(l.found, func(a, b diagnostic.Diagnostic) int {
+		return cmp.Or(cmp.Compare(order[a.At.File], order[b.At.File]), cmp.Compare(a.At.Line, b.At.Line), cmp.Compare(a.At.Column, b.At.Column))
+	})
 	return experiments, l.found
 }
 
@@ -93,7 +105,6 @@ func FindRoot(file string) string {
 
 // loader is one call of Load. All values live in its one CUE context.
 type loader struct {
-	ctx     context.Context
 	env     Env
 	resolve *resolver
 	cue     *cue.Context
@@ -113,6 +124,7 @@ type document struct {
 	value   cue.Value
 	schemas cue.Value  // the package of the schema
 	schema  cue.Value  // its #Experiment
+	gone    [][]string // fields that repair has taken out
 	fill    []override // in place of what is missing, see repair
 
 	stubbed bool
@@ -175,6 +187,7 @@ func reason(err error) string {
 
 // experiments finds the experiments among the fields of the file.
 func (d *document) experiments() []*Experiment {
+	before := d.errorCount()
 	var names []string
 	var plain []*ast.Field
 	for _, decl := range d.syntax.Decls {
@@ -210,16 +223,17 @@ func (d *document) experiments() []*Experiment {
 			At:      d.at(f.Label.Pos()),
 		})
 	}
-	if len(names) == 0 && !d.found.HasErrors() {
+	if len(names) == 0 && d.errorCount() == before {
 		d.report(diagnostic.Diagnostic{
 			Message: "there is no experiment in this file",
 			Hint:    fmt.Sprintf("import %q and write my_ablation: schema.#Experiment & {…}", schema.ImportPath),
 			At:      diagnostic.Position{File: d.display(d.file)},
 		})
 	}
+	broken := d.errorCount() > before
 	var experiments []*Experiment
 	for _, name := range names {
-		if e := d.experiment(name); e != nil {
+		if e := d.experiment(name); e != nil && !broken {
 			experiments = append(experiments, e)
 		}
 	}

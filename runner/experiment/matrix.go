@@ -86,6 +86,7 @@ func (d *document) repair(name string, err error) *document {
 			}
 			r.fill = append(r.fill, override{path: path, value: d.cue.Encode(value)})
 		}
+		r.gone = gone
 		e := r.edited(d.with(nil, gone))
 		if e == nil {
 			return nil
@@ -260,14 +261,14 @@ func (x *expansion) product(axes []axis) []*cell {
 	if len(axes) == 0 {
 		return nil
 	}
-	holes := make([][]string, len(axes))
+	paths := make([][]string, len(axes))
 	for i, a := range axes {
-		holes[i] = a.path
+		paths[i] = a.path
 		if len(a.values) == 0 {
 			return nil
 		}
 	}
-	root := x.without(holes)
+	root := x.without(paths)
 	var cells []*cell
 	index := make([]int, len(axes))
 	for {
@@ -275,7 +276,7 @@ func (x *expansion) product(axes []axis) []*cell {
 		var name []string
 		for i, a := range axes {
 			v := a.values[index[i]]
-			c.overlay = append(c.overlay, override{path: a.path, value: v, at: position(v)})
+			c.overlay = append(c.overlay, override{path: a.path, value: v, at: position(v), label: a.at})
 			c.values = append(c.values, AxisValue{Path: a.label, Value: goValue(v)})
 			name = append(name, a.short+"="+valueText(v))
 		}
@@ -315,11 +316,11 @@ func (x *expansion) cases(base cue.Value) []*cell {
 	for it.Next() {
 		c := &cell{name: it.Selector().Unquoted()}
 		x.leaves(nil, it.Value(), base, c)
-		var holes [][]string
-		for _, o := range c.overlay {
-			holes = append(holes, o.path)
+		for i, o := range c.overlay {
+			c.overlay[i].from = append([]string{x.name, "cases", it.Selector().String()}, o.path...)
+			c.overlay[i].label = x.labelAt(c.overlay[i].from)
 		}
-		c.value = x.filled(x.without(holes), c.overlay)
+		c.value = x.filled(x.without(holes(c.overlay)), c.overlay)
 		cells = append(cells, c)
 	}
 	return cells
@@ -353,6 +354,14 @@ func (x *expansion) leaves(path []string, v, base cue.Value, c *cell) {
 	}
 }
 
+func holes(overlay []override) [][]string {
+	var paths [][]string
+	for _, o := range overlay {
+		paths = append(paths, o.path)
+	}
+	return paths
+}
+
 // without is the document with the base's values at the paths taken out.
 func (x *expansion) without(paths [][]string) cue.Value {
 	found := false
@@ -382,6 +391,7 @@ func (x *expansion) filled(root cue.Value, overlay []override) cue.Value {
 func (x *expansion) checkCell(c *cell) bool {
 	if err := c.value.Validate(cue.Concrete(true), cue.Final()); err != nil {
 		x.complain(err, scope{prefix: []string{x.name}, schema: x.schema, overlay: c.overlay, cells: []string{c.name}})
+		x.checkRest(c, err)
 		return false
 	}
 	config, err := decode(c.value)
@@ -391,6 +401,32 @@ func (x *expansion) checkCell(c *cell) bool {
 	}
 	c.config = config
 	return true
+}
+
+// checkRest looks at what is sound in a case that has mistakes. Values of vary
+// are each looked at beside sound values of the other axes anyway.
+func (x *expansion) checkRest(c *cell, err error) {
+	if c.values != nil {
+		return
+	}
+	rest := slices.Clone(c.overlay)
+	for _, e := range errors.Errors(err) {
+		path := e.Path()
+		rest = slices.DeleteFunc(rest, func(o override) bool {
+			return len(path) > len(o.path) && slices.Equal(path[1:1+len(o.path)], o.path)
+		})
+	}
+	if len(rest) == len(c.overlay) {
+		return
+	}
+	r := &cell{name: c.name, overlay: rest}
+	r.value = x.filled(x.without(holes(rest)), rest)
+	if r.value.Validate(cue.Concrete(true), cue.Final()) != nil {
+		return
+	}
+	if r.config, err = decode(r.value); err == nil {
+		x.check(r)
+	}
 }
 
 // goValue is a value of an axis as Go knows it: float64, string, bool, or what

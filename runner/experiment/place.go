@@ -1,7 +1,6 @@
 package experiment
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -202,6 +201,9 @@ func (d *document) labelAt(path []string) token.Pos {
 // fields finds the fields of the syntax that define path: through
 // conjunctions, embeddings, comprehensions and references within the file.
 func (d *document) fields(path []string) []*ast.Field {
+	if len(path) == 0 {
+		return nil
+	}
 	labels := make([]string, len(path))
 	for i, p := range path {
 		labels[i] = label(p)
@@ -289,5 +291,5 @@ func (d *document) with(hole, gone [][]string) []byte {
 			blank(f.Pos().Offset(), f.End().Offset(), "{}")
 		}
 	}
-	return bytes.TrimRight(source, "\x00")
+	return source
 }

@@ -206,7 +206,7 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 	if !ok {
 		hint := "it was looked for in " + strings.Join(places, ", ")
 		if near := diagnostic.DidYouMean(d.Source, sources(root)); near != "" {
-			hint = fmt.Sprintf("did you mean %q? %s", near, hint)
+			hint = fmt.Sprintf("did you mean %q? Otherwise: %s", near, hint)
 		}
 		return nil, &sourceError{fmt.Sprintf("there is no data %q", d.Source), hint}
 	}

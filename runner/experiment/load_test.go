@@ -1,0 +1,128 @@
+package experiment
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/variant"
+)
+
+// world is a resolver over one backbone, "toy", and two variants, "lora" and
+// "scale", whose programs depend on their parameters.
+func world() *resolver {
+	r := newResolver(context.Background(), Env{})
+	r.backbone = once(func(name string) (*hub.Backbone, error) {
+		if name != "toy" && name != "toy-large" {
+			return nil, &hub.MissingError{Name: name, Reason: "is not on this machine", Cure: "fetch it"}
+		}
+		arch := &spec.Architecture{Family: "dinov2", Dim: 64, Depth: 12, Heads: 4, Mlp: 256, Patch: 14, QkvBias: true}
+		if name == "toy-large" {
+			arch.Patch = 16
+		}
+		return &hub.Backbone{
+			Name: name, Path: "/weights/" + name, Digest: "digest of " + name, Arch: arch,
+			Mean: []float64{0.5, 0.5, 0.5}, Std: []float64{0.25, 0.25, 0.25},
+		}, nil
+	})
+	schemas := map[string]string{
+		"lora": `#Params: {
+	// Rank of the update.
+	rank!: int & >=1 & <=64 | error("must be a whole number from 1 to 64")
+	alpha: *(rank * 1) | number & >0 | error("must be a number above 0")
+	dropout: *0 | number & >=0 & <1 | error("must be a number from 0 to below 1")
+	// Written as people do who have not met CUE's messages.
+	heads: int & <=16 | *1
+}`,
+		"scale": `#Params: {init: *1 | number}`,
+	}
+	r.describe = func(_ context.Context, name string) (*protocol.DescribeReply, error) {
+		if schemas[name] == "" {
+			return nil, &variant.UnknownError{Name: name, Known: []string{"lora", "scale"}}
+		}
+		return &protocol.DescribeReply{Name: name, Version: "1.2.3", Schema: schemas[name]}, nil
+	}
+	r.build = func(_ context.Context, name, params string, _ *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error) {
+		var p struct{ Rank, Alpha, Init float64 }
+		if err := json.Unmarshal([]byte(params), &p); err != nil {
+			return nil, err
+		}
+		if p.Rank == 7 {
+			return &protocol.BuildReply{Problems: []*protocol.Problem{{Param: "rank", Message: "7 does not divide 64", Hint: "8 does", Site: -1}}}, nil
+		}
+		reply := &protocol.BuildReply{Programs: []*protocol.Program{{
+			Version: 1,
+			Params:  []*protocol.Param{{Name: name, Shape: []int64{int64(p.Rank), 64}}},
+			Nodes:   []*protocol.Node{{Op: protocol.Op_SCALE, Number: p.Alpha + p.Init}},
+		}}}
+		reply.ProgramOfSite = make([]uint32, len(sites))
+		return reply, nil
+	}
+	return r
+}
+
+// Every broken file has its messages beside it. LORALAB_UPDATE=1 writes them
+// anew: read the difference before keeping it.
+func TestBrokenFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/broken/*.cue")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%d broken files, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".cue"), func(t *testing.T) {
+			experiments, found := loadWith([]string{file}, Env{}, world())
+			got := rendered(t, found)
+			golden := strings.TrimSuffix(file, ".cue") + ".txt"
+			if os.Getenv("LORALAB_UPDATE") != "" {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			if len(found) == 0 {
+				t.Error("nothing was found wrong")
+			}
+			if found.HasErrors() && len(experiments) > 0 {
+				t.Errorf("a broken file gave the experiment %s", experiments[0].Name)
+			}
+			for _, d := range found {
+				for _, raw := range []string{"disjunction", "conflicting values", "incompatible", "_|_", "bottom", "field not allowed", "cue.mod/pkg", "mismatched"} {
+					if strings.Contains(d.Message+d.Hint, raw) {
+						t.Errorf("raw text of CUE: %s", d.Text())
+					}
+				}
+				if d.At.File == "" {
+					t.Errorf("no place: %s", d.Text())
+				}
+			}
+		})
+	}
+}
+
+func rendered(t *testing.T, found diagnostic.List) string {
+	t.Helper()
+	found.Sort()
+	var b strings.Builder
+	for _, d := range found {
+		b.WriteString(d.Text() + "\n")
+	}
+	root := FindRoot("testdata")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer(root, "$ROOT", filepath.Dir(filepath.Dir(exe)), "$BINARY").Replace(b.String())
+}
