@@ -1,4 +1,4 @@
-"""Makes the parity fixtures of core/vit, core/adapter and core/head.
+"""Makes the parity fixtures of core/vit, core/adapter, core/head and core/loss.
 
     python3.11 -m venv venv && venv/bin/pip install -r core/vit/testdata/requirements.txt
     venv/bin/python core/vit/testdata/make_fixtures.py
@@ -14,7 +14,8 @@ What is written, each folder with its own case:
     core/vit/testdata/vit_resized     ViTModel, grid 5x5 stored, 2 blocks, run at 48x32
     core/vit/testdata/dinov2          Dinov2Model, grid 5x5 stored, run at 70x42
     core/adapter/testdata/peft_lora   PEFT LoRA on query and value of vit: three steps of AdamW
-    core/head/testdata                conv head, conv head with BatchNorm, linear head; losses
+    core/head/testdata                conv head, conv head with BatchNorm, linear head
+    core/loss/testdata                cross entropy and soft Dice with their gradients
 
 A model folder holds config.json and model.safetensors as Hugging Face writes
 them, and case.safetensors: pixel_values [N,3,H,W], hidden.K [N,T,D] after K
@@ -37,6 +38,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 VIT = ROOT / "core/vit/testdata"
 ADAPTER = ROOT / "core/adapter/testdata"
 HEAD = ROOT / "core/head/testdata"
+LOSS = ROOT / "core/loss/testdata"
 
 DIM, DEPTH, HEADS, MLP = 24, 5, 3, 64
 
@@ -263,7 +265,7 @@ def loss_case():
         loss = 1 - (dice[present] if name == "dice_present" else dice).mean()
         loss.backward()
         out |= {"dice": dice, name: loss, f"grad.{name}": x.grad.clone()}
-    save(HEAD / "losses.safetensors", out)
+    save(LOSS / "losses.safetensors", out)
 
 
 def heads():

@@ -1,0 +1,137 @@
+package loss
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+)
+
+func onDevice(t *testing.T, fn func(dev *torch.Device) error) {
+	t.Helper()
+	dev, err := torch.CPU(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	if err := dev.Do(func() error { return fn(dev) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Logits of 4 classes, one of them absent, some pixels ignored; values and
+// gradients by PyTorch in fp64 (core/vit/testdata/make_fixtures.py).
+func TestLossesEqualPyTorch(t *testing.T) {
+	file, err := safetensors.Open("testdata/losses.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	onDevice(t, func(dev *torch.Device) error {
+		floats := func(name string) []float32 {
+			x, ok := file.Get(name)
+			if !ok {
+				t.Fatalf("fixture lacks %s", name)
+			}
+			v, err := x.Float32()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		labels, _ := file.Get("labels")
+		target := torch.Of(dev, labels.Data, 2, 8, 6).To(torch.Int64)
+		for kind, name := range map[string]string{"cross_entropy": "cross_entropy", "dice": "dice_present"} {
+			x := torch.Of(dev, floats("logits"), 2, 4, 8, 6).RequireGrad(true)
+			l := Compute([]*spec.Loss{{Kind: kind, Weight: 1}}, x, target)
+			if got, want := l.Item(), float64(floats(name)[0]); math.Abs(got-want) > 1e-6 {
+				t.Errorf("%s is %v, want %v", kind, got, want)
+			}
+			l.Backward()
+			want := floats("grad." + name)
+			for i, g := range x.Grad().Floats() {
+				if d := math.Abs(float64(g - want[i])); !(d <= 1e-7) {
+					t.Errorf("gradient of %s: |Δ| %.3g at %d", kind, d, i)
+					break
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func TestSumIsWeighted(t *testing.T) {
+	onDevice(t, func(dev *torch.Device) error {
+		x := torch.Of(dev, []float32{2, -1, 0.5, 0, 1, 3, -2, 0.1}, 1, 2, 2, 2)
+		y := torch.Of(dev, []int64{0, 1, 1, 255}, 1, 2, 2)
+		one := func(kind string) float64 { return Compute([]*spec.Loss{{Kind: kind, Weight: 1}}, x, y).Item() }
+		got := Compute([]*spec.Loss{{Kind: "cross_entropy", Weight: 0.5}, {Kind: "dice", Weight: 2}}, x, y).Item()
+		if want := 0.5*one("cross_entropy") + 2*one("dice"); math.Abs(got-want) > 1e-6 {
+			t.Errorf("sum is %v, want %v", got, want)
+		}
+		return nil
+	})
+}
+
+// A perfect prediction costs nothing, soft Dice lies in [0, 1], and what is
+// predicted on ignored pixels counts for nothing.
+func TestSoftDiceBounds(t *testing.T) {
+	onDevice(t, func(dev *torch.Device) error {
+		rapid.Check(t, func(t *rapid.T) {
+			classes := rapid.Int64Range(2, 4).Draw(t, "classes")
+			labels := rapid.SliceOfN(rapid.SampledFrom([]int64{0, 1, Ignored}), 12, 12).Draw(t, "labels")
+			scores := func(name string) []float32 {
+				return rapid.SliceOfN(rapid.Float32Range(-20, 20), int(classes)*12, int(classes)*12).Draw(t, name)
+			}
+			dev.Scope(func() {
+				y := torch.Of(dev, labels, 1, 3, 4)
+				dice := func(v []float32) float64 { return SoftDice(torch.Of(dev, v, 1, classes, 3, 4), y).Item() }
+
+				a, b := scores("logits"), scores("other logits")
+				if d := dice(a); !(d >= -1e-6 && d <= 1+1e-6) {
+					t.Fatalf("soft Dice loss %v", d)
+				}
+				counted := false
+				perfect := make([]float32, len(a))
+				for i, l := range labels {
+					for c := range int(classes) {
+						if l == Ignored {
+							b[c*12+i] += 1
+							continue
+						}
+						counted = true
+						b[c*12+i] = a[c*12+i]
+						if l == int64(c) {
+							perfect[c*12+i] = 100
+						}
+					}
+				}
+				if x, y := dice(a), dice(b); math.Abs(x-y) > 1e-6 {
+					t.Fatalf("ignored pixels move the loss from %v to %v", x, y)
+				}
+				if d := dice(perfect); counted && math.Abs(d) > 1e-5 {
+					t.Fatalf("a perfect prediction costs %v", d)
+				}
+			})
+		})
+		return nil
+	})
+}
+
+func TestBadLossesAreRefused(t *testing.T) {
+	for want, terms := range map[string][]*spec.Loss{
+		"no loss given":               nil,
+		`"focal", want one of [cross`: {{Kind: "focal", Weight: 1}},
+		"want a positive number":      {{Kind: "dice"}},
+		"weight of dice is NaN":       {{Kind: "dice", Weight: math.NaN()}},
+	} {
+		if err := Check(terms); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: got %v, want %q", terms, err, want)
+		}
+	}
+}
