@@ -14,7 +14,9 @@ type Error struct {
 	Hint    string // what to do
 	// Stack is what the plug-in printed when it crashed.
 	Stack string
-	Err   error
+	// Err adds to Message what the system or the check of a program said; may
+	// be nil.
+	Err error
 }
 
 // Error is one line, or more if programs are wrong or the plug-in left a stack.
@@ -25,6 +27,9 @@ func (e *Error) Error() string {
 		b.WriteString(", " + e.Doing)
 	}
 	b.WriteString(": " + e.Message)
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
 	if e.Hint != "" {
 		b.WriteString("\n" + e.Hint)
 	}

@@ -120,17 +120,20 @@ const (
 // explainStart says why a plug-in did not start. go-plugin has no types for
 // most of it.
 func (p *process) explainStart(of *Plugin, err error, timeout time.Duration) error {
-	e := &Error{Variant: of.Name, Path: of.Path, Doing: "start", Err: err, Hint: hintAuthor}
+	e := &Error{Variant: of.Name, Path: of.Path, Doing: "start", Hint: hintAuthor}
 	text := err.Error()
 	line, babble := strings.CutPrefix(text, "Unrecognized remote plugin message: ")
 	switch {
 	case isChanged(err):
+		e.Err = err
 		e.Message, e.Hint = "the file changed while it was being started", "run the command again"
 	case errors.Is(err, syscall.ENOEXEC):
 		e.Message, e.Hint = "the file is not a program for this machine", "build it for this system; a script needs a first line such as #!/usr/bin/env python3"
 	case errors.Is(err, os.ErrPermission):
+		e.Err = err
 		e.Message, e.Hint = "the file may not be executed", "chmod +x "+of.Path+", and see that its file system is not mounted noexec"
 	case errors.Is(err, os.ErrNotExist):
+		e.Err = err
 		e.Message, e.Hint = "the file or the interpreter its first line names is missing", "check the path and the first line"
 	case strings.Contains(text, "timeout while waiting for plugin"):
 		e.Message = fmt.Sprintf("it did not say hello within %v and was killed", timeout)
@@ -150,7 +153,7 @@ func (p *process) explainStart(of *Plugin, err error, timeout time.Duration) err
 		e.Message = fmt.Sprintf("it speaks another version of the protocol than %d", protocol.Version)
 		e.Hint = hintRebuild
 	default:
-		e.Message = text
+		e.Message, e.Err = "it could not be started", err
 		e.Stack = p.printed.String()
 	}
 	return e
@@ -159,7 +162,7 @@ func (p *process) explainStart(of *Plugin, err error, timeout time.Duration) err
 // explain says why a call failed.
 func (p *process) explain(of *Plugin, doing string, err error, timeout time.Duration) error {
 	s := status.Convert(err)
-	e := &Error{Variant: of.Name, Path: of.Path, Doing: doing, Message: s.Message(), Hint: hintAuthor, Err: err}
+	e := &Error{Variant: of.Name, Path: of.Path, Doing: doing, Message: s.Message(), Hint: hintAuthor}
 	switch s.Code() {
 	case codes.DeadlineExceeded:
 		e.Message = fmt.Sprintf("it did not answer within %v and was killed", timeout)

@@ -484,7 +484,7 @@ func checkPrograms(p *Plugin, reply *protocol.BuildReply, request *protocol.Buil
 		return nil
 	}
 	if _, err := program.CheckAll(reply.GetPrograms(), request.GetSites(), reply.GetProgramOfSite(), request.GetModel()); err != nil {
-		return fail("a wrong program:\n"+err.Error(), err)
+		return fail("a wrong program", err)
 	}
 	return nil
 }

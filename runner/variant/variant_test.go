@@ -1,0 +1,737 @@
+package variant
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-plugin"
+
+	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/plugins/sdk"
+)
+
+// The plug-ins of these tests are links to the test binary: started as a
+// plug-in, it behaves as the name of the link says.
+func TestMain(m *testing.M) {
+	name := filepath.Base(os.Args[0])
+	if behave, ok := behaviours[name]; ok && protocol.Started() {
+		if log := os.Getenv("STARTS"); log != "" {
+			f, err := os.OpenFile(log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+			if err != nil {
+				panic(err)
+			}
+			fmt.Fprintln(f, os.Getpid())
+			f.Close()
+		}
+		behave(name)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+const schema = "#Params: size: int & >=1"
+
+var behaviours = map[string]func(name string){
+	"good": serve,
+	// Prints wherever it can; the sdk keeps it from doing harm.
+	"chatty": func(name string) {
+		fmt.Println("good morning")
+		serve(name)
+	},
+	"panics":        func(string) { panic("no config file") },
+	"ends":          func(string) {},
+	"hangs":         func(string) { time.Sleep(time.Hour) },
+	"crashes_build": serve, "panics_build": serve, "hangs_build": serve, "refuses": serve, "mistaken": serve,
+	"babbles": func(string) {
+		fmt.Fprintln(os.NewFile(1, "stdout"), "Loading weights...\x1b[31m")
+		time.Sleep(time.Hour)
+	},
+	"old": func(string) {
+		os.Stdout = os.NewFile(1, "stdout")
+		old := protocol.Handshake
+		old.ProtocolVersion = 7
+		plugin.Serve(&plugin.ServeConfig{
+			HandshakeConfig: old, GRPCServer: plugin.DefaultGRPCServer,
+			Plugins: plugin.PluginSet{protocol.Service: &protocol.GRPCPlugin{Variant: raw{}}},
+		})
+	},
+	"wrong": rawly, "huge": rawly, "short": rawly, "impostor": rawly, "schemaless": rawly, "versionless": rawly, "mute": rawly,
+}
+
+// size is a well-made variant but for what its name says.
+type size struct{ Size int }
+
+func (v size) Check(sdk.Site) []sdk.Problem {
+	if filepath.Base(os.Args[0]) == "refuses" {
+		return []sdk.Problem{{Param: "size", Message: "too large", Hint: "use 1"}}
+	}
+	return nil
+}
+
+func (v size) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
+	switch filepath.Base(os.Args[0]) {
+	case "chatty":
+		fmt.Println("building")
+	case "panics_build":
+		return []sdk.Node{}[v.Size]
+	case "crashes_build":
+		go func() { panic("out of range in a goroutine") }()
+		time.Sleep(time.Hour)
+	case "hangs_build":
+		time.Sleep(time.Hour)
+	case "mistaken":
+		return g.X()
+	}
+	return g.Add(g.Base(g.X()), g.Param("beta", sdk.Dims(s.Out), sdk.Constant(float64(v.Size))))
+}
+
+func serve(name string) {
+	sdk.Serve(sdk.Variant[size]{Name: name, Version: "1.2.3", Schema: schema})
+}
+
+// raw answers without the sdk, as it likes.
+type raw struct {
+	protocol.UnimplementedVariantServer
+}
+
+func (raw) Describe(context.Context, *protocol.DescribeRequest) (*protocol.DescribeReply, error) {
+	d := &protocol.DescribeReply{Name: filepath.Base(os.Args[0]), Version: "1.0.0", Schema: schema}
+	switch d.Name {
+	case "impostor":
+		d.Name = "good"
+	case "schemaless":
+		d.Schema = ""
+	case "versionless":
+		d.Version = ""
+	}
+	return d, nil
+}
+
+func (r raw) Build(_ context.Context, q *protocol.BuildRequest) (*protocol.BuildReply, error) {
+	p := &protocol.Program{Version: 1, Nodes: []*protocol.Node{{Op: protocol.Op_X}}}
+	switch filepath.Base(os.Args[0]) {
+	case "huge":
+		p.Nodes = append(p.Nodes, &protocol.Node{Op: protocol.Op_CONST, Floats: make([]float64, 1<<20)})
+	case "short":
+		return &protocol.BuildReply{Programs: []*protocol.Program{p}}, nil
+	case "mute":
+		return r.UnimplementedVariantServer.Build(context.Background(), q)
+	}
+	return &protocol.BuildReply{Programs: []*protocol.Program{p}, ProgramOfSite: make([]uint32, len(q.GetSites()))}, nil
+}
+
+func rawly(string) {
+	os.Stdout = os.NewFile(1, "stdout")
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig: protocol.Handshake, GRPCServer: plugin.DefaultGRPCServer, // no limit of its own
+		Plugins: plugin.PluginSet{protocol.Service: &protocol.GRPCPlugin{Variant: raw{}}},
+	})
+}
+
+var (
+	model = &protocol.Model{Family: "vit", Dim: 6, Depth: 12, Heads: 2, Mlp: 12}
+	sites = []*protocol.Site{
+		{Name: "query", Block: 3, Kind: protocol.Site_LINEAR, In: 6, Out: 10, Bias: true},
+		{Name: "value", Block: 3, Kind: protocol.Site_LINEAR, In: 6, Out: 10, Bias: true},
+	}
+)
+
+const params = `{"size": 2}`
+
+// place is a root with plug-ins of these behaviours.
+type place struct {
+	root, cache, starts string
+	t                   *testing.T
+}
+
+func newPlace(t *testing.T, names ...string) *place {
+	t.Helper()
+	p := &place{root: t.TempDir(), cache: t.TempDir(), t: t}
+	p.starts = filepath.Join(p.cache, "starts")
+	t.Setenv("STARTS", p.starts)
+	if err := os.Mkdir(filepath.Join(p.root, "plugins.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if err := os.Symlink(self, p.file(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func (p *place) file(name string) string { return filepath.Join(p.root, "plugins.d", name) }
+
+// open opens a registry with a cache that closes with the test.
+func (p *place) open(change ...func(*Options)) *Registry {
+	o := Options{
+		Root: p.root, Dirs: []string{filepath.Join(p.root, "plugins.d")}, CacheDir: p.cache,
+		StartTimeout: time.Minute, CallTimeout: time.Minute, // a busy machine is no failure
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	r := Open(o)
+	p.t.Cleanup(r.Close)
+	return r
+}
+
+// pids are the processes started so far.
+func (p *place) pids() []int {
+	raw, err := os.ReadFile(p.starts)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		p.t.Fatal(err)
+	}
+	var pids []int
+	for _, f := range strings.Fields(string(raw)) {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		pids = append(pids, n)
+	}
+	return pids
+}
+
+func (p *place) gone() {
+	p.t.Helper()
+	for _, pid := range p.pids() {
+		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+			p.t.Errorf("plug-in process %d is still there: %v", pid, err)
+		}
+	}
+}
+
+// use describes and builds.
+func use(r *Registry, name string) error {
+	if _, err := r.Describe(context.Background(), name); err != nil {
+		return err
+	}
+	_, err := r.Build(context.Background(), name, params, model, sites)
+	return err
+}
+
+func TestDescribeAndBuild(t *testing.T) {
+	for _, name := range []string{"good", "chatty"} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t, name)
+			r := p.open()
+			d, err := r.Describe(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.GetName() != name || d.GetVersion() != "1.2.3" || d.GetSchema() != schema {
+				t.Errorf("described as %v", d)
+			}
+			reply, err := r.Build(t.Context(), name, params, model, sites)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(reply.GetPrograms()) != 1 || len(reply.GetProgramOfSite()) != 2 || reply.GetPrograms()[0].GetParams()[0].GetInit().GetA() != 2 {
+				t.Errorf("built %v", reply)
+			}
+			r.Close()
+			if len(p.pids()) != 1 {
+				t.Errorf("%d processes for two calls", len(p.pids()))
+			}
+			p.gone()
+			if err := use(r, name); err != nil {
+				t.Errorf("a closed registry still knows what was answered: %v", err)
+			}
+			if _, err := r.Build(t.Context(), name, `{"size": 3}`, model, sites); err == nil || !strings.Contains(err.Error(), "closed") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// What a file has answered once it is not asked again, in this command or the
+// next; only other parameters, sites or a cache gone bad start it.
+func TestAnswersAreKept(t *testing.T) {
+	p := newPlace(t, "good")
+	starts := func(what string, want int) {
+		t.Helper()
+		if n := len(p.pids()); n != want {
+			t.Errorf("%s: %d processes started, want %d", what, n, want)
+		}
+	}
+	if err := use(p.open(), "good"); err != nil {
+		t.Fatal(err)
+	}
+	starts("first use", 1)
+	r := p.open()
+	if err := use(r, "good"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Build(t.Context(), "good", ` {  "size":2} `, model, sites); err != nil {
+		t.Fatal(err)
+	}
+	starts("next command", 1)
+	if _, err := r.Build(t.Context(), "good", params, model, sites[:1]); err != nil {
+		t.Fatal(err)
+	}
+	starts("other sites", 2)
+
+	replies, err := filepath.Glob(filepath.Join(p.cache, "variants", "*", "*.pb"))
+	if err != nil || len(replies) != 3 {
+		t.Fatalf("kept %q, error %v", replies, err)
+	}
+	for _, f := range replies {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)-1] ^= 1
+		if err := os.WriteFile(f, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := use(p.open(), "good"); err != nil {
+		t.Fatal(err)
+	}
+	starts("damaged cache", 3)
+	if err := os.WriteFile(filepath.Join(p.cache, "variants", "sums.json"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := use(p.open(), "good"); err != nil {
+		t.Fatal(err)
+	}
+	starts("damaged sums", 3)
+	if err := use(p.open(func(o *Options) { o.CacheDir = "" }), "good"); err != nil {
+		t.Fatal(err)
+	}
+	starts("no cache", 4)
+}
+
+func TestManyCallersShareAProcess(t *testing.T) {
+	p := newPlace(t, "good")
+	r := p.open()
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			if _, err := r.Build(t.Context(), "good", fmt.Sprintf(`{"size": %d}`, i), model, sites); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := len(p.pids()); n != 1 {
+		t.Errorf("%d processes", n)
+	}
+}
+
+func TestProblemsWithTheParametersAreNoError(t *testing.T) {
+	r := newPlace(t, "refuses").open()
+	reply, err := r.Build(t.Context(), "refuses", params, model, sites)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q := reply.GetProblems(); len(q) != 1 || q[0].GetHint() != "use 1" || q[0].GetSite() != -1 {
+		t.Errorf("problems %v", q)
+	}
+	if _, err := r.Build(t.Context(), "refuses", `{"size": `, model, sites); err == nil || !strings.Contains(err.Error(), "not JSON") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A plug-in that misbehaves is one error with its name, what it did and what
+// to do; its process is gone and the others work.
+func TestMisbehaviour(t *testing.T) {
+	for name, c := range map[string]struct {
+		doing, message, hint, stack string
+	}{
+		"panics":        {"start", "ended instead of saying hello", "tell its author", "panic: no config file"},
+		"ends":          {"start", "ended instead of saying hello", "no variant plug-in", ""},
+		"hangs":         {"start", "did not say hello within 1s and was killed", "tell its author", ""},
+		"babbles":       {"start", `printed "Loading weights...`, "must not print to stdout", ""},
+		"old":           {"start", "another version of the protocol than 1", "build it anew", ""},
+		"panics_build":  {"Build", "panic: runtime error: index out of range [2] with length 0", "tell its author", "size.Build"},
+		"crashes_build": {"Build", "it crashed: panic: out of range in a goroutine", "tell its author", "variant_test.go"},
+		"hangs_build":   {"Build", "did not answer within 1s and was killed", "tell its author", ""},
+		"mistaken":      {"Build", "query of block 3: node %0 x: the output has shape [T, 6], want [T, 10]", "tell its author", ""},
+		"wrong":         {"Build", "a wrong program: query of block 3: node %0 x: the output has shape [T, 6], want [T, 10]", "tell its author", ""},
+		"short":         {"Build", "0 sites were given a program, want 2", "tell its author", ""},
+		"huge":          {"Build", "reply is larger than 4194304 bytes", "tell its author", ""},
+		"mute":          {"Build", "does not know the call", "build it anew", ""},
+		"impostor":      {"Describe", "the file impostor holds variant good", "name the file good", ""},
+		"schemaless":    {"Describe", "no definition #Params", "tell its author", ""},
+		"versionless":   {"Describe", "want a semantic version", "tell its author", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t, name, "good")
+			if name == "hangs_build" { // a busy machine may take its time to describe
+				patient := p.open()
+				if _, err := patient.Describe(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+				patient.Close()
+			}
+			r := p.open(func(o *Options) {
+				switch name {
+				case "hangs":
+					o.StartTimeout = time.Second
+				case "hangs_build":
+					o.CallTimeout = time.Second
+				}
+			})
+			err := use(r, name)
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("error %v, want an *Error", err)
+			}
+			if e.Variant != name || e.Path != p.file(name) || e.Doing != c.doing || !strings.Contains(err.Error(), c.message) ||
+				!strings.Contains(e.Hint, c.hint) || !strings.Contains(e.Stack, c.stack) {
+				t.Errorf("error %#v\nwant %+v", e, c)
+			}
+			if strings.Contains(err.Error(), "\x1b") {
+				t.Errorf("escape sequences in %q", err)
+			}
+			others := p.open()
+			if err := use(others, "good"); err != nil {
+				t.Errorf("another variant fails too: %v", err)
+			}
+			r.Close()
+			others.Close()
+			p.gone()
+		})
+	}
+}
+
+// A crashed plug-in is started again for the next call.
+func TestACrashIsNotForever(t *testing.T) {
+	p := newPlace(t, "crashes_build")
+	r := p.open()
+	for range 2 {
+		if err := use(r, "crashes_build"); err == nil || !strings.Contains(err.Error(), "it crashed") {
+			t.Fatalf("error %v", err)
+		}
+	}
+	if n := len(p.pids()); n != 2 {
+		t.Errorf("%d processes", n)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	p := newPlace(t, "hangs_build")
+	r := p.open()
+	if _, err := r.Describe(t.Context(), "hangs_build"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if _, err := r.Build(ctx, "hangs_build", params, model, sites); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	p.gone()
+	if _, err := p.open(func(o *Options) { o.CacheDir = "" }).Describe(ctx, "hangs_build"); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestFilesThatCannotRun(t *testing.T) {
+	p := newPlace(t, "good")
+	write := func(name, content string, mode os.FileMode) {
+		if err := os.WriteFile(p.file(name), []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("plain", "#!/bin/sh\n", 0o644)
+	write("noise", "\x01\x02\x03", 0o755)
+	write("orphan", "#!/no/such/python\n", 0o755)
+	write("README.md", "", 0o755)
+	write("Upper", "", 0o755)
+	if err := os.Mkdir(p.file("folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := p.open(func(o *Options) { o.Dev = map[string]string{"lost": p.file("nowhere")} })
+	if got := strings.Join(r.Names(), " "); got != "good noise orphan" {
+		t.Errorf("names are %q", got)
+	}
+	for name, want := range map[string]string{
+		"plain":  "not executable\nchmod +x ",
+		"noise":  "not a program for this machine",
+		"orphan": "the interpreter its first line names is missing: fork/exec",
+		"lost":   "no such file or directory\ncheck the path",
+	} {
+		if err := use(r, name); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "variant "+name) {
+			t.Errorf("%s: error %v, want %q", name, err, want)
+		}
+	}
+	var unknown *UnknownError
+	if err := use(r, "goof"); !errors.As(err, &unknown) || strings.Join(unknown.Known, " ") != "good noise orphan" || len(unknown.Dirs) != 1 {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTheFirstDirectoryCounts(t *testing.T) {
+	one, two := newPlace(t, "good"), newPlace(t, "good", "chatty")
+	r := Open(Options{Dirs: []string{filepath.Join(one.root, "plugins.d"), filepath.Join(two.root, "plugins.d"), "/no/such/directory"}})
+	defer r.Close()
+	if got := strings.Join(r.Names(), " "); got != "chatty good" {
+		t.Errorf("names are %q", got)
+	}
+	for name, want := range map[string]string{"good": one.file("good"), "chatty": two.file("chatty")} {
+		if p, err := r.Find(name); err != nil || p.Path != want || p.Locked || p.Dev {
+			t.Errorf("%s is %+v, error %v", name, p, err)
+		}
+	}
+}
+
+func TestDefaultDirs(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", "/data")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := DefaultDirs("/root/of/it")
+	want := []string{"/root/of/it/plugins.d", "/data/loralab/plugins", filepath.Join(filepath.Dir(exe), "plugins")}
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// copyOf puts a plug-in there that is a file of its own, with a mark at its
+// end that makes its sum another one.
+func (p *place) copyOf(name, mark string) {
+	p.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	// A new file: the old one may still be running.
+	if err := replaceFile(p.file(name), append(bytes.Clone(b), mark...)); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Chmod(p.file(name), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func TestLock(t *testing.T) {
+	p := newPlace(t)
+	p.copyOf("good", "1")
+	lock := filepath.Join(p.root, LockFile)
+	found, err := p.open().Find("good")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin := func(version, sum string) {
+		t.Helper()
+		err := WriteLock(lock, &Lock{Variants: map[string]Pin{"good": {Version: version, Protocol: 1, SHA256: []string{sum}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	pin("1.2.3", found.SHA256)
+	r := p.open()
+	if err := use(r, "good"); err != nil {
+		t.Fatal(err)
+	}
+	if found, err = r.Find("good"); err != nil || !found.Locked {
+		t.Errorf("found %+v, error %v", found, err)
+	}
+
+	t.Run("a changed file is refused with both sums", func(t *testing.T) {
+		old := found.SHA256
+		p.copyOf("good", "2")
+		r := p.open()
+		err := use(r, "good")
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(e.Message, old) || strings.Count(e.Message, "SHA-256 is") != 1 || !strings.Contains(e.Hint, "runner plugins lock good") {
+			t.Fatalf("error %v", err)
+		}
+		free := Open(Options{Dirs: r.Dirs()})
+		defer free.Close()
+		now, err := free.Find("good")
+		if err != nil || now.SHA256 == old || !strings.Contains(e.Message, now.SHA256) {
+			t.Errorf("now %+v, error %v, said %s", now, err, e.Message)
+		}
+		if n := len(p.pids()); n != 1 {
+			t.Errorf("%d processes were started, want only the one before the change", n)
+		}
+	})
+	t.Run("a change under the same size and time is refused too", func(t *testing.T) {
+		p.copyOf("good", "3")
+		r := p.open(func(o *Options) { o.Root = "" })
+		was, err := r.Find("good")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pin("1.2.3", was.SHA256)
+		// Overwritten in place, the time put back: the sum that was kept is wrong.
+		info, err := os.Stat(p.file("good"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(p.file("good"), os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte("4"), info.Size()-1); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(p.file("good"), info.ModTime(), info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+		if err := use(p.open(), "good"); err == nil || !strings.Contains(err.Error(), "the file has changed") {
+			t.Errorf("error %v", err)
+		}
+		if n := len(p.pids()); n != 1 {
+			t.Errorf("the changed file was started: %d processes", n)
+		}
+		// Without a lock it is a new plug-in like any other.
+		if err := use(r, "good"); err != nil {
+			t.Errorf("without a lock: %v", err)
+		}
+	})
+	t.Run("what the lock does not list is refused", func(t *testing.T) {
+		p.copyOf("chatty", "1")
+		if err := use(p.open(), "chatty"); err == nil || !strings.Contains(err.Error(), "runner.lock does not list it\nif you trust the file") {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("another version is refused", func(t *testing.T) {
+		p.copyOf("good", "1")
+		pin("2.0.0", found.SHA256)
+		if _, err := p.open().Describe(t.Context(), "good"); err == nil || !strings.Contains(err.Error(), "it is version 1.2.3, runner.lock has 2.0.0") {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("a dev plug-in is used in spite of it, with a warning", func(t *testing.T) {
+		var warnings []string
+		r := p.open(func(o *Options) {
+			o.Dev = map[string]string{"chatty": p.file("chatty")}
+			o.Warn = func(s string) { warnings = append(warnings, s) }
+		})
+		if err := use(r, "chatty"); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := r.Find("chatty"); err != nil || !found.Dev {
+			t.Errorf("found %+v, error %v", found, err)
+		}
+		if len(warnings) != 1 || !strings.Contains(warnings[0], p.file("chatty")) {
+			t.Errorf("warnings %q", warnings)
+		}
+	})
+	t.Run("a damaged lock stops everything", func(t *testing.T) {
+		if err := os.WriteFile(lock, []byte("{"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := use(p.open(), "good"); err == nil || !strings.Contains(err.Error(), "restore it from version control") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestLockFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), LockFile)
+	if l, err := ReadLock(path); l != nil || err != nil {
+		t.Fatalf("no lock reads as %v, error %v", l, err)
+	}
+	a, b := strings.Repeat("ab", 32), strings.Repeat("01", 32)
+	l := &Lock{Variants: map[string]Pin{
+		"lora": {Version: "1.0.0", Protocol: 1, SHA256: []string{a, b, a}},
+		"dora": {Version: "0.1.0", Protocol: 1, SHA256: []string{a}},
+	}}
+	if err := WriteLock(path, l); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{
+	"lock": 1,
+	"variants": {
+		"dora": {
+			"version": "0.1.0",
+			"protocol": 1,
+			"sha256": [
+				"` + a + `"
+			]
+		},
+		"lora": {
+			"version": "1.0.0",
+			"protocol": 1,
+			"sha256": [
+				"` + b + `",
+				"` + a + `"
+			]
+		}
+	}
+}
+`
+	if string(raw) != want {
+		t.Errorf("got\n%s", raw)
+	}
+	back, err := ReadLock(path)
+	if err != nil || len(back.Variants) != 2 || back.Variants["lora"].Version != "1.0.0" {
+		t.Errorf("read %+v, error %v", back, err)
+	}
+	for content, want := range map[string]string{
+		`{"lock": 2}`:         "format 2",
+		`{"lock": 1, "x": 1}`: "unknown field",
+		`{"lock": 1, "variants": {"A": {"version": "1", "protocol": 1, "sha256": ["` + a + `"]}}}`: "cannot be the name",
+		`{"lock": 1, "variants": {"a": {"version": "1", "protocol": 1, "sha256": ["xy"]}}}`:        "no SHA-256",
+		`{"lock": 1, "variants": {"a": {"version": "1", "protocol": 9, "sha256": ["` + a + `"]}}}`: "protocol 9",
+		`{"lock": 1, "variants": {"a": {"protocol": 1}}}`:                                          "needs a version",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadLock(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", content, err, want)
+		}
+	}
+	if err := WriteLock(path, &Lock{Variants: map[string]Pin{"a": {}}}); err == nil {
+		t.Error("wrote a lock that cannot be read")
+	}
+}
+
+// However much a plug-in prints, the beginning and the end are kept.
+func TestTail(t *testing.T) {
+	var b tail
+	fmt.Fprint(&b, "panic: first\x00\x1b[0m\n")
+	for range 100 {
+		fmt.Fprintln(&b, strings.Repeat("x", 1000))
+	}
+	fmt.Fprint(&b, "last")
+	got := b.String()
+	if !strings.HasPrefix(got, "panic: first[0m\n") || !strings.HasSuffix(got, "\nlast") || !strings.Contains(got, "bytes left out") || len(got) > 3*tailSize {
+		t.Errorf("%d bytes: %.40q … %q", len(got), got, got[len(got)-20:])
+	}
+}
+
+func TestCrashReports(t *testing.T) {
+	for printed, want := range map[string]string{
+		"noise\npanic: boom\n\ngoroutine 1":                                              "panic: boom",
+		"fatal error: all goroutines are asleep - deadlock!\n":                           "fatal error: all goroutines are asleep - deadlock!",
+		"Traceback (most recent call last):\n  File \"v.py\", line 3\nValueError: bad r": "ValueError: bad r",
+		"just talk": "",
+	} {
+		if got := crash(printed); got != want {
+			t.Errorf("%q: got %q, want %q", printed, got, want)
+		}
+	}
+}
