@@ -1,0 +1,539 @@
+package experiment
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/variant"
+)
+
+const sound = `package e
+
+import "github.com/loralab/loralab/schema"
+
+x: schema.#Experiment & {
+	about: "what a user may write"
+	backbone: {model: "toy", depth: 10}
+	adapter: {variant: "lora", targets: ["value", "query"], blocks: "6..9", params: {rank: 4, alpha: 8}}
+	data: {source: "procedural", size: 112, classes: ["background", "animal", "boundary"], remap: boundary: "animal"}
+	optim: lr: {adapter: 1e-3, head: 2e-3}
+	train: {epochs: 2, batch: 4}
+	seeds: [1, 2]
+}
+`
+
+// write puts an experiment into a directory of its own, without a cue.mod.
+func write(t testing.TB, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "e.cue")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func loadText(t testing.TB, text string, tags ...string) []*Experiment {
+	t.Helper()
+	experiments, found := loadWith([]string{write(t, text)}, Env{Tags: tags}, world())
+	if len(found) > 0 {
+		var b strings.Builder
+		for _, d := range found {
+			b.WriteString(d.Text() + "\n")
+		}
+		t.Fatalf("in\n%s\n%s", text, b.String())
+	}
+	return experiments
+}
+
+// insert adds lines to the experiment x.
+func insert(text, lines string) string {
+	return strings.Replace(text, "\tseeds:", lines+"\n\tseeds:", 1)
+}
+
+func cells(e *Experiment) []string {
+	var names []string
+	for _, r := range e.Runs {
+		if !slices.Contains(names, r.Cell) {
+			names = append(names, r.Cell)
+		}
+	}
+	return names
+}
+
+func TestOneExperimentIsResolved(t *testing.T) {
+	e := loadText(t, insert(sound, `	evaluate: domains: {
+		noisy: {source: "procedural", style: "noisy", seed: 3, limit: 5}
+		inverted: {source: "procedural", style: "inverted"}
+	}
+	report: metric: "dice/animal"`))[0]
+	if e.Name != "x" || e.About != "what a user may write" || e.Metric != "dice/animal" {
+		t.Errorf("experiment %q, about %q, metric %q", e.Name, e.About, e.Metric)
+	}
+	if want := []string{"test", "noisy", "inverted"}; !slices.Equal(e.Domains, want) {
+		t.Errorf("domains %v, want %v", e.Domains, want)
+	}
+	if len(e.Runs) != 2 || e.Runs[0].Name() != "x/base/seed=1" || e.Runs[1].Seed != 2 {
+		t.Fatalf("runs %v", e.Runs)
+	}
+	r := e.Runs[0]
+	s := r.Spec
+	if r.ID != spec.Identity(s) {
+		t.Error("ID is not the identity of the specification")
+	}
+	if s.Backbone.Depth != 10 || s.Backbone.Freeze.Kind != spec.Freeze_ALL || s.Optim.LrBackbone != 0 || s.Optim.LrAdapter != 1e-3 {
+		t.Errorf("backbone %v, optimiser %v", s.Backbone, s.Optim)
+	}
+	var sites []string
+	for _, p := range s.Adapter.Placements {
+		sites = append(sites, fmt.Sprintf("%d.%s %dx%d", p.Site.Block, p.Site.Name, p.Site.Out, p.Site.In))
+	}
+	if want := "6.query 64x64, 6.value 64x64, 7.query 64x64, 7.value 64x64, 8.query 64x64, 8.value 64x64, 9.query 64x64, 9.value 64x64"; strings.Join(sites, ", ") != want {
+		t.Errorf("sites %v, want %s", sites, want)
+	}
+	if !slices.Equal(s.Data.Classes, []string{"background", "animal"}) || !reflect.DeepEqual(s.Data.Values, map[uint32]int32{0: 0, 1: 1, 2: 1}) {
+		t.Errorf("classes %v, values %v", s.Data.Classes, s.Data.Values)
+	}
+	if len(s.Data.Splits) != 2 || s.Data.Splits["train"].Count != 32 || s.Data.Splits["val"].Count != 8 || s.Data.Splits["train"].Digest == s.Data.Splits["val"].Digest {
+		t.Errorf("splits %v", s.Data.Splits)
+	}
+	if r.Label.Variant != "lora" || r.Label.VariantVersion != "1.2.3" || r.Label.VariantParams == "" || r.Places.Backbone != "/weights/toy" {
+		t.Errorf("label %v, places %v", r.Label, r.Places)
+	}
+	if len(r.Evaluations) != 3 {
+		t.Fatalf("%d evaluations", len(r.Evaluations))
+	}
+	noisy := r.Evaluations[1]
+	if noisy.ID != spec.EvaluationIdentity(r.ID, noisy.Spec) || noisy.Spec.Domain != "noisy" || noisy.Spec.Checkpoint != "best" {
+		t.Errorf("evaluation %v", noisy.Spec)
+	}
+	if p := noisy.Spec.Data.Splits["test"].Procedural; p.Style != "noisy" || p.Count != 5 {
+		t.Errorf("drawn %v", p)
+	}
+	// Another style of the same seed shows the shapes of the test split.
+	a, b := r.Evaluations[0].Spec.Data.Splits["test"].Procedural, r.Evaluations[2].Spec.Data.Splits["test"].Procedural
+	if a.Seed != b.Seed || a.Style == b.Style {
+		t.Errorf("test %v, inverted %v", a, b)
+	}
+}
+
+func TestLabelsOfMasks(t *testing.T) {
+	ignore := uint32(255)
+	got := mergeClasses([]string{"unused", "pet", "background", "boundary"}, map[string]string{"unused": "ignore", "boundary": "pet"}, &ignore)
+	if !slices.Equal(got.classes, []string{"pet", "background"}) || !reflect.DeepEqual(got.values, map[uint32]int32{0: -1, 1: 0, 2: 1, 3: 0, 255: -1}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestMatrix(t *testing.T) {
+	e := loadText(t, insert(sound, `	vary: {
+		"adapter.params.rank": [2, 8]
+		"optim.lr.head": [1e-3, 0.01]
+		"data.size": [112, [112, 126]]
+	}
+	cases: {
+		head_only: adapter: variant: "none"
+		other: adapter: {variant: "scale", blocks: [0, 9]}
+		thawed: {
+			backbone: freeze: blocks: "0..7"
+			optim: lr: backbone: 1e-6
+		}
+	}`))[0]
+	want := []string{
+		"rank=2,head=0.001,size=112", "rank=2,head=0.001,size=[112,126]", "rank=2,head=0.01,size=112", "rank=2,head=0.01,size=[112,126]",
+		"rank=8,head=0.001,size=112", "rank=8,head=0.001,size=[112,126]", "rank=8,head=0.01,size=112", "rank=8,head=0.01,size=[112,126]",
+		"head_only", "other", "thawed",
+	}
+	if got := cells(e); !slices.Equal(got, want) {
+		t.Fatalf("cells %v", got)
+	}
+	if want := []string{"adapter.params.rank", "optim.lr.head", "data.size"}; !slices.Equal(e.Axes, want) {
+		t.Errorf("axes %v", e.Axes)
+	}
+	of := map[string]*Run{}
+	for _, r := range e.Runs {
+		if r.Seed == 1 {
+			of[r.Cell] = r
+		}
+	}
+	r := of["rank=8,head=0.01,size=[112,126]"]
+	if r.Spec.Adapter.Programs[0].Params[0].Shape[0] != 8 || r.Spec.Optim.LrHead != 0.01 || r.Spec.Data.Width != 126 {
+		t.Errorf("cell %v", r.Spec)
+	}
+	if r.Values[0] != (AxisValue{Path: "adapter.params.rank", Value: 8.0}) {
+		t.Errorf("values %v", r.Values)
+	}
+	head := of["head_only"]
+	if head.Spec.Adapter != nil || head.Spec.Optim.LrAdapter != 0 || head.Values != nil || head.Spec.Optim.LrHead != 2e-3 {
+		t.Errorf("head_only %v", head.Spec)
+	}
+	// Another variant has other parameters: none of lora's are left.
+	if other := of["other"]; other.Label.VariantParams != `{"init":1}` || len(other.Spec.Adapter.Placements) != 4 {
+		t.Errorf("other %v", other.Label)
+	}
+	thawed := of["thawed"].Spec
+	if thawed.Backbone.Freeze.Kind != spec.Freeze_BLOCKS || !slices.Equal(thawed.Backbone.Freeze.Trainable, []uint32{8, 9}) || thawed.Optim.LrBackbone != 1e-6 {
+		t.Errorf("thawed %v %v", thawed.Backbone.Freeze, thawed.Optim)
+	}
+}
+
+// What a file computes from a swept value follows the cell.
+func TestComputedValuesFollow(t *testing.T) {
+	text := insert(sound, `	adapter: params: {rank: 4, alpha: 2 * rank}
+	vary: "adapter.params.rank": [1, 16]`)
+	text = strings.Replace(text, ", params: {rank: 4, alpha: 8}", "", 1)
+	var got []string
+	for _, r := range loadText(t, text)[0].Runs {
+		if r.Seed == 1 {
+			got = append(got, r.Label.VariantParams)
+		}
+	}
+	if len(got) != 2 || !strings.Contains(got[0], `"alpha":2,`) || !strings.Contains(got[1], `"alpha":32,`) {
+		t.Errorf("parameters %v", got)
+	}
+}
+
+// Values may come through references, comprehensions and conjunctions; the
+// same base may serve two experiments.
+func TestSharedBase(t *testing.T) {
+	text := strings.Replace(sound, "x: schema.#Experiment & {", "_base: {", 1) + `
+scale: *"small" | "smoke" @tag(scale)
+
+a: schema.#Experiment & _base & {
+	if scale == "small" {train: evalEvery: 2}
+	if scale == "smoke" {train: maxSteps: 2}
+	vary: "adapter.params.rank": [2, 8]
+	vary: "train.evalEvery": [1, 3]
+}
+b: schema.#Experiment & _base
+`
+	for _, scale := range []string{"small", "smoke"} {
+		e := loadText(t, text, "scale="+scale)
+		if len(e) != 2 || len(e[0].Runs) != 8 || len(e[1].Runs) != 2 {
+			t.Fatalf("%s: experiments %v", scale, e)
+		}
+		last := e[0].Runs[7].Spec
+		if last.Adapter.Programs[0].Params[0].Shape[0] != 8 || last.Train.EvalEvery != 3 || (last.Train.MaxSteps == 2) != (scale == "smoke") {
+			t.Errorf("%s: %v", scale, last.Train)
+		}
+		if e[1].Runs[0].Spec.Adapter.Programs[0].Params[0].Shape[0] != 4 {
+			t.Errorf("%s: b has the values of a cell of a", scale)
+		}
+	}
+}
+
+// Widening a matrix keeps the runs there were.
+func TestWideningKeepsIdentities(t *testing.T) {
+	ids := func(lines string) map[string]string {
+		m := map[string]string{}
+		for _, r := range loadText(t, insert(sound, lines))[0].Runs {
+			m[r.Name()] = r.ID
+		}
+		return m
+	}
+	narrow := ids(`	vary: "adapter.params.rank": [2, 8]`)
+	wide := ids(`	vary: "adapter.params.rank": [1, 2, 8]
+	cases: head_only: adapter: variant: "none"
+	evaluate: domains: noisy: {source: "procedural", style: "noisy"}`)
+	if len(narrow) != 4 || len(wide) != 8 {
+		t.Fatalf("%d and %d runs", len(narrow), len(wide))
+	}
+	for name, id := range narrow {
+		if wide[name] != id {
+			t.Errorf("%s moved", name)
+		}
+	}
+}
+
+// Writing the same thing differently keeps every identity; changing anything
+// that determines a result moves it.
+func TestIdentityOfWhatIsWritten(t *testing.T) {
+	base := loadText(t, sound)[0].Runs[0].ID
+	same := map[string][2]string{
+		"comment":            {"x: schema", "// a comment\nx: schema"},
+		"order of fields":    {`params: {rank: 4, alpha: 8}`, `params: {alpha: 8, rank: 4}`},
+		"order of targets":   {`["value", "query"]`, `["query", "value"]`},
+		"form of a number":   {"adapter: 1e-3", "adapter: 0.001"},
+		"trailing zeros":     {"head: 2e-3", "head: 0.00200"},
+		"name":               {"x: schema", "renamed: schema"},
+		"about":              {"what a user may write", "something else"},
+		"default written":    {"train: {", "train: {precision: \"fp32\", "},
+		"default parameter":  {"alpha: 8}", "alpha: 8, dropout: 0.0}"},
+		"range as a list":    {`blocks: "6..9"`, `blocks: [9, 8, 7, 6]`},
+		"rate of the frozen": {"optim: lr: {", "optim: lr: {backbone: 1e-4, "},
+		"size as a pair":     {"size: 112", "size: [112, 112]"},
+		"name of a class":    {"package e", "package f"},
+		"test images":        {"optim:", "data: limit: test: 3\n\toptim:"},
+	}
+	for name, r := range same {
+		if !strings.Contains(sound, r[0]) {
+			t.Fatalf("%s: nothing to replace", name)
+		}
+		if got := loadText(t, strings.Replace(sound, r[0], r[1], 1))[0].Runs[0].ID; got != base {
+			t.Errorf("%s moved the identity", name)
+		}
+	}
+	other := map[string][2]string{
+		"backbone":  {`model: "toy"`, `model: "toy-large"`},
+		"depth":     {"depth: 10", "depth: 11"},
+		"freeze":    {"depth: 10", `depth: 10, freeze: "none"`},
+		"rank":      {"rank: 4", "rank: 5"},
+		"alpha":     {"alpha: 8", "alpha: 9"},
+		"targets":   {`["value", "query"]`, `["value"]`},
+		"blocks":    {`"6..9"`, `"5..9"`},
+		"size":      {"size: 112", "size: 224"},
+		"remap":     {`, remap: boundary: "animal"`, ""},
+		"rate":      {"head: 2e-3", "head: 2.1e-3"},
+		"epochs":    {"epochs: 2", "epochs: 3"},
+		"precision": {"batch: 4", `batch: 4, precision: "bf16"`},
+		"images":    {"optim:", "data: limit: train: 9\n\toptim:"},
+		"seed":      {"seeds: [1, 2]", "seeds: [7]"},
+		"dice":      {"optim:", "loss: dice: 0.5\n\toptim:"},
+		"schedule":  {"optim:", "optim: schedule: warmup: 0.2\n\toptim:"},
+		"head":      {"optim:", "head: dropout: 0\n\toptim:"},
+		"normalise": {"optim:", "data: normalize: {mean: [0, 0, 0], std: [1, 1, 1]}\n\toptim:"},
+	}
+	seen := map[string]string{base: "base"}
+	for name, r := range other {
+		if !strings.Contains(sound, r[0]) {
+			t.Fatalf("%s: nothing to replace", name)
+		}
+		id := loadText(t, strings.Replace(sound, r[0], r[1], 1))[0].Runs[0].ID
+		if seen[id] != "" {
+			t.Errorf("%s has the identity of %s", name, seen[id])
+		}
+		seen[id] = name
+	}
+}
+
+// Any number, however it is written, is the same run.
+func TestAnyFormOfANumber(t *testing.T) {
+	file := write(t, sound)
+	id := func(rate string) string {
+		text := strings.Replace(sound, "head: 2e-3", "head: "+rate, 1)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		e, found := loadWith([]string{file}, Env{}, world())
+		if len(e) != 1 {
+			t.Fatalf("%s: %v", rate, found)
+		}
+		return e[0].Runs[0].ID
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		digits := rapid.IntRange(1, 9999).Draw(t, "digits")
+		a, b := fmt.Sprintf("%de-5", digits), fmt.Sprintf("%.5f", float64(digits)*1e-5)
+		if id(a) != id(b) {
+			t.Fatalf("%s and %s are two runs", a, b)
+		}
+	})
+}
+
+// Files are found by content: where they lie does not count, what is in them
+// does.
+func TestDataOnDisk(t *testing.T) {
+	source := filepath.Join(FindRoot("testdata"), "data", "nuclei", "fluorescence")
+	pairs := map[string]data.Files{}
+	for _, role := range roles {
+		f, err := data.Scan(filepath.Join(source, role))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pairs[role] = f.Sample(4, 0)
+	}
+	text := strings.Replace(sound, `"procedural"`, `"cells"`, 1)
+	load := func(dir string, env Env) *Run {
+		t.Helper()
+		file := filepath.Join(dir, "e.cue")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		e, found := loadWith([]string{file}, env, world())
+		if len(e) != 1 {
+			t.Fatalf("%v", found)
+		}
+		return e[0].Runs[0]
+	}
+	place := func(dir string) {
+		for role, f := range pairs {
+			for _, names := range [][]string{f.Images, f.Masks} {
+				for _, name := range names {
+					to := filepath.Join(dir, role, name)
+					if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+						t.Fatal(err)
+					}
+					content, err := os.ReadFile(filepath.Join(f.Root, name))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := os.WriteFile(to, content, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	one, two, three := t.TempDir(), t.TempDir(), t.TempDir()
+	place(filepath.Join(one, "cells"))
+	place(filepath.Join(two, "data", "cells"))
+	place(filepath.Join(three, "elsewhere", "cells"))
+	t.Setenv("LORALAB_DATA", filepath.Join(three, "elsewhere"))
+	a, b, c := load(one, Env{}), load(two, Env{CheckData: true}), load(three, Env{})
+	if a.ID != b.ID || b.ID != c.ID {
+		t.Error("the same files elsewhere are another run")
+	}
+	train := a.Spec.Data.Splits["train"]
+	if files := a.Places.Files[train.Digest]; train.Count != 4 || len(files.Images) != 4 || !strings.HasPrefix(files.Root, one) {
+		t.Errorf("split %v, places %v", train, a.Places)
+	}
+	if len(a.Places.Files) != 3 {
+		t.Errorf("%d sets of files, want train, val and test", len(a.Places.Files))
+	}
+	// A limit as large as the set is the set.
+	text = insert(text, "\tdata: limit: train: 100")
+	if load(one, Env{}).ID != a.ID {
+		t.Error("a limit above the number of images moved the identity")
+	}
+	text = insert(text, "\tdata: remap: boundary: \"ignore\"")
+	text = strings.Replace(text, `, remap: boundary: "animal"`, "", 1)
+	text = strings.Replace(text, `, "boundary"]`, "]", 1)
+	text = strings.Replace(text, "\tdata: remap: boundary: \"ignore\"\n", "", 1)
+	file := filepath.Join(one, "e.cue")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// A mask value without a class is found before anything runs.
+	_, found := loadWith([]string{file}, Env{CheckData: true}, func() *resolver { r := world(); r.check = true; return r }())
+	if !found.HasErrors() || !strings.Contains(found[0].Message, "cells") || !strings.Contains(found[0].Text(), ".png") || found[0].At.Line != 9 {
+		t.Errorf("found %v", found)
+	}
+}
+
+func TestTags(t *testing.T) {
+	_, found := loadWith([]string{write(t, sound)}, Env{Tags: []string{"scale=smoke"}}, world())
+	if len(found) != 1 || !strings.Contains(found[0].Message, "-t scale") {
+		t.Errorf("a tag that nothing takes: %v", found)
+	}
+	text := sound + "\nscale: *\"small\" | \"smoke\" @tag(scale)\n"
+	if len(loadText(t, text, "scale=smoke")) != 1 {
+		t.Error("a tag that the file takes gave no experiment")
+	}
+	_, found = loadWith([]string{write(t, text)}, Env{Tags: []string{"scale=smoek"}}, world())
+	if len(found) != 1 || !strings.Contains(found[0].Text(), `did you mean "smoke"?`) || found[0].At.Line == 0 {
+		t.Errorf("a value that the file does not know: %v", found)
+	}
+	_, found = loadWith([]string{write(t, text)}, Env{Tags: []string{"sclae=smoke"}}, world())
+	if len(found) != 1 || !strings.Contains(found[0].Hint, `did you mean "scale"?`) {
+		t.Errorf("a name that the file does not know: %v", found)
+	}
+}
+
+// Without a hub or plug-ins the rest is checked all the same.
+func TestWithoutSurroundings(t *testing.T) {
+	e, found := Load(context.Background(), []string{write(t, strings.Replace(sound, "batch: 4", "batch: 0", 1))}, Env{})
+	if len(e) != 0 || len(found) != 1 || !strings.Contains(found[0].Message, "train.batch") {
+		t.Errorf("experiments %v, found %v", e, found)
+	}
+	_, found = Load(context.Background(), []string{write(t, sound)}, Env{Variants: variant.Open(variant.Options{Dirs: []string{t.TempDir()}})})
+	if len(found) != 1 || !strings.Contains(found[0].Message, `unknown variant "lora"`) {
+		t.Errorf("found %v", found)
+	}
+}
+
+func TestMissingFileAndNameTwice(t *testing.T) {
+	a, b := write(t, sound), write(t, sound)
+	_, found := loadWith([]string{a, strings.Replace(a, "e.cue", "f.cue", 1), b}, Env{}, world())
+	var messages []string
+	for _, d := range found {
+		messages = append(messages, d.Message)
+	}
+	if len(found) != 2 || !slices.Contains(messages, "no such file") || !strings.Contains(strings.Join(messages, " "), "also defined in") {
+		t.Errorf("found %v", messages)
+	}
+}
+
+// The experiments of the project are sound at every scale, as far as this
+// machine can tell: their backbones are replaced by one that is always there.
+func TestExperimentsOfTheProject(t *testing.T) {
+	files, err := filepath.Glob("../../experiments/*.cue")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, scale := range []string{"small", "smoke", "paper"} {
+		r := world()
+		toy := r.backbone
+		r.backbone = func(name string) (*hub.Backbone, error) { return toy("toy") }
+		experiments, found := loadWith(files, Env{Tags: []string{"scale=" + scale}}, r)
+		if scale == "paper" {
+			// Its data is not in the repository: one message for each file.
+			for _, d := range found {
+				if !strings.Contains(d.Message, "oxford-iiit-pet") && !strings.Contains(d.Message, "patch") {
+					t.Errorf("%s", d.Text())
+				}
+			}
+			continue
+		}
+		for _, d := range found {
+			t.Errorf("%s: %s", scale, d.Text())
+		}
+		if len(experiments) != len(files) {
+			t.Errorf("%s: %d experiments in %d files", scale, len(experiments), len(files))
+		}
+		for _, e := range experiments {
+			for _, run := range e.Runs {
+				if scale == "smoke" && run.Spec.Train.MaxSteps != 2 {
+					t.Errorf("%s takes more than two steps", run.Name())
+				}
+			}
+		}
+	}
+}
+
+// Load with everything warm, as `runner validate` does it.
+func BenchmarkLoad(b *testing.B) {
+	b.Run("cells=15", func(b *testing.B) {
+		for b.Loop() {
+			r := world()
+			toy := r.backbone
+			r.backbone = func(string) (*hub.Backbone, error) { return toy("toy") }
+			if e, found := loadWith([]string{"../../experiments/ablation_rank.cue"}, Env{}, r); len(e) != 1 {
+				b.Fatal(found)
+			}
+		}
+	})
+	b.Run("cells=1000", func(b *testing.B) {
+		file := write(b, insert(sound, `	vary: {
+		"adapter.params.rank": [1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
+		"optim.lr.head": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 2e-1, 2e-2, 2e-3, 2e-4, 2e-5]
+		"train.batch": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+	}`))
+		for b.Loop() {
+			if e, found := loadWith([]string{file}, Env{}, world()); len(e) != 1 {
+				b.Fatal(found)
+			}
+		}
+	})
+}
+
+// A run must not share messages that someone might change.
+func TestRunsAreTheirOwn(t *testing.T) {
+	e := loadText(t, sound)[0]
+	before := proto.CloneOf(e.Runs[1].Spec)
+	e.Runs[0].Spec.Data.Height = 7
+	e.Runs[0].Spec.Optim.LrHead = 7
+	if !proto.Equal(before, e.Runs[1].Spec) {
+		t.Error("changing one run changed another")
+	}
+}
