@@ -31,6 +31,7 @@ const (
 	rank, alpha = 16, 16.0
 	lr, decay   = 1e-3, 1e-2
 	size        = 224
+	tokens      = 14*14 + 1
 )
 
 var arch = &spec.Architecture{
@@ -40,7 +41,8 @@ var arch = &spec.Architecture{
 type options struct {
 	folder, precision, device, cuda string
 	steps, warmup, threads, first   int
-	cache                           bool
+	attention                       string
+	cache, fuse                     bool
 }
 
 type result struct {
@@ -57,6 +59,8 @@ type result struct {
 	PeakRSS    float64   `json:"peak_rss_mb"`
 	PeakCUDA   float64   `json:"peak_cuda_mb"`
 	Losses     []float64 `json:"losses"`
+
+	Probes map[string]string `json:"probes"`
 }
 
 func main() {
@@ -69,6 +73,8 @@ func main() {
 	flag.IntVar(&o.threads, "threads", 2, "threads of operations on the CPU")
 	flag.IntVar(&o.first, "first-block", 0, "first block with adapters")
 	flag.BoolVar(&o.cache, "cache", true, "compute the input of the first adapted block once, as the engine does")
+	flag.BoolVar(&o.fuse, "fuse", true, "query, key, value and their low-rank parts as one product")
+	flag.StringVar(&o.attention, "attention", "", "products or fused; empty: whichever a probe finds faster")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		fmt.Fprintln(os.Stderr, "usage: bench-step [flags] FOLDER, where FOLDER is what peft_step.py --prepare made")
@@ -181,9 +187,18 @@ func train(dev *torch.Device, o options, r *result) error {
 		return err
 	}
 	labels = labels.To(torch.Int64)
+	if !o.fuse {
+		for _, b := range m.Blocks {
+			delete(b.Adapters, vit.SiteQKV)
+		}
+	}
+	if o.attention != "" {
+		dev.SetProbes(map[string]string{fmt.Sprintf("attention/%v/%d/%d", m.Precision(), tokens, arch.Dim/arch.Heads): o.attention})
+	}
 	if err := m.Probe(int(pixels.Dim(0)), size, size); err != nil {
 		return err
 	}
+	r.Probes = dev.Probes()
 
 	var prefix *torch.Tensor
 	for step := range o.warmup + o.steps {
