@@ -1,0 +1,520 @@
+package adapter
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/vit"
+	"github.com/loralab/loralab/plugins/program"
+	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/plugins/sdk"
+)
+
+// draw is a variant as a function.
+type draw func(g *sdk.Graph, s sdk.Site) sdk.Node
+
+func (d draw) Build(g *sdk.Graph, s sdk.Site) sdk.Node { return d(g, s) }
+
+const dim, mlp = 24, 64
+
+func site(name string, block uint32) *protocol.Site {
+	s := &protocol.Site{Name: name, Block: block, Kind: protocol.Site_LINEAR, In: dim, Out: dim, Bias: true}
+	switch name {
+	case "fc1":
+		s.Out = mlp
+	case "fc2":
+		s.In = mlp
+	case "attn_in", "mlp_in":
+		s.Kind, s.Bias = protocol.Site_STREAM, false
+	}
+	return s
+}
+
+// placed asks a variant for its programs at some sites.
+func placed(t *testing.T, v draw, sites ...*protocol.Site) *spec.Adapter {
+	t.Helper()
+	reply, err := sdk.Programs(t.Context(), v, &protocol.Model{Family: "vit", Dim: dim, Depth: 5, Heads: 3, Mlp: mlp}, sites)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &spec.Adapter{Programs: reply.Programs}
+	for i, s := range sites {
+		a.Placements = append(a.Placements, &spec.Placement{Site: s, Program: reply.ProgramOfSite[i]})
+	}
+	return a
+}
+
+// onModel loads the small fixture backbone with adapters and calls fn on the
+// device's thread.
+func onModel(t *testing.T, a *spec.Adapter, opt vit.Options, fn func(dev *torch.Device, m *vit.Model, s *Set)) {
+	t.Helper()
+	dev, err := torch.CPU(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	err = dev.Do(func() error {
+		m, err := vit.Load(dev, "../vit/testdata/vit/model.safetensors", &spec.Architecture{
+			Family: "vit", Dim: dim, Depth: 5, Heads: 3, Mlp: mlp, Patch: 8, GridH: 6, GridW: 4, Eps: 1e-12, QkvBias: true,
+		}, opt)
+		if err != nil {
+			return err
+		}
+		defer m.Free()
+		s, err := Load(dev, m, a, 7)
+		if err != nil {
+			return err
+		}
+		defer s.Free()
+		fn(dev, m, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func input(dev *torch.Device, rows, cols int64) *torch.Tensor {
+	v := make([]float32, rows*cols)
+	for i := range v {
+		v[i] = float32(math.Sin(float64(3*i+1)) * 1.3)
+	}
+	return torch.Of(dev, v, rows, cols)
+}
+
+// distance is the largest |a − b|.
+func distance(t *testing.T, a, b *torch.Tensor) float64 {
+	t.Helper()
+	if !slices.Equal(a.Shape(), b.Shape()) {
+		t.Fatalf("shapes %v and %v", a.Shape(), b.Shape())
+	}
+	d := 0.0
+	x, y := a.Doubles(), b.Doubles()
+	for i := range x {
+		if diff := math.Abs(x[i] - y[i]); !(diff <= d) {
+			d = diff
+		}
+	}
+	return d
+}
+
+func TestEveryOperationHasCode(t *testing.T) {
+	for v := range protocol.Op_name {
+		op := protocol.Op(v)
+		if op == protocol.Op_OP_UNSPECIFIED {
+			continue
+		}
+		if (exec[op] == nil) == (source[op] == nil) {
+			t.Errorf("%s: exactly one of exec and source has to have it", program.OpName(op))
+		}
+	}
+}
+
+// TestOperationsCompute runs each operation within y = base(x) + Σ over tokens'
+// own values of it, and compares with the same written directly.
+func TestOperationsCompute(t *testing.T) {
+	ramp := func(n int) []float64 {
+		v := make([]float64, n)
+		for i := range v {
+			v[i] = math.Cos(float64(i)) + 0.2
+		}
+		return v
+	}
+	constant := func(dev *torch.Device, shape ...int64) *torch.Tensor {
+		n := int64(1)
+		for _, s := range shape {
+			n *= s
+		}
+		return torch.Of(dev, ramp(int(n)), shape...).To(torch.Float32)
+	}
+	type direct func(dev *torch.Device, x *torch.Tensor, l vit.Linear) *torch.Tensor
+	for name, c := range map[string]struct {
+		draw draw
+		want direct
+	}{
+		"weight bias": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node { return g.Add(g.MatMul(g.X(), g.T(g.W())), g.B()) },
+			func(_ *torch.Device, x *torch.Tensor, l vit.Linear) *torch.Tensor { return torch.Linear(x, l.W, l.B) },
+		},
+		"base of something": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node { return g.Base(g.Scale(0.5, g.ReLU(g.X()))) },
+			func(_ *torch.Device, x *torch.Tensor, l vit.Linear) *torch.Tensor {
+				return torch.Linear(x.ReLU().Scale(0.5), l.W, l.B)
+			},
+		},
+		"arithmetic": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				k := g.Const([]int{dim}, ramp(dim)...)
+				return g.Sub(g.Mul(g.X(), k), g.Div(g.Neg(g.X()), g.Add(g.Exp(k), k)))
+			},
+			func(dev *torch.Device, x *torch.Tensor, _ vit.Linear) *torch.Tensor {
+				k := constant(dev, dim)
+				return x.Mul(k).Sub(x.Neg().Div(k.Exp().Add(k)))
+			},
+		},
+		"einsum kron eye": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				m := g.Kron(g.Const([]int{2, 3}, ramp(6)...), g.Const([]int{12, 8}, ramp(96)...))
+				return g.Einsum("ti,oi->to", g.X(), g.Add(m, g.Eye(dim)))
+			},
+			func(dev *torch.Device, x *torch.Tensor, _ vit.Linear) *torch.Tensor {
+				m := constant(dev, 2, 3).Kron(constant(dev, 12, 8)).Add(dev.Eye(torch.Float32, dim))
+				return x.MatMul(m.T())
+			},
+		},
+		"reshape permute slice concat repeat": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				h := g.Permute(g.Reshape(g.X(), -1, 4, 6), 0, 2, 1)
+				return g.Repeat(g.Reshape(g.Concat(1, g.Slice(h, 1, 2, 2), g.Slice(h, 1, 0, 1)), -1, 12), 1, 2)
+			},
+			func(_ *torch.Device, x *torch.Tensor, _ vit.Linear) *torch.Tensor {
+				h := x.Reshape(-1, 4, 6).Permute(0, 2, 1)
+				return torch.Cat(1, h.Narrow(1, 2, 2), h.Narrow(1, 0, 1)).Reshape(-1, 12).Repeat(1, 2)
+			},
+		},
+		"sum norm sqrt clamp": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				n := g.NormKeep(g.X(), 1)
+				s := g.SumKeep(g.Mul(g.X(), g.X()), 1)
+				return g.Add(g.Clamp(g.Div(g.X(), n), -0.1, 0.2), g.Sqrt(g.ClampMin(s, 0.01)))
+			},
+			func(_ *torch.Device, x *torch.Tensor, _ vit.Linear) *torch.Tensor {
+				s := x.Mul(x).SumDims(true, 1)
+				return x.Div(s.Sqrt()).Clamp(-0.1, 0.2).Add(s.ClampMin(0.01).Sqrt())
+			},
+		},
+		"solve": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				m := g.Add(g.Scale(9, g.Eye(dim)), g.Const([]int{dim, dim}, ramp(dim*dim)...))
+				return g.MatMul(g.X(), g.Solve(m, g.W()))
+			},
+			func(dev *torch.Device, x *torch.Tensor, l vit.Linear) *torch.Tensor {
+				m := dev.Eye(torch.Float32, dim).Scale(9).Add(constant(dev, dim, dim))
+				return x.MatMul(m.Solve(l.W))
+			},
+		},
+		"softmax gelu detach sin cos dropout": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				x := g.Dropout(g.Detach(g.X()), 0.4) // not training: nothing is dropped
+				return g.Add(g.Softmax(g.Sin(x), 1), g.GELU(g.Cos(x)))
+			},
+			func(_ *torch.Device, x *torch.Tensor, _ vit.Linear) *torch.Tensor {
+				return x.Sin().Softmax(1).Add(x.Cos().GELU())
+			},
+		},
+		"gather scatter": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				at := g.Param("at", sdk.Dims(3), sdk.Indices(5, 0, 23), sdk.Derived)
+				v := g.Const([]int{3}, 2, 3, 4)
+				return g.Mul(g.Repeat(g.Gather(g.X(), 1, at), 1, 8), g.Scatter([]int{dim}, v, at))
+			},
+			func(dev *torch.Device, x *torch.Tensor, _ vit.Linear) *torch.Tensor {
+				at := torch.Of(dev, []int64{5, 0, 23}, 3)
+				k := make([]float32, dim)
+				k[5], k[0], k[23] = 2, 3, 4
+				return x.Rows(1, at).Repeat(1, 8).Mul(torch.Of(dev, k, dim))
+			},
+		},
+		"topk mask": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node { return g.Mul(g.X(), g.TopKMask(g.X(), 1, 5)) },
+			func(dev *torch.Device, x *torch.Tensor, _ vit.Linear) *torch.Tensor {
+				v := x.Floats()
+				for r := range len(v) / dim {
+					row := v[r*dim : (r+1)*dim]
+					least := slices.Sorted(slices.Values(row))[dim-5]
+					for i := range row {
+						if row[i] < least {
+							row[i] = 0
+						}
+					}
+				}
+				return torch.Of(dev, v, x.Shape()...)
+			},
+		},
+		"inverse fourier": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				return g.MatMul(g.X(), g.IFFT2(g.Const([]int{dim, dim}, ramp(dim*dim)...)))
+			},
+			func(dev *torch.Device, x *torch.Tensor, _ vit.Linear) *torch.Tensor {
+				v, out := ramp(dim*dim), make([]float64, dim*dim)
+				for i := range dim {
+					for j := range dim {
+						for p := range dim {
+							for q := range dim {
+								out[i*dim+j] += v[p*dim+q] * math.Cos(2*math.Pi*float64(i*p+j*q)/dim) / (dim * dim)
+							}
+						}
+					}
+				}
+				return x.MatMul(torch.Of(dev, out, dim, dim).To(torch.Float32))
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onModel(t, placed(t, c.draw, site("query", 2)), vit.Options{}, func(dev *torch.Device, m *vit.Model, s *Set) {
+				x, base := input(dev, 11, dim), m.Blocks[2].Linear("query")
+				got := m.Blocks[2].Adapters["query"](x, base)
+				if d := distance(t, got, c.want(dev, x, base)); d > 2e-5 {
+					t.Errorf("differs by %g", d)
+				}
+			})
+		})
+	}
+}
+
+const r = 4
+
+var kaiming = sdk.KaimingUniform(math.Sqrt(5))
+
+// variants of the field that must leave the backbone as it is at the start:
+// what an initialiser gets wrong shows here.
+var silent = map[string]draw{
+	"lora": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a, b := g.Param("A", sdk.Dims(r, s.In), kaiming), g.Param("B", sdk.Dims(s.Out, r), sdk.Zeros)
+		return g.Add(g.Base(g.X()), g.Scale(2, g.MatMul(g.MatMul(g.Dropout(g.X(), 0), g.T(a)), g.T(b))))
+	},
+	"dora: row norms of W": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a, b := g.Param("A", sdk.Dims(r, s.In), kaiming), g.Param("B", sdk.Dims(s.Out, r), sdk.Zeros)
+		m := g.Param("m", sdk.Dims(s.Out), sdk.RowNorm)
+		v := g.Add(g.W(), g.MatMul(b, a))
+		w := g.Mul(g.Reshape(g.Div(m, g.Detach(g.Norm(v, 1))), s.Out, 1), v)
+		return g.Add(g.MatMul(g.X(), g.T(w)), g.B())
+	},
+	"hra: repeated columns": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		u := g.Param("u", sdk.Dims(s.In, r), sdk.Repeated(kaiming, 1, 2))
+		x := g.X()
+		for k := range r {
+			c := g.Slice(u, 1, k, 1)
+			c = g.Div(c, g.NormKeep(c, 0))
+			x = g.Sub(x, g.Scale(2, g.MatMul(g.MatMul(x, c), g.T(c))))
+		}
+		return g.Base(x)
+	},
+	"vera: one seeded matrix": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a := g.Param("A", sdk.Dims(r, s.In), sdk.Seeded(5, sdk.Dims(r, mlp), sdk.KaimingUniform(0)), sdk.Derived)
+		b := g.Param("B", sdk.Dims(s.Out, r), sdk.Seeded(5, sdk.Dims(mlp, r), sdk.KaimingUniform(0)), sdk.Derived)
+		d, l := g.Param("d", sdk.Dims(r), sdk.Constant(0.1)), g.Param("l", sdk.Dims(s.Out), sdk.Zeros)
+		return g.Add(g.Base(g.X()), g.Mul(l, g.MatMul(g.Mul(d, g.MatMul(g.X(), g.T(a))), g.T(b))))
+	},
+	"pissa: svd of W, taken out again": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		left, right := sdk.SVDLeft.Power(0.5), sdk.SVDRight.Power(0.5)
+		a, b := g.Param("A", sdk.Dims(r, s.In), right), g.Param("B", sdk.Dims(s.Out, r), left)
+		a0, b0 := g.Param("A0", sdk.Dims(r, s.In), right, sdk.Derived), g.Param("B0", sdk.Dims(s.Out, r), left, sdk.Derived)
+		w := g.Add(g.Sub(g.W(), g.MatMul(b0, a0)), g.MatMul(b, a))
+		return g.Add(g.MatMul(g.X(), g.T(w)), g.B())
+	},
+	"whole svd is W": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		n := min(s.In, s.Out)
+		u := g.Param("u", sdk.Dims(s.Out, n), sdk.SVDLeft)
+		v := g.Param("v", sdk.Dims(n, s.In), sdk.SVDRight)
+		sv := g.Param("s", sdk.Dims(n), sdk.SVDSingular.Power(1))
+		return g.Add(g.MatMul(g.X(), g.T(g.MatMul(g.Mul(u, sv), v))), g.B())
+	},
+	"whole qr is W": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		n := min(s.In, s.Out)
+		w := g.MatMul(g.Param("q", sdk.Dims(s.Out, n), sdk.QRQ), g.Param("rr", sdk.Dims(n, s.In), sdk.QRR))
+		return g.Add(g.MatMul(g.X(), g.T(w)), g.B())
+	},
+	"rotated there and back by an orthogonal matrix": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		q := g.Param("q", sdk.Dims(s.In, s.In), sdk.Orthogonal)
+		return g.Base(g.MatMul(g.MatMul(g.X(), q), g.T(q)))
+	},
+	"localized: blocks by einsum": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		const k = 4
+		a := g.Param("A", sdk.Dims(k, k, 2, s.In/k), kaiming)
+		b := g.Param("B", sdk.Dims(k, k, s.Out/k, 2), sdk.Zeros)
+		h := g.Einsum("tin,ijrn->tijr", g.Reshape(g.X(), sdk.Tokens, k, s.In/k), a)
+		return g.Add(g.Base(g.X()), g.Reshape(g.Einsum("tijr,ijor->tjo", h, b), sdk.Tokens, s.Out))
+	},
+	"serial: one pair for a block": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a := g.Param("A", sdk.Dims(r, s.In), kaiming, sdk.PerBlock)
+		b := g.Param("B", sdk.Dims(s.In, r), sdk.Zeros, sdk.PerBlock)
+		return g.Base(g.Add(g.X(), g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))))
+	},
+}
+
+func TestVariantsStartAsTheBackbone(t *testing.T) {
+	for name, d := range silent {
+		t.Run(name, func(t *testing.T) {
+			sites := []*protocol.Site{site("query", 0), site("value", 0)}
+			if name != "serial: one pair for a block" {
+				sites = append(sites, site("fc1", 2), site("fc2", 4))
+			}
+			for _, opt := range []vit.Options{{}, {Freeze: &spec.Freeze{Kind: spec.Freeze_NONE}}} {
+				onModel(t, placed(t, d, sites...), opt, func(dev *torch.Device, m *vit.Model, s *Set) {
+					for _, at := range sites {
+						x, base := input(dev, 9, int64(at.In)), m.Blocks[at.Block].Linear(at.Name)
+						got := m.Blocks[at.Block].Adapters[at.Name](x, base)
+						if d := distance(t, got, base.Forward(x)); d > 2e-5 {
+							t.Errorf("%s differs from the backbone by %g", at.Name, d)
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// The fused form must be the general one, in value and gradient, alone and with
+// query, key and value in one product.
+func TestFusedIsTheGeneralForm(t *testing.T) {
+	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a, b := g.Param("A", sdk.Dims(r, s.In), kaiming), g.Param("B", sdk.Dims(s.Out, r), kaiming)
+		return g.Add(g.Scale(1.5, g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))), g.Base(g.X()))
+	}
+	a := placed(t, d, site("query", 1), site("value", 1), site("output", 1), site("fc1", 3), site("key", 4))
+	var outs, grads []*torch.Tensor
+	onModel(t, a, vit.Options{}, func(dev *torch.Device, m *vit.Model, s *Set) {
+		if s.Fused != 5 || s.FirstBlock() != 1 {
+			t.Fatalf("%d fused, first block %d", s.Fused, s.FirstBlock())
+		}
+		images := input(dev, 2*3*48, 32).Reshape(2, 3, 48, 32)
+		pass := func() {
+			var ps []*torch.Tensor
+			for _, p := range s.Params {
+				ps = append(ps, p.T)
+			}
+			y := m.Forward(images)
+			outs = append(outs, y)
+			g := torch.GradsOf(y.Mul(input(dev, y.Numel(), 1).Reshape(y.Shape()...)).Sum(), nil, ps...)
+			for i := range g {
+				g[i] = g[i].Reshape(-1)
+			}
+			grads = append(grads, torch.Cat(0, g...))
+		}
+		pass()
+		for _, b := range m.Blocks {
+			clear(b.Adapters)
+		}
+		for _, l := range s.layers {
+			l.low = nil
+		}
+		s.install()
+		pass()
+		if d := distance(t, outs[0], outs[1]); d > 1e-5 {
+			t.Errorf("outputs differ by %g", d)
+		}
+		if d := distance(t, grads[0], grads[1]); d > 1e-3 {
+			t.Errorf("gradients differ by %g", d)
+		}
+	})
+}
+
+func TestSharedParametersAreOne(t *testing.T) {
+	onModel(t, placed(t, silent["serial: one pair for a block"], site("query", 2), site("key", 2), site("value", 2), site("query", 3)), vit.Options{},
+		func(_ *torch.Device, _ *vit.Model, s *Set) {
+			var names []string
+			for _, p := range s.Params {
+				names = append(names, p.Name)
+			}
+			if want := []string{"blocks.2.A", "blocks.2.B", "blocks.3.A", "blocks.3.B"}; !slices.Equal(names, want) {
+				t.Errorf("parameters %v, want %v", names, want)
+			}
+			if s.Trainable() != 2*2*r*dim {
+				t.Errorf("%d trainable", s.Trainable())
+			}
+		})
+}
+
+// A parameter's start depends on seed and place alone, not on what else there is.
+func TestStartDoesNotDependOnOthers(t *testing.T) {
+	value := func(sites ...*protocol.Site) (out []float32) {
+		onModel(t, placed(t, silent["lora"], sites...), vit.Options{}, func(_ *torch.Device, _ *vit.Model, s *Set) {
+			for _, p := range s.Params {
+				if p.Name == "blocks.3.value.A" {
+					out = p.T.Floats()
+				}
+			}
+		})
+		return out
+	}
+	alone := value(site("value", 3))
+	if !slices.Equal(alone, value(site("query", 0), site("query", 3), site("value", 3))) {
+		t.Error("the start moved with the other sites")
+	}
+	bound := 1 / math.Sqrt(dim)
+	for _, v := range alone {
+		if math.Abs(float64(v)) > bound {
+			t.Fatalf("%g is outside ±1/√in = %g", v, bound)
+		}
+	}
+}
+
+// Small updates must reach the output in bf16 on the general path too.
+func TestGeneralFormKeepsSmallUpdatesInBF16(t *testing.T) {
+	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		b := g.Param("b", sdk.Dims(s.Out), sdk.Constant(1e-4))
+		return g.Add(g.Base(g.X()), b)
+	}
+	onModel(t, placed(t, d, site("fc2", 1)), vit.Options{Precision: torch.BFloat16}, func(dev *torch.Device, m *vit.Model, s *Set) {
+		x := input(dev, 50, mlp).To(torch.BFloat16)
+		base := s.layers[0].pretrained
+		got := m.Blocks[1].Adapters["fc2"](x, m.Blocks[1].Linear("fc2"))
+		want := torch.Linear(x.To(torch.Float32), base.W, base.B).AddScalar(1e-4)
+		if d := distance(t, got, want); d > 1e-6 {
+			t.Errorf("off by %g", d)
+		}
+	})
+}
+
+func TestAuxiliaryLoss(t *testing.T) {
+	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		b := g.Param("b", sdk.Dims(s.Out), sdk.Constant(2))
+		g.Aux("size", 0.5, g.Sum(g.Mul(b, b), 0))
+		return g.Add(g.Base(g.X()), b)
+	}
+	onModel(t, placed(t, d, site("query", 0), site("query", 1)), vit.Options{}, func(_ *torch.Device, _ *vit.Model, s *Set) {
+		if got := s.Aux().Item(); got != 2*0.5*4*dim {
+			t.Errorf("auxiliary loss %g", got)
+		}
+	})
+}
+
+func TestWrongProgramsAreRefused(t *testing.T) {
+	good := placed(t, silent["lora"], site("query", 0))
+	for name, edit := range map[string]func(a *spec.Adapter){
+		"block out of range": func(a *spec.Adapter) { a.Placements[0].Site.Block = 9 },
+		"wrong size":         func(a *spec.Adapter) { a.Placements[0].Site.Out = 7 },
+		"forward reference": func(a *spec.Adapter) {
+			nodes := a.Programs[0].Nodes
+			nodes[len(nodes)-1].Inputs[0] = uint32(len(nodes))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := placed(t, silent["lora"], site("query", 0))
+			edit(a)
+			if err := tryLoad(t, a); err == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+	if err := tryLoad(t, good); err != nil {
+		t.Error(err)
+	}
+}
+
+func tryLoad(t *testing.T, a *spec.Adapter) error {
+	t.Helper()
+	dev, err := torch.CPU(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	return dev.Do(func() error {
+		m, err := vit.Load(dev, "../vit/testdata/vit/model.safetensors", &spec.Architecture{
+			Family: "vit", Dim: dim, Depth: 5, Heads: 3, Mlp: mlp, Patch: 8, GridH: 6, GridW: 4, Eps: 1e-12, QkvBias: true,
+		}, vit.Options{})
+		if err != nil {
+			return err
+		}
+		defer m.Free()
+		s, err := Load(dev, m, a, 1)
+		if err == nil {
+			s.Free()
+		}
+		return err
+	})
+}
