@@ -1,0 +1,183 @@
+// Package report writes what an experiment found: a table in Markdown and CSV,
+// every run in long form, figures as PNG and SVG, sample pictures, and one page
+// that holds them together with what a reader must know to judge them.
+//
+// All of it is a function of the resolved experiment and its results: the same
+// results give the same bytes. Nothing is left out silently: cells without
+// results, scores without spread and comparisons at unequal budgets are named
+// under the table.
+package report
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+)
+
+// Result is what is known of one run. A run without a result is reported as
+// missing.
+type Result struct {
+	Run *experiment.Run
+	// Summary is nil until the run is trained.
+	Summary *spec.Summary
+	// Evaluations by domain.
+	Evaluations map[string]*spec.Metrics
+	// MetricsFile is the run's metrics.jsonl, one spec.Event a line; "" or a
+	// file that is not there leaves the run out of the curves.
+	MetricsFile string
+	// SamplesDir holds <domain>.png as data.SampleSheet draws it; "" or a
+	// missing file leaves the run out of the sample pictures.
+	SamplesDir string
+	// Failed is why the run failed, in one line; "" if it did not.
+	Failed string
+}
+
+// Paths says what was written where, absolute.
+type Paths struct {
+	Experiments []Written
+}
+
+// Written is the report of one experiment.
+type Written struct {
+	Experiment string
+	Table      Table
+	Page       string // report.md
+	Markdown   string // table.md
+	CSV        string // table.csv, aggregated
+	RunsCSV    string // runs.csv, a line for each run and domain
+	Figures    []string
+}
+
+// Build writes report/<experiment>/ and plots/<experiment>/ below root for every
+// experiment. Results of runs that belong to none of them are ignored.
+func Build(ctx context.Context, root string, exps []*experiment.Experiment, results []Result) (*Paths, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("finding %s: %w", root, err)
+	}
+	paths := &Paths{}
+	for _, exp := range exps {
+		w, err := build(ctx, root, exp, results)
+		if err != nil {
+			return nil, fmt.Errorf("reporting %s: %w", exp.Name, err)
+		}
+		paths.Experiments = append(paths.Experiments, *w)
+	}
+	return paths, nil
+}
+
+func build(ctx context.Context, root string, exp *experiment.Experiment, results []Result) (*Written, error) {
+	s, err := newStudy(exp, results)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.readCurves(ctx); err != nil {
+		return nil, err
+	}
+	table := s.table()
+	reportDir := filepath.Join(root, "report", exp.Name)
+	plotsDir := filepath.Join(root, "plots", exp.Name)
+	w := &Written{
+		Experiment: exp.Name, Table: table,
+		Page: filepath.Join(reportDir, "report.md"), Markdown: filepath.Join(reportDir, "table.md"),
+		CSV: filepath.Join(reportDir, "table.csv"), RunsCSV: filepath.Join(reportDir, "runs.csv"),
+	}
+
+	figures := s.figures()
+	files := make([][]file, len(figures))
+	errs := make([]error, len(figures))
+	var wg sync.WaitGroup
+	for i, f := range figures {
+		wg.Go(func() {
+			if ctx.Err() == nil {
+				files[i], errs[i] = f.render()
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+		return nil, err
+	}
+	for i, f := range figures {
+		for _, file := range files[i] {
+			path := filepath.Join(plotsDir, f.name+file.suffix)
+			if err := replace(path, file.content); err != nil {
+				return nil, err
+			}
+			w.Figures = append(w.Figures, path)
+		}
+	}
+
+	relative, err := filepath.Rel(reportDir, plotsDir)
+	if err != nil {
+		return nil, fmt.Errorf("linking the figures: %w", err)
+	}
+	for path, content := range map[string]string{
+		w.Markdown: table.Markdown(),
+		w.CSV:      table.CSV(),
+		w.RunsCSV:  s.runsCSV(),
+		w.Page:     s.page(table, figures, filepath.ToSlash(relative)),
+	} {
+		if err := replace(path, []byte(content)); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// page is report.md.
+func (s *study) page(t Table, figures []figure, plots string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n\n", s.exp.Name)
+	if s.exp.About != "" {
+		fmt.Fprintf(&b, "%s\n\n", s.exp.About)
+	}
+	b.WriteString(t.Markdown())
+	b.WriteString("\n`table.csv` holds these figures in full precision, `runs.csv` every run.\n")
+	for _, f := range figures {
+		fmt.Fprintf(&b, "\n## %s\n\n![%s](%s/%s.png)\n\n%s\n", f.title, f.title, plots, f.name, f.caption)
+	}
+	return b.String()
+}
+
+// replace writes a file whole or not at all, and leaves it alone when it
+// already holds the content.
+func replace(path string, content []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		return nil
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making %s: %w", dir, err)
+	}
+	temp, err := os.CreateTemp(dir, ".report-*")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	_, err = temp.Write(content)
+	if err == nil {
+		err = temp.Chmod(0o644)
+	}
+	if err == nil {
+		err = temp.Sync()
+	}
+	if closed := temp.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		os.Remove(temp.Name())
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}

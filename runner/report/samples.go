@@ -1,0 +1,276 @@
+package report
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	scaling "golang.org/x/image/draw"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+
+	"github.com/loralab/loralab/core/data"
+)
+
+// Bounds of the sample pictures: more is unreadable on a page.
+const (
+	sampleRows    = 3 // of each domain
+	sampleColumns = 8 // predictions
+	sampleTile    = 168
+)
+
+// sampleGroup is one domain of the sample pictures.
+type sampleGroup struct {
+	domain string
+	h, w   int
+	sheets []image.Image // one for each shown cell, nil where there is none
+}
+
+// samplesFigure sets the predictions of the cells beside image and truth, each
+// from the trained run with the smallest seed.
+func (s *study) samplesFigure() (figure, bool) {
+	type source struct {
+		cell *cell
+		run  *outcome
+	}
+	var sources []source
+	for _, c := range s.cells {
+		if o := c.first(); o != nil && o.SamplesDir != "" && s.hasSamples(o) {
+			sources = append(sources, source{c, o})
+		}
+	}
+	if len(sources) == 0 {
+		return figure{}, false
+	}
+	left := sources[min(len(sources), sampleColumns):]
+	sources = sources[:len(sources)-len(left)]
+	var seeds []uint64
+	for _, src := range sources {
+		if !slices.Contains(seeds, src.run.Run.Seed) {
+			seeds = append(seeds, src.run.Run.Seed)
+		}
+	}
+	caption := "Image, truth and the prediction of each cell"
+	if len(seeds) == 1 {
+		caption += fmt.Sprintf(" (seed %d)", seeds[0])
+	}
+	caption += "; the first images of each domain, not chosen by result."
+	if len(left) > 0 {
+		caption += fmt.Sprintf(" %d more cells are not shown.", len(left))
+	}
+	return figure{name: "samples", title: "Samples", caption: caption, render: func() ([]file, error) {
+		var groups []sampleGroup
+		names := make([]string, len(sources))
+		var classes []string
+		for i, src := range sources {
+			names[i] = src.cell.name
+			for _, c := range src.run.Run.Spec.GetData().GetClasses() {
+				if !slices.Contains(classes, c) {
+					classes = append(classes, c)
+				}
+			}
+		}
+		for _, d := range s.exp.Domains {
+			g := sampleGroup{domain: d, sheets: make([]image.Image, len(sources))}
+			found := false
+			for i, src := range sources {
+				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, d+".png"))
+				if err != nil {
+					return nil, err
+				}
+				if sheet == nil {
+					continue
+				}
+				h, w := s.tileSize(src.run, d)
+				if h == 0 || (sheet.Bounds().Dx() != 3*w+2*data.SheetGap) || data.SheetRows(sheet, h) < 1 {
+					return nil, fmt.Errorf("the sample pictures %s are not those of images of %d×%d pixels", filepath.Join(src.run.SamplesDir, d+".png"), w, h)
+				}
+				if !found {
+					g.h, g.w, found = h, w, true
+				}
+				// A sheet of other images cannot stand in the same rows.
+				if h == g.h && w == g.w && sameImages(sheet, g.sheets[:i], h, w) {
+					g.sheets[i] = sheet
+				}
+			}
+			if found {
+				groups = append(groups, g)
+			}
+		}
+		content, err := drawSamples(s.exp.Name, groups, names, classes)
+		if err != nil {
+			return nil, err
+		}
+		return []file{{".png", content}}, nil
+	}}, true
+}
+
+func (s *study) hasSamples(o *outcome) bool {
+	return slices.ContainsFunc(s.exp.Domains, func(d string) bool {
+		_, err := os.Stat(filepath.Join(o.SamplesDir, d+".png"))
+		return err == nil
+	})
+}
+
+// tileSize is the size in which the run saw the images of a domain.
+func (s *study) tileSize(o *outcome, domain string) (h, w int) {
+	for _, e := range o.Run.Evaluations {
+		if e.Spec.GetDomain() == domain && e.Spec.GetData() != nil {
+			return int(e.Spec.GetData().GetHeight()), int(e.Spec.GetData().GetWidth())
+		}
+	}
+	d := o.Run.Spec.GetData()
+	return int(d.GetHeight()), int(d.GetWidth())
+}
+
+func readSheet(path string) (image.Image, error) {
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading sample pictures: %w", err)
+	}
+	sheet, err := png.Decode(bytes.NewReader(content))
+	if err != nil {
+		return nil, fmt.Errorf("reading sample pictures %s: %w", path, err)
+	}
+	return sheet, nil
+}
+
+// sameImages compares the first image of the sheet with that of the sheets
+// before it.
+func sameImages(sheet image.Image, before []image.Image, h, w int) bool {
+	for _, b := range before {
+		if b == nil {
+			continue
+		}
+		p, q := data.SheetTile(sheet, 0, 0, h, w), data.SheetTile(b, 0, 0, h, w)
+		for y := range h {
+			for x := range w {
+				if color.RGBAModel.Convert(sheet.At(p.Min.X+x, p.Min.Y+y)) != color.RGBAModel.Convert(b.At(q.Min.X+x, q.Min.Y+y)) {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	return true
+}
+
+func drawSamples(title string, groups []sampleGroup, names, classes []string) ([]byte, error) {
+	const (
+		gap    = 6
+		margin = 16
+		header = 34
+		label  = 34 // for the name of the domain, turned
+		footer = 40
+	)
+	columns := 2 + len(names)
+	width := margin*2 + label + columns*(sampleTile+gap) - gap
+	height := margin*2 + header + footer
+	rows := make([]int, len(groups))
+	tall := make([]int, len(groups)) // of a tile, in its own proportions
+	for i, g := range groups {
+		for _, sheet := range g.sheets {
+			if sheet != nil {
+				rows[i] = max(rows[i], min(sampleRows, data.SheetRows(sheet, g.h)))
+			}
+		}
+		tall[i] = max(1, sampleTile*g.h/g.w)
+		height += rows[i]*(tall[i]+gap) + gap
+	}
+
+	sheet := image.NewRGBA(image.Rect(0, 0, width, height))
+	scaling.Draw(sheet, sheet.Bounds(), image.White, image.Point{}, scaling.Src)
+	tile := func(src image.Image, row, column, h, w int, at image.Rectangle, smooth bool) {
+		var scaler scaling.Scaler = scaling.NearestNeighbor // colours of classes do not mix
+		if smooth {
+			scaler = scaling.CatmullRom
+		}
+		scaler.Scale(sheet, at, src, data.SheetTile(src, row, column, h, w), scaling.Src, nil)
+	}
+	type band struct{ top, bottom int }
+	var bands []band
+	y := margin + header
+	for i, g := range groups {
+		top := y
+		for r := range rows[i] {
+			for column := range columns {
+				x := margin + label + column*(sampleTile+gap)
+				at := image.Rect(x, y, x+sampleTile, y+tall[i])
+				if column >= 2 {
+					if src := g.sheets[column-2]; src != nil && r < data.SheetRows(src, g.h) {
+						tile(src, r, 2, g.h, g.w, at, false)
+					} else {
+						scaling.Draw(sheet, at, image.NewUniform(rule), image.Point{}, scaling.Src)
+					}
+					continue
+				}
+				for _, src := range g.sheets {
+					if src != nil && r < data.SheetRows(src, g.h) {
+						tile(src, r, column, g.h, g.w, at, column == 0)
+						break
+					}
+				}
+			}
+			y += tall[i] + gap
+		}
+		bands = append(bands, band{top, y - gap})
+		y += gap
+	}
+
+	// Text goes over the pixels, in points of the same size as pixels.
+	raster := vgimg.NewWith(vgimg.UseImage(sheet), vgimg.UseDPI(72))
+	c := draw.New(raster)
+	up := func(y int) vg.Length { return vg.Length(height - y) }
+	centred := text(16, ink)
+	centred.XAlign, centred.YAlign = draw.XCenter, draw.YCenter
+	for column, name := range append([]string{"image", "truth"}, names...) {
+		x := vg.Length(margin + label + column*(sampleTile+gap) + sampleTile/2)
+		c.FillText(centred, vg.Point{X: x, Y: up(margin + header/2)}, fit(centred, name, sampleTile))
+	}
+	turned := centred
+	turned.Rotation = 3.141592653589793 / 2
+	for i, b := range bands {
+		c.FillText(turned, vg.Point{X: margin + label/2 - 4, Y: up((b.top + b.bottom) / 2)},
+			fit(turned, groups[i].domain, vg.Length(b.bottom-b.top)))
+	}
+	left := text(15, ink)
+	left.YAlign = draw.YCenter
+	x, base := vg.Length(margin+label), up(height-margin-footer/2+6)
+	for k, class := range classes {
+		if k >= data.Ignored {
+			break
+		}
+		c.FillPolygon(data.ClassColour(byte(k)), []vg.Point{{X: x, Y: base - 8}, {X: x + 16, Y: base - 8}, {X: x + 16, Y: base + 8}, {X: x, Y: base + 8}})
+		c.FillText(left, vg.Point{X: x + 23, Y: base}, class)
+		x += 23 + left.Width(class) + 28
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, raster.Image()); err != nil {
+		return nil, fmt.Errorf("drawing the samples of %s: %w", title, err)
+	}
+	return b.Bytes(), nil
+}
+
+// fit shortens a name until it is no wider than the room.
+func fit(style draw.TextStyle, name string, room vg.Length) string {
+	if style.Width(name) <= room {
+		return name
+	}
+	letters := []rune(name)
+	for len(letters) > 1 && style.Width(strings.TrimRight(string(letters), " ")+"…") > room {
+		letters = letters[:len(letters)-1]
+	}
+	return strings.TrimRight(string(letters), " ") + "…"
+}

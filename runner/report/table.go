@@ -1,0 +1,431 @@
+package report
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+)
+
+// Table is the result of an experiment as data: a row for each cell, in the
+// order of the file.
+type Table struct {
+	Experiment string
+	Metric     string // "dice/nucleus"
+	Domains    []string
+	Rows       []Row
+	// Notes are what a reader must know to judge the table, one sentence or two
+	// each.
+	Notes []string
+}
+
+// Row is one cell.
+type Row struct {
+	Cell string
+	// N is how many runs are trained, of Planned.
+	N, Planned int
+	// Trained parameters of the three parts; 0 until a run is trained.
+	Backbone, Adapter, Head uint64
+	Scores                  []Score // one for each domain of the table
+}
+
+// Trainable is the number of all trained parameters.
+func (r Row) Trainable() uint64 { return r.Backbone + r.Adapter + r.Head }
+
+// Score is a cell on a domain.
+type Score struct {
+	Metric Stat // the table's metric
+	IoU    Stat // mean IoU
+}
+
+// Tabulate aggregates the results of an experiment without writing anything.
+func Tabulate(exp *experiment.Experiment, results []Result) (Table, error) {
+	s, err := newStudy(exp, results)
+	if err != nil {
+		return Table{}, fmt.Errorf("tabulating %s: %w", exp.Name, err)
+	}
+	return s.table(), nil
+}
+
+func (s *study) table() Table {
+	t := Table{Experiment: s.exp.Name, Metric: s.exp.Metric, Domains: slices.Clone(s.exp.Domains)}
+	for _, c := range s.cells {
+		row := Row{Cell: c.name, Planned: len(c.runs)}
+		for _, o := range c.runs {
+			if o.done() {
+				row.N++
+			}
+		}
+		if o := c.first(); o != nil {
+			row.Backbone, row.Adapter, row.Head = o.Summary.BackboneParams, o.Summary.AdapterParams, o.Summary.HeadParams
+		}
+		for _, d := range t.Domains {
+			row.Scores = append(row.Scores, Score{newStat(c.scores(d, t.Metric)), newStat(c.scores(d, "iou/mean"))})
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	t.Notes = s.notes(t)
+	return t
+}
+
+// Header names the columns of Cells.
+func (t Table) Header() []string {
+	h := []string{"cell", "n", "adapter parameters", "trainable parameters"}
+	for _, d := range t.Domains {
+		h = append(h, d+" "+metricLabel(t.Metric))
+		if t.Metric != "iou/mean" {
+			h = append(h, d+" mean IoU")
+		}
+	}
+	return h
+}
+
+// Cells is the table as text, a line for each row under Header.
+func (t Table) Cells() [][]string {
+	var lines [][]string
+	for _, r := range t.Rows {
+		n := strconv.Itoa(r.N)
+		if r.N < r.Planned {
+			n = fmt.Sprintf("%d of %d", r.N, r.Planned)
+		}
+		line := []string{r.Cell, n, "–", "–"}
+		if r.N > 0 {
+			line[2], line[3] = thousands(r.Adapter), thousands(r.Trainable())
+		}
+		for _, s := range r.Scores {
+			line = append(line, s.Metric.String())
+			if t.Metric != "iou/mean" {
+				line = append(line, s.IoU.String())
+			}
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// Markdown is the table with its notes. The columns line up in plain text too.
+func (t Table) Markdown() string {
+	lines := append([][]string{t.Header()}, t.Cells()...)
+	widths := make([]int, len(lines[0]))
+	for _, l := range lines {
+		for i, c := range l {
+			widths[i] = max(widths[i], runes(c), 4)
+		}
+	}
+	var b strings.Builder
+	for k, l := range lines {
+		for i, c := range l {
+			pad := strings.Repeat(" ", widths[i]-runes(c))
+			if i == 0 {
+				fmt.Fprintf(&b, "| %s%s ", escape(c), pad)
+			} else {
+				fmt.Fprintf(&b, "| %s%s ", pad, escape(c))
+			}
+		}
+		b.WriteString("|\n")
+		if k == 0 {
+			for i, w := range widths {
+				if i == 0 {
+					b.WriteString("|" + strings.Repeat("-", w+2))
+				} else {
+					b.WriteString("|" + strings.Repeat("-", w+1) + ":")
+				}
+			}
+			b.WriteString("|\n")
+		}
+	}
+	b.WriteByte('\n')
+	for _, n := range t.Notes {
+		fmt.Fprintf(&b, "- %s\n", n)
+	}
+	return b.String()
+}
+
+// CSV is the aggregated table in long form and full precision: a line for each
+// cell and domain. What is not known is empty.
+func (t Table) CSV() string {
+	lines := [][]string{{
+		"experiment", "cell", "domain", "metric", "n", "planned", "mean", "sample_std", "min", "max",
+		"iou_mean", "iou_sample_std", "backbone_params", "adapter_params", "head_params", "trainable_params",
+	}}
+	for _, r := range t.Rows {
+		for i, d := range t.Domains {
+			m, u := r.Scores[i].Metric, r.Scores[i].IoU
+			line := []string{
+				t.Experiment, r.Cell, d, t.Metric, strconv.Itoa(m.N), strconv.Itoa(r.Planned),
+				number(m.Mean), number(m.Std), number(m.Min), number(m.Max), number(u.Mean), number(u.Std),
+			}
+			for _, p := range []uint64{r.Backbone, r.Adapter, r.Head, r.Trainable()} {
+				if r.N == 0 {
+					line = append(line, "")
+				} else {
+					line = append(line, strconv.FormatUint(p, 10))
+				}
+			}
+			lines = append(lines, line)
+		}
+	}
+	return toCSV(lines)
+}
+
+// runsCSV holds every planned run: a line for the validation of its best
+// checkpoint and for each domain, in full precision.
+func (s *study) runsCSV() string {
+	var classes []string
+	for _, run := range s.exp.Runs {
+		for _, c := range run.Spec.GetData().GetClasses() {
+			if !slices.Contains(classes, c) {
+				classes = append(classes, c)
+			}
+		}
+	}
+	names := metric.Names(classes)
+	header := []string{"experiment", "cell"}
+	header = append(header, s.exp.Axes...)
+	header = append(header, "seed", "run", "state", "domain", "images", "pixels")
+	header = append(header, names...)
+	header = append(header, "backbone_params", "adapter_params", "head_params", "best_step", "steps",
+		"seconds", "images_per_second", "peak_memory_bytes", "weights_sha256")
+	lines := [][]string{header}
+	for _, c := range s.cells {
+		for _, o := range c.runs {
+			add := func(domain string, m *spec.Metrics) {
+				line := []string{s.exp.Name, c.name}
+				for _, a := range s.exp.Axes {
+					text := ""
+					for _, v := range c.values {
+						if v.Path == a {
+							text = fmt.Sprint(v.Value)
+						}
+					}
+					line = append(line, text)
+				}
+				state := "missing"
+				switch {
+				case o.done():
+					state = "trained"
+				case o.Failed != "":
+					state = "failed"
+				}
+				line = append(line, strconv.FormatUint(o.Run.Seed, 10), o.Run.ID, state, domain)
+				if m == nil {
+					line = append(line, make([]string, 2+len(names))...)
+				} else {
+					line = append(line, strconv.FormatUint(m.Images, 10), strconv.FormatUint(m.Pixels, 10))
+					for _, n := range names {
+						v, ok := metric.Value(m, n)
+						if !ok {
+							v = math.NaN()
+						}
+						line = append(line, number(v))
+					}
+				}
+				if sum := o.Summary; sum == nil {
+					line = append(line, make([]string, 9)...)
+				} else {
+					for _, v := range []uint64{sum.BackboneParams, sum.AdapterParams, sum.HeadParams, sum.BestStep, sum.Steps} {
+						line = append(line, strconv.FormatUint(v, 10))
+					}
+					line = append(line, number(sum.Seconds), number(sum.ImagesPerSecond),
+						strconv.FormatUint(sum.PeakMemory, 10), sum.WeightsDigest)
+				}
+				lines = append(lines, line)
+			}
+			add("validation", o.Summary.GetValidation())
+			for _, d := range s.exp.Domains {
+				add(d, o.Evaluations[d])
+			}
+		}
+	}
+	return toCSV(lines)
+}
+
+// notes says what the numbers do not say by themselves.
+func (s *study) notes(t Table) []string {
+	var notes []string
+	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+
+	single, few := false, false
+	for _, r := range t.Rows {
+		single = single || r.N == 1
+		few = few || (r.N > 1 && r.N < 6)
+	}
+	how := "mean over the classes that occur"
+	if _, class, ok := strings.Cut(t.Metric, "/"); ok && class != "mean" {
+		how = "of that class"
+	}
+	add("Mean ± sample standard deviation (n−1) over n seeds. %s is %s, from pixel counts over the whole split.", metricLabel(t.Metric), how)
+	if sizes := s.domainSizes(); sizes != "" {
+		add("Images scored: %s.", sizes)
+	}
+	if text := s.checkpoints(); text != "" {
+		add("%s", text)
+	}
+	if single {
+		add("Cells with n = 1 have no spread: their differences may be chance.")
+	}
+	if few {
+		add("Fewer than six seeds: differences of the order of the spread are a hint, not a finding.")
+	}
+	notes = append(notes, s.budgets(t)...)
+
+	for i, d := range t.Domains {
+		var short []string
+		for _, r := range t.Rows {
+			if n := r.Scores[i].Metric.N; n < r.N {
+				short = append(short, fmt.Sprintf("%s (%d of %d)", r.Cell, n, r.N))
+			}
+		}
+		if len(short) > 0 {
+			add("Not every trained run has a score on %s: %s.", d, strings.Join(short, ", "))
+		}
+	}
+	var missing []string
+	for _, c := range s.cells {
+		var seeds []string
+		for _, o := range c.runs {
+			if !o.done() && o.Failed == "" {
+				seeds = append(seeds, strconv.FormatUint(o.Run.Seed, 10))
+			}
+		}
+		if len(seeds) > 0 {
+			missing = append(missing, fmt.Sprintf("%s (seed %s)", c.name, strings.Join(seeds, ", ")))
+		}
+	}
+	if len(missing) > 0 {
+		add("**Missing**, not trained yet: %s.", strings.Join(missing, "; "))
+	}
+	for _, c := range s.cells {
+		for _, o := range c.runs {
+			if !o.done() && o.Failed != "" {
+				add("**Failed**: %s, seed %d: %s", c.name, o.Run.Seed, strings.Join(strings.Fields(o.Failed), " "))
+			}
+		}
+	}
+	return notes
+}
+
+// budgets names what is not equal between the cells that are compared.
+func (s *study) budgets(t Table) []string {
+	var notes []string
+	var least, most *Row
+	for i := range t.Rows {
+		r := &t.Rows[i]
+		if r.N == 0 {
+			continue
+		}
+		if least == nil || r.Trainable() < least.Trainable() {
+			least = r
+		}
+		if most == nil || r.Trainable() > most.Trainable() {
+			most = r
+		}
+	}
+	if least != nil && float64(most.Trainable()) > 1.05*float64(least.Trainable()) {
+		notes = append(notes, fmt.Sprintf("Not matched in trainable parameters: from %s (%s) to %s (%s).",
+			thousands(least.Trainable()), least.Cell, thousands(most.Trainable()), most.Cell))
+	}
+	var fewest, longest *cell
+	var low, high uint64
+	for _, c := range s.cells {
+		o := c.first()
+		if o == nil {
+			continue
+		}
+		if fewest == nil || o.Summary.Steps < low {
+			fewest, low = c, o.Summary.Steps
+		}
+		if longest == nil || o.Summary.Steps > high {
+			longest, high = c, o.Summary.Steps
+		}
+	}
+	if fewest != nil && low != high {
+		notes = append(notes, fmt.Sprintf("Not matched in training steps: from %s (%s) to %s (%s).",
+			thousands(low), fewest.name, thousands(high), longest.name))
+	}
+	return notes
+}
+
+// domainSizes is "test 60, histology 40", or "" where nothing is scored.
+func (s *study) domainSizes() string {
+	var parts []string
+	for _, d := range s.exp.Domains {
+		var sizes []uint64
+		for _, c := range s.cells {
+			for _, o := range c.runs {
+				if m := o.Evaluations[d]; m != nil && !slices.Contains(sizes, m.Images) {
+					sizes = append(sizes, m.Images)
+				}
+			}
+		}
+		slices.Sort(sizes)
+		switch len(sizes) {
+		case 0:
+		case 1:
+			parts = append(parts, fmt.Sprintf("%s %d", d, sizes[0]))
+		default:
+			parts = append(parts, fmt.Sprintf("%s %d to %d (**the cells do not share their images**)", d, sizes[0], sizes[len(sizes)-1]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// checkpoints says which weights are scored.
+func (s *study) checkpoints() string {
+	var kinds, monitors []string
+	for _, run := range s.exp.Runs {
+		if m := run.Spec.GetTrain().GetMonitor(); m != "" && !slices.Contains(monitors, m) {
+			monitors = append(monitors, m)
+		}
+		for _, e := range run.Evaluations {
+			if k := e.Spec.GetCheckpoint(); k != "" && !slices.Contains(kinds, k) {
+				kinds = append(kinds, k)
+			}
+		}
+	}
+	switch {
+	case slices.Equal(kinds, []string{"last"}):
+		return "Scored after the last step."
+	case slices.Equal(kinds, []string{"best"}) && len(monitors) > 0:
+		return fmt.Sprintf("Scored at the checkpoint with the best validation %s.", strings.Join(monitors, ", "))
+	case len(kinds) > 1:
+		return "**Some cells are scored at the best checkpoint, some at the last.**"
+	default:
+		return ""
+	}
+}
+
+func number(v float64) string {
+	if math.IsNaN(v) {
+		return ""
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
+}
+
+func toCSV(lines [][]string) string {
+	var b bytes.Buffer
+	w := csv.NewWriter(&b)
+	_ = w.WriteAll(lines) // a bytes.Buffer takes everything
+	return b.String()
+}
+
+// thousands writes 1234567 as 1,234,567.
+func thousands(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func runes(s string) int { return len([]rune(escape(s))) }
+
+// escape keeps a name from ending a Markdown cell.
+func escape(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
