@@ -709,3 +709,24 @@ func TestChangedProgramsNeverPanic(t *testing.T) {
 		}
 	})
 }
+
+// Nor do bytes that were damaged, or made up, on the way.
+func TestDamagedProgramsNeverPanic(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		raw, err := proto.Marshal(random(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range rapid.IntRange(1, 4).Draw(t, "changes") {
+			raw[rapid.IntRange(0, len(raw)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
+		}
+		p := &protocol.Program{}
+		if proto.Unmarshal(raw, p) != nil {
+			return
+		}
+		_ = Text(p)
+		if typed, err := Check(p, layer(), nil); err == nil && !slices.Equal(typed.Shapes[p.Output], []int64{T, 10}) {
+			t.Fatalf("accepted with output %v", typed.Shapes[p.Output])
+		}
+	})
+}
