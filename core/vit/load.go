@@ -82,8 +82,8 @@ func check(a *spec.Architecture, opt Options) error {
 		return fmt.Errorf("architecture lacks a size: %v", a)
 	case a.Dim%a.Heads != 0:
 		return fmt.Errorf("%d heads do not divide dim %d", a.Heads, a.Dim)
-	case a.Registers != 0:
-		return fmt.Errorf("%d register tokens: backbones with registers are not supported", a.Registers)
+	case a.Registers != 0 && a.Family != "dinov2":
+		return fmt.Errorf("%d register tokens: of the families only dinov2 has any", a.Registers)
 	case opt.Depth < 0 || opt.Depth > int(a.Depth):
 		return fmt.Errorf("depth %d: the backbone has %d blocks", opt.Depth, a.Depth)
 	}
@@ -119,6 +119,9 @@ func (m *Model) build(opt Options) {
 
 	m.cls = m.param(nameCLS, all)
 	m.positions = m.param(namePos, all)
+	if a.Registers > 0 {
+		m.registers = m.param(nameRegs, all)
+	}
 	// Pixels stay fp32, so the patch embedding does too; it is 1 % of the work.
 	m.patch = Linear{
 		W: m.tensor(namePatch+".weight", all, torch.Float32, int64(a.Dim), -1, namePatch+".weight"),
@@ -306,6 +309,9 @@ func Grid(a *spec.Architecture, h, w int) (gh, gw int, err error) {
 	return h / p, w / p, nil
 }
 
+// Prefix is the number of tokens before the patches: CLS and registers.
+func Prefix(a *spec.Architecture) int { return 1 + int(a.Registers) }
+
 // Probe lets the device choose its form of attention for images of h × w.
 func (m *Model) Probe(batch, h, w int) error {
 	gh, gw, err := Grid(m.Arch, h, w)
@@ -313,7 +319,7 @@ func (m *Model) Probe(batch, h, w int) error {
 		return err
 	}
 	heads := int64(m.Arch.Heads)
-	m.dev.ProbeAttention(m.compute, int64(batch), heads, int64(1+gh*gw), int64(m.Arch.Dim)/heads)
+	m.dev.ProbeAttention(m.compute, int64(batch), heads, int64(Prefix(m.Arch)+gh*gw), int64(m.Arch.Dim)/heads)
 	return nil
 }
 

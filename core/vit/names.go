@@ -20,6 +20,7 @@ type names struct {
 
 const (
 	nameCLS    = "embeddings.cls_token"
+	nameRegs   = "embeddings.register_tokens"
 	namePos    = "embeddings.position_embeddings"
 	namePatch  = "embeddings.patch_embeddings.projection"
 	nameQuery  = "attention.attention.query"
@@ -67,6 +68,9 @@ func expected(a *spec.Architecture, n names) map[string][]int64 {
 		namePatch + ".bias":   {d},
 		nameNorm + ".weight":  {d},
 		nameNorm + ".bias":    {d},
+	}
+	if a.Registers > 0 {
+		out[nameRegs] = []int64{1, int64(a.Registers), d}
 	}
 	linear := func(name string, rows, cols int64, bias bool) {
 		out[name+".weight"] = []int64{rows, cols}
@@ -137,7 +141,7 @@ func (e *MismatchError) Error() string {
 }
 
 // match pairs every expected name with its tensor. The file may put all names
-// below "vit." or "dinov2.", as models with a classifier do.
+// below the model's own, "vit.", as models with a classifier do.
 func match(path string, f *safetensors.File, a *spec.Architecture) (map[string]safetensors.Tensor, error) {
 	n, ok := families[a.Family]
 	if !ok {
@@ -148,7 +152,7 @@ func match(path string, f *safetensors.File, a *spec.Architecture) (map[string]s
 	diff := &MismatchError{Path: path, Family: a.Family}
 	for _, name := range f.Names() {
 		t, _ := f.Get(name)
-		plain := strings.TrimPrefix(name, a.Family+".")
+		plain := strings.TrimPrefix(strings.TrimPrefix(name, a.Family+"."), "dinov2_with_registers.")
 		shape, ok := want[plain]
 		switch {
 		case !ok && slices.Contains(n.ignored, plain):

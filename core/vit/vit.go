@@ -1,5 +1,6 @@
 // Package vit is the backbone: a vision transformer in the two forms that
-// Hugging Face publishes as ViTModel and Dinov2Model.
+// Hugging Face publishes as ViTModel and Dinov2Model, the latter with or without
+// registers.
 //
 // An image becomes a sequence of patch tokens behind one CLS token (Embed), a
 // stack of pre-norm blocks rewrites the sequence (Block), a LayerNorm ends it
@@ -69,6 +70,7 @@ type Model struct {
 	patch     Linear        // W [D, 3·p·p]
 	cls       *torch.Tensor // [1, 1, D]
 	positions *torch.Tensor // [1, 1+GridH·GridW, D]
+	registers *torch.Tensor // [1, R, D]; nil: none
 	norm      layerNorm
 	params    []Param
 	owned     []*torch.Tensor
@@ -93,7 +95,7 @@ type layerNorm struct {
 }
 
 // Embed turns normalised images [N, 3, H, W] (fp32) into tokens [N, T, D] with
-// positions: CLS, then patches row by row. H and W are multiples of the patch.
+// positions: CLS, registers, then patches row by row. H and W are multiples of the patch.
 func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {
 	return m.dev.Yield(func() *torch.Tensor {
 		s, p, d := images.Shape(), int64(m.Arch.Patch), int64(m.Arch.Dim)
@@ -103,12 +105,18 @@ func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {
 		n, gh, gw := s[0], s[2]/p, s[3]/p
 		x := images.Reshape(n, 3, gh, p, gw, p).Permute(0, 2, 4, 1, 3, 5).Reshape(n*gh*gw, 3*p*p)
 		x = adapted(m.PatchAdapter, x, m.patch).Reshape(n, gh*gw, d)
-		return torch.Cat(1, m.cls.Expand(n, 1, d), x).Add(m.positionsFor(gh, gw))
+		x = torch.Cat(1, m.cls.Expand(n, 1, d), x).Add(m.positionsFor(gh, gw))
+		if m.registers == nil {
+			return x
+		}
+		// Registers have no position.
+		return torch.Cat(1, x.Narrow(1, 0, 1), m.registers.Expand(n, -1, d), x.Narrow(1, 1, gh*gw))
 	})
 }
 
-// positionsFor resizes the stored table as transformers does: bicubic with
-// a = −0.75, pixel centres at halves, no antialias, the CLS entry as it is.
+// positionsFor resizes the stored table as transformers does: bicubic, pixel
+// centres at halves, the CLS entry as it is; with a = −0.75 and no antialias,
+// or, where there are registers, a = −0.5 and antialias.
 func (m *Model) positionsFor(gh, gw int64) *torch.Tensor {
 	sh, sw, d := int64(m.Arch.GridH), int64(m.Arch.GridW), int64(m.Arch.Dim)
 	if gh == sh && gw == sw {
@@ -119,7 +127,14 @@ func (m *Model) positionsFor(gh, gw int64) *torch.Tensor {
 	}
 	out := m.dev.Yield(func() *torch.Tensor {
 		grid := m.positions.Narrow(1, 1, sh*sw).Reshape(1, sh, sw, d).Permute(0, 3, 1, 2)
-		grid = grid.UpsampleBicubic(gh, gw).Permute(0, 2, 3, 1).Reshape(1, gh*gw, d)
+		if m.registers != nil {
+			rows := torch.Of(m.dev, antialiased(int(sh), int(gh)), gh, sh)
+			cols := torch.Of(m.dev, antialiased(int(sw), int(gw)), gw, sw)
+			grid = rows.MatMul(grid).MatMul(cols.T())
+		} else {
+			grid = grid.UpsampleBicubic(gh, gw)
+		}
+		grid = grid.Permute(0, 2, 3, 1).Reshape(1, gh*gw, d)
 		return torch.Cat(1, m.positions.Narrow(1, 0, 1), grid)
 	})
 	if !m.trains(m.positions) {
@@ -166,9 +181,10 @@ func (b *Block) project(x *torch.Tensor, n, t, heads int64) (q, k, v *torch.Tens
 }
 
 // Features ends the backbone: the final LayerNorm over tokens [N, T, D], in
-// fp32, CLS dropped, [N, T-1, D].
+// fp32, of the patches alone, [N, gh·gw, D].
 func (m *Model) Features(h *torch.Tensor) *torch.Tensor {
-	return m.dev.Yield(func() *torch.Tensor { return m.Norm(h.Narrow(1, 1, h.Dim(1)-1)) })
+	skip := int64(Prefix(m.Arch))
+	return m.dev.Yield(func() *torch.Tensor { return m.Norm(h.Narrow(1, skip, h.Dim(1)-skip)) })
 }
 
 // Norm is the final LayerNorm, in fp32.

@@ -13,6 +13,7 @@ What is written, each folder with its own case:
     core/vit/testdata/vit             ViTModel, image 48x32 (grid 6x4 stored), 3 heads, 5 blocks
     core/vit/testdata/vit_resized     ViTModel, grid 5x5 stored, 2 blocks, run at 48x32
     core/vit/testdata/dinov2          Dinov2Model, grid 5x5 stored, run at 70x42
+    core/vit/testdata/registers       Dinov2WithRegistersModel, 4 registers, 2 blocks, grid 5x5 run at 6x3
     core/adapter/testdata/peft_lora   PEFT LoRA on query and value of vit: three steps of AdamW
     core/head/testdata                conv head, conv head with BatchNorm, linear head
     core/loss/testdata                cross entropy and soft Dice with their gradients
@@ -32,7 +33,7 @@ import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import nn
-from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTModel
+from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, ViTConfig, ViTModel
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 VIT = ROOT / "core/vit/testdata"
@@ -124,7 +125,7 @@ def model_case(name, model, family, height, width, seed, **kw):
     for n, p in model.named_parameters():
         n = file_name(n, family)
         inner = any(n == f"encoder.layer.{b}.{w}" for b in (0, 2) for w in wanted)
-        if inner or n.startswith(("embeddings.c", "embeddings.p", "layernorm")):
+        if inner or n.startswith(("embeddings.c", "embeddings.p", "embeddings.r", "layernorm")):
             grads[f"grad.{n}"] = p.grad
     save(folder / "case.safetensors", {
         "pixel_values": pixels, "hidden.0": hidden[0], f"hidden.{len(hidden) - 2}": hidden[-2],
@@ -146,6 +147,10 @@ def models():
         hidden_size=DIM, num_hidden_layers=DEPTH, num_attention_heads=HEADS, mlp_ratio=3,
         image_size=70, patch_size=14, attn_implementation="sdpa",
     )), "dinov2", 70, 42, 300)
+    model_case("registers", Dinov2WithRegistersModel(Dinov2WithRegistersConfig(
+        hidden_size=DIM, num_hidden_layers=2, num_attention_heads=HEADS, mlp_ratio=2, num_register_tokens=4,
+        image_size=40, patch_size=8, attn_implementation="sdpa",
+    )), "dinov2", 48, 24, 350)
 
 
 def peft_lora():
