@@ -400,12 +400,12 @@ func TestMisbehaviour(t *testing.T) {
 			if strings.Contains(err.Error(), "\x1b") {
 				t.Errorf("escape sequences in %q", err)
 			}
-			others := p.open()
-			if err := use(others, "good"); err != nil {
-				t.Errorf("another variant fails too: %v", err)
+			if name == "crashes_build" {
+				if err := use(r, "good"); err != nil {
+					t.Errorf("another variant fails too: %v", err)
+				}
 			}
 			r.Close()
-			others.Close()
 			p.gone()
 		})
 	}
