@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -143,33 +142,34 @@ func (a *app) execute(ctx context.Context, p *project, runs *store.Store, made *
 
 // interrupts takes SIGINT and SIGTERM from the rest of the program: the first
 // cancels the context, the second closes kill, and a third ends this process
-// the hard way. Release gives all back.
+// the hard way. Once released, any does.
 func (a *app) interrupts(ctx context.Context, progress *view.Progress) (_ context.Context, kill <-chan struct{}, release func()) {
-	a.release()
-	// The context given may be cancelled by the very signals that are taken
-	// over here.
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	hard, signals, done := make(chan struct{}), make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		for n := 0; n < 2; n++ {
-			select {
-			case <-signals:
-			case <-done:
-				return
-			}
-			if n == 0 {
-				progress.Note("stopping after a checkpoint (again to kill)")
-				stop()
-				continue
-			}
-			signal.Stop(signals)
-			progress.Note("killing the engine")
-			close(hard)
+	close(a.taken)
+	ctx, stop := context.WithCancel(ctx)
+	hard, done := make(chan struct{}), make(chan struct{})
+	heard := func() bool {
+		select {
+		case <-a.signals:
+			return true
+		case <-done:
+			return false
 		}
+	}
+	go func() {
+		if !heard() {
+			return
+		}
+		progress.Note("stopping after a checkpoint (again to kill)")
+		stop()
+		if !heard() {
+			return
+		}
+		signal.Stop(a.signals)
+		progress.Note("killing the engine")
+		close(hard)
 	}()
 	return ctx, hard, func() {
-		signal.Stop(signals)
+		signal.Stop(a.signals)
 		close(done)
 		stop()
 	}

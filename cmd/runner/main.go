@@ -36,11 +36,23 @@ func (exitCode) Error() string { return "the command failed" }
 
 // run is the program; it returns the exit code.
 func run() int {
-	a := &app{view: view.New(os.Stdout, os.Stderr, slices.Contains(os.Args[1:], "--no-color"))}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // the second signal kills
-	a.release = stop
+	a := &app{
+		view:    view.New(os.Stdout, os.Stderr, slices.Contains(os.Args[1:], "--no-color")),
+		signals: make(chan os.Signal, 2),
+		taken:   make(chan struct{}),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signal.Notify(a.signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-a.signals:
+			signal.Stop(a.signals) // the second one kills
+			cancel()
+		case <-a.taken:
+		case <-ctx.Done():
+		}
+	}()
 	root := a.command()
 	root.SetArgs(longFlags(root, os.Args[1:]))
 	err := root.ExecuteContext(ctx)
@@ -60,7 +72,10 @@ type app struct {
 	view    *view.View
 	tags    []string
 	plugins []string
-	release func() // gives SIGINT and SIGTERM back to the verb
+	// SIGINT and SIGTERM; the first cancels the context of the command, unless
+	// the verb has closed taken and listens itself.
+	signals chan os.Signal
+	taken   chan struct{}
 }
 
 func (a *app) command() *cobra.Command {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -390,13 +391,18 @@ func request(job *Job) *spec.RunRequest {
 	return r
 }
 
-// tailWriter passes on what is written and remembers the last lines.
+// tailWriter passes on what an engine writes and remembers what tells why it
+// ended: the message of a panic or of a C++ exception with the lines behind it,
+// or else the last lines.
 type tailWriter struct {
 	mu    sync.Mutex
 	w     io.Writer
-	lines []string
-	part  []byte
+	cause string   // the message
+	lines []string // from the message on, or the last
+	part  []byte   // of a line
 }
+
+var signs = []string{"panic: ", "fatal error: ", "what(): ", "terminate called"}
 
 func (t *tailWriter) Write(p []byte) (int, error) {
 	t.mu.Lock()
@@ -405,15 +411,28 @@ func (t *tailWriter) Write(p []byte) (int, error) {
 	for {
 		line, rest, found := bytes.Cut(t.part, []byte("\n"))
 		if !found {
-			break
+			return t.w.Write(p)
 		}
-		if len(bytes.TrimSpace(line)) > 0 {
-			t.lines = append(t.lines, string(line))
-			t.lines = t.lines[max(0, len(t.lines)-tailLines):]
-		}
+		t.line(string(line))
 		t.part = rest
 	}
-	return t.w.Write(p)
+}
+
+func (t *tailWriter) line(line string) {
+	switch {
+	case strings.TrimSpace(line) == "":
+	case t.cause != "":
+		if len(t.lines) < tailLines {
+			t.lines = append(t.lines, line)
+		}
+	default:
+		if slices.ContainsFunc(signs, func(sign string) bool { return strings.Contains(line, sign) }) {
+			t.cause = line
+			t.lines = t.lines[max(0, len(t.lines)-tailLines/4):]
+		}
+		t.lines = append(t.lines, line)
+		t.lines = t.lines[max(0, len(t.lines)-tailLines):]
+	}
 }
 
 func (t *tailWriter) tail() string {
@@ -422,22 +441,14 @@ func (t *tailWriter) tail() string {
 	return strings.Join(append(t.lines[:len(t.lines):len(t.lines)], string(t.part)), "\n")
 }
 
-// reason is the line of the tail that says most: the message of a panic or of
-// a C++ exception, else the last line.
+// reason is the line that says most.
 func (t *tailWriter) reason() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, line := range t.lines {
-		for _, sign := range []string{"panic:", "fatal error:", "what():", "terminate called"} {
-			if strings.Contains(line, sign) {
-				return oneLine(line)
-			}
-		}
+	if t.cause != "" || len(t.lines) == 0 {
+		return oneLine(t.cause)
 	}
-	if n := len(t.lines); n > 0 {
-		return oneLine(t.lines[n-1])
-	}
-	return ""
+	return oneLine(t.lines[len(t.lines)-1])
 }
 
 func withTail(err error, log *tailWriter) error {

@@ -1,0 +1,346 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// testEngine does all that an engine promises to its runner, without training:
+// its weights are a hash chain over the steps, so that a step left out, done
+// twice or done with another specification shows in the digest. It writes a
+// line for every run into runs/engine.txt.
+//
+// The environment makes it misbehave:
+//
+//	TEST_STEP_MS=50           each step takes so long
+//	TEST_CRASH=rank=8:6       panics once after step 6 of that cell
+//	TEST_CRASH_ALWAYS=rank=8:6  and again after going on from there
+//	TEST_FAIL=rank=8          reports a failure
+//	TEST_HANG=1               hears no Stop
+type testEngine struct {
+	spec.UnimplementedEngineServer
+	mu   sync.Mutex
+	run  *testRun      // in progress
+	stop chan struct{} // closed to stop it
+}
+
+func (e *testEngine) Info(context.Context, *spec.InfoRequest) (*spec.EngineInfo, error) {
+	return &spec.EngineInfo{Version: "test", Libtorch: "0.0.0", Device: "cpu", DeviceName: "none", Pid: uint64(os.Getpid())}, nil
+}
+
+func (e *testEngine) Stop(context.Context, *spec.StopRequest) (*spec.StopReply, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.stop == nil:
+	case os.Getenv("TEST_HANG") != "":
+		e.run.note("told to stop")
+	default:
+		close(e.stop)
+		e.stop = nil
+	}
+	return &spec.StopReply{}, nil
+}
+
+// testRun is one run of a testEngine.
+type testRun struct {
+	request *spec.RunRequest
+	dir     string
+	stop    <-chan struct{}
+	stream  grpc.ServerStreamingServer[spec.Event]
+	digest  [32]byte
+	step    uint64
+	steps   uint64
+	epochs  uint32
+}
+
+var errStopped = errors.New("stopped")
+
+func (e *testEngine) Run(request *spec.RunRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
+	stop := make(chan struct{})
+	r := &testRun{request: request, dir: request.GetPlaces().GetRunDir(), stop: stop, stream: stream}
+	e.mu.Lock()
+	e.run, e.stop = r, stop
+	e.mu.Unlock()
+	summary, err := r.run()
+	switch {
+	case errors.Is(err, errStopped):
+		return r.say(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: r.step}}})
+	case err != nil:
+		return r.say(&spec.Event{Event: &spec.Event_Failed{Failed: &spec.Failed{Reason: err.Error(), Detail: "[2, 3] against [4]"}}})
+	}
+	return r.say(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: summary}}})
+}
+
+func (r *testRun) run() (*spec.Summary, error) {
+	lock, err := os.OpenFile(filepath.Join(r.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	if spec.Identity(r.request.GetSpec()) != r.request.GetId() {
+		return nil, errors.New("the identity is not that of the specification")
+	}
+	if err := r.write("request.json", r.request); err != nil {
+		return nil, err
+	}
+	if r.request.GetLabel().GetCell() == os.Getenv("TEST_FAIL") {
+		return nil, errors.New("matmul: shapes do not agree")
+	}
+	if r.request.GetTrain() {
+		if err := r.train(); err != nil {
+			return nil, err
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(r.dir, "result.json"))
+	if err != nil {
+		return nil, err
+	}
+	summary := &spec.Summary{}
+	if err := protojson.Unmarshal(text, summary); err != nil {
+		return nil, err
+	}
+	for _, evaluation := range r.request.GetEvaluations() {
+		evaluated := &spec.Evaluated{
+			Id:     spec.EvaluationIdentity(r.request.GetId(), evaluation),
+			Domain: evaluation.GetDomain(), Metrics: r.metrics(evaluation.GetDomain(), evaluation.GetData().GetClasses()),
+		}
+		if err := r.write("evaluations/"+evaluated.GetId()[:12]+".json", evaluated); err != nil {
+			return nil, err
+		}
+		if err := r.say(&spec.Event{Event: &spec.Event_Evaluated{Evaluated: evaluated}}); err != nil {
+			return nil, err
+		}
+		r.note("evaluate %s", evaluation.GetDomain())
+		summary.Evaluations = append(summary.Evaluations, evaluated)
+	}
+	return summary, nil
+}
+
+func (r *testRun) train() error {
+	s := r.request.GetSpec()
+	perEpoch := (uint64(s.GetData().GetSplits()["train"].GetCount()) + uint64(s.GetTrain().GetBatch()) - 1) / uint64(s.GetTrain().GetBatch())
+	r.epochs = s.GetTrain().GetEpochs()
+	r.steps = perEpoch * uint64(r.epochs)
+	if most := uint64(s.GetTrain().GetMaxSteps()); most > 0 {
+		r.steps = min(r.steps, most)
+	}
+	if err := r.resume(); err != nil {
+		return err
+	}
+	r.note("train from %d", r.step)
+	if err := r.say(&spec.Event{Event: &spec.Event_Started{Started: &spec.Started{
+		Step: r.step, Steps: r.steps, Epochs: r.epochs, AdapterParams: 1234, HeadParams: 567,
+	}}}); err != nil {
+		return err
+	}
+	if err := r.truncate(); err != nil {
+		return err
+	}
+	r.crash()
+	for r.step < r.steps {
+		select {
+		case <-r.stop:
+			if err := r.checkpoint(); err != nil {
+				return err
+			}
+			return errStopped
+		case <-r.stream.Context().Done():
+			return errStopped
+		default:
+		}
+		if ms, err := strconv.Atoi(os.Getenv("TEST_STEP_MS")); err == nil {
+			time.Sleep(time.Duration(ms) * time.Millisecond)
+		}
+		r.step++
+		r.digest = sha256.Sum256(fmt.Appendf(r.digest[:], "%s %d", r.request.GetId(), r.step))
+		epoch := uint32((r.step-1)/perEpoch) + 1
+		if err := r.say(&spec.Event{Event: &spec.Event_Step{Step: &spec.Step{
+			Step: r.step, Epoch: epoch, Loss: 1 / float64(r.step), Lr: 1e-3, GradNorm: 0.5, ImagesPerSecond: 10,
+		}}}); err != nil {
+			return err
+		}
+		if r.step%perEpoch == 0 || r.step == r.steps {
+			if err := r.say(&spec.Event{Event: &spec.Event_Validation{Validation: &spec.Validation{
+				Step: r.step, Epoch: epoch, Metrics: r.metrics("val", s.GetData().GetClasses()), Best: true,
+			}}}); err != nil {
+				return err
+			}
+			if err := r.checkpoint(); err != nil {
+				return err
+			}
+		}
+		r.crash()
+	}
+	return r.write("result.json", &spec.Summary{
+		Id: r.request.GetId(), Validation: r.metrics("val", s.GetData().GetClasses()), BestStep: r.steps, Steps: r.steps,
+		AdapterParams: 1234, HeadParams: 567, Seconds: 1, ImagesPerSecond: 10, Metric: s.GetTrain().GetMonitor(),
+		WeightsDigest: hex.EncodeToString(r.digest[:]),
+	})
+}
+
+func (r *testRun) crash() {
+	marker := filepath.Join(r.dir, "crashed")
+	at := fmt.Sprintf("%s:%d", r.request.GetLabel().GetCell(), r.step)
+	_, err := os.Stat(marker)
+	if at == os.Getenv("TEST_CRASH_ALWAYS") || at == os.Getenv("TEST_CRASH") && errors.Is(err, fs.ErrNotExist) {
+		if err := os.WriteFile(marker, nil, 0o666); err != nil {
+			panic(err)
+		}
+		fmt.Fprintln(os.Stderr, "about to crash")
+		go panic("index out of range: out of luck")
+		select {}
+	}
+}
+
+// metrics are a function of cell, seed and domain.
+func (r *testRun) metrics(domain string, classes []string) *spec.Metrics {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %s", r.request.GetLabel().GetCell(), r.request.GetSpec().GetSeed(), domain))
+	m := &spec.Metrics{Loss: 0.25, Accuracy: 0.9, Images: 8, Pixels: 800}
+	for i, name := range classes {
+		dice := 0.5 + float64(sum[i])/512
+		m.Classes = append(m.Classes, &spec.ClassMetrics{Name: name, Intersection: 10, Predicted: 20, Labelled: 20, Dice: &dice, Iou: proto.Float64(dice / 2)})
+		m.Dice += dice / float64(len(classes))
+	}
+	m.Iou = m.Dice / 2
+	return m
+}
+
+func (r *testRun) checkpoint() error {
+	path := filepath.Join(r.dir, "checkpoints", "last.safetensors")
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	values := make([]float32, len(r.digest))
+	for i, b := range r.digest {
+		values[i] = float32(b)
+	}
+	err := safetensors.Write(path, []safetensors.Tensor{safetensors.FromFloat32("chain", values, int64(len(values)))},
+		map[string]string{"step": strconv.FormatUint(r.step, 10)})
+	if err != nil {
+		return err
+	}
+	return r.say(&spec.Event{Event: &spec.Event_Checkpoint{Checkpoint: &spec.Checkpoint{Step: r.step}}})
+}
+
+func (r *testRun) resume() error {
+	file, err := safetensors.Open(filepath.Join(r.dir, "checkpoints", "last.safetensors"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if r.step, err = strconv.ParseUint(file.Metadata()["step"], 10, 64); err != nil {
+		return err
+	}
+	chain, _ := file.Get("chain")
+	values, err := chain.Float32()
+	for i, v := range values {
+		r.digest[i] = byte(v)
+	}
+	return err
+}
+
+// truncate takes steps behind the checkpoint out of metrics.jsonl.
+func (r *testRun) truncate() error {
+	path := filepath.Join(r.dir, "metrics.jsonl")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var kept bytes.Buffer
+	for line := range bytes.Lines(text) {
+		var at struct{ Step json.Number }
+		if json.Unmarshal(line, &at) != nil {
+			break // half a line
+		}
+		if n, err := at.Step.Int64(); err == nil && uint64(n) > r.step {
+			continue
+		}
+		kept.Write(line)
+	}
+	return os.WriteFile(path, kept.Bytes(), 0o666)
+}
+
+// say sends an event and writes it to metrics.jsonl.
+func (r *testRun) say(event *spec.Event) error {
+	m := event.ProtoReflect()
+	field := m.WhichOneof(m.Descriptor().Oneofs().Get(0))
+	text, err := protojson.Marshal(m.Get(field).Message().Interface())
+	if err != nil {
+		return err
+	}
+	line := fmt.Sprintf(`{"type":%q`, field.Name())
+	if rest := strings.TrimPrefix(string(text), "{"); rest != "}" {
+		line += "," + rest
+	} else {
+		line += "}"
+	}
+	if field.Name() != protoreflect.Name("finished") {
+		if err := r.append("metrics.jsonl", line); err != nil {
+			return err
+		}
+	}
+	return r.stream.Send(event)
+}
+
+func (r *testRun) note(format string, args ...any) {
+	label := r.request.GetLabel()
+	line := fmt.Sprintf("%s seed=%d %s", label.GetCell(), r.request.GetSpec().GetSeed(), fmt.Sprintf(format, args...))
+	if err := r.append("../../engine.txt", line); err != nil {
+		panic(err)
+	}
+}
+
+func (r *testRun) append(name, line string) error {
+	file, err := os.OpenFile(filepath.Join(r.dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(line + "\n")
+	return errors.Join(err, file.Close())
+}
+
+func (r *testRun) write(name string, m proto.Message) error {
+	text, err := protojson.Marshal(m)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(r.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", text, 0o666); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}

@@ -1,0 +1,307 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/plugins/sdk"
+)
+
+// The scripts in testdata are what users rely on. Each runs in a project of its
+// own, with a tiny random backbone in ./vit and the variant lora below. The
+// engine is the one of engine_test.go, which trains nothing and keeps all
+// promises; the e2e scripts take the real one.
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"runner":        main,
+		"runner-engine": func() { spec.ServeEngine(&testEngine{}) },
+		"lora":          func() { sdk.Serve(testVariant) },
+	})
+}
+
+type testLora struct {
+	Rank  int
+	Alpha float64
+}
+
+func (v testLora) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
+	a := g.Param("lora_A", sdk.Dims(v.Rank, s.In), sdk.KaimingUniform(1))
+	b := g.Param("lora_B", sdk.Dims(s.Out, v.Rank), sdk.Zeros)
+	return g.Add(g.Base(g.X()), g.Scale(v.Alpha/float64(v.Rank), g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))))
+}
+
+var testVariant = sdk.Variant[testLora]{
+	Name: "lora", Version: "1.2.3", About: "Low-rank update", Paper: "arXiv:2106.09685", Parameters: "rank*(in+out)",
+	Schema: `
+#Params: {
+	// Rank of the update.
+	rank!: int & >=1 & <=64 | error("must be a whole number from 1 to 64")
+	// Scale times rank.
+	alpha: *8 | number & >0 | error("must be a number above 0")
+}
+`,
+}
+
+func TestScripts(t *testing.T) {
+	scripts(t, "testdata/*.txtar", nil)
+}
+
+func scripts(t *testing.T, pattern string, setup func(*testscript.Env) error) {
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e2e := strings.Contains(pattern, "e2e_")
+	files = slices.DeleteFunc(files, func(f string) bool {
+		return !e2e && strings.HasPrefix(filepath.Base(f), "e2e_")
+	})
+	cache := t.TempDir() // shared: hashing this binary takes a while
+	testscript.Run(t, testscript.Params{
+		Files:               files,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("LORALAB_UPDATE") != "",
+		Setup: func(env *testscript.Env) error {
+			if err := tinyBackbone(filepath.Join(env.WorkDir, "vit")); err != nil {
+				return err
+			}
+			env.Setenv("XDG_CACHE_HOME", cache)
+			env.Setenv("XDG_DATA_HOME", filepath.Join(env.WorkDir, ".data"))
+			env.Setenv("HF_HOME", filepath.Join(env.WorkDir, ".data"))
+			env.Setenv("TZ", "UTC")
+			if setup != nil {
+				return setup(env)
+			}
+			for _, name := range []string{"lora", "runner-engine"} {
+				// Scripts know where it is by PATH alone.
+				path, err := lookPath(env.Getenv("PATH"), name)
+				if err != nil {
+					return err
+				}
+				if name == "runner-engine" {
+					env.Setenv("LORALAB_ENGINE", path)
+					continue
+				}
+				if err := os.MkdirAll(filepath.Join(env.WorkDir, "plugins.d"), 0o777); err != nil {
+					return err
+				}
+				if err := os.Symlink(path, filepath.Join(env.WorkDir, "plugins.d", name)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await":   await,
+			"replace": replace,
+			"send":    send,
+			"fields":  fields,
+		},
+	})
+}
+
+func lookPath(path, name string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		if file := filepath.Join(dir, name); exec.Command(file).Err == nil {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("there is no %s in %s", name, path)
+}
+
+// await FILE PATTERN waits until a file, which a pattern may name, has text
+// that matches.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await FILE PATTERN")
+	}
+	pattern, err := regexp.Compile(args[1])
+	ts.Check(err)
+	until(ts, fmt.Sprintf("%s matches %s", args[0], args[1]), func() bool {
+		files, err := filepath.Glob(ts.MkAbs(args[0]))
+		ts.Check(err)
+		return slices.ContainsFunc(files, func(file string) bool {
+			text, err := os.ReadFile(file)
+			return err == nil && pattern.Match(text)
+		})
+	})
+}
+
+func until(ts *testscript.TestScript, what string, ok func() bool) {
+	const limit = 60 * time.Second // generous: only a broken program waits for it
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("after %v it is still not so that %s", limit, what)
+		}
+	}
+}
+
+// replace OLD NEW FILE edits a file.
+func replace(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replace OLD NEW FILE")
+	}
+	file := ts.MkAbs(args[2])
+	text, err := os.ReadFile(file)
+	ts.Check(err)
+	if !bytes.Contains(text, []byte(args[0])) {
+		ts.Fatalf("%s does not contain %q", args[2], args[0])
+	}
+	ts.Check(os.WriteFile(file, bytes.ReplaceAll(text, []byte(args[0]), []byte(args[1])), 0o666))
+}
+
+// send SIGNAL PROGRAM sends a signal to the one process of a program that works
+// in the directory of the script.
+func send(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: send SIGNAL PROGRAM")
+	}
+	number := unix.SignalNum(args[0])
+	if number == 0 {
+		ts.Fatalf("there is no signal %s", args[0])
+	}
+	work := ts.Getenv("WORK")
+	var found []int
+	for _, pid := range processes(ts, args[1]) {
+		if dir, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd")); err == nil && strings.HasPrefix(dir, work) {
+			found = append(found, pid)
+		}
+	}
+	if len(found) != 1 {
+		ts.Fatalf("%d processes are %s", len(found), args[1])
+	}
+	ts.Check(unix.Kill(found[0], number))
+}
+
+func processes(ts *testscript.TestScript, name string) (pids []int) {
+	entries, err := os.ReadDir("/proc")
+	ts.Check(err)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if program, _, _ := bytes.Cut(line, []byte{0}); err == nil && filepath.Base(string(program)) == name {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// fields FILES OUT NAME... writes fields of all JSON files that a pattern names
+// to a file, to compare them.
+func fields(ts *testscript.TestScript, neg bool, args []string) {
+	files, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(files) == 0 {
+		ts.Fatalf("there is no %s", args[0])
+	}
+	var out strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		ts.Check(err)
+		var values map[string]any
+		ts.Check(json.Unmarshal(text, &values))
+		rel, err := filepath.Rel(ts.MkAbs("."), file)
+		ts.Check(err)
+		// The experiment's name is in the path; what is below it counts.
+		_, rel, _ = strings.Cut(rel, "runs/")
+		fmt.Fprint(&out, rel)
+		for _, name := range args[2:] {
+			fmt.Fprintf(&out, " %v", values[name])
+		}
+		out.WriteByte('\n')
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(out.String()), 0o666))
+}
+
+// tinyBackbone writes a ViT with random weights, always the same: two blocks of
+// 16 channels, patches of 8 pixels.
+func tinyBackbone(dir string) error {
+	const dim, mlp, patch, grid, blocks = 16, 32, 8, 4, 2
+	shapes := map[string][]int64{
+		"embeddings.cls_token":                          {1, 1, dim},
+		"embeddings.position_embeddings":                {1, 1 + grid*grid, dim},
+		"embeddings.patch_embeddings.projection.weight": {dim, 3, patch, patch},
+		"embeddings.patch_embeddings.projection.bias":   {dim},
+		"layernorm.weight":                              {dim},
+		"layernorm.bias":                                {dim},
+	}
+	for i := range blocks {
+		at := fmt.Sprintf("encoder.layer.%d.", i)
+		for name, size := range map[string][2]int64{
+			"attention.attention.query": {dim, dim}, "attention.attention.key": {dim, dim},
+			"attention.attention.value": {dim, dim}, "attention.output.dense": {dim, dim},
+			"intermediate.dense": {mlp, dim}, "output.dense": {dim, mlp},
+		} {
+			shapes[at+name+".weight"], shapes[at+name+".bias"] = size[:], []int64{size[0]}
+		}
+		for _, name := range []string{"layernorm_before", "layernorm_after"} {
+			shapes[at+name+".weight"], shapes[at+name+".bias"] = []int64{dim}, []int64{dim}
+		}
+	}
+	var tensors []safetensors.Tensor
+	names := make([]string, 0, len(shapes))
+	for name := range shapes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, name := range names {
+		n := int64(1)
+		for _, d := range shapes[name] {
+			n *= d
+		}
+		values := make([]float32, n)
+		for i := range values {
+			values[i] = float32(random.NormFloat64()) * 0.2
+			if strings.Contains(name, "norm") && strings.HasSuffix(name, ".weight") {
+				values[i] = 1
+			}
+		}
+		tensors = append(tensors, safetensors.FromFloat32(name, values, shapes[name]...))
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	config := fmt.Sprintf(`{"model_type": "vit", "hidden_size": %d, "num_hidden_layers": %d, "num_attention_heads": 2,
+		"intermediate_size": %d, "patch_size": %d, "image_size": %d}`, dim, blocks, mlp, patch, grid*patch)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
+		return err
+	}
+	return safetensors.Write(filepath.Join(dir, "model.safetensors"), tensors, nil)
+}
+
+// engineBinary is the real engine, for the e2e scripts.
+func engineBinary() (string, error) {
+	if path := os.Getenv("LORALAB_ENGINE"); path != "" {
+		return exec.LookPath(path)
+	}
+	path, err := filepath.Abs("../../bin/runner-engine")
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	return path, nil
+}
