@@ -379,12 +379,15 @@ func (x *expansion) without(paths [][]string) cue.Value {
 }
 
 // filled is the experiment with a cell's values in place. They are filled in
-// at the root, so that what the file computes from them follows.
+// at the root, so that what the file computes from them follows; and all at
+// once, as each time evaluates the file.
 func (x *expansion) filled(root cue.Value, overlay []override) cue.Value {
+	all := x.cue.CompileString("{}")
 	for _, o := range overlay {
-		root = root.FillPath(selectors(append([]string{x.name}, o.path...)), o.value)
+		all = all.FillPath(selectors(o.path), o.value)
 	}
-	return root.LookupPath(cue.MakePath(cue.Str(x.name)))
+	name := cue.MakePath(cue.Str(x.name))
+	return root.FillPath(name, all).LookupPath(name)
 }
 
 // checkCell validates and decodes a cell.
