@@ -33,7 +33,8 @@ import (
 //
 // The environment makes it misbehave:
 //
-//	TEST_STEP_MS=50           each step takes so long
+//	TEST_PAUSE=rank=8:1:6     waits once after step 6 of that cell and seed,
+//	                          until it is stopped or runs/go is there
 //	TEST_CRASH=rank=8:6       panics once after step 6 of that cell
 //	TEST_CRASH_ALWAYS=rank=8:6  and again after going on from there
 //	TEST_FAIL=rank=8          reports a failure
@@ -173,9 +174,6 @@ func (r *testRun) train() error {
 			return errStopped
 		default:
 		}
-		if ms, err := strconv.Atoi(os.Getenv("TEST_STEP_MS")); err == nil {
-			time.Sleep(time.Duration(ms) * time.Millisecond)
-		}
 		r.step++
 		r.digest = sha256.Sum256(fmt.Appendf(r.digest[:], "%s %d", r.request.GetId(), r.step))
 		epoch := uint32((r.step-1)/perEpoch) + 1
@@ -195,6 +193,7 @@ func (r *testRun) train() error {
 			}
 		}
 		r.crash()
+		r.pause()
 	}
 	return r.write("result.json", &spec.Summary{
 		Id: r.request.GetId(), Validation: r.metrics("val", s.GetData().GetClasses()), BestStep: r.steps, Steps: r.steps,
@@ -204,17 +203,40 @@ func (r *testRun) train() error {
 }
 
 func (r *testRun) crash() {
-	marker := filepath.Join(r.dir, "crashed")
 	at := fmt.Sprintf("%s:%d", r.request.GetLabel().GetCell(), r.step)
-	_, err := os.Stat(marker)
-	if at == os.Getenv("TEST_CRASH_ALWAYS") || at == os.Getenv("TEST_CRASH") && errors.Is(err, fs.ErrNotExist) {
-		if err := os.WriteFile(marker, nil, 0o666); err != nil {
-			panic(err)
-		}
+	if at == os.Getenv("TEST_CRASH_ALWAYS") || at == os.Getenv("TEST_CRASH") && r.once("crashed") {
 		fmt.Fprintln(os.Stderr, "about to crash")
 		go panic("index out of range: out of luck")
 		select {}
 	}
+}
+
+func (r *testRun) pause() {
+	at := fmt.Sprintf("%s:%d:%d", r.request.GetLabel().GetCell(), r.request.GetSpec().GetSeed(), r.step)
+	if at != os.Getenv("TEST_PAUSE") || !r.once("paused"+strconv.FormatUint(r.step, 10)) {
+		return
+	}
+	r.note("paused after %d", r.step)
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+		if _, err := os.Stat(filepath.Join(r.dir, "../../go")); err == nil {
+			return
+		}
+	}
+}
+
+// once reports whether it is called with a name for the first time in the life
+// of the run directory.
+func (r *testRun) once(name string) bool {
+	file, err := os.OpenFile(filepath.Join(r.dir, name), os.O_CREATE|os.O_EXCL, 0o666)
+	if err == nil {
+		err = file.Close()
+	}
+	return err == nil
 }
 
 // metrics are a function of cell, seed and domain.
