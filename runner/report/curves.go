@@ -2,13 +2,14 @@ package report
 
 import (
 	"bufio"
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -77,19 +78,24 @@ func readCurve(path, name string) (*curve, error) {
 	unmarshal := protojson.UnmarshalOptions{DiscardUnknown: true}
 	for {
 		line, err := in.ReadBytes('\n')
-		last := errors.Is(err, io.EOF)
-		if err != nil && !last {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("reading metrics %s: %w", path, err)
 		}
-		if text := bytes.TrimSpace(line); len(text) > 0 {
-			var e spec.Event
-			if unmarshal.Unmarshal(text, &e) == nil {
-				switch e := e.Event.(type) {
-				case *spec.Event_Step:
-					loss[e.Step.Step] = e.Step.Loss
-				case *spec.Event_Validation:
-					if v, ok := metric.Value(e.Validation.Metrics, name); ok {
-						score[e.Validation.Epoch] = v
+		last := err != nil
+		// {"type": "step", …fields of spec.Step}
+		var head struct{ Type string }
+		if json.Unmarshal(line, &head) == nil {
+			switch head.Type {
+			case "step":
+				var step spec.Step
+				if unmarshal.Unmarshal(line, &step) == nil {
+					loss[step.Step] = step.Loss
+				}
+			case "validation":
+				var v spec.Validation
+				if unmarshal.Unmarshal(line, &v) == nil {
+					if value, ok := metric.Value(v.Metrics, name); ok {
+						score[v.Epoch] = value
 					}
 				}
 			}
@@ -121,7 +127,7 @@ func band(curves [][]point, width float64) []bandPoint {
 	bins := map[int]*sums{}
 	for _, c := range curves {
 		for _, p := range c {
-			if p.y != p.y { // NaN: a diverged run has no place on the axis
+			if math.IsNaN(p.y) || math.IsInf(p.y, 0) { // a diverged run has no place on the axis
 				continue
 			}
 			k := int((p.x - 1) / width)

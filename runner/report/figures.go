@@ -26,6 +26,10 @@ func (s *study) figures() []figure {
 	numeric := false
 	for _, a := range s.exp.Axes {
 		if f, ok := s.axisFigure(a); ok {
+			taken := func(other figure) bool { return other.name == f.name || f.name == "samples" }
+			if slices.ContainsFunc(list, taken) {
+				f.name = fileName(a)
+			}
 			list = append(list, f)
 			numeric = true
 		}
@@ -144,8 +148,8 @@ func (s *study) lossFigure() (figure, bool) {
 	if longest == 0 {
 		return figure{}, false
 	}
-	// Some hundred points read well; more are averaged in bins.
-	width := max(1, math.Ceil(longest/100))
+	// Some sixty points read well; more are averaged in bins.
+	width := max(1, math.Ceil(longest/60))
 	label := "training loss"
 	if len(kinds) > 0 {
 		label += " (" + strings.Join(kinds, " + ") + ")"
@@ -159,18 +163,18 @@ func (s *study) lossFigure() (figure, bool) {
 }
 
 func (s *study) validationFigure() (figure, bool) {
-	any := false
+	drawn := false
 	for _, c := range s.cells {
 		for _, o := range c.runs {
-			any = any || (o.curve != nil && len(o.curve.epochs) > 0)
+			drawn = drawn || (o.curve != nil && len(o.curve.epochs) > 0)
 		}
 	}
-	if !any {
+	if !drawn {
 		return figure{}, false
 	}
 	label := "validation " + metricLabel(s.exp.Metric)
 	return s.curvesFigure("validation", "Validation", "epoch", label,
-		"The validation split after every epoch: mean over seeds; the band is the range of the seeds.", 1,
+		"The validation split over epochs: mean over seeds; the band is the range of the seeds.", 1,
 		func(o *outcome) []point { return o.curve.epochs }, true), true
 }
 
@@ -248,15 +252,15 @@ func (s *study) curvesFigure(name, title, x, y, caption string, width float64, p
 // extent is the range of what is drawn.
 type extent struct {
 	low, high float64
-	any       bool
+	filled    bool
 }
 
 func (e *extent) add(v float64) {
-	if v != v {
+	if math.IsNaN(v) {
 		return
 	}
-	if !e.any {
-		e.low, e.high, e.any = v, v, true
+	if !e.filled {
+		e.low, e.high, e.filled = v, v, true
 		return
 	}
 	e.low, e.high = min(e.low, v), max(e.high, v)
@@ -271,7 +275,7 @@ func (e *extent) apply(a *plot.Axis, unit bool) {
 	}
 }
 
-// errorBars are a mean with its deviation, in one colour.
+// bar is a mean with its deviation.
 type bar struct {
 	x, mean, std float64
 }
@@ -315,7 +319,7 @@ func (s *study) axisFigure(axis string) (figure, bool) {
 	label := metricLabel(s.exp.Metric)
 	caption := fmt.Sprintf("%s over %s (`%s`), %s.", capital(label), short, axis, s.seedsText())
 	if s.several() {
-		caption += " Lines join the means, bars are the sample standard deviation, rings the seeds."
+		caption += " Lines join the means, bars are the sample standard deviation, rings beside them the seeds."
 	}
 	for _, c := range s.cells {
 		if len(c.values) == 0 {
@@ -416,7 +420,7 @@ func (s *study) axisFigure(axis string) (figure, bool) {
 					for _, v := range scores {
 						limits.add(v)
 						if st.N > 1 {
-							seeds = append(seeds, plotter.XY{X: shift(x, offset), Y: v})
+							seeds = append(seeds, plotter.XY{X: shift(x, offset+0.018), Y: v})
 						}
 					}
 					spread := st.Std
@@ -471,7 +475,7 @@ func addSeries(p *plot.Plot, data bars, seeds plotter.XYs, colour color.NRGBA, p
 		if err != nil {
 			return nil, err
 		}
-		rings.GlyphStyle = draw.GlyphStyle{Color: faded(colour, 0xb0), Radius: vg.Points(2.2), Shape: draw.RingGlyph{}}
+		rings.GlyphStyle = draw.GlyphStyle{Color: faded(colour, 0xd0), Radius: vg.Points(2.4), Shape: draw.RingGlyph{}}
 		p.Add(rings)
 	}
 	p.Add(points)
@@ -528,7 +532,7 @@ func (s *study) cellsFigure() (figure, bool) {
 	label := metricLabel(s.exp.Metric)
 	caption := fmt.Sprintf("%s of every cell, %s.", capital(label), s.seedsText())
 	if s.several() {
-		caption += " Filled marks are means, bars the sample standard deviation, rings the seeds."
+		caption += " Filled marks are means, bars the sample standard deviation, rings beside them the seeds."
 	}
 	return figure{name: "cells", title: capital(label) + " by cell", caption: caption, render: func() ([]file, error) {
 		p := newPlot(s.exp.Name, label, "")
@@ -557,7 +561,7 @@ func (s *study) cellsFigure() (figure, bool) {
 				for _, v := range scores {
 					limits.add(v)
 					if st.N > 1 {
-						seeds = append(seeds, plotter.XY{X: v, Y: y})
+						seeds = append(seeds, plotter.XY{X: v, Y: y - 0.09})
 					}
 				}
 				spread := 0.0
@@ -582,7 +586,7 @@ func (s *study) cellsFigure() (figure, bool) {
 				if err != nil {
 					return nil, fmt.Errorf("drawing the cells: %w", err)
 				}
-				rings.GlyphStyle = draw.GlyphStyle{Color: faded(colour, 0xb0), Radius: vg.Points(2.4), Shape: draw.RingGlyph{}}
+				rings.GlyphStyle = draw.GlyphStyle{Color: faded(colour, 0xd0), Radius: vg.Points(2.6), Shape: draw.RingGlyph{}}
 				p.Add(errorBars, rings)
 			}
 			points, err := plotter.NewScatter(means)

@@ -1,0 +1,510 @@
+package report_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/report"
+)
+
+// world makes experiments with results as the engine leaves them.
+type world struct {
+	t       *testing.T
+	exp     *experiment.Experiment
+	results []report.Result
+}
+
+var classes = []string{"background", "nucleus"}
+
+func newWorld(t *testing.T, name string, axes ...string) *world {
+	return &world{t: t, exp: &experiment.Experiment{
+		Name: name, About: "What the rank buys", Axes: axes, Metric: "dice/nucleus", Domains: []string{"test", "histology"},
+	}}
+}
+
+// metrics has the given Dice of the nucleus class, nearly.
+func metrics(dice float64) *spec.Metrics {
+	c := metric.NewCounts(classes)
+	n := 1000
+	hit := int(math.Round(dice * float64(n)))
+	pred, truth := make([]byte, 4*n), make([]byte, 4*n)
+	for i := range n {
+		truth[i] = 1
+		pred[i+n-hit] = 1
+	}
+	c.Add(pred, truth)
+	return c.Metrics(0.3, 60)
+}
+
+// line is an event as the engine writes it.
+func line(t *testing.T, kind string, m proto.Message) string {
+	t.Helper()
+	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return `{"type":"` + kind + `",` + string(b[1:]) + "\n"
+}
+
+// add makes a run of a cell, trained to the given Dice in and out of domain.
+func (w *world) add(cell string, values []experiment.AxisValue, seed, adapter uint64, dice ...float64) *report.Result {
+	w.t.Helper()
+	run := &experiment.Run{
+		Experiment: w.exp.Name, Cell: cell, Values: values, Seed: seed, ID: fmt.Sprintf("%064x", len(w.results)),
+		Spec: &spec.RunSpec{
+			Data: &spec.Data{Classes: classes, Height: 64, Width: 64}, Loss: []*spec.Loss{{Kind: "cross_entropy", Weight: 1}, {Kind: "dice", Weight: 1}},
+			Train: &spec.Train{Monitor: "dice/mean"},
+		},
+	}
+	for _, d := range w.exp.Domains {
+		run.Evaluations = append(run.Evaluations, experiment.Evaluation{ID: d, Spec: &spec.Evaluation{Domain: d, Data: run.Spec.Data, Checkpoint: "best"}})
+	}
+	w.exp.Runs = append(w.exp.Runs, run)
+	if dice == nil {
+		return nil
+	}
+	dir := w.t.TempDir()
+	rng := rand.New(rand.NewPCG(seed, uint64(len(w.results))))
+	var log strings.Builder
+	for step := range uint64(72) {
+		x := float64(step) / 72
+		loss := 0.25 + 1.1*math.Exp(-4*x)*(1+0.2*(1-dice[0])) + 0.06*rng.NormFloat64()*math.Exp(-2*x)
+		log.WriteString(line(w.t, "step", &spec.Step{Step: step + 1, Epoch: uint32(step/12) + 1, Loss: loss, Lr: 1e-3}))
+		if step%12 == 11 {
+			m := metrics(dice[0] * (1 - 0.5*math.Exp(-5*x) + 0.01*rng.NormFloat64()))
+			log.WriteString(line(w.t, "validation", &spec.Validation{Step: step + 1, Epoch: uint32(step/12) + 1, Metrics: m}))
+		}
+	}
+	metricsFile := filepath.Join(dir, "metrics.jsonl")
+	if err := os.WriteFile(metricsFile, []byte(log.String()), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	r := report.Result{
+		Run: run, MetricsFile: metricsFile, SamplesDir: dir, Evaluations: map[string]*spec.Metrics{},
+		Summary: &spec.Summary{Id: run.ID, AdapterParams: adapter, HeadParams: 664_706, Steps: 72, BestStep: 60, Validation: metrics(dice[0])},
+	}
+	for i, d := range w.exp.Domains {
+		r.Evaluations[d] = metrics(dice[i])
+		w.samples(filepath.Join(dir, d+".png"), d, dice[i], rng)
+	}
+	w.results = append(w.results, r)
+	return &w.results[len(w.results)-1]
+}
+
+// samples writes a sheet whose predictions err more with a lower Dice.
+func (w *world) samples(path, domain string, dice float64, rng *rand.Rand) {
+	w.t.Helper()
+	style := ""
+	if domain != "test" {
+		style = "inverted"
+	}
+	set, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 4, Style: style, Size: 64},
+		&spec.Data{Classes: classes, Height: 64, Width: 64, Values: map[uint32]int32{0: 0, 1: 1, 2: 1}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b, err := set.Batch(w.t.Context(), []int{0, 1, 2, 3})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	pred := bytes.Clone(b.Labels)
+	for i := range pred {
+		if rng.Float64() < (1-dice)/2 {
+			pred[i] = 1 - pred[i]
+		}
+	}
+	var out bytes.Buffer
+	if err := png.Encode(&out, data.SampleSheet(b.Images, b.Labels, pred, b.N, b.H, b.W)); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func at(path string, value any) []experiment.AxisValue {
+	return []experiment.AxisValue{{Path: path, Value: value}}
+}
+
+const rank = "adapter.params.rank"
+
+// ranks is the default experiment: four ranks and a baseline, three seeds.
+func ranks(t *testing.T) *world {
+	w := newWorld(t, "ablation_rank", rank)
+	for i, r := range []float64{2, 4, 8, 16} {
+		for seed := range uint64(3) {
+			jitter := 0.012 * (float64((seed*7+uint64(i)*5)%5) - 2) / 2
+			w.add(fmt.Sprintf("rank=%v", r), at(rank, r), seed+1, uint64(r)*6144, 0.77+0.02*float64(i)+jitter, 0.53+0.015*float64(i)-jitter*2)
+		}
+	}
+	for seed := range uint64(3) {
+		w.add("head_only", nil, seed+1, 0, 0.70+0.01*float64(seed), 0.49+0.006*float64(seed))
+	}
+	return w
+}
+
+func (w *world) build(root string) report.Written {
+	w.t.Helper()
+	paths, err := report.Build(w.t.Context(), root, []*experiment.Experiment{w.exp}, w.results)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if len(paths.Experiments) != 1 {
+		w.t.Fatalf("%d reports, want 1", len(paths.Experiments))
+	}
+	return paths.Experiments[0]
+}
+
+func TestTableHasARowForEveryCellInTheOrderOfTheFile(t *testing.T) {
+	w := ranks(t)
+	table, err := report.Tabulate(w.exp, w.results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cells []string
+	for _, r := range table.Rows {
+		cells = append(cells, r.Cell)
+	}
+	if want := []string{"rank=2", "rank=4", "rank=8", "rank=16", "head_only"}; !slices.Equal(cells, want) {
+		t.Errorf("cells %v, want %v", cells, want)
+	}
+	// Written out by hand: 0.70, 0.71, 0.72 have the mean 0.71 and the sample
+	// standard deviation 0.01 (not 0.00816, that of a population).
+	last := table.Rows[4]
+	if got := last.Scores[0].Metric; got.N != 3 || !near(got.Mean, 0.71) || !near(got.Std, 0.01) || !near(got.Min, 0.70) || !near(got.Max, 0.72) {
+		t.Errorf("head_only scores %+v", got)
+	}
+	if last.Adapter != 0 || last.Trainable() != 664_706 || table.Rows[3].Trainable() != 664_706+16*6144 {
+		t.Errorf("trainable parameters %d and %d", last.Trainable(), table.Rows[3].Trainable())
+	}
+	want := "| head_only |    3 |                  0 |              664,706 |       0.710 ± 0.010 | 0.687 ± 0.009 |            0.496 ± 0.006 |      0.521 ± 0.004 |"
+	if text := table.Markdown(); !strings.Contains(text, want) {
+		t.Errorf("no line\n%s\nin\n%s", want, text)
+	}
+}
+
+func TestNotesSayWhatTheNumbersDoNot(t *testing.T) {
+	w := ranks(t)
+	w.add("rank=32", at(rank, 32.0), 1, 32*6144, 0.84, 0.6) // one seed only
+	w.add("rank=64", at(rank, 64.0), 1, 0)                  // never trained
+	w.add("rank=64", at(rank, 64.0), 2, 0)
+	w.results = append(w.results, report.Result{Run: w.exp.Runs[len(w.exp.Runs)-1], Failed: "out of memory in\nmatmul"})
+	delete(w.results[0].Evaluations, "histology") // of rank=2
+	w.results[3].Summary.Steps = 50               // of rank=4
+	table, err := report.Tabulate(w.exp, w.results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := table.Markdown()
+	for _, want := range []string{
+		"sample standard deviation (n−1)",
+		"test 60, histology 60",
+		"best validation dice/mean",
+		"Not matched in trainable parameters: from 664,706 (head_only) to 861,314 (rank=32)",
+		"Not matched in training steps: from 50 (rank=4) to 72 (rank=2)",
+		"Cells with n = 1 have no spread",
+		"0.840 ± –",
+		"Not every trained run has a score on histology: rank=2 (2 of 3)",
+		"0 of 2",
+		"**Missing**, not trained yet: rank=64 (seed 1)",
+		"**Failed**: rank=64, seed 2: out of memory in matmul",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+func TestMatchedBudgetsAreNotComplainedAbout(t *testing.T) {
+	w := newWorld(t, "matched", "variant")
+	for seed := range uint64(6) {
+		w.add("variant=a", at("variant", "a"), seed, 10_000, 0.8, 0.5)
+		w.add("variant=b", at("variant", "b"), seed, 12_000, 0.8, 0.5) // 0.3 % of all trained
+	}
+	table, err := report.Tabulate(w.exp, w.results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, no := range []string{"Not matched", "Fewer than", "n = 1", "Missing", "Failed"} {
+		if text := table.Markdown(); strings.Contains(text, no) {
+			t.Errorf("%q in\n%s", no, text)
+		}
+	}
+}
+
+func TestBuildWritesTheSameBytesEveryTime(t *testing.T) {
+	w := ranks(t)
+	first, second := t.TempDir(), t.TempDir()
+	written := w.build(first)
+	w.build(second)
+	slices.Reverse(w.results) // the order of results is no matter
+	w.build(second)
+
+	plots := filepath.Join(first, "plots", "ablation_rank")
+	var want []string
+	for _, name := range []string{"training_loss.png", "training_loss.svg", "validation.png", "validation.svg", "rank.png", "rank.svg", "samples.png"} {
+		want = append(want, filepath.Join(plots, name))
+	}
+	if !slices.Equal(written.Figures, want) {
+		t.Errorf("figures %v, want %v", written.Figures, want)
+	}
+	for _, path := range append(want, written.Page, written.Markdown, written.CSV, written.RunsCSV) {
+		a, err := os.ReadFile(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		relative, err := filepath.Rel(first, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(second, relative))
+		if err != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s differs: %v", relative, err)
+		}
+		if filepath.Ext(path) == ".png" {
+			img, err := png.Decode(bytes.NewReader(a))
+			if err != nil {
+				t.Errorf("%s: %v", relative, err)
+			} else if !colourful(img) {
+				t.Errorf("%s is empty", relative)
+			}
+		}
+	}
+	if err := filepath.WalkDir(first, func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasPrefix(filepath.Base(path), ".") {
+			t.Errorf("left behind: %s", path)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	page, err := os.ReadFile(written.Page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range regexp.MustCompile(`!\[[^]]*\]\(([^)]*)\)`).FindAllStringSubmatch(string(page), -1) {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(written.Page), link[1])); err != nil {
+			t.Errorf("the page shows what is not there: %v", err)
+		}
+	}
+}
+
+func TestCSVHoldsEveryRunInFullPrecision(t *testing.T) {
+	w := ranks(t)
+	w.add("rank=64", at(rank, 64.0), 1, 0) // not trained
+	written := w.build(t.TempDir())
+	read := func(path string) ([]map[string]string, error) {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		lines, err := csv.NewReader(file).ReadAll()
+		if err != nil {
+			return nil, err
+		}
+		var out []map[string]string
+		for _, l := range lines[1:] {
+			m := map[string]string{}
+			for i, name := range lines[0] {
+				m[name] = l[i]
+			}
+			out = append(out, m)
+		}
+		return out, nil
+	}
+	runs, err := read(written.RunsCSV)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (5*3 + 1) * 3; len(runs) != want { // validation, test and histology
+		t.Errorf("%d lines, want %d", len(runs), want)
+	}
+	var sum float64
+	for _, l := range runs {
+		if l["cell"] == "rank=8" && l["domain"] == "histology" {
+			v, err := strconv.ParseFloat(l["dice/nucleus"], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += v
+			if l[rank] != "8" || l["adapter_params"] != "49152" || l["state"] != "trained" || l["images"] != "60" {
+				t.Errorf("line %v", l)
+			}
+		}
+		if l["cell"] == "rank=64" && (l["state"] != "missing" || l["dice/nucleus"] != "" || l["steps"] != "") {
+			t.Errorf("a run that is missing has the line %v", l)
+		}
+	}
+	cells, err := read(written.CSV)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, l := range cells {
+		if l["cell"] == "rank=8" && l["domain"] == "histology" {
+			found = true
+			if v, err := strconv.ParseFloat(l["mean"], 64); err != nil || math.Abs(v-sum/3) > 1e-15 || l["n"] != "3" {
+				t.Errorf("mean %s over %s, want %v over 3", l["mean"], l["n"], sum/3)
+			}
+		}
+	}
+	if !found {
+		t.Error("no aggregated line")
+	}
+}
+
+// A resumed run repeats steps, a killed one cuts a line, a diverged one has NaN.
+func TestCurvesSurviveCrashes(t *testing.T) {
+	w := newWorld(t, "crashed", rank)
+	for i, r := range []float64{2, 4} {
+		result := w.add(fmt.Sprintf("rank=%v", r), at(rank, r), 1, 100, 0.8, 0.5)
+		content, err := os.ReadFile(result.MetricsFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		more := `{"type":"step","step":"80","lo` + "\n" +
+			line(t, "step", &spec.Step{Step: 2, Loss: 1.2}) +
+			line(t, "step", &spec.Step{Step: 73, Loss: math.NaN()}) +
+			`{"type":"step","st`
+		if err := os.WriteFile(result.MetricsFile, append(content, more...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			result.MetricsFile = filepath.Join(t.TempDir(), "gone.jsonl")
+		}
+	}
+	if written := w.build(t.TempDir()); len(written.Figures) != 7 {
+		t.Errorf("figures %v", written.Figures)
+	}
+}
+
+func TestWhatCanBeDrawnIsDrawn(t *testing.T) {
+	figures := func(w *world) string {
+		var names []string
+		for _, f := range w.build(t.TempDir()).Figures {
+			if filepath.Ext(f) == ".png" {
+				names = append(names, strings.TrimSuffix(filepath.Base(f), ".png"))
+			}
+		}
+		return strings.Join(names, " ")
+	}
+	t.Run("named values", func(t *testing.T) {
+		w := newWorld(t, "freeze", "backbone.freeze")
+		w.add("freeze=all", at("backbone.freeze", "all"), 1, 100, 0.8, 0.5)
+		w.add("freeze=none", at("backbone.freeze", "none"), 1, 100, 0.8, 0.5)
+		if got, want := figures(w), "training_loss validation cells samples"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
+	t.Run("two axes", func(t *testing.T) {
+		w := newWorld(t, "grid", rank, "other.rank")
+		for _, a := range []float64{2, 4} {
+			for _, b := range []float64{0.1, 0.2} {
+				w.add(fmt.Sprintf("a=%v,b=%v", a, b), []experiment.AxisValue{{Path: rank, Value: a}, {Path: "other.rank", Value: b}}, 1, 100, 0.8, 0.5)
+			}
+		}
+		if got, want := figures(w), "training_loss validation rank other_rank samples"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
+	t.Run("nothing trained", func(t *testing.T) {
+		w := newWorld(t, "new", rank)
+		w.add("rank=2", at(rank, 2.0), 1, 0)
+		w.add("rank=4", at(rank, 4.0), 1, 0)
+		if got := figures(w); got != "" {
+			t.Errorf("figures %s of nothing", got)
+		}
+	})
+	t.Run("one of two evaluated", func(t *testing.T) {
+		w := newWorld(t, "half", rank)
+		w.add("rank=2", at(rank, 2.0), 1, 100, 0.8, 0.5)
+		w.add("rank=4", at(rank, 4.0), 1, 0)
+		if got, want := figures(w), "training_loss validation cells samples"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
+}
+
+// The tiles of the sample picture are the ones the engine drew.
+func TestSamplesShowEveryCell(t *testing.T) {
+	w := ranks(t)
+	written := w.build(t.TempDir())
+	file, err := os.Open(written.Figures[len(written.Figures)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	img, err := png.Decode(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nucleus := data.ClassColour(1)
+	columns := map[int]bool{}
+	for y := img.Bounds().Min.Y; y < img.Bounds().Max.Y-80; y++ { // above the legend
+		for x := img.Bounds().Min.X; x < img.Bounds().Max.X; x++ {
+			if color.RGBAModel.Convert(img.At(x, y)) == nucleus {
+				columns[(x-50)/174] = true
+			}
+		}
+	}
+	for k := 1; k <= 6; k++ { // the truth and five cells
+		if !columns[k] {
+			t.Errorf("column %d shows no nucleus: %v", k, columns)
+		}
+	}
+	if columns[0] {
+		t.Error("the image is painted over")
+	}
+}
+
+func TestBuildRefusesAnExperimentWithoutRuns(t *testing.T) {
+	w := newWorld(t, "empty")
+	if _, err := report.Build(t.Context(), t.TempDir(), []*experiment.Experiment{w.exp}, nil); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := ranks(t)
+	if _, err := report.Build(ctx, t.TempDir(), []*experiment.Experiment{r.exp}, r.results); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of the context: %v", err)
+	}
+}
+
+func near(a, b float64) bool { return math.Abs(a-b) < 1e-9 }
+
+// colourful reports whether the picture holds more than greys.
+func colourful(img image.Image) bool {
+	for y := img.Bounds().Min.Y; y < img.Bounds().Max.Y; y++ {
+		for x := img.Bounds().Min.X; x < img.Bounds().Max.X; x++ {
+			if r, g, b, _ := img.At(x, y).RGBA(); r != g || g != b {
+				return true
+			}
+		}
+	}
+	return false
+}
