@@ -126,7 +126,12 @@ func watch(dir string, total uint64, progress func(string)) (stop func()) {
 				return
 			case <-tick.C:
 			}
-			if n, err := cache.Size(dir); err == nil && n < total {
+			n, err := cache.Size(dir)
+			switch {
+			case err != nil || n >= total:
+			case n < 100_000: // our own list and pip's bookkeeping
+				progress("  nothing has come yet")
+			default:
 				progress(fmt.Sprintf("  %s of %s", cache.Bytes(n), cache.Bytes(total)))
 			}
 		}
