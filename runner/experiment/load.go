@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -119,6 +120,8 @@ type document struct {
 	*loader
 	file    string // absolute
 	root    string
+	dir     string                 // of the schema in the project
+	overlay map[string]load.Source // what is not as on disk
 	source  []byte
 	syntax  *ast.File
 	value   cue.Value
@@ -241,57 +244,78 @@ func (d *document) experiments() []*Experiment {
 }
 
 // load reads the document, with source in place of what is on disk, and what
-// it imports. The embedded schema is laid over the project: below cue.mod/pkg,
-// where CUE looks for packages that come from no registry, or in place of the
-// schema's own directory if the project is this one. Nothing is written. A
-// project needs no cue.mod of its own.
-//
-// With stub, the definitions of the schema say nothing: what remains in the
-// values is what the user wrote.
+// it imports. With stub, the definitions of the schema say nothing: what
+// remains in the values is what the user wrote.
 func (d *document) load(source []byte, stub bool) (*build.Instance, error) {
-	overlay := map[string]load.Source{d.file: load.FromBytes(source)}
-	dir := filepath.Join(d.root, "cue.mod", "pkg", filepath.FromSlash(schema.ImportPath))
-	file := filepath.Join(d.root, "cue.mod", "module.cue")
+	if d.overlay == nil {
+		var err error
+		if d.dir, d.overlay, err = overlay(d.root); err != nil {
+			return nil, err
+		}
+	}
+	files := maps.Clone(d.overlay)
+	if stub {
+		if err := embedded(d.dir, files, stubOf); err != nil {
+			return nil, err
+		}
+	}
+	files[d.file] = load.FromBytes(source)
+	return load.Instances([]string{d.file}, &load.Config{
+		Dir:        filepath.Dir(d.file),
+		ModuleRoot: d.root,
+		Overlay:    files,
+		Tags:       d.env.Tags,
+	})[0], nil
+}
+
+// overlay lays the embedded schema over the project at root: below
+// cue.mod/pkg, where CUE looks for packages that come from no registry, or in
+// place of the schema's own directory if the project is this one. Nothing is
+// written. A project needs no cue.mod of its own.
+func overlay(root string) (dir string, files map[string]load.Source, err error) {
+	files = map[string]load.Source{}
+	dir = filepath.Join(root, "cue.mod", "pkg", filepath.FromSlash(schema.ImportPath))
+	file := filepath.Join(root, "cue.mod", "module.cue")
 	data, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		overlay[file] = load.FromString("module: \"experiments.local\"\nlanguage: version: \"v0.17.0\"\n")
+		files[file] = load.FromString("module: \"experiments.local\"\nlanguage: version: \"v0.17.0\"\n")
 	case err != nil:
-		return nil, fmt.Errorf("reading the project's module file: %w", err)
+		return "", nil, fmt.Errorf("reading the project's module file: %w", err)
 	default:
 		f, err := modfile.ParseNonStrict(data, file)
 		if err != nil {
-			return nil, fmt.Errorf("reading the project's module file: %w", err)
+			return "", nil, fmt.Errorf("reading the project's module file: %w", err)
 		}
 		if rest, ok := strings.CutPrefix(schema.ImportPath, f.ModulePath()+"/"); ok {
-			dir = filepath.Join(d.root, filepath.FromSlash(rest))
+			dir = filepath.Join(root, filepath.FromSlash(rest))
 		}
 	}
 	// A file of an older schema on disk must not be mixed with this one.
 	old, _ := filepath.Glob(filepath.Join(dir, "*.cue"))
 	for _, file := range old {
-		overlay[file] = load.FromString("package schema\n")
+		files[file] = load.FromString("package schema\n")
 	}
+	return dir, files, embedded(dir, files, func(data []byte) ([]byte, error) { return data, nil })
+}
+
+// embedded puts the files of the schema at dir, each after a change.
+func embedded(dir string, files map[string]load.Source, change func([]byte) ([]byte, error)) error {
 	entries, err := schema.Files.ReadDir(".")
 	if err != nil {
-		return nil, fmt.Errorf("reading the embedded schema: %w", err)
+		return fmt.Errorf("reading the embedded schema: %w", err)
 	}
 	for _, e := range entries {
 		data, err := schema.Files.ReadFile(e.Name())
-		if err == nil && stub {
-			data, err = stubOf(data)
+		if err == nil {
+			data, err = change(data)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading the embedded schema: %w", err)
+			return fmt.Errorf("reading the embedded schema: %w", err)
 		}
-		overlay[filepath.Join(dir, e.Name())] = load.FromBytes(data)
+		files[filepath.Join(dir, e.Name())] = load.FromBytes(data)
 	}
-	return load.Instances([]string{d.file}, &load.Config{
-		Dir:        filepath.Dir(d.file),
-		ModuleRoot: d.root,
-		Overlay:    overlay,
-		Tags:       d.env.Tags,
-	})[0], nil
+	return nil
 }
 
 // stubOf leaves the names of the definitions of a schema file.

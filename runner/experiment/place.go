@@ -130,15 +130,7 @@ func (d *document) mine(pos token.Pos) bool {
 	if !pos.IsValid() || !filepath.IsAbs(pos.Filename()) {
 		return false
 	}
-	for _, dir := range []string{
-		filepath.Join(d.root, "cue.mod", "pkg", "github.com", "loralab", "loralab", "schema"),
-		filepath.Join(d.root, "schema"),
-	} {
-		if filepath.Dir(pos.Filename()) == dir {
-			return pos.Filename() == d.file
-		}
-	}
-	return true
+	return filepath.Dir(pos.Filename()) != d.dir || pos.Filename() == d.file
 }
 
 // selectors turns the path of a CUE error into a path for lookups.
