@@ -1,0 +1,393 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// awkward is a project whose path means something to URLs and to patterns.
+func awkward(t *testing.T) string {
+	root := filepath.Join(t.TempDir(), "my [pro]ject?x=1&%41#*")
+	if err := os.MkdirAll(root, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func open1(t *testing.T, root string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func newRun(t *testing.T, experiment, cell string, seed uint64) (*Run, Label) {
+	t.Helper()
+	s := &spec.RunSpec{Seed: seed, Head: &spec.Head{Kind: cell}}
+	id := spec.Identity(s)
+	run := &Run{ID: id, Experiment: experiment, Cell: cell, Seed: seed, Dir: DirOf(experiment, id)}
+	if err := run.SetSpec(s); err != nil {
+		t.Fatal(err)
+	}
+	return run, Label{experiment, cell, seed, id}
+}
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func check(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// leave writes what an engine leaves in a run directory.
+func leave(t *testing.T, root string, run *Run, name string, m proto.Message) {
+	t.Helper()
+	path := filepath.Join(root, filepath.FromSlash(run.Dir), name)
+	check(t, os.MkdirAll(filepath.Dir(path), 0o777))
+	check(t, os.WriteFile(path, must[[]byte](t)(protojson.Marshal(m)), 0o666))
+}
+
+func leaveCheckpoint(t *testing.T, root string, run *Run, step string) {
+	t.Helper()
+	path := filepath.Join(root, filepath.FromSlash(run.Dir), "checkpoints", "last.safetensors")
+	check(t, os.MkdirAll(filepath.Dir(path), 0o777))
+	tensor := safetensors.FromFloat32("w", []float32{1, 2}, 2)
+	check(t, safetensors.Write(path, []safetensors.Tensor{tensor}, map[string]string{"step": step}))
+}
+
+func request(t *testing.T, run *Run) *spec.RunRequest {
+	return &spec.RunRequest{
+		Id: run.ID, Spec: must[*spec.RunSpec](t)(run.Spec()),
+		Label: &spec.Label{Experiment: run.Experiment, Cell: run.Cell},
+	}
+}
+
+func TestReadingAnEmptyProjectMakesNoFile(t *testing.T) {
+	root := awkward(t)
+	known := must[*Snapshot](t)(Read(t.Context(), root))
+	if len(known.Runs) != 0 || len(known.Labels) != 0 {
+		t.Errorf("an empty project has runs: %v", known)
+	}
+	if holder, err := HolderOf(root); holder != nil || err != nil {
+		t.Errorf("an empty project is held by %v, %v", holder, err)
+	}
+	if working, err := EngineAt(root); working || err != nil {
+		t.Errorf("an engine works in an empty project: %v", err)
+	}
+	if entries, err := os.ReadDir(root); err != nil || len(entries) > 0 {
+		t.Errorf("reading left %v, %v", entries, err)
+	}
+}
+
+// What goes in comes out, whatever the seed and the names.
+func TestRoundTrip(t *testing.T) {
+	root := awkward(t)
+	s := open1(t, root)
+	ctx := t.Context()
+	rapid.Check(t, func(rt *rapid.T) {
+		seed := rapid.OneOf(rapid.Uint64(), rapid.Just(uint64(math.MaxUint64))).Draw(rt, "seed")
+		cell := rapid.StringMatching(`[a-z.=,'"\\ é☃]{1,12}`).Draw(rt, "cell")
+		run, label := newRun(t, "e", cell, seed)
+		check(t, s.Enqueue(ctx, []*Run{run}, []Label{label, label}))
+		check(t, s.Start(ctx, run.ID), s.Progress(ctx, run.ID, 3, 10))
+		reason := rapid.String().Draw(rt, "reason")
+		check(t, s.Fail(ctx, run.ID, 2, reason))
+		known := must[*Snapshot](t)(s.load(ctx))
+		got := known.Runs[run.ID]
+		if got.Cell != cell || got.Seed != seed || got.State != Failed || got.Reason != reason ||
+			got.Step != 2 || got.Steps != 10 || got.Attempts == 0 || got.Started.IsZero() || got.Ended.IsZero() {
+			rt.Fatalf("stored %v, got %v", run, got)
+		}
+		if !proto.Equal(must[*spec.RunSpec](t)(got.Spec()), must[*spec.RunSpec](t)(run.Spec())) {
+			rt.Fatalf("the specification has changed")
+		}
+		n := 0
+		for _, l := range known.Labels {
+			if l == label {
+				n++
+			}
+		}
+		if n != 1 {
+			rt.Fatalf("label %v is there %d times", label, n)
+		}
+		// Asked for again, it stays as it is.
+		check(t, s.Enqueue(ctx, []*Run{run}, nil))
+		if again := must[*Snapshot](t)(s.load(ctx)).Runs[run.ID]; again.State != Failed {
+			rt.Fatalf("asking again made a failed run %s", again.State)
+		}
+	})
+}
+
+func TestFinish(t *testing.T) {
+	root := awkward(t)
+	s := open1(t, root)
+	ctx := t.Context()
+	run, label := newRun(t, "e", "rank=8", 1)
+	check(t, s.Enqueue(ctx, []*Run{run}, []Label{label}), s.Start(ctx, run.ID))
+	check(t, s.Evaluate(ctx, run.ID, &spec.Evaluated{Id: "aa", Domain: "test"}))
+	summary := &spec.Summary{
+		Id: run.ID, Steps: 72, WeightsDigest: "d",
+		Evaluations: []*spec.Evaluated{{Id: "aa", Domain: "test", Metrics: &spec.Metrics{Dice: 0.5}}, {Id: "bb", Domain: "x"}},
+	}
+	leave(t, root, run, "result.json", summary)
+	check(t, s.Finish(ctx, run.ID, summary))
+	got := must[*Snapshot](t)(s.Reconcile(ctx)).Runs[run.ID]
+	if got.State != Done || got.Step != 72 || !proto.Equal(got.Summary, summary) {
+		t.Errorf("after finishing: %v", got)
+	}
+	if len(got.Evaluations) != 2 || got.Evaluations["aa"].GetMetrics().GetDice() != 0.5 {
+		t.Errorf("evaluations: %v", got.Evaluations)
+	}
+}
+
+// A process may be killed between any two writes of the engine and of the
+// store: what the engine has written counts.
+func TestDirectoriesAreTheTruth(t *testing.T) {
+	evaluated := &spec.Evaluated{Id: strings.Repeat("e", 64), Domain: "test", Metrics: &spec.Metrics{Dice: 0.7}}
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprintf("database lost=%v", lost), func(t *testing.T) {
+			root := awkward(t)
+			s := open1(t, root)
+			ctx := t.Context()
+			begun, l1 := newRun(t, "e", "begun", 1)
+			halfway, l2 := newRun(t, "e", "halfway", 1)
+			trained, l3 := newRun(t, "e", "trained", 1)
+			scored, l4 := newRun(t, "other", "scored", 1)
+			all := []*Run{begun, halfway, trained, scored}
+			check(t, s.Enqueue(ctx, all, []Label{l1, l2, l3, l4}))
+			for _, run := range all {
+				check(t, s.Start(ctx, run.ID))
+				leave(t, root, run, "request.json", request(t, run))
+			}
+			check(t, s.Progress(ctx, halfway.ID, 57, 72))
+			leaveCheckpoint(t, root, halfway, "48")
+			leaveCheckpoint(t, root, trained, "72")
+			for _, run := range []*Run{trained, scored} {
+				leave(t, root, run, "result.json", &spec.Summary{Id: run.ID, Steps: 72})
+			}
+			leave(t, root, scored, "evaluations/eeeeeeeeeeee.json", evaluated)
+			if lost {
+				check(t, s.Close())
+				check(t, os.Remove(databasePath(root)))
+				s = open1(t, root)
+			}
+			for range 2 { // reading twice makes no difference
+				known := must[*Snapshot](t)(Read(ctx, root))
+				if known.Runs[halfway.ID].Checkpoint != 48 || known.Runs[trained.ID].Summary.GetSteps() != 72 {
+					t.Errorf("read without writing: %v", known.Runs)
+				}
+			}
+			for range 2 {
+				known := must[*Snapshot](t)(s.Reconcile(ctx))
+				if len(known.Runs) != 4 || len(known.Labels) != 4 {
+					t.Fatalf("there are %d runs and %d labels", len(known.Runs), len(known.Labels))
+				}
+				if r := known.Runs[begun.ID]; r.Checkpoint != 0 || r.Summary != nil || r.State != Stopped || r.Attempts != 1 {
+					t.Errorf("begun: %+v", r)
+				}
+				if r := known.Runs[halfway.ID]; r.Checkpoint != 48 || r.Step != 48 || r.Summary != nil || r.State != Stopped {
+					t.Errorf("halfway: %+v", r)
+				}
+				if r := known.Runs[trained.ID]; r.Summary.GetSteps() != 72 || len(r.Evaluations) != 0 {
+					t.Errorf("trained: %+v", r)
+				}
+				if r := known.Runs[scored.ID]; !proto.Equal(r.Evaluations[evaluated.Id], evaluated) || r.Experiment != "other" || r.Cell != "scored" {
+					t.Errorf("scored: %+v", r)
+				}
+			}
+		})
+	}
+}
+
+func TestRemovedDirectoryIsForgotten(t *testing.T) {
+	root := awkward(t)
+	s := open1(t, root)
+	ctx := t.Context()
+	run, label := newRun(t, "e", "c", 1)
+	check(t, s.Enqueue(ctx, []*Run{run}, []Label{label}))
+	leave(t, root, run, "request.json", request(t, run))
+	leave(t, root, run, "result.json", &spec.Summary{Id: run.ID})
+	check(t, s.Finish(ctx, run.ID, &spec.Summary{Id: run.ID, Evaluations: []*spec.Evaluated{{Id: "a"}}}))
+	check(t, os.RemoveAll(filepath.Join(root, "runs", "e")))
+	for range 2 {
+		if known := must[*Snapshot](t)(s.Reconcile(ctx)); len(known.Runs) != 0 {
+			t.Errorf("a run without a directory is still known: %v", known.Runs)
+		}
+	}
+}
+
+// A result of another specification in the same directory is not this run's.
+func TestForeignResult(t *testing.T) {
+	root := awkward(t)
+	s := open1(t, root)
+	run, label := newRun(t, "e", "c", 1)
+	check(t, s.Enqueue(t.Context(), []*Run{run}, []Label{label}))
+	leave(t, root, run, "result.json", &spec.Summary{Id: strings.Repeat("0", 64)})
+	if r := must[*Snapshot](t)(s.Reconcile(t.Context())).Runs[run.ID]; r.Summary != nil {
+		t.Errorf("took the result of %s for that of %s", r.Summary.GetId(), r.ID)
+	}
+}
+
+func TestDamage(t *testing.T) {
+	for name, text := range map[string]string{
+		"result.json":                  `{"id": "`,
+		"request.json":                 `nonsense`,
+		"evaluations/0.json":           `{`,
+		"checkpoints/last.safetensors": `short`,
+	} {
+		root := awkward(t)
+		run, _ := newRun(t, "e", "c", 1)
+		leave(t, root, run, "request.json", request(t, run))
+		path := filepath.Join(root, filepath.FromSlash(run.Dir), name)
+		check(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		check(t, os.WriteFile(path, []byte(text), 0o666))
+		_, err := Read(t.Context(), root)
+		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "anew") {
+			t.Errorf("damaged %s: the error should name the file and the cure: %v", name, err)
+		}
+	}
+}
+
+func TestNewerDatabaseIsRefused(t *testing.T) {
+	root := awkward(t)
+	s := open1(t, root)
+	if _, err := s.db.Exec("PRAGMA user_version = 99"); err != nil {
+		t.Fatal(err)
+	}
+	check(t, s.Close())
+	_, err := Open(t.Context(), root)
+	if err == nil || !strings.Contains(err.Error(), "newer loralab") {
+		t.Errorf("opened a database of format 99: %v", err)
+	}
+}
+
+// Several processes may open a new project at once, and write to it.
+func TestConcurrentUse(t *testing.T) {
+	root := awkward(t)
+	var wg sync.WaitGroup
+	errs := make(chan error, 8)
+	for i := range cap(errs) {
+		run, label := newRun(t, "e", "c", uint64(i))
+		wg.Go(func() {
+			ctx := context.Background()
+			s, err := Open(ctx, root)
+			if err != nil {
+				errs <- err
+				return
+			}
+			err = s.Enqueue(ctx, []*Run{run}, []Label{label})
+			for step := range uint64(20) {
+				err = errors.Join(err, s.Progress(ctx, run.ID, step, 20))
+			}
+			errs <- errors.Join(err, s.Close())
+		})
+	}
+	wg.Wait()
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if known := must[*Snapshot](t)(Read(t.Context(), root)); len(known.Runs) != cap(errs) {
+		t.Errorf("%d of %d runs are there", len(known.Runs), cap(errs))
+	}
+}
+
+func TestLock(t *testing.T) {
+	root := awkward(t)
+	lock := must[*Lock](t)(LockProject(root, "runner apply x.cue"))
+	_, err := LockProject(root, "runner apply y.cue")
+	var held *HeldError
+	if !errors.As(err, &held) || held.Holder.PID != os.Getpid() || held.Holder.Command != "runner apply x.cue" ||
+		time.Since(held.Holder.Since) > time.Minute {
+		t.Errorf("the second lock: %v", err)
+	}
+	if holder := must[*Holder](t)(HolderOf(root)); holder == nil || holder.Command != "runner apply x.cue" {
+		t.Errorf("holder: %v", holder)
+	}
+	check(t, lock.Release())
+	if holder := must[*Holder](t)(HolderOf(root)); holder != nil {
+		t.Errorf("holder after release: %v", holder)
+	}
+	check(t, must[*Lock](t)(LockProject(root, "short")).Release())
+}
+
+func TestAwaitEngine(t *testing.T) {
+	dir := t.TempDir()
+	check(t, AwaitEngine(dir, 0))
+	file := must[*os.File](t)(os.Open(filepath.Join(dir, "lock")))
+	check(t, unix.Flock(int(file.Fd()), unix.LOCK_EX))
+	if working := must[bool](t)(EngineAt(dir)); !working {
+		t.Error("an engine that holds the lock is not seen")
+	}
+	if err := AwaitEngine(dir, 0); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("waited for a lock that is held: %v", err)
+	}
+	go func() {
+		time.Sleep(20 * time.Millisecond)
+		file.Close()
+	}()
+	check(t, AwaitEngine(dir, time.Minute))
+}
+
+func TestFind(t *testing.T) {
+	a := &Run{ID: "aaaa1111", Experiment: "e"}
+	b := &Run{ID: "aaaa2222", Experiment: "e"}
+	c := &Run{ID: "beef0000", Experiment: "f"}
+	old := &Run{ID: "0ld00000", Experiment: "f"}
+	s := &Snapshot{
+		Runs: map[string]*Run{a.ID: a, b.ID: b, c.ID: c, old.ID: old},
+		Labels: []Label{
+			{"e", "rank=8", 1, a.ID}, {"e", "rank=8", 2, b.ID}, {"f", "rank=8", 2, old.ID}, {"f", "rank=8", 2, c.ID},
+			{"g", "gone", 1, "dddd"},
+		},
+	}
+	for ref, want := range map[string]*Run{
+		"aaaa1": a, "beef": c, "e/rank=8/seed=2": b, "f/rank=8/seed=2": c, "rank=8/seed=1": a,
+	} {
+		if got, err := s.Find(ref); err != nil || got != want {
+			t.Errorf("Find(%q) = %v, %v", ref, got, err)
+		}
+	}
+	for ref, want := range map[string]string{
+		"aaaa":          "2 runs:\naaaa1111\naaaa2222",
+		"rank=8/seed=2": "2 names:\ne/rank=8/seed=2\nf/rank=8/seed=2",
+		"seed=3":        `there is no run "seed=3"; there are:`,
+		"dead":          `there is no run "dead"`,
+		"gone/seed=1":   "there is no run",
+		"":              "there is no run",
+	} {
+		if got, err := s.Find(ref); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Find(%q) = %v, %v; want an error with %q", ref, got, err, want)
+		}
+	}
+}
