@@ -57,9 +57,8 @@ func (p *enginePlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, c *gr
 // ServeEngine serves server to the runner that started this process, and
 // returns when the runner has shut it down. The process exits by itself when
 // its runner is gone. Interrupts from the terminal are ignored: the runner
-// decides what they mean and sends Stop. From here on os.Stdout and os.Stderr
-// belong to the runner; what is written to os.Stderr ends in the log of the
-// run.
+// decides what they mean and sends Stop. Standard output belongs to the
+// handshake; what is written to standard error ends in the log of the run.
 func ServeEngine(server EngineServer) {
 	if os.Getenv(engineHandshake.MagicCookieKey) != engineHandshake.MagicCookieValue {
 		fmt.Fprintln(os.Stderr, "runner-engine is started by runner and does nothing by itself; see: runner apply -h")
@@ -67,13 +66,21 @@ func ServeEngine(server EngineServer) {
 	}
 	signal.Ignore(os.Interrupt)
 	go exitWithParent(os.Getppid())
+	// go-plugin carries what is written to os.Stderr over gRPC, where the last
+	// words of a process that crashes are lost. The pipe below it keeps them,
+	// so the first call puts it back.
+	stderr, once := os.Stderr, sync.Once{}
+	restore := func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		once.Do(func() { os.Stderr = stderr })
+		return handle(ctx, request)
+	}
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: engineHandshake,
 		Plugins:         plugin.PluginSet{engineService: &enginePlugin{server: server}},
 		Logger:          hclog.NewNullLogger(),
 		GRPCServer: func(o []grpc.ServerOption) *grpc.Server {
 			return grpc.NewServer(append(o,
-				grpc.MaxRecvMsgSize(MessageLimit), grpc.MaxSendMsgSize(MessageLimit))...)
+				grpc.MaxRecvMsgSize(MessageLimit), grpc.MaxSendMsgSize(MessageLimit), grpc.UnaryInterceptor(restore))...)
 		},
 	})
 }
@@ -116,11 +123,9 @@ func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EnginePr
 		AutoMTLS:         true,
 		StartTimeout:     timeout,
 		Logger:           hclog.NewNullLogger(),
-		// The first is what C++ and the Go runtime write, the second what Go
-		// code writes to os.Stderr.
-		Stderr:     e.log,
-		SyncStderr: e.log,
-		SyncStdout: e.log,
+		Stderr:           e.log,
+		SyncStderr:       e.log, // before the first call, see ServeEngine
+		SyncStdout:       e.log, // by mistake
 		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(MessageLimit), grpc.MaxCallSendMsgSize(MessageLimit))},
 	})
