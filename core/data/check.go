@@ -48,13 +48,17 @@ func checkPair(ix *index, f Files, i int, values map[uint32]int32) []Problem {
 		return append(problems, *problem)
 	}
 	if img.Checked && (img.Width != msk.Width || img.Height != msk.Height) {
-		problems = append(problems, Problem{f.path(f.Masks[i]), -1,
-			fmt.Sprintf("the mask is %d×%d pixels, but its image is %d×%d", msk.Width, msk.Height, img.Width, img.Height)})
+		problems = append(problems, Problem{
+			f.path(f.Masks[i]), -1,
+			fmt.Sprintf("the mask is %d×%d pixels, but its image is %d×%d", msk.Width, msk.Height, img.Width, img.Height),
+		})
 	}
 	for _, v := range msk.Values {
 		if _, ok := values[v]; !ok {
-			problems = append(problems, Problem{f.path(f.Masks[i]), int(v),
-				fmt.Sprintf("the mask holds the value %d, which belongs to no class", v)})
+			problems = append(problems, Problem{
+				f.path(f.Masks[i]), int(v),
+				fmt.Sprintf("the mask holds the value %d, which belongs to no class", v),
+			})
 		}
 	}
 	return problems

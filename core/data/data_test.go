@@ -393,8 +393,15 @@ func TestCheckTellsEverythingAtOnce(t *testing.T) {
 		value int
 	}
 	want := []key{
-		{"images/p000.png", -1}, {"masks/p001.png", -1}, {"masks/p002.png", 2}, {"masks/p002.png", 3}, {"masks/p002.png", 4},
-		{"masks/p002.png", 5}, {"masks/p002.png", 6}, {"masks/p003.png", -1}, {"masks/p004.png", -1},
+		{"images/p000.png", -1},
+		{"masks/p001.png", -1},
+		{"masks/p002.png", 2},
+		{"masks/p002.png", 3},
+		{"masks/p002.png", 4},
+		{"masks/p002.png", 5},
+		{"masks/p002.png", 6},
+		{"masks/p003.png", -1},
+		{"masks/p004.png", -1},
 	}
 	for range 2 { // the second time from the cache
 		problems := data.Check(t.Context(), f, map[uint32]int32{0: 0, 1: 1, 7: -1})
