@@ -31,7 +31,7 @@ func (x *expansion) failAt(c *cell, path []string, message, hint string) {
 		v := o.value.LookupPath(selectors(path[len(o.path):]))
 		pos := position(v)
 		if !v.Exists() || !x.mine(pos) {
-			pos = o.at
+			pos = o.place(x.document)
 		}
 		if x.mine(pos) {
 			x.report(x.mark(d, pos))

@@ -47,6 +47,15 @@ type override struct {
 	from  []string // where the file has it: the case's field
 }
 
+// place is where the file gives the override: its value, or the label if CUE
+// does not know that.
+func (o *override) place(d *document) token.Pos {
+	if d.mine(o.at) {
+		return o.at
+	}
+	return o.label
+}
+
 // complain reports what CUE found wrong with a value, one diagnostic for each
 // path.
 func (d *document) complain(err error, s scope) {
@@ -120,7 +129,7 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		v := o.value.LookupPath(selectors(below[len(o.path):]))
 		given, pos = short(v), position(v)
 		if !d.mine(pos) {
-			pos = o.at
+			pos = o.place(d)
 		}
 	} else {
 		v := d.user().LookupPath(selectors(path))
@@ -481,6 +490,9 @@ func lookup(v cue.Value, path []string) cue.Value {
 }
 
 func fieldNames(v cue.Value) []string {
+	if !v.Exists() { // of which CUE cannot list fields
+		return nil
+	}
 	it, err := v.Fields(cue.Optional(true))
 	if err != nil {
 		return nil

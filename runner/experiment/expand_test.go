@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -499,6 +500,52 @@ func TestExperimentsOfTheProject(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whatever a file says, Load answers with experiments or with mistakes that
+// have a place: it neither crashes nor stays silent.
+func TestAnyFileIsAnswered(t *testing.T) {
+	text := insert(sound, `	vary: {
+		"adapter.params.rank": [2, 8]
+		"backbone.freeze": ["all", {blocks: "0..3"}]
+	}
+	cases: other: {adapter: variant: "scale", train: batch: 2}
+	evaluate: domains: noisy: {source: "procedural", style: "noisy"}`)
+	tokens := regexp.MustCompile(`"[^"\n]*"|[A-Za-z_#.]+|[0-9.e-]+|[{}\[\]:,&]|\n`).FindAllStringIndex(text, -1)
+	words := []string{"", "{", "}", "[", "]", ":", ",", "\n", "0", "-1", "1e9", "2.5", "null", "true", "_", "x", "string", "[]", "{}", `"none"`, `"lora"`, `""`, "adapter", "params", "rank", "all: "}
+	file := write(t, text)
+	rapid.Check(t, func(t *rapid.T) {
+		changed := text
+		for range rapid.IntRange(1, 2).Draw(t, "changes") {
+			at := rapid.SampledFrom(tokens).Draw(t, "token")
+			if at[1] > len(changed) {
+				continue
+			}
+			word := rapid.SampledFrom(words).Draw(t, "word")
+			if rapid.Bool().Draw(t, "other token") {
+				from := rapid.SampledFrom(tokens).Draw(t, "from")
+				word = text[from[0]:from[1]]
+			}
+			changed = changed[:at[0]] + word + changed[at[1]:]
+		}
+		if err := os.WriteFile(file, []byte(changed), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		e, found := loadWith([]string{file}, Env{}, world())
+		if len(e) == 0 && !found.HasErrors() {
+			t.Fatalf("no answer to\n%s", changed)
+		}
+		for _, d := range found {
+			if d.At.File != file || d.Message == "" {
+				t.Fatalf("%q has no place in\n%s", d.Text(), changed)
+			}
+			for _, raw := range rawText {
+				if strings.Contains(d.Message+d.Hint, raw) {
+					t.Fatalf("raw text of CUE: %s\nin\n%s", d.Text(), changed)
+				}
+			}
+		}
+	})
 }
 
 // Load with everything warm, as `runner validate` does it.
