@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/metric"
-	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 )
 
@@ -198,15 +197,3 @@ func metricLabel(name string) string {
 
 // bounded reports whether the metric lies in 0…1.
 func bounded(name string) bool { return name != "loss" }
-
-// evaluation is the first evaluation of the experiment on a domain.
-func (s *study) evaluation(domain string) *spec.Evaluation {
-	for _, run := range s.exp.Runs {
-		for _, e := range run.Evaluations {
-			if e.Spec.GetDomain() == domain {
-				return e.Spec
-			}
-		}
-	}
-	return nil
-}
