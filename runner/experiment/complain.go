@@ -122,8 +122,8 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	}
 
 	// What the user wrote at this path, alone.
-	given := ""
-	pos := token.NoPos
+	var given string
+	var pos token.Pos
 	own := false
 	if o := covering(s.overlay, below); o != nil {
 		v := o.value.LookupPath(selectors(below[len(o.path):]))
@@ -506,14 +506,12 @@ func fieldNames(v cue.Value) []string {
 
 // doc is the first sentence of the comment of a field of the schema.
 func doc(v cue.Value) string {
-	for _, g := range v.Doc() {
-		text := strings.Join(strings.Fields(g.Text()), " ")
-		if first, _, ok := strings.Cut(text, ". "); ok {
-			return first
-		}
-		return strings.TrimSuffix(text, ".")
+	var text string
+	if groups := v.Doc(); len(groups) > 0 {
+		text = strings.Join(strings.Fields(groups[0].Text()), " ")
 	}
-	return ""
+	first, _, _ := strings.Cut(text, ". ")
+	return strings.TrimSuffix(first, ".")
 }
 
 // names are what the file itself defines.

@@ -287,7 +287,7 @@ func overlay(root string) (dir string, files map[string]load.Source, err error) 
 		if err != nil {
 			return "", nil, fmt.Errorf("reading the project's module file: %w", err)
 		}
-		if rest, ok := strings.CutPrefix(schema.ImportPath, f.ModulePath()+"/"); ok {
+		if rest, ok := strings.CutPrefix(schema.ImportPath, f.ModuleRootPath()+"/"); ok {
 			dir = filepath.Join(root, filepath.FromSlash(rest))
 		}
 	}

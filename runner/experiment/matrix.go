@@ -104,7 +104,6 @@ type expansion struct {
 	*document
 	name         string
 	errorsBefore int
-	variants     map[string]cue.Value // name -> #Params
 }
 
 // base is the experiment as a value.
@@ -137,14 +136,15 @@ func (x *expansion) expand() *Experiment {
 	}
 	whole := &cell{name: "base", config: c, value: base}
 	x.check(whole)
+	asked := slices.Concat(x.product(axes), x.cases(base))
 	var cells []*cell
-	for _, cl := range slices.Concat(x.product(axes), x.cases(base)) {
+	for _, cl := range asked {
 		if x.checkCell(cl) {
 			x.check(cl)
 			cells = append(cells, cl)
 		}
 	}
-	if len(axes) == 0 && !base.LookupPath(cue.ParsePath("cases")).Exists() || x.caseCount(base) == 0 && len(axes) == 0 {
+	if len(asked) == 0 {
 		cells = []*cell{whole}
 	}
 	if x.errorCount() > x.errorsBefore || x.document.resolve.partial() {
@@ -294,16 +294,6 @@ func (x *expansion) product(axes []axis) []*cell {
 			return cells
 		}
 	}
-}
-
-func (x *expansion) caseCount(base cue.Value) int {
-	n := 0
-	if it, err := base.LookupPath(cue.ParsePath("cases")).Fields(); err == nil {
-		for it.Next() {
-			n++
-		}
-	}
-	return n
 }
 
 // cases are the named cells.
