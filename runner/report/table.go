@@ -257,11 +257,7 @@ func (s *study) notes(t Table) []string {
 		single = single || r.N == 1
 		few = few || (r.N > 1 && r.N < 6)
 	}
-	how := "mean over the classes that occur"
-	if _, class, ok := strings.Cut(t.Metric, "/"); ok && class != "mean" {
-		how = "of that class"
-	}
-	add("Mean ± sample standard deviation (n−1) over n seeds. %s is %s, from pixel counts over the whole split.", metricLabel(t.Metric), how)
+	add("Mean ± sample standard deviation (n−1) over n seeds. Scores come from pixel counts over a whole split; a mean over classes leaves out those that neither occur nor are predicted.")
 	if sizes := s.domainSizes(); sizes != "" {
 		add("Images scored: %s.", sizes)
 	}
