@@ -75,7 +75,7 @@ func (x *expansion) checkClasses(c *cell) {
 	x.checkMetric(c, "train.monitor", c.config.Train.Monitor, trained)
 	x.checkMetric(c, "report.metric", c.config.Report.Metric, trained)
 	for _, d := range c.config.Evaluate.Domains {
-		path := []string{"evaluate", "domains", d.name}
+		path := []string{"evaluate", "domains", quoteLabel(d.name)}
 		if d.name == "test" {
 			x.failAt(c, path, `the domain "test" is there already`, "it is the test split of data: give this one another name")
 		}
@@ -361,8 +361,12 @@ func (x *expansion) checkData(c *cell) {
 			continue
 		}
 		m := d.data(data)
+		path := []string{"evaluate", "domains", quoteLabel(d.name), "source"}
 		if message, hint := x.resolve.checkSource(x.root, &m, []string{"test"}); message != "" {
-			x.failAt(c, []string{"evaluate", "domains", quoteLabel(d.name), "source"}, message, hint)
+			x.failAt(c, path, message, hint)
+		} else if n := x.resolve.shared(x.root, data, &m); n > 0 {
+			x.failAt(c, path, fmt.Sprintf("domain %q holds %d images that runs are trained on", d.name, n),
+				"a score on them says nothing; the images of data that are kept apart are the domain \"test\"")
 		}
 	}
 }

@@ -385,7 +385,6 @@ func TestDataOnDisk(t *testing.T) {
 			}
 		}
 	}
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	one, two, three := t.TempDir(), t.TempDir(), t.TempDir()
 	place(filepath.Join(one, "cells"))
 	place(filepath.Join(two, "data", "cells"))
@@ -407,10 +406,8 @@ func TestDataOnDisk(t *testing.T) {
 	if load(one, Env{}).ID != a.ID {
 		t.Error("a limit above the number of images moved the identity")
 	}
-	text = insert(text, "\tdata: remap: boundary: \"ignore\"")
 	text = strings.Replace(text, `, remap: boundary: "animal"`, "", 1)
 	text = strings.Replace(text, `, "boundary"]`, "]", 1)
-	text = strings.Replace(text, "\tdata: remap: boundary: \"ignore\"\n", "", 1)
 	file := filepath.Join(one, "e.cue")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -419,6 +416,23 @@ func TestDataOnDisk(t *testing.T) {
 	_, found := loadWith([]string{file}, Env{CheckData: true}, func() *resolver { r := world(); r.check = true; return r }())
 	if !found.HasErrors() || !strings.Contains(found[0].Message, "cells") || !strings.Contains(found[0].Text(), ".png") || found[0].At.Line != 9 {
 		t.Errorf("found %v", found)
+	}
+}
+
+// A set without folders for its parts is divided; all of it is no domain.
+func TestADomainIsNotTrainedOn(t *testing.T) {
+	f, err := data.Scan(filepath.Join(FindRoot("testdata"), "data", "nuclei", "histology", "test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(insert(sound, `	evaluate: domains: again: source: "whole"`), `"procedural"`, `"whole"`, 1)
+	file := write(t, text)
+	if err := os.Symlink(f.Root, filepath.Join(filepath.Dir(file), "whole")); err != nil {
+		t.Fatal(err)
+	}
+	_, found := loadWith([]string{file}, Env{}, world())
+	if want := fmt.Sprintf("holds %d images that runs are trained on", int(float64(f.Len())*0.8+0.5)); len(found) != 1 || !strings.Contains(found[0].Message, want) {
+		t.Errorf("want %q, found %v", want, found)
 	}
 }
 

@@ -15,6 +15,18 @@ import (
 	"github.com/loralab/loralab/runner/variant"
 )
 
+// Sums of files are remembered in a cache of the tests' own.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "experiment")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("XDG_CACHE_HOME", dir)
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
 // world is a resolver over one backbone, "toy", and two variants, "lora" and
 // "scale", whose programs depend on their parameters.
 func world() *resolver {

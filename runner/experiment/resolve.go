@@ -343,6 +343,25 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 	return "", ""
 }
 
+// shared counts the images of a domain that are also trained on.
+func (r *resolver) shared(root string, d, domain *dataConfig) int {
+	if d.Source == "" || d.Source == procedural || domain.Source == procedural {
+		return 0
+	}
+	test, err := r.split(root, domain, []string{"test"}, "test")
+	train, err2 := r.split(root, d, roles, "train")
+	if err != nil || err2 != nil || test.files.Root != train.files.Root {
+		return 0
+	}
+	n := 0
+	for _, image := range test.files.Images {
+		if _, found := slices.BinarySearch(train.files.Images, image); found {
+			n++
+		}
+	}
+	return n
+}
+
 // problems lists the first files at fault.
 func problems(found []data.Problem) string {
 	const most = 10
