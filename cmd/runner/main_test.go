@@ -108,7 +108,7 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			env.Setenv("HF_HOME", filepath.Join(env.WorkDir, ".data"))
 			env.Setenv("TZ", "UTC")
 			// Threads that wait for each other are slow where others compute too.
-			env.Setenv("OMP_NUM_THREADS", "1")
+			env.Setenv("LORALAB_THREADS", "1")
 			path, err := engine(env)
 			if err != nil {
 				return err
