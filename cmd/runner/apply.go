@@ -132,7 +132,7 @@ func (a *app) execute(ctx context.Context, p *project, runs *store.Store, made *
 	for _, e := range p.experiments {
 		metrics[e.Name] = e.Metric
 	}
-	progress := a.view.Progress(len(jobs), metrics)
+	progress := a.view.Progress(jobs, metrics)
 	defer progress.Close()
 	ctx, kill, release := a.interrupts(ctx, progress)
 	defer release()

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/charmbracelet/lipgloss"
+
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/launch"
@@ -19,10 +21,10 @@ const redrawEvery = 100 * time.Millisecond
 type Progress struct {
 	v       *View
 	metrics map[string]string // experiment -> what it shows
+	total   int
+	name    int // columns for the name of a run
 
 	mu      sync.Mutex
-	total   int
-	started time.Time
 	trained []time.Duration // of the runs that were trained here
 	ended   int
 	drawn   int // lines of bars on the screen
@@ -47,11 +49,17 @@ type progressRun struct {
 	evaluate []string
 }
 
-// Progress shows n runs to come. Metrics names, for each experiment, the metric
+// Progress shows jobs to come. Metrics names, for each experiment, the metric
 // to show.
-func (v *View) Progress(n int, metrics map[string]string) *Progress {
-	return &Progress{v: v, total: n, metrics: metrics, started: time.Now()}
+func (v *View) Progress(jobs []*launch.Job, metrics map[string]string) *Progress {
+	p := &Progress{v: v, total: len(jobs), metrics: metrics}
+	for _, job := range jobs {
+		p.name = max(p.name, min(lipgloss.Width(shortName(job)), 30))
+	}
+	return p
 }
+
+func shortName(job *launch.Job) string { return fmt.Sprintf("%s seed=%d", job.Run.Cell, job.Run.Seed) }
 
 // Watch shows an event.
 func (p *Progress) Watch(e launch.Event) {
@@ -292,7 +300,8 @@ func (p *Progress) draw(force bool) {
 	}
 	p.drew = time.Now()
 	width := p.v.size()
-	lines := []string{clip(p.runBar(), width), clip(p.allBar(), width)}
+	bar := min(max(width-p.name-textWidth, 8), 30)
+	lines := []string{clip(p.runBar(bar), width), clip(p.allBar(bar), width)}
 	var b strings.Builder
 	if p.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA", p.drawn)
@@ -304,45 +313,45 @@ func (p *Progress) draw(force bool) {
 	fmt.Fprint(p.v.out, b.String())
 }
 
-const barWidth = 24
+// textWidth is how many columns the text behind a bar takes, about.
+const textWidth = 64
 
-func (p *Progress) runBar() string {
+func (p *Progress) runBar(width int) string {
 	r := p.run
-	name := fmt.Sprintf("%-26s", r.job.Run.Cell+" seed="+fmt.Sprint(r.job.Run.Seed))
+	name := fmt.Sprintf("%-*s", p.name, clip(shortName(r.job), p.name))
 	if r.step == nil {
-		return name + " " + p.bar(0) + "  " + p.v.dim.Render(r.state)
+		return name + " " + p.bar(0, width) + "  " + p.v.dim.Render(r.state)
 	}
 	steps := r.start.GetSteps()
-	text := fmt.Sprintf("%s %s  %d/%d", name, p.bar(r.done()), r.step.GetStep(), steps)
+	text := fmt.Sprintf("%s %s  %d/%d", name, p.bar(r.done(), width), r.step.GetStep(), steps)
 	if r.state == "evaluating" {
 		return text + "  " + p.v.dim.Render("evaluated on "+strings.Join(r.evaluate, ", "))
+	}
+	if left, ok := r.left(); ok {
+		text += "  " + span(left) + " left"
 	}
 	text += fmt.Sprintf("  loss %.3f", r.step.GetLoss())
 	if value, ok := p.value(r, r.metrics); ok {
 		text += fmt.Sprintf("  %s %s", p.metric(r), score(value))
 	}
-	text += fmt.Sprintf("  %.1f images/s", r.step.GetImagesPerSecond())
-	if left, ok := r.left(); ok {
-		text += "  " + span(left) + " left"
-	}
-	return text
+	return text + fmt.Sprintf("  %.1f images/s", r.step.GetImagesPerSecond())
 }
 
-func (p *Progress) allBar() string {
+func (p *Progress) allBar(width int) string {
 	here := 0.0
 	if p.ended < p.total {
 		here = p.run.done()
 	}
-	text := fmt.Sprintf("%-26s %s  %d/%d runs", "all", p.bar((float64(p.ended)+here)/float64(max(p.total, 1))), p.ended, p.total)
+	text := fmt.Sprintf("%-*s %s  %d/%d runs", p.name, "all", p.bar((float64(p.ended)+here)/float64(max(p.total, 1)), width), p.ended, p.total)
 	if left, ok := p.left(here); ok {
 		text += "  " + span(left) + " left"
 	}
 	return text
 }
 
-func (p *Progress) bar(fraction float64) string {
-	full := int(min(max(fraction, 0), 1) * barWidth)
-	return p.v.accent.Render(strings.Repeat("━", full)) + p.v.dim.Render(strings.Repeat("─", barWidth-full))
+func (p *Progress) bar(fraction float64, width int) string {
+	full := int(min(max(fraction, 0), 1) * float64(width))
+	return p.v.accent.Render(strings.Repeat("━", full)) + p.v.dim.Render(strings.Repeat("─", width-full))
 }
 
 // done is the fraction of the run in progress that is done, in steps.
@@ -357,7 +366,7 @@ func (r *progressRun) done() float64 {
 // were made.
 func (r *progressRun) left() (time.Duration, bool) {
 	made := r.step.GetStep() - r.first
-	if made == 0 || r.start.GetSteps() < r.step.GetStep() {
+	if made == 0 || r.start.GetSteps() <= r.step.GetStep() {
 		return 0, false
 	}
 	each := time.Since(r.firstAt) / time.Duration(made)

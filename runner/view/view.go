@@ -108,13 +108,29 @@ type table struct {
 	right  map[int]bool
 }
 
-func (v *View) table(t table) {
+// widths of the columns, in columns of the terminal.
+func (t table) widths() []int {
 	widths := make([]int, len(t.header))
 	for _, row := range append([][]string{t.header}, t.rows...) {
 		for i, cell := range row {
 			widths[i] = max(widths[i], lipgloss.Width(cell))
 		}
 	}
+	return widths
+}
+
+func (t table) width() int {
+	sum := columnGap * (len(t.header) - 1)
+	for _, width := range t.widths() {
+		sum += width
+	}
+	return sum
+}
+
+const columnGap = 2
+
+func (v *View) table(t table) {
+	widths := t.widths()
 	line := func(row []string, style lipgloss.Style) {
 		var b strings.Builder
 		for i, cell := range row {
@@ -128,7 +144,7 @@ func (v *View) table(t table) {
 				b.WriteString(style.Render(cell) + gap)
 			}
 			if i < len(row)-1 {
-				b.WriteString("  ")
+				b.WriteString(strings.Repeat(" ", columnGap))
 			}
 		}
 		fmt.Fprintln(v.out, strings.TrimRight(b.String(), " "))
