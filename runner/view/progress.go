@@ -122,9 +122,9 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 		if p.v.live {
 			break
 		}
-		text := "started: "
+		text := "started"
 		if e.Started.GetStep() > 0 {
-			text = fmt.Sprintf("goes on after step %d: ", e.Started.GetStep())
+			text = fmt.Sprintf("goes on after step %d", e.Started.GetStep())
 		}
 		var parts []string
 		for _, part := range []struct {
@@ -139,7 +139,9 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 				parts = append(parts, amount(part.n)+" "+part.what)
 			}
 		}
-		text += strings.Join(parts, " + ") + " parameters"
+		if len(parts) > 0 {
+			text += ": " + strings.Join(parts, " + ") + " parameters"
+		}
 		if n := e.Started.GetCachedBlocks(); n > 0 {
 			text += fmt.Sprintf(", %s cached", count(int(n), "block"))
 		}

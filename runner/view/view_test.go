@@ -1,0 +1,216 @@
+package view
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/lipgloss"
+	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/report"
+)
+
+// terminal is a view of a terminal so many columns wide, in colour, and what it
+// was sent.
+func terminal(width int) (*View, *bytes.Buffer) {
+	var out bytes.Buffer
+	v := &View{out: &out, err: &out, live: width > 0, width: width, size: func() int { return width }}
+	v.style(width > 0)
+	return v, &out
+}
+
+// screen is what is seen of what was sent to a terminal, without colours.
+func screen(t interface{ Fatalf(string, ...any) }, sent string) []string {
+	lines, row := []string{""}, 0
+	for _, token := range regexp.MustCompile(`\x1b\[\d*[A-Za-z]|\x1b\[[\d;]*m|\n|[^\x1b\n]+`).FindAllString(sent, -1) {
+		var n int
+		switch {
+		case token == "\n":
+			if row++; row == len(lines) {
+				lines = append(lines, "")
+			}
+		case token == "\x1b[2K":
+			lines[row] = ""
+		case token == "\x1b[J":
+			lines = append(lines[:row], "")
+		case strings.HasSuffix(token, "A") && token[0] == '\x1b':
+			fmt.Sscanf(token, "\x1b[%dA", &n)
+			if row -= n; row < 0 {
+				t.Fatalf("the cursor leaves the screen")
+			}
+		case token[0] != '\x1b':
+			lines[row] += token
+		}
+	}
+	return lines
+}
+
+func job(cell string) *launch.Job {
+	return &launch.Job{Train: true, Run: &experiment.Run{Experiment: "e", Cell: cell, Seed: 1}}
+}
+
+func event(j *launch.Job, e *spec.Event) launch.Event { return launch.Event{Job: j, Event: e} }
+
+func step(j *launch.Job, n uint64) launch.Event {
+	return event(j, &spec.Event{Event: &spec.Event_Step{Step: &spec.Step{Step: n, Epoch: 1, Loss: 0.5, ImagesPerSecond: 41}}})
+}
+
+func started(j *launch.Job, steps uint64) launch.Event {
+	return event(j, &spec.Event{Event: &spec.Event_Started{Started: &spec.Started{Steps: steps, Epochs: 2}}})
+}
+
+// Bars never wrap, whatever is shown, and are gone in the end; what is said
+// stays.
+func TestBarsOnATerminal(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		width := rapid.IntRange(20, 160).Draw(t, "width")
+		v, out := terminal(width)
+		jobs := []*launch.Job{job(rapid.StringMatching(`[a-z=,漢.]{1,40}`).Draw(t, "cell")), job("other")}
+		p := v.Progress(jobs, nil)
+		said := 0
+		for _, j := range jobs {
+			p.Watch(launch.Event{Job: j, Start: &launch.Start{Attempt: 1}})
+			steps := rapid.Uint64Range(1, 1<<40).Draw(t, "steps")
+			p.Watch(started(j, steps))
+			for range rapid.IntRange(0, 4).Draw(t, "events") {
+				p.drew = time.Time{} // as if some time had passed
+				switch rapid.IntRange(0, 2).Draw(t, "event") {
+				case 0:
+					p.Watch(step(j, rapid.Uint64Range(0, steps).Draw(t, "step")))
+				case 1:
+					p.Note("a note")
+					said++
+				case 2:
+					p.Watch(event(j, &spec.Event{Event: &spec.Event_Evaluated{Evaluated: &spec.Evaluated{Domain: "test"}}}))
+				}
+				lines := screen(t, out.String())
+				if n := len(lines); n < 3 || !strings.HasPrefix(lines[n-2], clip("all", p.name)) || lines[n-1] != "" {
+					t.Fatalf("no bars at the end of %q", lines)
+				}
+				for _, line := range lines[len(lines)-3:] {
+					if lipgloss.Width(line) > width {
+						t.Fatalf("%d columns in a terminal of %d: %q", lipgloss.Width(line), width, line)
+					}
+				}
+			}
+			p.Watch(launch.Event{Job: j, End: &launch.End{Outcome: launch.Finished, Summary: &spec.Summary{}}})
+			said++
+		}
+		p.Close()
+		lines := screen(t, out.String())
+		if len(lines) != said+1 || strings.Contains(strings.Join(lines, ""), "━") {
+			t.Fatalf("after the end %d lines, not %d: %q", len(lines), said+1, lines)
+		}
+	})
+}
+
+func TestPlainLinesHaveNoEscapes(t *testing.T) {
+	v, out := terminal(0)
+	j := job("rank=8")
+	p := v.Progress([]*launch.Job{j}, nil)
+	p.Watch(launch.Event{Job: j, Start: &launch.Start{Attempt: 1}})
+	p.Watch(started(j, 4))
+	for n := range uint64(4) {
+		p.Watch(step(j, n+1))
+	}
+	p.Watch(event(j, &spec.Event{Event: &spec.Event_Note{Note: &spec.Note{Text: "careful", Warning: true}}}))
+	p.Watch(launch.Event{Job: j, Retry: &launch.Retry{Reason: "out of memory"}})
+	p.Watch(launch.Event{Job: j, End: &launch.End{Outcome: launch.Failed, Reason: "no luck", Detail: "at all\n"}})
+	p.Close()
+	want := `[1/1] e/rank=8/seed=1  started
+[1/1] e/rank=8/seed=1  warning: careful
+[1/1] e/rank=8/seed=1  retrying: out of memory
+[1/1] e/rank=8/seed=1  failed: no luck
+    at all
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+}
+
+// A result table loses columns that do not fit, never figures of the metric.
+func TestResultsFitTheTerminal(t *testing.T) {
+	written := report.Written{Experiment: "e", Table: report.Table{
+		Metric: "dice/nucleus", Domains: []string{"test", "histology"},
+		Rows: []report.Row{{Cell: "rank=8", N: 3, Planned: 3, Adapter: 1234, Scores: make([]report.Score, 2)}},
+	}}
+	for _, width := range []int{0, 200, 90} {
+		v, out := terminal(width)
+		v.Results("/", []report.Written{written})
+		text := strings.Join(screen(t, out.String()), "\n")
+		if got := strings.Contains(text, "IoU"); got != (width != 90) {
+			t.Errorf("%d columns: IoU is shown: %v\n%s", width, got, text)
+		}
+		if !strings.Contains(text, "histology") || !strings.Contains(text, "trainable parameters") {
+			t.Errorf("%d columns: the main columns miss\n%s", width, text)
+		}
+	}
+}
+
+// The caret stands below what it points at, whatever stands before.
+func TestCaret(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		before := rapid.StringMatching(`[\t a漢é"{]{0,20}`).Draw(t, "before")
+		line, caret := underline(before+"wrong, and more", len([]rune(before))+1, 5)
+		at := strings.Index(line, "wrong")
+		if want := strings.Repeat(" ", lipgloss.Width(line[:at])) + "^^^^^"; caret != want {
+			t.Fatalf("%q\n%q, want\n%q", line, caret, want)
+		}
+	})
+	for _, c := range []struct{ column, width int }{{0, 0}, {1, 0}, {99, 3}, {5, 99}} {
+		underline("four", c.column, c.width) // a position outside the line shows what it can
+	}
+}
+
+func TestDiagnosticWithoutPlace(t *testing.T) {
+	v, out := terminal(0)
+	v.Diagnostics(diagnostic.List{
+		{Message: "no plug-in", Hint: "build\none", Cells: strings.Split("a b c d e f", " ")},
+		{Message: "odd", Warning: true},
+	})
+	want := `error: no plug-in
+  = in: a; b; c; d; and 2 more
+  = hint: build
+          one
+
+warning: odd
+
+1 error in 1 file
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+}
+
+func TestError(t *testing.T) {
+	v, out := terminal(0)
+	v.Error(errors.New("it broke:\nfirst\nsecond\n"))
+	if want := "error: it broke:\n  first\n  second\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+}
+
+func TestWords(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0 ms", 850 * time.Millisecond: "850 ms", 1500 * time.Millisecond: "1.5 s", 42 * time.Second: "42 s",
+		185 * time.Second: "3 min 05 s", 2*time.Hour + 7*time.Minute: "2 h 07 min",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span(%v) = %q, want %q", d, got, want)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 664707: "664,707", 1234567: "1.23 M", 22e9: "22.00 G"} {
+		if got := amount(n); got != want {
+			t.Errorf("amount(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
