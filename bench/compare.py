@@ -56,7 +56,7 @@ def main():
         values = sorted(m for r in rounds[name] for m in r["ms"])
         return values[len(values) // 2]
 
-    keys = ["ms_min", "first_step_s", "peak_rss_mb"] + (["peak_cuda_mb"] if args.device != "cpu" else [])
+    keys = ["ms_min", "cpu_ms_min", "first_step_s", "peak_rss_mb"] + (["peak_cuda_mb"] if args.device != "cpu" else [])
     table = {"ms_median": {n: median(n) for n in sides}} | {k: {n: best(n, k) for n in sides} for k in keys}
     for row in table.values():
         row["ratio"] = row["peft"] / row["loralab"] if row["loralab"] else None
