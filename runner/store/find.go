@@ -18,13 +18,12 @@ func (s *Snapshot) Find(ref string) (*Run, error) {
 				found = append(found, id)
 			}
 		}
-		switch len(found) {
-		case 1:
+		if len(found) == 1 {
 			return s.Runs[found[0]], nil
-		default:
+		}
+		if len(found) > 1 {
 			slices.Sort(found)
 			return nil, fmt.Errorf("%q is the beginning of %d runs:\n%s", ref, len(found), list(found))
-		case 0:
 		}
 	}
 	byName := map[string]*Run{}

@@ -367,7 +367,10 @@ func TestFind(t *testing.T) {
 	s := &Snapshot{
 		Runs: map[string]*Run{a.ID: a, b.ID: b, c.ID: c, old.ID: old},
 		Labels: []Label{
-			{"e", "rank=8", 1, a.ID}, {"e", "rank=8", 2, b.ID}, {"f", "rank=8", 2, old.ID}, {"f", "rank=8", 2, c.ID},
+			{"e", "rank=8", 1, a.ID},
+			{"e", "rank=8", 2, b.ID},
+			{"f", "rank=8", 2, old.ID},
+			{"f", "rank=8", 2, c.ID},
 			{"g", "gone", 1, "dddd"},
 		},
 	}

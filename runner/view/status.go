@@ -1,14 +1,13 @@
 package view
 
 import (
+	"encoding/json"
 	"fmt"
 	"sort"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
-
-	"encoding/json"
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/runner/store"
