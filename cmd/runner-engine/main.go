@@ -24,9 +24,6 @@ import (
 	"github.com/loralab/loralab/core/train"
 )
 
-// version is set when linking.
-var version = "dev"
-
 func main() {
 	e, err := newEngine()
 	if err != nil {
@@ -85,7 +82,7 @@ func newEngine() (*engine, error) {
 	}
 	e := &engine{dev: dev, trainer: train.New(dev, filepath.Join(cache, "loralab"))}
 	e.info = &spec.EngineInfo{
-		Version: version, Libtorch: torch.Version(), Device: dev.String(), DeviceName: cpuName(),
+		Version: spec.Version(), Libtorch: torch.Version(), Device: dev.String(), DeviceName: cpuName(),
 		CpuCapability: torch.CPUCapability(), Bf16: torch.FastBF16(), Threads: uint32(torch.Threads()),
 		CudaMissing: missing, Pid: uint64(os.Getpid()), Probes: map[string]string{},
 	}

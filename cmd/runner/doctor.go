@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/doctor"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/variant"
@@ -34,7 +35,7 @@ to do, and exits with 1.`,
 				return fmt.Errorf("finding the current directory: %w", err)
 			}
 			checks := doctor.Examine(c.Context(), doctor.Options{
-				Version: version(), WorkDir: dir, Hub: h, Plugins: variant.DefaultDirs(root), Engine: launch.Probe,
+				Version: spec.Version(), WorkDir: dir, Hub: h, Plugins: variant.DefaultDirs(root), Engine: launch.Probe,
 			})
 			if asJSON {
 				err = a.view.JSON(checks)
