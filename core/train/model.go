@@ -153,21 +153,24 @@ func (n *network) target(b *data.Batch) *torch.Tensor {
 
 // tokens is what enters the first block that trains, [N, T, D].
 func (n *network) tokens(images *torch.Tensor) *torch.Tensor {
-	run := func() *torch.Tensor {
-		return n.dev.Yield(func() *torch.Tensor {
-			h := n.model.Embed(images)
-			for i := range max(0, n.prefix) {
-				h = n.model.Block(i, h)
-			}
-			return h
-		})
-	}
 	if n.prefix < 0 {
-		return run()
+		return n.model.Embed(images)
 	}
 	var h *torch.Tensor
-	n.dev.NoGrad(func() { h = run() })
+	n.dev.NoGrad(func() {
+		h = n.dev.Yield(func() *torch.Tensor { return n.blocks(n.model.Embed(images), 0) })
+	})
 	return h
+}
+
+// blocks applies what is left of the frozen prefix from block first on.
+func (n *network) blocks(h *torch.Tensor, first int) *torch.Tensor {
+	return n.dev.Yield(func() *torch.Tensor {
+		for i := first; i < n.prefix; i++ {
+			h = n.model.Block(i, h)
+		}
+		return h
+	})
 }
 
 // logits goes on from tokens to [N, C, h, w].

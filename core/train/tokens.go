@@ -7,6 +7,7 @@ import (
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/vit"
 )
 
 // cacheBytes bounds the memory for cached tokens of one device.
@@ -25,9 +26,16 @@ type tokenCache struct {
 }
 
 type tokenEntry struct {
-	key    string
+	key    tokenKey
 	tokens *torch.Tensor // [n, T, D]
 	bytes  int64
+}
+
+// tokenKey says which tokens an entry holds: of which pictures and backbone,
+// and after how many blocks.
+type tokenKey struct {
+	of     string
+	blocks int
 }
 
 func newTokenCache(dev *torch.Device) *tokenCache { return &tokenCache{dev: dev, limit: cacheBytes} }
@@ -40,7 +48,7 @@ func (c *tokenCache) drop() {
 }
 
 // get returns cached tokens and marks them used.
-func (c *tokenCache) get(key string) *torch.Tensor {
+func (c *tokenCache) get(key tokenKey) *torch.Tensor {
 	for i, e := range c.entries {
 		if e.key == key {
 			c.entries = append(append(c.entries[:i:i], c.entries[i+1:]...), e)
@@ -50,9 +58,20 @@ func (c *tokenCache) get(key string) *torch.Tensor {
 	return nil
 }
 
+// before returns the entry that comes closest to key from below: the same
+// tokens after fewer blocks, nil and 0 if there are none.
+func (c *tokenCache) before(key tokenKey) (tokens *torch.Tensor, blocks int) {
+	for _, e := range c.entries {
+		if e.key.of == key.of && e.key.blocks < key.blocks && e.key.blocks > blocks {
+			tokens, blocks = e.tokens, e.key.blocks
+		}
+	}
+	return tokens, blocks
+}
+
 // put adds an entry and lets go of the ones used longest ago.
-func (c *tokenCache) put(key string, tokens *torch.Tensor, bytes int64) {
-	c.entries = append(c.entries, &tokenEntry{key, tokens, bytes})
+func (c *tokenCache) put(key tokenKey, tokens *torch.Tensor, bytes int64) {
+	c.entries = append(c.entries, &tokenEntry{key: key, tokens: tokens, bytes: bytes})
 	var total int64
 	for _, e := range c.entries {
 		total += e.bytes
@@ -83,16 +102,24 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 		return src, nil
 	}
 	a := s.Backbone.Arch
-	tokens := int64(d.Height/a.Patch)*int64(d.Width/a.Patch) + 1
+	tokens := int64(d.Height/a.Patch)*int64(d.Width/a.Patch) + int64(vit.Prefix(a))
 	bytes := int64(set.Len()) * tokens * int64(a.Dim) * 4
 	if bytes > t.cache.limit {
 		return src, nil
 	}
-	key := fmt.Sprint(s.Backbone.Digest, n.prefix, s.Train.Precision, d.Splits[split].Digest, d.Height, d.Width, d.Mean, d.Std)
-	if d.Splits[split].Procedural != nil {
-		key = fmt.Sprint(key, data.ProceduralDigest(d.Splits[split].Procedural))
+	digest := d.Splits[split].Digest
+	if p := d.Splits[split].Procedural; p != nil {
+		digest = data.ProceduralDigest(p)
 	}
-	err := t.dev.Do(func() error { src.cached = t.cache.get(key); return nil })
+	key := tokenKey{fmt.Sprint(s.Backbone.Digest, s.Train.Precision, digest, d.Height, d.Width, d.Mean, d.Std), n.prefix}
+	var start *torch.Tensor // tokens after fewer blocks, to go on from
+	first := 0
+	err := t.dev.Do(func() error {
+		if src.cached = t.cache.get(key); src.cached == nil {
+			start, first = t.cache.before(key)
+		}
+		return nil
+	})
 	if err != nil || src.cached != nil {
 		return src, err
 	}
@@ -105,13 +132,27 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 		return nil, err
 	}
 	at := int64(0)
-	err = each(ctx, set, inOrder(set.Len(), cacheBatch), func(b *data.Batch) error {
+	put := func(size int, from func(size int64) *torch.Tensor) error {
 		return t.dev.Do(func() error {
-			buf.Narrow(0, at, int64(b.N)).Assign(n.tokens(n.input(b, d)))
-			at += int64(b.N)
+			t.dev.NoGrad(func() { buf.Narrow(0, at, int64(size)).Assign(n.blocks(from(int64(size)), first)) })
+			at += int64(size)
 			return nil
 		})
-	})
+	}
+	if start != nil {
+		for _, batch := range inOrder(set.Len(), cacheBatch) {
+			if err = ctx.Err(); err == nil {
+				err = put(len(batch), func(size int64) *torch.Tensor { return start.Narrow(0, at, size) })
+			}
+			if err != nil {
+				break
+			}
+		}
+	} else {
+		err = each(ctx, set, inOrder(set.Len(), cacheBatch), func(b *data.Batch) error {
+			return put(b.N, func(int64) *torch.Tensor { return n.model.Embed(n.input(b, d)) })
+		})
+	}
 	if err != nil {
 		_ = t.dev.Do(func() error { buf.Free(); return nil })
 		return nil, fmt.Errorf("running the frozen blocks over split %s: %w", split, err)

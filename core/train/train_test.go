@@ -425,3 +425,21 @@ func TestJSONIsStable(t *testing.T) {
 		t.Errorf("%s", a)
 	}
 }
+
+// Tokens after more blocks are computed from those after fewer, and are the
+// same bits as if computed from the images.
+func TestCacheGoesOnFromFewerBlocks(t *testing.T) {
+	later := func(r *spec.RunRequest) { r.Spec.Adapter = adapted(t, lora{}, 4) }
+	fresh, warm := trainer(t), trainer(t)
+	events, err := run(t, fresh, request(t, later), 0)
+	want := finished(t, events, err)
+	events, err = run(t, warm, request(t), 0)
+	finished(t, events, err)
+	events, err = run(t, warm, request(t, later), 0)
+	if got := finished(t, events, err); got.WeightsDigest != want.WeightsDigest {
+		t.Error("other weights")
+	}
+	if n := len(warm.cache.entries); n != 8 {
+		t.Errorf("%d entries in the cache, want 4 splits after 3 and after 4 blocks", n)
+	}
+}
