@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/loralab/loralab/core/replacefile"
 )
 
 // fact is what is known about a file as long as its size and modification time
@@ -115,22 +117,6 @@ func (ix *index) save() {
 	if err != nil {
 		return
 	}
-	dir := filepath.Dir(ix.path)
-	if os.MkdirAll(dir, 0o755) != nil {
-		return
-	}
-	temp, err := os.CreateTemp(dir, ".digest-*")
-	if err != nil {
-		return
-	}
-	_, err = temp.Write(content)
-	if closed := temp.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(temp.Name(), ix.path)
-	}
-	if err != nil {
-		os.Remove(temp.Name())
-	}
+	// Losing the cache costs time, not results.
+	_ = replacefile.Write(ix.path, content)
 }

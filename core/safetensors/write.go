@@ -4,58 +4,27 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
+
+	"github.com/loralab/loralab/core/replacefile"
 )
 
 // Write replaces the file at path by these tensors, in one step: after a crash
 // there is either the old file or the new one. Equal tensors and metadata give
 // equal bytes, whatever their order.
 func Write(path string, tensors []Tensor, metadata map[string]string) error {
-	if err := write(path, tensors, metadata); err != nil {
-		return fmt.Errorf("writing weights %s: %w", path, err)
-	}
-	return nil
-}
-
-func write(path string, tensors []Tensor, metadata map[string]string) (err error) {
 	sorted := slices.Clone(tensors)
 	slices.SortStableFunc(sorted, order)
 	header, err := encodeHeader(sorted, metadata)
+	if err == nil {
+		err = replacefile.WriteFunc(path, func(w io.Writer) error { return encode(w, header, sorted) })
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("writing weights %s: %w", path, err)
 	}
-
-	// Not os.CreateTemp: its files are private, ours follow the umask.
-	temp := path + ".tmp-" + strconv.FormatUint(rand.Uint64(), 36)
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(temp))
-		}
-	}()
-	if err := encode(f, header, sorted); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return nil
 }
 
 // encode writes a file from its parts.
@@ -132,13 +101,4 @@ func encodeHeader(sorted []Tensor, metadata map[string]string) ([]byte, error) {
 		return nil, fmt.Errorf("a header of %d bytes, above the limit of %d", b.Len(), MaxHeader)
 	}
 	return b.Bytes(), nil
-}
-
-// syncDir makes a rename survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

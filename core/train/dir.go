@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -80,7 +81,7 @@ func (d *runDir) replace(name string, m proto.Message) error {
 		return fmt.Errorf("encoding %s: %w", name, err)
 	}
 	out.WriteByte('\n')
-	return replaceFile(d.file(name), out.Bytes())
+	return replacefile.Write(d.file(name), out.Bytes())
 }
 
 // compactJSON is protojson without the white space that it varies.
@@ -92,35 +93,6 @@ func compactJSON(m proto.Message) ([]byte, error) {
 	var out bytes.Buffer
 	err = json.Compact(&out, b)
 	return out.Bytes(), err
-}
-
-// replaceFile puts a file in place of another in one step.
-func replaceFile(path string, content []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return nil
 }
 
 // summary is what a finished training left, nil if it is not finished.

@@ -14,6 +14,7 @@ import (
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/loss"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
@@ -138,7 +139,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		if err := png.Encode(&b, data.SampleSheet(images, truth, predicted, n, int(e.Data.Height), int(e.Data.Width))); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}
-		if err := replaceFile(s.dir.file("samples", e.Domain+".png"), b.Bytes()); err != nil {
+		if err := replacefile.Write(s.dir.file("samples", e.Domain+".png"), b.Bytes()); err != nil {
 			return nil, err
 		}
 	}

@@ -31,6 +31,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/vit"
@@ -204,7 +205,7 @@ func (t *Trainer) probes(m *vit.Model, batch, h, w int, checkpoint map[string]st
 	if err != nil {
 		return nil, err
 	}
-	return now, replaceFile(t.probeFile, b)
+	return now, replacefile.Write(t.probeFile, b)
 }
 
 // marshal is protojson with the white space it varies on purpose taken out.

@@ -17,14 +17,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/cache"
@@ -278,7 +277,7 @@ func (h *Hub) digest(path string) (string, error) {
 	}
 	// A cache that cannot be written costs time on the next call, no more.
 	if text, err := json.Marshal(now); err == nil {
-		remember(note, text)
+		_ = replacefile.Write(note, text)
 	}
 	return now.SHA256, nil
 }
@@ -306,17 +305,6 @@ func hashFile(path string) (string, error) {
 		return "", fmt.Errorf("hashing %s: %w", path, err)
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
-}
-
-// remember writes a small file in one step; failing is harmless.
-func remember(path string, text []byte) {
-	if os.MkdirAll(filepath.Dir(path), 0o777) != nil {
-		return
-	}
-	temp := path + ".tmp-" + strconv.FormatUint(rand.Uint64(), 36)
-	if os.WriteFile(temp, text, 0o666) != nil || os.Rename(temp, path) != nil {
-		_ = os.Remove(temp)
-	}
 }
 
 // Fetch brings a known backbone onto this machine unless it is there, and

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 )
@@ -82,7 +83,7 @@ func (c *cache) sum(path string, fresh bool) (string, error) {
 			return errors.Is(err, fs.ErrNotExist)
 		})
 		if raw, err := json.MarshalIndent(c.sums, "", "\t"); err == nil {
-			_ = replaceFile(file, append(raw, '\n')) // next time it is read in full again
+			_ = replacefile.Write(file, append(raw, '\n')) // next time it is read in full again
 		}
 	}
 	return now.SHA256, nil
@@ -134,7 +135,7 @@ func (c *cache) put(sum, key string, reply proto.Message) error {
 	if c.dir == "" {
 		return nil
 	}
-	return replaceFile(filepath.Join(c.dir, "variants", name), seal(raw))
+	return replacefile.Write(filepath.Join(c.dir, "variants", name), seal(raw))
 }
 
 // seal puts the sum of a reply before it: a file cut short by a full disk may
@@ -150,31 +151,4 @@ func unseal(b []byte) ([]byte, bool) {
 	}
 	h := sha256.Sum256(b[sha256.Size:])
 	return b[sha256.Size:], string(h[:]) == string(b[:sha256.Size])
-}
-
-// replaceFile writes a file so that readers see the old or the new one.
-func replaceFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails if all went well
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return err
 }

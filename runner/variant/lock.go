@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
@@ -75,7 +76,7 @@ func WriteLock(path string, l *Lock) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	if err := replaceFile(path, append(raw, '\n')); err != nil {
+	if err := replacefile.Write(path, append(raw, '\n')); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil

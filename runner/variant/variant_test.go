@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-plugin"
 
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
 )
@@ -517,7 +518,7 @@ func (p *place) copyOf(name, mark string) {
 		p.t.Fatal(err)
 	}
 	// A new file: the old one may still be running.
-	if err := replaceFile(p.file(name), append(bytes.Clone(b), mark...)); err != nil {
+	if err := replacefile.Write(p.file(name), append(bytes.Clone(b), mark...)); err != nil {
 		p.t.Fatal(err)
 	}
 	if err := os.Chmod(p.file(name), 0o755); err != nil {
