@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,7 +28,12 @@ import (
 	"github.com/loralab/loralab/runner/view"
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	// Commands are short: collecting garbage less often saves a quarter of
+	// what loading an experiment costs.
+	debug.SetGCPercent(400)
+	os.Exit(run())
+}
 
 // exitCode ends the program without a further word: all was said.
 type exitCode int

@@ -1,0 +1,130 @@
+package optim
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+)
+
+func TestFactorAtKnownSteps(t *testing.T) {
+	cosine := &spec.Schedule{Kind: "cosine", Warmup: 0.1, Floor: 0.2}
+	linear := &spec.Schedule{Kind: "linear"}
+	for _, c := range []struct {
+		s           *spec.Schedule
+		step, total int
+		want        float64
+	}{
+		{cosine, 0, 100, 0.1}, // the first update moves: no step at rate 0
+		{cosine, 9, 100, 1},
+		{cosine, 10, 100, 1},
+		{cosine, 55, 100, 0.6}, // half way: the middle of 1 and the floor
+		{linear, 0, 10, 1},
+		{linear, 5, 10, 0.5},
+		{&spec.Schedule{Kind: "constant", Warmup: 0.5}, 0, 4, 0.5},
+		{&spec.Schedule{Kind: "constant"}, 3, 4, 1},
+	} {
+		if got := Factor(c.s, c.step, c.total); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("%v at step %d of %d: %g, want %g", c.s, c.step, c.total, got, c.want)
+		}
+	}
+}
+
+// Whatever the settings, rates rise through the warm-up, never rise after it,
+// and stay between 0 (not reached) or the floor and 1.
+func TestFactorRisesThenFalls(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := &spec.Schedule{
+			Kind:   rapid.SampledFrom([]string{"constant", "linear", "cosine"}).Draw(t, "kind"),
+			Warmup: rapid.Float64Range(0, 1).Draw(t, "warmup"),
+			Floor:  rapid.Float64Range(0, 1).Draw(t, "floor"),
+		}
+		total := rapid.IntRange(1, 200).Draw(t, "total")
+		warm := int(math.Round(s.Warmup * float64(total)))
+		before := 0.0
+		for step := range total {
+			f := Factor(s, step, total)
+			if !(f > 0 || s.Floor == 0 && f >= 0) || f > 1+1e-12 {
+				t.Fatalf("step %d: %g", step, f)
+			}
+			switch {
+			case step < warm && f <= before:
+				t.Fatalf("warm-up falls at step %d", step)
+			case step > warm && f > before+1e-12:
+				t.Fatalf("rises after the warm-up at step %d", step)
+			case step >= warm && f < s.Floor-1e-12 && s.Kind != "constant":
+				t.Fatalf("below the floor at step %d", step)
+			}
+			before = f
+		}
+	})
+}
+
+func config() *spec.Optim {
+	return &spec.Optim{Kind: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, ClipNorm: 1}
+}
+
+func TestGroupsHaveTheirOwnRates(t *testing.T) {
+	dev, err := torch.CPU(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	err = dev.Do(func() error {
+		leaf := func() *torch.Tensor { return dev.Full(1, torch.Float32, 3).RequireGrad(true) }
+		a, b, frozen := leaf(), leaf(), leaf()
+		o, err := New(dev, config(), []Group{
+			{Name: "a", LR: 1e-2, Params: []Param{{"a", a}}},
+			{Name: "b", LR: 1e-3, Decay: 0.5, Params: []Param{{"b", b}}},
+			{Name: "none", LR: 1},
+			{Name: "off", LR: 0, Params: []Param{{"frozen", frozen}}},
+		})
+		if err != nil {
+			return err
+		}
+		defer o.Free()
+		a.Sum().Add(b.Sum()).Add(frozen.Sum()).Backward()
+		if norm := o.Step(0.5); math.Abs(norm-3) > 1e-6 { // √9 ones, before clipping
+			t.Errorf("norm %g", norm)
+		}
+		// AdamW's first step has length lr; decay comes on top.
+		for name, c := range map[string]struct {
+			t    *torch.Tensor
+			want float64
+		}{"a": {a, 1 - 0.005}, "b": {b, 1*(1-0.0005*0.5) - 0.0005}, "rate 0": {frozen, 1}} {
+			if got := c.t.Doubles()[0]; math.Abs(got-c.want) > 1e-6 {
+				t.Errorf("%s: %g, want %g", name, got, c.want)
+			}
+		}
+		if a.Grad() != nil {
+			t.Error("a gradient stayed")
+		}
+		if n := len(o.State()); n != 9 {
+			t.Errorf("%d tensors of state", n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAParameterBelongsToOneGroup(t *testing.T) {
+	dev, err := torch.CPU(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	err = dev.Do(func() error {
+		x := dev.Zeros(torch.Float32, 1)
+		_, err := New(dev, config(), []Group{{Name: "a", Params: []Param{{"x", x}}}, {Name: "b", Params: []Param{{"x", x}}}})
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "group a and in group b") {
+		t.Errorf("got %v", err)
+	}
+}
