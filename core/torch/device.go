@@ -45,6 +45,7 @@ func CPU(threads int) (*Device, error) {
 	}
 	d := start(-1)
 	err := d.Do(func() error {
+		C.ll_keep_freed_memory()
 		return cError("set threads", C.ll_set_threads(C.int(threads)))
 	})
 	if err != nil {

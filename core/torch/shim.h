@@ -20,6 +20,9 @@ int ll_fast_bf16(void);
 char *ll_set_threads(int intra);
 int ll_threads(void);
 
+// Lets the allocator keep freed host memory for the next step.
+void ll_keep_freed_memory(void);
+
 // CUDA, loaded while running.
 char *ll_load_cuda(const char *path);
 int ll_cuda_devices(void);
