@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -73,7 +74,9 @@ func build(ctx context.Context, p *project) (*report.Paths, error) {
 	return report.Build(ctx, p.root, p.experiments, results)
 }
 
-// written is what report.Build wrote earlier, if all of it is there.
+// written is what report.Build wrote earlier, if all of it is there and says
+// what is known now. The files of an experiment have one place, so a run at
+// another scale may have taken it since.
 func written(p *project, results []report.Result) ([]report.Written, bool, error) {
 	var all []report.Written
 	for _, e := range p.experiments {
@@ -82,9 +85,12 @@ func written(p *project, results []report.Result) ([]report.Written, bool, error
 			return nil, false, err
 		}
 		w := report.Written{Experiment: e.Name, Table: table, Page: filepath.Join(p.root, "report", e.Name, "report.md")}
-		pages, err := filepath.Glob(w.Page)
-		if err != nil {
-			return nil, false, err
+		if _, err := os.Stat(w.Page); err != nil {
+			return nil, false, nil
+		}
+		was, err := os.ReadFile(filepath.Join(p.root, "report", e.Name, "table.csv"))
+		if err != nil || string(was) != table.CSV() {
+			return nil, false, nil
 		}
 		for _, kind := range []string{"*.png", "*.svg"} {
 			figures, err := filepath.Glob(filepath.Join(p.root, "plots", e.Name, kind))
@@ -93,7 +99,7 @@ func written(p *project, results []report.Result) ([]report.Written, bool, error
 			}
 			w.Figures = append(w.Figures, figures...)
 		}
-		if len(pages) == 0 || len(w.Figures) == 0 {
+		if len(w.Figures) == 0 {
 			return nil, false, nil
 		}
 		all = append(all, w)
