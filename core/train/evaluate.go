@@ -114,6 +114,10 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	if err != nil {
 		return nil, err
 	}
+	// What training and other domains used may make room for this one.
+	if err := s.t.dev.Do(func() error { s.t.cache.release(); return nil }); err != nil {
+		return nil, err
+	}
 	src, err := s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set)
 	if err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ type session struct {
 }
 
 // open builds the network of the run.
-func (s *session) open(context.Context) error {
+func (s *session) open() error {
 	clearPeak()
 	if err := loss.Check(s.spec.Loss); err != nil {
 		return err
@@ -54,6 +54,7 @@ func (s *session) open(context.Context) error {
 func (s *session) close() {
 	// The device may have failed; there is nothing more to do about it.
 	_ = s.t.dev.Do(func() error {
+		s.t.cache.release()
 		if s.opt != nil {
 			s.opt.Free()
 		}

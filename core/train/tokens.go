@@ -29,6 +29,7 @@ type tokenEntry struct {
 	key    tokenKey
 	tokens *torch.Tensor // [n, T, D]
 	bytes  int64
+	inUse  bool // by the run in progress: not to be let go
 }
 
 // tokenKey says which tokens an entry holds: of which pictures and backbone,
@@ -47,10 +48,11 @@ func (c *tokenCache) drop() {
 	c.entries = nil
 }
 
-// get returns cached tokens and marks them used.
+// get returns cached tokens and takes them into use.
 func (c *tokenCache) get(key tokenKey) *torch.Tensor {
 	for i, e := range c.entries {
 		if e.key == key {
+			e.inUse = true
 			c.entries = append(append(c.entries[:i:i], c.entries[i+1:]...), e)
 			return e.tokens
 		}
@@ -69,17 +71,36 @@ func (c *tokenCache) before(key tokenKey) (tokens *torch.Tensor, blocks int) {
 	return tokens, blocks
 }
 
-// put adds an entry and lets go of the ones used longest ago.
-func (c *tokenCache) put(key tokenKey, tokens *torch.Tensor, bytes int64) {
-	c.entries = append(c.entries, &tokenEntry{key: key, tokens: tokens, bytes: bytes})
-	var total int64
+// room lets go of the entries used longest ago until bytes more fit, and
+// reports whether they do. Entries in use stay.
+func (c *tokenCache) room(bytes int64) bool {
+	total := bytes
 	for _, e := range c.entries {
 		total += e.bytes
 	}
-	for len(c.entries) > 1 && total > c.limit {
-		total -= c.entries[0].bytes
-		c.entries[0].tokens.Free()
-		c.entries = c.entries[1:]
+	kept := c.entries[:0]
+	for _, e := range c.entries {
+		if total > c.limit && !e.inUse {
+			total -= e.bytes
+			e.tokens.Free()
+			continue
+		}
+		kept = append(kept, e)
+	}
+	clear(c.entries[len(kept):])
+	c.entries = kept
+	return total <= c.limit
+}
+
+// put adds an entry, in use, for which room was made.
+func (c *tokenCache) put(key tokenKey, tokens *torch.Tensor, bytes int64) {
+	c.entries = append(c.entries, &tokenEntry{key: key, tokens: tokens, bytes: bytes, inUse: true})
+}
+
+// release ends the use of all entries.
+func (c *tokenCache) release() {
+	for _, e := range c.entries {
+		e.inUse = false
 	}
 }
 
@@ -104,32 +125,22 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 	a := s.Backbone.Arch
 	tokens := int64(d.Height/a.Patch)*int64(d.Width/a.Patch) + int64(vit.Prefix(a))
 	bytes := int64(set.Len()) * tokens * int64(a.Dim) * 4
-	if bytes > t.cache.limit {
-		return src, nil
-	}
 	digest := d.Splits[split].Digest
 	if p := d.Splits[split].Procedural; p != nil {
 		digest = data.ProceduralDigest(p)
 	}
 	key := tokenKey{fmt.Sprint(s.Backbone.Digest, s.Train.Precision, digest, d.Height, d.Width, d.Mean, d.Std), n.prefix}
-	var start *torch.Tensor // tokens after fewer blocks, to go on from
+	var buf, start *torch.Tensor // start: tokens after fewer blocks, to go on from
 	first := 0
 	err := t.dev.Do(func() error {
-		if src.cached = t.cache.get(key); src.cached == nil {
+		if src.cached = t.cache.get(key); src.cached == nil && t.cache.room(bytes) {
 			start, first = t.cache.before(key)
+			buf = t.dev.Zeros(torch.Float32, int64(set.Len()), tokens, int64(a.Dim)).Keep()
 		}
 		return nil
 	})
-	if err != nil || src.cached != nil {
+	if err != nil || buf == nil {
 		return src, err
-	}
-	var buf *torch.Tensor
-	err = t.dev.Do(func() error {
-		buf = t.dev.Zeros(torch.Float32, int64(set.Len()), tokens, int64(a.Dim)).Keep()
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	at := int64(0)
 	put := func(size int, from func(size int64) *torch.Tensor) error {

@@ -109,7 +109,7 @@ func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec
 	defer dir.close()
 	s := &session{t: t, req: req, spec: req.Spec, dir: dir, emit: emit}
 	defer s.close()
-	if err := s.open(ctx); err != nil {
+	if err := s.open(); err != nil {
 		return nil, 0, err
 	}
 	summary, err := dir.summary(req.Id)

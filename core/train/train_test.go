@@ -443,3 +443,27 @@ func TestCacheGoesOnFromFewerBlocks(t *testing.T) {
 		t.Errorf("%d entries in the cache, want 4 splits after 3 and after 4 blocks", n)
 	}
 }
+
+// A run whose splits do not all fit keeps what it trains on: making room for
+// one split must not take another out of use.
+func TestCacheKeepsWhatIsInUse(t *testing.T) {
+	const picture = (6*4 + 1) * 24 * 4 // bytes of the tokens of one
+	for _, pictures := range []int64{13, 14, 18, 19} {
+		tr := trainer(t)
+		tr.cache.limit = pictures * picture
+		for seed := range uint64(2) {
+			events, err := run(t, tr, request(t, func(r *spec.RunRequest) { r.Spec.Seed = seed }), 0)
+			finished(t, events, err)
+			var held int64
+			for _, e := range tr.cache.entries {
+				held += e.bytes
+				if e.inUse {
+					t.Errorf("room for %d pictures: still in use after the run: %v", pictures, e.key)
+				}
+			}
+			if held > tr.cache.limit {
+				t.Errorf("room for %d pictures: %d bytes held, limit %d", pictures, held, tr.cache.limit)
+			}
+		}
+	}
+}
