@@ -14,15 +14,6 @@ type slot = libtch.Ctensor
 
 func list(ts ...*Tensor) []*Tensor { return ts }
 
-// dims makes a slice whose first element can be pointed at even when empty,
-// as libtch does without looking.
-func dims(s []int64) []int64 {
-	if len(s) == 0 {
-		return make([]int64, 0, 1)[:0]
-	}
-	return s
-}
-
 func b2i(b bool) int32 {
 	if b {
 		return 1
