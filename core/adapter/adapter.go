@@ -173,7 +173,7 @@ func (s *Set) install() {
 			continue
 		}
 		s.model.Blocks[site.Block].Adapters[site.Name] = l.forward
-		if slices.Contains([]string{vit.SiteQuery, vit.SiteKey, vit.SiteValue}, site.Name) {
+		if slices.Contains(qkvSites, site.Name) {
 			qkv[int(site.Block)] = append(qkv[int(site.Block)], l)
 		} else if l.low != nil {
 			s.Fused++

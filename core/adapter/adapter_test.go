@@ -403,6 +403,31 @@ func TestFusedIsTheGeneralForm(t *testing.T) {
 	})
 }
 
+// The order in which sites are named means nothing, whether the backbone is
+// frozen or trains.
+func TestOrderOfSitesMeansNothing(t *testing.T) {
+	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a, b := g.Param("A", sdk.Dims(r, s.In), kaiming), g.Param("B", sdk.Dims(s.Out, r), kaiming)
+		return g.Add(g.Base(g.X()), g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b)))
+	}
+	for _, kind := range []spec.Freeze_Kind{spec.Freeze_ALL, spec.Freeze_NONE} {
+		var outs [][]float32
+		for _, sites := range [][]*protocol.Site{
+			{site("query", 1), site("value", 1)},
+			{site("value", 1), site("query", 1)},
+		} {
+			onModel(t, placed(t, d, sites...), vit.Options{Freeze: &spec.Freeze{Kind: kind}}, func(dev *torch.Device, m *vit.Model, _ *Set) {
+				outs = append(outs, m.Forward(input(dev, 2*3*48, 32).Reshape(2, 3, 48, 32)).Floats())
+			})
+		}
+		for i := range outs[0] {
+			if d := math.Abs(float64(outs[0][i] - outs[1][i])); !(d < 1e-6) {
+				t.Fatalf("%v: outputs differ by %g", kind, d)
+			}
+		}
+	}
+}
+
 func TestSharedParametersAreOne(t *testing.T) {
 	onModel(t, placed(t, silent["serial: one pair for a block"], site("query", 2), site("key", 2), site("value", 2), site("query", 3)), vit.Options{},
 		func(_ *torch.Device, _ *vit.Model, s *Set) {

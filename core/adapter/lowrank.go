@@ -8,6 +8,10 @@ import (
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
+// qkvSites are the layers of a block that are computed as one product, in the
+// order of its outputs.
+var qkvSites = []string{vit.SiteQuery, vit.SiteKey, vit.SiteValue}
+
 // lowRank is a layer of the form base(x) + s · (x Aᵀ) Bᵀ.
 type lowRank struct {
 	a, b  *Param // [r, in], [out, r]
@@ -85,7 +89,8 @@ func (l *lowRank) forward(x *torch.Tensor, base vit.Linear) *torch.Tensor {
 	return torch.LowRankLinear(x, base.W, base.B, []torch.LowRankPart{l.part(0)})
 }
 
-// group is query, key and value of a block as one low-rank layer.
+// group is query, key and value of a block as one low-rank layer, its parts in
+// the order of the product's outputs.
 type group struct {
 	parts  []*lowRank
 	offset []int64
@@ -93,10 +98,13 @@ type group struct {
 
 func newGroup(ls []*layer, dim int64) *group {
 	g := &group{}
-	for _, l := range ls {
-		g.parts = append(g.parts, l.low)
-		i := slices.Index([]string{vit.SiteQuery, vit.SiteKey, vit.SiteValue}, l.typed.Site.Name)
-		g.offset = append(g.offset, int64(i)*dim)
+	for i, site := range qkvSites {
+		for _, l := range ls {
+			if l.typed.Site.Name == site {
+				g.parts = append(g.parts, l.low)
+				g.offset = append(g.offset, int64(i)*dim)
+			}
+		}
 	}
 	return g
 }
