@@ -28,6 +28,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ExportRequest_Format int32
+
+const (
+	ExportRequest_FORMAT_UNSPECIFIED ExportRequest_Format = 0
+	ExportRequest_MERGED             ExportRequest_Format = 1 // the backbone with W' and b', in Hugging Face's layout
+	ExportRequest_PEFT               ExportRequest_Format = 2 // adapter_config.json and adapter_model.safetensors
+)
+
+// Enum value maps for ExportRequest_Format.
+var (
+	ExportRequest_Format_name = map[int32]string{
+		0: "FORMAT_UNSPECIFIED",
+		1: "MERGED",
+		2: "PEFT",
+	}
+	ExportRequest_Format_value = map[string]int32{
+		"FORMAT_UNSPECIFIED": 0,
+		"MERGED":             1,
+		"PEFT":               2,
+	}
+)
+
+func (x ExportRequest_Format) Enum() *ExportRequest_Format {
+	p := new(ExportRequest_Format)
+	*p = x
+	return p
+}
+
+func (x ExportRequest_Format) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ExportRequest_Format) Descriptor() protoreflect.EnumDescriptor {
+	return file_spec_proto_enumTypes[0].Descriptor()
+}
+
+func (ExportRequest_Format) Type() protoreflect.EnumType {
+	return &file_spec_proto_enumTypes[0]
+}
+
+func (x ExportRequest_Format) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ExportRequest_Format.Descriptor instead.
+func (ExportRequest_Format) EnumDescriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{7, 0}
+}
+
 type Freeze_Kind int32
 
 const (
@@ -64,11 +113,11 @@ func (x Freeze_Kind) String() string {
 }
 
 func (Freeze_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_spec_proto_enumTypes[0].Descriptor()
+	return file_spec_proto_enumTypes[1].Descriptor()
 }
 
 func (Freeze_Kind) Type() protoreflect.EnumType {
-	return &file_spec_proto_enumTypes[0]
+	return &file_spec_proto_enumTypes[1]
 }
 
 func (x Freeze_Kind) Number() protoreflect.EnumNumber {
@@ -77,7 +126,7 @@ func (x Freeze_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freeze_Kind.Descriptor instead.
 func (Freeze_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{7, 0}
+	return file_spec_proto_rawDescGZIP(), []int{12, 0}
 }
 
 type InfoRequest struct {
@@ -312,6 +361,426 @@ func (*StopReply) Descriptor() ([]byte, []int) {
 	return file_spec_proto_rawDescGZIP(), []int{3}
 }
 
+type ConformRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Model         *protocol.Model        `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	Adapter       *Adapter               `protobuf:"bytes,2,opt,name=adapter,proto3" json:"adapter,omitempty"` // programs, and sites of any size with their program
+	Seed          uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConformRequest) Reset() {
+	*x = ConformRequest{}
+	mi := &file_spec_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConformRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConformRequest) ProtoMessage() {}
+
+func (x *ConformRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConformRequest.ProtoReflect.Descriptor instead.
+func (*ConformRequest) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ConformRequest) GetModel() *protocol.Model {
+	if x != nil {
+		return x.Model
+	}
+	return nil
+}
+
+func (x *ConformRequest) GetAdapter() *Adapter {
+	if x != nil {
+		return x.Adapter
+	}
+	return nil
+}
+
+func (x *ConformRequest) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+type ConformReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sites         []*Conformance         `protobuf:"bytes,1,rep,name=sites,proto3" json:"sites,omitempty"` // in the order of the placements
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConformReply) Reset() {
+	*x = ConformReply{}
+	mi := &file_spec_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConformReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConformReply) ProtoMessage() {}
+
+func (x *ConformReply) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConformReply.ProtoReflect.Descriptor instead.
+func (*ConformReply) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ConformReply) GetSites() []*Conformance {
+	if x != nil {
+		return x.Sites
+	}
+	return nil
+}
+
+// What one program did at one site with random W, b and x. Differences are
+// relative: the largest |a − b| over the largest |b|.
+type Conformance struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Failure string                 `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"` // it could not be run; nothing else counts
+	Start   float64                `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`   // of F(x) and base(x), before training
+	// Of the gradient by autograd and by central differences, after a random
+	// move of the trainable parameters; over these and x.
+	Gradient      float64  `protobuf:"fixed64,3,opt,name=gradient,proto3" json:"gradient,omitempty"`
+	GradientAt    string   `protobuf:"bytes,4,opt,name=gradient_at,json=gradientAt,proto3" json:"gradient_at,omitempty"`      // the parameter it is largest for, "x" for the input
+	NoGradient    []string `protobuf:"bytes,5,rep,name=no_gradient,json=noGradient,proto3" json:"no_gradient,omitempty"`      // trainable parameters that never get one
+	Repeats       bool     `protobuf:"varint,6,opt,name=repeats,proto3" json:"repeats,omitempty"`                             // the same seed starts the same, bit for bit
+	AnyOrder      bool     `protobuf:"varint,7,opt,name=any_order,json=anyOrder,proto3" json:"any_order,omitempty"`           // and so it does among other sites in another order
+	SeedsDiffer   bool     `protobuf:"varint,8,opt,name=seeds_differ,json=seedsDiffer,proto3" json:"seeds_differ,omitempty"`  // another seed starts differently, or nothing is random
+	Mergeable     bool     `protobuf:"varint,9,opt,name=mergeable,proto3" json:"mergeable,omitempty"`                         // affine in x, by its graph
+	Merge         float64  `protobuf:"fixed64,10,opt,name=merge,proto3" json:"merge,omitempty"`                               // of F(x) and xW'ᵀ + b', after the move
+	Saved         bool     `protobuf:"varint,11,opt,name=saved,proto3" json:"saved,omitempty"`                                // written and read again, the output is the same, bit for bit
+	TokensApart   bool     `protobuf:"varint,12,opt,name=tokens_apart,json=tokensApart,proto3" json:"tokens_apart,omitempty"` // a token's output does not depend on the others
+	Form          string   `protobuf:"bytes,13,opt,name=form,proto3" json:"form,omitempty"`                                   // compiled as: low-rank | serial | blocks | nodes
+	Trainable     uint64   `protobuf:"varint,14,opt,name=trainable,proto3" json:"trainable,omitempty"`                        // elements
+	Finite        bool     `protobuf:"varint,15,opt,name=finite,proto3" json:"finite,omitempty"`                              // all that was computed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conformance) Reset() {
+	*x = Conformance{}
+	mi := &file_spec_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conformance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conformance) ProtoMessage() {}
+
+func (x *Conformance) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conformance.ProtoReflect.Descriptor instead.
+func (*Conformance) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Conformance) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *Conformance) GetStart() float64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Conformance) GetGradient() float64 {
+	if x != nil {
+		return x.Gradient
+	}
+	return 0
+}
+
+func (x *Conformance) GetGradientAt() string {
+	if x != nil {
+		return x.GradientAt
+	}
+	return ""
+}
+
+func (x *Conformance) GetNoGradient() []string {
+	if x != nil {
+		return x.NoGradient
+	}
+	return nil
+}
+
+func (x *Conformance) GetRepeats() bool {
+	if x != nil {
+		return x.Repeats
+	}
+	return false
+}
+
+func (x *Conformance) GetAnyOrder() bool {
+	if x != nil {
+		return x.AnyOrder
+	}
+	return false
+}
+
+func (x *Conformance) GetSeedsDiffer() bool {
+	if x != nil {
+		return x.SeedsDiffer
+	}
+	return false
+}
+
+func (x *Conformance) GetMergeable() bool {
+	if x != nil {
+		return x.Mergeable
+	}
+	return false
+}
+
+func (x *Conformance) GetMerge() float64 {
+	if x != nil {
+		return x.Merge
+	}
+	return 0
+}
+
+func (x *Conformance) GetSaved() bool {
+	if x != nil {
+		return x.Saved
+	}
+	return false
+}
+
+func (x *Conformance) GetTokensApart() bool {
+	if x != nil {
+		return x.TokensApart
+	}
+	return false
+}
+
+func (x *Conformance) GetForm() string {
+	if x != nil {
+		return x.Form
+	}
+	return ""
+}
+
+func (x *Conformance) GetTrainable() uint64 {
+	if x != nil {
+		return x.Trainable
+	}
+	return 0
+}
+
+func (x *Conformance) GetFinite() bool {
+	if x != nil {
+		return x.Finite
+	}
+	return false
+}
+
+type ExportRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Run        *RunRequest            `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`               // as in request.json
+	Checkpoint string                 `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
+	Format     ExportRequest_Format   `protobuf:"varint,3,opt,name=format,proto3,enum=loralab.spec.v1.ExportRequest_Format" json:"format,omitempty"`
+	Out        string                 `protobuf:"bytes,4,opt,name=out,proto3" json:"out,omitempty"`               // an empty directory
+	Tolerance  float64                `protobuf:"fixed64,5,opt,name=tolerance,proto3" json:"tolerance,omitempty"` // MERGED: refused above this relative difference
+	// PEFT: names of modules as in this major version of transformers; 0: newest.
+	Transformers  uint32 `protobuf:"varint,6,opt,name=transformers,proto3" json:"transformers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportRequest) Reset() {
+	*x = ExportRequest{}
+	mi := &file_spec_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportRequest) ProtoMessage() {}
+
+func (x *ExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
+func (*ExportRequest) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ExportRequest) GetRun() *RunRequest {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *ExportRequest) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+func (x *ExportRequest) GetFormat() ExportRequest_Format {
+	if x != nil {
+		return x.Format
+	}
+	return ExportRequest_FORMAT_UNSPECIFIED
+}
+
+func (x *ExportRequest) GetOut() string {
+	if x != nil {
+		return x.Out
+	}
+	return ""
+}
+
+func (x *ExportRequest) GetTolerance() float64 {
+	if x != nil {
+		return x.Tolerance
+	}
+	return 0
+}
+
+func (x *ExportRequest) GetTransformers() uint32 {
+	if x != nil {
+		return x.Transformers
+	}
+	return 0
+}
+
+type ExportReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Files []string               `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	// MERGED: of unmerged and merged outputs, relative, the largest of any site,
+	// and the place.
+	Difference   float64 `protobuf:"fixed64,2,opt,name=difference,proto3" json:"difference,omitempty"`
+	DifferenceAt string  `protobuf:"bytes,3,opt,name=difference_at,json=differenceAt,proto3" json:"difference_at,omitempty"`
+	// Of the whole model's tokens on random images.
+	OutputDifference float64 `protobuf:"fixed64,4,opt,name=output_difference,json=outputDifference,proto3" json:"output_difference,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ExportReply) Reset() {
+	*x = ExportReply{}
+	mi := &file_spec_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportReply) ProtoMessage() {}
+
+func (x *ExportReply) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportReply.ProtoReflect.Descriptor instead.
+func (*ExportReply) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ExportReply) GetFiles() []string {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *ExportReply) GetDifference() float64 {
+	if x != nil {
+		return x.Difference
+	}
+	return 0
+}
+
+func (x *ExportReply) GetDifferenceAt() string {
+	if x != nil {
+		return x.DifferenceAt
+	}
+	return ""
+}
+
+func (x *ExportReply) GetOutputDifference() float64 {
+	if x != nil {
+		return x.OutputDifference
+	}
+	return 0
+}
+
 type RunSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Moves when the engine's arithmetic moves, so that old results are not
@@ -331,7 +800,7 @@ type RunSpec struct {
 
 func (x *RunSpec) Reset() {
 	*x = RunSpec{}
-	mi := &file_spec_proto_msgTypes[4]
+	mi := &file_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -343,7 +812,7 @@ func (x *RunSpec) String() string {
 func (*RunSpec) ProtoMessage() {}
 
 func (x *RunSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[4]
+	mi := &file_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -356,7 +825,7 @@ func (x *RunSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSpec.ProtoReflect.Descriptor instead.
 func (*RunSpec) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{4}
+	return file_spec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RunSpec) GetRevision() uint32 {
@@ -434,7 +903,7 @@ type Backbone struct {
 
 func (x *Backbone) Reset() {
 	*x = Backbone{}
-	mi := &file_spec_proto_msgTypes[5]
+	mi := &file_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +915,7 @@ func (x *Backbone) String() string {
 func (*Backbone) ProtoMessage() {}
 
 func (x *Backbone) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[5]
+	mi := &file_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +928,7 @@ func (x *Backbone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backbone.ProtoReflect.Descriptor instead.
 func (*Backbone) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{5}
+	return file_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Backbone) GetDigest() string {
@@ -509,7 +978,7 @@ type Architecture struct {
 
 func (x *Architecture) Reset() {
 	*x = Architecture{}
-	mi := &file_spec_proto_msgTypes[6]
+	mi := &file_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +990,7 @@ func (x *Architecture) String() string {
 func (*Architecture) ProtoMessage() {}
 
 func (x *Architecture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[6]
+	mi := &file_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +1003,7 @@ func (x *Architecture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Architecture.ProtoReflect.Descriptor instead.
 func (*Architecture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{6}
+	return file_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Architecture) GetFamily() string {
@@ -624,7 +1093,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_spec_proto_msgTypes[7]
+	mi := &file_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +1105,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[7]
+	mi := &file_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +1118,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{7}
+	return file_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Freeze) GetKind() Freeze_Kind {
@@ -667,16 +1136,19 @@ func (x *Freeze) GetTrainable() []uint32 {
 }
 
 type Adapter struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Programs      []*protocol.Program    `protobuf:"bytes,1,rep,name=programs,proto3" json:"programs,omitempty"`
-	Placements    []*Placement           `protobuf:"bytes,2,rep,name=placements,proto3" json:"placements,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Programs   []*protocol.Program    `protobuf:"bytes,1,rep,name=programs,proto3" json:"programs,omitempty"`
+	Placements []*Placement           `protobuf:"bytes,2,rep,name=placements,proto3" json:"placements,omitempty"`
+	// SHA-256 of the values that parameters start with instead of those of their
+	// initialisers; "" for none.
+	Start         string `protobuf:"bytes,3,opt,name=start,proto3" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Adapter) Reset() {
 	*x = Adapter{}
-	mi := &file_spec_proto_msgTypes[8]
+	mi := &file_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +1160,7 @@ func (x *Adapter) String() string {
 func (*Adapter) ProtoMessage() {}
 
 func (x *Adapter) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[8]
+	mi := &file_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +1173,7 @@ func (x *Adapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adapter.ProtoReflect.Descriptor instead.
 func (*Adapter) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{8}
+	return file_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Adapter) GetPrograms() []*protocol.Program {
@@ -718,6 +1190,13 @@ func (x *Adapter) GetPlacements() []*Placement {
 	return nil
 }
 
+func (x *Adapter) GetStart() string {
+	if x != nil {
+		return x.Start
+	}
+	return ""
+}
+
 // One program at one place.
 type Placement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -729,7 +1208,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +1220,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +1233,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{9}
+	return file_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Placement) GetSite() *protocol.Site {
@@ -783,7 +1262,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +1274,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +1287,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{10}
+	return file_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Head) GetKind() string {
@@ -857,7 +1336,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1348,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1361,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{11}
+	return file_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Data) GetClasses() []string {
@@ -946,7 +1425,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1437,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1450,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{12}
+	return file_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Split) GetDigest() string {
@@ -1007,7 +1486,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1498,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1511,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{13}
+	return file_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -1073,7 +1552,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1564,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1577,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{14}
+	return file_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Loss) GetKind() string {
@@ -1133,7 +1612,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1624,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1637,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{15}
+	return file_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Optim) GetKind() string {
@@ -1242,7 +1721,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1733,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1746,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{16}
+	return file_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Schedule) GetKind() string {
@@ -1305,7 +1784,7 @@ type Train struct {
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1796,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1809,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{17}
+	return file_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -1378,18 +1857,20 @@ func (x *Train) GetEvalEvery() uint32 {
 // An evaluation of a trained run; its own identity, so that adding a domain
 // trains nothing.
 type Evaluation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`         // label, not identity: "test", "histology"
-	Data          *Data                  `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`             // split "test" counts
-	Checkpoint    string                 `protobuf:"bytes,3,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
-	Precision     string                 `protobuf:"bytes,4,opt,name=precision,proto3" json:"precision,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Domain     string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`         // label, not identity: "test", "histology"
+	Data       *Data                  `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`             // split "test" counts
+	Checkpoint string                 `protobuf:"bytes,3,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
+	Precision  string                 `protobuf:"bytes,4,opt,name=precision,proto3" json:"precision,omitempty"`
+	// With the adapters merged into the backbone, if that is exact enough.
+	Merged        bool `protobuf:"varint,5,opt,name=merged,proto3" json:"merged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1882,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1895,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{18}
+	return file_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -1445,6 +1926,13 @@ func (x *Evaluation) GetPrecision() string {
 	return ""
 }
 
+func (x *Evaluation) GetMerged() bool {
+	if x != nil {
+		return x.Merged
+	}
+	return false
+}
+
 type RunRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // identity of spec, hex
@@ -1455,13 +1943,14 @@ type RunRequest struct {
 	Places            *Places                `protobuf:"bytes,6,opt,name=places,proto3" json:"places,omitempty"`
 	CheckpointSeconds uint32                 `protobuf:"varint,7,opt,name=checkpoint_seconds,json=checkpointSeconds,proto3" json:"checkpoint_seconds,omitempty"` // at least this often; 0: at the end of epochs only
 	SampleImages      uint32                 `protobuf:"varint,8,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"`                // written as pictures for each evaluation
+	Peft              *protocol.Peft         `protobuf:"bytes,9,opt,name=peft,proto3" json:"peft,omitempty"`                                                     // how PEFT would store the adapter; for Export
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1962,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1975,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{19}
+	return file_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RunRequest) GetId() string {
@@ -1545,6 +2034,13 @@ func (x *RunRequest) GetSampleImages() uint32 {
 	return 0
 }
 
+func (x *RunRequest) GetPeft() *protocol.Peft {
+	if x != nil {
+		return x.Peft
+	}
+	return nil
+}
+
 type Label struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Experiment     string                 `protobuf:"bytes,1,opt,name=experiment,proto3" json:"experiment,omitempty"`
@@ -1559,7 +2055,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +2067,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +2080,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{20}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Label) GetExperiment() string {
@@ -1634,14 +2130,16 @@ type Places struct {
 	RunDir   string                 `protobuf:"bytes,1,opt,name=run_dir,json=runDir,proto3" json:"run_dir,omitempty"`
 	Backbone string                 `protobuf:"bytes,2,opt,name=backbone,proto3" json:"backbone,omitempty"` // weight file
 	// Digest of a split -> where its files are.
-	Files         map[string]*Files `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Files map[string]*Files `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// safetensors with the values of Adapter.start, named as in adapter.safetensors.
+	Start         string `protobuf:"bytes,4,opt,name=start,proto3" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +2151,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +2164,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{21}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Places) GetRunDir() string {
@@ -1690,6 +2188,13 @@ func (x *Places) GetFiles() map[string]*Files {
 	return nil
 }
 
+func (x *Places) GetStart() string {
+	if x != nil {
+		return x.Start
+	}
+	return ""
+}
+
 // Pairs in the order that the digest covers.
 type Files struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1702,7 +2207,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +2219,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +2232,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{22}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Files) GetRoot() string {
@@ -1771,7 +2276,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +2288,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +2301,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{23}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -1961,7 +2466,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2478,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2491,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -2059,7 +2564,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2576,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2589,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -2141,7 +2646,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2658,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2671,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -2206,7 +2711,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2723,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2736,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -2252,7 +2757,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2769,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2782,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Evaluated) GetId() string {
@@ -2310,7 +2815,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2827,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2840,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -2354,7 +2859,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2871,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2884,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -2400,7 +2905,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2917,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2930,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Failed) GetReason() string {
@@ -2459,7 +2964,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2976,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2989,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Note) GetText() string {
@@ -2517,7 +3022,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2529,7 +3034,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2542,7 +3047,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -2608,7 +3113,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +3125,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +3138,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -2700,7 +3205,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +3217,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +3230,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Summary) GetId() string {
@@ -2845,7 +3350,53 @@ const file_spec_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\r\n" +
 	"\vStopRequest\"\v\n" +
-	"\tStopReply\"\x81\x03\n" +
+	"\tStopReply\"\x89\x01\n" +
+	"\x0eConformRequest\x12/\n" +
+	"\x05model\x18\x01 \x01(\v2\x19.loralab.variant.v1.ModelR\x05model\x122\n" +
+	"\aadapter\x18\x02 \x01(\v2\x18.loralab.spec.v1.AdapterR\aadapter\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\x04R\x04seed\"B\n" +
+	"\fConformReply\x122\n" +
+	"\x05sites\x18\x01 \x03(\v2\x1c.loralab.spec.v1.ConformanceR\x05sites\"\xac\x03\n" +
+	"\vConformance\x12\x18\n" +
+	"\afailure\x18\x01 \x01(\tR\afailure\x12\x14\n" +
+	"\x05start\x18\x02 \x01(\x01R\x05start\x12\x1a\n" +
+	"\bgradient\x18\x03 \x01(\x01R\bgradient\x12\x1f\n" +
+	"\vgradient_at\x18\x04 \x01(\tR\n" +
+	"gradientAt\x12\x1f\n" +
+	"\vno_gradient\x18\x05 \x03(\tR\n" +
+	"noGradient\x12\x18\n" +
+	"\arepeats\x18\x06 \x01(\bR\arepeats\x12\x1b\n" +
+	"\tany_order\x18\a \x01(\bR\banyOrder\x12!\n" +
+	"\fseeds_differ\x18\b \x01(\bR\vseedsDiffer\x12\x1c\n" +
+	"\tmergeable\x18\t \x01(\bR\tmergeable\x12\x14\n" +
+	"\x05merge\x18\n" +
+	" \x01(\x01R\x05merge\x12\x14\n" +
+	"\x05saved\x18\v \x01(\bR\x05saved\x12!\n" +
+	"\ftokens_apart\x18\f \x01(\bR\vtokensApart\x12\x12\n" +
+	"\x04form\x18\r \x01(\tR\x04form\x12\x1c\n" +
+	"\ttrainable\x18\x0e \x01(\x04R\ttrainable\x12\x16\n" +
+	"\x06finite\x18\x0f \x01(\bR\x06finite\"\xa9\x02\n" +
+	"\rExportRequest\x12-\n" +
+	"\x03run\x18\x01 \x01(\v2\x1b.loralab.spec.v1.RunRequestR\x03run\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x02 \x01(\tR\n" +
+	"checkpoint\x12=\n" +
+	"\x06format\x18\x03 \x01(\x0e2%.loralab.spec.v1.ExportRequest.FormatR\x06format\x12\x10\n" +
+	"\x03out\x18\x04 \x01(\tR\x03out\x12\x1c\n" +
+	"\ttolerance\x18\x05 \x01(\x01R\ttolerance\x12\"\n" +
+	"\ftransformers\x18\x06 \x01(\rR\ftransformers\"6\n" +
+	"\x06Format\x12\x16\n" +
+	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\n" +
+	"\n" +
+	"\x06MERGED\x10\x01\x12\b\n" +
+	"\x04PEFT\x10\x02\"\x95\x01\n" +
+	"\vExportReply\x12\x14\n" +
+	"\x05files\x18\x01 \x03(\tR\x05files\x12\x1e\n" +
+	"\n" +
+	"difference\x18\x02 \x01(\x01R\n" +
+	"difference\x12#\n" +
+	"\rdifference_at\x18\x03 \x01(\tR\fdifferenceAt\x12+\n" +
+	"\x11output_difference\x18\x04 \x01(\x01R\x10outputDifference\"\x81\x03\n" +
 	"\aRunSpec\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12\x12\n" +
 	"\x04seed\x18\x02 \x01(\x04R\x04seed\x125\n" +
@@ -2882,12 +3433,13 @@ const file_spec_proto_rawDesc = "" +
 	"\x03ALL\x10\x01\x12\b\n" +
 	"\x04NONE\x10\x02\x12\n" +
 	"\n" +
-	"\x06BLOCKS\x10\x03\"~\n" +
+	"\x06BLOCKS\x10\x03\"\x94\x01\n" +
 	"\aAdapter\x127\n" +
 	"\bprograms\x18\x01 \x03(\v2\x1b.loralab.variant.v1.ProgramR\bprograms\x12:\n" +
 	"\n" +
 	"placements\x18\x02 \x03(\v2\x1a.loralab.spec.v1.PlacementR\n" +
-	"placements\"S\n" +
+	"placements\x12\x14\n" +
+	"\x05start\x18\x03 \x01(\tR\x05start\"S\n" +
 	"\tPlacement\x12,\n" +
 	"\x04site\x18\x01 \x01(\v2\x18.loralab.variant.v1.SiteR\x04site\x12\x18\n" +
 	"\aprogram\x18\x02 \x01(\rR\aprogram\"`\n" +
@@ -2950,7 +3502,7 @@ const file_spec_proto_rawDesc = "" +
 	"\tmax_steps\x18\x04 \x01(\rR\bmaxSteps\x12\x18\n" +
 	"\amonitor\x18\x05 \x01(\tR\amonitor\x12\x1d\n" +
 	"\n" +
-	"eval_every\x18\x06 \x01(\rR\tevalEvery\"\x8d\x01\n" +
+	"eval_every\x18\x06 \x01(\rR\tevalEvery\"\xa5\x01\n" +
 	"\n" +
 	"Evaluation\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12)\n" +
@@ -2958,7 +3510,8 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x03 \x01(\tR\n" +
 	"checkpoint\x12\x1c\n" +
-	"\tprecision\x18\x04 \x01(\tR\tprecision\"\xd2\x02\n" +
+	"\tprecision\x18\x04 \x01(\tR\tprecision\x12\x16\n" +
+	"\x06merged\x18\x05 \x01(\bR\x06merged\"\x80\x03\n" +
 	"\n" +
 	"RunRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
@@ -2968,7 +3521,8 @@ const file_spec_proto_rawDesc = "" +
 	"\x05label\x18\x05 \x01(\v2\x16.loralab.spec.v1.LabelR\x05label\x12/\n" +
 	"\x06places\x18\x06 \x01(\v2\x17.loralab.spec.v1.PlacesR\x06places\x12-\n" +
 	"\x12checkpoint_seconds\x18\a \x01(\rR\x11checkpointSeconds\x12#\n" +
-	"\rsample_images\x18\b \x01(\rR\fsampleImages\"\xc1\x01\n" +
+	"\rsample_images\x18\b \x01(\rR\fsampleImages\x12,\n" +
+	"\x04peft\x18\t \x01(\v2\x18.loralab.variant.v1.PeftR\x04peft\"\xc1\x01\n" +
 	"\x05Label\x12\x1e\n" +
 	"\n" +
 	"experiment\x18\x01 \x01(\tR\n" +
@@ -2977,11 +3531,12 @@ const file_spec_proto_rawDesc = "" +
 	"\bbackbone\x18\x03 \x01(\tR\bbackbone\x12\x18\n" +
 	"\avariant\x18\x04 \x01(\tR\avariant\x12'\n" +
 	"\x0fvariant_version\x18\x05 \x01(\tR\x0evariantVersion\x12%\n" +
-	"\x0evariant_params\x18\x06 \x01(\tR\rvariantParams\"\xc9\x01\n" +
+	"\x0evariant_params\x18\x06 \x01(\tR\rvariantParams\"\xdf\x01\n" +
 	"\x06Places\x12\x17\n" +
 	"\arun_dir\x18\x01 \x01(\tR\x06runDir\x12\x1a\n" +
 	"\bbackbone\x18\x02 \x01(\tR\bbackbone\x128\n" +
-	"\x05files\x18\x03 \x03(\v2\".loralab.spec.v1.Places.FilesEntryR\x05files\x1aP\n" +
+	"\x05files\x18\x03 \x03(\v2\".loralab.spec.v1.Places.FilesEntryR\x05files\x12\x14\n" +
+	"\x05start\x18\x04 \x01(\tR\x05start\x1aP\n" +
 	"\n" +
 	"FilesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
@@ -3081,11 +3636,13 @@ const file_spec_proto_rawDesc = "" +
 	" \x01(\tR\rweightsDigest\x12<\n" +
 	"\vevaluations\x18\v \x03(\v2\x1a.loralab.spec.v1.EvaluatedR\vevaluations\x12*\n" +
 	"\x11images_per_second\x18\f \x01(\x01R\x0fimagesPerSecond\x12\x16\n" +
-	"\x06metric\x18\r \x01(\tR\x06metric2\xcb\x01\n" +
+	"\x06metric\x18\r \x01(\tR\x06metric2\xde\x02\n" +
 	"\x06Engine\x12A\n" +
 	"\x04Info\x12\x1c.loralab.spec.v1.InfoRequest\x1a\x1b.loralab.spec.v1.EngineInfo\x12<\n" +
 	"\x03Run\x12\x1b.loralab.spec.v1.RunRequest\x1a\x16.loralab.spec.v1.Event0\x01\x12@\n" +
-	"\x04Stop\x12\x1c.loralab.spec.v1.StopRequest\x1a\x1a.loralab.spec.v1.StopReplyB&Z$github.com/loralab/loralab/core/specb\x06proto3"
+	"\x04Stop\x12\x1c.loralab.spec.v1.StopRequest\x1a\x1a.loralab.spec.v1.StopReply\x12I\n" +
+	"\aConform\x12\x1f.loralab.spec.v1.ConformRequest\x1a\x1d.loralab.spec.v1.ConformReply\x12F\n" +
+	"\x06Export\x12\x1e.loralab.spec.v1.ExportRequest\x1a\x1c.loralab.spec.v1.ExportReplyB&Z$github.com/loralab/loralab/core/specb\x06proto3"
 
 var (
 	file_spec_proto_rawDescOnce sync.Once
@@ -3099,106 +3656,124 @@ func file_spec_proto_rawDescGZIP() []byte {
 	return file_spec_proto_rawDescData
 }
 
-var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_spec_proto_goTypes = []any{
-	(Freeze_Kind)(0),         // 0: loralab.spec.v1.Freeze.Kind
-	(*InfoRequest)(nil),      // 1: loralab.spec.v1.InfoRequest
-	(*EngineInfo)(nil),       // 2: loralab.spec.v1.EngineInfo
-	(*StopRequest)(nil),      // 3: loralab.spec.v1.StopRequest
-	(*StopReply)(nil),        // 4: loralab.spec.v1.StopReply
-	(*RunSpec)(nil),          // 5: loralab.spec.v1.RunSpec
-	(*Backbone)(nil),         // 6: loralab.spec.v1.Backbone
-	(*Architecture)(nil),     // 7: loralab.spec.v1.Architecture
-	(*Freeze)(nil),           // 8: loralab.spec.v1.Freeze
-	(*Adapter)(nil),          // 9: loralab.spec.v1.Adapter
-	(*Placement)(nil),        // 10: loralab.spec.v1.Placement
-	(*Head)(nil),             // 11: loralab.spec.v1.Head
-	(*Data)(nil),             // 12: loralab.spec.v1.Data
-	(*Split)(nil),            // 13: loralab.spec.v1.Split
-	(*Procedural)(nil),       // 14: loralab.spec.v1.Procedural
-	(*Loss)(nil),             // 15: loralab.spec.v1.Loss
-	(*Optim)(nil),            // 16: loralab.spec.v1.Optim
-	(*Schedule)(nil),         // 17: loralab.spec.v1.Schedule
-	(*Train)(nil),            // 18: loralab.spec.v1.Train
-	(*Evaluation)(nil),       // 19: loralab.spec.v1.Evaluation
-	(*RunRequest)(nil),       // 20: loralab.spec.v1.RunRequest
-	(*Label)(nil),            // 21: loralab.spec.v1.Label
-	(*Places)(nil),           // 22: loralab.spec.v1.Places
-	(*Files)(nil),            // 23: loralab.spec.v1.Files
-	(*Event)(nil),            // 24: loralab.spec.v1.Event
-	(*Started)(nil),          // 25: loralab.spec.v1.Started
-	(*Step)(nil),             // 26: loralab.spec.v1.Step
-	(*Validation)(nil),       // 27: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),       // 28: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),        // 29: loralab.spec.v1.Evaluated
-	(*Finished)(nil),         // 30: loralab.spec.v1.Finished
-	(*Stopped)(nil),          // 31: loralab.spec.v1.Stopped
-	(*Failed)(nil),           // 32: loralab.spec.v1.Failed
-	(*Note)(nil),             // 33: loralab.spec.v1.Note
-	(*Metrics)(nil),          // 34: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),     // 35: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),          // 36: loralab.spec.v1.Summary
-	nil,                      // 37: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                      // 38: loralab.spec.v1.Data.ValuesEntry
-	nil,                      // 39: loralab.spec.v1.Data.SplitsEntry
-	nil,                      // 40: loralab.spec.v1.Places.FilesEntry
-	(*protocol.Program)(nil), // 41: loralab.variant.v1.Program
-	(*protocol.Site)(nil),    // 42: loralab.variant.v1.Site
+	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
+	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
+	(*InfoRequest)(nil),       // 2: loralab.spec.v1.InfoRequest
+	(*EngineInfo)(nil),        // 3: loralab.spec.v1.EngineInfo
+	(*StopRequest)(nil),       // 4: loralab.spec.v1.StopRequest
+	(*StopReply)(nil),         // 5: loralab.spec.v1.StopReply
+	(*ConformRequest)(nil),    // 6: loralab.spec.v1.ConformRequest
+	(*ConformReply)(nil),      // 7: loralab.spec.v1.ConformReply
+	(*Conformance)(nil),       // 8: loralab.spec.v1.Conformance
+	(*ExportRequest)(nil),     // 9: loralab.spec.v1.ExportRequest
+	(*ExportReply)(nil),       // 10: loralab.spec.v1.ExportReply
+	(*RunSpec)(nil),           // 11: loralab.spec.v1.RunSpec
+	(*Backbone)(nil),          // 12: loralab.spec.v1.Backbone
+	(*Architecture)(nil),      // 13: loralab.spec.v1.Architecture
+	(*Freeze)(nil),            // 14: loralab.spec.v1.Freeze
+	(*Adapter)(nil),           // 15: loralab.spec.v1.Adapter
+	(*Placement)(nil),         // 16: loralab.spec.v1.Placement
+	(*Head)(nil),              // 17: loralab.spec.v1.Head
+	(*Data)(nil),              // 18: loralab.spec.v1.Data
+	(*Split)(nil),             // 19: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 20: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 21: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 22: loralab.spec.v1.Optim
+	(*Schedule)(nil),          // 23: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 24: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 25: loralab.spec.v1.Evaluation
+	(*RunRequest)(nil),        // 26: loralab.spec.v1.RunRequest
+	(*Label)(nil),             // 27: loralab.spec.v1.Label
+	(*Places)(nil),            // 28: loralab.spec.v1.Places
+	(*Files)(nil),             // 29: loralab.spec.v1.Files
+	(*Event)(nil),             // 30: loralab.spec.v1.Event
+	(*Started)(nil),           // 31: loralab.spec.v1.Started
+	(*Step)(nil),              // 32: loralab.spec.v1.Step
+	(*Validation)(nil),        // 33: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 34: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 35: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 36: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 37: loralab.spec.v1.Stopped
+	(*Failed)(nil),            // 38: loralab.spec.v1.Failed
+	(*Note)(nil),              // 39: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 40: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 41: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 42: loralab.spec.v1.Summary
+	nil,                       // 43: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 44: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 45: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 46: loralab.spec.v1.Places.FilesEntry
+	(*protocol.Model)(nil),    // 47: loralab.variant.v1.Model
+	(*protocol.Program)(nil),  // 48: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 49: loralab.variant.v1.Site
+	(*protocol.Peft)(nil),     // 50: loralab.variant.v1.Peft
 }
 var file_spec_proto_depIdxs = []int32{
-	37, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	6,  // 1: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	9,  // 2: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	11, // 3: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	12, // 4: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	15, // 5: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	16, // 6: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	18, // 7: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	7,  // 8: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	8,  // 9: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	0,  // 10: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	41, // 11: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	10, // 12: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	42, // 13: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	38, // 14: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	39, // 15: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	14, // 16: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	17, // 17: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	12, // 18: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	5,  // 19: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	19, // 20: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	21, // 21: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	22, // 22: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	40, // 23: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	25, // 24: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	26, // 25: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	27, // 26: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	28, // 27: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	29, // 28: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	30, // 29: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	31, // 30: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	32, // 31: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	33, // 32: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	34, // 33: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	34, // 34: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	36, // 35: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	35, // 36: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	34, // 37: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	29, // 38: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	13, // 39: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	23, // 40: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	1,  // 41: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	20, // 42: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	3,  // 43: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	2,  // 44: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	24, // 45: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	4,  // 46: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	44, // [44:47] is the sub-list for method output_type
-	41, // [41:44] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	43, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	47, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	15, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
+	26, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	0,  // 5: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
+	12, // 6: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	15, // 7: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	17, // 8: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	18, // 9: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	21, // 10: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	22, // 11: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	24, // 12: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	13, // 13: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	14, // 14: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 15: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	48, // 16: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	16, // 17: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	49, // 18: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	44, // 19: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	45, // 20: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	20, // 21: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	23, // 22: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	18, // 23: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	11, // 24: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	25, // 25: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	27, // 26: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	28, // 27: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	50, // 28: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	46, // 29: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	31, // 30: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	32, // 31: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	33, // 32: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	34, // 33: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	35, // 34: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	36, // 35: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	37, // 36: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	38, // 37: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	39, // 38: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	40, // 39: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	40, // 40: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	42, // 41: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	41, // 42: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	40, // 43: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	35, // 44: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	19, // 45: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	29, // 46: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 47: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	26, // 48: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 49: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 50: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 51: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	3,  // 52: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	30, // 53: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 54: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 55: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 56: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	52, // [52:57] is the sub-list for method output_type
+	47, // [47:52] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -3206,7 +3781,7 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[23].OneofWrappers = []any{
+	file_spec_proto_msgTypes[28].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -3217,14 +3792,14 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
-	file_spec_proto_msgTypes[34].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   40,
+			NumEnums:      2,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,9 +25,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Engine_Info_FullMethodName = "/loralab.spec.v1.Engine/Info"
-	Engine_Run_FullMethodName  = "/loralab.spec.v1.Engine/Run"
-	Engine_Stop_FullMethodName = "/loralab.spec.v1.Engine/Stop"
+	Engine_Info_FullMethodName    = "/loralab.spec.v1.Engine/Info"
+	Engine_Run_FullMethodName     = "/loralab.spec.v1.Engine/Run"
+	Engine_Stop_FullMethodName    = "/loralab.spec.v1.Engine/Stop"
+	Engine_Conform_FullMethodName = "/loralab.spec.v1.Engine/Conform"
+	Engine_Export_FullMethodName  = "/loralab.spec.v1.Engine/Export"
 )
 
 // EngineClient is the client API for Engine service.
@@ -42,6 +44,10 @@ type EngineClient interface {
 	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 	// Stop asks the run in progress to write a checkpoint and end.
 	Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopReply, error)
+	// Conform tries adapter programs on random layers of any size, in fp64.
+	Conform(ctx context.Context, in *ConformRequest, opts ...grpc.CallOption) (*ConformReply, error)
+	// Export writes a trained run for other tools.
+	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (*ExportReply, error)
 }
 
 type engineClient struct {
@@ -91,6 +97,26 @@ func (c *engineClient) Stop(ctx context.Context, in *StopRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *engineClient) Conform(ctx context.Context, in *ConformRequest, opts ...grpc.CallOption) (*ConformReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConformReply)
+	err := c.cc.Invoke(ctx, Engine_Conform_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *engineClient) Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (*ExportReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExportReply)
+	err := c.cc.Invoke(ctx, Engine_Export_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EngineServer is the server API for Engine service.
 // All implementations must embed UnimplementedEngineServer
 // for forward compatibility.
@@ -103,6 +129,10 @@ type EngineServer interface {
 	Run(*RunRequest, grpc.ServerStreamingServer[Event]) error
 	// Stop asks the run in progress to write a checkpoint and end.
 	Stop(context.Context, *StopRequest) (*StopReply, error)
+	// Conform tries adapter programs on random layers of any size, in fp64.
+	Conform(context.Context, *ConformRequest) (*ConformReply, error)
+	// Export writes a trained run for other tools.
+	Export(context.Context, *ExportRequest) (*ExportReply, error)
 	mustEmbedUnimplementedEngineServer()
 }
 
@@ -121,6 +151,12 @@ func (UnimplementedEngineServer) Run(*RunRequest, grpc.ServerStreamingServer[Eve
 }
 func (UnimplementedEngineServer) Stop(context.Context, *StopRequest) (*StopReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stop not implemented")
+}
+func (UnimplementedEngineServer) Conform(context.Context, *ConformRequest) (*ConformReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Conform not implemented")
+}
+func (UnimplementedEngineServer) Export(context.Context, *ExportRequest) (*ExportReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Export not implemented")
 }
 func (UnimplementedEngineServer) mustEmbedUnimplementedEngineServer() {}
 func (UnimplementedEngineServer) testEmbeddedByValue()                {}
@@ -190,6 +226,42 @@ func _Engine_Stop_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Engine_Conform_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConformRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EngineServer).Conform(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Engine_Conform_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EngineServer).Conform(ctx, req.(*ConformRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Engine_Export_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EngineServer).Export(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Engine_Export_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EngineServer).Export(ctx, req.(*ExportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Engine_ServiceDesc is the grpc.ServiceDesc for Engine service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -204,6 +276,14 @@ var Engine_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Stop",
 			Handler:    _Engine_Stop_Handler,
+		},
+		{
+			MethodName: "Conform",
+			Handler:    _Engine_Conform_Handler,
+		},
+		{
+			MethodName: "Export",
+			Handler:    _Engine_Export_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,10 +1,11 @@
 // The protocol between runner and a LoRA variant.
 //
-// A variant is a program of its own that answers two calls and computes
+// A variant is a program of its own that answers a few calls and computes
 // nothing at training time. Describe says what it is and which parameters it
 // takes. Build returns, for every place in the backbone that is to be adapted,
 // an adapter program: parameters and a small graph of operations. The engine
-// compiles that graph once; no call is made per step.
+// compiles that graph once; no call is made per step. Adopt reads the settings
+// of an adapter that PEFT wrote; only variants that PEFT has need it.
 //
 // Versioning: fields and enum values are only ever added (minor, Describe
 // says what it needs); anything else is a new package, loralab.variant.v2.
@@ -292,7 +293,7 @@ func (x Param_Scope) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Param_Scope.Descriptor instead.
 func (Param_Scope) EnumDescriptor() ([]byte, []int) {
-	return file_variant_proto_rawDescGZIP(), []int{9, 0}
+	return file_variant_proto_rawDescGZIP(), []int{14, 0}
 }
 
 type Init_Kind int32
@@ -406,7 +407,7 @@ func (x Init_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Init_Kind.Descriptor instead.
 func (Init_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_variant_proto_rawDescGZIP(), []int{10, 0}
+	return file_variant_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type DescribeRequest struct {
@@ -459,9 +460,12 @@ type DescribeReply struct {
 	// numeric parameters and in, out: "rank*(in+out)". Empty: not declared.
 	Parameters string `protobuf:"bytes,7,opt,name=parameters,proto3" json:"parameters,omitempty"`
 	// The adapted model does not start equal to the backbone.
-	ChangesStart  bool     `protobuf:"varint,8,opt,name=changes_start,json=changesStart,proto3" json:"changes_start,omitempty"`
-	Authors       []string `protobuf:"bytes,9,rep,name=authors,proto3" json:"authors,omitempty"`
-	PeftType      string   `protobuf:"bytes,10,opt,name=peft_type,json=peftType,proto3" json:"peft_type,omitempty"` // PEFT's name for it, "" if PEFT has none
+	ChangesStart bool     `protobuf:"varint,8,opt,name=changes_start,json=changesStart,proto3" json:"changes_start,omitempty"`
+	Authors      []string `protobuf:"bytes,9,rep,name=authors,proto3" json:"authors,omitempty"`
+	PeftType     string   `protobuf:"bytes,10,opt,name=peft_type,json=peftType,proto3" json:"peft_type,omitempty"` // PEFT's name for it, "" if PEFT has none
+	// Parameters that `runner plugins test` tries, each a CUE struct as a user
+	// would write it: "rank: 3, dropout: 0.25". Empty: the defaults alone.
+	Examples      []string `protobuf:"bytes,11,rep,name=examples,proto3" json:"examples,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -564,6 +568,13 @@ func (x *DescribeReply) GetPeftType() string {
 		return x.PeftType
 	}
 	return ""
+}
+
+func (x *DescribeReply) GetExamples() []string {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
 }
 
 type BuildRequest struct {
@@ -796,7 +807,9 @@ type BuildReply struct {
 	ProgramOfSite []uint32 `protobuf:"varint,2,rep,packed,name=program_of_site,json=programOfSite,proto3" json:"program_of_site,omitempty"`
 	// What the parameters got wrong beyond the schema (a rank that does not
 	// divide, say). Nothing else in the reply counts then.
-	Problems      []*Problem `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`
+	Problems []*Problem `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`
+	// How PEFT would store what is trained; absent if it cannot.
+	Peft          *Peft `protobuf:"bytes,4,opt,name=peft,proto3" json:"peft,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -852,6 +865,299 @@ func (x *BuildReply) GetProblems() []*Problem {
 	return nil
 }
 
+func (x *BuildReply) GetPeft() *Peft {
+	if x != nil {
+		return x.Peft
+	}
+	return nil
+}
+
+// What PEFT stores of an adapter. The host adds base model and target modules,
+// and writes the values of nodes, so that a variant needs no code for files.
+type Peft struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// adapter_config.json as far as the variant decides it: peft_type, r, ….
+	// A string "{fc2}" stands for the names of the modules at that site.
+	ConfigJson    string         `protobuf:"bytes,1,opt,name=config_json,json=configJson,proto3" json:"config_json,omitempty"`
+	OfProgram     []*PeftTensors `protobuf:"bytes,2,rep,name=of_program,json=ofProgram,proto3" json:"of_program,omitempty"` // parallel to BuildReply.programs
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Peft) Reset() {
+	*x = Peft{}
+	mi := &file_variant_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Peft) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Peft) ProtoMessage() {}
+
+func (x *Peft) ProtoReflect() protoreflect.Message {
+	mi := &file_variant_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Peft.ProtoReflect.Descriptor instead.
+func (*Peft) Descriptor() ([]byte, []int) {
+	return file_variant_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Peft) GetConfigJson() string {
+	if x != nil {
+		return x.ConfigJson
+	}
+	return ""
+}
+
+func (x *Peft) GetOfProgram() []*PeftTensors {
+	if x != nil {
+		return x.OfProgram
+	}
+	return nil
+}
+
+type PeftTensors struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A graph over the parameters of the program, W and b, without x. It is apart
+	// from the program so that it is not part of what identifies a run. Its
+	// params are empty: nodes name those of the program.
+	Nodes         []*Node       `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Tensors       []*PeftTensor `protobuf:"bytes,2,rep,name=tensors,proto3" json:"tensors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeftTensors) Reset() {
+	*x = PeftTensors{}
+	mi := &file_variant_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeftTensors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeftTensors) ProtoMessage() {}
+
+func (x *PeftTensors) ProtoReflect() protoreflect.Message {
+	mi := &file_variant_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeftTensors.ProtoReflect.Descriptor instead.
+func (*PeftTensors) Descriptor() ([]byte, []int) {
+	return file_variant_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PeftTensors) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *PeftTensors) GetTensors() []*PeftTensor {
+	if x != nil {
+		return x.Tensors
+	}
+	return nil
+}
+
+type PeftTensor struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Below the module: "lora_A.weight". Of a tensor that the model has once,
+	// below "base_model": "vera_A".
+	Key           string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Node          uint32 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	Model         bool   `protobuf:"varint,3,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeftTensor) Reset() {
+	*x = PeftTensor{}
+	mi := &file_variant_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeftTensor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeftTensor) ProtoMessage() {}
+
+func (x *PeftTensor) ProtoReflect() protoreflect.Message {
+	mi := &file_variant_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeftTensor.ProtoReflect.Descriptor instead.
+func (*PeftTensor) Descriptor() ([]byte, []int) {
+	return file_variant_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PeftTensor) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *PeftTensor) GetNode() uint32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *PeftTensor) GetModel() bool {
+	if x != nil {
+		return x.Model
+	}
+	return false
+}
+
+type AdoptRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ConfigJson    string                 `protobuf:"bytes,1,opt,name=config_json,json=configJson,proto3" json:"config_json,omitempty"` // adapter_config.json as PEFT wrote it
+	Model         *Model                 `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	Sites         []*Site                `protobuf:"bytes,3,rep,name=sites,proto3" json:"sites,omitempty"` // the adapted places, found by the host
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptRequest) Reset() {
+	*x = AdoptRequest{}
+	mi := &file_variant_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptRequest) ProtoMessage() {}
+
+func (x *AdoptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_variant_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptRequest.ProtoReflect.Descriptor instead.
+func (*AdoptRequest) Descriptor() ([]byte, []int) {
+	return file_variant_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AdoptRequest) GetConfigJson() string {
+	if x != nil {
+		return x.ConfigJson
+	}
+	return ""
+}
+
+func (x *AdoptRequest) GetModel() *Model {
+	if x != nil {
+		return x.Model
+	}
+	return nil
+}
+
+func (x *AdoptRequest) GetSites() []*Site {
+	if x != nil {
+		return x.Sites
+	}
+	return nil
+}
+
+type AdoptReply struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ParamsJson string                 `protobuf:"bytes,1,opt,name=params_json,json=paramsJson,proto3" json:"params_json,omitempty"` // parameters that build the same adapter
+	// Why there are none: a setting that the variant does not have.
+	Problems      []*Problem `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptReply) Reset() {
+	*x = AdoptReply{}
+	mi := &file_variant_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptReply) ProtoMessage() {}
+
+func (x *AdoptReply) ProtoReflect() protoreflect.Message {
+	mi := &file_variant_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptReply.ProtoReflect.Descriptor instead.
+func (*AdoptReply) Descriptor() ([]byte, []int) {
+	return file_variant_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AdoptReply) GetParamsJson() string {
+	if x != nil {
+		return x.ParamsJson
+	}
+	return ""
+}
+
+func (x *AdoptReply) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
 // A mistake in the user's parameters that only the variant can see.
 type Problem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -865,7 +1171,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_variant_proto_msgTypes[6]
+	mi := &file_variant_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +1183,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_variant_proto_msgTypes[6]
+	mi := &file_variant_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +1196,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_variant_proto_rawDescGZIP(), []int{6}
+	return file_variant_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Problem) GetParam() string {
@@ -937,7 +1243,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_variant_proto_msgTypes[7]
+	mi := &file_variant_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1255,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_variant_proto_msgTypes[7]
+	mi := &file_variant_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1268,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_variant_proto_rawDescGZIP(), []int{7}
+	return file_variant_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Program) GetVersion() uint32 {
@@ -1011,7 +1317,7 @@ type Aux struct {
 
 func (x *Aux) Reset() {
 	*x = Aux{}
-	mi := &file_variant_proto_msgTypes[8]
+	mi := &file_variant_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1329,7 @@ func (x *Aux) String() string {
 func (*Aux) ProtoMessage() {}
 
 func (x *Aux) ProtoReflect() protoreflect.Message {
-	mi := &file_variant_proto_msgTypes[8]
+	mi := &file_variant_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1342,7 @@ func (x *Aux) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aux.ProtoReflect.Descriptor instead.
 func (*Aux) Descriptor() ([]byte, []int) {
-	return file_variant_proto_rawDescGZIP(), []int{8}
+	return file_variant_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Aux) GetNode() uint32 {
@@ -1081,7 +1387,7 @@ type Param struct {
 
 func (x *Param) Reset() {
 	*x = Param{}
-	mi := &file_variant_proto_msgTypes[9]
+	mi := &file_variant_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1399,7 @@ func (x *Param) String() string {
 func (*Param) ProtoMessage() {}
 
 func (x *Param) ProtoReflect() protoreflect.Message {
-	mi := &file_variant_proto_msgTypes[9]
+	mi := &file_variant_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1412,7 @@ func (x *Param) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Param.ProtoReflect.Descriptor instead.
 func (*Param) Descriptor() ([]byte, []int) {
-	return file_variant_proto_rawDescGZIP(), []int{9}
+	return file_variant_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Param) GetName() string {
@@ -1195,7 +1501,7 @@ type Init struct {
 
 func (x *Init) Reset() {
 	*x = Init{}
-	mi := &file_variant_proto_msgTypes[10]
+	mi := &file_variant_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1513,7 @@ func (x *Init) String() string {
 func (*Init) ProtoMessage() {}
 
 func (x *Init) ProtoReflect() protoreflect.Message {
-	mi := &file_variant_proto_msgTypes[10]
+	mi := &file_variant_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1526,7 @@ func (x *Init) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Init.ProtoReflect.Descriptor instead.
 func (*Init) Descriptor() ([]byte, []int) {
-	return file_variant_proto_rawDescGZIP(), []int{10}
+	return file_variant_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Init) GetKind() Init_Kind {
@@ -1331,7 +1637,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_variant_proto_msgTypes[11]
+	mi := &file_variant_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1649,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_variant_proto_msgTypes[11]
+	mi := &file_variant_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1662,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_variant_proto_rawDescGZIP(), []int{11}
+	return file_variant_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Node) GetOp() Op {
@@ -1427,7 +1733,7 @@ var File_variant_proto protoreflect.FileDescriptor
 const file_variant_proto_rawDesc = "" +
 	"\n" +
 	"\rvariant.proto\x12\x12loralab.variant.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\x97\x02\n" +
+	"\x0fDescribeRequest\"\xb3\x02\n" +
 	"\rDescribeReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -1441,7 +1747,8 @@ const file_variant_proto_rawDesc = "" +
 	"\rchanges_start\x18\b \x01(\bR\fchangesStart\x12\x18\n" +
 	"\aauthors\x18\t \x03(\tR\aauthors\x12\x1b\n" +
 	"\tpeft_type\x18\n" +
-	" \x01(\tR\bpeftType\"\x90\x01\n" +
+	" \x01(\tR\bpeftType\x12\x1a\n" +
+	"\bexamples\x18\v \x03(\tR\bexamples\"\x90\x01\n" +
 	"\fBuildRequest\x12\x1f\n" +
 	"\vparams_json\x18\x01 \x01(\tR\n" +
 	"paramsJson\x12/\n" +
@@ -1466,12 +1773,36 @@ const file_variant_proto_rawDesc = "" +
 	"\x06LINEAR\x10\x01\x12\n" +
 	"\n" +
 	"\x06STREAM\x10\x02\x12\t\n" +
-	"\x05PATCH\x10\x03\"\xa6\x01\n" +
+	"\x05PATCH\x10\x03\"\xd4\x01\n" +
 	"\n" +
 	"BuildReply\x127\n" +
 	"\bprograms\x18\x01 \x03(\v2\x1b.loralab.variant.v1.ProgramR\bprograms\x12&\n" +
 	"\x0fprogram_of_site\x18\x02 \x03(\rR\rprogramOfSite\x127\n" +
-	"\bproblems\x18\x03 \x03(\v2\x1b.loralab.variant.v1.ProblemR\bproblems\"a\n" +
+	"\bproblems\x18\x03 \x03(\v2\x1b.loralab.variant.v1.ProblemR\bproblems\x12,\n" +
+	"\x04peft\x18\x04 \x01(\v2\x18.loralab.variant.v1.PeftR\x04peft\"g\n" +
+	"\x04Peft\x12\x1f\n" +
+	"\vconfig_json\x18\x01 \x01(\tR\n" +
+	"configJson\x12>\n" +
+	"\n" +
+	"of_program\x18\x02 \x03(\v2\x1f.loralab.variant.v1.PeftTensorsR\tofProgram\"w\n" +
+	"\vPeftTensors\x12.\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x18.loralab.variant.v1.NodeR\x05nodes\x128\n" +
+	"\atensors\x18\x02 \x03(\v2\x1e.loralab.variant.v1.PeftTensorR\atensors\"H\n" +
+	"\n" +
+	"PeftTensor\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\rR\x04node\x12\x14\n" +
+	"\x05model\x18\x03 \x01(\bR\x05model\"\x90\x01\n" +
+	"\fAdoptRequest\x12\x1f\n" +
+	"\vconfig_json\x18\x01 \x01(\tR\n" +
+	"configJson\x12/\n" +
+	"\x05model\x18\x02 \x01(\v2\x19.loralab.variant.v1.ModelR\x05model\x12.\n" +
+	"\x05sites\x18\x03 \x03(\v2\x18.loralab.variant.v1.SiteR\x05sites\"f\n" +
+	"\n" +
+	"AdoptReply\x12\x1f\n" +
+	"\vparams_json\x18\x01 \x01(\tR\n" +
+	"paramsJson\x127\n" +
+	"\bproblems\x18\x02 \x03(\v2\x1b.loralab.variant.v1.ProblemR\bproblems\"a\n" +
 	"\aProblem\x12\x14\n" +
 	"\x05param\x18\x01 \x01(\tR\x05param\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -1611,10 +1942,11 @@ const file_variant_proto_rawDesc = "" +
 	"\x03SIN\x10G\x12\a\n" +
 	"\x03COS\x10H\x12\r\n" +
 	"\tTOPK_MASK\x10I\x12\t\n" +
-	"\x05IFFT2\x10J2\xa8\x01\n" +
+	"\x05IFFT2\x10J2\xf3\x01\n" +
 	"\aVariant\x12R\n" +
 	"\bDescribe\x12#.loralab.variant.v1.DescribeRequest\x1a!.loralab.variant.v1.DescribeReply\x12I\n" +
-	"\x05Build\x12 .loralab.variant.v1.BuildRequest\x1a\x1e.loralab.variant.v1.BuildReplyB-Z+github.com/loralab/loralab/plugins/protocolb\x06proto3"
+	"\x05Build\x12 .loralab.variant.v1.BuildRequest\x1a\x1e.loralab.variant.v1.BuildReply\x12I\n" +
+	"\x05Adopt\x12 .loralab.variant.v1.AdoptRequest\x1a\x1e.loralab.variant.v1.AdoptReplyB-Z+github.com/loralab/loralab/plugins/protocolb\x06proto3"
 
 var (
 	file_variant_proto_rawDescOnce sync.Once
@@ -1629,7 +1961,7 @@ func file_variant_proto_rawDescGZIP() []byte {
 }
 
 var file_variant_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_variant_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_variant_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_variant_proto_goTypes = []any{
 	(Op)(0),                 // 0: loralab.variant.v1.Op
 	(Site_Kind)(0),          // 1: loralab.variant.v1.Site.Kind
@@ -1641,36 +1973,50 @@ var file_variant_proto_goTypes = []any{
 	(*Model)(nil),           // 7: loralab.variant.v1.Model
 	(*Site)(nil),            // 8: loralab.variant.v1.Site
 	(*BuildReply)(nil),      // 9: loralab.variant.v1.BuildReply
-	(*Problem)(nil),         // 10: loralab.variant.v1.Problem
-	(*Program)(nil),         // 11: loralab.variant.v1.Program
-	(*Aux)(nil),             // 12: loralab.variant.v1.Aux
-	(*Param)(nil),           // 13: loralab.variant.v1.Param
-	(*Init)(nil),            // 14: loralab.variant.v1.Init
-	(*Node)(nil),            // 15: loralab.variant.v1.Node
+	(*Peft)(nil),            // 10: loralab.variant.v1.Peft
+	(*PeftTensors)(nil),     // 11: loralab.variant.v1.PeftTensors
+	(*PeftTensor)(nil),      // 12: loralab.variant.v1.PeftTensor
+	(*AdoptRequest)(nil),    // 13: loralab.variant.v1.AdoptRequest
+	(*AdoptReply)(nil),      // 14: loralab.variant.v1.AdoptReply
+	(*Problem)(nil),         // 15: loralab.variant.v1.Problem
+	(*Program)(nil),         // 16: loralab.variant.v1.Program
+	(*Aux)(nil),             // 17: loralab.variant.v1.Aux
+	(*Param)(nil),           // 18: loralab.variant.v1.Param
+	(*Init)(nil),            // 19: loralab.variant.v1.Init
+	(*Node)(nil),            // 20: loralab.variant.v1.Node
 }
 var file_variant_proto_depIdxs = []int32{
 	7,  // 0: loralab.variant.v1.BuildRequest.model:type_name -> loralab.variant.v1.Model
 	8,  // 1: loralab.variant.v1.BuildRequest.sites:type_name -> loralab.variant.v1.Site
 	1,  // 2: loralab.variant.v1.Site.kind:type_name -> loralab.variant.v1.Site.Kind
-	11, // 3: loralab.variant.v1.BuildReply.programs:type_name -> loralab.variant.v1.Program
-	10, // 4: loralab.variant.v1.BuildReply.problems:type_name -> loralab.variant.v1.Problem
-	13, // 5: loralab.variant.v1.Program.params:type_name -> loralab.variant.v1.Param
-	15, // 6: loralab.variant.v1.Program.nodes:type_name -> loralab.variant.v1.Node
-	12, // 7: loralab.variant.v1.Program.aux:type_name -> loralab.variant.v1.Aux
-	14, // 8: loralab.variant.v1.Param.init:type_name -> loralab.variant.v1.Init
-	2,  // 9: loralab.variant.v1.Param.scope:type_name -> loralab.variant.v1.Param.Scope
-	3,  // 10: loralab.variant.v1.Init.kind:type_name -> loralab.variant.v1.Init.Kind
-	14, // 11: loralab.variant.v1.Init.inner:type_name -> loralab.variant.v1.Init
-	0,  // 12: loralab.variant.v1.Node.op:type_name -> loralab.variant.v1.Op
-	4,  // 13: loralab.variant.v1.Variant.Describe:input_type -> loralab.variant.v1.DescribeRequest
-	6,  // 14: loralab.variant.v1.Variant.Build:input_type -> loralab.variant.v1.BuildRequest
-	5,  // 15: loralab.variant.v1.Variant.Describe:output_type -> loralab.variant.v1.DescribeReply
-	9,  // 16: loralab.variant.v1.Variant.Build:output_type -> loralab.variant.v1.BuildReply
-	15, // [15:17] is the sub-list for method output_type
-	13, // [13:15] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	16, // 3: loralab.variant.v1.BuildReply.programs:type_name -> loralab.variant.v1.Program
+	15, // 4: loralab.variant.v1.BuildReply.problems:type_name -> loralab.variant.v1.Problem
+	10, // 5: loralab.variant.v1.BuildReply.peft:type_name -> loralab.variant.v1.Peft
+	11, // 6: loralab.variant.v1.Peft.of_program:type_name -> loralab.variant.v1.PeftTensors
+	20, // 7: loralab.variant.v1.PeftTensors.nodes:type_name -> loralab.variant.v1.Node
+	12, // 8: loralab.variant.v1.PeftTensors.tensors:type_name -> loralab.variant.v1.PeftTensor
+	7,  // 9: loralab.variant.v1.AdoptRequest.model:type_name -> loralab.variant.v1.Model
+	8,  // 10: loralab.variant.v1.AdoptRequest.sites:type_name -> loralab.variant.v1.Site
+	15, // 11: loralab.variant.v1.AdoptReply.problems:type_name -> loralab.variant.v1.Problem
+	18, // 12: loralab.variant.v1.Program.params:type_name -> loralab.variant.v1.Param
+	20, // 13: loralab.variant.v1.Program.nodes:type_name -> loralab.variant.v1.Node
+	17, // 14: loralab.variant.v1.Program.aux:type_name -> loralab.variant.v1.Aux
+	19, // 15: loralab.variant.v1.Param.init:type_name -> loralab.variant.v1.Init
+	2,  // 16: loralab.variant.v1.Param.scope:type_name -> loralab.variant.v1.Param.Scope
+	3,  // 17: loralab.variant.v1.Init.kind:type_name -> loralab.variant.v1.Init.Kind
+	19, // 18: loralab.variant.v1.Init.inner:type_name -> loralab.variant.v1.Init
+	0,  // 19: loralab.variant.v1.Node.op:type_name -> loralab.variant.v1.Op
+	4,  // 20: loralab.variant.v1.Variant.Describe:input_type -> loralab.variant.v1.DescribeRequest
+	6,  // 21: loralab.variant.v1.Variant.Build:input_type -> loralab.variant.v1.BuildRequest
+	13, // 22: loralab.variant.v1.Variant.Adopt:input_type -> loralab.variant.v1.AdoptRequest
+	5,  // 23: loralab.variant.v1.Variant.Describe:output_type -> loralab.variant.v1.DescribeReply
+	9,  // 24: loralab.variant.v1.Variant.Build:output_type -> loralab.variant.v1.BuildReply
+	14, // 25: loralab.variant.v1.Variant.Adopt:output_type -> loralab.variant.v1.AdoptReply
+	23, // [23:26] is the sub-list for method output_type
+	20, // [20:23] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_variant_proto_init() }
@@ -1678,15 +2024,15 @@ func file_variant_proto_init() {
 	if File_variant_proto != nil {
 		return
 	}
-	file_variant_proto_msgTypes[9].OneofWrappers = []any{}
-	file_variant_proto_msgTypes[10].OneofWrappers = []any{}
+	file_variant_proto_msgTypes[14].OneofWrappers = []any{}
+	file_variant_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_variant_proto_rawDesc), len(file_variant_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   12,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

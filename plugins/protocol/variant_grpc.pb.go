@@ -1,10 +1,11 @@
 // The protocol between runner and a LoRA variant.
 //
-// A variant is a program of its own that answers two calls and computes
+// A variant is a program of its own that answers a few calls and computes
 // nothing at training time. Describe says what it is and which parameters it
 // takes. Build returns, for every place in the backbone that is to be adapted,
 // an adapter program: parameters and a small graph of operations. The engine
-// compiles that graph once; no call is made per step.
+// compiles that graph once; no call is made per step. Adopt reads the settings
+// of an adapter that PEFT wrote; only variants that PEFT has need it.
 //
 // Versioning: fields and enum values are only ever added (minor, Describe
 // says what it needs); anything else is a new package, loralab.variant.v2.
@@ -32,6 +33,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Variant_Describe_FullMethodName = "/loralab.variant.v1.Variant/Describe"
 	Variant_Build_FullMethodName    = "/loralab.variant.v1.Variant/Build"
+	Variant_Adopt_FullMethodName    = "/loralab.variant.v1.Variant/Adopt"
 )
 
 // VariantClient is the client API for Variant service.
@@ -40,6 +42,7 @@ const (
 type VariantClient interface {
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeReply, error)
 	Build(ctx context.Context, in *BuildRequest, opts ...grpc.CallOption) (*BuildReply, error)
+	Adopt(ctx context.Context, in *AdoptRequest, opts ...grpc.CallOption) (*AdoptReply, error)
 }
 
 type variantClient struct {
@@ -70,12 +73,23 @@ func (c *variantClient) Build(ctx context.Context, in *BuildRequest, opts ...grp
 	return out, nil
 }
 
+func (c *variantClient) Adopt(ctx context.Context, in *AdoptRequest, opts ...grpc.CallOption) (*AdoptReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdoptReply)
+	err := c.cc.Invoke(ctx, Variant_Adopt_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // VariantServer is the server API for Variant service.
 // All implementations must embed UnimplementedVariantServer
 // for forward compatibility.
 type VariantServer interface {
 	Describe(context.Context, *DescribeRequest) (*DescribeReply, error)
 	Build(context.Context, *BuildRequest) (*BuildReply, error)
+	Adopt(context.Context, *AdoptRequest) (*AdoptReply, error)
 	mustEmbedUnimplementedVariantServer()
 }
 
@@ -91,6 +105,9 @@ func (UnimplementedVariantServer) Describe(context.Context, *DescribeRequest) (*
 }
 func (UnimplementedVariantServer) Build(context.Context, *BuildRequest) (*BuildReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Build not implemented")
+}
+func (UnimplementedVariantServer) Adopt(context.Context, *AdoptRequest) (*AdoptReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Adopt not implemented")
 }
 func (UnimplementedVariantServer) mustEmbedUnimplementedVariantServer() {}
 func (UnimplementedVariantServer) testEmbeddedByValue()                 {}
@@ -149,6 +166,24 @@ func _Variant_Build_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Variant_Adopt_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdoptRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VariantServer).Adopt(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Variant_Adopt_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VariantServer).Adopt(ctx, req.(*AdoptRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Variant_ServiceDesc is the grpc.ServiceDesc for Variant service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -163,6 +198,10 @@ var Variant_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Build",
 			Handler:    _Variant_Build_Handler,
+		},
+		{
+			MethodName: "Adopt",
+			Handler:    _Variant_Adopt_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
