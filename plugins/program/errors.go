@@ -11,6 +11,7 @@ import (
 // Error is one mistake in a program.
 type Error struct {
 	Site    string // "query of block 6"
+	Of      string // part it is about, "PEFT" for what PEFT stores; "" the program
 	Node    int    // index, -1 if it is not about a node
 	Op      string // of the node, "matmul"
 	Name    string // of the node, may be empty
@@ -23,6 +24,9 @@ func (e *Error) Error() string {
 	var b strings.Builder
 	if e.Site != "" {
 		b.WriteString(e.Site + ": ")
+	}
+	if e.Of != "" {
+		b.WriteString(e.Of + ": ")
 	}
 	if e.Node >= 0 {
 		b.WriteString("node " + nodeText(e.Node, e.Op, e.Name) + ": ")

@@ -174,6 +174,7 @@ type checker struct {
 	params map[string]*protocol.Param
 	given  map[string]*Value // of params; nil: declared, but wrong
 	nodes  []*Value
+	of     string // what is checked, if it is not the program: "PEFT"
 	errs   Errors
 }
 
@@ -182,7 +183,7 @@ func newChecker(s *protocol.Site) *checker {
 }
 
 func (k *checker) fail(e *Error) {
-	e.Site = SiteName(k.site)
+	e.Site, e.Of = SiteName(k.site), k.of
 	k.errs = append(k.errs, e)
 }
 
@@ -400,19 +401,11 @@ func (k *checker) results(p *protocol.Program) {
 
 // live marks the nodes that the output and the aux scalars need.
 func live(p *protocol.Program) []bool {
-	l := make([]bool, len(p.GetNodes()))
-	l[p.GetOutput()] = true
+	roots := []uint32{p.GetOutput()}
 	for _, a := range p.GetAux() {
-		l[a.GetNode()] = true
+		roots = append(roots, a.GetNode())
 	}
-	for i := len(l) - 1; i >= 0; i-- {
-		if l[i] {
-			for _, j := range p.GetNodes()[i].GetInputs() {
-				l[j] = true
-			}
-		}
-	}
-	return l
+	return Needed(p.GetNodes(), roots...)
 }
 
 func idle(t *Typed) []string {

@@ -29,13 +29,32 @@ func text(p *protocol.Program, t *Typed) string {
 		b.WriteString(paramText(q))
 		b.WriteByte('\n')
 	}
-	for i, n := range p.GetNodes() {
-		fmt.Fprintf(&b, "%%%d = %s", i, OpName(n.GetOp()))
+	writeNodes(&b, p.GetNodes(), func(i int) string {
+		if t == nil {
+			return ""
+		}
+		s := " : " + ShapeText(t.Shapes[i])
+		if t.DTypes[i] != Float {
+			s += " " + t.DTypes[i].String()
+		}
+		return s
+	})
+	fmt.Fprintf(&b, "y = %%%d\n", p.GetOutput())
+	for _, a := range p.GetAux() {
+		fmt.Fprintf(&b, "loss += %s %%%d  # %s\n", number(a.GetWeight()), a.GetNode(), clean(a.GetName()))
+	}
+	return b.String()
+}
+
+// writeNodes writes a line for each node, with what is known of its value.
+func writeNodes(b *strings.Builder, nodes []*protocol.Node, known func(i int) string) {
+	for i, n := range nodes {
+		fmt.Fprintf(b, "%%%d = %s", i, OpName(n.GetOp()))
 		if n.GetParam() != "" {
 			b.WriteString(" " + clean(n.GetParam()))
 		}
 		for _, in := range n.GetInputs() {
-			fmt.Fprintf(&b, " %%%d", in)
+			fmt.Fprintf(b, " %%%d", in)
 		}
 		if n.GetText() != "" {
 			b.WriteString(" " + clip(n.GetText()))
@@ -52,22 +71,12 @@ func text(p *protocol.Program, t *Typed) string {
 		if n.GetKeepdim() {
 			b.WriteString(" keepdim")
 		}
-		if t != nil {
-			b.WriteString(" : " + ShapeText(t.Shapes[i]))
-			if t.DTypes[i] != Float {
-				b.WriteString(" " + t.DTypes[i].String())
-			}
-		}
+		b.WriteString(known(i))
 		if n.GetName() != "" {
 			b.WriteString("  # " + clean(n.GetName()))
 		}
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "y = %%%d\n", p.GetOutput())
-	for _, a := range p.GetAux() {
-		fmt.Fprintf(&b, "loss += %s %%%d  # %s\n", number(a.GetWeight()), a.GetNode(), clean(a.GetName()))
-	}
-	return b.String()
 }
 
 // paramText says what differs from the usual: a trainable parameter of one site.

@@ -22,19 +22,20 @@ type Graph struct {
 	w    *program.Writer
 	site *protocol.Site
 	same map[string]Node // by operation, inputs and attributes
+	peft []*protocol.PeftTensor
 }
 
 // Node is a value in the graph.
 type Node struct {
 	g     *Graph
 	index uint32
-	shape []int64
+	value program.Value
 }
 
 // Shape has -1 (Tokens) for T.
 func (n Node) Shape() []int {
-	s := make([]int, len(n.shape))
-	for i, d := range n.shape {
+	s := make([]int, len(n.value.Shape))
+	for i, d := range n.value.Shape {
 		s[i] = int(d)
 	}
 	return s
@@ -105,7 +106,7 @@ func (g *Graph) node(n *protocol.Node, in ...Node) Node {
 	if err != nil {
 		stop(err.Error())
 	}
-	out := Node{g: g, index: index, shape: v.Shape}
+	out := Node{g: g, index: index, value: v}
 	g.same[string(key)] = out
 	return out
 }
@@ -113,7 +114,7 @@ func (g *Graph) node(n *protocol.Node, in ...Node) Node {
 // dim counts d from the front.
 func dim(n Node, d int) int64 {
 	if d < 0 {
-		d += len(n.shape)
+		d += len(n.value.Shape)
 	}
 	return int64(d)
 }
@@ -197,9 +198,9 @@ func (g *Graph) Permute(a Node, dims ...int) Node {
 
 // T swaps the last two dimensions.
 func (g *Graph) T(a Node) Node {
-	n := len(a.shape)
+	n := len(a.value.Shape)
 	if n < 2 {
-		stop(fmt.Sprintf("%s: T of shape %s, want at least 2 dimensions", program.SiteName(g.site), program.ShapeText(a.shape)))
+		stop(fmt.Sprintf("%s: T of shape %s, want at least 2 dimensions", program.SiteName(g.site), program.ShapeText(a.value.Shape)))
 	}
 	order := make([]int, n)
 	for i := range order {
@@ -250,11 +251,11 @@ func (g *Graph) NormKeep(a Node, dims ...int) Node {
 }
 
 func (g *Graph) reduce(op protocol.Op, a Node, dims []int, keep bool) Node {
-	if len(a.shape) == 0 && op == protocol.Op_SUM {
+	if len(a.value.Shape) == 0 && op == protocol.Op_SUM {
 		return a
 	}
 	if len(dims) == 0 {
-		for d := range a.shape {
+		for d := range a.value.Shape {
 			dims = append(dims, d)
 		}
 	}

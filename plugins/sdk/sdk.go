@@ -86,8 +86,18 @@ type Variant[T Builder] struct {
 	// ChangesStart says that the adapted model does not start equal to the
 	// backbone.
 	ChangesStart bool
-	// PEFT is the name PEFT has for the variant: "LORA".
+	// PEFT is the name PEFT has for the variant: "LORA". To write its files,
+	// see PEFTConfig.
 	PEFT string
+	// Adopt reads adapter_config.json of an adapter that PEFT wrote for the
+	// sites: the parameters that build the same adapter, or why there are
+	// none, a setting that the variant does not have. Numbers in config are
+	// float64, and a missing key means PEFT's default. nil: the variant does
+	// not read PEFT's files.
+	Adopt func(config map[string]any, sites []Site) (T, []Problem)
+	// Examples are parameters that `runner plugins test` tries, each as a user
+	// would write them: "rank: 3, dropout: 0.25". None: the defaults alone.
+	Examples []string
 }
 
 // Model is the backbone.
@@ -153,7 +163,7 @@ func (s *server[T]) Describe(context.Context, *protocol.DescribeRequest) (*proto
 	return &protocol.DescribeReply{
 		Name: v.Name, Version: v.Version, Paper: v.Paper, About: v.About, Authors: v.Authors,
 		Schema: v.Schema, Formula: v.Formula, Parameters: v.Parameters,
-		ChangesStart: v.ChangesStart, PeftType: v.PEFT,
+		ChangesStart: v.ChangesStart, PeftType: v.PEFT, Examples: v.Examples,
 	}, nil
 }
 
@@ -184,11 +194,12 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 	}
 	reply = &protocol.BuildReply{}
 	index := map[string]uint32{} // by encoded program
+	var peft []*protocol.PeftTensors
 	for i, site := range sites {
 		if err := ctx.Err(); err != nil {
 			return nil, status.FromContextError(err).Err()
 		}
-		p := build(b, site, at[i], m)
+		p, stored := build(b, site, at[i], m)
 		key, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
 		if err != nil {
 			return nil, fmt.Errorf("encoding the program of %s: %w", program.SiteName(at[i]), err)
@@ -198,24 +209,33 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 			of = uint32(len(reply.Programs))
 			index[string(key)] = of
 			reply.Programs = append(reply.Programs, p)
+			peft = append(peft, stored)
+		} else if !proto.Equal(peft[of], stored) {
+			panic(mistake{message: fmt.Sprintf("%s: the program is that of another site, but not what PEFT stores", program.SiteName(at[i]))})
 		}
 		reply.ProgramOfSite = append(reply.ProgramOfSite, of)
 	}
+	reply.Peft = peftOf(b, sites, at, reply, peft)
 	return reply, nil
 }
 
-// build draws one program and checks it as a whole. It panics with a mistake.
-func build(b Builder, s Site, site *protocol.Site, m *protocol.Model) *protocol.Program {
+// build draws one program, with what PEFT stores of it, and checks it as a
+// whole. It panics with a mistake.
+func build(b Builder, s Site, site *protocol.Site, m *protocol.Model) (*protocol.Program, *protocol.PeftTensors) {
 	g := newGraph(site)
 	y := b.Build(g, s)
 	if y.g != g {
 		panic(mistake{message: fmt.Sprintf("%s: Build returned a node that is not of its graph", program.SiteName(site))})
 	}
-	p := g.w.Finish(y.index)
-	if _, err := program.Check(p, site, m); err != nil {
+	p, stored := g.finish(y)
+	typed, err := program.Check(p, site, m)
+	if err == nil && stored != nil {
+		_, err = program.CheckPeft(typed, stored)
+	}
+	if err != nil {
 		panic(mistake{message: err.Error()})
 	}
-	return p
+	return p, stored
 }
 
 // panicked is the error of a panic in a variant, with its stack as detail.

@@ -106,7 +106,7 @@ func isChanged(err error) bool { return errors.Is(err, plugin.ErrChecksumsDoNotM
 // fatal reports whether the process is of no use after this error of a call.
 func fatal(err error) bool {
 	switch status.Code(err) {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown, codes.Unimplemented:
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown:
 		return true
 	}
 	return false
@@ -178,8 +178,10 @@ func (p *process) explain(of *Plugin, doing string, err error, timeout time.Dura
 		e.Message = fmt.Sprintf("its reply is larger than %d bytes", protocol.MessageLimit)
 		e.Hint += "; large constants belong into initialisers"
 	case codes.Unimplemented:
-		e.Message = "it does not know the call"
-		e.Hint = hintRebuild
+		e.Message, e.Hint = "it does not know the call", hintRebuild
+		if doing == "Adopt" {
+			e.Message, e.Hint = "it does not read PEFT files", "start from an adapter of a variant that does"
+		}
 	case codes.InvalidArgument:
 		e.Hint = "its schema and its program do not agree; tell its author"
 	}

@@ -298,13 +298,12 @@ func (r *Registry) Build(ctx context.Context, name, paramsJSON string, m *protoc
 		return nil, fmt.Errorf("the parameters of variant %s are not JSON: %w", name, err)
 	}
 	request := &protocol.BuildRequest{ParamsJson: params, Model: m, Sites: sites}
-	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	key, err := replyKey("build", request)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the request to variant %s: %w", name, err)
 	}
-	hash := sha256.Sum256(raw)
 	reply := &protocol.BuildReply{}
-	err = r.ask(ctx, name, "Build", "build-"+hex.EncodeToString(hash[:]), reply,
+	err = r.ask(ctx, name, "Build", key, reply,
 		func(ctx context.Context, c protocol.VariantClient) (proto.Message, error) {
 			return c.Build(ctx, request)
 		},
@@ -313,6 +312,42 @@ func (r *Registry) Build(ctx context.Context, name, paramsJSON string, m *protoc
 		return nil, err
 	}
 	return reply, nil
+}
+
+// Adopt returns parameters that build the adapter which PEFT wrote with the
+// settings in configJSON, its adapter_config.json, at the sites. If the variant
+// has no such adapter, the reply has Problems and nothing else, and the error
+// is nil. A variant that does not read PEFT's files is an error.
+func (r *Registry) Adopt(ctx context.Context, name, configJSON string, m *protocol.Model, sites []*protocol.Site) (*protocol.AdoptReply, error) {
+	config, err := canonical(configJSON)
+	if err != nil {
+		return nil, fmt.Errorf("the settings of the PEFT adapter are not JSON: %w", err)
+	}
+	request := &protocol.AdoptRequest{ConfigJson: config, Model: m, Sites: sites}
+	key, err := replyKey("adopt", request)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the request to variant %s: %w", name, err)
+	}
+	reply := &protocol.AdoptReply{}
+	err = r.ask(ctx, name, "Adopt", key, reply,
+		func(ctx context.Context, c protocol.VariantClient) (proto.Message, error) {
+			return c.Adopt(ctx, request)
+		},
+		func(p *Plugin) error { return checkAdopted(p, reply, request) })
+	if err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+// replyKey is the name under which the reply to a request is kept.
+func replyKey(call string, request proto.Message) (string, error) {
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.Sum256(raw)
+	return call + "-" + hex.EncodeToString(hash[:]), nil
 }
 
 // ask fills reply from the cache or else from the plug-in, and has it checked
@@ -437,7 +472,7 @@ func checkDescription(p *Plugin, d *protocol.DescribeReply) error {
 	fail := func(format string, args ...any) error {
 		return &Error{
 			Variant: p.Name, Path: p.Path, Doing: "Describe", Message: fmt.Sprintf(format, args...),
-			Hint: "this is a mistake of the plug-in; tell its author",
+			Hint: hintAuthor,
 		}
 	}
 	switch {
@@ -468,23 +503,47 @@ func checkDescription(p *Plugin, d *protocol.DescribeReply) error {
 func checkPrograms(p *Plugin, reply *protocol.BuildReply, request *protocol.BuildRequest) error {
 	fail := func(message string, err error) error {
 		return &Error{
-			Variant: p.Name, Path: p.Path, Doing: "Build", Message: message, Err: err,
-			Hint: "this is a mistake of the plug-in; tell its author",
+			Variant: p.Name, Path: p.Path, Doing: "Build", Message: message, Err: err, Hint: hintAuthor,
 		}
 	}
-	for i, problem := range reply.GetProblems() {
-		if problem.GetMessage() == "" || len(problem.GetMessage()) > maxText || len(problem.GetHint()) > maxText {
-			return fail(fmt.Sprintf("problem %d has no message, or one of more than %d bytes", i, maxText), nil)
-		}
-		if s := int(problem.GetSite()); s < -1 || s >= len(request.GetSites()) {
-			return fail(fmt.Sprintf("problem %d is about site %d of %d", i, s, len(request.GetSites())), nil)
-		}
+	if err := checkProblems(p, "Build", reply.GetProblems(), request.GetSites()); err != nil || len(reply.GetProblems()) > 0 {
+		return err
 	}
-	if len(reply.GetProblems()) > 0 {
-		return nil
-	}
-	if _, err := program.CheckAll(reply.GetPrograms(), request.GetSites(), reply.GetProgramOfSite(), request.GetModel()); err != nil {
+	placed, err := program.CheckAll(reply.GetPrograms(), request.GetSites(), reply.GetProgramOfSite(), request.GetModel())
+	if err != nil {
 		return fail("a wrong program", err)
+	}
+	if reply.GetPeft() != nil {
+		if _, err := program.CheckPeftAll(reply.GetPeft(), placed, reply.GetProgramOfSite()); err != nil {
+			return fail("a wrong PEFT part", err)
+		}
+	}
+	return nil
+}
+
+// checkAdopted checks the reply to an Adopt.
+func checkAdopted(p *Plugin, reply *protocol.AdoptReply, request *protocol.AdoptRequest) error {
+	if err := checkProblems(p, "Adopt", reply.GetProblems(), request.GetSites()); err != nil || len(reply.GetProblems()) > 0 {
+		return err
+	}
+	if _, err := canonical(reply.GetParamsJson()); err != nil {
+		return &Error{Variant: p.Name, Path: p.Path, Doing: "Adopt", Message: "parameters that are not JSON", Err: err, Hint: hintAuthor}
+	}
+	return nil
+}
+
+// checkProblems checks what a plug-in finds wrong with what it was given.
+func checkProblems(p *Plugin, doing string, problems []*protocol.Problem, sites []*protocol.Site) error {
+	fail := func(message string) error {
+		return &Error{Variant: p.Name, Path: p.Path, Doing: doing, Message: message, Hint: hintAuthor}
+	}
+	for i, problem := range problems {
+		if problem.GetMessage() == "" || len(problem.GetMessage()) > maxText || len(problem.GetHint()) > maxText {
+			return fail(fmt.Sprintf("problem %d has no message, or one of more than %d bytes", i, maxText))
+		}
+		if s := int(problem.GetSite()); s < -1 || s >= len(sites) {
+			return fail(fmt.Sprintf("problem %d is about site %d of %d", i, s, len(sites)))
+		}
 	}
 	return nil
 }

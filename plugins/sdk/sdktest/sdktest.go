@@ -4,6 +4,7 @@ package sdktest
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 
 	"google.golang.org/grpc/status"
@@ -57,6 +58,42 @@ func Draw(t testing.TB, b sdk.Builder, sites ...*protocol.Site) *program.Placed 
 	t.Helper()
 	reply, err := sdk.Programs(context.Background(), b, Model(), sites)
 	return placed(t, reply, err, sites)
+}
+
+// PEFT returns what PEFT would store of a variant: its settings, and the
+// checked tensors of each site. It fails the test if there is nothing.
+func PEFT[T sdk.Builder](t testing.TB, v sdk.Variant[T], params string, sites ...*protocol.Site) (map[string]any, []*program.Stored) {
+	t.Helper()
+	reply, err := Reply(v, params, sites...)
+	all := placed(t, reply, err, sites)
+	if reply.GetPeft() == nil {
+		t.Fatal("there is no PEFT part")
+	}
+	stored, err := program.CheckPeftAll(reply.GetPeft(), all, reply.GetProgramOfSite())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]any
+	if err := json.Unmarshal([]byte(reply.GetPeft().GetConfigJson()), &config); err != nil {
+		t.Fatal(err)
+	}
+	return config, stored
+}
+
+// Adopt has the variant read an adapter_config.json, and returns parameters as
+// JSON or the problems.
+func Adopt[T sdk.Builder](t testing.TB, v sdk.Variant[T], config string, sites ...*protocol.Site) (string, []*protocol.Problem) {
+	t.Helper()
+	reply, err := v.Server().Adopt(context.Background(), &protocol.AdoptRequest{
+		ConfigJson: config, Model: Model(), Sites: sites,
+	})
+	if err != nil {
+		for _, d := range status.Convert(err).Details() {
+			t.Log(d)
+		}
+		t.Fatal(err)
+	}
+	return reply.GetParamsJson(), reply.GetProblems()
 }
 
 func placed(t testing.TB, reply *protocol.BuildReply, err error, sites []*protocol.Site) *program.Placed {
