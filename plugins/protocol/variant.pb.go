@@ -1160,11 +1160,13 @@ func (x *AdoptReply) GetProblems() []*Problem {
 
 // A mistake in the user's parameters that only the variant can see.
 type Problem struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Param         string                 `protobuf:"bytes,1,opt,name=param,proto3" json:"param,omitempty"`     // path below adapter.params: "rank"
-	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"` // "8 does not divide 384"
-	Hint          string                 `protobuf:"bytes,3,opt,name=hint,proto3" json:"hint,omitempty"`
-	Site          int32                  `protobuf:"varint,4,opt,name=site,proto3" json:"site,omitempty"` // index into sites, -1: all
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path below adapter.params: "rank". "" if it is the layers that do not fit
+	// the variant, whatever its parameters. Of Adopt: the key of the setting.
+	Param         string `protobuf:"bytes,1,opt,name=param,proto3" json:"param,omitempty"`
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"` // "8 does not divide 384"
+	Hint          string `protobuf:"bytes,3,opt,name=hint,proto3" json:"hint,omitempty"`
+	Site          int32  `protobuf:"varint,4,opt,name=site,proto3" json:"site,omitempty"` // index into sites, -1: all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

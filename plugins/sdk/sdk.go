@@ -62,7 +62,7 @@ type Checker interface {
 
 // Problem is a mistake in the user's parameters.
 type Problem struct {
-	Param   string // path below adapter.params, "blocks"
+	Param   string // path below adapter.params, "blocks"; "" if it is the layer that does not fit
 	Message string // "8 does not divide 252"
 	Hint    string // "use 2, 3, 4, 6, 7, 9 or 12"
 }

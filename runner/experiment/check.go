@@ -343,7 +343,12 @@ func (x *expansion) checkBuild(c *cell) {
 		return
 	}
 	for _, p := range reply.GetProblems() {
-		x.failAt(c, append([]string{"adapter", "params"}, strings.Split(p.GetParam(), ".")...), p.GetParam()+": "+p.GetMessage(), p.GetHint())
+		path, message := []string{"adapter", "targets"}, p.GetMessage()
+		if p.GetParam() != "" {
+			path = append([]string{"adapter", "params"}, strings.Split(p.GetParam(), ".")...)
+			message = p.GetParam() + ": " + message
+		}
+		x.failAt(c, path, message, p.GetHint())
 	}
 }
 

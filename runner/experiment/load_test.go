@@ -66,6 +66,9 @@ func world() *resolver {
 		if err := json.Unmarshal([]byte(params), &p); err != nil {
 			return nil, err
 		}
+		if p.Rank == 13 {
+			return &protocol.BuildReply{Problems: []*protocol.Problem{{Message: "fc2 takes 256 inputs, want 64", Hint: "target the others", Site: 1}}}, nil
+		}
 		if p.Rank == 7 {
 			return &protocol.BuildReply{Problems: []*protocol.Problem{{Param: "rank", Message: "7 does not divide 64", Hint: "8 does", Site: -1}}}, nil
 		}
