@@ -77,6 +77,7 @@ func run() int {
 type app struct {
 	view    *view.View
 	tags    []string
+	set     []string
 	plugins []string
 	// SIGINT and SIGTERM; the first cancels the context of the command, unless
 	// the verb has closed taken and listens itself.
@@ -152,6 +153,11 @@ func longFlags(root *cobra.Command, args []string) []string {
 	return out
 }
 
+// setFlag lets a verb change values of the files.
+func (a *app) setFlag(c *cobra.Command) {
+	c.Flags().StringArrayVar(&a.set, "set", nil, "put a value in place of what the files give, `path=value`; may be repeated")
+}
+
 // project is the experiments of some files and what they are resolved against.
 type project struct {
 	root        string
@@ -176,7 +182,7 @@ func (a *app) load(ctx context.Context, files []string, checkData bool) (*projec
 		return nil, err
 	}
 	p.experiments, p.found = experiment.Load(ctx, files, experiment.Env{
-		Root: root, Tags: a.tags, Variants: p.variants, Hub: backbones, CheckData: checkData,
+		Root: root, Tags: a.tags, Set: a.set, Variants: p.variants, Hub: backbones, CheckData: checkData,
 	})
 	if ctx.Err() != nil {
 		p.close()

@@ -52,5 +52,6 @@ Nothing is run or written.`,
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 0: nothing to do, 1: error, 2: something to do")
 	c.Flags().BoolVar(&all, "all", false, "list runs that are done, too")
+	a.setFlag(c)
 	return c
 }

@@ -33,5 +33,6 @@ written.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	a.setFlag(c)
 	return c
 }

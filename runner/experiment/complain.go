@@ -131,6 +131,8 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		if !d.mine(pos) {
 			pos = o.place(d)
 		}
+	} else if o := d.setting(path); o != nil {
+		given, pos = short(o.value.LookupPath(selectors(path[1+len(o.path):]))), d.valueAt(path)
 	} else {
 		v := d.user().LookupPath(selectors(path))
 		given, pos = short(v), d.valueAt(path)
@@ -195,6 +197,9 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		if !own && covering(s.overlay, below) != nil {
 			dg.Message = fmt.Sprintf("%s cannot vary: its value comes from elsewhere and stays %v", subject, args[0])
 			dg.Hint = "give the base's value as a plain field of the experiment"
+		} else if d.setting(path) != nil {
+			dg.Message = fmt.Sprintf("%s cannot be set: its value comes from elsewhere and stays %v", subject, args[0])
+			dg.Hint = "give it as a plain field of the experiment"
 		}
 	case strings.HasPrefix(format, "invalid value %") && strings.Contains(format, "out of bound"):
 		dg.Message = fmt.Sprintf("%s: it must be %v", is, bound(fmt.Sprint(args[len(args)-1])))

@@ -32,6 +32,10 @@ type Env struct {
 	Root string
 	// Tags are values for @tag fields of the files, "scale=smoke".
 	Tags []string
+	// Set are values that take the place of what the files give at a path, in
+	// each of their experiments: "optim.lr.adapter=1e-3". They are checked by
+	// the same schema. A value is CUE, or a bare word, which is a text.
+	Set []string
 	// Variants and Hub answer for plug-ins and backbones. A nil one leaves
 	// unchecked what it would answer, and Load then returns no runs: enough
 	// for an editor, or a machine without either.
@@ -59,6 +63,10 @@ func loadWith(files []string, env Env, r *resolver) ([]*Experiment, diagnostic.L
 		shown:   map[string]string{},
 		seen:    map[string]int{},
 	}
+	var ok bool
+	if l.set, ok = l.settings(env.Set); !ok {
+		return nil, l.found
+	}
 	var experiments []*Experiment
 	for _, file := range files {
 		experiments = append(experiments, l.file(file)...)
@@ -81,6 +89,7 @@ func loadWith(files []string, env Env, r *resolver) ([]*Experiment, diagnostic.L
 	for i, file := range files {
 		order[file] = i - len(files)
 	}
+	order[commandLine] = -len(files) - 1
 	slices.SortStableFunc(l.found, func(a, b diagnostic.Diagnostic) int {
 		return cmp.Or(cmp.Compare(order[a.At.File], order[b.At.File]), cmp.Compare(a.At.Line, b.At.Line), cmp.Compare(a.At.Column, b.At.Column))
 	})
@@ -109,6 +118,7 @@ type loader struct {
 	env     Env
 	resolve *resolver
 	cue     *cue.Context
+	set     []override // of the command line, below an experiment
 	found   diagnostic.List
 	seen    map[string]int      // position and message -> index in found
 	lines   map[string][]string // absolute file -> source lines

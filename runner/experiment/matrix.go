@@ -37,12 +37,17 @@ var sections = []string{"backbone", "adapter", "head", "data", "loss", "optim", 
 
 // experiment checks and expands one experiment.
 func (d *document) experiment(name string) *Experiment {
-	x := &expansion{document: d, name: name, errorsBefore: d.errorCount()}
+	before := d.errorCount()
+	if d = d.settled(name); d == nil {
+		return nil
+	}
+	x := &expansion{document: d, name: name, errorsBefore: before}
 	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
 	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
-		d.complain(err, scope{prefix: []string{name}, schema: d.schema})
+		s := scope{prefix: []string{name}, schema: d.schema}
+		d.complain(err, s)
 		// Take out what is wrong, so that the rest can be looked at.
-		if x.document = d.repair(name, err); x.document == nil {
+		if x.document = d.repair(name, err, s); x.document == nil {
 			return nil
 		}
 	}
@@ -61,18 +66,24 @@ func (l *loader) errorCount() int {
 
 // repair is the document without the fields of an experiment that err is
 // about, and with something harmless where a field is missing; nil if that
-// does not make it valid.
-func (d *document) repair(name string, err error) *document {
+// does not make it valid. CUE may see further mistakes only then: they are
+// reported too, unless they are about what was taken out.
+func (d *document) repair(name string, err error, s scope) *document {
 	r := *d
 	var gone [][]string
-	for range 3 {
+	for round := range 4 {
+		var further errors.Error
 		for _, e := range errors.Errors(err) {
 			path := e.Path()
 			if len(path) < 2 || path[0] != name {
 				return nil
 			}
+			if !slices.ContainsFunc(gone, func(g []string) bool { return related(g, path) }) {
+				further = errors.Append(further, e)
+			}
 			if format, _ := e.Msg(); format != "field is required but not present" {
 				gone = append(gone, path)
+				r.fill = slices.DeleteFunc(slices.Clone(r.fill), func(o override) bool { return related(o.path, path) })
 				continue
 			}
 			var value any = ""
@@ -85,6 +96,9 @@ func (d *document) repair(name string, err error) *document {
 				value = []float64{0.5, 0.5, 0.5}
 			}
 			r.fill = append(r.fill, override{path: path, value: d.cue.Encode(value)})
+		}
+		if round > 0 && further != nil {
+			d.complain(further, s)
 		}
 		r.gone = gone
 		e := r.edited(d.with(nil, gone))
@@ -201,6 +215,13 @@ func (x *expansion) axes(base cue.Value) []axis {
 		}
 		if !lookup(x.schema, a.path).Exists() && !(len(a.path) > 2 && a.path[0] == "adapter" && a.path[1] == "params") {
 			fail(fmt.Sprintf("an experiment has no field %q", a.label), diagnostic.Suggest(a.label, "known", x.paths()))
+			continue
+		}
+		if i := slices.IndexFunc(x.set, func(o override) bool { return related(o.path, a.path) }); i >= 0 {
+			x.report(x.mark(diagnostic.Diagnostic{
+				Path: strings.Join(at, "."), Message: fmt.Sprintf("%q varies, so setting it changes no cell", a.label),
+				Hint: fmt.Sprintf("set the values it takes: --set 'vary.%q=[…]'", a.label),
+			}, x.set[i].label))
 			continue
 		}
 		list, err := it.Value().List()

@@ -38,6 +38,9 @@ func (l *loader) report(d diagnostic.Diagnostic) {
 // display is a file as the user names it: as given, or relative to the current
 // directory.
 func (l *loader) display(abs string) string {
+	if abs == commandLine {
+		return abs
+	}
 	if s, ok := l.shown[abs]; ok {
 		return s
 	}
@@ -116,7 +119,7 @@ func tokenAt(s string) string {
 	case '{', '(':
 		return s[:1]
 	}
-	if i := strings.IndexAny(s, " \t,:{}[]()&|\""); i > 0 {
+	if i := strings.IndexAny(s, " \t,:={}[]()&|\""); i > 0 {
 		return s[:i]
 	} else if i == 0 {
 		return s[:1]
@@ -127,6 +130,9 @@ func tokenAt(s string) string {
 // mine reports whether a position is in a file of the user: not in the schema,
 // not in what the program compiled.
 func (d *document) mine(pos token.Pos) bool {
+	if pos.IsValid() && pos.Filename() == commandLine {
+		return true
+	}
 	if !pos.IsValid() || !filepath.IsAbs(pos.Filename()) {
 		return false
 	}
@@ -168,6 +174,12 @@ func position(v cue.Value) token.Pos {
 // valueAt is where the user gave the value at path, or the nearest one above
 // it.
 func (d *document) valueAt(path []string) token.Pos {
+	if o := d.setting(path); o != nil {
+		if v := o.value.LookupPath(selectors(path[1+len(o.path):])); v.Exists() && d.mine(position(v)) {
+			return position(v)
+		}
+		return o.at
+	}
 	for n := len(path); n > 0; n-- {
 		if v := d.user().LookupPath(selectors(path[:n])); v.Exists() && d.mine(position(v)) {
 			if n < len(path) {
@@ -179,9 +191,20 @@ func (d *document) valueAt(path []string) token.Pos {
 	return d.labelAt(path)
 }
 
+// setting is what the command line has set at path, or above it.
+func (d *document) setting(path []string) *override {
+	if len(path) == 0 {
+		return nil
+	}
+	return covering(d.set, path[1:])
+}
+
 // labelAt is where the user wrote the label of path, or the nearest one above
 // it.
 func (d *document) labelAt(path []string) token.Pos {
+	if o := d.setting(path); o != nil {
+		return o.label
+	}
 	for n := len(path); n > 0; n-- {
 		if f := d.fields(path[:n]); len(f) > 0 {
 			return f[len(f)-1].Label.Pos()

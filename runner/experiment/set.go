@@ -1,0 +1,137 @@
+package experiment
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/literal"
+	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+)
+
+// What the command line sets: --set optim.lr.adapter=1e-3 takes the place of
+// what a file gives there, in each of its experiments, and is checked like it.
+
+// commandLine is the file that mistakes in settings are in: one line for each
+// option, as it was written.
+const (
+	commandLine = "command line"
+	setOption   = "--set "
+)
+
+// settings reads Env.Set. What cannot be read is reported; ok says that
+// nothing was.
+func (l *loader) settings(texts []string) (list []override, ok bool) {
+	ok = true
+	for _, text := range texts {
+		l.lines[commandLine] = append(l.lines[commandLine], setOption+text)
+	}
+	for i, text := range texts {
+		path, value, found := strings.Cut(text, "=")
+		above := strings.Repeat("\n", i)
+		file := token.NewFile(commandLine, -1, len(above)+len(setOption)+len(text))
+		file.SetLinesForContent([]byte(above + setOption + text))
+		place := func(column int) token.Pos { return file.Pos(len(above)+column, token.NoRelPos) }
+		atValue := len(setOption) + len(path) + len("=")
+		fail := func(column int, message, hint string) {
+			ok = false
+			l.report(l.mark(diagnostic.Diagnostic{Message: message, Hint: hint}, place(column)))
+		}
+		s := override{label: place(len(setOption)), at: place(atValue)}
+		parsed := cue.ParsePath(path)
+		switch {
+		case !found || value == "":
+			fail(len(setOption), fmt.Sprintf("%q sets no value", text), "write --set PATH=VALUE, for instance --set optim.lr.adapter=1e-3")
+			continue
+		case parsed.Err() != nil:
+			fail(len(setOption), fmt.Sprintf("%q is no path of an experiment", path), "write the names of the fields with dots, optim.lr.head")
+			continue
+		}
+		for _, sel := range parsed.Selectors() {
+			s.path = append(s.path, sel.String())
+		}
+		if j := slices.IndexFunc(list, func(o override) bool { return related(o.path, s.path) }); j >= 0 {
+			fail(len(setOption), fmt.Sprintf("%s is set twice", path), "the other is at "+l.at(list[j].label).String())
+			continue
+		}
+		var err error
+		if s.value, err = l.settingValue(above+strings.Repeat(" ", atValue), value); err != nil {
+			column := atValue
+			if pos := errors.Positions(err); len(pos) > 0 && pos[0].Filename() == commandLine {
+				column = min(max(pos[0].Column()-1, atValue), len(setOption)+len(text)-1)
+			}
+			fail(column, fmt.Sprintf("%s cannot be read: %s", value, firstMessage(err)), "it has to be a value as in a file, or a word")
+			continue
+		}
+		list = append(list, s)
+	}
+	return list, ok
+}
+
+// settingValue reads a value as CUE. A bare word is a text, so that names need
+// no quotes within the quotes of a shell.
+func (l *loader) settingValue(before, text string) (cue.Value, error) {
+	at := cue.Filename(commandLine)
+	expr, err := parser.ParseExpr(commandLine, before+text)
+	switch {
+	case err != nil && strings.ContainsAny(text[:1], `[{("'`):
+		return cue.Value{}, err
+	case err != nil || refers(expr):
+		return l.cue.CompileString(before+literal.String.Quote(text), at), nil
+	}
+	v := l.cue.CompileString(before+text, at)
+	return v, v.Err()
+}
+
+// refers reports whether an expression has names in it that are no labels.
+func refers(e ast.Expr) bool {
+	found := false
+	ast.Walk(e, func(n ast.Node) bool {
+		switch x := n.(type) {
+		case *ast.Field:
+			found = found || refers(x.Value)
+			return false
+		case *ast.Ident:
+			found = true
+		}
+		return !found
+	}, nil)
+	return found
+}
+
+func firstMessage(err error) string {
+	format, args := errors.Errors(err)[0].Msg()
+	return fmt.Sprintf(format, args...)
+}
+
+// related reports whether one path leads to or through the other.
+func related(a, b []string) bool {
+	for i := range min(len(a), len(b)) {
+		if label(a[i]) != label(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// settled is the document with the settings in place of what the file gives
+// to an experiment; nil, reported, if they do not fit in.
+func (d *document) settled(name string) *document {
+	if len(d.set) == 0 {
+		return d
+	}
+	r := *d
+	var full [][]string
+	for _, s := range d.set {
+		path := append([]string{cue.Str(name).String()}, s.path...)
+		full = append(full, path)
+		r.fill = append(slices.Clone(r.fill), override{path: path, value: s.value})
+	}
+	return r.edited(r.with(full, nil))
+}
