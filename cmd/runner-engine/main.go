@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/loralab/loralab/core/conform"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/train"
@@ -128,6 +129,11 @@ func (e *engine) Run(req *spec.RunRequest, stream grpc.ServerStreamingServer[spe
 		}
 	})
 	return lost
+}
+
+// Conform tries adapter programs; a run in progress waits between two steps.
+func (e *engine) Conform(ctx context.Context, req *spec.ConformRequest) (*spec.ConformReply, error) {
+	return conform.Try(ctx, e.dev, req)
 }
 
 // Stop makes the run in progress write a checkpoint and end.

@@ -45,18 +45,36 @@ type Set struct {
 	Fused int
 
 	dev    *torch.Device
-	model  *vit.Model
-	first  int
+	dtype  torch.DType
+	model  *vit.Model // nil: installed nowhere
 	byName map[string]*Param
-	layers []*layer
+	layers []*layer // in the order of the placements
 	kept   []*torch.Tensor
 	train  bool
 }
 
+// Frozen gives the frozen layer of a site that is not a stream: W [out, in] and
+// B [out], nil without one. The tensors belong to the current scope.
+type Frozen func(*protocol.Site) vit.Linear
+
 // Load makes the adapters of a run and installs them in m. Random parameters
 // draw from rng streams of seed. Call it inside dev.Do; Free gives all back.
 func Load(dev *torch.Device, m *vit.Model, a *spec.Adapter, seed uint64) (*Set, error) {
-	s := &Set{dev: dev, model: m, byName: map[string]*Param{}, first: len(m.Blocks)}
+	s, err := New(dev, &protocol.Model{
+		Family: m.Arch.Family, Dim: m.Arch.Dim, Depth: uint32(len(m.Blocks)), Heads: m.Arch.Heads, Mlp: m.Arch.Mlp,
+	}, a, torch.Float32, seed, func(site *protocol.Site) vit.Linear { return m.Pretrained(int(site.Block), site.Name) })
+	if err != nil {
+		return nil, err
+	}
+	s.model = m
+	s.install()
+	return s, nil
+}
+
+// New makes adapters over layers of any size, in Float32 or Float64, that are
+// installed nowhere: Forward calls them. m may be nil if there is no model.
+func New(dev *torch.Device, m *protocol.Model, a *spec.Adapter, dt torch.DType, seed uint64, frozen Frozen) (*Set, error) {
+	s := &Set{dev: dev, dtype: dt, byName: map[string]*Param{}}
 	if len(a.GetPlacements()) == 0 {
 		return s, nil
 	}
@@ -65,35 +83,24 @@ func Load(dev *torch.Device, m *vit.Model, a *spec.Adapter, seed uint64) (*Set, 
 	for i, p := range a.Placements {
 		sites[i], of[i] = p.Site, p.Program
 	}
-	placed, err := program.CheckAll(a.Programs, sites, of, &protocol.Model{
-		Family: m.Arch.Family, Dim: m.Arch.Dim, Depth: uint32(len(m.Blocks)), Heads: m.Arch.Heads, Mlp: m.Arch.Mlp,
-	})
+	placed, err := program.CheckAll(a.Programs, sites, of, m)
 	if err != nil {
 		return nil, fmt.Errorf("checking adapter programs: %w", err)
 	}
-	init := newInitialiser(dev, m, seed)
+	init := newInitialiser(dev, frozen, dt, seed)
 	defer init.free()
 	for _, typed := range placed.Sites {
-		if err := s.place(typed, init); err != nil {
+		if err := s.place(typed, frozen, init); err != nil {
 			s.Free()
 			return nil, fmt.Errorf("%s: %w", program.SiteName(typed.Site), err)
 		}
 	}
-	s.install()
 	return s, nil
 }
 
 // place makes the parameters of one site and compiles its program.
-func (s *Set) place(t *program.Typed, init *initialiser) error {
+func (s *Set) place(t *program.Typed, frozen Frozen, init *initialiser) error {
 	site := t.Site
-	switch {
-	case int(site.Block) >= len(s.model.Blocks):
-		return fmt.Errorf("the backbone has %d blocks in use", len(s.model.Blocks))
-	case site.Kind == protocol.Site_PATCH:
-		s.first = -1
-	default:
-		s.first = min(s.first, int(site.Block))
-	}
 	l := &layer{set: s, typed: t, params: map[string]*Param{}, folded: make([]*torch.Tensor, len(t.Program.Nodes))}
 	for _, q := range t.Program.Params {
 		name := paramName(site, q)
@@ -117,10 +124,10 @@ func (s *Set) place(t *program.Typed, init *initialiser) error {
 	}
 	if site.Kind != protocol.Site_STREAM {
 		// Views of the mapped file: they cost no memory until they are read.
-		base := s.model.Pretrained(int(site.Block), site.Name)
-		l.pretrained = vit.Linear{W: s.keep(base.W)}
+		base := frozen(site)
+		l.pretrained = vit.Linear{W: s.keep(base.W.To(s.dtype))}
 		if base.B != nil {
-			l.pretrained.B = s.keep(base.B)
+			l.pretrained.B = s.keep(base.B.To(s.dtype))
 		}
 	}
 	for _, x := range t.Program.Aux {
@@ -191,7 +198,60 @@ func (s *Set) install() {
 
 // FirstBlock is the first adapted block, -1 if the patch embedding is adapted,
 // the number of blocks if nothing is.
-func (s *Set) FirstBlock() int { return s.first }
+func (s *Set) FirstBlock() int {
+	first := 0
+	if s.model != nil {
+		first = len(s.model.Blocks)
+	}
+	for _, l := range s.layers {
+		if l.typed.Site.Kind == protocol.Site_PATCH {
+			return -1
+		}
+		first = min(first, int(l.typed.Site.Block))
+	}
+	return first
+}
+
+// Site is the checked program of placement i.
+func (s *Set) Site(i int) *program.Typed { return s.layers[i].typed }
+
+// Forward is the adapted layer of placement i over the frozen one: x [T, in],
+// [T, out].
+func (s *Set) Forward(i int, x *torch.Tensor) *torch.Tensor {
+	return s.layers[i].forward(x, s.layers[i].pretrained)
+}
+
+// Form is how placement i was compiled: "low-rank", or "nodes" for node by node.
+func (s *Set) Form(i int) string {
+	if s.layers[i].low != nil {
+		return "low-rank"
+	}
+	return "nodes"
+}
+
+// Hold fixes what the DETACH nodes of placement i pass on at what they pass on
+// for x, until release is called. Autograd differentiates the output as if they
+// were constants, so a finite difference that is to agree must hold them too.
+func (s *Set) Hold(i int, x *torch.Tensor) (release func()) {
+	l := s.layers[i]
+	held := map[*protocol.Node]*torch.Tensor{}
+	s.dev.Scope(func() {
+		c := l.call(x, l.pretrained)
+		c.node(l.typed.Program.Output) // draws dropouts in the order of a pass
+		for j, n := range l.typed.Program.Nodes {
+			if n.Op == protocol.Op_DETACH && l.typed.Live[j] {
+				held[n] = c.node(uint32(j)).Detach().Keep()
+			}
+		}
+	})
+	l.held = held
+	return func() {
+		l.held = nil
+		for _, t := range held {
+			t.Free()
+		}
+	}
+}
 
 // Train switches dropout on or off.
 func (s *Set) Train(on bool) { s.train = on }
@@ -226,10 +286,12 @@ func (s *Set) Aux() *torch.Tensor {
 
 // Free takes the adapters out of the model and gives their tensors back.
 func (s *Set) Free() {
-	for _, b := range s.model.Blocks {
-		clear(b.Adapters)
+	if s.model != nil {
+		for _, b := range s.model.Blocks {
+			clear(b.Adapters)
+		}
+		s.model.PatchAdapter = nil
 	}
-	s.model.PatchAdapter = nil
 	for _, p := range s.Params {
 		p.T.Free()
 	}

@@ -7,22 +7,22 @@ import (
 
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/torch"
-	"github.com/loralab/loralab/core/vit"
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
 // initialiser makes the first values of parameters. Random ones draw from a
 // stream named by seed, place and parameter; those of W are computed in fp64.
 type initialiser struct {
-	dev  *torch.Device
-	m    *vit.Model
-	seed uint64
+	dev    *torch.Device
+	frozen Frozen
+	dtype  torch.DType
+	seed   uint64
 	// One decomposition serves all parameters of a site.
 	svds map[string][3]*torch.Tensor
 }
 
-func newInitialiser(dev *torch.Device, m *vit.Model, seed uint64) *initialiser {
-	return &initialiser{dev: dev, m: m, seed: seed, svds: map[string][3]*torch.Tensor{}}
+func newInitialiser(dev *torch.Device, frozen Frozen, dt torch.DType, seed uint64) *initialiser {
+	return &initialiser{dev: dev, frozen: frozen, dtype: dt, seed: seed, svds: map[string][3]*torch.Tensor{}}
 }
 
 func (in *initialiser) free() {
@@ -33,8 +33,8 @@ func (in *initialiser) free() {
 	}
 }
 
-// value is the starting value of parameter q at a site, fp32 or int64, in the
-// current scope.
+// value is the starting value of parameter q at a site, in the set's type or
+// int64, in the current scope.
 func (in *initialiser) value(site *protocol.Site, q *protocol.Param) (*torch.Tensor, error) {
 	stream := q.Stream
 	if stream == "" {
@@ -57,7 +57,7 @@ func (in *initialiser) value(site *protocol.Site, q *protocol.Param) (*torch.Ten
 				return nil
 			}
 			if t.DType() != torch.Int64 {
-				t = t.To(torch.Float32)
+				t = t.To(in.dtype)
 			}
 			// Memory of its own: an optimiser writes into it.
 			return t.Contiguous().Clone()
@@ -183,7 +183,7 @@ func numel(shape []int64) int64 {
 }
 
 func (in *initialiser) weight(site *protocol.Site) *torch.Tensor {
-	return in.m.Pretrained(int(site.Block), site.Name).W.To(torch.Float64)
+	return in.frozen(site).W.To(torch.Float64)
 }
 
 // orthogonal has orthonormal rows or columns, whichever are fewer, uniformly

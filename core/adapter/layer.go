@@ -12,9 +12,10 @@ type layer struct {
 	set        *Set
 	typed      *program.Typed
 	params     map[string]*Param
-	pretrained vit.Linear      // fp32
-	folded     []*torch.Tensor // nodes that never change, by index
-	low        *lowRank        // nil: not of that form
+	pretrained vit.Linear                       // in the set's type
+	folded     []*torch.Tensor                  // nodes that never change, by index
+	low        *lowRank                         // nil: not of that form
+	held       map[*protocol.Node]*torch.Tensor // see Set.Hold
 }
 
 // call is one pass through a layer's program.
@@ -93,7 +94,12 @@ var exec = map[protocol.Op]func(c *call, n *protocol.Node, in []*torch.Tensor) *
 		}
 		return in[0].Dropout(n.Number)
 	},
-	protocol.Op_DETACH: func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].Detach() },
+	protocol.Op_DETACH: func(c *call, n *protocol.Node, in []*torch.Tensor) *torch.Tensor {
+		if held := c.held[n]; held != nil {
+			return held
+		}
+		return in[0].Detach()
+	},
 	protocol.Op_GATHER: func(_ *call, n *protocol.Node, in []*torch.Tensor) *torch.Tensor {
 		return in[0].Rows(n.Ints[0], in[1])
 	},
@@ -102,7 +108,7 @@ var exec = map[protocol.Op]func(c *call, n *protocol.Node, in []*torch.Tensor) *
 		for _, d := range n.Ints {
 			size *= d
 		}
-		zeros := c.set.dev.Zeros(torch.Float32, size)
+		zeros := c.set.dev.Zeros(in[0].DType(), size)
 		return zeros.Scatter(0, in[1].Reshape(-1), in[0].Reshape(-1)).Reshape(n.Ints...)
 	},
 	protocol.Op_EXP: func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].Exp() },
@@ -121,9 +127,9 @@ var source = map[protocol.Op]func(c *call, n *protocol.Node) *torch.Tensor{
 	protocol.Op_BIAS:   func(c *call, _ *protocol.Node) *torch.Tensor { return c.base.B },
 	protocol.Op_PARAM:  func(c *call, n *protocol.Node) *torch.Tensor { return c.params[n.Param].T },
 	protocol.Op_CONST: func(c *call, n *protocol.Node) *torch.Tensor {
-		return torch.Of(c.set.dev, n.Floats, n.Ints...).To(torch.Float32)
+		return torch.Of(c.set.dev, n.Floats, n.Ints...).To(c.set.dtype)
 	},
-	protocol.Op_EYE: func(c *call, n *protocol.Node) *torch.Tensor { return c.set.dev.Eye(torch.Float32, n.Ints[0]) },
+	protocol.Op_EYE: func(c *call, n *protocol.Node) *torch.Tensor { return c.set.dev.Eye(c.set.dtype, n.Ints[0]) },
 }
 
 // node computes node i, and before it what it needs.
@@ -157,14 +163,14 @@ func (l *layer) forward(x *torch.Tensor, base vit.Linear) *torch.Tensor {
 	if l.low != nil && !base.Trains {
 		return l.low.forward(x, base)
 	}
-	// The general form is fp32 from end to end, whatever the branch computes
+	// The general form has the set's type, fp32, from end to end, whatever the branch computes
 	// in: a base rounded to bf16 before the update is added would swallow
 	// small updates. The fp32 base is the mapped file, so it costs no copy.
 	if l.typed.Site.Kind != protocol.Site_STREAM && !base.Trains {
 		base = l.pretrained
 	}
 	return l.set.dev.Yield(func() *torch.Tensor {
-		return l.call(x.To(torch.Float32), base).node(l.typed.Program.Output)
+		return l.call(x.To(l.set.dtype), base).node(l.typed.Program.Output)
 	})
 }
 

@@ -297,6 +297,22 @@ func positions(i *protocol.Init, s *protocol.Site) (bound int64, distinct bool) 
 	return sorted[len(sorted)-1] + 1, len(slices.Compact(sorted)) == len(i.GetIndices())
 }
 
+// Draws reports whether the values of an initialiser depend on the seed of the
+// run.
+func Draws(i *protocol.Init) bool {
+	switch i.GetKind() {
+	case protocol.Init_SEEDED:
+		return false // its key is its seed
+	case protocol.Init_REPEAT:
+		return Draws(i.GetInner())
+	case protocol.Init_PERMUTATION:
+		return i.GetKey() == 0 && i.GetBound() > 1
+	case protocol.Init_UNIFORM, protocol.Init_NORMAL:
+		return i.GetA() != 0
+	}
+	return inits[i.GetKind()].random
+}
+
 func initName(i *protocol.Init) string {
 	if row, ok := inits[i.GetKind()]; ok {
 		return row.name
