@@ -120,20 +120,29 @@ func (c *config) sites(arch *spec.Architecture) ([]*protocol.Site, bool) {
 			if !slices.Contains(c.Adapter.Targets, name) {
 				continue
 			}
-			s := &protocol.Site{Name: name, Block: b, Kind: protocol.Site_LINEAR, In: arch.GetDim(), Out: arch.GetDim(), Bias: true}
-			switch name {
-			case "query", "key", "value":
-				s.Bias = arch.GetQkvBias()
-			case "fc1":
-				s.Out = arch.GetMlp()
-			case "fc2":
-				s.In = arch.GetMlp()
-			}
+			s, _ := SiteOf(arch, name, b)
 			sites = append(sites, s)
 		}
 	}
 	return sites, true
 }
+
+// SiteOf is the layer of a block with one of the SiteNames.
+func SiteOf(arch *spec.Architecture, name string, block uint32) (*protocol.Site, bool) {
+	s := &protocol.Site{Name: name, Block: block, Kind: protocol.Site_LINEAR, In: arch.GetDim(), Out: arch.GetDim(), Bias: true}
+	switch name {
+	case "query", "key", "value":
+		s.Bias = arch.GetQkvBias()
+	case "fc1":
+		s.Out = arch.GetMlp()
+	case "fc2":
+		s.In = arch.GetMlp()
+	}
+	return s, slices.Contains(siteNames, name)
+}
+
+// SiteNames are the layers of a block that can be adapted.
+func SiteNames() []string { return slices.Clone(siteNames) }
 
 // ---- data ----
 
