@@ -19,17 +19,24 @@ func (a *app) modelsCommand() *cobra.Command {
 	c.AddCommand(
 		&cobra.Command{
 			Use:   "list",
-			Short: "List the backbones that loralab knows, and which are here",
-			Long: `List shows the backbones that loralab can fetch. Besides these, an experiment may
-name a directory with model.safetensors and config.json, or org/name of a model
-that is in the cache of Hugging Face's tools.`,
+			Short: "List the backbones that are here, and those with a short name",
+			Long: `List shows the backbones with a short name and the models in the cache of Hugging
+Face's tools that can serve as one. An experiment may also name any other model
+of Hugging Face, hf:org/name or hf:org/name@revision, or a directory with
+model.safetensors and config.json.`,
 			Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return a.listModels() },
 		},
 		&cobra.Command{
-			Use:     "fetch NAME",
-			Short:   "Download a backbone into the cache and check it",
-			Example: "  runner models fetch dinov2-small",
+			Use:   "fetch NAME",
+			Short: "Download a backbone into the cache and check it",
+			Long: `Fetch downloads a backbone unless it is here. Models of Hugging Face go into the
+cache that its Python tools use, and are found there by both; a download that was
+interrupted goes on where it stopped.
+
+It obeys HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and
+HTTPS_PROXY as those tools do.`,
+			Example: "  runner models fetch dinov2-small\n  runner models fetch hf:google/vit-base-patch16-224",
 			Args:    cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
 				h, err := hub.Default()
@@ -54,7 +61,14 @@ func (a *app) listModels() error {
 		return err
 	}
 	var models []view.Model
-	for _, name := range hub.Known() {
+	names := hub.Known()
+	for _, m := range h.HuggingFace.Models() {
+		// Others than vision transformers are not ours to list.
+		if _, err := h.Resolve(m.String()); err == nil {
+			names = append(names, m.String())
+		}
+	}
+	for _, name := range names {
 		m := view.Model{Name: name}
 		var missing *hub.MissingError
 		switch b, err := h.Resolve(name); {

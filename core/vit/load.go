@@ -118,6 +118,9 @@ func (m *Model) build(opt Options) {
 	}
 
 	m.cls = m.param(nameCLS, all)
+	if distilled(a) {
+		m.distillation = m.param(nameDistil, all)
+	}
 	m.positions = m.param(namePos, all)
 	if a.Registers > 0 {
 		m.registers = m.param(nameRegs, all)
@@ -309,8 +312,9 @@ func Grid(a *spec.Architecture, h, w int) (gh, gw int, err error) {
 	return h / p, w / p, nil
 }
 
-// Prefix is the number of tokens before the patches: CLS and registers.
-func Prefix(a *spec.Architecture) int { return 1 + int(a.Registers) }
+// Prefix is the number of tokens before the patches: CLS, the distillation
+// token of DeiT, registers.
+func Prefix(a *spec.Architecture) int { return int(placed(a)) + int(a.Registers) }
 
 // Probe lets the device choose its form of attention for images of h × w.
 func (m *Model) Probe(batch, h, w int) error {

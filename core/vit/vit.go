@@ -1,6 +1,6 @@
-// Package vit is the backbone: a vision transformer in the two forms that
-// Hugging Face publishes as ViTModel and Dinov2Model, the latter with or without
-// registers.
+// Package vit is the backbone: a vision transformer in the forms that Hugging
+// Face publishes as ViTModel, DeiTModel (with a distillation token) and
+// Dinov2Model, the latter with or without registers.
 //
 // An image becomes a sequence of patch tokens behind one CLS token (Embed), a
 // stack of pre-norm blocks rewrites the sequence (Block), a LayerNorm ends it
@@ -63,18 +63,20 @@ type Model struct {
 	// 3·p·p values of a patch, channel first; nil: none.
 	PatchAdapter Adapter
 
-	dev       *torch.Device
-	compute   torch.DType
-	file      *safetensors.File
-	weights   map[string]safetensors.Tensor
-	patch     Linear        // W [D, 3·p·p]
-	cls       *torch.Tensor // [1, 1, D]
-	positions *torch.Tensor // [1, 1+GridH·GridW, D]
-	registers *torch.Tensor // [1, R, D]; nil: none
-	norm      layerNorm
-	params    []Param
-	owned     []*torch.Tensor
-	resized   map[[2]int64]*torch.Tensor // positions for other grids, while they are frozen
+	dev     *torch.Device
+	compute torch.DType
+	file    *safetensors.File
+	weights map[string]safetensors.Tensor
+	patch   Linear        // W [D, 3·p·p]
+	cls     *torch.Tensor // [1, 1, D]
+	// Of DeiT, [1, 1, D]; nil: none.
+	distillation *torch.Tensor
+	positions    *torch.Tensor // [1, 1+GridH·GridW, D]; 2+… with a distillation token
+	registers    *torch.Tensor // [1, R, D]; nil: none
+	norm         layerNorm
+	params       []Param
+	owned        []*torch.Tensor
+	resized      map[[2]int64]*torch.Tensor // positions for other grids, while they are frozen
 }
 
 // Block is one transformer block.
@@ -95,7 +97,7 @@ type layerNorm struct {
 }
 
 // Embed turns normalised images [N, 3, H, W] (fp32) into tokens [N, T, D] with
-// positions: CLS, registers, then patches row by row. H and W are multiples of the patch.
+// positions: CLS, the distillation token, registers, then patches row by row. H and W are multiples of the patch.
 func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {
 	return m.dev.Yield(func() *torch.Tensor {
 		s, p, d := images.Shape(), int64(m.Arch.Patch), int64(m.Arch.Dim)
@@ -105,7 +107,11 @@ func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {
 		n, gh, gw := s[0], s[2]/p, s[3]/p
 		x := images.Reshape(n, 3, gh, p, gw, p).Permute(0, 2, 4, 1, 3, 5).Reshape(n*gh*gw, 3*p*p)
 		x = adapted(m.PatchAdapter, x, m.patch).Reshape(n, gh*gw, d)
-		x = torch.Cat(1, m.cls.Expand(n, 1, d), x).Add(m.positionsFor(gh, gw))
+		first := []*torch.Tensor{m.cls.Expand(n, 1, d)}
+		if m.distillation != nil {
+			first = append(first, m.distillation.Expand(n, 1, d))
+		}
+		x = torch.Cat(1, append(first, x)...).Add(m.positionsFor(gh, gw))
 		if m.registers == nil {
 			return x
 		}
@@ -115,10 +121,10 @@ func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {
 }
 
 // positionsFor resizes the stored table as transformers does: bicubic, pixel
-// centres at halves, the CLS entry as it is; with a = −0.75 and no antialias,
+// centres at halves, entries before the patches as they are; with a = −0.75 and no antialias,
 // or, where there are registers, a = −0.5 and antialias.
 func (m *Model) positionsFor(gh, gw int64) *torch.Tensor {
-	sh, sw, d := int64(m.Arch.GridH), int64(m.Arch.GridW), int64(m.Arch.Dim)
+	sh, sw, d, before := int64(m.Arch.GridH), int64(m.Arch.GridW), int64(m.Arch.Dim), placed(m.Arch)
 	if gh == sh && gw == sw {
 		return m.positions
 	}
@@ -126,7 +132,7 @@ func (m *Model) positionsFor(gh, gw int64) *torch.Tensor {
 		return t
 	}
 	out := m.dev.Yield(func() *torch.Tensor {
-		grid := m.positions.Narrow(1, 1, sh*sw).Reshape(1, sh, sw, d).Permute(0, 3, 1, 2)
+		grid := m.positions.Narrow(1, before, sh*sw).Reshape(1, sh, sw, d).Permute(0, 3, 1, 2)
 		if m.registers != nil {
 			rows := torch.Of(m.dev, antialiased(int(sh), int(gh)), gh, sh)
 			cols := torch.Of(m.dev, antialiased(int(sw), int(gw)), gw, sw)
@@ -135,7 +141,7 @@ func (m *Model) positionsFor(gh, gw int64) *torch.Tensor {
 			grid = grid.UpsampleBicubic(gh, gw)
 		}
 		grid = grid.Permute(0, 2, 3, 1).Reshape(1, gh*gw, d)
-		return torch.Cat(1, m.positions.Narrow(1, 0, 1), grid)
+		return torch.Cat(1, m.positions.Narrow(1, 0, before), grid)
 	})
 	if !m.trains(m.positions) {
 		m.resized[[2]int64{gh, gw}] = out.Keep()

@@ -22,6 +22,7 @@ var fixtures = map[string]*spec.Architecture{
 	"vit":         {Family: "vit", Dim: 24, Depth: 5, Heads: 3, Mlp: 64, Patch: 8, GridH: 6, GridW: 4, Eps: 1e-12, QkvBias: true},
 	"vit_resized": {Family: "vit", Dim: 24, Depth: 2, Heads: 3, Mlp: 64, Patch: 8, GridH: 5, GridW: 5, Eps: 1e-12, QkvBias: true},
 	"registers":   {Family: "dinov2", Dim: 24, Depth: 2, Heads: 3, Mlp: 48, Patch: 8, GridH: 5, GridW: 5, Eps: 1e-6, QkvBias: true, Registers: 4},
+	"deit":        {Family: "deit", Dim: 24, Depth: 2, Heads: 3, Mlp: 64, Patch: 8, GridH: 5, GridW: 5, Eps: 1e-12, QkvBias: true},
 	"dinov2":      {Family: "dinov2", Dim: 24, Depth: 5, Heads: 3, Mlp: 72, Patch: 14, GridH: 5, GridW: 5, Eps: 1e-6, QkvBias: true},
 }
 
@@ -508,7 +509,7 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		opt  Options
 		want string
 	}{
-		{arch(func(a *spec.Architecture) { a.Family = "swin" }), Options{}, "dinov2, vit"},
+		{arch(func(a *spec.Architecture) { a.Family = "swin" }), Options{}, "deit, dinov2, vit"},
 		{arch(func(a *spec.Architecture) { a.Heads = 5 }), Options{}, "5 heads do not divide dim 24"},
 		{arch(func(a *spec.Architecture) { a.Patch = 0 }), Options{}, "lacks a size"},
 		{arch(func(a *spec.Architecture) { a.Registers = 4 }), Options{}, "of the families only dinov2 has any"},

@@ -54,7 +54,7 @@ func Ensure(ctx context.Context, e Entry) error {
 	if err := os.MkdirAll(parent, 0o777); err != nil {
 		return fmt.Errorf("making the cache directory: %w", err)
 	}
-	unlock, err := lock(ctx, filepath.Join(parent, "."+name+".lock"), e.Waiting)
+	unlock, err := Lock(ctx, filepath.Join(parent, "."+name+".lock"), e.Waiting)
 	if err != nil {
 		return err
 	}
@@ -92,9 +92,10 @@ func Ensure(ctx context.Context, e Entry) error {
 	return os.RemoveAll(broken)
 }
 
-// lock takes an exclusive lock on a file, which stays. The lock ends with the
-// process at the latest.
-func lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
+// Lock takes an exclusive lock on a file, which stays. The lock ends with the
+// process at the latest. waiting is called once when another process holds it;
+// it may be nil.
+func Lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock of the cache: %w", err)

@@ -101,7 +101,7 @@ func TestEnsureRepairs(t *testing.T) {
 // Who waits for the lock is told so, and can give up.
 func TestEnsureWaits(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "entry")
-	unlock, err := lock(t.Context(), filepath.Join(filepath.Dir(dir), ".entry.lock"), nil)
+	unlock, err := Lock(t.Context(), filepath.Join(filepath.Dir(dir), ".entry.lock"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/huggingface"
 	"github.com/loralab/loralab/runner/libtorch"
 )
 
@@ -141,7 +142,7 @@ func TestPlugins(t *testing.T) {
 func TestExamine(t *testing.T) {
 	dir := t.TempDir()
 	checks := Examine(t.Context(), Options{
-		Version: "v1", WorkDir: dir, Hub: &hub.Hub{Cache: filepath.Join(dir, "cache")}, Plugins: []string{dir},
+		Version: "v1", WorkDir: dir, Hub: &hub.Hub{Cache: filepath.Join(dir, "cache"), HuggingFace: &huggingface.Client{}}, Plugins: []string{dir},
 		Engine: func(context.Context) (string, *spec.EngineInfo, error) { return dir, nil, fs.ErrNotExist },
 	})
 	names := map[string]bool{}

@@ -36,7 +36,8 @@ func (s *size) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// readArchitecture reads config.json of a ViTConfig or Dinov2Config. Hugging
+// readArchitecture reads config.json of a ViTConfig, DeiTConfig, Dinov2Config or
+// Dinov2WithRegistersConfig. Hugging
 // Face leaves out what has its default value, so the defaults here are those
 // of transformers.
 func readArchitecture(path string) (*spec.Architecture, error) {
@@ -71,25 +72,30 @@ func parseArchitecture(text []byte) (*spec.Architecture, error) {
 		Channels     uint32  `json:"num_channels"`
 		QKVBias      bool    `json:"qkv_bias"`
 		SwiGLU       bool    `json:"use_swiglu_ffn"`
+		Registers    uint32  `json:"num_register_tokens"`
 	}{
 		Hidden: 768, Layers: 12, Heads: 12, Intermediate: 3072, Ratio: 4, Act: "gelu",
 		Image: size{224, 224}, Channels: 3, QKVBias: true,
 	}
+	family := kind.ModelType
 	switch kind.ModelType {
-	case "vit":
+	case "vit", "deit":
 		c.Eps, c.Patch = 1e-12, size{16, 16}
 	case "dinov2":
 		c.Eps, c.Patch = 1e-6, size{14, 14}
+	case "dinov2_with_registers":
+		family = "dinov2"
+		c.Eps, c.Patch, c.Registers = 1e-6, size{16, 16}, 4
 	case "":
-		return nil, errors.New("has no model_type: it should be the config.json of a Hugging Face ViT or DINOv2 model")
+		return nil, errors.New("has no model_type: it should be the config.json of a Hugging Face ViT, DeiT or DINOv2 model")
 	default:
-		return nil, fmt.Errorf("model_type %q is not supported: it must be vit or dinov2", kind.ModelType)
+		return nil, fmt.Errorf("model_type %q is not supported: it must be vit, deit, dinov2 or dinov2_with_registers", kind.ModelType)
 	}
 	if err := json.Unmarshal(text, &c); err != nil {
 		return nil, fmt.Errorf("is not the configuration of a model: %w", err)
 	}
 	mlp := float64(c.Intermediate)
-	if kind.ModelType == "dinov2" {
+	if family == "dinov2" {
 		mlp = math.Floor(float64(c.Hidden) * c.Ratio)
 	}
 	switch {
@@ -105,14 +111,17 @@ func parseArchitecture(text []byte) (*spec.Architecture, error) {
 		return nil, fmt.Errorf("image_size %d×%d is smaller than a patch", c.Image.h, c.Image.w)
 	case c.Layers == 0 || c.Hidden == 0 || !(mlp >= 1 && mlp <= math.MaxUint32):
 		return nil, fmt.Errorf("hidden_size %d, num_hidden_layers %d and a hidden layer of %g cannot be", c.Hidden, c.Layers, mlp)
+	case kind.ModelType != "dinov2_with_registers" && c.Registers != 0:
+		return nil, fmt.Errorf("num_register_tokens is %d: %s has none", c.Registers, kind.ModelType)
 	case c.Heads == 0 || c.Hidden%c.Heads != 0:
 		return nil, fmt.Errorf("hidden_size %d cannot be shared among %d heads", c.Hidden, c.Heads)
 	case !(c.Eps > 0):
 		return nil, fmt.Errorf("layer_norm_eps is %g", c.Eps)
 	}
 	return &spec.Architecture{
-		Family: kind.ModelType, Dim: c.Hidden, Depth: c.Layers, Heads: c.Heads, Mlp: uint32(mlp), Patch: c.Patch.h,
+		Family: family, Dim: c.Hidden, Depth: c.Layers, Heads: c.Heads, Mlp: uint32(mlp), Patch: c.Patch.h,
 		GridH: c.Image.h / c.Patch.h, GridW: c.Image.w / c.Patch.w, Eps: c.Eps, QkvBias: c.QKVBias,
+		Registers: c.Registers,
 	}, nil
 }
 
@@ -120,10 +129,10 @@ func parseArchitecture(text []byte) (*spec.Architecture, error) {
 // preprocessor_config.json says, or what the family was trained with.
 func readNormalisation(dir, family string) (mean, std []float64, err error) {
 	mean, std = []float64{.5, .5, .5}, []float64{.5, .5, .5}
-	if family == "dinov2" {
+	if family != "vit" { // DeiT and DINOv2
 		mean, std = imageNetMean, imageNetStd
 	}
-	path := filepath.Join(dir, "preprocessor_config.json")
+	path := filepath.Join(dir, preprocessorFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return mean, std, nil

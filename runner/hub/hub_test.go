@@ -1,8 +1,12 @@
 package hub
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +17,7 @@ import (
 
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/huggingface"
 )
 
 // tinyConfig describes the weights of model.
@@ -41,7 +46,7 @@ func model(t *testing.T, dir string, fill float32) {
 
 func newHub(t *testing.T) *Hub {
 	dir := t.TempDir()
-	return &Hub{Cache: filepath.Join(dir, "cache"), HuggingFace: filepath.Join(dir, "hf"), Root: filepath.Join(dir, "root")}
+	return &Hub{Cache: filepath.Join(dir, "cache"), HuggingFace: &huggingface.Client{Cache: filepath.Join(dir, "hf"), Offline: true}, Root: filepath.Join(dir, "root")}
 }
 
 func TestArchitecture(t *testing.T) {
@@ -50,6 +55,10 @@ func TestArchitecture(t *testing.T) {
 		`{"model_type":"vit"}`: {Family: "vit", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072, Patch: 16, GridH: 14, GridW: 14, Eps: 1e-12, QkvBias: true},
 		`{"model_type":"vit","image_size":[48,80],"patch_size":[8,8],"hidden_size":12,"num_attention_heads":3,"num_hidden_layers":5,"intermediate_size":20,"layer_norm_eps":1e-6,"qkv_bias":false}`: {
 			Family: "vit", Dim: 12, Depth: 5, Heads: 3, Mlp: 20, Patch: 8, GridH: 6, GridW: 10, Eps: 1e-6,
+		},
+		`{"model_type":"deit"}`: {Family: "deit", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072, Patch: 16, GridH: 14, GridW: 14, Eps: 1e-12, QkvBias: true},
+		`{"model_type":"dinov2_with_registers","image_size":518,"patch_size":14}`: {
+			Family: "dinov2", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072, Patch: 14, GridH: 37, GridW: 37, Eps: 1e-6, QkvBias: true, Registers: 4,
 		},
 		dinov2SmallConfig: {Family: "dinov2", Dim: 384, Depth: 12, Heads: 6, Mlp: 1536, Patch: 14, GridH: 37, GridW: 37, Eps: 1e-6, QkvBias: true},
 	} {
@@ -61,22 +70,22 @@ func TestArchitecture(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"model_type":"vit"`:   "not JSON",
 		`{}`:                    "no model_type",
-		`{"model_type":"swin"}`: "must be vit or dinov2",
-		`{"model_type":"vit","hidden_act":"quick_gelu"}`:                 "must be gelu",
-		`{"model_type":"dinov2","use_swiglu_ffn":true}`:                  "use_swiglu_ffn",
-		`{"model_type":"vit","num_attention_heads":5}`:                   "among 5 heads",
-		`{"model_type":"vit","num_attention_heads":0}`:                   "among 0 heads",
-		`{"model_type":"vit","num_channels":1}`:                          "images have 3",
-		`{"model_type":"vit","patch_size":[16,8]}`:                       "square",
-		`{"model_type":"vit","patch_size":0}`:                            "square",
-		`{"model_type":"vit","image_size":8}`:                            "smaller than a patch",
-		`{"model_type":"vit","image_size":[224]}`:                        "pair",
-		`{"model_type":"vit","hidden_size":"768"}`:                       "configuration of a model",
-		`{"model_type":"vit","num_hidden_layers":0}`:                     "cannot be",
-		`{"model_type":"vit","layer_norm_eps":0}`:                        "layer_norm_eps",
-		`{"model_type":"dinov2","mlp_ratio":1e30}`:                       "cannot be",
-		`{"model_type":"vit","hidden_size":-1}`:                          "configuration of a model",
-		`{"model_type":"dinov2_with_registers","num_register_tokens":4}`: "must be vit or dinov2",
+		`{"model_type":"swin"}`: "must be vit, deit, dinov2 or",
+		`{"model_type":"vit","hidden_act":"quick_gelu"}`:  "must be gelu",
+		`{"model_type":"dinov2","use_swiglu_ffn":true}`:   "use_swiglu_ffn",
+		`{"model_type":"vit","num_attention_heads":5}`:    "among 5 heads",
+		`{"model_type":"vit","num_attention_heads":0}`:    "among 0 heads",
+		`{"model_type":"vit","num_channels":1}`:           "images have 3",
+		`{"model_type":"vit","patch_size":[16,8]}`:        "square",
+		`{"model_type":"vit","patch_size":0}`:             "square",
+		`{"model_type":"vit","image_size":8}`:             "smaller than a patch",
+		`{"model_type":"vit","image_size":[224]}`:         "pair",
+		`{"model_type":"vit","hidden_size":"768"}`:        "configuration of a model",
+		`{"model_type":"vit","num_hidden_layers":0}`:      "cannot be",
+		`{"model_type":"vit","layer_norm_eps":0}`:         "layer_norm_eps",
+		`{"model_type":"dinov2","mlp_ratio":1e30}`:        "cannot be",
+		`{"model_type":"vit","hidden_size":-1}`:           "configuration of a model",
+		`{"model_type":"dinov2","num_register_tokens":4}`: "dinov2 has none",
 	} {
 		if got, err := parseArchitecture([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, %v, want %q", text, got, err, want)
@@ -99,6 +108,7 @@ func TestNormalisation(t *testing.T) {
 	}
 	check("vit", "[0.5 0.5 0.5] [0.5 0.5 0.5]")
 	check("dinov2", "[0.485 0.456 0.406] [0.229 0.224 0.225]")
+	check("deit", "[0.485 0.456 0.406] [0.229 0.224 0.225]")
 	file := filepath.Join(dir, "preprocessor_config.json")
 	put(t, file, `{"image_mean":[0.1,0.2,0.3],"image_std":[0.4,0.5,0.6]}`)
 	check("vit", "[0.1 0.2 0.3] [0.4 0.5 0.6]")
@@ -180,7 +190,7 @@ func TestDigestFollowsTheFile(t *testing.T) {
 func TestResolveHuggingFace(t *testing.T) {
 	h := newHub(t)
 	commit := strings.Repeat("0123456789", 4)
-	repo := filepath.Join(h.HuggingFace, "models--some--model")
+	repo := filepath.Join(h.HuggingFace.Cache, "models--some--model")
 	// Snapshots hold links to blobs, as huggingface_hub writes them.
 	model(t, filepath.Join(repo, "blobs"), 1)
 	snapshot := filepath.Join(repo, "snapshots", commit)
@@ -193,16 +203,16 @@ func TestResolveHuggingFace(t *testing.T) {
 		}
 	}
 	put(t, filepath.Join(repo, "refs", "main"), commit)
-	for _, name := range []string{"some/model", "some/model@main", "some/model@" + commit} {
+	for _, name := range []string{"some/model", "hf:some/model", "some/model@main", "hf:some/model@main", "some/model@" + commit} {
 		b, err := h.Resolve(name)
 		if err != nil || !strings.Contains(b.Source, commit) {
 			t.Errorf("%s: got %v, %v", name, b, err)
 		}
 	}
-	for _, name := range []string{"some/other", "some/model@v2", "some/model@../main"} {
+	for _, name := range []string{"some/other", "some/model@v2", "hf:some/other@v2"} {
 		var missing *MissingError
 		_, err := h.Resolve(name)
-		if !errors.As(err, &missing) || !strings.Contains(missing.Cure, "hf download some/") {
+		if !errors.As(err, &missing) || !strings.Contains(missing.Cure, "`runner models fetch ") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -212,24 +222,88 @@ func TestResolveHuggingFace(t *testing.T) {
 	if _, err := h.Resolve("some/model"); err == nil || !strings.Contains(err.Error(), "lacks model.safetensors") {
 		t.Errorf("got %v", err)
 	}
+	// Python has fetched the weights in PyTorch's own form.
+	put(t, filepath.Join(snapshot, "pytorch_model.bin"), "")
+	for _, ask := range []func() (*Backbone, error){
+		func() (*Backbone, error) { return h.Resolve("some/model") },
+		func() (*Backbone, error) { return h.Fetch(t.Context(), "some/model", nil) },
+	} {
+		if _, err := ask(); err == nil || !strings.Contains(err.Error(), "has pytorch_model.bin") || !strings.Contains(err.Error(), "save_pretrained(") {
+			t.Errorf("got %v", err)
+		}
+	}
 }
 
-func TestHuggingFaceCache(t *testing.T) {
-	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"} {
-		t.Setenv(name, "")
-	}
-	t.Setenv("HOME", "/home/x")
-	for _, c := range []struct{ name, value, want string }{
-		{"HOME", "/home/x", "/home/x/.cache/huggingface/hub"},
-		{"XDG_CACHE_HOME", "/c", "/c/huggingface/hub"},
-		{"HF_HOME", "/h", "/h/hub"},
-		{"HUGGINGFACE_HUB_CACHE", "/old", "/old"},
-		{"HF_HUB_CACHE", "/new", "/new"},
-	} { // each outranks those before it
-		t.Setenv(c.name, c.value)
-		if got := huggingFaceCache(); got != c.want {
-			t.Errorf("with %s: %s, want %s", c.name, got, c.want)
+// hugging is a server with one model.
+func hugging(t *testing.T, repo string, files map[string]string) string {
+	t.Helper()
+	const commit = "00112233445566778899aabbccddeeff00112233"
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/resolve/")
+		_, file, _ := strings.Cut(rest, "/")
+		text, ok := files[file]
+		w.Header().Set("X-Repo-Commit", commit)
+		switch {
+		case name != repo:
+			w.Header().Set("X-Error-Code", "RepoNotFound")
+			w.WriteHeader(http.StatusNotFound)
+		case !ok:
+			w.Header().Set("X-Error-Code", "EntryNotFound")
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			sum := sha256.Sum256([]byte(text))
+			w.Header().Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
+			http.ServeContent(w, r, file, time.Time{}, strings.NewReader(text))
 		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// Fetch downloads what the cache lacks, once.
+func TestFetchFromHuggingFace(t *testing.T) {
+	h := newHub(t)
+	dir := filepath.Join(t.TempDir(), "m")
+	model(t, dir, 3)
+	weights, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.HuggingFace.Endpoint = hugging(t, "some/model", map[string]string{"config.json": tinyConfig, "model.safetensors": string(weights)})
+	if _, err := h.Fetch(t.Context(), "hf:some/model", nil); err == nil || !strings.Contains(err.Error(), "HF_HUB_OFFLINE") {
+		t.Errorf("offline: %v", err)
+	}
+	h.HuggingFace.Offline = false
+	b, err := h.Fetch(t.Context(), "hf:some/model", nil)
+	if err != nil || b.Name != "hf:some/model" || !strings.Contains(b.Source, "some/model at 0011") {
+		t.Fatalf("got %+v, %v", b, err)
+	}
+	if again, err := h.Resolve("some/model"); err != nil || again.Digest != b.Digest {
+		t.Errorf("not found again: %v, %v", again, err)
+	}
+	h.HuggingFace.Endpoint = hugging(t, "other/model", map[string]string{"config.json": tinyConfig})
+	if _, err := h.Fetch(t.Context(), "other/model", nil); err == nil || !strings.Contains(err.Error(), "only PyTorch files") {
+		t.Errorf("a model without safetensors: %v", err)
+	}
+}
+
+// The short name takes what it finds first, and says which it is.
+func TestDinov2SmallOfHuggingFace(t *testing.T) {
+	h := newHub(t)
+	dir := filepath.Join(t.TempDir(), "m")
+	model(t, dir, 3)
+	weights, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.HuggingFace.Offline = false
+	h.HuggingFace.Endpoint = hugging(t, "facebook/dinov2-small", map[string]string{"config.json": tinyConfig, "model.safetensors": string(weights)})
+	b, err := h.Fetch(t.Context(), "dinov2-small", nil)
+	if err != nil || b.Name != "dinov2-small" || !strings.Contains(b.Source, "facebook/dinov2-small at 0011") {
+		t.Fatalf("got %+v, %v", b, err)
+	}
+	if again, err := h.Resolve("dinov2-small"); err != nil || again.Path != b.Path {
+		t.Errorf("got %+v, %v", again, err)
 	}
 }
 
@@ -246,7 +320,7 @@ func TestMissing(t *testing.T) {
 	for name, want := range map[string]string{
 		"dinov2-small": "run `runner models fetch dinov2-small`",
 		"dinov3-small": "use one of dinov2-small",
-		"google/vit":   "hf download google/vit",
+		"google/vit":   "runner models fetch google/vit",
 		"./nowhere":    "no directory here",
 		"/no/where":    "no directory here",
 		"file":         "is a file",

@@ -13,6 +13,7 @@ What is written, each folder with its own case:
     core/vit/testdata/vit             ViTModel, image 48x32 (grid 6x4 stored), 3 heads, 5 blocks
     core/vit/testdata/vit_resized     ViTModel, grid 5x5 stored, 2 blocks, run at 48x32
     core/vit/testdata/dinov2          Dinov2Model, grid 5x5 stored, run at 70x42
+    core/vit/testdata/deit            DeiTModel, with the distillation token, 2 blocks, grid 5x5 stored, run at 6x4
     core/vit/testdata/registers       Dinov2WithRegistersModel, 4 registers, 2 blocks, grid 5x5 run at 6x3
     core/adapter/testdata/peft_lora   PEFT LoRA on query and value of vit: three steps of AdamW
     core/head/testdata                conv head, conv head with BatchNorm, linear head
@@ -33,7 +34,7 @@ import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import nn
-from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, ViTConfig, ViTModel
+from transformers import DeiTConfig, DeiTModel, Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, ViTConfig, ViTModel
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 VIT = ROOT / "core/vit/testdata"
@@ -83,7 +84,7 @@ RENAMED_VIT = [("layers.", "encoder.layer."), ("mlp.fc1", "intermediate.dense"),
 
 
 def file_name(name, family):
-    for old, new in RENAMED + (RENAMED_VIT if family == "vit" else []):
+    for old, new in RENAMED + (RENAMED_VIT if family in ("vit", "deit") else []):
         name = name.replace(old, new)
     return name
 
@@ -125,7 +126,7 @@ def model_case(name, model, family, height, width, seed, **kw):
     for n, p in model.named_parameters():
         n = file_name(n, family)
         inner = any(n == f"encoder.layer.{b}.{w}" for b in (0, 2) for w in wanted)
-        if inner or n.startswith(("embeddings.c", "embeddings.p", "embeddings.r", "layernorm")):
+        if inner or n.startswith(("embeddings.c", "embeddings.d", "embeddings.p", "embeddings.r", "layernorm")):
             grads[f"grad.{n}"] = p.grad
     save(folder / "case.safetensors", {
         "pixel_values": pixels, "hidden.0": hidden[0], f"hidden.{len(hidden) - 2}": hidden[-2],
@@ -151,6 +152,10 @@ def models():
         hidden_size=DIM, num_hidden_layers=2, num_attention_heads=HEADS, mlp_ratio=2, num_register_tokens=4,
         image_size=40, patch_size=8, attn_implementation="sdpa",
     )), "dinov2", 48, 24, 350)
+    model_case("deit", DeiTModel(DeiTConfig(
+        hidden_size=DIM, num_hidden_layers=2, num_attention_heads=HEADS, intermediate_size=MLP,
+        image_size=40, patch_size=8, attn_implementation="sdpa",
+    ), add_pooling_layer=False), "deit", 48, 32, 375, interpolate_pos_encoding=True)
 
 
 def peft_lora():
