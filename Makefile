@@ -18,12 +18,13 @@ TAGS := -tags=netgo,osusergo
 ENV := . .build/env.sh;
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help build test lint race demo bench clean proto env models bin/bench-step
+.PHONY: help build test lint race demo bench clean proto env models python bin/bench-step
 
 help:
 	@echo 'make build   build bin/runner, bin/runner-engine and bin/plugins/*'
 	@echo 'make demo    build, fetch the backbone, run experiments/ablation_rank.cue'
 	@echo 'make test    format, vet, staticcheck, all tests, the race detector'
+	@echo 'make python  the Python environment of the tests, 800 MB in the cache'
 	@echo 'make bench   a training step side by side with transformers and PEFT'
 	@echo 'make proto   generate Go code from the .proto files'
 	@echo 'make clean   remove what was built here (the cache of downloads stays)'
@@ -72,7 +73,11 @@ race: env
 	@$(ENV) $(GO) test $(TAGS) -race -skip '^TestEndToEnd$$' $$($(GO) list $(TAGS) -f '{{.ImportPath}} {{join .Deps " "}}' ./... \
 		| grep -v github.com/sugarme/gotch | cut -d' ' -f1)
 
-test: build models lint
+# Transformers and PEFT, which the tests hold our numbers against.
+python:
+	@internal/python/install.sh >/dev/null
+
+test: build models python lint
 	$(call say,tests)
 	@$(ENV) $(GO) test $(TAGS) ./...
 	@$(MAKE) race
