@@ -5,27 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	"cuelang.org/go/cue"
-	"cuelang.org/go/cue/cuecontext"
-
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk/sdktest"
 )
 
-// params unifies the user's parameters with the schema, as runner does.
 func params(t *testing.T, user string) (string, error) {
 	t.Helper()
-	c := cuecontext.New()
-	s := c.CompileString(schema)
-	if s.Err() != nil {
-		t.Fatal(s.Err())
-	}
-	v := s.LookupPath(cue.ParsePath("#Params")).Unify(c.CompileString(user))
-	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
-		return "", err
-	}
-	raw, err := v.MarshalJSON()
-	return string(raw), err
+	return sdktest.Params(t, schema, user)
 }
 
 func build(t *testing.T, user string, sites ...*protocol.Site) string {

@@ -78,14 +78,14 @@ func CheckPeft(t *Typed, q *protocol.PeftTensors) (*Stored, error) {
 		case !peftKey.MatchString(key) || len(key) > maxName:
 			k.program("a tensor has the key %s, want names of letters, digits and _ with dots between, at most %d", clip(key), maxName)
 			continue
-		case seen[key]:
+		case seen[place(s)]:
 			k.program("two tensors have the key %s", key)
 			continue
 		case int(s.GetNode()) >= len(k.nodes):
 			k.program("tensor %s is %%%d, but the last node is %%%d", key, s.GetNode(), len(k.nodes)-1)
 			continue
 		}
-		seen[key] = true
+		seen[place(s)] = true
 		v := k.nodes[s.GetNode()]
 		if v == nil {
 			continue
@@ -105,6 +105,15 @@ func CheckPeft(t *Typed, q *protocol.PeftTensors) (*Stored, error) {
 		s.Shapes[i] = v.Shape
 	}
 	return s, nil
+}
+
+// place tells a tensor of a module from one that the model has once: a key may
+// be both.
+func place(t *protocol.PeftTensor) string {
+	if t.GetModel() {
+		return "base_model." + t.GetKey()
+	}
+	return t.GetKey()
 }
 
 // Storable says why a value cannot be a tensor of a file; nil if it can.

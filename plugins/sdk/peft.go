@@ -48,7 +48,7 @@ func (g *Graph) store(key string, n Node, model bool) {
 		stop(fmt.Sprintf("%s: PEFT tensor %s %v", at, key, err))
 	}
 	for _, t := range g.peft {
-		if t.GetKey() == key {
+		if t.GetKey() == key && t.GetModel() == model {
 			stop(fmt.Sprintf("%s: two tensors have the PEFT key %s", at, key))
 		}
 	}
