@@ -114,7 +114,7 @@ func TestPEFTMistakes(t *testing.T) {
 	for want, mark := range map[string]func(*sdk.Graph, sdk.Node){
 		"peft_test.go:": func(g *sdk.Graph, y sdk.Node) { g.PEFT("bad", y) },
 		"query of block 0: PEFT tensor bad depends on x":                                 func(g *sdk.Graph, y sdk.Node) { g.PEFT("bad", y) },
-		"two tensors have the PEFT key vera_A":                                           func(g *sdk.Graph, _ sdk.Node) { g.PEFT("vera_A", g.B()) },
+		"two tensors have the PEFT key lora_A.weight":                                    func(g *sdk.Graph, _ sdk.Node) { g.PEFT("lora_A.weight", g.B()) },
 		"query of block 0: PEFT: tensor w is one for the model, but depends on the site": func(g *sdk.Graph, _ sdk.Node) { g.PEFTModel("w", g.W()) },
 		"query of block 0: PEFT: a tensor has the key \"a b\"":                           func(g *sdk.Graph, _ sdk.Node) { g.PEFT("a b", g.W()) },
 		"goes through dropout":                                                           func(g *sdk.Graph, _ sdk.Node) { g.PEFT("d", g.Dropout(g.W(), 0.5)) },
