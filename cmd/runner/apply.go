@@ -59,11 +59,11 @@ func (a *app) apply(ctx context.Context, files []string) (err error) {
 	if err != nil {
 		return err
 	}
-	made, err := plan.Make(p.experiments, known)
+	made, err := plan.Make(p.experiments, known, plan.Selection{})
 	if err != nil {
 		return err
 	}
-	a.view.Plan(made, false)
+	a.view.Plan(made, view.PlanOptions{})
 	if err := enqueue(ctx, runs, made); err != nil {
 		return err
 	}

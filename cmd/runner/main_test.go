@@ -131,6 +131,7 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			"replace": replace,
 			"send":    send,
 			"fields":  fields,
+			"counted": counted,
 		},
 	})
 }

@@ -1,47 +1,66 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"path/filepath"
+
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/plan"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/view"
 )
 
 func (a *app) planCommand() *cobra.Command {
-	var asJSON, detailed, all bool
+	var only plan.Selection
+	var show view.PlanOptions
+	var asJSON, detailed bool
+	var out string
 	c := &cobra.Command{
 		Use:   "plan FILE...",
 		Short: "Show what apply would do, and why",
 		Long: `Plan holds the runs that the files ask for against what is done:
 
   +  new
-  =  done (shown with -all)
+  =  done (shown with --all)
   »  resumes at a step, or is scored on domains that miss
   !  failed, is tried again
   ~  stale: the cell has results, though of another specification; says what moved
   -  orphaned: has results, though no file asks for it any more
 
-Nothing is run or written.`,
-		Example: "  runner plan experiments/ablation_rank.cue\n  runner plan -detailed-exitcode experiments/ablation_rank.cue",
-		Args:    cobra.MinimumNArgs(1),
+--target and --exclude take patterns with * and ?: of a run ("e/rank=8/seed=1"), or
+of a part of its name ("e", "rank=8", "seed=1"). --groups shows for every cell which
+tensors train and at which rate, --cost what is left to train and how long that took
+for earlier runs of the same shape.
+
+--out writes the plan to a file. "runner apply FILE" of such a file does just that,
+and refuses if anything moved since. Nothing else is run or written.`,
+		Example: `  runner plan experiments/ablation_rank.cue
+  runner plan --groups --cost --target 'rank=*' experiments/ablation_rank.cue
+  runner plan --out night.plan experiments/ablation_rank.cue && runner apply night.plan
+  runner plan --detailed-exitcode experiments/ablation_rank.cue`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			p, err := a.sound(c.Context(), files, false)
+			made, known, ask, err := a.plan(c.Context(), files, only)
 			if err != nil {
 				return err
 			}
-			defer p.close()
-			known, err := store.Read(c.Context(), p.root)
-			if err != nil {
-				return err
+			if show.Groups || show.Cost {
+				if show.Cells, err = made.Cells(known); err != nil {
+					return err
+				}
 			}
-			made, err := plan.Make(p.experiments, known)
-			if err != nil {
-				return err
+			if out != "" {
+				if err := made.Write(out, ask); err != nil {
+					return err
+				}
+				show.Saved = out
 			}
 			if asJSON {
-				err = a.view.PlanJSON(made)
+				err = a.view.PlanJSON(made, show)
 			} else {
-				a.view.Plan(made, all)
+				a.view.Plan(made, show)
 			}
 			if err == nil && detailed && len(made.Work()) > 0 {
 				err = exitCode(2)
@@ -49,9 +68,38 @@ Nothing is run or written.`,
 			return err
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
-	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 0: nothing to do, 1: error, 2: something to do")
-	c.Flags().BoolVar(&all, "all", false, "list runs that are done, too")
+	flags := c.Flags()
+	flags.BoolVar(&asJSON, "json", false, "write JSON")
+	flags.BoolVar(&detailed, "detailed-exitcode", false, "exit with 0: nothing to do, 1: error, 2: something to do")
+	flags.BoolVar(&show.All, "all", false, "list runs that are done, too")
+	flags.BoolVar(&show.Groups, "groups", false, "show which tensors train, and at which rate")
+	flags.BoolVar(&show.Cost, "cost", false, "show weights, steps, memory and time of what is left to train")
+	flags.StringVar(&out, "out", "", "write the plan to a `file` that apply takes")
+	flags.StringArrayVar(&only.Target, "target", nil, "only runs that match a `pattern`; may be repeated")
+	flags.StringArrayVar(&only.Exclude, "exclude", nil, "not the runs that match a `pattern`; may be repeated")
 	a.setFlag(c)
 	return c
+}
+
+// plan is the plan of some files, what is known, and what was asked.
+func (a *app) plan(ctx context.Context, files []string, only plan.Selection) (*plan.Plan, *store.Snapshot, plan.Ask, error) {
+	p, err := a.sound(ctx, files, false)
+	if err != nil {
+		return nil, nil, plan.Ask{}, err
+	}
+	defer p.close()
+	ask := plan.Ask{Root: p.root, Tags: a.tags, Set: a.set, DevPlugins: a.plugins, Target: only.Target, Exclude: only.Exclude}
+	for _, file := range files {
+		abs, err := filepath.Abs(file)
+		if err != nil {
+			return nil, nil, ask, fmt.Errorf("finding %s: %w", file, err)
+		}
+		ask.Files = append(ask.Files, abs)
+	}
+	known, err := store.Read(ctx, p.root)
+	if err != nil {
+		return nil, nil, ask, err
+	}
+	made, err := plan.Make(p.experiments, known, only)
+	return made, known, ask, err
 }

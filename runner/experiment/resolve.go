@@ -406,7 +406,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		Revision: spec.Revision,
 		Seed:     seed,
 		Backbone: &spec.Backbone{Digest: bb.Digest, Arch: bb.Arch, Depth: cfg.depth(bb.Arch), Freeze: cfg.freeze(bb.Arch)},
-		Head:     &spec.Head{Kind: cfg.Head.Kind, Dropout: cfg.Head.Dropout},
+		Head:     &spec.Head{Kind: cfg.Head.Kind},
 		Optim: &spec.Optim{
 			Kind:        cfg.Optim.Kind,
 			LrHead:      cfg.Optim.LR.Head,
@@ -427,7 +427,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		},
 	}
 	if cfg.Head.Kind == "conv" {
-		s.Head.Hidden, s.Head.Norm = cfg.Head.Hidden, cfg.Head.Norm
+		s.Head.Hidden, s.Head.Norm, s.Head.Dropout = cfg.Head.Hidden, cfg.Head.Norm, cfg.Head.Dropout
 	}
 	if s.Optim.Schedule.Kind == "constant" {
 		s.Optim.Schedule.Floor = 0

@@ -29,6 +29,16 @@ func (s Symbol) String() string { return string(s) }
 // MarshalText writes the symbol itself, not its number.
 func (s Symbol) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (s *Symbol) UnmarshalText(text []byte) error {
+	r := []rune(string(text))
+	if len(r) != 1 {
+		return fmt.Errorf("%q is no symbol of a plan", text)
+	}
+	*s = Symbol(r[0])
+	return nil
+}
+
 // Action is what is done about one run.
 type Action struct {
 	Symbol Symbol
@@ -56,10 +66,15 @@ func (a *Action) Works() bool {
 // then orphans.
 type Plan struct {
 	Actions []*Action
+	// Unselected is how many runs were left out on request.
+	Unselected int
 }
 
-// Make plans experiments against what is known.
-func Make(experiments []*experiment.Experiment, known *store.Snapshot) (*Plan, error) {
+// Make plans the selected runs of experiments against what is known.
+func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Selection) (*Plan, error) {
+	if err := only.check(experiments); err != nil {
+		return nil, err
+	}
 	p := &Plan{}
 	// The run with results that a cell had last.
 	newest := map[cell]*store.Run{}
@@ -76,6 +91,10 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot) (*Plan, e
 		for _, run := range e.Runs {
 			at := cell{run.Experiment, run.Cell, run.Seed}
 			asked[at] = true
+			if !only.Has(run.Name()) {
+				p.Unselected++
+				continue
+			}
 			a := &Action{Name: run.Name(), Run: run, Stored: known.Runs[run.ID]}
 			if err := a.decide(newest[at]); err != nil {
 				return nil, err
@@ -91,7 +110,7 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot) (*Plan, e
 	for _, l := range known.Labels {
 		at := cell{l.Experiment, l.Cell, l.Seed}
 		run := newest[at]
-		if !names[l.Experiment] || asked[at] || run == nil || run.ID != l.Run {
+		if !names[l.Experiment] || asked[at] || run == nil || run.ID != l.Run || !only.Has(l.Name()) {
 			continue
 		}
 		p.Actions = append(p.Actions, &Action{
@@ -122,7 +141,7 @@ func (a *Action) decide(had *store.Run) error {
 			return err
 		}
 		a.Symbol, a.Changes = Stale, spec.Diff(old, a.Run.Spec)
-		a.Reason = staleReason(a.Changes)
+		a.Reason = moved(a.Changes)
 	case stored == nil:
 		a.Symbol = New
 	case !a.Train && len(a.Evaluations) == 0:
@@ -176,32 +195,6 @@ func domains(evaluations []experiment.Evaluation) string {
 		names = append(names, e.Spec.GetDomain())
 	}
 	return strings.Join(names, ", ")
-}
-
-// staleReason names the first fields that moved; a digest says nothing to
-// people, so its value is cut short.
-func staleReason(changes []spec.Change) string {
-	const most = 2
-	var moved []string
-	for _, c := range changes[:min(most, len(changes))] {
-		moved = append(moved, fmt.Sprintf("%s moved from %s to %s", c.Path, brief(c.From), brief(c.To)))
-	}
-	reason := strings.Join(moved, ", ")
-	if more := len(changes) - most; more > 0 {
-		reason += fmt.Sprintf(" and %d more", more)
-	}
-	return reason
-}
-
-func brief(value string) string {
-	const most = 24
-	if len(value) == 64 && strings.Trim(value, "0123456789abcdef") == "" {
-		return value[:8]
-	}
-	if r := []rune(value); len(r) > most {
-		return string(r[:most]) + "…"
-	}
-	return value
 }
 
 // Work lists the actions that have work to do, in order.

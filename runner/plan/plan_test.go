@@ -88,7 +88,7 @@ func TestDecide(t *testing.T) {
 		"stale":                {snapshot(stored(t, oldest, store.Done, 7, true), stored(t, older, store.Stopped, 7, false)), Stale, "train.epochs moved from 2 to 3", true, "test far", 0},
 		"never begun before":   {snapshot(stored(t, older, store.Stopped, 0, false)), New, "", true, "test far", 0},
 	} {
-		p, err := Make(experiments(r), c.known)
+		p, err := Make(experiments(r), c.known, Selection{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestOrphans(t *testing.T) {
 	old := run("e", "gone", 1, 2)
 	p, err := Make(experiments(kept), snapshot(
 		stored(t, kept, store.Done, 7, true), stored(t, old, store.Done, 7, true),
-		stored(t, gone, store.Done, 7, true), stored(t, other, store.Done, 7, true)))
+		stored(t, gone, store.Done, 7, true), stored(t, other, store.Done, 7, true)), Selection{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestShared(t *testing.T) {
 		"half done": {snapshot(stored(t, a, store.Done, 7, true, "test")), "Plan: 1 to resume, 1 shared.", "e/c/seed=1 far"},
 		"done":      {snapshot(stored(t, a, store.Done, 7, true, "test", "far")), "Plan: 2 done.", ""},
 	} {
-		p, err := Make(experiments(a, b), c.known)
+		p, err := Make(experiments(a, b), c.known, Selection{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +190,7 @@ func TestPlanIsCompleteAndIdempotent(t *testing.T) {
 			}
 		}
 		all := experiments(runs...)
-		p, err := Make(all, known)
+		p, err := Make(all, known, Selection{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +213,7 @@ func TestPlanIsCompleteAndIdempotent(t *testing.T) {
 				s.Evaluations[e.ID] = &spec.Evaluated{}
 			}
 		}
-		p, err = Make(all, known)
+		p, err = Make(all, known, Selection{})
 		if err != nil {
 			t.Fatal(err)
 		}

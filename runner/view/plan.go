@@ -2,20 +2,32 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/charmbracelet/lipgloss"
+	"github.com/dustin/go-humanize"
 
+	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/plan"
 )
 
+// PlanOptions are what is shown of a plan beside the work and the counts.
+type PlanOptions struct {
+	All          bool // runs that are done, too
+	Groups, Cost bool // of the cells
+	Cells        []plan.Cell
+	Saved        string // the file it was written to
+}
+
 // Plan shows what would be done: a line for each run that has something to
-// do, and the counts. Runs that are done are listed too if all is true.
-func (v *View) Plan(p *plan.Plan, all bool) {
+// do, and the counts.
+func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 	experiment, shown := "", false
 	for _, a := range p.Actions {
-		if a.Symbol == plan.Done && !all {
+		if a.Symbol == plan.Done && !o.All {
 			continue
 		}
 		name, cell, _ := strings.Cut(a.Name, "/")
@@ -33,7 +45,133 @@ func (v *View) Plan(p *plan.Plan, all bool) {
 	if shown {
 		fmt.Fprintln(v.out)
 	}
-	fmt.Fprintln(v.out, v.bold.Render(p.Counts().String()))
+	if o.Groups {
+		v.groups(o.Cells)
+	}
+	if o.Cost {
+		v.cost(o.Cells)
+	}
+	line := v.bold.Render(p.Counts().String())
+	if n := p.Unselected; n > 0 {
+		line += v.dim.Render(fmt.Sprintf("  (%s left out)", count(n, "other run")))
+	}
+	fmt.Fprintln(v.out, line)
+	if o.Saved != "" {
+		fmt.Fprintf(v.out, "Saved to %s. To do just this: runner apply %s\n", o.Saved, o.Saved)
+	}
+}
+
+// groups shows, cell by cell, how tensors are trained. Cells that are trained
+// alike share a table.
+func (v *View) groups(cells []plan.Cell) {
+	type alike struct {
+		names  []string
+		groups []inventory.Group
+	}
+	var tables []alike
+	for _, c := range cells {
+		i := slices.IndexFunc(tables, func(a alike) bool { return slices.Equal(a.groups, c.Groups) })
+		if i < 0 {
+			i = len(tables)
+			tables = append(tables, alike{groups: c.Groups})
+		}
+		tables[i].names = append(tables[i].names, cellName(cells, c))
+	}
+	for _, of := range tables {
+		fmt.Fprintln(v.out, clip(v.bold.Render(strings.Join(of.names, ", ")), v.width))
+		t := table{
+			header: []string{"  tensors", "n", "weights", "rate", "decay"},
+			right:  map[int]bool{1: true, 2: true, 3: true, 4: true},
+		}
+		for _, g := range of.groups {
+			row := []string{"  " + g.Pattern, fmt.Sprint(g.Tensors), amount(uint64(g.Parameters)), "frozen", ""}
+			if !g.Frozen {
+				row[3], row[4] = fmt.Sprintf("%g", g.LR), fmt.Sprintf("%g", g.Decay)
+			}
+			t.rows = append(t.rows, row)
+		}
+		v.table(t.fit(v.width))
+		fmt.Fprintln(v.out)
+	}
+}
+
+// cellName leaves the experiment out where there is only one.
+func cellName(cells []plan.Cell, c plan.Cell) string {
+	if slices.ContainsFunc(cells, func(o plan.Cell) bool { return o.Experiment != c.Experiment }) {
+		return c.Experiment + "/" + c.Cell
+	}
+	return c.Cell
+}
+
+// cost shows what is left to train.
+func (v *View) cost(cells []plan.Cell) {
+	t := table{
+		header: []string{"  to train", "runs", "weights", "steps", "memory", "time", "from"},
+		right:  map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true},
+	}
+	for _, c := range cells {
+		if c.Runs == 0 {
+			continue
+		}
+		t.rows = append(t.rows, []string{
+			"  " + cellName(cells, c), fmt.Sprint(c.Runs), amount(uint64(c.Trainable)), fmt.Sprint(c.Left),
+			memory(c.Cost), duration(c.Cost), origin(c.Cost),
+		})
+	}
+	if len(t.rows) == 0 {
+		return
+	}
+	total, steps, runs := plan.Total(cells)
+	if len(t.rows) > 1 {
+		t.rows = append(t.rows, []string{"  all", fmt.Sprint(runs), "", fmt.Sprint(steps), memory(total), duration(total), ""})
+	}
+	fmt.Fprintln(v.out, v.bold.Render("Cost"))
+	v.table(t.fit(v.width))
+	any := func(is func(plan.Cost) bool) bool {
+		return slices.ContainsFunc(cells, func(c plan.Cell) bool { return c.Runs > 0 && is(c.Cost) })
+	}
+	if any(func(c plan.Cost) bool { return c.From > 0 }) {
+		v.note("time of training, one run after another, ± its standard deviation")
+	}
+	if any(func(c plan.Cost) bool { return c.From > 0 && !c.Alike }) {
+		v.note("similar: runs with adapters of another form at the same places")
+	}
+	if any(func(c plan.Cost) bool { return c.From == 0 }) {
+		v.note("unknown: no run of that shape was trained in this project yet")
+	}
+	fmt.Fprintln(v.out)
+}
+
+func (v *View) note(text string) {
+	fmt.Fprintln(v.out, clip(v.dim.Render("  "+text), v.width))
+}
+
+func origin(c plan.Cost) string {
+	switch {
+	case c.From == 0:
+		return ""
+	case !c.Alike:
+		return fmt.Sprintf("%d similar", c.From)
+	}
+	return count(c.From, "run")
+}
+
+func memory(c plan.Cost) string {
+	if c.From == 0 || c.Memory == 0 {
+		return "unknown"
+	}
+	return humanize.IBytes(c.Memory)
+}
+
+func duration(c plan.Cost) string {
+	if c.From == 0 {
+		return "unknown"
+	}
+	text := span(time.Duration(c.Seconds * float64(time.Second)))
+	if c.SD > 0 {
+		text += " ± " + span(time.Duration(c.SD*float64(time.Second)))
+	}
+	return text
 }
 
 func (v *View) symbol(s plan.Symbol) string {
@@ -54,7 +192,7 @@ func (v *View) symbol(s plan.Symbol) string {
 }
 
 // PlanJSON writes the same for programs.
-func (v *View) PlanJSON(p *plan.Plan) error {
+func (v *View) PlanJSON(p *plan.Plan, o PlanOptions) error {
 	type action struct {
 		Action      string        `json:"action"`
 		Name        string        `json:"name"`
@@ -91,5 +229,7 @@ func (v *View) PlanJSON(p *plan.Plan) error {
 	return v.JSON(struct {
 		Counts  plan.Counts `json:"counts"`
 		Actions []action    `json:"actions"`
-	}{p.Counts(), actions})
+		Cells   []plan.Cell `json:"cells,omitempty"` // with --groups or --cost
+		Saved   string      `json:"saved,omitempty"`
+	}{p.Counts(), actions, o.Cells, o.Saved})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,6 +113,9 @@ type table struct {
 func (t table) widths() []int {
 	widths := make([]int, len(t.header))
 	for _, row := range append([][]string{t.header}, t.rows...) {
+		if len(row) == 1 && len(t.header) > 1 {
+			continue // a line of its own
+		}
 		for i, cell := range row {
 			widths[i] = max(widths[i], lipgloss.Width(cell))
 		}
@@ -127,6 +131,21 @@ func (t table) width() int {
 	return sum
 }
 
+// fit puts the first column on lines of its own where the table is too wide.
+func (t table) fit(width int) table {
+	if width <= 0 || t.width() <= width {
+		return t
+	}
+	out := table{header: slices.Clone(t.header), right: t.right}
+	out.header[0] = "  "
+	for _, row := range t.rows {
+		rest := slices.Clone(row)
+		rest[0] = "  "
+		out.rows = append(out.rows, []string{row[0]}, rest)
+	}
+	return out
+}
+
 const columnGap = 2
 
 func (v *View) table(t table) {
@@ -134,7 +153,7 @@ func (v *View) table(t table) {
 	line := func(row []string, style lipgloss.Style) {
 		var b strings.Builder
 		for i, cell := range row {
-			gap := strings.Repeat(" ", widths[i]-lipgloss.Width(cell))
+			gap := strings.Repeat(" ", max(0, widths[i]-lipgloss.Width(cell)))
 			switch {
 			case t.right[i]:
 				b.WriteString(gap + style.Render(cell))

@@ -1,0 +1,214 @@
+package plan
+
+import (
+	"fmt"
+	"math"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/inventory"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// Cell is what a plan knows of one cell, whatever the seed: how its tensors are
+// trained, and what training costs.
+type Cell struct {
+	Experiment string            `json:"experiment"`
+	Cell       string            `json:"cell"`
+	Groups     []inventory.Group `json:"groups"`
+	Trainable  int64             `json:"trainable"` // weights
+	Steps      uint64            `json:"steps"`     // of one run
+	// What is left to train: runs, and the steps of all of them.
+	Runs int    `json:"runs"`
+	Left uint64 `json:"steps_left"`
+	Cost Cost   `json:"cost"` // of what is left
+}
+
+// Cost is an estimate from runs that were trained in this project.
+type Cost struct {
+	// From is how many runs it is taken from; 0: none was like it, and nothing
+	// is known.
+	From int `json:"from"`
+	// Alike is true if those had the same shape: all that a step computes.
+	// Otherwise only the adapters' inner form was another.
+	Alike bool `json:"alike"`
+	// Seconds of training, and the standard deviation of that estimate; it is
+	// unknown, 0, from one run alone.
+	Seconds float64 `json:"seconds"`
+	SD      float64 `json:"sd"`
+	// Memory is the largest peak of those runs, bytes of the engine's process.
+	Memory uint64 `json:"memory"`
+}
+
+// Cells describes the cells of the plan that are asked for, in their order.
+func (p *Plan) Cells(known *store.Snapshot) ([]Cell, error) {
+	rates, err := measure(known)
+	if err != nil {
+		return nil, err
+	}
+	var cells []Cell
+	at := map[[2]string]int{}
+	for _, a := range p.Actions {
+		if a.Run == nil {
+			continue
+		}
+		key := [2]string{a.Run.Experiment, a.Run.Cell}
+		i, ok := at[key]
+		if !ok {
+			c, err := describe(a.Run)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", a.Name, err)
+			}
+			i, at[key] = len(cells), len(cells)
+			cells = append(cells, c)
+		}
+		if c := &cells[i]; a.Shared == nil && a.Train {
+			c.Runs++
+			c.Left += c.Steps - min(a.Step, c.Steps)
+		}
+	}
+	for _, a := range p.Actions {
+		if a.Run == nil {
+			continue
+		}
+		if c := &cells[at[[2]string{a.Run.Experiment, a.Run.Cell}]]; c.Cost.From == 0 && c.Runs > 0 {
+			c.Cost = rates.estimate(a.Run.Spec, c.Left, c.Runs)
+		}
+	}
+	return cells, nil
+}
+
+func describe(run *experiment.Run) (Cell, error) {
+	tensors, err := inventory.Of(run.Spec)
+	if err != nil {
+		return Cell{}, err
+	}
+	c := Cell{
+		Experiment: run.Experiment, Cell: run.Cell,
+		Groups: inventory.Groups(tensors), Steps: inventory.Steps(run.Spec),
+	}
+	for _, part := range []string{inventory.Backbone, inventory.Adapter, inventory.Head} {
+		c.Trainable += inventory.Trained(tensors, part)
+	}
+	return c, nil
+}
+
+// rates are what steps of trained runs took, by their shape.
+type rates struct{ exact, near map[string]*rate }
+
+type rate struct {
+	steps  []float64 // seconds of one step, a number for each run
+	memory uint64
+}
+
+func measure(known *store.Snapshot) (*rates, error) {
+	r := &rates{map[string]*rate{}, map[string]*rate{}}
+	for _, run := range known.Runs {
+		s := run.Summary
+		if s.GetSteps() == 0 || s.GetSeconds() <= 0 {
+			continue
+		}
+		trained, err := run.Spec()
+		if err != nil {
+			return nil, err
+		}
+		exact, near := shape(trained)
+		r.exact[exact] = r.exact[exact].with(s)
+		r.near[near] = r.near[near].with(s)
+	}
+	return r, nil
+}
+
+func (r *rate) with(s *spec.Summary) *rate {
+	if r == nil {
+		r = &rate{}
+	}
+	r.steps = append(r.steps, s.GetSeconds()/float64(s.GetSteps()))
+	r.memory = max(r.memory, s.GetPeakMemory())
+	return r
+}
+
+// estimate is what so many steps in so many runs of a shape take. The error is
+// that of the mean over all steps, and that of every run around it.
+func (r *rates) estimate(s *spec.RunSpec, steps uint64, runs int) Cost {
+	exact, near := shape(s)
+	of, alike := r.exact[exact], true
+	if of == nil {
+		if of, alike = r.near[near], false; of == nil {
+			return Cost{}
+		}
+	}
+	n := float64(len(of.steps))
+	var mean, square float64
+	for _, s := range of.steps {
+		mean += s / n
+	}
+	for _, s := range of.steps {
+		square += (s - mean) * (s - mean)
+	}
+	c := Cost{From: len(of.steps), Alike: alike, Seconds: mean * float64(steps), Memory: of.memory}
+	if n > 1 {
+		c.SD = math.Sqrt(square/(n-1)) * float64(steps) * math.Sqrt(1/n+1/float64(runs))
+	}
+	return c
+}
+
+// shape is what the work of a step depends on: not the seed, the rates or which
+// images there are. Near, the adapters count only by where they sit.
+func shape(s *spec.RunSpec) (exact, near string) {
+	s = proto.CloneOf(s)
+	s.Seed, s.Optim = 0, nil
+	if b := s.GetBackbone(); b != nil {
+		b.Digest = ""
+	}
+	if d := s.GetData(); d != nil {
+		d.Values, d.Mean, d.Std, d.Splits = nil, nil, nil, nil
+		for i := range d.Classes {
+			d.Classes[i] = ""
+		}
+	}
+	for _, l := range s.GetLoss() {
+		l.Weight = 1
+	}
+	if t := s.GetTrain(); t != nil {
+		t.Epochs, t.MaxSteps, t.Monitor = 0, 0, ""
+	}
+	if s.GetAdapter() != nil {
+		s.Adapter.Start = ""
+	}
+	exact = spec.Identity(s)
+	if s.GetAdapter() != nil {
+		s.Adapter.Programs = nil
+		for _, p := range s.Adapter.Placements {
+			p.Program = 0
+		}
+	}
+	return exact, spec.Identity(s)
+}
+
+// Total adds up costs of cells that are trained one after another. It is known
+// only if all are, and taken from as few runs as any of them.
+func Total(cells []Cell) (c Cost, steps uint64, runs int) {
+	known := true
+	c.Alike, c.From = true, math.MaxInt
+	var square float64
+	for _, cell := range cells {
+		steps += cell.Left
+		if runs += cell.Runs; cell.Runs == 0 {
+			continue
+		}
+		known = known && cell.Cost.From > 0
+		c.From = min(c.From, cell.Cost.From)
+		c.Alike = c.Alike && cell.Cost.Alike
+		c.Seconds += cell.Cost.Seconds
+		square += cell.Cost.SD * cell.Cost.SD
+		c.Memory = max(c.Memory, cell.Cost.Memory)
+	}
+	if !known || runs == 0 {
+		return Cost{}, steps, runs
+	}
+	c.SD = math.Sqrt(square)
+	return c, steps, runs
+}

@@ -1,0 +1,81 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/loralab/loralab/core/spec"
+)
+
+// moved says what made a run stale, in the words of experiment files: the
+// images, the adapter's program, or the fields that moved, each from what to
+// what.
+func moved(changes []spec.Change) string {
+	const most = 2
+	var said []string
+	for _, c := range changes {
+		name := field(c.Path)
+		if slices.ContainsFunc(said, func(s string) bool { return strings.HasPrefix(s, name+" moved ") }) {
+			continue // of one program or list, one place is enough
+		}
+		said = append(said, fmt.Sprintf("%s moved from %s to %s", name, brief(c.From), brief(c.To)))
+	}
+	reason := strings.Join(said[:min(most, len(said))], ", ")
+	if more := len(said) - most; more > 0 {
+		reason += fmt.Sprintf(" and %d more", more)
+	}
+	return reason
+}
+
+// fields are the places of a specification that experiment files name
+// otherwise, or not at all. The first that begins the path counts.
+var fields = []struct{ path, name string }{
+	{"revision", "the engine's arithmetic"},
+	{"backbone.digest", "the backbone's weights"},
+	{"backbone.arch", "the backbone's architecture"},
+	{"backbone.freeze", "backbone.freeze"},
+	{"adapter.placements", "the adapted layers"},
+	{"adapter.programs", "the adapter's program"},
+	{"adapter.start", "the adapter's starting values"},
+	{"data.splits.train", "the training images"},
+	{"data.splits.val", "the validation images"},
+	{"data.values", "the values of the masks"},
+	{"data.mean", "data.normalize.mean"},
+	{"data.std", "data.normalize.std"},
+	{"data.height", "data.size"},
+	{"data.width", "data.size"},
+	{"loss", "loss"},
+	{"optim.lr_backbone", "optim.lr.backbone"},
+	{"optim.lr_adapter", "optim.lr.adapter"},
+	{"optim.lr_head", "optim.lr.head"},
+	{"optim.weight_decay", "optim.weightDecay"},
+	{"optim.beta1", "optim.betas"},
+	{"optim.beta2", "optim.betas"},
+	{"optim.clip_norm", "optim.clip"},
+	{"train.max_steps", "train.maxSteps"},
+	{"train.eval_every", "train.evalEvery"},
+}
+
+// field is a place of a specification as experiment files name it.
+func field(path string) string {
+	for _, f := range fields {
+		if rest, ok := strings.CutPrefix(path, f.path); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return f.name
+		}
+	}
+	return path
+}
+
+// brief is a value in a reason. A digest says nothing to people, so it is cut
+// short.
+func brief(value string) string {
+	const most = 24
+	if len(value) == 64 && strings.Trim(value, "0123456789abcdef") == "" {
+		return value[:8]
+	}
+	if r := []rune(value); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return value
+}

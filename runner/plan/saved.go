@@ -1,0 +1,195 @@
+package plan
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// Saved is a plan in a file: what was asked, and what it was to do. Applying it
+// asks again and goes on only if the answer is the same.
+type Saved struct {
+	Format int       `json:"format"`
+	Made   time.Time `json:"made"`
+	Ask    Ask       `json:"ask"`
+	// Actions that have work to do.
+	Actions []SavedAction `json:"actions"`
+}
+
+// Ask is all that a plan was made from, besides the files themselves.
+type Ask struct {
+	Root       string   `json:"root"`  // of the project, absolute
+	Files      []string `json:"files"` // absolute
+	Tags       []string `json:"tags,omitempty"`
+	Set        []string `json:"set,omitempty"`
+	DevPlugins []string `json:"dev_plugins,omitempty"`
+	Target     []string `json:"target,omitempty"`
+	Exclude    []string `json:"exclude,omitempty"`
+}
+
+// SavedAction is one line of a saved plan.
+type SavedAction struct {
+	Name        string          `json:"name"`
+	ID          string          `json:"id"`
+	Symbol      Symbol          `json:"symbol"`
+	Train       bool            `json:"train"`
+	Step        uint64          `json:"step,omitempty"`
+	Evaluations []string        `json:"evaluations,omitempty"` // identities
+	Spec        json.RawMessage `json:"spec"`                  // to tell what moved
+}
+
+const savedFormat = 1
+
+// Write saves the plan. The file is replaced in one step.
+func (p *Plan) Write(file string, ask Ask) error {
+	saved := Saved{Format: savedFormat, Made: time.Now().UTC().Truncate(time.Second), Ask: ask, Actions: []SavedAction{}}
+	for _, a := range p.Work() {
+		text, err := protojson.Marshal(a.Run.Spec)
+		if err != nil {
+			return fmt.Errorf("saving the plan: %w", err)
+		}
+		saved.Actions = append(saved.Actions, a.saved(text))
+	}
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if err := errors.Join(json.NewEncoder(z).Encode(saved), z.Close()); err != nil {
+		return fmt.Errorf("saving the plan: %w", err)
+	}
+	if err := replacefile.Write(file, b.Bytes()); err != nil {
+		return fmt.Errorf("saving the plan: %w", err)
+	}
+	return nil
+}
+
+func (a *Action) saved(text []byte) SavedAction {
+	s := SavedAction{Name: a.Name, ID: a.Run.ID, Symbol: a.Symbol, Train: a.Train, Step: a.Step, Spec: text}
+	for _, e := range a.Evaluations {
+		s.Evaluations = append(s.Evaluations, e.ID)
+	}
+	return s
+}
+
+// IsSaved reports whether a file is a saved plan, and not an experiment.
+func IsSaved(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	magic := make([]byte, 2)
+	_, err = io.ReadFull(f, magic)
+	return err == nil && magic[0] == 0x1f && magic[1] == 0x8b // gzip
+}
+
+// ReadSaved reads a saved plan.
+func ReadSaved(file string) (*Saved, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the plan: %w", err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, fmt.Errorf("reading the plan %s: %w", file, err)
+	}
+	s := &Saved{}
+	if err := json.NewDecoder(z).Decode(s); err != nil {
+		return nil, fmt.Errorf("reading the plan %s: %w", file, err)
+	}
+	if s.Format != savedFormat {
+		return nil, fmt.Errorf("the plan %s has format %d, this runner knows %d: plan again", file, s.Format, savedFormat)
+	}
+	return s, nil
+}
+
+// Selection is the part of the plan that was asked for.
+func (s *Saved) Selection() Selection { return Selection{s.Ask.Target, s.Ask.Exclude} }
+
+// DriftError says that a saved plan is no longer what would be done.
+type DriftError struct {
+	Moved []string // a line each
+}
+
+func (e *DriftError) Error() string {
+	const most = 20
+	lines := e.Moved
+	if more := len(lines) - most; more > 0 {
+		lines = append(slices.Clone(lines[:most]), fmt.Sprintf("and %d more", more))
+	}
+	return "the saved plan is no longer what would be done; nothing was run. Plan again.\n" + strings.Join(lines, "\n")
+}
+
+// Holds compares the saved plan with one made now from the same files. The
+// error is a *DriftError with what moved, by run and field.
+func (s *Saved) Holds(now *Plan) error {
+	fresh := map[string]*Action{}
+	for _, a := range now.Actions {
+		if a.Run != nil {
+			fresh[a.Name] = a
+		}
+	}
+	e := &DriftError{}
+	planned := map[string]bool{}
+	for _, was := range s.Actions {
+		planned[was.Name] = true
+		a := fresh[was.Name]
+		if a == nil {
+			e.Moved = append(e.Moved, was.Name+": no file asks for it any more")
+			continue
+		}
+		text, err := was.differs(a)
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			e.Moved = append(e.Moved, was.Name+": "+text)
+		}
+	}
+	for _, a := range now.Work() {
+		if !planned[a.Name] {
+			e.Moved = append(e.Moved, a.Name+": not in the saved plan")
+		}
+	}
+	if len(e.Moved) > 0 {
+		return e
+	}
+	return nil
+}
+
+// differs says what moved since an action was saved, "" if nothing did.
+func (s *SavedAction) differs(a *Action) (string, error) {
+	switch {
+	case s.ID != a.Run.ID:
+		was := &spec.RunSpec{}
+		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(s.Spec, was); err != nil {
+			return "", fmt.Errorf("reading the saved plan: %s: %w", s.Name, err)
+		}
+		if changes := spec.Diff(was, a.Run.Spec); len(changes) > 0 {
+			return moved(changes), nil
+		}
+		return "its specification moved", nil
+	case !a.Works():
+		return "was done meanwhile", nil
+	case s.Train != a.Train:
+		return "was trained meanwhile", nil
+	case s.Step != a.Step:
+		return fmt.Sprintf("stood at step %d, now at step %d", s.Step, a.Step), nil
+	}
+	now := a.saved(nil).Evaluations
+	if !slices.Equal(s.Evaluations, now) {
+		return fmt.Sprintf("was to be scored on %d domains, now on %s", len(s.Evaluations), domains(a.Evaluations)), nil
+	}
+	return "", nil
+}
