@@ -164,6 +164,7 @@ func (x *expansion) expand() *Experiment {
 	if x.errorCount() > x.errorsBefore || x.document.resolve.partial() {
 		return nil
 	}
+	e.expansion, e.cells = x, cells
 	for _, cl := range cells {
 		for _, seed := range c.Seeds {
 			run, err := x.run(cl, seed)

@@ -24,6 +24,9 @@ type Experiment struct {
 	// Domains in order of the tables; the first is "test", in domain.
 	Domains []string
 	Runs    []*Run
+
+	expansion *expansion
+	cells     []*cell
 }
 
 // Run is a cell with a seed, resolved: the engine needs nothing else.

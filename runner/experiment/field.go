@@ -1,0 +1,234 @@
+package experiment
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/cuecontext"
+	"cuelang.org/go/cue/format"
+	"cuelang.org/go/cue/load"
+	"cuelang.org/go/cue/token"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/schema"
+)
+
+// Field is what the schema, or the schema of a variant, says of one field.
+type Field struct {
+	Path string `json:"path"` // "optim.lr.adapter"; "adapter.params.rank"
+	// By is who defines it: "schema", or "variant lora".
+	By string `json:"by"`
+	// Doc is the whole comment above it.
+	Doc string `json:"doc,omitempty"`
+	// Type is the CUE that bounds it, without default and sentence:
+	// "number & >0 & <=1". Empty for a struct with Fields.
+	Type string `json:"type,omitempty"`
+	// Rule is the sentence that is shown when it is broken: "must be above 0,
+	// at most 1".
+	Rule string `json:"rule,omitempty"`
+	// Default as CUE: "0.001", "\"cosine\"", "[\"query\",\"value\"]"; empty if
+	// there is none.
+	Default  string `json:"default,omitempty"`
+	Required bool   `json:"required,omitempty"`
+	// Fields are the names below it, in the order of the schema.
+	Fields []string `json:"fields,omitempty"`
+	// At is its line in the schema, "schema/optim.cue" or "variant lora".
+	At diagnostic.Position `json:"at"`
+	// Source is its text in the schema with the comment.
+	Source string `json:"source"`
+}
+
+// Schema answers what experiments may say: for explain, completion and
+// documents. It needs no experiment.
+type Schema struct {
+	loader *loader
+	root   cue.Value // #Experiment
+}
+
+// OpenSchema reads the embedded schema. The variants of env, if any, answer
+// for adapter.params.
+func OpenSchema(ctx context.Context, env Env) (*Schema, error) {
+	l := &loader{env: env, resolve: newResolver(ctx, env), cue: cuecontext.New()}
+	dir := filepath.Join(string(filepath.Separator), "loralab", "schema")
+	files := map[string]load.Source{filepath.Join(filepath.Dir(dir), "cue.mod", "module.cue"): load.FromString("module: \"schema.local\"\nlanguage: version: \"v0.17.0\"\n")}
+	if err := embedded(dir, files, func(data []byte) ([]byte, error) { return data, nil }); err != nil {
+		return nil, err
+	}
+	inst := load.Instances([]string{"."}, &load.Config{Dir: dir, ModuleRoot: filepath.Dir(dir), Overlay: files})[0]
+	if inst.Err != nil {
+		return nil, fmt.Errorf("reading the embedded schema: %w", inst.Err)
+	}
+	v := l.cue.BuildInstance(inst)
+	if err := v.Err(); err != nil {
+		return nil, fmt.Errorf("reading the embedded schema: %w", err)
+	}
+	return &Schema{loader: l, root: v.LookupPath(cue.ParsePath("#Experiment"))}, nil
+}
+
+// Field finds a field by its path below an experiment. Parameters of a variant
+// need its name; "" leaves them unknown. If there is no such field, the error
+// is a Diagnostic with the nearest one as its hint.
+func (s *Schema) Field(path, variant string) (*Field, error) {
+	parsed := cue.ParsePath(path)
+	if parsed.Err() != nil || len(parsed.Selectors()) == 0 {
+		return nil, unknownField{diagnostic.Diagnostic{Path: path, Message: fmt.Sprintf("%q is no path of an experiment", path), Hint: "write the names of the fields with dots, optim.lr.head"}}
+	}
+	v, by := s.root, "schema"
+	var above []string
+	for i, sel := range parsed.Selectors() {
+		name := label(sel.String())
+		if i == 2 && strings.Join(above, ".") == "adapter.params" && variant != "" {
+			params, err := s.loader.resolve.params(s.loader.cue, variant)
+			if err != nil {
+				return nil, fmt.Errorf("asking variant %s for its parameters: %w", variant, err)
+			}
+			v, by = params, "variant "+variant
+		}
+		next := lookup(v, []string{sel.String()})
+		if !next.Exists() {
+			d := diagnostic.Diagnostic{Path: path, Message: fmt.Sprintf("there is no field %q", path)}
+			if len(above) > 0 {
+				d.Message = fmt.Sprintf("%s has no field %q", strings.Join(above, "."), name)
+			}
+			d.Hint = diagnostic.Suggest(name, "it knows", fieldNames(v))
+			return nil, unknownField{d}
+		}
+		v = next
+		above = append(above, name)
+	}
+	return s.describe(path, by, v), nil
+}
+
+// unknownField is a path that leads nowhere, as an error.
+type unknownField struct{ diagnostic.Diagnostic }
+
+func (e unknownField) Error() string {
+	if e.Hint != "" {
+		return e.Message + "; " + e.Hint
+	}
+	return e.Message
+}
+
+// Fields are the paths of all fields that hold a value, in the order of the
+// schema; those of a variant's parameters follow adapter.params.
+func (s *Schema) Fields(variant string) []string {
+	var paths []string
+	var walk func(v cue.Value, path string)
+	walk = func(v cue.Value, path string) {
+		if path == "adapter.params." && variant != "" {
+			if params, err := s.loader.resolve.params(s.loader.cue, variant); err == nil {
+				v = params
+			}
+		}
+		for _, name := range fieldNames(v) {
+			next := lookup(v, []string{cue.Str(name).String()})
+			if next.IncompleteKind() == cue.StructKind && (len(fieldNames(next)) > 0 || path+name == "adapter.params") {
+				walk(next, path+name+".")
+				continue
+			}
+			paths = append(paths, path+cue.Str(name).String())
+		}
+	}
+	walk(s.root, "")
+	return paths
+}
+
+func (s *Schema) describe(path, by string, v cue.Value) *Field {
+	f := &Field{Path: path, By: by}
+	for _, group := range v.Doc() {
+		f.Doc = strings.TrimSpace(strings.TrimSpace(group.Text()) + "\n\n" + f.Doc)
+	}
+	if v.IncompleteKind() == cue.StructKind {
+		f.Fields = fieldNames(v)
+	}
+	field, ok := fieldOf(v)
+	if !ok {
+		f.At = schemaPosition(v.Pos())
+		return f
+	}
+	f.At = schemaPosition(field.Label.Pos())
+	f.Required = field.Constraint == token.NOT
+	if text, err := format.Node(field); err == nil {
+		f.Source = string(text)
+	}
+	var types []string
+	for _, e := range disjunction(field.Value) {
+		if u, ok := e.(*ast.UnaryExpr); ok && u.Op == token.MUL {
+			if text, err := format.Node(u.X); err == nil {
+				f.Default = string(text)
+			}
+			if slices.Contains([]string{"true", "false"}, f.Default) || strings.HasPrefix(f.Default, `"`) {
+				types = append(types, f.Default)
+			}
+			continue
+		}
+		if call, ok := e.(*ast.CallExpr); ok && len(call.Args) == 1 {
+			if name, ok := call.Fun.(*ast.Ident); ok && name.Name == "error" {
+				if lit, ok := call.Args[0].(*ast.BasicLit); ok {
+					f.Rule = label(lit.Value)
+				}
+				continue
+			}
+		}
+		if text, err := format.Node(e); err == nil {
+			types = append(types, string(text))
+		}
+	}
+	// A default that is one of the type's values says nothing about it.
+	if len(types) > 1 && types[0] == f.Default && !strings.HasPrefix(types[1], `"`) {
+		types = types[1:]
+	}
+	if len(f.Fields) == 0 {
+		f.Type = strings.Join(types, " | ")
+	}
+	return f
+}
+
+// fieldOf is the field of the schema that a value is defined by.
+func fieldOf(v cue.Value) (*ast.Field, bool) {
+	f, ok := v.Source().(*ast.Field)
+	return f, ok
+}
+
+// disjunction lists the terms of a | b | c.
+func disjunction(e ast.Expr) []ast.Expr {
+	switch x := e.(type) {
+	case *ast.BinaryExpr:
+		if x.Op == token.OR {
+			return append(disjunction(x.X), disjunction(x.Y)...)
+		}
+	case *ast.ParenExpr:
+		return disjunction(x.X)
+	}
+	return []ast.Expr{e}
+}
+
+// schemaPosition names a place in the schema, or in that of a variant, which
+// are no files that a user could open.
+func schemaPosition(pos token.Pos) diagnostic.Position {
+	if !pos.IsValid() {
+		return diagnostic.Position{}
+	}
+	at := diagnostic.Position{Line: pos.Line(), Column: pos.Column()}
+	if name, ok := strings.CutPrefix(pos.Filename(), "variant:"); ok {
+		at.File = "variant " + strings.TrimSuffix(name, "/schema.cue")
+	} else {
+		at.File = "schema/" + filepath.Base(pos.Filename())
+	}
+	return at
+}
+
+// SchemaFile is the text of a file of the embedded schema, "schema/optim.cue".
+func SchemaFile(name string) ([]byte, error) {
+	text, err := schema.Files.ReadFile(strings.TrimPrefix(name, "schema/"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the embedded schema: %w", os.ErrNotExist)
+	}
+	return text, nil
+}

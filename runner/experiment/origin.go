@@ -1,0 +1,106 @@
+package experiment
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+)
+
+// Who gives a value.
+const (
+	FromFile        = "file"         // the base, as the file has it
+	FromCell        = "cell"         // a value of vary, or of a case
+	FromCommandLine = "command line" // --set
+	FromVariant     = "variant"      // a default of the variant's schema
+	FromSchema      = "schema"       // a default of the schema
+)
+
+// Value is one value of a resolved configuration, and where it comes from.
+type Value struct {
+	Path  string              `json:"path"`  // "optim.lr.adapter"
+	Value json.RawMessage     `json:"value"` // 0.001
+	From  string              `json:"from"`
+	At    diagnostic.Position `json:"at"` // of a default: in the schema
+}
+
+// Values is the resolved configuration of a cell: every value below the parts
+// that determine a run, and evaluate and report, in the order of the file and
+// then of the schema. Lists are one value.
+func (e *Experiment) Values(cell string) ([]Value, error) {
+	for _, c := range e.cells {
+		if c.name == cell {
+			return e.expansion.values(c)
+		}
+	}
+	var known []string
+	for _, c := range e.cells {
+		known = append(known, c.name)
+	}
+	return nil, fmt.Errorf("experiment %s has no cell %q; %s", e.Name, cell, diagnostic.Suggest(cell, "cells", known))
+}
+
+// values lists what a cell is made of.
+func (x *expansion) values(c *cell) ([]Value, error) {
+	text, err := c.value.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("reading the values of %s: %w", c.name, err)
+	}
+	var list []Value
+	var walk func(path []string, text json.RawMessage) error
+	walk = func(path []string, text json.RawMessage) error {
+		if strings.Join(path, ".") == "adapter.params" && c.config.Adapter.Params != nil {
+			text = c.config.Adapter.Params // with the variant's defaults
+		}
+		if text[0] != '{' || len(path) > 0 && string(text) == "{}" {
+			list = append(list, x.origin(c, path, text))
+			return nil
+		}
+		return eachMember(text, func(name string, value json.RawMessage) error {
+			if len(path) == 0 && !slices.Contains(sections, name) && name != "evaluate" && name != "report" {
+				return nil
+			}
+			return walk(append(slices.Clone(path), quoteLabel(name)), value)
+		})
+	}
+	if err := walk(nil, text); err != nil {
+		return nil, fmt.Errorf("reading the values of %s: %w", c.name, err)
+	}
+	return list, nil
+}
+
+// origin finds where a value of a cell comes from.
+func (x *expansion) origin(c *cell, path []string, text json.RawMessage) Value {
+	v := Value{Path: strings.Join(path, "."), Value: text}
+	if o := covering(c.overlay, path); o != nil {
+		given := o.value.LookupPath(selectors(path[len(o.path):]))
+		if given.Exists() {
+			v.From, v.At = FromCell, x.at(o.place(x.document))
+			if pos := position(given); x.mine(pos) {
+				v.At = x.at(pos)
+			}
+			return v
+		}
+	}
+	full := append([]string{x.name}, path...)
+	if o := covering(x.set, path); o != nil && o.value.LookupPath(selectors(path[len(o.path):])).Exists() {
+		v.From, v.At = FromCommandLine, x.at(x.valueAt(full))
+		return v
+	}
+	if given := x.user().LookupPath(selectors(full)); given.Exists() && x.mine(position(given)) {
+		v.From, v.At = FromFile, x.at(position(given))
+		return v
+	}
+	v.From = FromSchema
+	at := lookup(x.schema, path)
+	if len(path) > 2 && path[0] == "adapter" && path[1] == "params" {
+		v.From = FromVariant
+		at = lookup(x.params(c.config.Adapter.Variant), path[2:])
+	}
+	if f, ok := fieldOf(at); ok {
+		v.At = schemaPosition(f.Label.Pos())
+	}
+	return v
+}
