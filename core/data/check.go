@@ -50,7 +50,7 @@ func checkPair(ix *index, f Files, i int, values map[uint32]int32) []Problem {
 	if img.Checked && (img.Width != msk.Width || img.Height != msk.Height) {
 		problems = append(problems, Problem{
 			f.path(f.Masks[i]), -1,
-			fmt.Sprintf("the mask is %d×%d pixels, but its image is %d×%d", msk.Width, msk.Height, img.Width, img.Height),
+			"the mask is " + mismatch(msk.Width, msk.Height, img.Width, img.Height),
 		})
 	}
 	for _, v := range msk.Values {
@@ -62,6 +62,15 @@ func checkPair(ix *index, f Files, i int, values map[uint32]int32) []Problem {
 		}
 	}
 	return problems
+}
+
+// mismatch tells the size of a mask, upright, and that of its image.
+func mismatch(w, h, imageW, imageH int) string {
+	text := fmt.Sprintf("%d×%d pixels, but its image is %d×%d", w, h, imageW, imageH)
+	if w == imageH && h == imageW {
+		text += "; one of them was turned, for instance by the EXIF orientation of the image: bake it into both"
+	}
+	return text
 }
 
 // inspect decodes a file unless that is known to work.

@@ -8,8 +8,9 @@
 // serves batches: decoded and resized in parallel, kept as bytes, so that later
 // epochs cost a copy.
 //
-// Images become 3 planes of 8-bit RGB, resized bilinearly with antialias like
-// Pillow, byte for byte. Masks hold class indices: grey values or palette
+// Images (JPEG, PNG, WebP, TIFF, BMP) become 3 planes of 8-bit RGB, upright by
+// their EXIF orientation, resized bilinearly with antialias like Pillow, byte for
+// byte. Masks (PNG, TIFF, BMP) hold class indices: grey values or palette
 // indices, never colours; they are resized to the nearest pixel. Normalising to
 // floats is left to the device.
 //

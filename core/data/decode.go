@@ -11,7 +11,10 @@ import (
 	_ "image/png"
 	"os"
 
+	"github.com/bep/imagemeta"
 	_ "golang.org/x/image/bmp"
+	_ "golang.org/x/image/tiff"
+	_ "golang.org/x/image/webp"
 )
 
 // pixels are the planes of a decoded image: 3×h×w bytes, RGB.
@@ -20,11 +23,15 @@ type pixels struct {
 	planes []byte
 }
 
-// decodeImage reads a picture as 8-bit RGB. Grey becomes three equal planes,
-// 16-bit is reduced to its upper byte, alpha is dropped (not blended), as
-// Pillow's convert("RGB") does.
+// decodeImage reads a picture as 8-bit RGB, upright. Grey becomes three equal
+// planes, 16-bit is reduced to its upper byte, alpha is dropped (not blended),
+// as Pillow's convert("RGB") does.
 func decodeImage(content []byte) (pixels, error) {
-	img, _, err := image.Decode(bytes.NewReader(content))
+	img, format, err := image.Decode(bytes.NewReader(content))
+	if err != nil {
+		return pixels{}, err
+	}
+	about, err := read(content, format)
 	if err != nil {
 		return pixels{}, err
 	}
@@ -36,12 +43,19 @@ func decodeImage(content []byte) (pixels, error) {
 	n := h * w
 	p := pixels{h: h, w: w, planes: make([]byte, 3*n)}
 	red, green, blue := p.planes[:n], p.planes[n:2*n], p.planes[2*n:]
+	if alpha, ok := img.(*image.NYCbCrA); ok { // WebP
+		img = &alpha.YCbCr
+	}
 	switch img := img.(type) {
 	case *image.YCbCr:
+		rgb := color.YCbCrToRGB
+		if format == "webp" {
+			rgb = studioToRGB
+		}
 		for y := range h {
 			for x := range w {
 				yi, ci := img.YOffset(b.Min.X+x, b.Min.Y+y), img.COffset(b.Min.X+x, b.Min.Y+y)
-				red[y*w+x], green[y*w+x], blue[y*w+x] = color.YCbCrToRGB(img.Y[yi], img.Cb[ci], img.Cr[ci])
+				red[y*w+x], green[y*w+x], blue[y*w+x] = rgb(img.Y[yi], img.Cb[ci], img.Cr[ci])
 			}
 		}
 	case *image.Gray:
@@ -61,7 +75,25 @@ func decodeImage(content []byte) (pixels, error) {
 	default:
 		general(p, img)
 	}
+	if about.turn != upright {
+		n := h * w
+		for c := range 3 {
+			copy(p.planes[c*n:], turned(p.planes[c*n:(c+1)*n], h, w, about.turn))
+		}
+		p.h, p.w = about.turn.size(h, w)
+	}
 	return p, nil
+}
+
+// studioToRGB is for lossy WebP, whose luma lies in 16…235 (BT.601), while the
+// decoder's type stands for JPEG's 0…255. In fixed point, as libwebp has it.
+func studioToRGB(y, cb, cr uint8) (uint8, uint8, uint8) {
+	high := func(v uint8, by int) int { return int(v) * by >> 8 }
+	clip := func(v int) uint8 { return uint8(min(max(v>>6, 0), 255)) }
+	luma := high(y, 19077)
+	return clip(luma + high(cr, 26149) - 14234),
+		clip(luma - high(cb, 6419) - high(cr, 13320) + 8708),
+		clip(luma + high(cb, 33050) - 17685)
 }
 
 func interleaved(p pixels, pix []byte, stride int) {
@@ -92,28 +124,39 @@ type mask struct {
 	values []uint16
 }
 
-// decodeMask reads a PNG's stored numbers: grey values of any depth or palette
-// indices. Colours have no index and are refused.
+// maskFormats are those that keep numbers as they are.
+var maskFormats = map[string]bool{"png": true, "tiff": true, "bmp": true}
+
+// decodeMask reads the stored numbers of a PNG, TIFF or BMP, upright: grey
+// values of any depth or palette indices. Colours have no index and are refused.
 func decodeMask(content []byte) (mask, error) {
 	img, format, err := image.Decode(bytes.NewReader(content))
 	if err != nil {
 		return mask{}, err
 	}
-	if format != "png" {
-		return mask{}, fmt.Errorf("the content is %s, but a mask must be PNG", format)
+	if !maskFormats[format] {
+		return mask{}, fmt.Errorf("the content is %s, but a mask must be PNG, TIFF or BMP", format)
 	}
 	b := img.Bounds()
 	m := mask{h: b.Dy(), w: b.Dx(), values: make([]uint16, b.Dx()*b.Dy())}
 	if len(m.values) == 0 {
 		return mask{}, errors.New("the picture is empty")
 	}
+	about, err := read(content, format)
+	if err != nil {
+		return mask{}, err
+	}
 	switch img := img.(type) {
 	case *image.Paletted:
 		m.fill(img.Pix, img.Stride, 1)
 	case *image.Gray:
-		// The decoder stretches grey of 1, 2 and 4 bits to 0…255; the stored
-		// number is what the mask means. The bit depth stands in the header.
-		m.fill(img.Pix, img.Stride, [...]byte{1: 0xff, 2: 0x55, 4: 0x11, 8: 1}[content[24]])
+		// The decoders stretch grey of less than 8 bits to 0…255; the stored
+		// number is what the mask means.
+		step := map[int]byte{1: 0xff, 2: 0x55, 4: 0x11, 8: 1}[about.bits]
+		if step == 0 {
+			return mask{}, fmt.Errorf("grey of %d bits is not read: save the mask as 8-bit grey or palette PNG", about.bits)
+		}
+		m.fill(img.Pix, img.Stride, step)
 	case *image.Gray16:
 		for y := range m.h {
 			row := img.Pix[y*img.Stride:]
@@ -124,7 +167,103 @@ func decodeMask(content []byte) (mask, error) {
 	default:
 		return mask{}, errors.New("the mask holds colours, but class indices are wanted: save it as 8-bit grey or palette PNG")
 	}
+	if about.turn != upright {
+		m.values = turned(m.values, m.h, m.w, about.turn)
+		m.h, m.w = about.turn.size(m.h, m.w)
+	}
 	return m, nil
+}
+
+// about is what a file says of its pixels beside them.
+type about struct {
+	turn turn
+	bits int // of a grey value
+}
+
+// read finds what a file says of its pixels.
+func read(content []byte, format string) (about, error) {
+	a := about{turn: upright, bits: 8}
+	if format == "png" {
+		a.bits = int(content[24]) // in the header, which the decoder has checked
+	}
+	container, ok := map[string]imagemeta.ImageFormat{
+		"jpeg": imagemeta.JPEG, "png": imagemeta.PNG, "webp": imagemeta.WebP, "tiff": imagemeta.TIFF,
+	}[format]
+	if !ok {
+		return a, nil
+	}
+	inverted := false
+	_, err := imagemeta.Decode(imagemeta.Options{
+		R: bytes.NewReader(content), ImageFormat: container, Sources: imagemeta.EXIF,
+		ShouldHandleTag: func(t imagemeta.TagInfo) bool {
+			return t.Namespace == "IFD0" && (t.Tag == "Orientation" || t.Tag == "BitsPerSample" || t.Tag == "PhotometricInterpretation")
+		},
+		HandleTag: func(t imagemeta.TagInfo) error {
+			v, ok := t.Value.(uint16)
+			switch {
+			case !ok: // the bits of several channels
+			case t.Tag == "Orientation" && v >= 1 && v <= 8:
+				a.turn = turn(v)
+			case t.Tag == "BitsPerSample" && format == "tiff":
+				a.bits = int(v)
+			case t.Tag == "PhotometricInterpretation" && format == "tiff":
+				inverted = v == 0
+			}
+			return nil
+		},
+	})
+	if err != nil && !imagemeta.IsInvalidFormat(err) {
+		return a, fmt.Errorf("reading its EXIF: %w", err)
+	}
+	if inverted {
+		return a, errors.New("a TIFF whose 0 is white is not read: save it as PNG")
+	}
+	// Damaged EXIF beside sound pixels: viewers show such a picture as stored.
+	return a, nil
+}
+
+// turn is how a camera was held, as EXIF numbers it: what has to be done with
+// the stored picture to see it upright.
+type turn int
+
+const upright turn = 1
+
+// size is that of the upright picture.
+func (t turn) size(h, w int) (int, int) {
+	if t >= 5 { // on its side
+		return w, h
+	}
+	return h, w
+}
+
+// turned is a plane of h×w, upright.
+func turned[T any](src []T, h, w int, t turn) []T {
+	toH, toW := t.size(h, w)
+	dst := make([]T, len(src))
+	for y := range toH {
+		for x := range toW {
+			// Where the upright pixel is stored.
+			sy, sx := y, x
+			switch t {
+			case 2: // mirrored left to right
+				sx = w - 1 - x
+			case 3: // upside down
+				sy, sx = h-1-y, w-1-x
+			case 4: // mirrored top to bottom
+				sy = h - 1 - y
+			case 5: // transposed
+				sy, sx = x, y
+			case 6: // to be turned clockwise
+				sy, sx = h-1-x, y
+			case 7: // transposed over the other diagonal
+				sy, sx = h-1-x, w-1-y
+			case 8: // to be turned anticlockwise
+				sy, sx = x, w-1-y
+			}
+			dst[y*toW+x] = src[sy*w+sx]
+		}
+	}
+	return dst
 }
 
 func (m mask) fill(pix []byte, stride int, step byte) {

@@ -27,17 +27,21 @@ type Files struct {
 // unpacks.
 var maskFolders = []string{"masks", "annotations/trimaps"}
 
-var readable = map[string]bool{".jpg": true, ".jpeg": true, ".png": true}
+// readable are the pictures that are images; of them those with a true value
+// keep numbers as they are and can be masks.
+var readable = map[string]bool{
+	".jpg": false, ".jpeg": false, ".webp": false, ".png": true, ".tif": true, ".tiff": true, ".bmp": true,
+}
 
 // foreign are pictures that this package does not read. Everything else in the
 // folders (lists, .mat files, hidden files) is none of ours and passed over.
 var foreign = map[string]bool{
-	".tif": true, ".tiff": true, ".bmp": true, ".gif": true, ".webp": true, ".heic": true, ".npy": true,
+	".gif": true, ".heic": true, ".avif": true, ".jxl": true, ".npy": true,
 }
 
-// Scan finds the pairs below root: images/<stem>.{jpg,jpeg,png} with
-// masks/<stem>.png (or annotations/trimaps/<stem>.png). Everything that does not
-// pair up is told in one error.
+// Scan finds the pairs below root: images/<stem> as JPEG, PNG, WebP, TIFF or BMP
+// with masks/<stem> (or annotations/trimaps/<stem>) as PNG, TIFF or BMP.
+// Everything that does not pair up is told in one error.
 func Scan(root string) (Files, error) {
 	f := Files{Root: root}
 	images, unreadable, err := pictures(root, "images")
@@ -62,8 +66,12 @@ func Scan(root string) (Files, error) {
 	}
 	byStem := make(map[string]string, len(masks))
 	for _, m := range masks {
-		if strings.ToLower(path.Ext(m)) != ".png" {
-			faults = append(faults, fmt.Sprintf("%s: a mask must be a PNG, as JPEG changes class indices", m))
+		if !readable[strings.ToLower(path.Ext(m))] {
+			faults = append(faults, fmt.Sprintf("%s: a mask must be PNG, TIFF or BMP, as others change class indices", m))
+		}
+		if other, twice := byStem[stem(m)]; twice {
+			faults = append(faults, fmt.Sprintf("%s: the same stem as %s", m, other))
+			continue
 		}
 		byStem[stem(m)] = m
 	}
@@ -85,14 +93,14 @@ func Scan(root string) (Files, error) {
 	}
 	for _, m := range masks {
 		if _, ok := seen[stem(m)]; !ok {
-			faults = append(faults, fmt.Sprintf("%s: no image images/%s.jpg or .png", m, stem(m)))
+			faults = append(faults, fmt.Sprintf("%s: no image images/%s.jpg or another picture", m, stem(m)))
 		}
 	}
 	if len(faults) > 0 {
 		return Files{}, &ScanError{Root: root, Faults: faults}
 	}
 	if len(f.Images) == 0 {
-		return Files{}, fmt.Errorf("no pictures in %s: expected .jpg or .png files", filepath.Join(root, "images"))
+		return Files{}, fmt.Errorf("no pictures in %s: expected JPEG, PNG, WebP, TIFF or BMP files", filepath.Join(root, "images"))
 	}
 	return f, nil
 }
@@ -128,8 +136,9 @@ func pictures(root, folder string) (ours, others []string, err error) {
 		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		switch ext := strings.ToLower(filepath.Ext(e.Name())); {
-		case readable[ext]:
+		ext := strings.ToLower(filepath.Ext(e.Name()))
+		switch _, ok := readable[ext]; {
+		case ok:
 			ours = append(ours, folder+"/"+e.Name())
 		case foreign[ext]:
 			others = append(others, folder+"/"+e.Name())

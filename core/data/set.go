@@ -67,7 +67,7 @@ func Open(f Files, d *spec.Data) (*Set, error) {
 			return pixels{}, mask{}, err
 		}
 		if p.h != m.h || p.w != m.w {
-			return pixels{}, mask{}, fmt.Errorf("mask %s is %d×%d pixels, but its image is %d×%d", s.maskName(i), m.w, m.h, p.w, p.h)
+			return pixels{}, mask{}, fmt.Errorf("mask %s is %s", s.maskName(i), mismatch(m.w, m.h, p.w, p.h))
 		}
 		return p, m, nil
 	}

@@ -13,7 +13,7 @@ import os
 import random
 
 import PIL
-from PIL import Image
+from PIL import Image, ImageOps
 
 here = os.path.dirname(os.path.abspath(__file__))
 os.makedirs(os.path.join(here, "pictures"), exist_ok=True)
@@ -99,6 +99,47 @@ Image.frombytes("L", (w, h), bytes(255 * v for v in values)).convert("1", dither
 )
 masks["mask-grey1.png"] = {"w": w, "h": h, "values": values}
 masks["grey16.png"] = {"w": w, "h": h, "values": list(deep.getdata())}
+
+# Other formats. WebP and JPEG of smooth pictures: decoders differ by a level.
+colour = Image.merge("RGB", (smooth, smooth.rotate(180), smooth))
+keep("lossy.webp", colour, quality=95)
+keep("lossless.webp", Image.frombytes("RGB", (w, h), noise[: w * h * 3]), lossless=True)
+keep("rgb.tif", Image.frombytes("RGB", (w, h), noise[: w * h * 3]), compression="tiff_lzw")
+keep("rgb.bmp", Image.frombytes("RGB", (w, h), noise[: w * h * 3]))
+
+
+# The eight ways to hold a camera. What is wanted is the picture upright.
+def keep_upright(name, image, turn, **options):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    path = os.path.join(here, "pictures", name)
+    image.save(path, exif=exif, **options)
+    with Image.open(path) as stored:
+        rgb = ImageOps.exif_transpose(stored).convert("RGB")
+        pictures[name] = {"w": rgb.width, "h": rgb.height, "rgb": text(rgb.tobytes())}
+
+
+for turn in range(1, 9):
+    keep_upright(f"turned{turn}.png", Image.frombytes("RGB", (w, h), noise[: w * h * 3]), turn)
+keep_upright("turned6.jpg", colour, 6, quality=95, subsampling=0)
+keep_upright("turned8.tif", Image.frombytes("RGB", (w, h), noise[: w * h * 3]), 8)
+keep_upright("turned3.webp", Image.frombytes("RGB", (w, h), noise[: w * h * 3]), 3, lossless=True)
+
+values = [rng.randrange(256) for _ in range(w * h)]
+for name, mode in (("mask-grey8.tif", "L"), ("mask-palette8.tif", "P"), ("mask-palette8.bmp", "P"), ("mask-grey8.bmp", "L")):
+    image = Image.frombytes(mode, (w, h), bytes(values))
+    if mode == "P":
+        image.putpalette([rng.randrange(256) for _ in range(256 * 3)])
+    image.save(os.path.join(here, "pictures", name))
+    masks[name] = {"w": w, "h": h, "values": values}
+deep.save(os.path.join(here, "pictures", "mask-grey16.tif"))
+masks["mask-grey16.tif"] = {"w": w, "h": h, "values": list(deep.getdata())}
+exif = Image.Exif()
+exif[0x0112] = 6  # turned like the photograph that it belongs to
+turned = Image.frombytes("L", (w, h), bytes(values))
+turned.save(os.path.join(here, "pictures", "mask-turned6.png"), exif=exif)
+upright = turned.transpose(Image.Transpose.ROTATE_270)
+masks["mask-turned6.png"] = {"w": h, "h": w, "values": list(upright.getdata())}
 
 with open(os.path.join(here, "fixtures.json"), "w") as f:
     json.dump({"pillow": PIL.__version__, "resize": cases, "pictures": pictures, "masks": masks}, f, indent=1)
