@@ -47,6 +47,7 @@ type Set struct {
 	dev    *torch.Device
 	dtype  torch.DType
 	model  *vit.Model // nil: installed nowhere
+	frozen Frozen
 	byName map[string]*Param
 	layers []*layer // in the order of the placements
 	kept   []*torch.Tensor
@@ -74,7 +75,7 @@ func Load(dev *torch.Device, m *vit.Model, a *spec.Adapter, seed uint64) (*Set, 
 // New makes adapters over layers of any size, in Float32 or Float64, that are
 // installed nowhere: Forward calls them. m may be nil if there is no model.
 func New(dev *torch.Device, m *protocol.Model, a *spec.Adapter, dt torch.DType, seed uint64, frozen Frozen) (*Set, error) {
-	s := &Set{dev: dev, dtype: dt, byName: map[string]*Param{}}
+	s := &Set{dev: dev, dtype: dt, frozen: frozen, byName: map[string]*Param{}}
 	if len(a.GetPlacements()) == 0 {
 		return s, nil
 	}
@@ -90,7 +91,7 @@ func New(dev *torch.Device, m *protocol.Model, a *spec.Adapter, dt torch.DType, 
 	init := newInitialiser(dev, frozen, dt, seed)
 	defer init.free()
 	for _, typed := range placed.Sites {
-		if err := s.place(typed, frozen, init); err != nil {
+		if err := s.place(typed, init); err != nil {
 			s.Free()
 			return nil, fmt.Errorf("%s: %w", program.SiteName(typed.Site), err)
 		}
@@ -99,7 +100,7 @@ func New(dev *torch.Device, m *protocol.Model, a *spec.Adapter, dt torch.DType, 
 }
 
 // place makes the parameters of one site and compiles its program.
-func (s *Set) place(t *program.Typed, frozen Frozen, init *initialiser) error {
+func (s *Set) place(t *program.Typed, init *initialiser) error {
 	site := t.Site
 	l := &layer{set: s, typed: t, params: map[string]*Param{}, folded: make([]*torch.Tensor, len(t.Program.Nodes))}
 	for _, q := range t.Program.Params {
@@ -124,7 +125,7 @@ func (s *Set) place(t *program.Typed, frozen Frozen, init *initialiser) error {
 	}
 	if site.Kind != protocol.Site_STREAM {
 		// Views of the mapped file: they cost no memory until they are read.
-		base := frozen(site)
+		base := s.frozen(site)
 		l.pretrained = vit.Linear{W: s.keep(base.W.To(s.dtype))}
 		if base.B != nil {
 			l.pretrained.B = s.keep(base.B.To(s.dtype))
@@ -135,8 +136,7 @@ func (s *Set) place(t *program.Typed, frozen Frozen, init *initialiser) error {
 			return errors.New("an auxiliary loss that depends on the input is not supported")
 		}
 	}
-	l.fold()
-	l.low = matchLowRank(l)
+	l.compile()
 	s.layers = append(s.layers, l)
 	s.Sites++
 	return nil
@@ -172,6 +172,7 @@ func paramName(site *protocol.Site, q *protocol.Param) string {
 // install puts the layers at their sites. Where every adapted one of query, key
 // and value of a block has the low-rank form, they become one layer.
 func (s *Set) install() {
+	s.Fused = 0
 	qkv := map[int][]*layer{}
 	for _, l := range s.layers {
 		site := l.typed.Site
@@ -194,6 +195,17 @@ func (s *Set) install() {
 		group := newGroup(ls, int64(s.model.Arch.Dim))
 		s.model.Blocks[block].Adapters[vit.SiteQKV] = group.forward
 	}
+}
+
+// uninstall leaves the plain backbone.
+func (s *Set) uninstall() {
+	if s.model == nil {
+		return
+	}
+	for _, b := range s.model.Blocks {
+		clear(b.Adapters)
+	}
+	s.model.PatchAdapter = nil
 }
 
 // FirstBlock is the first adapted block, -1 if the patch embedding is adapted,
@@ -286,12 +298,7 @@ func (s *Set) Aux() *torch.Tensor {
 
 // Free takes the adapters out of the model and gives their tensors back.
 func (s *Set) Free() {
-	if s.model != nil {
-		for _, b := range s.model.Blocks {
-			clear(b.Adapters)
-		}
-		s.model.PatchAdapter = nil
-	}
+	s.uninstall()
 	for _, p := range s.Params {
 		p.T.Free()
 	}

@@ -3,7 +3,6 @@ package adapter
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/torch"
@@ -16,55 +15,19 @@ func (s *Set) Stored() []*Param {
 	return slices.DeleteFunc(slices.Clone(s.Params), func(p *Param) bool { return p.Derived })
 }
 
-// DiffError lists all in which a file of adapters is not what a run needs.
-type DiffError struct {
-	Missing, Extra []string
-	Shapes         []string // "blocks.0.query.lora_A is [4 384], want [8 384]"
-}
-
-func (e *DiffError) Error() string {
-	var parts []string
-	for _, p := range []struct {
-		what string
-		of   []string
-	}{{"missing", e.Missing}, {"not part of the adapter", e.Extra}, {"of another shape", e.Shapes}} {
-		if len(p.of) > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s:\n  %s", len(p.of), p.what, strings.Join(p.of, "\n  ")))
-		}
-	}
-	return "the tensors are not those of the adapter\n" + strings.Join(parts, "\n")
-}
-
-// Assign gives every stored parameter the value of its name among values; with
+// Assign gives every stored parameter the value of its name among values. With
 // anything missing, left over or of another shape it changes nothing and
-// returns a *DiffError.
+// returns a *safetensors.DiffError.
 func (s *Set) Assign(values []safetensors.Tensor) error {
-	of := make(map[string]safetensors.Tensor, len(values))
-	for _, v := range values {
-		of[v.Name] = v
+	var want []safetensors.Tensor
+	for _, p := range s.Stored() {
+		want = append(want, safetensors.Tensor{Name: p.Name, Shape: p.T.Shape()})
 	}
-	var diff DiffError
-	stored := s.Stored()
-	for _, p := range stored {
-		v, ok := of[p.Name]
-		switch {
-		case !ok:
-			diff.Missing = append(diff.Missing, fmt.Sprintf("%s %v", p.Name, p.T.Shape()))
-		case !slices.Equal(v.Shape, p.T.Shape()):
-			diff.Shapes = append(diff.Shapes, fmt.Sprintf("%s is %v, want %v", p.Name, v.Shape, p.T.Shape()))
-		}
-		delete(of, p.Name)
-	}
-	for name, v := range of {
-		diff.Extra = append(diff.Extra, fmt.Sprintf("%s %v", name, v.Shape))
-	}
-	slices.Sort(diff.Extra)
-	if len(diff.Missing)+len(diff.Extra)+len(diff.Shapes) > 0 {
-		return &diff
+	if err := safetensors.Match(want, values); err != nil {
+		return err
 	}
 	for _, v := range values {
-		p := s.byName[v.Name]
-		if err := assign(p.T, v); err != nil {
+		if err := assign(s.byName[v.Name].T, v); err != nil {
 			return fmt.Errorf("%s: %w", v.Name, err)
 		}
 	}

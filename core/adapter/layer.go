@@ -174,6 +174,12 @@ func (l *layer) forward(x *torch.Tensor, base vit.Linear) *torch.Tensor {
 	})
 }
 
+// compile folds what never changes and finds the form of the program.
+func (l *layer) compile() {
+	l.fold()
+	l.low = matchLowRank(l)
+}
+
 // fold computes, once, the largest nodes that depend on nothing that moves.
 func (l *layer) fold() {
 	c := l.call(nil, vit.Linear{})

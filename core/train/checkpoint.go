@@ -24,8 +24,8 @@ type progress struct {
 	Step    int
 	Journal int64 // length of metrics.jsonl
 	Seconds float64
-	Best    int // step of the best validation so far, 0: none
-	BestOf  *spec.Metrics
+	Best    int           // step of the best validation so far
+	BestOf  *spec.Metrics // nil: there was none
 	Probes  map[string]string
 }
 
@@ -161,8 +161,10 @@ func parseProgress(meta map[string]string, id string) (p progress, err error) {
 	p.Seconds, e = strconv.ParseFloat(meta["seconds"], 64)
 	fail(e)
 	fail(json.Unmarshal([]byte(meta["probes"]), &p.Probes))
-	p.BestOf = &spec.Metrics{}
-	fail(protojson.Unmarshal([]byte(meta["best_metrics"]), p.BestOf))
+	if best := meta["best_metrics"]; best != "{}" {
+		p.BestOf = &spec.Metrics{}
+		fail(protojson.Unmarshal([]byte(best), p.BestOf))
+	}
 	return p, err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/loralab/loralab/core/adapter"
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/loss"
 	"github.com/loralab/loralab/core/metric"
@@ -122,6 +123,13 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	if err != nil {
 		return nil, err
 	}
+	if e.Merged {
+		unmerge, err := s.merge()
+		if err != nil {
+			return nil, fmt.Errorf("with merged adapters: %w", err)
+		}
+		defer unmerge()
+	}
 	var images, truth, predicted []byte
 	n := 0
 	m, err := s.score(ctx, src, func(b *data.Batch, p []byte) {
@@ -148,6 +156,36 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		}
 	}
 	return &spec.Evaluated{Id: id, Domain: e.Domain, Metrics: m}, nil
+}
+
+// mergeTolerance is how far a merged layer may be from the adapted one,
+// relative to its outputs, to be scored in its place: some ten times what
+// rounding W to fp32 makes of it.
+const mergeTolerance = 1e-5
+
+// merge puts merged layers in place of the adapters until unmerge is called.
+func (s *session) merge() (unmerge func(), err error) {
+	var restore func()
+	var merged []adapter.Merged
+	err = s.t.dev.Do(func() error {
+		var err error
+		if merged, err = s.net.adapters.Merge(mergeTolerance); err != nil {
+			return err
+		}
+		restore = s.net.adapters.UseMerged(merged)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		// If the device failed, scoring did too and says so.
+		_ = s.t.dev.Do(func() error {
+			restore()
+			adapter.FreeMerged(merged)
+			return nil
+		})
+	}, nil
 }
 
 // export writes the best weights for others: adapters with their program, and

@@ -32,8 +32,8 @@ type session struct {
 	probes      map[string]string
 	step, total int
 	best        int
-	bestOf      *spec.Metrics
-	seconds     float64 // of training before this process
+	bestOf      *spec.Metrics // nil: no validation so far
+	seconds     float64       // of training before this process
 }
 
 // open builds the network of the run.
@@ -107,6 +107,8 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	}
 	if resumed {
 		s.step, s.best, s.bestOf, s.seconds = p.Step, p.Best, p.BestOf, p.Seconds
+	} else if err := s.start(); err != nil {
+		return nil, err
 	}
 	if s.probes, err = s.t.probes(s.net.model, int(sp.Train.Batch), int(sp.Data.Height), int(sp.Data.Width), p.Probes); err != nil {
 		return nil, err
@@ -117,9 +119,11 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	started.Step = uint64(s.step)
 	s.emit(&spec.Event{Event: &spec.Event_Started{Started: started}})
 
-	src, err := s.t.newSource(ctx, s.net, sp, sp.Data, "train", trainSet)
-	if err != nil {
-		return nil, s.orStopped(ctx, err)
+	var src *source
+	if s.total > 0 {
+		if src, err = s.t.newSource(ctx, s.net, sp, sp.Data, "train", trainSet); err != nil {
+			return nil, s.orStopped(ctx, err)
+		}
 	}
 	val, err := s.t.newSource(ctx, s.net, sp, sp.Data, "val", valSet)
 	if err != nil {
@@ -127,6 +131,15 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	}
 
 	clock := newClock(s.seconds)
+	if s.total == 0 && !resumed {
+		// No epochs: the weights it starts with are the last and the best.
+		if err := s.validate(ctx, val, -1); err != nil {
+			return nil, s.orStopped(ctx, err)
+		}
+		if err := s.checkpoint(clock); err != nil {
+			return nil, err
+		}
+	}
 	var speeds []float64
 	for s.step < s.total {
 		epoch := s.step / perEpoch // 0-based
@@ -167,7 +180,7 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 			return nil, err
 		}
 	}
-	if s.best == 0 {
+	if s.bestOf == nil {
 		return nil, fmt.Errorf("no validation gave %s a value", sp.Train.Monitor)
 	}
 	sum := &spec.Summary{
@@ -263,8 +276,8 @@ func (s *session) rate() float64 {
 	return s.spec.Optim.LrHead
 }
 
-// validate scores the validation split and keeps the weights if they are the
-// best so far.
+// validate scores the validation split after an epoch (0-based, -1 before the
+// first) and keeps the weights if they are the best so far.
 func (s *session) validate(ctx context.Context, val *source, epoch int) error {
 	m, err := s.score(ctx, val, nil)
 	if err != nil {
@@ -273,7 +286,7 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) error {
 	v := &spec.Validation{Step: uint64(s.step), Epoch: uint32(epoch + 1), Metrics: m}
 	now, ok := metric.Value(m, s.spec.Train.Monitor)
 	before, had := 0.0, false
-	if s.best > 0 {
+	if s.bestOf != nil {
 		before, had = metric.Value(s.bestOf, s.spec.Train.Monitor)
 	}
 	if ok && (!had || metric.Better(s.spec.Train.Monitor, now, before)) {

@@ -139,8 +139,10 @@ func check(req *spec.RunRequest) error {
 		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: runner and engine are of different versions", s.Revision, spec.Revision)
 	case spec.Identity(s) != req.Id:
 		return errors.New("the identity does not belong to the specification: runner and engine are of different versions")
-	case s.Train.Batch == 0 || s.Train.Epochs == 0:
-		return errors.New("no epochs or no batch size")
+	case s.Train.Batch == 0:
+		return errors.New("no batch size")
+	case s.Adapter.GetStart() != "" && req.Places.Start == "":
+		return errors.New("the place of the starting values is missing")
 	case s.Data.Splits["train"] == nil || s.Data.Splits["val"] == nil:
 		return errors.New("no split train or no split val")
 	}

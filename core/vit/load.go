@@ -267,6 +267,23 @@ func (m *Model) Pretrained(block int, site string) Linear {
 	return l
 }
 
+// Current is the layer of a site as it is now, in fp32: what trained, or the
+// pretrained one (see Pretrained). The tensors belong to the current scope.
+func (m *Model) Current(block int, site string) Linear {
+	l := m.patch
+	if site != SitePatch {
+		l = m.Blocks[block].Linear(site)
+	}
+	if !l.Trains {
+		return m.Pretrained(block, site)
+	}
+	l.W = l.W.Detach()
+	if l.B != nil {
+		l.B = l.B.Detach()
+	}
+	return l
+}
+
 // Params are the trainable tensors, in a fixed order.
 func (m *Model) Params() []Param { return slices.Clone(m.params) }
 

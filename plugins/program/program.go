@@ -113,6 +113,17 @@ func (t *Typed) Mergeable() bool {
 	return t.Linearity[t.Program.GetOutput()] != Nonlinear
 }
 
+// Bend names the first node on the way to the output that is not affine in x,
+// "" if there is none.
+func (t *Typed) Bend() string {
+	for i, l := range t.Linearity {
+		if n := t.Program.Nodes[i]; t.Live[i] && l == Nonlinear {
+			return nodeText(i, OpName(n.GetOp()), n.GetName())
+		}
+	}
+	return ""
+}
+
 // Trainable is the number of trainable elements in the given scope.
 func (t *Typed) Trainable(scope protocol.Param_Scope) int64 {
 	var n int64
