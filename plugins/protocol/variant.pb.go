@@ -1046,10 +1046,12 @@ func (x *PeftTensor) GetModel() bool {
 }
 
 type AdoptRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ConfigJson    string                 `protobuf:"bytes,1,opt,name=config_json,json=configJson,proto3" json:"config_json,omitempty"` // adapter_config.json as PEFT wrote it
-	Model         *Model                 `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
-	Sites         []*Site                `protobuf:"bytes,3,rep,name=sites,proto3" json:"sites,omitempty"` // the adapted places, found by the host
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// adapter_config.json as PEFT wrote it, but for settings that select adapted
+	// modules (feedforward_modules): these are lists of sites, "{fc2}", as in Peft.
+	ConfigJson    string  `protobuf:"bytes,1,opt,name=config_json,json=configJson,proto3" json:"config_json,omitempty"`
+	Model         *Model  `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	Sites         []*Site `protobuf:"bytes,3,rep,name=sites,proto3" json:"sites,omitempty"` // the adapted places, found by the host
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

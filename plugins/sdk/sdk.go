@@ -91,7 +91,8 @@ type Variant[T Builder] struct {
 	PEFT string
 	// Adopt reads adapter_config.json of an adapter that PEFT wrote for the
 	// sites: the parameters that build the same adapter, or why there are
-	// none, a setting that the variant does not have. Numbers in config are
+	// none, a setting that the variant does not have; see ReadSettings. A setting
+	// that selects modules is a list of sites, "{fc2}". Numbers in config are
 	// float64, and a missing key means PEFT's default. nil: the variant does
 	// not read PEFT's files.
 	Adopt func(config map[string]any, sites []Site) (T, []Problem)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Settings reads adapter_config.json for a variant's Adopt. The variant asks
@@ -64,6 +65,23 @@ func (s *Settings) Bool(key string, absent bool) bool {
 
 // Text is a string.
 func (s *Settings) Text(key, absent string) string { return setting(s, key, absent, "a string") }
+
+// Sites are the adapted layers in a setting that selects some: of "{fc2}" the
+// name, "fc2".
+func (s *Settings) Sites(key string) []string {
+	names := []string{}
+	for _, v := range setting(s, key, []any{}, "a list") {
+		text, _ := v.(string)
+		name, begins := strings.CutPrefix(text, "{")
+		name, ends := strings.CutSuffix(name, "}")
+		if !begins || !ends {
+			s.Problem(key, shown(v)+" is none of the adapted layers", "")
+			continue
+		}
+		names = append(names, name)
+	}
+	return names
+}
 
 // setting takes a value out of what is left. null is PEFT's way to say absent.
 func setting[T any](s *Settings, key string, absent T, want string) T {

@@ -27,6 +27,13 @@ func TestSettingsAreReadOrDefault(t *testing.T) {
 	if p := s.Problems(); len(p) != 0 {
 		t.Errorf("problems %v", p)
 	}
+	s = settings(t, `{"modules": ["{fc2}", "output.dense", "{query}"]}`)
+	if got := s.Sites("modules"); !slices.Equal(got, []string{"fc2", "query"}) {
+		t.Errorf("sites %v", got)
+	}
+	if p := s.Problems(); len(p) != 1 || p[0].Message != `"output.dense" is none of the adapted layers` {
+		t.Errorf("problems %v", p)
+	}
 }
 
 // Nothing that could change numbers is passed over in silence.
