@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,44 +9,84 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/plan"
+	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/view"
 )
 
+// applyOptions are the flags of apply.
+type applyOptions struct {
+	slots    int
+	retries  int
+	silence  time.Duration
+	failFast bool
+	join     bool
+	smoke    bool
+}
+
 func (a *app) applyCommand() *cobra.Command {
-	return &cobra.Command{
+	var o applyOptions
+	c := &cobra.Command{
 		Use:   "apply FILE...",
 		Short: "Run what is missing, then report",
 		Long: `Apply runs what the files ask for and is not done yet:
 
   1. checks the files like validate, and every image and mask in use
   2. makes the plan and shows it
-  3. trains and scores one run after another
+  3. trains and scores the runs, one after another on each device
   4. writes tables and figures
 
 Nothing is done twice. The first Ctrl-C writes a checkpoint and stops, the second
 kills; either way, and after any crash, the next apply goes on where this one
-ended.`,
-		Example: "  runner apply experiments/ablation_rank.cue\n  runner apply -t scale=smoke experiments/ablation_rank.cue",
-		Args:    cobra.MinimumNArgs(1),
-		RunE:    func(c *cobra.Command, files []string) error { return a.apply(c.Context(), files) },
+ended. A run that crashes, hangs or runs out of memory is tried again from its last
+checkpoint; any other failure ends that run alone.
+
+With --join several applies share the work of a project, whatever their files: each
+run is done by one of them, and what one leaves behind when it dies another takes.
+
+With --smoke every cell runs two steps on a few images, under names of their own
+(ablation_rank.smoke): it shows in a minute whether all of them work, and touches
+nothing of the real runs.`,
+		Example: "  runner apply experiments/ablation_rank.cue\n" +
+			"  runner apply --smoke experiments/ablation_rank.cue\n" +
+			"  runner apply -j 2 --set train.epochs=10 experiments/ablation_rank.cue",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, files []string) error { return a.apply(c.Context(), files, o) },
 	}
+	flags := c.Flags()
+	flags.IntVarP(&o.slots, "jobs", "j", 0, "runs at once, each with an engine; 0: one on each device")
+	flags.IntVar(&o.retries, "retry", 1, "how often a run is tried again that crashed, hung or ran out of memory")
+	flags.DurationVar(&o.silence, "silence", time.Hour, "how long an engine may say nothing before it is killed as hung; 0: for ever")
+	flags.BoolVar(&o.failFast, "fail-fast", false, "stop everything after the first run that failed")
+	flags.BoolVar(&o.join, "join", false, "share the work with applies that are running")
+	flags.BoolVar(&o.smoke, "smoke", false, "two steps of every cell, apart from the real runs")
+	a.setFlag(c)
+	return c
 }
 
-func (a *app) apply(ctx context.Context, files []string) (err error) {
+func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err error) {
+	if o.slots < 0 || o.retries < 0 || o.silence < 0 {
+		return errors.New("-j, --retry and --silence take no negative numbers")
+	}
 	p, err := a.sound(ctx, files, true)
 	if err != nil {
 		return err
 	}
 	// Not needed beyond the plan, and not to be held for hours.
 	p.close()
-	lock, err := store.LockProject(p.root, strings.Join(append([]string{"runner"}, os.Args[1:]...), " "))
+	if o.smoke {
+		if p.experiments, err = experiment.Smoke(ctx, p.experiments); err != nil {
+			return err
+		}
+	}
+	lock, err := enter(ctx, p.root, o.join)
 	if err != nil {
 		return err
 	}
@@ -55,6 +96,7 @@ func (a *app) apply(ctx context.Context, files []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, runs.Close()) }()
+	runs.As(lock)
 	known, err := runs.Reconcile(ctx)
 	if err != nil {
 		return err
@@ -70,13 +112,16 @@ func (a *app) apply(ctx context.Context, files []string) (err error) {
 	if err := linkLogs(p.root, made); err != nil {
 		return err
 	}
+	if err := lock.Share(); err != nil {
+		return err
+	}
 	var totals launch.Totals
 	if len(made.Work()) > 0 {
-		if totals, err = a.execute(ctx, p, runs, made); err != nil {
+		if totals, err = a.execute(ctx, p, runs, made, o); err != nil {
 			return err
 		}
 	}
-	if totals.Stopped {
+	if totals.Stopped && (totals.Failed == 0 || !o.failFast) {
 		a.view.Stopped(totals)
 		return exitCode(1)
 	}
@@ -88,6 +133,20 @@ func (a *app) apply(ctx context.Context, files []string) (err error) {
 		return exitCode(1)
 	}
 	return nil
+}
+
+// enter takes the lock of a project, alone or beside others.
+func enter(ctx context.Context, root string, join bool) (*store.Lock, error) {
+	command := strings.Join(append([]string{"runner"}, os.Args[1:]...), " ")
+	if join {
+		return store.JoinProject(ctx, root, command)
+	}
+	lock, err := store.LockProject(root, command)
+	var held *store.HeldError
+	if errors.As(err, &held) {
+		err = fmt.Errorf("%w; wait for it, stop it, or share the work with: runner apply --join", err)
+	}
+	return lock, err
 }
 
 // enqueue records what is asked for, and which cells known runs serve.
@@ -116,27 +175,39 @@ func enqueue(ctx context.Context, runs *store.Store, made *plan.Plan) error {
 }
 
 // execute runs the work of a plan.
-func (a *app) execute(ctx context.Context, p *project, runs *store.Store, made *plan.Plan) (launch.Totals, error) {
+func (a *app) execute(ctx context.Context, p *project, runs *store.Store, made *plan.Plan, o applyOptions) (launch.Totals, error) {
 	engine, err := launch.EnginePath()
 	if err != nil {
 		return launch.Totals{}, err
 	}
+	origin, err := provenance.Capture(ctx, p.root, engine, append([]string{"runner"}, os.Args[1:]...))
+	if err != nil {
+		return launch.Totals{}, err
+	}
+	metrics, sources := map[string]string{}, map[string]string{}
+	for _, e := range p.experiments {
+		metrics[e.Name], sources[e.Name] = e.Metric, e.File
+	}
 	var jobs []*launch.Job
 	for _, action := range made.Work() {
-		jobs = append(jobs, &launch.Job{
+		job := &launch.Job{
 			Run: action.Run, Train: action.Train, Evaluations: action.Evaluations,
-			Dir: filepath.Join(p.root, filepath.FromSlash(dirOf(action))),
-		})
-	}
-	metrics := map[string]string{}
-	for _, e := range p.experiments {
-		metrics[e.Name] = e.Metric
+			Dir: filepath.Join(p.root, filepath.FromSlash(dirOf(action))), Source: sources[action.Run.Experiment],
+		}
+		if action.Stored != nil {
+			job.Attempts = action.Stored.Attempts
+		}
+		jobs = append(jobs, job)
 	}
 	progress := a.view.Progress(jobs, metrics)
 	defer progress.Close()
 	ctx, kill, release := a.interrupts(ctx, progress)
 	defer release()
-	local := &launch.Local{Engine: engine, Store: runs, Watch: progress.Watch, Kill: kill}
+	devices := launch.Devices()
+	local := &launch.Local{
+		Engine: engine, Store: runs, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
+		FailFast: o.failFast, Silence: o.silence, Origin: origin, Watch: progress.Watch, Kill: kill,
+	}
 	return local.Run(ctx, jobs)
 }
 

@@ -35,6 +35,7 @@ import (
 //
 //	TEST_PAUSE=rank=8:1:6     waits once after step 6 of that cell and seed,
 //	                          until it is stopped or runs/go is there
+//	TEST_PAUSE_ALL=6          the same in every run
 //	TEST_CRASH=rank=8:6       panics once after step 6 of that cell
 //	TEST_CRASH_ALWAYS=rank=8:6  and again after going on from there
 //	TEST_FAIL=rank=8          reports a failure
@@ -213,7 +214,8 @@ func (r *testRun) crash() {
 
 func (r *testRun) pause() {
 	at := fmt.Sprintf("%s:%d:%d", r.request.GetLabel().GetCell(), r.request.GetSpec().GetSeed(), r.step)
-	if at != os.Getenv("TEST_PAUSE") || !r.once("paused"+strconv.FormatUint(r.step, 10)) {
+	all := strconv.FormatUint(r.step, 10) == os.Getenv("TEST_PAUSE_ALL")
+	if at != os.Getenv("TEST_PAUSE") && !all || !r.once("paused"+strconv.FormatUint(r.step, 10)) {
 		return
 	}
 	r.note("paused after %d", r.step)

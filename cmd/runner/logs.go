@@ -122,8 +122,8 @@ func isGoing(ctx context.Context, root, dir, id string) (bool, error) {
 	if working, err := store.EngineAt(dir); working || err != nil {
 		return working, err
 	}
-	holder, err := store.HolderOf(root)
-	if holder == nil || err != nil {
+	holders, err := store.Holders(root)
+	if len(holders) == 0 || err != nil {
 		return false, err
 	}
 	known, err := store.Read(ctx, root)

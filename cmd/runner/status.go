@@ -19,22 +19,23 @@ func (a *app) statusCommand() *cobra.Command {
 project that the current directory belongs to.`,
 		Example: "  runner status\n  runner status -json experiments/ablation_rank.cue",
 		RunE: func(c *cobra.Command, files []string) error {
-			experiments, holder, err := a.status(c.Context(), files)
+			experiments, holders, err := a.status(c.Context(), files)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return a.view.StatusJSON(experiments, holder)
+				return a.view.StatusJSON(experiments, holders)
 			}
-			a.view.Status(experiments, holder)
+			a.view.Status(experiments, holders)
 			return nil
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	a.setFlag(c)
 	return c
 }
 
-func (a *app) status(ctx context.Context, files []string) ([]view.Status, *store.Holder, error) {
+func (a *app) status(ctx context.Context, files []string) ([]view.Status, []store.Holder, error) {
 	var p *project
 	root, err := rootOf(files)
 	if err == nil && len(files) > 0 {
@@ -49,24 +50,24 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, *store
 	if err != nil {
 		return nil, nil, err
 	}
-	holder, err := store.HolderOf(root)
+	holders, err := store.Holders(root)
 	if err != nil {
 		return nil, nil, err
 	}
 	if p == nil {
-		return all(known, holder != nil), holder, nil
+		return all(known, len(holders) > 0), holders, nil
 	}
 	var experiments []view.Status
 	for _, e := range p.experiments {
 		s := view.Status{Experiment: e.Name, Metric: e.Metric}
 		for _, run := range e.Runs {
 			s.Runs = append(s.Runs, view.StatusRun{
-				Name: run.Name(), ID: run.ID, Stored: known.Runs[run.ID], Current: holder != nil,
+				Name: run.Name(), ID: run.ID, Stored: known.Runs[run.ID], Current: len(holders) > 0,
 			})
 		}
 		experiments = append(experiments, s)
 	}
-	return experiments, holder, nil
+	return experiments, holders, nil
 }
 
 // all is the newest run of every cell that ever had one, by experiment.

@@ -68,6 +68,9 @@ type Run struct {
 	Created time.Time
 	Started time.Time // of the last attempt
 	Ended   time.Time // of the last attempt
+
+	// Holder is who works on the run now; nil for nobody.
+	Holder *Holder
 }
 
 // Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
@@ -116,9 +119,8 @@ func DirOf(experiment, id string) string {
 	return "runs/" + experiment + "/" + id[:min(12, len(id))]
 }
 
-const schemaVersion = 1
-
-const schema = `
+// schema is how the database is made: entry n brings format n to format n+1.
+var schema = []string{`
 CREATE TABLE runs (
 	id TEXT PRIMARY KEY,
 	experiment TEXT NOT NULL,
@@ -150,13 +152,19 @@ CREATE TABLE labels (
 	run TEXT NOT NULL,
 	UNIQUE (experiment, cell, seed, run)
 );
-`
+`, `
+CREATE TABLE claims (
+	run TEXT PRIMARY KEY,
+	worker TEXT NOT NULL -- a file of runs/.workers; locked while it is alive
+);
+`}
 
 // Store is the open database of a project. Its methods may be called from
 // several goroutines.
 type Store struct {
-	root string
-	db   *sql.DB
+	root   string
+	db     *sql.DB
+	worker string // for whom claims are made, "" for nobody; see As
 }
 
 func databasePath(root string) string { return filepath.Join(root, "runs", "loralab.db") }
@@ -195,10 +203,10 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err := s.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return err
 	}
-	if version > schemaVersion {
-		return fmt.Errorf("it was written by a newer loralab (format %d, this one knows %d); use that one", version, schemaVersion)
+	if version > len(schema) {
+		return fmt.Errorf("it was written by a newer loralab (format %d, this one knows %d); use that one", version, len(schema))
 	}
-	if version == schemaVersion {
+	if version == len(schema) {
 		return nil
 	}
 	return s.write(ctx, func(tx *sql.Tx) error {
@@ -206,11 +214,12 @@ func (s *Store) prepare(ctx context.Context) error {
 		if err := tx.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
 			return err
 		}
-		if version == schemaVersion {
-			return nil
+		for ; version < len(schema); version++ {
+			if _, err := tx.Exec(schema[version] + fmt.Sprintf("PRAGMA user_version = %d", version+1)); err != nil {
+				return err
+			}
 		}
-		_, err := tx.Exec(schema + fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
-		return err
+		return nil
 	})
 }
 
@@ -241,8 +250,8 @@ func Read(ctx context.Context, root string) (*Snapshot, error) {
 
 // Reconcile reads the directories of all runs that the database does not call
 // done, writes what it finds into the database, and returns what is then
-// known. No engine may be at work: a run that was thought to be running is
-// taken as interrupted.
+// known. A run that was thought to be running, and that nobody works on, is taken
+// as interrupted.
 func (s *Store) Reconcile(ctx context.Context) (*Snapshot, error) {
 	snapshot, err := s.load(ctx)
 	if err != nil {
@@ -253,7 +262,7 @@ func (s *Store) Reconcile(ctx context.Context) (*Snapshot, error) {
 		return nil, err
 	}
 	for _, run := range snapshot.Runs {
-		if run.State == Running {
+		if run.State == Running && run.Holder == nil {
 			run.State = Stopped
 			if run.Summary == nil {
 				run.Step = run.Checkpoint
@@ -271,6 +280,18 @@ func (s *Store) Reconcile(ctx context.Context) (*Snapshot, error) {
 			}
 		}
 		for _, run := range changed.runs {
+			if run.Holder != nil {
+				continue // who says itself what becomes of it
+			}
+			// Another process may have begun it since it was looked at.
+			attempts := run.Attempts
+			err := tx.QueryRow("SELECT attempts FROM runs WHERE id = ?", run.ID).Scan(&attempts)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return err
+			}
+			if attempts != run.Attempts {
+				continue
+			}
 			if err := put(tx, run); err != nil {
 				return err
 			}
@@ -289,9 +310,62 @@ func (s *Store) Reconcile(ctx context.Context) (*Snapshot, error) {
 }
 
 func (s *Store) load(ctx context.Context) (*Snapshot, error) {
+	snapshot, err := s.query(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT experiment, cell, seed, run FROM labels ORDER BY number")
+	if err != nil {
+		return nil, err
+	}
+	err = scan(rows, func() error {
+		var l Label
+		var seed int64
+		if err := rows.Scan(&l.Experiment, &l.Cell, &seed, &l.Run); err != nil {
+			return err
+		}
+		l.Seed = uint64(seed)
+		snapshot.Labels = append(snapshot.Labels, l)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return snapshot, s.loadClaims(ctx, snapshot)
+}
+
+// loadClaims says of each run who works on it.
+func (s *Store) loadClaims(ctx context.Context, snapshot *Snapshot) error {
+	holders, err := Holders(s.root)
+	if err != nil {
+		return err
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT run, worker FROM claims")
+	if err != nil {
+		return err
+	}
+	return scan(rows, func() error {
+		var run, worker string
+		if err := rows.Scan(&run, &worker); err != nil {
+			return err
+		}
+		if r := snapshot.Runs[run]; r != nil {
+			for _, h := range holders {
+				if h.worker == worker {
+					r.Holder = &h
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// query reads runs with their evaluations and without labels. Where is a clause
+// about the id of a run.
+func (s *Store) query(ctx context.Context, where string, args ...any) (*Snapshot, error) {
 	snapshot := &Snapshot{Runs: map[string]*Run{}}
 	rows, err := s.db.QueryContext(ctx, `SELECT id, experiment, cell, seed, state, step, steps, attempts,
-		reason, dir, spec, summary, created, started, ended FROM runs`)
+		reason, dir, spec, summary, created, started, ended FROM runs `+where, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +391,7 @@ func (s *Store) load(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err = s.db.QueryContext(ctx, "SELECT run, evaluated FROM evaluations")
+	rows, err = s.db.QueryContext(ctx, "SELECT run, evaluated FROM (SELECT run AS id, run, evaluated FROM evaluations) "+where, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -334,23 +408,6 @@ func (s *Store) load(ctx context.Context) (*Snapshot, error) {
 		if r := snapshot.Runs[run]; r != nil {
 			r.Evaluations[e.GetId()] = e
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	rows, err = s.db.QueryContext(ctx, "SELECT experiment, cell, seed, run FROM labels ORDER BY number")
-	if err != nil {
-		return nil, err
-	}
-	err = scan(rows, func() error {
-		var l Label
-		var seed int64
-		if err := rows.Scan(&l.Experiment, &l.Cell, &seed, &l.Run); err != nil {
-			return err
-		}
-		l.Seed = uint64(seed)
-		snapshot.Labels = append(snapshot.Labels, l)
 		return nil
 	})
 	return snapshot, err
@@ -404,20 +461,24 @@ func (s *Store) Progress(ctx context.Context, id string, step, steps uint64) err
 	return s.update(ctx, id, "step = ?, steps = ?", int64(step), int64(steps))
 }
 
-// Stop records that a run ended on request and goes on at step.
+// Stop records that a run ended on request and goes on at step. It ends the
+// claim of the run, as Fail and Finish do.
 func (s *Store) Stop(ctx context.Context, id string, step uint64) error {
-	return s.update(ctx, id, "state = ?, step = ?, ended = ?", Stopped, int64(step), millis(time.Now()))
+	return s.end(ctx, id, "state = ?, step = ?, ended = ?", Stopped, int64(step), millis(time.Now()))
 }
 
 // Fail records that a run failed, and why in one line. It goes on at step if
 // it is tried again.
 func (s *Store) Fail(ctx context.Context, id string, step uint64, reason string) error {
-	return s.update(ctx, id, "state = ?, step = ?, reason = ?, ended = ?", Failed, int64(step), reason, millis(time.Now()))
+	return s.end(ctx, id, "state = ?, step = ?, reason = ?, ended = ?", Failed, int64(step), reason, millis(time.Now()))
 }
 
 // Evaluate records one evaluation of a run.
 func (s *Store) Evaluate(ctx context.Context, id string, e *spec.Evaluated) error {
 	return s.change(ctx, "recording an evaluation of run "+short(id), func(tx *sql.Tx) error {
+		if err := s.fence(tx, id); err != nil {
+			return err
+		}
 		return putEvaluation(tx, id, e)
 	})
 }
@@ -429,6 +490,9 @@ func (s *Store) Finish(ctx context.Context, id string, summary *spec.Summary) er
 		return fmt.Errorf("recording the end of run %s: %w", short(id), err)
 	}
 	return s.change(ctx, "recording the end of run "+short(id), func(tx *sql.Tx) error {
+		if err := s.fence(tx, id); err != nil {
+			return err
+		}
 		for _, e := range summary.GetEvaluations() {
 			if err := putEvaluation(tx, id, e); err != nil {
 				return err
@@ -436,15 +500,47 @@ func (s *Store) Finish(ctx context.Context, id string, summary *spec.Summary) er
 		}
 		_, err := tx.Exec("UPDATE runs SET state = ?, step = ?, steps = ?, reason = '', summary = ?, ended = ? WHERE id = ?",
 			Done, int64(summary.GetSteps()), int64(summary.GetSteps()), text, millis(time.Now()), id)
-		return err
+		return errors.Join(err, unclaim(tx, id))
+	})
+}
+
+// Forget takes runs out of the database. Their directories have to be gone, or
+// the next Reconcile finds them again.
+func (s *Store) Forget(ctx context.Context, ids []string) error {
+	return s.change(ctx, "forgetting runs", func(tx *sql.Tx) error {
+		for _, id := range ids {
+			for _, statement := range []string{
+				"DELETE FROM evaluations WHERE run = ?", "DELETE FROM labels WHERE run = ?",
+				"DELETE FROM claims WHERE run = ?", "DELETE FROM runs WHERE id = ?",
+			} {
+				if _, err := tx.Exec(statement, id); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	})
 }
 
 func (s *Store) update(ctx context.Context, id, set string, values ...any) error {
 	return s.change(ctx, "recording the state of run "+short(id), func(tx *sql.Tx) error {
-		_, err := tx.Exec("UPDATE runs SET "+set+" WHERE id = ?", append(values, id)...)
-		return err
+		return s.set(tx, id, set, values...)
 	})
+}
+
+// end is update for the last word on a run.
+func (s *Store) end(ctx context.Context, id, set string, values ...any) error {
+	return s.change(ctx, "recording the state of run "+short(id), func(tx *sql.Tx) error {
+		return errors.Join(s.set(tx, id, set, values...), unclaim(tx, id))
+	})
+}
+
+func (s *Store) set(tx *sql.Tx, id, set string, values ...any) error {
+	if err := s.fence(tx, id); err != nil {
+		return err
+	}
+	_, err := tx.Exec("UPDATE runs SET "+set+" WHERE id = ?", append(values, id)...)
+	return err
 }
 
 func (s *Store) change(ctx context.Context, doing string, do func(*sql.Tx) error) error {

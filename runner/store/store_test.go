@@ -97,8 +97,8 @@ func TestReadingAnEmptyProjectMakesNoFile(t *testing.T) {
 	if len(known.Runs) != 0 || len(known.Labels) != 0 {
 		t.Errorf("an empty project has runs: %v", known)
 	}
-	if holder, err := HolderOf(root); holder != nil || err != nil {
-		t.Errorf("an empty project is held by %v, %v", holder, err)
+	if holders, err := Holders(root); holders != nil || err != nil {
+		t.Errorf("an empty project is held by %v, %v", holders, err)
 	}
 	if working, err := EngineAt(root); working || err != nil {
 		t.Errorf("an engine works in an empty project: %v", err)
@@ -327,18 +327,140 @@ func TestLock(t *testing.T) {
 	lock := must[*Lock](t)(LockProject(root, "runner apply x.cue"))
 	_, err := LockProject(root, "runner apply y.cue")
 	var held *HeldError
-	if !errors.As(err, &held) || held.Holder.PID != os.Getpid() || held.Holder.Command != "runner apply x.cue" ||
-		time.Since(held.Holder.Since) > time.Minute {
+	if !errors.As(err, &held) || len(held.Holders) != 1 || held.Holders[0].PID != os.Getpid() ||
+		held.Holders[0].Command != "runner apply x.cue" || time.Since(held.Holders[0].Since) > time.Minute {
 		t.Errorf("the second lock: %v", err)
 	}
-	if holder := must[*Holder](t)(HolderOf(root)); holder == nil || holder.Command != "runner apply x.cue" {
-		t.Errorf("holder: %v", holder)
+	holders := must[[]Holder](t)(Holders(root))
+	if len(holders) != 1 || holders[0].Command != "runner apply x.cue" {
+		t.Errorf("holders: %v", holders)
+	}
+	// Those who share let others join, and still nobody have it alone.
+	check(t, lock.Share())
+	joined := must[*Lock](t)(JoinProject(t.Context(), root, "runner apply --join"))
+	if _, err := LockProject(root, "runner gc"); !errors.As(err, &held) || len(held.Holders) != 2 {
+		t.Errorf("the third lock: %v", err)
 	}
 	check(t, lock.Release())
-	if holder := must[*Holder](t)(HolderOf(root)); holder != nil {
-		t.Errorf("holder after release: %v", holder)
+	if _, err := LockProject(root, "runner gc"); !errors.As(err, &held) || len(held.Holders) != 1 {
+		t.Errorf("the lock of one who joined: %v", err)
+	}
+	check(t, joined.Release())
+	if holders := must[[]Holder](t)(Holders(root)); len(holders) != 0 {
+		t.Errorf("holders after release: %v", holders)
 	}
 	check(t, must[*Lock](t)(LockProject(root, "short")).Release())
+	if left := must[[]os.DirEntry](t)(os.ReadDir(workersDir(root))); len(left) != 0 {
+		t.Errorf("workers that are gone left %v", left)
+	}
+}
+
+// A claim keeps others off until it is given back or its process is gone.
+func TestClaim(t *testing.T) {
+	root := awkward(t)
+	ctx := t.Context()
+	lock := must[*Lock](t)(LockProject(root, "first"))
+	check(t, lock.Share())
+	a, b := open1(t, root), open1(t, root)
+	a.As(lock)
+	joined := must[*Lock](t)(JoinProject(ctx, root, "second"))
+	b.As(joined)
+	run, label := newRun(t, "e", "c", 1)
+	check(t, a.Enqueue(ctx, []*Run{run}, []Label{label}))
+
+	claimed := must[*Run](t)(a.Claim(ctx, run.ID))
+	if claimed.State != Queued || claimed.Cell != "c" {
+		t.Errorf("claimed %+v", claimed)
+	}
+	check(t, a.Start(ctx, run.ID))
+	_, err := b.Claim(ctx, run.ID)
+	var other *ClaimedError
+	if !errors.As(err, &other) || other.Holder.Command != "first" {
+		t.Errorf("a second claim: %v", err)
+	}
+	if err := b.Fail(ctx, run.ID, 0, "no"); !errors.As(err, &other) {
+		t.Errorf("a write about the run of another: %v", err)
+	}
+	// A look from outside does not take it for interrupted.
+	if got := must[*Snapshot](t)(b.Reconcile(ctx)).Runs[run.ID]; got.State != Running || got.Holder == nil || got.Holder.Command != "first" {
+		t.Errorf("while it is claimed: %+v", got)
+	}
+	check(t, a.Fail(ctx, run.ID, 0, "no luck"))
+	claimed = must[*Run](t)(b.Claim(ctx, run.ID))
+	if claimed.State != Failed || claimed.Attempts != 1 {
+		t.Errorf("after the first gave it back: %+v", claimed)
+	}
+	// The process of the second goes without a word.
+	check(t, b.Start(ctx, run.ID), joined.worker.Close())
+	if _, err := a.Claim(ctx, run.ID); err != nil {
+		t.Errorf("a claim of one that is gone keeps others off: %v", err)
+	}
+	check(t, a.Unclaim(ctx, run.ID))
+	if got := must[*Snapshot](t)(a.Reconcile(ctx)).Runs[run.ID]; got.State != Stopped || got.Holder != nil {
+		t.Errorf("after its process went: %+v", got)
+	}
+	check(t, a.Forget(ctx, []string{run.ID}), lock.Release())
+	known := must[*Snapshot](t)(a.Reconcile(ctx))
+	if len(known.Runs)+len(known.Labels) != 0 {
+		t.Errorf("a forgotten run is still known: %v", known)
+	}
+	if _, err := a.Claim(ctx, run.ID); err == nil {
+		t.Error("claimed a run that is not there")
+	}
+}
+
+// Many processes that take runs from one list take each once.
+func TestClaimOnce(t *testing.T) {
+	root := awkward(t)
+	ctx := t.Context()
+	s := open1(t, root)
+	var ids []string
+	for i := range 12 {
+		run, label := newRun(t, "e", "c", uint64(i))
+		check(t, s.Enqueue(ctx, []*Run{run}, []Label{label}))
+		ids = append(ids, run.ID)
+	}
+	taken := make(chan string, len(ids)*4)
+	var wg sync.WaitGroup
+	for range 4 {
+		lock := must[*Lock](t)(JoinProject(ctx, root, "one of many"))
+		mine := open1(t, root)
+		mine.As(lock)
+		wg.Go(func() {
+			defer lock.Release()
+			for _, id := range ids {
+				run, err := mine.Claim(ctx, id)
+				var other *ClaimedError
+				if errors.As(err, &other) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if run.State != Queued {
+					err = mine.Unclaim(ctx, id)
+				} else {
+					taken <- id
+					err = errors.Join(mine.Start(ctx, id), mine.Fail(ctx, id, 0, "tried"))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(taken)
+	times := map[string]int{}
+	for id := range taken {
+		times[id]++
+	}
+	for _, id := range ids {
+		if times[id] != 1 {
+			t.Errorf("run %s was taken %d times", id[:8], times[id])
+		}
+	}
 }
 
 func TestAwaitEngine(t *testing.T) {

@@ -61,7 +61,11 @@ func (v *View) Stopped(t launch.Totals) {
 
 // SomeFailed says that an apply ended with failures.
 func (v *View) SomeFailed(t launch.Totals) {
-	fmt.Fprintf(v.err, "%s; the same command tries again, and runner status says why\n", v.bad.Render(count(t.Failed, "run")+" failed"))
+	rest := ""
+	if t.Stopped {
+		rest = "; the rest was not tried"
+	}
+	fmt.Fprintf(v.err, "%s%s; the same command tries again, and runner status says why\n", v.bad.Render(count(t.Failed, "run")+" failed"), rest)
 }
 
 // Results shows the table of each experiment and where the rest lies.

@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/store"
 )
 
 // redrawEvery bounds how often bars are drawn.
@@ -21,7 +23,7 @@ const redrawEvery = 100 * time.Millisecond
 type Progress struct {
 	v       *View
 	metrics map[string]string // experiment -> what it shows
-	total   int
+	numbers map[*launch.Job]int
 	name    int // columns for the name of a run
 
 	mu      sync.Mutex
@@ -29,10 +31,12 @@ type Progress struct {
 	ended   int
 	drawn   int // lines of bars on the screen
 	drew    time.Time
-	run     *progressRun // in progress
+	runs    []*progressRun // in progress, oldest first
+	most    int            // at once
+	waiting string         // for whom
 }
 
-// progressRun is the run in progress.
+// progressRun is a run in progress.
 type progressRun struct {
 	job      *launch.Job
 	began    time.Time
@@ -52,8 +56,9 @@ type progressRun struct {
 // Progress shows jobs to come. Metrics names, for each experiment, the metric
 // to show.
 func (v *View) Progress(jobs []*launch.Job, metrics map[string]string) *Progress {
-	p := &Progress{v: v, total: len(jobs), metrics: metrics}
-	for _, job := range jobs {
+	p := &Progress{v: v, numbers: map[*launch.Job]int{}, metrics: metrics}
+	for i, job := range jobs {
+		p.numbers[job] = i + 1
 		p.name = max(p.name, min(lipgloss.Width(shortName(job)), 30))
 	}
 	return p
@@ -61,14 +66,29 @@ func (v *View) Progress(jobs []*launch.Job, metrics map[string]string) *Progress
 
 func shortName(job *launch.Job) string { return fmt.Sprintf("%s seed=%d", job.Run.Cell, job.Run.Seed) }
 
+// of is the run of a job, which may begin now.
+func (p *Progress) of(job *launch.Job) *progressRun {
+	for _, r := range p.runs {
+		if r.job == job {
+			return r
+		}
+	}
+	r := &progressRun{job: job, began: time.Now()}
+	p.runs = append(p.runs, r)
+	p.most = max(p.most, len(p.runs))
+	return r
+}
+
 // Watch shows an event.
 func (p *Progress) Watch(e launch.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.run == nil || p.run.job != e.Job {
-		p.run = &progressRun{job: e.Job, began: time.Now()}
+	if e.Wait != nil {
+		p.wait(e.Wait)
+		return
 	}
-	r := p.run
+	r := p.of(e.Job)
+	p.waiting = ""
 	force := true
 	switch {
 	case e.Start != nil:
@@ -76,13 +96,23 @@ func (p *Progress) Watch(e launch.Event) {
 	case e.Engine != nil:
 		p.engine(e.Engine)
 	case e.Retry != nil:
-		p.line(p.v.warn.Render("retrying:") + " " + e.Retry.Reason)
+		p.line(r, fmt.Sprintf("%s %s; try %d of %d", p.v.warn.Render("retrying:"), e.Retry.Reason, e.Retry.Attempt, e.Retry.Of))
 	case e.End != nil:
 		p.end(r, e.End)
 	case e.Event != nil:
 		force = p.said(r, e.Event)
 	}
 	p.draw(force)
+}
+
+// wait says once that others have what is left.
+func (p *Progress) wait(h *store.Holder) {
+	text := fmt.Sprintf("waiting for process %d on %s, which works on what is left", h.PID, h.Host)
+	if text != p.waiting {
+		p.print(p.v.dim.Render(text))
+		p.waiting = text
+		p.draw(true)
+	}
 }
 
 // Note shows a line of text between the runs.
@@ -98,7 +128,7 @@ func (p *Progress) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
-	p.run = nil
+	p.runs = nil
 }
 
 func (p *Progress) engine(info *spec.EngineInfo) {
@@ -145,7 +175,7 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 		if n := e.Started.GetCachedBlocks(); n > 0 {
 			text += fmt.Sprintf(", %s cached", count(int(n), "block"))
 		}
-		p.line(text)
+		p.line(r, text)
 	case *spec.Event_Step:
 		s := e.Step
 		if r.step == nil {
@@ -173,13 +203,13 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 			if value, ok := p.value(r, e.Evaluated.GetMetrics()); ok {
 				text += fmt.Sprintf(": %s %s", p.metric(r), score(value))
 			}
-			p.line(text)
+			p.line(r, text)
 		}
 	case *spec.Event_Note:
 		if e.Note.GetWarning() {
-			p.line(p.v.warn.Render("warning:") + " " + e.Note.GetText())
+			p.line(r, p.v.warn.Render("warning:")+" "+e.Note.GetText())
 		} else if !p.v.live {
-			p.line(e.Note.GetText())
+			p.line(r, e.Note.GetText())
 		}
 	}
 	return true
@@ -212,14 +242,21 @@ func (p *Progress) epoch(r *progressRun, validation *spec.Validation) {
 	if r.step != nil {
 		text += fmt.Sprintf("  %.1f images/s", r.step.GetImagesPerSecond())
 	}
-	p.line(text)
+	p.line(r, text)
 }
 
 // end writes the one line that stays of a run.
 func (p *Progress) end(r *progressRun, end *launch.End) {
-	defer func() { p.ended++ }() // the lines below are still about this one
+	p.ended++
+	p.runs = slices.DeleteFunc(p.runs, func(other *progressRun) bool { return other == r })
 	took := time.Since(r.began)
 	switch end.Outcome {
+	case launch.Elsewhere:
+		text := p.v.good.Render("done") + " by another process"
+		if scores := p.scores(r, end.Summary); scores != "" {
+			text += "  " + scores
+		}
+		p.line(r, text)
 	case launch.Finished:
 		if r.job.Train {
 			p.trained = append(p.trained, took)
@@ -228,15 +265,15 @@ func (p *Progress) end(r *progressRun, end *launch.End) {
 		if scores := p.scores(r, end.Summary); scores != "" {
 			text += "  " + scores
 		}
-		p.line(text)
+		p.line(r, text)
 	case launch.Stopped:
 		text := "stopped"
 		if end.Step > 0 {
 			text += fmt.Sprintf(" after step %d", end.Step)
 		}
-		p.line(p.v.warn.Render(text))
+		p.line(r, p.v.warn.Render(text))
 	case launch.Failed:
-		p.line(p.v.bad.Render("failed:") + " " + end.Reason)
+		p.line(r, p.v.bad.Render("failed:")+" "+end.Reason)
 		if detail := strings.TrimSpace(end.Detail); detail != "" && detail != end.Reason {
 			for line := range strings.Lines(detail) {
 				p.print(p.v.dim.Render("    " + strings.TrimRight(line, "\n")))
@@ -276,10 +313,10 @@ func (p *Progress) value(r *progressRun, m *spec.Metrics) (float64, bool) {
 
 func score(value float64) string { return fmt.Sprintf("%.3f", value) }
 
-// line writes a line about the run in progress that stays.
-func (p *Progress) line(text string) {
-	place := p.v.dim.Render(fmt.Sprintf("[%d/%d]", p.ended+1, p.total))
-	p.print(place + " " + p.run.job.Run.Name() + "  " + text)
+// line writes a line about a run that stays.
+func (p *Progress) line(r *progressRun, text string) {
+	place := p.v.dim.Render(fmt.Sprintf("[%d/%d]", p.numbers[r.job], len(p.numbers)))
+	p.print(place + " " + r.job.Run.Name() + "  " + text)
 }
 
 // print writes a line above the bars.
@@ -295,21 +332,31 @@ func (p *Progress) erase() {
 	}
 }
 
-// draw draws two bars: the run in progress, and all runs.
+// barsMost is how many runs have a bar; further ones are counted.
+const barsMost = 8
+
+// draw draws a bar for each run in progress, and one for all.
 func (p *Progress) draw(force bool) {
-	if !p.v.live || p.run == nil || (!force && time.Since(p.drew) < redrawEvery) {
+	if !p.v.live || (!force && time.Since(p.drew) < redrawEvery) {
 		return
 	}
 	p.drew = time.Now()
 	width := p.v.size()
 	bar := min(max(width-p.name-textWidth, 8), 30)
-	lines := []string{clip(p.runBar(bar), width), clip(p.allBar(bar), width)}
+	var lines []string
+	for _, r := range p.runs[:min(len(p.runs), barsMost)] {
+		lines = append(lines, p.runBar(r, bar))
+	}
+	if more := len(p.runs) - barsMost; more > 0 {
+		lines = append(lines, p.v.dim.Render(fmt.Sprintf("and %s more", count(more, "run"))))
+	}
+	lines = append(lines, p.allBar(bar))
 	var b strings.Builder
 	if p.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA", p.drawn)
+		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", p.drawn)
 	}
 	for _, line := range lines {
-		b.WriteString("\x1b[2K" + line + "\n")
+		b.WriteString(clip(line, width) + "\n")
 	}
 	p.drawn = len(lines)
 	fmt.Fprint(p.v.out, b.String())
@@ -318,8 +365,7 @@ func (p *Progress) draw(force bool) {
 // textWidth is how many columns the text behind a bar takes, about.
 const textWidth = 64
 
-func (p *Progress) runBar(width int) string {
-	r := p.run
+func (p *Progress) runBar(r *progressRun, width int) string {
 	name := fmt.Sprintf("%-*s", p.name, clip(shortName(r.job), p.name))
 	if r.step == nil {
 		return name + " " + p.bar(0, width) + "  " + p.v.dim.Render(r.state)
@@ -340,12 +386,12 @@ func (p *Progress) runBar(width int) string {
 }
 
 func (p *Progress) allBar(width int) string {
-	here := 0.0
-	if p.ended < p.total {
-		here = p.run.done()
+	done, total := float64(p.ended), len(p.numbers)
+	for _, r := range p.runs {
+		done += r.done()
 	}
-	text := fmt.Sprintf("%-*s %s  %d/%d runs", p.name, "all", p.bar((float64(p.ended)+here)/float64(max(p.total, 1)), width), p.ended, p.total)
-	if left, ok := p.left(here); ok {
+	text := fmt.Sprintf("%-*s %s  %d/%d runs", p.name, "all", p.bar(done/float64(max(total, 1)), width), p.ended, total)
+	if left, ok := p.left(done); ok {
 		text += "  " + span(left) + " left"
 	}
 	return text
@@ -376,9 +422,9 @@ func (r *progressRun) left() (time.Duration, bool) {
 }
 
 // left is the time that all runs will take, judged by those that were trained,
-// or by the one in progress.
-func (p *Progress) left(here float64) (time.Duration, bool) {
-	runs := float64(p.total-p.ended) - here
+// or by the oldest in progress. As many run at once as have so far.
+func (p *Progress) left(done float64) (time.Duration, bool) {
+	runs := (float64(len(p.numbers)) - done) / float64(max(p.most, 1))
 	if runs <= 0 {
 		return 0, false
 	}
@@ -389,8 +435,10 @@ func (p *Progress) left(here float64) (time.Duration, bool) {
 		}
 		return time.Duration(float64(sum) / float64(n) * runs), true
 	}
-	if here > 0.05 {
-		return time.Duration(float64(time.Since(p.run.began)) / here * runs), true
+	if len(p.runs) > 0 {
+		if here := p.runs[0].done(); here > 0.05 {
+			return time.Duration(float64(time.Since(p.runs[0].began)) / here * runs), true
+		}
 	}
 	return 0, false
 }

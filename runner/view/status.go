@@ -25,14 +25,14 @@ type StatusRun struct {
 	Name    string     // "ablation_rank/rank=8/seed=1"
 	ID      string     // identity
 	Stored  *store.Run // nil: not started
-	Current bool       // false where no runner works on the project
+	Current bool       // someone works on the project
 }
 
 func (r StatusRun) state() string {
 	switch {
 	case r.Stored == nil:
 		return "not started"
-	case r.Stored.State == store.Running && !r.Current:
+	case r.Stored.State == store.Running && r.Stored.Holder == nil:
 		return "interrupted"
 	case r.Stored.State == store.Queued && !r.Current:
 		return "not started"
@@ -41,10 +41,13 @@ func (r StatusRun) state() string {
 }
 
 // Status shows a table for each experiment, and who works on them.
-func (v *View) Status(experiments []Status, holder *store.Holder) {
-	if holder != nil {
-		v.Say("%s process %d on %s, since %s (%s)\n", v.accent.Render("at work:"),
-			holder.PID, holder.Host, holder.Since.Local().Format(time.DateTime), holder.Command)
+func (v *View) Status(experiments []Status, holders []store.Holder) {
+	for _, h := range holders {
+		v.Say("%s process %d on %s, since %s (%s)", v.accent.Render("at work:"),
+			h.PID, h.Host, h.Since.Local().Format(time.DateTime), h.Command)
+	}
+	if len(holders) > 0 {
+		v.Say("")
 	}
 	if len(experiments) == 0 {
 		v.Say("Nothing was run here yet.")
@@ -116,7 +119,7 @@ func (v *View) state(state string) string {
 }
 
 // StatusJSON writes the same for programs.
-func (v *View) StatusJSON(experiments []Status, holder *store.Holder) error {
+func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
 	type run struct {
 		Name        string                     `json:"name"`
 		ID          string                     `json:"id"`
@@ -125,6 +128,7 @@ func (v *View) StatusJSON(experiments []Status, holder *store.Holder) error {
 		Steps       uint64                     `json:"steps"`
 		Attempts    int                        `json:"attempts"`
 		Reason      string                     `json:"reason,omitempty"`
+		Process     int                        `json:"process,omitempty"` // that works on it
 		Dir         string                     `json:"dir,omitempty"`
 		Started     *time.Time                 `json:"started,omitempty"`
 		Ended       *time.Time                 `json:"ended,omitempty"`
@@ -142,6 +146,9 @@ func (v *View) StatusJSON(experiments []Status, holder *store.Holder) error {
 			row := run{Name: r.Name, ID: r.ID, State: r.state()}
 			if s := r.Stored; s != nil {
 				row.Step, row.Steps, row.Attempts, row.Reason, row.Dir = s.Step, s.Steps, s.Attempts, s.Reason, s.Dir
+				if s.Holder != nil {
+					row.Process = s.Holder.PID
+				}
 				row.Started, row.Ended = moment(s.Started), moment(s.Ended)
 				row.Evaluations = map[string]json.RawMessage{}
 				for _, evaluated := range s.Evaluations {
@@ -157,9 +164,9 @@ func (v *View) StatusJSON(experiments []Status, holder *store.Holder) error {
 		all = append(all, item)
 	}
 	return v.JSON(struct {
-		Experiments []experiment  `json:"experiments"`
-		Holder      *store.Holder `json:"holder,omitempty"`
-	}{all, holder})
+		Experiments []experiment   `json:"experiments"`
+		Holders     []store.Holder `json:"holders,omitempty"`
+	}{all, holders})
 }
 
 func moment(t time.Time) *time.Time {

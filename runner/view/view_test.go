@@ -123,12 +123,12 @@ func TestPlainLinesHaveNoEscapes(t *testing.T) {
 		p.Watch(step(j, n+1))
 	}
 	p.Watch(event(j, &spec.Event{Event: &spec.Event_Note{Note: &spec.Note{Text: "careful", Warning: true}}}))
-	p.Watch(launch.Event{Job: j, Retry: &launch.Retry{Reason: "out of memory"}})
+	p.Watch(launch.Event{Job: j, Retry: &launch.Retry{Reason: "out of memory", Attempt: 2, Of: 3}})
 	p.Watch(launch.Event{Job: j, End: &launch.End{Outcome: launch.Failed, Reason: "no luck", Detail: "at all\n"}})
 	p.Close()
 	want := `[1/1] e/rank=8/seed=1  started
 [1/1] e/rank=8/seed=1  warning: careful
-[1/1] e/rank=8/seed=1  retrying: out of memory
+[1/1] e/rank=8/seed=1  retrying: out of memory; try 2 of 3
 [1/1] e/rank=8/seed=1  failed: no luck
     at all
 `

@@ -1,0 +1,118 @@
+package launch
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Slot is where an engine works. The zero value leaves the choice to the
+// engine.
+type Slot struct {
+	Device  string // "cuda:1"; "" leaves it to the engine
+	Threads int    // 0 leaves it to the engine
+	CPUs    []int  // it is bound to; none leaves it free
+}
+
+// Devices is how many devices engines will find: the NVIDIA devices that the
+// driver shows and $CUDA_VISIBLE_DEVICES allows, or one, the processor. It is 1
+// where $LORALAB_DEVICE names one.
+func Devices() int {
+	if os.Getenv("LORALAB_DEVICE") != "" {
+		return 1
+	}
+	if visible, set := os.LookupEnv("CUDA_VISIBLE_DEVICES"); set {
+		return max(1, len(strings.FieldsFunc(visible, func(r rune) bool { return r == ',' || r == ' ' })))
+	}
+	gpus, err := filepath.Glob("/proc/driver/nvidia/gpus/*")
+	if err != nil {
+		return 1
+	}
+	return max(1, len(gpus))
+}
+
+// Divide makes n slots on a number of devices and on the processors that this
+// process may use: each has its own share of them, as threads of engines that
+// are not kept apart push each other off their processors and wait for each
+// other. $LORALAB_THREADS is what a user says of every engine, and stays. Where
+// one engine has all to itself, nothing is set.
+func Divide(n, devices int) []Slot {
+	slots := make([]Slot, max(n, 1))
+	if len(slots) == 1 {
+		return slots
+	}
+	if devices > 1 {
+		for i := range slots {
+			slots[i].Device = fmt.Sprintf("cuda:%d", i%devices)
+		}
+	}
+	cpus := allowedCPUs()
+	for i := range slots {
+		from, to := i*len(cpus)/len(slots), (i+1)*len(cpus)/len(slots)
+		if from == to { // more slots than processors
+			to = from + 1
+		}
+		slots[i].CPUs = cpus[from:to]
+		if os.Getenv("LORALAB_THREADS") == "" {
+			slots[i].Threads = to - from
+		}
+	}
+	return slots
+}
+
+func allowedCPUs() []int {
+	var set unix.CPUSet
+	var cpus []int
+	if err := unix.SchedGetaffinity(0, &set); err == nil {
+		for cpu := range len(set) * 64 {
+			if set.IsSet(cpu) {
+				cpus = append(cpus, cpu)
+			}
+		}
+	}
+	if len(cpus) == 0 {
+		for cpu := range runtime.NumCPU() {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus
+}
+
+// environment is what an engine in the slot is started with.
+func (s Slot) environment() []string {
+	// Threads of OpenMP spin while they wait for each other, which on a machine
+	// with anything else to do costs three quarters of the speed. They read
+	// this before the engine's first line runs. The user's own setting wins.
+	env := []string{"OMP_WAIT_POLICY=PASSIVE"}
+	if s.Device != "" {
+		env = append(env, "LORALAB_DEVICE="+s.Device)
+	}
+	if s.Threads > 0 {
+		env = append(env, fmt.Sprintf("LORALAB_THREADS=%d", s.Threads), fmt.Sprintf("OMP_NUM_THREADS=%d", s.Threads))
+	}
+	return env
+}
+
+// bound runs start so that a process which it starts is bound to the
+// processors of the slot: children inherit from the thread that makes them.
+func (s Slot) bound(start func() error) error {
+	if len(s.CPUs) == 0 {
+		return start()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, set unix.CPUSet
+	for _, cpu := range s.CPUs {
+		set.Set(cpu)
+	}
+	if unix.SchedGetaffinity(0, &before) != nil || unix.SchedSetaffinity(0, &set) != nil {
+		return start() // a system that does not let us: the threads are still divided
+	}
+	err := start()
+	_ = unix.SchedSetaffinity(0, &before)
+	return err
+}
