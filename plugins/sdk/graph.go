@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -210,8 +211,12 @@ func (g *Graph) T(a Node) Node {
 	return g.Permute(a, order...)
 }
 
-// Slice takes length entries of a dimension, from start on.
+// Slice takes length entries of a dimension, from start on; a itself if those
+// are all.
 func (g *Graph) Slice(a Node, d, start, length int) Node {
+	if at := dim(a, d); at >= 0 && at < int64(len(a.value.Shape)) && start == 0 && int64(length) == a.value.Shape[at] {
+		return a
+	}
 	return g.node(&protocol.Node{Op: protocol.Op_SLICE, Ints: []int64{dim(a, d), int64(start), int64(length)}}, a)
 }
 
@@ -224,8 +229,12 @@ func (g *Graph) Concat(d int, in ...Node) Node {
 	return g.node(&protocol.Node{Op: protocol.Op_CONCAT, Ints: []int64{at}}, in...)
 }
 
-// Repeat repeats a as a whole, times for each dimension.
+// Repeat repeats a as a whole, times for each dimension; a itself if that is
+// once for each.
 func (g *Graph) Repeat(a Node, times ...int) Node {
+	if len(times) == len(a.value.Shape) && !slices.ContainsFunc(times, func(n int) bool { return n != 1 }) {
+		return a
+	}
 	return g.node(&protocol.Node{Op: protocol.Op_REPEAT, Ints: wide(times)}, a)
 }
 
