@@ -29,12 +29,13 @@ type applyOptions struct {
 	failFast bool
 	join     bool
 	smoke    bool
+	only     plan.Selection
 }
 
 func (a *app) applyCommand() *cobra.Command {
 	var o applyOptions
 	c := &cobra.Command{
-		Use:   "apply FILE...",
+		Use:   "apply FILE... | PLAN",
 		Short: "Run what is missing, then report",
 		Long: `Apply runs what the files ask for and is not done yet:
 
@@ -53,7 +54,10 @@ run is done by one of them, and what one leaves behind when it dies another take
 
 With --smoke every cell runs two steps on a few images, under names of their own
 (ablation_rank.smoke): it shows in a minute whether all of them work, and touches
-nothing of the real runs.`,
+nothing of the real runs.
+
+A plan that "runner plan --out" has saved is applied as it was shown, or refused if
+anything moved since: what was to be run, what it is made of, or what is done.`,
 		Example: "  runner apply experiments/ablation_rank.cue\n" +
 			"  runner apply --smoke experiments/ablation_rank.cue\n" +
 			"  runner apply -j 2 --set train.epochs=10 experiments/ablation_rank.cue",
@@ -67,6 +71,7 @@ nothing of the real runs.`,
 	flags.BoolVar(&o.failFast, "fail-fast", false, "stop everything after the first run that failed")
 	flags.BoolVar(&o.join, "join", false, "share the work with applies that are running")
 	flags.BoolVar(&o.smoke, "smoke", false, "two steps of every cell, apart from the real runs")
+	selectFlags(c, &o.only)
 	a.setFlag(c)
 	return c
 }
@@ -74,6 +79,13 @@ nothing of the real runs.`,
 func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err error) {
 	if o.slots < 0 || o.retries < 0 || o.silence < 0 {
 		return errors.New("-j, --retry and --silence take no negative numbers")
+	}
+	saved, files, only, err := a.saved(files, o.only)
+	if err != nil {
+		return err
+	}
+	if saved != nil && o.smoke {
+		return errors.New("a saved plan is of real runs: leave out --smoke")
 	}
 	p, err := a.sound(ctx, files, true)
 	if err != nil {
@@ -101,9 +113,14 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	if err != nil {
 		return err
 	}
-	made, err := plan.Make(p.experiments, known, plan.Selection{})
+	made, err := plan.Make(p.experiments, known, only)
 	if err != nil {
 		return err
+	}
+	if saved != nil {
+		if err := saved.Holds(made); err != nil {
+			return err
+		}
 	}
 	a.view.Plan(made, view.PlanOptions{})
 	if err := enqueue(ctx, runs, made); err != nil {

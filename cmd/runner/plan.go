@@ -75,8 +75,7 @@ and refuses if anything moved since. Nothing else is run or written.`,
 	flags.BoolVar(&show.Groups, "groups", false, "show which tensors train, and at which rate")
 	flags.BoolVar(&show.Cost, "cost", false, "show weights, steps, memory and time of what is left to train")
 	flags.StringVar(&out, "out", "", "write the plan to a `file` that apply takes")
-	flags.StringArrayVar(&only.Target, "target", nil, "only runs that match a `pattern`; may be repeated")
-	flags.StringArrayVar(&only.Exclude, "exclude", nil, "not the runs that match a `pattern`; may be repeated")
+	selectFlags(c, &only)
 	a.setFlag(c)
 	return c
 }

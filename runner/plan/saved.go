@@ -159,7 +159,11 @@ func (s *Saved) Holds(now *Plan) error {
 	}
 	for _, a := range now.Work() {
 		if !planned[a.Name] {
-			e.Moved = append(e.Moved, a.Name+": not in the saved plan")
+			text := a.Name + ": not in the saved plan"
+			if a.Reason != "" {
+				text += "; " + a.Reason
+			}
+			e.Moved = append(e.Moved, text)
 		}
 	}
 	if len(e.Moved) > 0 {
