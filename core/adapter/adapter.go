@@ -90,12 +90,18 @@ func New(dev *torch.Device, m *protocol.Model, a *spec.Adapter, dt torch.DType, 
 	}
 	init := newInitialiser(dev, frozen, dt, seed)
 	defer init.free()
+	whole := false
+	defer func() {
+		if !whole { // an operation may have panicked
+			s.Free()
+		}
+	}()
 	for _, typed := range placed.Sites {
 		if err := s.place(typed, init); err != nil {
-			s.Free()
 			return nil, fmt.Errorf("%s: %w", program.SiteName(typed.Site), err)
 		}
 	}
+	whole = true
 	return s, nil
 }
 
@@ -136,8 +142,8 @@ func (s *Set) place(t *program.Typed, init *initialiser) error {
 			return errors.New("an auxiliary loss that depends on the input is not supported")
 		}
 	}
-	l.compile()
 	s.layers = append(s.layers, l)
+	l.compile()
 	s.Sites++
 	return nil
 }
@@ -268,6 +274,15 @@ func (s *Set) Hold(i int, x *torch.Tensor) (release func()) {
 // Train switches dropout on or off.
 func (s *Set) Train(on bool) { s.train = on }
 
+// Changed has to be called when parameters that do not train were given other
+// values: what was computed from them once is computed again.
+func (s *Set) Changed() {
+	for _, l := range s.layers {
+		l.unfold()
+		l.fold()
+	}
+}
+
 // Trainable is the number of trainable elements.
 func (s *Set) Trainable() int64 {
 	var n int64
@@ -304,6 +319,9 @@ func (s *Set) Free() {
 	}
 	for _, t := range s.kept {
 		t.Free()
+	}
+	for _, l := range s.layers {
+		l.unfold()
 	}
 	s.Params, s.kept, s.layers = nil, nil, nil
 }

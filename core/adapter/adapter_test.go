@@ -485,6 +485,32 @@ func TestGeneralFormKeepsSmallUpdatesInBF16(t *testing.T) {
 	})
 }
 
+// What never changes is computed once and kept where the rest reads it; what
+// nothing needs is not computed at all.
+func TestConstantsAreFolded(t *testing.T) {
+	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		f := g.Param("frozen", sdk.Dims(s.Out), sdk.Ones, sdk.Frozen)
+		k := g.Exp(g.Neg(g.Mul(f, g.Const([]int{1}, 2))))
+		g.Exp(g.Const([]int{1}, 1)) // for nobody
+		return g.Add(g.Mul(g.Base(g.X()), k), g.Param("beta", sdk.Dims(s.Out), sdk.Zeros))
+	}
+	onModel(t, placed(t, d, site("query", 0)), vit.Options{}, func(dev *torch.Device, m *vit.Model, s *Set) {
+		var kept []protocol.Op
+		for i, f := range s.layers[0].folded {
+			if f != nil {
+				kept = append(kept, s.layers[0].typed.Program.Nodes[i].Op)
+			}
+		}
+		if !slices.Equal(kept, []protocol.Op{protocol.Op_EXP}) {
+			t.Errorf("kept %v, want the outer exp alone", kept)
+		}
+		x, base := input(dev, 3, dim), m.Blocks[0].Linear("query")
+		if d := distance(t, m.Blocks[0].Adapters["query"](x, base), base.Forward(x).Scale(math.Exp(-2))); d > 1e-6 {
+			t.Errorf("differs by %g", d)
+		}
+	})
+}
+
 func TestAuxiliaryLoss(t *testing.T) {
 	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
 		b := g.Param("b", sdk.Dims(s.Out), sdk.Constant(2))

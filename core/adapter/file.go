@@ -31,6 +31,7 @@ func (s *Set) Assign(values []safetensors.Tensor) error {
 			return fmt.Errorf("%s: %w", v.Name, err)
 		}
 	}
+	s.Changed()
 	return nil
 }
 

@@ -180,15 +180,43 @@ func (l *layer) compile() {
 	l.low = matchLowRank(l)
 }
 
-// fold computes, once, the largest nodes that depend on nothing that moves.
+// fold computes, once, what depends on nothing that moves, and keeps of it what
+// the rest of the program reads.
 func (l *layer) fold() {
-	c := l.call(nil, vit.Linear{})
-	for i, n := range l.typed.Program.Nodes {
-		// A source costs nothing to ask again; constants are worth keeping.
-		if l.typed.From[i] != 0 || !l.typed.Live[i] || n.Op == protocol.Op_PARAM {
-			continue
+	p := l.typed.Program
+	fixed := func(i uint32) bool {
+		// A parameter is there already.
+		return l.typed.From[i] == 0 && p.Nodes[i].Op != protocol.Op_PARAM
+	}
+	read := map[uint32]bool{p.Output: true}
+	for _, a := range p.Aux {
+		read[a.Node] = true
+	}
+	for i, n := range p.Nodes {
+		if l.typed.Live[i] && !fixed(uint32(i)) {
+			for _, in := range n.Inputs {
+				read[in] = true
+			}
 		}
-		l.set.dev.NoGrad(func() { l.folded[i] = l.set.keep(c.node(uint32(i))) })
+	}
+	l.set.dev.NoGrad(func() {
+		l.set.dev.Scope(func() {
+			c := l.call(nil, vit.Linear{})
+			for i := range uint32(len(p.Nodes)) {
+				if read[i] && fixed(i) {
+					// A handle of its own: a node may be a parameter in
+					// another shape.
+					l.folded[i] = c.node(i).Detach().Keep()
+				}
+			}
+		})
+	})
+}
+
+func (l *layer) unfold() {
+	for i, t := range l.folded {
+		t.Free()
+		l.folded[i] = nil
 	}
 }
 

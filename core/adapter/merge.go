@@ -161,6 +161,7 @@ func (s *Set) mergeOne(site *protocol.Site, stream, l *layer) Merged {
 			continue
 		}
 		stage := from.in(d, base)
+		defer stage.unfold()
 		stages = append(stages, func(x *torch.Tensor) *torch.Tensor { return stage.forward(x, stage.pretrained) })
 	}
 	if l == nil {

@@ -166,6 +166,19 @@ func TestFailureStaysAtItsSite(t *testing.T) {
 	}
 }
 
+// An operation that fails says so, and leaves nothing behind.
+func TestFailingOperationIsTold(t *testing.T) {
+	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		// Singular, and constant: it is solved while the program is compiled.
+		z := g.Solve(g.Const([]int{1, 1}, 0), g.Const([]int{1, 1}, 1))
+		return g.Add(g.Base(g.X()), g.Mul(z, g.Param("beta", sdk.Dims(s.Out), sdk.Zeros)))
+	}
+	s := try(t, request(t, d, site("query", 7, 5)))[0]
+	if !strings.Contains(s.Failure, "solve") {
+		t.Errorf("failure %q", s.Failure)
+	}
+}
+
 // What shares a parameter has to agree on it; the ones before keep their answer.
 func TestSharingIsTried(t *testing.T) {
 	req := request(t, serial, site("query", 7, 5), site("key", 9, 5))
@@ -209,6 +222,18 @@ func TestWrongGradientIsSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// The longest program that is allowed runs and is differentiated.
+func TestLongestProgram(t *testing.T) {
+	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		l, x := g.Param("l", sdk.Dims(s.In), sdk.Zeros), g.X()
+		for range 4000 {
+			x = g.Add(x, l)
+		}
+		return g.Base(x)
+	}
+	sound(t, try(t, request(t, d, site("query", 7, 5)))[0])
 }
 
 // A run in progress must find the generator of its dropouts as it was.

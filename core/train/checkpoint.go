@@ -134,6 +134,7 @@ func (s *session) restore(name string, whole bool) (p progress, ok bool, err err
 		if len(faults) > 0 {
 			return fmt.Errorf("reading checkpoint %s: %s", path, strings.Join(faults, "; "))
 		}
+		s.net.adapters.Changed()
 		if g, ok := f.Get(generatorName); ok && whole {
 			s.t.dev.SetGeneratorState(slices.Clone(g.Data))
 		}

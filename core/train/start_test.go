@@ -113,6 +113,55 @@ func TestStartAndResume(t *testing.T) {
 	}
 }
 
+// masked has a frozen parameter that the rest reads through a constant.
+type masked struct{}
+
+func (masked) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
+	k := g.Exp(g.Param("k", sdk.Dims(s.Out), sdk.Zeros, sdk.Frozen))
+	return g.Add(g.Base(g.X()), g.Mul(k, g.Param("beta", sdk.Dims(s.Out), sdk.Ones)))
+}
+
+// Frozen parameters start with the file's values too, and keep them when a run
+// is resumed or scored later.
+func TestFrozenParametersStart(t *testing.T) {
+	tr := trainer(t)
+	edit := func(r *spec.RunRequest) {
+		start := r.Spec.Adapter.Start
+		r.Spec.Adapter = adapted(t, masked{}, 4)
+		r.Spec.Adapter.Start = start
+	}
+	first := request(t, edit, noEpochs)
+	events, err := run(t, tr, first, 0)
+	finished(t, events, err)
+	values := tensorsIn(t, first, "adapter.safetensors")
+	for i, v := range values {
+		if strings.HasSuffix(v.Name, ".k") {
+			k := make([]float32, 24)
+			for j := range k {
+				k[j] = float32(j) / 24
+			}
+			values[i] = safetensors.FromFloat32(v.Name, k, 24)
+		}
+	}
+	whole, req := startWith(t, values, edit), startWith(t, values, edit)
+	events, err = run(t, tr, whole, 0)
+	want := finished(t, events, err)
+	if _, err := run(t, tr, req, 5); err == nil {
+		t.Fatal("not stopped")
+	}
+	evaluations := req.Evaluations
+	req.Evaluations = nil
+	events, err = run(t, tr, req, 0)
+	if got := finished(t, events, err); got.WeightsDigest != want.WeightsDigest {
+		t.Error("resumed to other weights")
+	}
+	req.Evaluations = evaluations
+	events, err = run(t, tr, req, 0)
+	if got := finished(t, events, err); !proto.Equal(got.Evaluations[0], want.Evaluations[0]) {
+		t.Error("scored later, other scores")
+	}
+}
+
 func TestStartIsStrict(t *testing.T) {
 	tr := trainer(t)
 	first := request(t, noEpochs)

@@ -25,7 +25,7 @@ import (
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
-// What a program may not exceed.
+// What the parts of a program may not exceed; for the whole see MaxMemory.
 const (
 	Version     = 1       // of the op list
 	MaxNodes    = 4096    // nodes of a program
@@ -164,6 +164,9 @@ func Check(p *protocol.Program, s *protocol.Site, m *protocol.Model) (*Typed, er
 		k.node(n)
 	}
 	k.results(p)
+	if len(k.errs) == 0 {
+		k.limits(p)
+	}
 	if len(k.errs) > 0 {
 		return nil, k.errs
 	}
