@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,7 +96,7 @@ func TestSites(t *testing.T) {
 }
 
 func TestRankIsLow(t *testing.T) {
-	reply, err := sdktest.Reply(variant, `{"rank":6,"alpha":6,"dropout":0,"scaling":"lora","lrRatio":1}`,
+	reply, err := sdktest.Reply(variant, `{"rank":6,"alpha":6,"dropout":0,"scaling":"lora","lrRatio":1,"init":"kaiming"}`,
 		sdktest.Linear(7, 6), sdktest.Linear(7, 5))
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +118,7 @@ func TestSchema(t *testing.T) {
 		`rank: 8, dropout: 1`:         "dropout: must be a number from 0 up to, but not including, 1",
 		`rank: 8, scaling: "rsLoRA"`:  `scaling: must be "lora" or "rslora"`,
 		`rank: 8, lrRatio: 0`:         "lrRatio: must be a number above 0, at most 1000",
+		`rank: 8, init: "svd"`:        `init: must be "kaiming", "gaussian", "pissa", "olora" or "orthogonal"`,
 		`rank: 8, dropout: {p: 0.25}`: "dropout: must be a number",
 	} {
 		if _, err := params(t, user); err == nil || !strings.Contains(err.Error(), want) {
@@ -130,7 +133,76 @@ func TestSchema(t *testing.T) {
 	if err := json.Unmarshal([]byte(got), &v); err != nil {
 		t.Fatal(err)
 	}
-	if v["alpha"] != 8.0 || v["dropout"] != 0.0 || v["scaling"] != "lora" || v["lrRatio"] != 1.0 {
+	if v["alpha"] != 8.0 || v["dropout"] != 0.0 || v["scaling"] != "lora" || v["lrRatio"] != 1.0 || v["init"] != "kaiming" {
 		t.Errorf("defaults are %s", got)
+	}
+}
+
+// The start is that of PEFT, but W stays what it is: what the papers take out
+// of W is a frozen copy of the start, taken out of the update.
+func TestStarts(t *testing.T) {
+	for user, want := range map[string][]string{
+		`rank: 4, init: "gaussian"`: {"lora_A [4, 7] = normal(a=0.25)\n", "lora_B [5, 4] = zeros\n"},
+		`rank: 4, alpha: 1, init: "pissa"`: {
+			"lora_A [4, 7] = svd_right(a=2, power=0.5)\n", "start_B [5, 4] = svd_left(a=2, power=0.5), frozen, derived\n",
+			"%14 = sub %7 %13 : [T, 5]\n%15 = scale %14 0.25 : [T, 5]\n%16 = add %3 %15 :",
+		},
+		`rank: 4, dropout: 0.5, init: "olora"`: {
+			"lora_A [4, 7] = qr_r\n", "lora_B [5, 4] = qr_q\n", "start_A [4, 7] = qr_r, frozen, derived\n",
+			"%12 = matmul %2 %11 : [T, 4]", // the start leaves as a whole: no dropout
+		},
+		`rank: 4, init: "orthogonal"`: {
+			"lora_A [4, 7] = repeat(normal(a=0.07071068), k=2)\n", "lora_B [5, 4] = repeat(normal(a=0.07071068), k=2, dim=1)\n",
+			"const [4] [1, -1, 1, -1] : [4]",
+		},
+	} {
+		got := build(t, user, sdktest.Linear(7, 5))
+		for _, line := range want {
+			if !strings.Contains(got, line) {
+				t.Errorf("%s: got\n%swant a line with %q", user, got, line)
+			}
+		}
+	}
+}
+
+func TestProblemsOfStarts(t *testing.T) {
+	stream := sdktest.Sites()[4]
+	for user, want := range map[string]string{
+		`rank: 3, init: "orthogonal"`: `rank: 3 is odd, but init "orthogonal" halves the rank between A and B (use 4)`,
+		`rank: 3, init: "olora"`:      `init: "olora" starts from the weight of the layer, but attn_in is a stream and has none (use "kaiming", "gaussian" or "orthogonal")`,
+		`rank: 3`:                     "",
+	} {
+		if got := sdktest.Problems(t, variant, user, stream); got != want {
+			t.Errorf("%s: %s", user, got)
+		}
+	}
+}
+
+// PEFT gets a plain LoRA. A start from W doubles the rank and keeps the scale.
+func TestPEFT(t *testing.T) {
+	for user, want := range map[string]struct {
+		r, alpha float64
+		rslora   bool
+	}{
+		`rank: 3, alpha: 6`:                                    {3, 6, false},
+		`rank: 4, alpha: 3, scaling: "rslora"`:                 {4, 3, true},
+		`rank: 3, alpha: 6, init: "pissa"`:                     {6, 12, false},
+		`rank: 2, alpha: 3, init: "olora", scaling: "rslora"`:  {4, 3 * math.Sqrt2, true},
+		`rank: 2, alpha: 3, init: "orthogonal", dropout: 0.25`: {2, 3, false},
+	} {
+		config, at := sdktest.PEFT(t, variant, sdktest.Good(t, schema, user), sdktest.Linear(7, 5))
+		a, b := at[0].Shape("lora_A.weight"), at[0].Shape("lora_B.weight")
+		r := int64(want.r)
+		if !slices.Equal(a, []int64{r, 7}) || !slices.Equal(b, []int64{5, r}) {
+			t.Errorf("%s: A %v, B %v", user, a, b)
+		}
+		alpha, _ := config["lora_alpha"].(float64)
+		if config["r"] != want.r || math.Abs(alpha-want.alpha) > 1e-12 || config["use_rslora"] != want.rslora || config["init_lora_weights"] != true {
+			t.Errorf("%s: settings %v", user, config)
+		}
+	}
+	sdktest.PEFTRoundTrip(t, variant, `rank: 3, alpha: 6, dropout: 0.25, scaling: "rslora"`, sdktest.Linear(7, 5))
+	if got := sdktest.AdoptProblems(t, variant, `{"peft_type": "LORA", "use_dora": true}`, sdktest.Linear(7, 5)); got != `use_dora: true: the adapter is a DoRA (use the variant "dora")` {
+		t.Error(got)
 	}
 }
