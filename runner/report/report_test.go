@@ -232,7 +232,7 @@ func TestNotesSayWhatTheNumbersDoNot(t *testing.T) {
 		"sample standard deviation (n−1)",
 		"test 60, histology 60",
 		"best validation dice/mean",
-		"Not matched in trainable parameters: from 664,706 (head_only) to 861,314 (rank=32)",
+		"Not budget-matched: adapter parameters from 12,288 (rank=2) to 196,608 (rank=32); without an adapter: head_only.",
 		"Not matched in training steps: from 50 (rank=4) to 72 (rank=2)",
 		"Cells with n = 1 have no spread",
 		"0.840 ± –",
@@ -247,21 +247,75 @@ func TestNotesSayWhatTheNumbersDoNot(t *testing.T) {
 	}
 }
 
-func TestMatchedBudgetsAreNotComplainedAbout(t *testing.T) {
-	w := newWorld(t, "matched", "variant")
-	w.bare = true
-	for seed := range uint64(6) {
-		w.add("variant=a", at("variant", "a"), seed, 10_000, 0.8, 0.5)
-		w.add("variant=b", at("variant", "b"), seed, 12_000, 0.8, 0.5) // 0.3 % of all trained
-	}
-	table, err := report.Tabulate(w.exp, w.results)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, no := range []string{"Not matched", "Fewer than", "n = 1", "Missing", "Failed"} {
-		if text := table.Markdown(); strings.Contains(text, no) {
-			t.Errorf("%q in\n%s", no, text)
-		}
+// Whether cells had the same to work with is told from what was trained.
+func TestBudgets(t *testing.T) {
+	for name, c := range map[string]struct {
+		adapters []uint64
+		change   func(w *world)
+		want     []string
+		not      string
+	}{
+		"equal": {
+			adapters: []uint64{10_000, 10_000},
+			want:     []string{"Budget-matched: adapter parameters are equal, 10,000."}, not: "Not",
+		},
+		"near": {
+			adapters: []uint64{10_000, 10_326, 0, 10_010},
+			want:     []string{"Budget-matched: adapter parameters within 3.3 %, from 10,000 (a) to 10,326 (b); without an adapter: c."}, not: "Not",
+		},
+		"far": {
+			adapters: []uint64{10_501, 10_000},
+			want:     []string{"Not budget-matched: adapter parameters from 10,000 (b) to 10,501 (a)."}, not: "Budget-matched: ",
+		},
+		"one adapter": {adapters: []uint64{10_000, 0}, not: "udget-matched"},
+		"no adapter":  {adapters: []uint64{0, 0}, not: "udget-matched"},
+		"not trained yet": {
+			adapters: []uint64{10_000, 10_000},
+			change:   func(w *world) { w.add("later", nil, 1, 0) },
+			want:     []string{"adapter parameters are equal, 10,000.", "later (seed 1)"},
+		},
+		"the rest": {
+			adapters: []uint64{10_000, 10_000},
+			change: func(w *world) {
+				sum, run := w.results[1].Summary, w.results[1].Run.Spec
+				sum.BackboneParams, sum.HeadParams, sum.Steps = 22_000_000, 1_000, 60
+				run.Train.Batch = 8
+				run.Data = proto.CloneOf(run.Data)
+				run.Data.Splits = map[string]*spec.Split{"train": {Count: 40}}
+			},
+			want: []string{
+				"Not matched in trained backbone parameters: from 0 (a) to 22,000,000 (b).",
+				"Not matched in head parameters: from 1,000 (b) to 664,706 (a).",
+				"Not matched in images to train on: from 0 (a) to 40 (b).",
+				"Not matched in batch: from 0 (a) to 8 (b).",
+				"Not matched in training steps: from 60 (b) to 72 (a).",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "budgets", "variant")
+			w.bare = true
+			for i, n := range c.adapters {
+				cell := string(rune('a' + i))
+				w.add(cell, at("variant", cell), 1, n, 0.8, 0.5)
+			}
+			if c.change != nil {
+				c.change(w)
+			}
+			table, err := report.Tabulate(w.exp, w.results)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.Join(table.Notes, "\n")
+			for _, want := range c.want {
+				if !strings.Contains(text, want) {
+					t.Errorf("no %q in\n%s", want, text)
+				}
+			}
+			if c.not != "" && strings.Contains(text, c.not) {
+				t.Errorf("%q in\n%s", c.not, text)
+			}
+		})
 	}
 }
 

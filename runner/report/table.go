@@ -270,7 +270,7 @@ func (s *study) notes(t Table) []string {
 	if few {
 		add("Fewer than six seeds: differences of the order of the spread are a hint, not a finding.")
 	}
-	notes = append(notes, s.budgets(t)...)
+	notes = append(notes, s.budgets()...)
 
 	for i, d := range t.Domains {
 		var short []string
@@ -304,47 +304,6 @@ func (s *study) notes(t Table) []string {
 				add("**Failed**: %s, seed %d: %s", c.name, o.Run.Seed, strings.Join(strings.Fields(o.Failed), " "))
 			}
 		}
-	}
-	return notes
-}
-
-// budgets names what is not equal between the cells that are compared.
-func (s *study) budgets(t Table) []string {
-	var notes []string
-	var least, most *Row
-	for i := range t.Rows {
-		r := &t.Rows[i]
-		if r.N == 0 {
-			continue
-		}
-		if least == nil || r.Trainable() < least.Trainable() {
-			least = r
-		}
-		if most == nil || r.Trainable() > most.Trainable() {
-			most = r
-		}
-	}
-	if least != nil && float64(most.Trainable()) > 1.05*float64(least.Trainable()) {
-		notes = append(notes, fmt.Sprintf("Not matched in trainable parameters: from %s (%s) to %s (%s).",
-			thousands(least.Trainable()), least.Cell, thousands(most.Trainable()), most.Cell))
-	}
-	var fewest, longest *cell
-	var low, high uint64
-	for _, c := range s.cells {
-		o := c.first()
-		if o == nil {
-			continue
-		}
-		if fewest == nil || o.Summary.Steps < low {
-			fewest, low = c, o.Summary.Steps
-		}
-		if longest == nil || o.Summary.Steps > high {
-			longest, high = c, o.Summary.Steps
-		}
-	}
-	if fewest != nil && low != high {
-		notes = append(notes, fmt.Sprintf("Not matched in training steps: from %s (%s) to %s (%s).",
-			thousands(low), fewest.name, thousands(high), longest.name))
 	}
 	return notes
 }
