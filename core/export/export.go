@@ -1,0 +1,218 @@
+// Package export writes a trained run for other tools: as the files that PEFT
+// loads, or merged into the backbone as transformers loads it. What those tools
+// have no place for lies beside: the segmentation head, the adapter programs,
+// and where all of it comes from.
+package export
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/adapter"
+	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/transformers"
+	"github.com/loralab/loralab/core/vit"
+	"github.com/loralab/loralab/plugins/protocol"
+)
+
+// The files of an export besides PEFT's and the backbone's.
+const (
+	HeadFile       = "head.safetensors"    // named as in checkpoints, without "head."
+	AdapterFile    = "adapter.safetensors" // parameters under our names
+	ProgramFile    = "program.json"        // spec.Adapter
+	ProvenanceFile = "loralab.json"
+)
+
+// Run writes what req asks for into req.Out, an empty directory. What it leaves
+// there after an error means nothing.
+func Run(ctx context.Context, dev *torch.Device, req *spec.ExportRequest) (*spec.ExportReply, error) {
+	if err := check(req); err != nil {
+		return nil, err
+	}
+	x := &export{
+		dev: dev, req: req, spec: req.Run.Spec, version: int(req.Transformers),
+		parts: map[string][]safetensors.Tensor{}, reply: &spec.ExportReply{},
+	}
+	if x.version == 0 {
+		x.version = transformers.Newest
+	}
+	file, err := safetensors.Open(x.checkpoint())
+	if err != nil {
+		return nil, fmt.Errorf("reading the checkpoint: %w", err)
+	}
+	defer file.Close()
+	if err := x.read(file); err != nil {
+		return nil, fmt.Errorf("reading the checkpoint %s: %w", x.checkpoint(), err)
+	}
+	write := x.peft
+	if req.Format == spec.ExportRequest_MERGED {
+		write = x.merged
+	}
+	if err := write(ctx); err != nil {
+		return nil, err
+	}
+	if err := x.beside(file.Metadata()); err != nil {
+		return nil, err
+	}
+	slices.Sort(x.reply.Files)
+	return x.reply, nil
+}
+
+func check(req *spec.ExportRequest) error {
+	s := req.GetRun().GetSpec()
+	switch {
+	case s.GetBackbone().GetArch() == nil || s.GetHead() == nil || s.GetData() == nil:
+		return errors.New("the specification of the run is not complete")
+	case s.Revision != spec.Revision:
+		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: run it again", s.Revision, spec.Revision)
+	case req.Run.GetPlaces().GetRunDir() == "" || req.Run.GetPlaces().GetBackbone() == "" || req.Out == "":
+		return errors.New("a place is missing")
+	case req.Checkpoint != "best" && req.Checkpoint != "last":
+		return fmt.Errorf("checkpoint %q is not one of best, last", req.Checkpoint)
+	case req.Format != spec.ExportRequest_MERGED && req.Format != spec.ExportRequest_PEFT:
+		return fmt.Errorf("unknown format %v", req.Format)
+	case req.Transformers != 0 && !slices.Contains(transformers.Versions, int(req.Transformers)):
+		return fmt.Errorf("names of transformers %d are not known, only those of %v", req.Transformers, transformers.Versions)
+	}
+	if files, err := os.ReadDir(req.Out); err != nil {
+		return err
+	} else if len(files) > 0 {
+		return fmt.Errorf("%s is not empty", req.Out)
+	}
+	return nil
+}
+
+// export is one export while it is written.
+type export struct {
+	dev     *torch.Device
+	req     *spec.ExportRequest
+	spec    *spec.RunSpec
+	version int // of transformers
+	// The trained tensors by part: "adapter", "head", "backbone"; named without
+	// it.
+	parts map[string][]safetensors.Tensor
+	reply *spec.ExportReply
+}
+
+func (x *export) checkpoint() string {
+	return filepath.Join(x.req.Run.Places.RunDir, "checkpoints", x.req.Checkpoint+".safetensors")
+}
+
+// read sorts the tensors of a checkpoint by part; the optimiser's are left.
+func (x *export) read(f *safetensors.File) error {
+	if id := f.Metadata()["id"]; id != x.req.Run.Id {
+		return fmt.Errorf("it is of another run, %q", id)
+	}
+	for _, name := range f.Names() {
+		t, _ := f.Get(name)
+		part, rest, _ := strings.Cut(name, ".")
+		switch part {
+		case "adapter", "head", "backbone":
+			t.Name = rest
+			x.parts[part] = append(x.parts[part], t)
+		}
+	}
+	return nil
+}
+
+// adapters makes the run's adapters over its backbone in fp64, with the
+// checkpoint's values. It is called inside dev.Do.
+func (x *export) adapters(m *vit.Model) (*adapter.Set, error) {
+	set, err := adapter.New(x.dev, x.model(), x.spec.Adapter, torch.Float64, x.spec.Seed, func(site *protocol.Site) vit.Linear {
+		return m.Pretrained(int(site.Block), site.Name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := set.Assign(x.parts["adapter"]); err != nil {
+		set.Free()
+		return nil, fmt.Errorf("%s: %w", x.checkpoint(), err)
+	}
+	return set, nil
+}
+
+// model is the backbone as programs know it.
+func (x *export) model() *protocol.Model {
+	b := x.spec.Backbone
+	return &protocol.Model{Family: b.Arch.Family, Dim: b.Arch.Dim, Depth: b.Depth, Heads: b.Arch.Heads, Mlp: b.Arch.Mlp}
+}
+
+func (x *export) out(name string) string {
+	x.reply.Files = append(x.reply.Files, name)
+	return filepath.Join(x.req.Out, name)
+}
+
+func (x *export) tensors(name string, ts []safetensors.Tensor) error {
+	return safetensors.Write(x.out(name), ts, map[string]string{"format": "pt"})
+}
+
+// json writes a value as PEFT and transformers do: keys sorted, two spaces.
+func (x *export) json(name string, value any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(value); err != nil {
+		return fmt.Errorf("encoding %s: %w", name, err)
+	}
+	return replacefile.Write(x.out(name), b.Bytes())
+}
+
+// object is a message as a JSON object.
+func object(m proto.Message) (map[string]any, error) {
+	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	var o map[string]any
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	return o, d.Decode(&o)
+}
+
+// beside writes what the format has no place for.
+func (x *export) beside(checkpoint map[string]string) error {
+	if err := x.tensors(HeadFile, x.parts["head"]); err != nil {
+		return err
+	}
+	if len(x.spec.Adapter.GetPlacements()) > 0 && x.req.Format == spec.ExportRequest_PEFT {
+		o, err := object(x.spec.Adapter)
+		if err != nil {
+			return fmt.Errorf("encoding %s: %w", ProgramFile, err)
+		}
+		if err := x.json(ProgramFile, o); err != nil {
+			return err
+		}
+		if err := x.tensors(AdapterFile, x.parts["adapter"]); err != nil {
+			return err
+		}
+	}
+	// The programs have a file of their own.
+	s := proto.CloneOf(x.spec)
+	s.Adapter = nil
+	about, err := object(s)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", ProvenanceFile, err)
+	}
+	label, err := object(x.req.Run.Label)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", ProvenanceFile, err)
+	}
+	return x.json(ProvenanceFile, map[string]any{
+		"loralab": spec.Version(), "run": x.req.Run.Id, "label": label, "spec": about,
+		"checkpoint": x.req.Checkpoint, "step": json.Number(checkpoint["step"]),
+	})
+}
