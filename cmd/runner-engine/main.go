@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/loralab/loralab/core/conform"
+	"github.com/loralab/loralab/core/export"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/train"
@@ -134,6 +135,11 @@ func (e *engine) Run(req *spec.RunRequest, stream grpc.ServerStreamingServer[spe
 // Conform tries adapter programs; a run in progress waits between two steps.
 func (e *engine) Conform(ctx context.Context, req *spec.ConformRequest) (*spec.ConformReply, error) {
 	return conform.Try(ctx, e.dev, req)
+}
+
+// Export writes a trained run for other tools.
+func (e *engine) Export(ctx context.Context, req *spec.ExportRequest) (*spec.ExportReply, error) {
+	return export.Run(ctx, e.dev, req)
 }
 
 // Stop makes the run in progress write a checkpoint and end.

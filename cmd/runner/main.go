@@ -120,7 +120,7 @@ out the runs, runs those that are missing, and writes the table and the figures.
 	})
 	root.AddCommand(
 		a.initCommand(), a.validateCommand(), a.planCommand(), a.applyCommand(), a.statusCommand(),
-		a.logsCommand(), a.reportCommand(), a.modelsCommand(), a.pluginsCommand(), a.doctorCommand(),
+		a.logsCommand(), a.reportCommand(), a.exportCommand(), a.modelsCommand(), a.pluginsCommand(), a.doctorCommand(),
 		a.versionCommand(),
 	)
 	return root

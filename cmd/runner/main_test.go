@@ -44,11 +44,24 @@ type testLora struct {
 func (v testLora) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 	a := g.Param("lora_A", sdk.Dims(v.Rank, s.In), sdk.KaimingUniform(1))
 	b := g.Param("lora_B", sdk.Dims(s.Out, v.Rank), sdk.Zeros)
+	g.PEFT("lora_A.weight", a)
+	g.PEFT("lora_B.weight", b)
 	return g.Add(g.Base(g.X()), g.Scale(v.Alpha/float64(v.Rank), g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))))
+}
+
+func (v testLora) PEFTConfig([]sdk.Site) map[string]any {
+	return map[string]any{"peft_type": "LORA", "r": v.Rank, "lora_alpha": v.Alpha}
+}
+
+func adoptLora(config map[string]any, _ []sdk.Site) (testLora, []sdk.Problem) {
+	s := sdk.ReadSettings(config, "LORA")
+	v := testLora{Rank: s.Int("r", 8), Alpha: s.Number("lora_alpha", 8)}
+	return v, s.Problems()
 }
 
 var testVariant = sdk.Variant[testLora]{
 	Name: "lora", Version: "1.2.3", About: "Low-rank update", Paper: "arXiv:2106.09685", Parameters: "rank*(in+out)",
+	PEFT: "LORA", Adopt: adoptLora,
 	Schema: `
 #Params: {
 	// Rank of the update.

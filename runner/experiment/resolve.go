@@ -442,7 +442,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		}
 	}
 	if cfg.Adapter.Variant != none {
-		if err := x.adapt(c, bb, s, run.Label); err != nil {
+		if err := x.adapt(c, bb, s, run); err != nil {
 			return nil, err
 		}
 	}
@@ -474,7 +474,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 }
 
 // adapt puts the programs of the variant into the specification.
-func (x *expansion) adapt(c *cell, bb *hub.Backbone, s *spec.RunSpec, l *spec.Label) error {
+func (x *expansion) adapt(c *cell, bb *hub.Backbone, s *spec.RunSpec, run *Run) error {
 	r, cfg := x.resolve, c.config
 	about, err := r.describe(r.ctx, cfg.Adapter.Variant)
 	if err != nil {
@@ -490,7 +490,8 @@ func (x *expansion) adapt(c *cell, bb *hub.Backbone, s *spec.RunSpec, l *spec.La
 		s.Adapter.Placements = append(s.Adapter.Placements, &spec.Placement{Site: site, Program: reply.GetProgramOfSite()[i]})
 	}
 	s.Optim.LrAdapter = cfg.Optim.LR.Adapter
-	l.VariantVersion, l.VariantParams = about.GetVersion(), string(cfg.Adapter.Params)
+	run.Label.VariantVersion, run.Label.VariantParams = about.GetVersion(), string(cfg.Adapter.Params)
+	run.PEFT = reply.GetPeft()
 	return nil
 }
 

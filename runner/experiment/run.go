@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/plugins/protocol"
 )
 
 // Experiment is one checked and expanded experiment.
@@ -41,7 +42,8 @@ type Run struct {
 	Spec        *spec.RunSpec
 	Evaluations []Evaluation
 	Label       *spec.Label
-	Places      *spec.Places // without run_dir
+	Places      *spec.Places   // without run_dir
+	PEFT        *protocol.Peft // how PEFT would store the adapter; nil: it cannot
 }
 
 // AxisValue is where a cell stands on one axis.

@@ -341,7 +341,7 @@ func request(job *Job) *spec.RunRequest {
 	places.RunDir = job.Dir
 	r := &spec.RunRequest{
 		Id: job.Run.ID, Spec: job.Run.Spec, Train: job.Train, Label: job.Run.Label, Places: places,
-		CheckpointSeconds: checkpointSeconds, SampleImages: sampleImages,
+		CheckpointSeconds: checkpointSeconds, SampleImages: sampleImages, Peft: job.Run.PEFT,
 	}
 	for _, e := range job.Evaluations {
 		r.Evaluations = append(r.Evaluations, e.Spec)

@@ -15,6 +15,9 @@ import (
 	"github.com/loralab/loralab/core/spec"
 )
 
+// requestFile of a run directory holds all that the engine was told.
+const requestFile = "request.json"
+
 // changes is what the directories said that the database did not.
 type changes struct {
 	runs   map[string]*Run
@@ -49,7 +52,7 @@ func reconcile(root string, snapshot *Snapshot) (changes, error) {
 			changed.runs[id] = run
 		}
 	}
-	found, err := filepath.Glob(filepath.Join(globEscape(root), "runs", "*", "*", "request.json"))
+	found, err := filepath.Glob(filepath.Join(globEscape(root), "runs", "*", "*", requestFile))
 	if err != nil {
 		return changed, fmt.Errorf("looking for run directories: %w", err)
 	}
@@ -82,7 +85,7 @@ func reconcile(root string, snapshot *Snapshot) (changes, error) {
 // adopt makes the record of a run that the database does not know from its
 // directory.
 func adopt(root, dir string) (*Run, Label, error) {
-	path := filepath.Join(root, filepath.FromSlash(dir), "request.json")
+	path := filepath.Join(root, filepath.FromSlash(dir), requestFile)
 	request := &spec.RunRequest{}
 	info, err := readMessage(path, request)
 	if err != nil {

@@ -86,6 +86,13 @@ func (r *Run) Spec() (*spec.RunSpec, error) {
 	return s, nil
 }
 
+// Request is all that the engine was told when it last worked on the run.
+func (r *Run) Request(root string) (*spec.RunRequest, error) {
+	request := &spec.RunRequest{}
+	_, err := readMessage(filepath.Join(root, filepath.FromSlash(r.Dir), requestFile), request)
+	return request, err
+}
+
 // SetSpec is the opposite of Spec.
 func (r *Run) SetSpec(s *spec.RunSpec) (err error) {
 	if r.SpecJSON, err = encode(s); err != nil {

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/view"
+)
+
+func (a *app) exportCommand() *cobra.Command {
+	var peft, merged, force, asJSON bool
+	var out string
+	req := &spec.ExportRequest{}
+	c := &cobra.Command{
+		Use:   "export RUN",
+		Short: "Write a trained run for PEFT or transformers",
+		Long: `Export writes a directory that other tools load:
+
+  -peft    adapter_config.json and adapter_model.safetensors, for
+           PeftModel.from_pretrained
+  -merged  the backbone with the adapters folded in, for
+           AutoModel.from_pretrained; refused where a layer with its adapter is
+           no linear layer any more, or differs by more than the tolerance
+
+The segmentation head lies beside in head.safetensors, and loralab.json says what
+made it all. RUN is the beginning of an id or a name, as status shows them.`,
+		Example: "  runner export ablation_rank/rank=8/seed=1 -peft\n  runner export rank=8/seed=1 -merged -o model",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			req.Format = spec.ExportRequest_PEFT
+			if merged {
+				req.Format = spec.ExportRequest_MERGED
+			}
+			root, run, err := findRun(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if run.Summary == nil {
+				return fmt.Errorf("%s is not trained yet: it has nothing to export", run.Name())
+			}
+			if req.Run, err = a.request(root, run); err != nil {
+				return err
+			}
+			out = cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+"-"+format(merged)))
+			e := view.Export{Run: run.Name(), Format: format(merged), Directory: out, Checkpoint: req.Checkpoint}
+			if e.ExportReply, err = writeExport(c.Context(), out, force, req); err != nil {
+				return fmt.Errorf("exporting %s: %w", run.Name(), err)
+			}
+			if asJSON {
+				return a.view.ExportJSON(e)
+			}
+			a.view.Export(e)
+			return nil
+		},
+	}
+	flags := c.Flags()
+	flags.BoolVar(&peft, "peft", false, "as an adapter for PEFT")
+	flags.BoolVar(&merged, "merged", false, "as a model for transformers")
+	c.MarkFlagsOneRequired("peft", "merged")
+	c.MarkFlagsMutuallyExclusive("peft", "merged")
+	flags.StringVarP(&out, "out", "o", "", "the `directory` to write; default: exports/ of the project")
+	flags.BoolVar(&force, "force", false, "replace a directory that has files in it")
+	flags.StringVar(&req.Checkpoint, "checkpoint", "best", "the weights of the best validation, or `best|last`")
+	flags.Uint32Var(&req.Transformers, "transformers", 0, "with -peft: name modules as in this `version` of transformers, 4 or 5; default: 5")
+	flags.Float64Var(&req.Tolerance, "tolerance", 1e-5, "with -merged: how much the outputs of a layer may differ, relative to them")
+	flags.BoolVar(&asJSON, "json", false, "write JSON")
+	return c
+}
+
+func format(merged bool) string {
+	if merged {
+		return "merged"
+	}
+	return "peft"
+}
+
+// findRun is the run that people mean by ref in the current project.
+func findRun(ctx context.Context, ref string) (root string, run *store.Run, err error) {
+	if root, err = rootOf(nil); err != nil {
+		return "", nil, err
+	}
+	known, err := store.Read(ctx, root)
+	if err != nil {
+		return "", nil, err
+	}
+	run, err = known.Find(ref)
+	return root, run, err
+}
+
+// request is what the engine was told of a run, with the places where things
+// are now.
+func (a *app) request(root string, run *store.Run) (*spec.RunRequest, error) {
+	r, err := run.Request(root)
+	if err != nil {
+		return nil, err
+	}
+	r.Places.RunDir = filepath.Join(root, filepath.FromSlash(run.Dir))
+	if _, err := os.Stat(r.Places.Backbone); err == nil {
+		return r, nil
+	}
+	backbones, err := a.backbones(root)
+	if err != nil {
+		return nil, err
+	}
+	b, err := backbones.Resolve(r.Label.GetBackbone())
+	if err != nil {
+		return nil, err
+	}
+	if b.Digest != r.Spec.Backbone.GetDigest() {
+		return nil, fmt.Errorf("the backbone %s is not the one that %s was trained on: SHA-256 %s, trained on %s",
+			b.Path, run.Name(), b.Digest, r.Spec.Backbone.GetDigest())
+	}
+	r.Places.Backbone = b.Path
+	return r, nil
+}
+
+// writeExport has an engine write an export, which is there when it is whole.
+func writeExport(ctx context.Context, out string, force bool, req *spec.ExportRequest) (reply *spec.ExportReply, err error) {
+	err = replacefile.Dir(out, force, func(dir string) error {
+		return launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
+			req.Out = dir
+			reply, err = engine.Export(ctx, req)
+			return err
+		})
+	})
+	if errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("%s has files in it; -force replaces them", out)
+	}
+	return reply, err
+}
