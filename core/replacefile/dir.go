@@ -19,9 +19,9 @@ func Dir(path string, replace bool, fill func(dir string) error) (err error) {
 		return err
 	}
 	files, err := os.ReadDir(path)
+	taken := !errors.Is(err, fs.ErrNotExist)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	case taken && err != nil:
 		return err
 	case len(files) > 0 && !replace:
 		return fmt.Errorf("%s has files in it: %w", path, fs.ErrExist)
@@ -44,7 +44,7 @@ func Dir(path string, replace bool, fill func(dir string) error) (err error) {
 	if err := fill(inner); err != nil {
 		return err
 	}
-	if len(files) > 0 {
+	if taken {
 		if err := os.Rename(path, filepath.Join(temp, "before")); err != nil {
 			return err
 		}
