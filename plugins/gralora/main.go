@@ -54,10 +54,12 @@ func (v gralora) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 	kaiming := sdk.KaimingUniform(math.Sqrt(5))
 	a := g.Param("gralora_A", sdk.Dims(k, in, r), kaiming.Fan(float64(in)))
 	b := g.Param("gralora_B", sdk.Dims(k, r, out), sdk.Zeros)
+	// By block: A_ij [r/K, in/K] and B_ij [out/K, r/K].
+	aij := g.Permute(g.Reshape(a, k, in, k, r/k), 0, 2, 3, 1)
+	bij := g.Permute(g.Reshape(b, k, k, r/k, out), 1, 0, 3, 2)
 	x := g.Dropout(g.X(), v.Dropout)
-	h := g.Einsum("tin,injr->tijr", g.Reshape(x, sdk.Tokens, k, in), g.Reshape(a, k, in, k, r/k))
-	update := g.Einsum("tijr,jiro->tjo", h, g.Reshape(b, k, k, r/k, out))
-	update = g.Reshape(update, sdk.Tokens, s.Out)
+	h := g.Einsum("tin,ijrn->tijr", g.Reshape(x, sdk.Tokens, k, in), aij)
+	update := g.Reshape(g.Einsum("tijr,ijor->tjo", h, bij), sdk.Tokens, s.Out)
 	if v.HybridRank > 0 {
 		ha := g.Param("gralora_A_general", sdk.Dims(v.HybridRank, s.In), kaiming)
 		hb := g.Param("gralora_B_general", sdk.Dims(s.Out, v.HybridRank), sdk.Zeros)

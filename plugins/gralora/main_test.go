@@ -15,17 +15,19 @@ func TestProgram(t *testing.T) {
 param gralora_B [2, 6, 5] = zeros
 %0 = param gralora_A : [2, 4, 6]
 %1 = param gralora_B : [2, 6, 5]
-%2 = x : [T, 8]
-%3 = reshape %2 [-1, 2, 4] : [T, 2, 4]
-%4 = reshape %0 [2, 4, 2, 3] : [2, 4, 2, 3]
-%5 = einsum %3 %4 "tin,injr->tijr" : [T, 2, 2, 3]
-%6 = reshape %1 [2, 2, 3, 5] : [2, 2, 3, 5]
-%7 = einsum %5 %6 "tijr,jiro->tjo" : [T, 2, 5]
-%8 = reshape %7 [-1, 10] : [T, 10]
-%9 = base %2 : [T, 10]
-%10 = scale %8 2 : [T, 10]
-%11 = add %9 %10 : [T, 10]
-y = %11
+%2 = reshape %0 [2, 4, 2, 3] : [2, 4, 2, 3]
+%3 = permute %2 [0, 2, 3, 1] : [2, 2, 3, 4]
+%4 = reshape %1 [2, 2, 3, 5] : [2, 2, 3, 5]
+%5 = permute %4 [1, 0, 3, 2] : [2, 2, 5, 3]
+%6 = x : [T, 8]
+%7 = reshape %6 [-1, 2, 4] : [T, 2, 4]
+%8 = einsum %7 %3 "tin,ijrn->tijr" : [T, 2, 2, 3]
+%9 = einsum %8 %5 "tijr,ijor->tjo" : [T, 2, 5]
+%10 = reshape %9 [-1, 10] : [T, 10]
+%11 = base %6 : [T, 10]
+%12 = scale %10 2 : [T, 10]
+%13 = add %11 %12 : [T, 10]
+y = %13
 `
 	if got := sdktest.Build(t, variant, sdktest.Good(t, schema, "rank: 6, alpha: 12"), sdktest.Linear(8, 10)).Sites[0].Text(); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
@@ -46,7 +48,7 @@ func TestHybrid(t *testing.T) {
 
 func TestProblemsAndMistakes(t *testing.T) {
 	for user, want := range map[string]string{
-		"rank: 7, k: 7":             "k: 7 does not divide the layer, which has 24 inputs and 60 outputs (use 4, 6 or 12)",
+		"rank: 7, k: 7":             "k: 7 does not divide the layer's 24 inputs (use 4, 6 or 12)",
 		"rank: 6, k: 4":             "rank: 6 is not a multiple of k, 4 (use 8)",
 		"rank: 26":                  "rank: 26 is more than the layer's smaller side, 24 (use a rank of at most 24)",
 		"rank: 4, hybridRank: 25":   "hybridRank: 25 is more than the layer's smaller side, 24 (use a rank of at most 24)",

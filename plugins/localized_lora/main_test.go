@@ -50,8 +50,8 @@ func TestParameterCounts(t *testing.T) {
 
 func TestProblemsAndMistakes(t *testing.T) {
 	for user, want := range map[string]string{
-		"k: 7, rank: 1":  "k: 7 does not divide the layer, which has 24 inputs and 60 outputs (use 4, 6 or 12)",
-		"k: 8, rank: 1":  "k: 8 does not divide the layer, which has 24 inputs and 60 outputs (use 4, 6 or 12)", // but the inputs
+		"k: 7, rank: 1":  "k: 7 does not divide the layer's 24 inputs (use 4, 6 or 12)",
+		"k: 8, rank: 1":  "k: 8 does not divide the layer's 60 outputs (use 4, 6 or 12)",
 		"k: 6, rank: 5":  "rank: 5 is more than the smaller side of a block, 4 (use a rank of at most 4, or a smaller k)",
 		"k: 12, rank: 2": "",
 	} {

@@ -27,7 +27,13 @@ func Check(rank int, s sdk.Site) []sdk.Problem {
 // CheckBlocks refuses a number k of parts that leaves a remainder of the input
 // or the output.
 func CheckBlocks(k int, s sdk.Site) []sdk.Problem {
-	if s.In%k == 0 && s.Out%k == 0 {
+	side := ""
+	switch {
+	case s.In%k != 0:
+		side = fmt.Sprintf("%d inputs", s.In)
+	case s.Out%k != 0:
+		side = fmt.Sprintf("%d outputs", s.Out)
+	default:
 		return nil
 	}
 	both, rest := s.In, s.Out
@@ -36,7 +42,7 @@ func CheckBlocks(k int, s sdk.Site) []sdk.Problem {
 	}
 	return []sdk.Problem{{
 		Param:   "k",
-		Message: fmt.Sprintf("%d does not divide the layer, which has %d inputs and %d outputs", k, s.In, s.Out),
+		Message: fmt.Sprintf("%d does not divide the layer's %s", k, side),
 		Hint:    "use " + sdk.DivisorsNear(both, k),
 	}}
 }
