@@ -13,6 +13,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/loralab/loralab/plugins/lowrank"
 	"github.com/loralab/loralab/plugins/sdk"
 )
 
@@ -33,14 +34,7 @@ func (v hira) Check(s sdk.Site) []sdk.Problem {
 			Hint:    "target linear layers: query, key, value, output, fc1, fc2 or patch",
 		}}
 	}
-	if most := min(s.In, s.Out); v.Rank > most {
-		return []sdk.Problem{{
-			Param:   "rank",
-			Message: fmt.Sprintf("%d is more than the layer's smaller side, %d", v.Rank, most),
-			Hint:    fmt.Sprintf("use a rank of at most %d", most),
-		}}
-	}
-	return nil
+	return lowrank.Check(v.Rank, s)
 }
 
 func (v hira) Build(g *sdk.Graph, s sdk.Site) sdk.Node {

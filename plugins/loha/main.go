@@ -9,10 +9,10 @@ package main
 
 import (
 	_ "embed"
-	"fmt"
 	"math"
 	"slices"
 
+	"github.com/loralab/loralab/plugins/lowrank"
 	"github.com/loralab/loralab/plugins/sdk"
 )
 
@@ -25,16 +25,7 @@ type loha struct {
 }
 
 // Check refuses a rank at which one factor alone is as large as W.
-func (v loha) Check(s sdk.Site) []sdk.Problem {
-	if most := min(s.In, s.Out); v.Rank > most {
-		return []sdk.Problem{{
-			Param:   "rank",
-			Message: fmt.Sprintf("%d is more than the layer's smaller side, %d", v.Rank, most),
-			Hint:    fmt.Sprintf("use a rank of at most %d", most),
-		}}
-	}
-	return nil
-}
+func (v loha) Check(s sdk.Site) []sdk.Problem { return lowrank.Check(v.Rank, s) }
 
 func (v loha) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 	kaiming := sdk.KaimingUniform(math.Sqrt(5))
