@@ -84,43 +84,53 @@ type (
 )
 
 func message(m protoreflect.Message) object {
-	o := object{}
+	o := unknown(m)
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		if labels[fd.FullName()] {
-			return true
-		}
-		var value any
-		switch {
-		case fd.IsMap():
-			entries := object{}
-			v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-				entries = append(entries, member{k.String(), singular(fd.MapValue(), v)})
-				return true
-			})
-			sortMembers(entries)
-			value = entries
-		case fd.IsList():
-			list := make([]any, v.List().Len())
-			for i := range list {
-				list[i] = singular(fd, v.List().Get(i))
-			}
-			value = list
-		default:
-			value = singular(fd, v)
-			// Range reports -0, which is not the zero value, yet equal to it.
-			if !fd.HasPresence() && value == scalar("0") {
-				return true
-			}
-		}
-		o = append(o, member{string(fd.Name()), value})
+		o = field(o, fd, v, true)
 		return true
 	})
-	// Fields of a newer version are not understood, but they count.
-	if u := m.GetUnknown(); len(u) > 0 {
-		o = append(o, member{"?", quote(hex.EncodeToString(u))})
-	}
 	sortMembers(o)
 	return o
+}
+
+// unknown begins an object with the fields of a newer version: they are not
+// understood, but they count.
+func unknown(m protoreflect.Message) object {
+	if u := m.GetUnknown(); len(u) > 0 {
+		return object{{"?", quote(hex.EncodeToString(u))}}
+	}
+	return object{}
+}
+
+// field adds a field to an object, if it has a value that counts.
+func field(o object, fd protoreflect.FieldDescriptor, v protoreflect.Value, has bool) object {
+	if !has || labels[fd.FullName()] {
+		return o
+	}
+	var value any
+	switch {
+	case fd.IsMap():
+		entries := object{}
+		v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+			entries = append(entries, member{k.String(), singular(fd.MapValue(), v)})
+			return true
+		})
+		sortMembers(entries)
+		value = entries
+	case fd.IsList():
+		list := make([]any, v.List().Len())
+		for i := range list {
+			list[i] = singular(fd, v.List().Get(i))
+		}
+		value = list
+	default:
+		value = singular(fd, v)
+		// -0 is reported as set; it is not the zero value, yet equal to it.
+		if !fd.HasPresence() && value == scalar("0") {
+			return o
+		}
+	}
+	return append(o, member{string(fd.Name()), value})
 }
 
 func sortMembers(o object) {
@@ -209,7 +219,31 @@ func (c Change) String() string { return fmt.Sprintf("%s: %s → %s", c.Path, c.
 // Lists of numbers and strings are compared as a whole; of lists of messages
 // with different lengths only the lengths are reported.
 func Diff(a, b *RunSpec) []Change {
-	return diff(nil, "", message(a.ProtoReflect()), message(b.ProtoReflect()))
+	x, y := differing(a.ProtoReflect(), b.ProtoReflect())
+	return diff(nil, "", x, y)
+}
+
+// differing is the canonical form of two messages without the fields that are
+// plainly equal: nearly all of them, of a run that one edit made stale.
+func differing(a, b protoreflect.Message) (x, y object) {
+	fields := a.Descriptor().Fields()
+	x, y = unknown(a), unknown(b)
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		va, vb := a.Get(fd), b.Get(fd)
+		hasA, hasB := a.Has(fd), b.Has(fd)
+		switch {
+		case hasA == hasB && (!hasA || va.Equal(vb)):
+		case hasA && hasB && fd.Kind() == protoreflect.MessageKind && !fd.IsList() && !fd.IsMap():
+			p, q := differing(va.Message(), vb.Message())
+			x, y = append(x, member{string(fd.Name()), p}), append(y, member{string(fd.Name()), q})
+		default:
+			x, y = field(x, fd, va, hasA), field(y, fd, vb, hasB)
+		}
+	}
+	sortMembers(x)
+	sortMembers(y)
+	return x, y
 }
 
 func diff(changes []Change, path string, a, b any) []Change {
