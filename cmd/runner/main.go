@@ -119,8 +119,19 @@ out the runs, runs those that are missing, and writes the table and the figures.
 		return fmt.Errorf("%w; see: %s -h", err, c.CommandPath())
 	})
 	root.AddCommand(
-		a.initCommand(), a.validateCommand(), a.planCommand(), a.applyCommand(), a.statusCommand(),
-		a.logsCommand(), a.reportCommand(), a.exportCommand(), a.modelsCommand(), a.pluginsCommand(), a.doctorCommand(),
+		a.initCommand(),
+		a.validateCommand(),
+		a.explainCommand(),
+		a.showCommand(),
+		a.planCommand(),
+		a.applyCommand(),
+		a.statusCommand(),
+		a.logsCommand(),
+		a.reportCommand(),
+		a.exportCommand(),
+		a.modelsCommand(),
+		a.pluginsCommand(),
+		a.doctorCommand(),
 		a.versionCommand(),
 	)
 	return root

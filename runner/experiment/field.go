@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -48,6 +49,7 @@ type Field struct {
 // documents. It needs no experiment.
 type Schema struct {
 	loader *loader
+	pkg    cue.Value
 	root   cue.Value // #Experiment
 }
 
@@ -68,7 +70,7 @@ func OpenSchema(ctx context.Context, env Env) (*Schema, error) {
 	if err := v.Err(); err != nil {
 		return nil, fmt.Errorf("reading the embedded schema: %w", err)
 	}
-	return &Schema{loader: l, root: v.LookupPath(cue.ParsePath("#Experiment"))}, nil
+	return &Schema{loader: l, pkg: v, root: v.LookupPath(cue.ParsePath("#Experiment"))}, nil
 }
 
 // Field finds a field by its path below an experiment. Parameters of a variant
@@ -177,7 +179,7 @@ func (s *Schema) describe(path, by string, v cue.Value) *Field {
 			}
 		}
 		if text, err := format.Node(e); err == nil {
-			types = append(types, string(text))
+			types = append(types, sentence.ReplaceAllString(string(text), ""))
 		}
 	}
 	// A default that is one of the type's values says nothing about it.
@@ -189,6 +191,9 @@ func (s *Schema) describe(path, by string, v cue.Value) *Field {
 	}
 	return f
 }
+
+// sentence is what a bound inside a type says when it is broken.
+var sentence = regexp.MustCompile(` \| error\("(\\.|[^"\\])*"\)`)
 
 // fieldOf is the field of the schema that a value is defined by.
 func fieldOf(v cue.Value) (*ast.Field, bool) {
@@ -232,3 +237,20 @@ func SchemaFile(name string) ([]byte, error) {
 	}
 	return text, nil
 }
+
+// Top are the names of the fields of an experiment, in the order of the schema.
+func (s *Schema) Top() []string { return fieldNames(s.root) }
+
+// Definitions are those of the schema that a type names, "#Blocks".
+func (s *Schema) Definitions(kind string) []*Field {
+	var found []*Field
+	for _, name := range definition.FindAllString(kind, -1) {
+		v := s.pkg.LookupPath(cue.ParsePath(name))
+		if v.Exists() && !slices.ContainsFunc(found, func(f *Field) bool { return f.Path == name }) {
+			found = append(found, s.describe(name, "schema", v))
+		}
+	}
+	return found
+}
+
+var definition = regexp.MustCompile(`#[A-Z]\w*`)

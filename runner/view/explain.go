@@ -1,0 +1,319 @@
+package view
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"github.com/charmbracelet/lipgloss"
+	"github.com/mitchellh/go-wordwrap"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/experiment"
+)
+
+// Explained is a field, what is below it, and who sets it to what.
+type Explained struct {
+	*experiment.Field
+	Variant string              `json:"variant,omitempty"` // whose parameter it is
+	Types   []*experiment.Field `json:"types,omitempty"`   // definitions that its type names
+	Below   []*experiment.Field `json:"below,omitempty"`
+	Set     []Setting           `json:"set,omitempty"`
+}
+
+// Setting is one value that cells of an experiment have.
+type Setting struct {
+	Experiment string   `json:"experiment"`
+	Variant    string   `json:"variant,omitempty"` // where the field is a variant's
+	Cells      []string `json:"cells"`
+	Of         int      `json:"of"` // cells of the experiment
+	experiment.Value
+}
+
+// Explained shows fields with what the schema says of them.
+func (v *View) Explained(list []Explained) {
+	for i, e := range list {
+		if i > 0 {
+			fmt.Fprintln(v.out)
+		}
+		v.explained(e)
+	}
+}
+
+func (v *View) explained(e Explained) {
+	title := e.Path
+	switch {
+	case title == "":
+		title = "An experiment"
+	case e.Variant != "":
+		title += v.dim.Render(", variant " + e.Variant)
+	}
+	fmt.Fprintln(v.out, v.bold.Render(title))
+	v.paragraphs(e.Doc)
+	fact := func(name, text string) {
+		if text != "" {
+			first, rest, _ := strings.Cut(v.wrap(text, 12), "\n")
+			fmt.Fprintf(v.out, "  %s%s\n", v.dim.Render(fmt.Sprintf("%-10s", name)), first)
+			for line := range strings.Lines(rest) {
+				fmt.Fprintf(v.out, "%12s%s\n", "", strings.TrimRight(line, "\n"))
+			}
+		}
+	}
+	if e.At.Line > 0 {
+		fmt.Fprintln(v.out)
+	}
+	if e.Path != "adapter.params" {
+		fact("type", tidy(e.Type))
+	}
+	for _, t := range e.Types {
+		kind := tidy(t.Type)
+		if kind == "" {
+			kind = "{ " + strings.Join(t.Fields, ", ") + " }"
+		}
+		fact("", t.Path+" is "+kind)
+	}
+	fact("rule", e.Rule)
+	switch {
+	case e.Default != "":
+		fact("default", e.Default)
+	case e.Required:
+		fact("default", "none: it must be given")
+	}
+	if e.At.Line > 0 {
+		fact("defined", e.At.String())
+	}
+	wide := 0
+	for _, s := range e.Set {
+		wide = max(wide, lipgloss.Width(setTo(e.Path, s)))
+	}
+	for i, s := range e.Set {
+		name := ""
+		if i == 0 {
+			name = "set"
+		}
+		what := setTo(e.Path, s)
+		what += strings.Repeat(" ", min(wide, 32)-min(lipgloss.Width(what), min(wide, 32)))
+		fmt.Fprintln(v.out, clip(fmt.Sprintf("  %s%s  %s  %s", v.dim.Render(fmt.Sprintf("%-10s", name)), v.bold.Render(what),
+			from(s.Value), v.dim.Render(s.where())), v.width))
+	}
+	if len(e.Below) == 0 {
+		return
+	}
+	fmt.Fprintln(v.out)
+	t := table{header: []string{"  field", "type", "default"}}
+	for _, f := range e.Below {
+		kind, standard := f.Type, f.Default
+		switch {
+		case f.Required:
+			standard = v.accent.Render("required")
+		case len(f.Fields) > 0:
+			kind = "{ " + strings.Join(f.Fields, ", ") + " }"
+		}
+		name, _ := strings.CutPrefix(f.Path, e.Path+".")
+		t.rows = append(t.rows, []string{"  " + name, shorten(tidy(kind), 44), shorten(standard, 24)})
+	}
+	v.table(t)
+}
+
+// where names the cells that have the value.
+func (s Setting) where() string {
+	if len(s.Cells) == s.Of {
+		return s.Experiment
+	}
+	return s.Experiment + ": " + cells(s.Cells)
+}
+
+// setTo is a value, with the rest of its path if it is below the field.
+func setTo(path string, s Setting) string {
+	if rest, ok := strings.CutPrefix(s.Path, path+"."); ok {
+		return cuePath(rest) + ": " + literal(s.Value.Value)
+	}
+	return literal(s.Value.Value)
+}
+
+// tidy puts a type onto one line.
+func tidy(kind string) string { return strings.Join(strings.Fields(kind), " ") }
+
+func shorten(s string, width int) string {
+	if lipgloss.Width(s) <= width {
+		return s
+	}
+	return clip(s, width)
+}
+
+// paragraphs writes a comment of the schema, indented; lines that are indented
+// themselves stay as they are.
+func (v *View) paragraphs(text string) {
+	var paragraph []string
+	flush := func() {
+		if len(paragraph) > 0 {
+			for line := range strings.Lines(v.wrap(strings.Join(paragraph, " "), 2)) {
+				fmt.Fprintf(v.out, "  %s\n", strings.TrimRight(line, "\n"))
+			}
+			paragraph = nil
+		}
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case line == "" || strings.HasPrefix(line, "\t") || strings.HasPrefix(line, "  "):
+			flush()
+			if line != "" {
+				line = "    " + strings.TrimLeft(line, "\t")
+			}
+			fmt.Fprintln(v.out, line)
+		default:
+			paragraph = append(paragraph, line)
+		}
+	}
+	flush()
+}
+
+// wrap breaks text into lines that fit beside an indent, at most 80 wide: more
+// is hard to read.
+func (v *View) wrap(text string, indent int) string {
+	width := 80
+	if v.width > 0 {
+		width = min(width, v.width)
+	}
+	return wordwrap.WrapString(text, uint(max(20, width-indent)))
+}
+
+// from says who gives a value.
+func from(v experiment.Value) string {
+	if where := at(v.At); where != "" {
+		switch v.From {
+		case experiment.FromFile:
+			return where
+		case experiment.FromSchema, experiment.FromVariant:
+			return "default of " + where
+		default:
+			return v.From + " " + where
+		}
+	}
+	return v.From
+}
+
+// at is a place as a user can open it: file and line.
+func at(p diagnostic.Position) string {
+	if p.File == "command line" {
+		return ""
+	}
+	return p.String()
+}
+
+// ResolvedCell is the configuration of one cell.
+type ResolvedCell struct {
+	Experiment string             `json:"experiment"`
+	Cell       string             `json:"cell"`
+	Values     []experiment.Value `json:"values"`
+}
+
+// Resolved writes configurations as CUE, a line for each value: of several
+// cells of an experiment first what they have in common, then what is their
+// own. With origin a comment says who gives each.
+func (v *View) Resolved(list []ResolvedCell, origin bool) {
+	for i := 0; i < len(list); {
+		end := i + 1
+		for end < len(list) && list[end].Experiment == list[i].Experiment {
+			end++
+		}
+		if i > 0 {
+			fmt.Fprintln(v.out)
+		}
+		v.resolved(list[i:end], origin)
+		i = end
+	}
+}
+
+func (v *View) resolved(list []ResolvedCell, origin bool) {
+	if len(list) == 1 {
+		v.heading("%s, cell %s", list[0].Experiment, list[0].Cell)
+		v.values(list[0].Values, origin)
+		return
+	}
+	common := slices.DeleteFunc(slices.Clone(list[0].Values), func(x experiment.Value) bool {
+		return slices.ContainsFunc(list[1:], func(c ResolvedCell) bool { return !has(c, x) })
+	})
+	v.heading("%s, all %d cells", list[0].Experiment, len(list))
+	v.values(common, origin)
+	for _, c := range list {
+		fmt.Fprintln(v.out)
+		v.heading("%s, cell %s", c.Experiment, c.Cell)
+		v.values(slices.DeleteFunc(slices.Clone(c.Values), func(x experiment.Value) bool { return has(ResolvedCell{Values: common}, x) }), origin)
+	}
+}
+
+func has(c ResolvedCell, x experiment.Value) bool {
+	return slices.ContainsFunc(c.Values, func(y experiment.Value) bool {
+		return x.Path == y.Path && string(x.Value) == string(y.Value) && x.From == y.From && x.At == y.At
+	})
+}
+
+func (v *View) heading(format string, args ...any) {
+	fmt.Fprintln(v.out, v.bold.Render("// "+fmt.Sprintf(format, args...)))
+}
+
+// values writes a line for each value, with comments in one column.
+func (v *View) values(list []experiment.Value, origin bool) {
+	lines := make([]string, len(list))
+	column := 0
+	for i, x := range list {
+		lines[i] = cuePath(x.Path) + ": " + literal(x.Value)
+		if w := lipgloss.Width(lines[i]); w <= 48 {
+			column = max(column, w)
+		}
+	}
+	for i, x := range list {
+		line := lines[i]
+		if section, _, _ := strings.Cut(x.Path, "."); i > 0 && len(list) > 20 && !strings.HasPrefix(list[i-1].Path, section+".") {
+			fmt.Fprintln(v.out)
+		}
+		if !origin {
+			fmt.Fprintln(v.out, line)
+			continue
+		}
+		comment := "// " + from(x)
+		gap := strings.Repeat(" ", max(1, column+2-lipgloss.Width(line)))
+		if v.width > 0 && lipgloss.Width(line+gap+comment) > v.width {
+			fmt.Fprintln(v.out, v.dim.Render(comment))
+			fmt.Fprintln(v.out, line)
+			continue
+		}
+		fmt.Fprintln(v.out, line+gap+v.dim.Render(comment))
+	}
+}
+
+// cuePath is a path as labels: "optim: lr: adapter".
+func cuePath(path string) string {
+	parsed := cue.ParsePath(path)
+	if parsed.Err() != nil {
+		return path
+	}
+	var labels []string
+	for _, s := range parsed.Selectors() {
+		labels = append(labels, s.String())
+	}
+	return strings.Join(labels, ": ")
+}
+
+// literal is a JSON value as people write it in CUE.
+func literal(value json.RawMessage) string {
+	text := string(value)
+	switch {
+	case strings.HasPrefix(text, "["):
+		var list []json.RawMessage
+		if json.Unmarshal(value, &list) == nil {
+			parts := make([]string, len(list))
+			for i := range list {
+				parts[i] = literal(list[i])
+			}
+			return "[" + strings.Join(parts, ", ") + "]"
+		}
+	case text != "" && strings.ContainsRune("-0123456789", rune(text[0])):
+		return strings.ReplaceAll(text, "E", "e")
+	}
+	return text
+}
