@@ -24,20 +24,30 @@ func Write(path string, content []byte) error {
 // WriteFunc is Write for content that fn writes. If fn fails, the file stays as
 // it was.
 func WriteFunc(path string, fn func(io.Writer) error) error {
-	if err := write(path, fn); err != nil {
+	return inPlace(path, 0o666, fn)
+}
+
+// WriteProgram is WriteFunc for a file that can be executed.
+func WriteProgram(path string, fn func(io.Writer) error) error {
+	return inPlace(path, 0o777, fn)
+}
+
+func inPlace(path string, mode os.FileMode, fn func(io.Writer) error) error {
+	if err := write(path, mode, fn); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
 }
 
-func write(path string, fn func(io.Writer) error) (err error) {
+// write makes the file with mode, less the umask.
+func write(path string, mode os.FileMode, fn func(io.Writer) error) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
 	// Not os.CreateTemp: its files are private, ours follow the umask.
 	temp := filepath.Join(dir, "."+filepath.Base(path)+".tmp-"+strconv.FormatUint(rand.Uint64(), 36))
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,8 @@ type Graph struct {
 	site *protocol.Site
 	same map[string]Node // by operation, inputs and attributes
 	peft []*protocol.PeftTensor
+
+	nodes int
 }
 
 // Node is a value in the graph.
@@ -102,6 +104,9 @@ func (g *Graph) node(n *protocol.Node, in ...Node) Node {
 	random := n.Op == protocol.Op_DROPOUT // two of them are not the same
 	if same, ok := g.same[string(key)]; ok && !random {
 		return same
+	}
+	if g.nodes++; g.nodes > program.MaxNodes { // a loop over a parameter that is far too large
+		stop(fmt.Sprintf("%s: more than %d nodes", program.SiteName(g.site), program.MaxNodes))
 	}
 	index, v, err := g.w.Node(n)
 	if err != nil {

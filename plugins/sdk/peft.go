@@ -125,11 +125,6 @@ func peftOf(b Builder, sites []Site, at []*protocol.Site, reply *protocol.BuildR
 	case !can:
 		panic(mistake{message: fmt.Sprintf("PEFT tensors are marked, but %T has no method PEFTConfig", b)})
 	}
-	for _, s := range sites {
-		if s.Kind == Stream {
-			return nil
-		}
-	}
 	config := c.PEFTConfig(sites)
 	if config == nil {
 		return nil

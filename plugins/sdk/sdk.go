@@ -80,8 +80,10 @@ type Variant[T Builder] struct {
 	Schema string
 	// Formula of the adapted layer, for documents.
 	Formula string
-	// Parameters is the number of trainable parameters of a site as an
-	// expression over the numeric parameters and in, out: "rank*(in+out)".
+	// Parameters is the number of trainable parameters that a site sees, as an
+	// arithmetic expression over the parameters and in, out: "rank*(in+out)".
+	// It may call min, max, ceil, floor and sqrt, and a comparison is 1 or 0:
+	// "rank*in + out*(share == \"site\")".
 	Parameters string
 	// ChangesStart says that the adapted model does not start equal to the
 	// backbone.
@@ -195,6 +197,8 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 	}
 	reply = &protocol.BuildReply{}
 	index := map[string]uint32{} // by encoded program
+	// PEFT adapts modules, and no stream is one.
+	streams := slices.ContainsFunc(sites, func(s Site) bool { return s.Kind == Stream })
 	var peft []*protocol.PeftTensors
 	// Without W a stream may lack tensors that a layer of its program has. With
 	// one among the sites nothing is stored anyway.
@@ -204,6 +208,9 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 			return nil, status.FromContextError(err).Err()
 		}
 		p, stored := build(b, site, at[i], m)
+		if streams {
+			stored = nil
+		}
 		key, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
 		if err != nil {
 			return nil, fmt.Errorf("encoding the program of %s: %w", program.SiteName(at[i]), err)
@@ -219,7 +226,9 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 		}
 		reply.ProgramOfSite = append(reply.ProgramOfSite, of)
 	}
-	reply.Peft = peftOf(b, sites, at, reply, peft)
+	if !streams {
+		reply.Peft = peftOf(b, sites, at, reply, peft)
+	}
 	return reply, nil
 }
 

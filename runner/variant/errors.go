@@ -9,9 +9,13 @@ import (
 type Error struct {
 	Variant string
 	Path    string // of its file
-	Doing   string // "start", "Describe", "Build"; "" before it was started
+	Doing   string // "start", "Describe", "Build", "Adopt"; "" before it was started
 	Message string
 	Hint    string // what to do
+	// Unknown says that the plug-in does not have the call.
+	Unknown bool
+	// Crashed says that it panicked, ended or hung instead of answering.
+	Crashed bool
 	// Stack is what the plug-in printed when it crashed.
 	Stack string
 	// Err adds to Message what the system or the check of a program said; may

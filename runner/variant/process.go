@@ -163,6 +163,7 @@ func (p *process) explainStart(of *Plugin, err error, timeout time.Duration) err
 func (p *process) explain(of *Plugin, doing string, err error, timeout time.Duration) error {
 	s := status.Convert(err)
 	e := &Error{Variant: of.Name, Path: of.Path, Doing: doing, Message: s.Message(), Hint: hintAuthor}
+	e.Crashed = s.Code() == codes.DeadlineExceeded || s.Code() == codes.Unavailable || s.Code() == codes.Internal
 	switch s.Code() {
 	case codes.DeadlineExceeded:
 		e.Message = fmt.Sprintf("it did not answer within %v and was killed", timeout)
@@ -170,7 +171,7 @@ func (p *process) explain(of *Plugin, doing string, err error, timeout time.Dura
 	case codes.Unavailable, codes.Unknown:
 		e.Stack = p.printed.String()
 		if cause := crash(e.Stack); cause != "" {
-			e.Message = "it crashed: " + cause
+			e.Message, e.Crashed = "it crashed: "+cause, true
 		} else if s.Code() == codes.Unavailable {
 			e.Message = "it ended in the middle of the call"
 		}
@@ -178,6 +179,7 @@ func (p *process) explain(of *Plugin, doing string, err error, timeout time.Dura
 		e.Message = fmt.Sprintf("its reply is larger than %d bytes", protocol.MessageLimit)
 		e.Hint += "; large constants belong into initialisers"
 	case codes.Unimplemented:
+		e.Unknown = true
 		e.Message, e.Hint = "it does not know the call", hintRebuild
 		if doing == "Adopt" {
 			e.Message, e.Hint = "it does not read PEFT files", "start from an adapter of a variant that does"

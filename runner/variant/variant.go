@@ -93,13 +93,9 @@ var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 // DefaultDirs are the places where plug-ins live: <root>/plugins.d, the user's
 // data directory and plugins next to the binary.
 func DefaultDirs(root string) []string {
-	dirs := []string{filepath.Join(root, "plugins.d")}
-	data := os.Getenv("XDG_DATA_HOME")
-	if home, err := os.UserHomeDir(); !filepath.IsAbs(data) && err == nil {
-		data = filepath.Join(home, ".local", "share")
-	}
-	if filepath.IsAbs(data) {
-		dirs = append(dirs, filepath.Join(data, "loralab", "plugins"))
+	dirs := []string{ProjectDir(root)}
+	if user, err := UserDir(); err == nil {
+		dirs = append(dirs, user)
 	}
 	if exe, err := os.Executable(); err == nil {
 		if real, err := filepath.EvalSymlinks(exe); err == nil {
@@ -108,6 +104,22 @@ func DefaultDirs(root string) []string {
 		dirs = append(dirs, filepath.Join(filepath.Dir(exe), "plugins"))
 	}
 	return dirs
+}
+
+// ProjectDir holds the plug-ins of a project.
+func ProjectDir(root string) string { return filepath.Join(root, "plugins.d") }
+
+// UserDir holds the plug-ins of a user, in $XDG_DATA_HOME or ~/.local/share.
+func UserDir() (string, error) {
+	data := os.Getenv("XDG_DATA_HOME")
+	if !filepath.IsAbs(data) {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("finding the user's data directory: %w", err)
+		}
+		data = filepath.Join(home, ".local", "share")
+	}
+	return filepath.Join(data, "loralab", "plugins"), nil
 }
 
 // Open looks which plug-ins there are. It starts none and cannot fail: a

@@ -1,11 +1,6 @@
 package view
 
-import (
-	"strings"
-
-	"github.com/loralab/loralab/plugins/protocol"
-	"github.com/loralab/loralab/runner/hub"
-)
+import "github.com/loralab/loralab/runner/hub"
 
 // Model is a backbone that loralab knows.
 type Model struct {
@@ -28,63 +23,6 @@ func (v *View) Models(models []Model) {
 		})
 	}
 	v.table(t)
-}
-
-// Plugin is a variant that was found.
-type Plugin struct {
-	Name        string
-	Path        string
-	Description *protocol.DescribeReply // nil: see Err
-	Err         error
-}
-
-// Plugins lists variants; dirs are where they were searched for.
-func (v *View) Plugins(plugins []Plugin, dirs []string) {
-	if len(plugins) == 0 {
-		v.Say("No variants found in:\n  %s", strings.Join(dirs, "\n  "))
-		return
-	}
-	t := table{header: []string{"NAME", "VERSION", "WHAT", "WHERE"}}
-	for _, p := range plugins {
-		if p.Err != nil {
-			first, _, _ := strings.Cut(p.Err.Error(), "\n")
-			t.rows = append(t.rows, []string{p.Name, "", v.bad.Render("broken"), first})
-			continue
-		}
-		t.rows = append(t.rows, []string{p.Name, p.Description.GetVersion(), p.Description.GetAbout(), p.Path})
-	}
-	v.table(t)
-}
-
-// Plugin shows what a variant says of itself.
-func (v *View) Plugin(d *protocol.DescribeReply) {
-	v.Say("%s %s", v.bold.Render(d.GetName()), d.GetVersion())
-	for _, line := range []struct{ what, text string }{
-		{"", d.GetAbout()},
-		{"paper", d.GetPaper()},
-		{"formula", d.GetFormula()},
-		{"parameters per site", d.GetParameters()},
-		{"in PEFT", d.GetPeftType()},
-	} {
-		switch {
-		case line.text == "":
-		case line.what == "":
-			v.Say("%s", line.text)
-		default:
-			v.Say("%s %s", v.dim.Render(line.what+":"), line.text)
-		}
-	}
-	v.Say("\n%s", strings.TrimSpace(d.GetSchema()))
-}
-
-// Program shows an adapter program.
-func (v *View) Program(text string) {
-	v.Say("\n%s", strings.TrimSpace(text))
-}
-
-// Pinned says that a variant was pinned in a file.
-func (v *View) Pinned(name, version, sum, file string) {
-	v.Say("%s %s %s in %s", v.good.Render("pinned"), name, version+" "+sum[:min(12, len(sum))], file)
 }
 
 // Initialised says what init wrote and what to do next.

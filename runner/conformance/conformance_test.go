@@ -1,0 +1,365 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/plugins/sdk"
+)
+
+// The plug-ins of these tests are links to the test binary, which serves the
+// variant that the link is called after.
+func TestMain(m *testing.M) {
+	name := filepath.Base(os.Args[0])
+	if v, ok := variants[name]; ok && protocol.Started() {
+		v.Name = name
+		sdk.Serve(v)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// plain is a small variant without a fault: y = base(x) + s·x Aᵀ Bᵀ.
+type plain struct {
+	Rank  int
+	Scale float64
+}
+
+func (v plain) Check(s sdk.Site) []sdk.Problem {
+	f := faults[filepath.Base(os.Args[0])]
+	if f.check != nil {
+		f.check(v, s)
+	}
+	return nil
+}
+
+func (v plain) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
+	a := g.Param("A", sdk.Dims(v.Rank, s.In), sdk.KaimingUniform(1))
+	b := g.Param("B", sdk.Dims(s.Out, v.Rank), sdk.Zeros)
+	y := g.Add(g.Base(g.X()), g.Scale(v.Scale, g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))))
+	if s.Kind != sdk.Stream {
+		g.PEFT("lora_A.weight", a)
+		g.PEFT("lora_B.weight", b)
+	}
+	if f := faults[filepath.Base(os.Args[0])]; f.build != nil {
+		return f.build(v, g, s, y)
+	}
+	return y
+}
+
+func (v plain) PEFTConfig([]sdk.Site) map[string]any {
+	return map[string]any{"peft_type": "LORA", "r": v.Rank, "lora_alpha": v.Scale * float64(v.Rank)}
+}
+
+const schema = `#Params: {
+	// Rank of the update.
+	rank!: int & >=1 & <=64 | error("must be a whole number from 1 to 64")
+	// Factor of the update.
+	scale: *1 | number & >0 | error("must be a number above 0")
+}`
+
+func sound() sdk.Variant[plain] {
+	return sdk.Variant[plain]{
+		Version: "1.0.0", Paper: "none", About: "A small update", Formula: "y = base(x) + s·x Aᵀ Bᵀ",
+		Schema: schema, Parameters: "rank*(in+out)", PEFT: "LORA", Examples: []string{"rank: 2", "rank: 3, scale: 0.5"},
+		Adopt: func(config map[string]any, _ []sdk.Site) (plain, []sdk.Problem) {
+			r := config["r"].(float64)
+			return plain{int(r), config["lora_alpha"].(float64) / r}, nil
+		},
+	}
+}
+
+// fault is one way not to be sound, and the check that has to see it.
+type fault struct {
+	seen   string
+	found  string // part of what the check says
+	change func(*sdk.Variant[plain])
+	check  func(plain, sdk.Site)
+	build  func(v plain, g *sdk.Graph, s sdk.Site, y sdk.Node) sdk.Node
+	engine bool // the check needs the engine
+}
+
+var calls int // of Build, in this process
+
+var faults = map[string]fault{
+	"sound": {},
+
+	"unversioned":  {seen: "description", found: `"one"`, change: func(v *sdk.Variant[plain]) { v.Version = "one" }},
+	"paperless":    {seen: "description", found: "nothing", change: func(v *sdk.Variant[plain]) { v.Paper = "" }},
+	"misspelt":     {seen: "schema", found: "reference \"itn\" not found", change: func(v *sdk.Variant[plain]) { v.Schema = "#Params: rank: itn" }},
+	"open":         {seen: "closed", found: "surely_not_a_parameter: 1 is accepted", change: schemaWith("// Rank of", "...\n// Rank of")},
+	"undocumented": {seen: "documented", found: "none above scale", change: schemaWith("// Factor of the update.", "")},
+	"wordless":     {seen: "messages", found: "out of bound", change: schemaWith(` | error("must be a whole number from 1 to 64")`, "")},
+	"exampleless":  {seen: "examples", found: "rank: field is required", change: func(v *sdk.Variant[plain]) { v.Examples = nil }},
+	"hangs": {seen: "examples", found: "did not answer", check: func(plain, sdk.Site) {
+		time.Sleep(time.Hour)
+	}},
+	"crashes_odd": {seen: "sites", found: "integer divide by zero", check: func(_ plain, s sdk.Site) {
+		if n := s.In % 24; n == 13 {
+			_ = s.In / (n - 13)
+		}
+	}},
+	"biased": {seen: "sites", found: "this site has no bias", build: func(_ plain, g *sdk.Graph, _ sdk.Site, y sdk.Node) sdk.Node {
+		return g.Add(y, g.Scale(0.5, g.Sub(g.B(), g.B())))
+	}},
+	"at_odds": {
+		seen: "sites", found: "shared with query of block 0, but not the same there", change: func(v *sdk.Variant[plain]) { v.PEFT = "" },
+		build: func(_ plain, g *sdk.Graph, s sdk.Site, y sdk.Node) sdk.Node {
+			return g.Add(y, g.Scale(2, g.Sum(g.Param("shared", sdk.Dims(s.Out), sdk.Zeros, sdk.PerBlock))))
+		},
+	},
+	"divides": {seen: "bad parameters", found: "integer divide by zero", check: func(v plain, _ sdk.Site) { _ = 64 / v.Rank }},
+	"waits": {seen: "bad parameters", found: "did not answer", check: func(v plain, _ sdk.Site) {
+		if v.Rank > 1000 {
+			time.Sleep(time.Hour)
+		}
+	}},
+	"random": {seen: "deterministic", found: "scale", build: func(_ plain, g *sdk.Graph, _ sdk.Site, y sdk.Node) sdk.Node {
+		return g.Add(y, g.Scale(rand.Float64()+2, g.Sub(y, y)))
+	}},
+	"remembers": {seen: "deterministic", found: "scale", build: func(_ plain, g *sdk.Graph, _ sdk.Site, y sdk.Node) sdk.Node {
+		calls++
+		return g.Add(y, g.Scale(float64(calls+1), g.Sub(y, y)))
+	}},
+	"slow": {seen: "quick", found: "it took", check: func(_ plain, s sdk.Site) {
+		if s.In == 768 && s.Block == 0 && s.Name == "query" {
+			time.Sleep(2 * time.Second)
+		}
+	}},
+	"wasteful": {seen: "unused", found: "never used", build: func(_ plain, g *sdk.Graph, _ sdk.Site, y sdk.Node) sdk.Node {
+		g.Neg(y)
+		return y
+	}},
+	"miscounts": {seen: "count", found: "96", change: func(v *sdk.Variant[plain]) { v.Parameters = "rank*in" }},
+	"uncounted": {seen: "count", found: "none is declared", change: func(v *sdk.Variant[plain]) { v.Parameters = "" }},
+	"misreads": {seen: "PEFT", found: "lora_A.weight had shape [2, 24] and has [4, 24]", change: func(v *sdk.Variant[plain]) {
+		v.Adopt = func(config map[string]any, _ []sdk.Site) (plain, []sdk.Problem) {
+			return plain{2 * int(config["r"].(float64)), 1}, nil
+		}
+	}},
+
+	"not_finite": {seen: "runs", found: "infinite", engine: true, build: func(_ plain, g *sdk.Graph, _ sdk.Site, y sdk.Node) sdk.Node {
+		return g.Add(y, g.Div(g.Const(sdk.Dims(1), 0), g.Const(sdk.Dims(1), 0)))
+	}},
+	"not_a_no_op": {seen: "no-op", found: "a relative difference", engine: true, build: func(_ plain, g *sdk.Graph, _ sdk.Site, y sdk.Node) sdk.Node {
+		return g.Scale(1.5, y)
+	}},
+	"a_no_op_after_all": {seen: "no-op", found: "the output of the frozen layer", engine: true, change: func(v *sdk.Variant[plain]) { v.ChangesStart = true }},
+	"detached": {
+		seen: "all train", found: "C never gets one", engine: true, change: func(v *sdk.Variant[plain]) { v.Parameters = "rank*(in+out) + out" },
+		build: func(_ plain, g *sdk.Graph, s sdk.Site, y sdk.Node) sdk.Node {
+			return g.Add(y, g.Detach(g.Param("C", sdk.Dims(s.Out), sdk.Zeros)))
+		},
+	},
+	"steep": {
+		seen: "gradient", found: "is off by", engine: true, change: func(v *sdk.Variant[plain]) { v.Parameters = "rank*(in+out) + out" },
+		build: func(_ plain, g *sdk.Graph, s sdk.Site, y sdk.Node) sdk.Node {
+			return g.Add(y, g.Sin(g.Scale(1e13, g.Param("C", sdk.Dims(s.Out), sdk.Zeros))))
+		},
+	},
+}
+
+func schemaWith(old, with string) func(*sdk.Variant[plain]) {
+	return func(v *sdk.Variant[plain]) { v.Schema = strings.Replace(v.Schema, old, with, 1) }
+}
+
+var variants = func() map[string]sdk.Variant[plain] {
+	all := map[string]sdk.Variant[plain]{}
+	for name, f := range faults {
+		v := sound()
+		if f.change != nil {
+			f.change(&v)
+		}
+		all[name] = v
+	}
+	return all
+}()
+
+// link makes a plug-in of a fault.
+func link(t *testing.T, name string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.Symlink(self, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// engineTry starts the engine that make build has built; in CI it has to be
+// there.
+func engineTry(t *testing.T) func(context.Context, *spec.ConformRequest) (*spec.ConformReply, error) {
+	t.Helper()
+	path, err := filepath.Abs("../../bin/runner-engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("make build first: %v", err)
+		}
+		return nil
+	}
+	cmd := exec.Command(path)
+	cmd.Env = []string{"OMP_WAIT_POLICY=PASSIVE", "LORALAB_THREADS=1"}
+	p, err := spec.StartEngine(cmd, io.Discard, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return func(ctx context.Context, r *spec.ConformRequest) (*spec.ConformReply, error) {
+		return p.Conform(ctx, r)
+	}
+}
+
+// Every fault is seen by the check that is there for it, and by no other.
+func TestEveryFaultIsSeen(t *testing.T) {
+	engine := engineTry(t)
+	for name, f := range faults {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // some wait
+			if f.engine && engine == nil {
+				t.Log("nothing tested: there is no engine; see: make build")
+				return
+			}
+			o := Options{Name: name, Path: link(t, name), StartTimeout: time.Minute, CallTimeout: time.Minute}
+			if f.found == "did not answer" {
+				o.CallTimeout = 3 * time.Second
+			}
+			if name == "slow" {
+				o.Quick = time.Second
+			}
+			if f.engine || name == "sound" {
+				o.Try = engine
+			}
+			report, err := Run(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var seen []string
+			for _, c := range report.Checks {
+				if len(c.Faults) == 0 {
+					continue
+				}
+				seen = append(seen, c.Name)
+				if c.Name == f.seen && !strings.Contains(c.Faults[0].Found, f.found) {
+					t.Errorf("%s found %q, want %q", c.Name, c.Faults[0].Found, f.found)
+				}
+			}
+			if want := []string{f.seen}; f.seen != "" && !slices.Equal(seen, want) || f.seen == "" && len(seen) > 0 {
+				text, _ := json.MarshalIndent(report, "", " ")
+				t.Errorf("seen by %q, want %q\n%s", seen, f.seen, text)
+			}
+			if report.Failed() != (f.seen != "") {
+				t.Errorf("Failed says %v", report.Failed())
+			}
+		})
+	}
+}
+
+// Figures of the engine that no sdk can produce: each belongs to one check.
+func TestFiguresOfTheEngine(t *testing.T) {
+	good := spec.Conformance{
+		Repeats: true, AnyOrder: true, SeedsDiffer: true, Mergeable: true, Saved: true, TokensApart: true, Finite: true,
+	}
+	path := link(t, "sound")
+	for want, change := range map[string]func(*spec.Conformance){
+		"":         func(*spec.Conformance) {},
+		"runs":     func(c *spec.Conformance) { c.Failure = "einsum: no kernel" },
+		"no-op":    func(c *spec.Conformance) { c.Start = 1e-6 },
+		"gradient": func(c *spec.Conformance) { c.Gradient, c.GradientAt = 0.5, "A" },
+		"seeds":    func(c *spec.Conformance) { c.Repeats = false },
+		"order":    func(c *spec.Conformance) { c.AnyOrder = false },
+		"tokens":   func(c *spec.Conformance) { c.TokensApart = false },
+		"merge":    func(c *spec.Conformance) { c.Merge = 1e-6 },
+		"save":     func(c *spec.Conformance) { c.Saved = false },
+	} {
+		t.Run(want, func(t *testing.T) {
+			report, err := Run(t.Context(), Options{
+				Name: "sound", Path: path, StartTimeout: time.Minute, CallTimeout: time.Minute,
+				Try: func(_ context.Context, r *spec.ConformRequest) (*spec.ConformReply, error) {
+					reply := &spec.ConformReply{}
+					for i := range r.GetAdapter().GetPlacements() {
+						c := &spec.Conformance{
+							Repeats: good.Repeats, AnyOrder: good.AnyOrder, SeedsDiffer: good.SeedsDiffer, Mergeable: good.Mergeable,
+							Saved: good.Saved, TokensApart: good.TokensApart, Finite: good.Finite,
+						}
+						if i == 0 {
+							change(c)
+						}
+						reply.Sites = append(reply.Sites, c)
+					}
+					return reply, nil
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := ""
+			for _, c := range report.Checks {
+				if len(c.Faults) > 0 {
+					seen += c.Name
+				}
+				if c.LeftOut != "" {
+					t.Errorf("%s was left out: %s", c.Name, c.LeftOut)
+				}
+			}
+			if seen != want {
+				t.Errorf("seen by %q", seen)
+			}
+		})
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, Options{Name: "sound", Path: link(t, "sound")}); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestFormula(t *testing.T) {
+	vars := map[string]any{"rank": 4.0, "in": 10.0, "out": 6.0, "share": "site", "full": true}
+	for text, want := range map[string]float64{
+		"rank*(in+out)":                   64,
+		"-rank + 2*max(in, out, rank)/5":  0,
+		"ceil(in/rank)*floor(out/4)":      3,
+		"sqrt(rank) + min(in, out)":       8,
+		`rank*(share == "site")`:          4,
+		`rank*(share != "site")`:          0,
+		"in*full + (rank < out && !full)": 10,
+		"in%rank":                         2,
+	} {
+		if got, err := evaluate(text, vars); err != nil || got != want {
+			t.Errorf("%s = %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"rank*":          "reading",
+		"r*in":           "there is no parameter r",
+		"share*2":        "texts can only be equal",
+		"log(in)":        "there are the functions",
+		"share":          "want a number",
+		"func() {}":      "not arithmetic",
+		`max(share, in)`: "want numbers",
+	} {
+		if _, err := evaluate(text, vars); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", text, err, want)
+		}
+	}
+}
