@@ -197,8 +197,6 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 	}
 	reply = &protocol.BuildReply{}
 	index := map[string]uint32{} // by encoded program
-	// PEFT adapts modules, and no stream is one.
-	streams := slices.ContainsFunc(sites, func(s Site) bool { return s.Kind == Stream })
 	var peft []*protocol.PeftTensors
 	// Without W a stream may lack tensors that a layer of its program has. With
 	// one among the sites nothing is stored anyway.
@@ -208,9 +206,6 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 			return nil, status.FromContextError(err).Err()
 		}
 		p, stored := build(b, site, at[i], m)
-		if streams {
-			stored = nil
-		}
 		key, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
 		if err != nil {
 			return nil, fmt.Errorf("encoding the program of %s: %w", program.SiteName(at[i]), err)
