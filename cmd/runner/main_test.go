@@ -62,6 +62,7 @@ func adoptLora(config map[string]any, _ []sdk.Site) (testLora, []sdk.Problem) {
 var testVariant = sdk.Variant[testLora]{
 	Name: "lora", Version: "1.2.3", About: "Low-rank update", Paper: "arXiv:2106.09685", Parameters: "rank*(in+out)",
 	PEFT: "LORA", Adopt: adoptLora,
+	Formula: "y = base(x) + s·x Aᵀ Bᵀ", Examples: []string{"rank: 4", "rank: 2, alpha: 1"},
 	Schema: `
 #Params: {
 	// Rank of the update.

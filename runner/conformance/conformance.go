@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/loralab/loralab/core/spec"
@@ -179,6 +180,25 @@ func (t *trial) fault(reproduce, expected, format string, args ...any) {
 		f.Reproduce = "runner plugins " + reproduce
 	}
 	t.now.Faults = append(t.now.Faults, f)
+}
+
+// said is what an error of a plug-in says, without its name and with the top
+// of its stack only.
+func said(err error) string {
+	var e *variant.Error
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	text := e.Message
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	if e.Stack != "" {
+		const most = 4
+		lines := strings.SplitN(e.Stack, "\n", most+1)
+		text += "\n" + strings.Join(lines[:min(most, len(lines))], "\n")
+	}
+	return text
 }
 
 // end says that the checks that follow have nothing to go by.

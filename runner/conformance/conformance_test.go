@@ -142,7 +142,6 @@ var faults = map[string]fault{
 		return y
 	}},
 	"miscounts": {seen: "count", found: "96", change: func(v *sdk.Variant[plain]) { v.Parameters = "rank*in" }},
-	"uncounted": {seen: "count", found: "none is declared", change: func(v *sdk.Variant[plain]) { v.Parameters = "" }},
 	"misreads": {seen: "PEFT", found: "lora_A.weight had shape [2, 24] and has [4, 24]", change: func(v *sdk.Variant[plain]) {
 		v.Adopt = func(config map[string]any, _ []sdk.Site) (plain, []sdk.Problem) {
 			return plain{2 * int(config["r"].(float64)), 1}, nil

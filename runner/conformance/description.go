@@ -17,7 +17,7 @@ import (
 func (t *trial) start() {
 	var err error
 	if t.about, err = t.first.Describe(t.ctx, t.Name); err != nil {
-		t.fault("info "+t.Path, "an answer to Describe", "%v", err)
+		t.fault("info "+t.Path, "an answer to Describe", "%s", said(err))
 		t.end("the plug-in does not answer")
 	}
 }
@@ -46,7 +46,7 @@ func (t *trial) description() {
 func (t *trial) schemaCompiles() {
 	var err error
 	if t.schema, err = variant.ReadSchema(t.about); err != nil {
-		t.fault("schema "+t.Path, "CUE with a definition #Params", "%v", err)
+		t.fault("schema "+t.Path, "CUE with a definition #Params", "%s", said(err))
 		t.end("the schema does not compile")
 		return
 	}

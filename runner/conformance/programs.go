@@ -92,7 +92,7 @@ func (t *trial) examples() {
 			if example == "" {
 				expected = "defaults for all parameters, or Examples that give those without"
 			}
-			t.fault(t.show(example, backbones[0].sites[0]), expected, "%v", err)
+			t.fault(t.show(example, backbones[0].sites[0]), expected, "%s", said(err))
 			continue
 		}
 		linear := 0
@@ -105,7 +105,7 @@ func (t *trial) examples() {
 					// one it can adapt the next check speaks.
 					t.broken = &breakdown{t.show(example, s), "a program for " + program.SiteName(s) + ", or a problem", err}
 					if linear == 0 {
-						t.fault(t.broken.reproduce, t.broken.expected, "%v", err)
+						t.fault(t.broken.reproduce, t.broken.expected, "%s", said(err))
 						t.end("the plug-in does not build its examples")
 					}
 					return
@@ -124,7 +124,7 @@ func (t *trial) examples() {
 			reply, err := t.first.Build(t.ctx, t.Name, params, backbones[0].model, []*protocol.Site{s})
 			found := "a problem: " + problems(reply)
 			if err != nil {
-				found = err.Error()
+				found = said(err)
 			}
 			t.fault(t.show(example, s), "a linear layer of width 24, 15 or 13 that the example can adapt", "%s", found)
 		}
@@ -150,7 +150,7 @@ type breakdown struct {
 
 func (t *trial) sites() {
 	if b := t.broken; b != nil {
-		t.fault(b.reproduce, b.expected, "%v", b.err)
+		t.fault(b.reproduce, b.expected, "%s", said(b.err))
 		t.end("the plug-in does not build its examples")
 		return
 	}
@@ -162,7 +162,7 @@ func (t *trial) sites() {
 			}
 			_, err := t.first.Build(t.ctx, t.Name, b.params, b.backbone.model, []*protocol.Site{s})
 			if err != nil {
-				t.fault(t.show(b.example, s), "a program for "+program.SiteName(s)+", or a problem with the parameters", "%v", err)
+				t.fault(t.show(b.example, s), "a program for "+program.SiteName(s)+", or a problem with the parameters", "%s", said(err))
 				continue
 			}
 			switch s.GetKind() {
@@ -179,7 +179,7 @@ func (t *trial) sites() {
 		}
 		var err error
 		if b.placed, err = program.CheckAll(b.reply.GetPrograms(), b.sites, b.reply.GetProgramOfSite(), b.backbone.model); err != nil {
-			t.fault("", "programs that fit together, "+b.String(), "%v", err)
+			t.fault("", "programs that fit together, "+b.String(), "%s", said(err))
 		}
 	}
 	t.built = slices.DeleteFunc(t.built, func(b *built) bool { return b.placed == nil })
@@ -202,7 +202,7 @@ func (t *trial) together(b *built) bool {
 	for len(b.sites) > 0 {
 		reply, err := t.first.Build(t.ctx, t.Name, b.params, b.backbone.model, b.sites)
 		if err != nil {
-			t.fault("", "programs for all layers at once, as for each of them, "+b.String(), "%v", err)
+			t.fault("", "programs for all layers at once, as for each of them, "+b.String(), "%s", said(err))
 			return false
 		}
 		b.reply = reply
@@ -236,7 +236,7 @@ func (t *trial) badParameters() {
 		reply, err := t.first.Build(t.ctx, t.Name, string(raw), b.backbone.model, b.sites)
 		switch {
 		case crashed(err):
-			t.fault("", "an error or a problem for "+what, "%v", err)
+			t.fault("", "an error or a problem for "+what, "%s", said(err))
 		case err == nil && refuse && len(reply.GetProblems()) == 0:
 			t.fault("", "an error for "+what, "programs are built as if nothing was wrong")
 		}
@@ -313,7 +313,7 @@ func (t *trial) deterministic() {
 
 func joined(text string, err error) string {
 	if err != nil {
-		return err.Error()
+		return said(err)
 	}
 	return text
 }
@@ -361,7 +361,7 @@ func (t *trial) quick() {
 		at := fmt.Sprintf("show %s --params '%s' --size 768x768", t.Path, example)
 		switch {
 		case err != nil:
-			t.fault(at, "programs for a ViT-B/16", "%v", err)
+			t.fault(at, "programs for a ViT-B/16", "%s", said(err))
 		case took > t.Quick:
 			t.fault(at, fmt.Sprintf("an answer within %v", t.Quick), "it took %v", took.Round(100*time.Millisecond))
 		}
@@ -379,7 +379,7 @@ func (t *trial) unused() {
 func (t *trial) count() {
 	declared := t.about.GetParameters()
 	if declared == "" {
-		t.fault("info "+t.Path, `the number of trainable parameters of a layer, "rank*(in+out)" for example`, "none is declared")
+		t.now.Note = "none is declared"
 		return
 	}
 	for _, b := range t.built {
@@ -391,7 +391,7 @@ func (t *trial) count() {
 			vars["in"], vars["out"] = float64(s.GetIn()), float64(s.GetOut())
 			want, err := evaluate(declared, vars)
 			if err != nil {
-				t.fault("info "+t.Path, "an expression over the parameters, in and out", "%v", err)
+				t.fault("info "+t.Path, "an expression over the parameters, in and out", "%s", said(err))
 				return
 			}
 			if got := b.placed.Sites[i].TrainableCount; math.Abs(want-float64(got)) > 0.5 {
@@ -423,7 +423,7 @@ func (t *trial) peft() {
 			readable = false
 			continue
 		case err != nil:
-			t.fault("", "parameters for the settings of PEFT of "+b.String(), "%v", err)
+			t.fault("", "parameters for the settings of PEFT of "+b.String(), "%s", said(err))
 			continue
 		case len(adopted.GetProblems()) > 0:
 			p := adopted.GetProblems()[0]
@@ -432,7 +432,7 @@ func (t *trial) peft() {
 		}
 		params, err := t.schema.Complete(adopted.GetParamsJson())
 		if err != nil {
-			t.fault("", "parameters that the schema accepts for the settings of PEFT of "+b.String(), "%v", err)
+			t.fault("", "parameters that the schema accepts for the settings of PEFT of "+b.String(), "%s", said(err))
 			continue
 		}
 		again, _ := t.tensors(b, params, sites)
