@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"io"
-	"os/exec"
-	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/status"
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/conformance"
@@ -40,14 +36,7 @@ exit code is 1.`,
 			if !asJSON {
 				o.Watch = a.view.Tried
 			}
-			engine, err := startEngine()
-			if err != nil {
-				a.view.Warn(err.Error())
-			} else {
-				defer engine.Close()
-				o.Try = engine.try
-			}
-			report, err := conformance.Run(c.Context(), o)
+			report, err := a.conform(c.Context(), o)
 			switch {
 			case err != nil:
 				return err
@@ -66,28 +55,18 @@ exit code is 1.`,
 	return c
 }
 
-// engine runs programs for the conformance suite.
-type engine struct{ *spec.EngineProcess }
-
-// startEngine starts the engine of this installation.
-func startEngine() (*engine, error) {
-	path, err := launch.EnginePath()
-	if err != nil {
-		return nil, err
+// conform runs the suite, with an engine if there is one.
+func (a *app) conform(ctx context.Context, o conformance.Options) (report *conformance.Report, err error) {
+	if _, err := launch.EnginePath(); err != nil {
+		a.view.Warn(err.Error())
+		return conformance.Run(ctx, o)
 	}
-	cmd := exec.Command(path)
-	cmd.Env = []string{"OMP_WAIT_POLICY=PASSIVE"} // as for runs
-	p, err := spec.StartEngine(cmd, io.Discard, time.Minute)
-	if err != nil {
-		return nil, err
-	}
-	return &engine{p}, nil
-}
-
-func (e *engine) try(ctx context.Context, request *spec.ConformRequest) (*spec.ConformReply, error) {
-	reply, err := e.Conform(ctx, request)
-	if err != nil {
-		return nil, status.Convert(err).Err()
-	}
-	return reply, nil
+	err = launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
+		o.Try = func(ctx context.Context, request *spec.ConformRequest) (*spec.ConformReply, error) {
+			return engine.Conform(ctx, request)
+		}
+		report, err = conformance.Run(ctx, o)
+		return err
+	})
+	return report, err
 }
