@@ -27,6 +27,9 @@ func Check(rank int, s sdk.Site) []sdk.Problem {
 // CheckBlocks refuses a number k of parts that leaves a remainder of the input
 // or the output.
 func CheckBlocks(k int, s sdk.Site) []sdk.Problem {
+	if k < 1 {
+		return []sdk.Problem{{Param: "k", Message: fmt.Sprintf("%d parts, want at least 1", k)}}
+	}
 	side := ""
 	switch {
 	case s.In%k != 0:

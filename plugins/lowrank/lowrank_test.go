@@ -10,6 +10,24 @@ import (
 	"github.com/loralab/loralab/plugins/sdk"
 )
 
+// What is left of a layer without a remainder; a k from elsewhere than the
+// schema is an answer too, not a division by zero.
+func TestParts(t *testing.T) {
+	s := sdk.Site{In: 24, Out: 60}
+	for k, want := range map[int]string{
+		0: "0 parts, want at least 1 ()", -2: "-2 parts, want at least 1 ()", 1: "", 12: "",
+		7: "7 does not divide the layer's 24 inputs (use 4, 6 or 12)", 8: "8 does not divide the layer's 60 outputs (use 4, 6 or 12)",
+	} {
+		got := ""
+		for _, p := range lowrank.CheckBlocks(k, s) {
+			got = p.Message + " (" + p.Hint + ")"
+		}
+		if got != want {
+			t.Errorf("k = %d: %s", k, got)
+		}
+	}
+}
+
 func TestPEFTWritesWhatIsRead(t *testing.T) {
 	config := lowrank.PEFTConfig(nil, 3, 6.5, 0.25)
 	for _, key := range []string{"r", "lora_alpha", "lora_dropout"} {
