@@ -16,6 +16,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/variant"
 )
@@ -490,6 +491,13 @@ func TestExperimentsOfTheProject(t *testing.T) {
 		r := world()
 		toy := r.backbone
 		r.backbone = func(name string) (*hub.Backbone, error) { return toy("toy") }
+		r.describe = shipped
+		r.build = func(_ context.Context, name, params string, _ *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error) {
+			return &protocol.BuildReply{
+				Programs:      []*protocol.Program{{Version: 1, Params: []*protocol.Param{{Name: name + params}}}},
+				ProgramOfSite: make([]uint32, len(sites)),
+			}, nil
+		}
 		experiments, found := loadWith(files, Env{Tags: []string{"scale=" + scale}}, r)
 		if scale == "paper" {
 			// Its data is not in the repository: one message for each file.
@@ -514,6 +522,16 @@ func TestExperimentsOfTheProject(t *testing.T) {
 			}
 		}
 	}
+}
+
+// shipped describes a variant of this repository by the schema in its
+// directory, without starting it.
+func shipped(_ context.Context, name string) (*protocol.DescribeReply, error) {
+	schema, err := os.ReadFile(filepath.Join("../../plugins", name, "schema.cue"))
+	if err != nil {
+		return nil, &variant.UnknownError{Name: name}
+	}
+	return &protocol.DescribeReply{Name: name, Version: "1.0.0", Schema: string(schema)}, nil
 }
 
 // Whatever a file says, Load answers with experiments or with mistakes that
