@@ -1329,7 +1329,12 @@ type Data struct {
 	Mean   []float64        `protobuf:"fixed64,5,rep,packed,name=mean,proto3" json:"mean,omitempty"` // normalisation, RGB in 0..1
 	Std    []float64        `protobuf:"fixed64,6,rep,packed,name=std,proto3" json:"std,omitempty"`
 	// Role ("train", "val", "test") -> the files, by content.
-	Splits        map[string]*Split `protobuf:"bytes,7,rep,name=splits,proto3" json:"splits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Splits map[string]*Split `protobuf:"bytes,7,rep,name=splits,proto3" json:"splits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What is done to training images, in this order.
+	Augment []*Augment `protobuf:"bytes,8,rep,name=augment,proto3" json:"augment,omitempty"`
+	// Images are damaged, or styled, before the model sees them.
+	Corruption    *Corruption `protobuf:"bytes,10,opt,name=corruption,proto3" json:"corruption,omitempty"`
+	Style         *Style      `protobuf:"bytes,11,opt,name=style,proto3" json:"style,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1413,6 +1418,261 @@ func (x *Data) GetSplits() map[string]*Split {
 	return nil
 }
 
+func (x *Data) GetAugment() []*Augment {
+	if x != nil {
+		return x.Augment
+	}
+	return nil
+}
+
+func (x *Data) GetCorruption() *Corruption {
+	if x != nil {
+		return x.Corruption
+	}
+	return nil
+}
+
+func (x *Data) GetStyle() *Style {
+	if x != nil {
+		return x.Style
+	}
+	return nil
+}
+
+// One augmentation; which numbers count depends on the kind.
+type Augment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // flip | flip_vertical | rotate | scale | crop | colour | blur | noise
+	P     float64                `protobuf:"fixed64,2,opt,name=p,proto3" json:"p,omitempty"`     // probability of doing it to an image
+	// Range that is drawn from: degrees, factors, fractions of the side, sigma in
+	// pixels, standard deviation with white at 1.
+	Low  float64 `protobuf:"fixed64,3,opt,name=low,proto3" json:"low,omitempty"`
+	High float64 `protobuf:"fixed64,4,opt,name=high,proto3" json:"high,omitempty"`
+	// colour: factors are drawn from 1 ± these, the hue turned by ± a fraction of
+	// the circle.
+	Brightness    float64 `protobuf:"fixed64,5,opt,name=brightness,proto3" json:"brightness,omitempty"`
+	Contrast      float64 `protobuf:"fixed64,6,opt,name=contrast,proto3" json:"contrast,omitempty"`
+	Saturation    float64 `protobuf:"fixed64,7,opt,name=saturation,proto3" json:"saturation,omitempty"`
+	Hue           float64 `protobuf:"fixed64,8,opt,name=hue,proto3" json:"hue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Augment) Reset() {
+	*x = Augment{}
+	mi := &file_spec_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Augment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Augment) ProtoMessage() {}
+
+func (x *Augment) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Augment.ProtoReflect.Descriptor instead.
+func (*Augment) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Augment) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Augment) GetP() float64 {
+	if x != nil {
+		return x.P
+	}
+	return 0
+}
+
+func (x *Augment) GetLow() float64 {
+	if x != nil {
+		return x.Low
+	}
+	return 0
+}
+
+func (x *Augment) GetHigh() float64 {
+	if x != nil {
+		return x.High
+	}
+	return 0
+}
+
+func (x *Augment) GetBrightness() float64 {
+	if x != nil {
+		return x.Brightness
+	}
+	return 0
+}
+
+func (x *Augment) GetContrast() float64 {
+	if x != nil {
+		return x.Contrast
+	}
+	return 0
+}
+
+func (x *Augment) GetSaturation() float64 {
+	if x != nil {
+		return x.Saturation
+	}
+	return 0
+}
+
+func (x *Augment) GetHue() float64 {
+	if x != nil {
+		return x.Hue
+	}
+	return 0
+}
+
+type Corruption struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Severity      uint32                 `protobuf:"varint,2,opt,name=severity,proto3" json:"severity,omitempty"` // 1 to 5
+	Seed          uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Corruption) Reset() {
+	*x = Corruption{}
+	mi := &file_spec_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Corruption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Corruption) ProtoMessage() {}
+
+func (x *Corruption) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
+func (*Corruption) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Corruption) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Corruption) GetSeverity() uint32 {
+	if x != nil {
+		return x.Severity
+	}
+	return 0
+}
+
+func (x *Corruption) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+// Pictures in the style of others.
+type Style struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`           // fourier | colour | texture
+	Strength      float64                `protobuf:"fixed64,2,opt,name=strength,proto3" json:"strength,omitempty"` // 0 to 1
+	Seed          uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`          // decides which style image each picture gets
+	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`       // of the style images: SHA-256 over theirs, in order
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Style) Reset() {
+	*x = Style{}
+	mi := &file_spec_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Style) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Style) ProtoMessage() {}
+
+func (x *Style) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Style.ProtoReflect.Descriptor instead.
+func (*Style) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Style) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Style) GetStrength() float64 {
+	if x != nil {
+		return x.Strength
+	}
+	return 0
+}
+
+func (x *Style) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+func (x *Style) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 type Split struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // over the SHA-256 of every image and mask, in order
@@ -1425,7 +1685,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1697,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1710,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{17}
+	return file_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Split) GetDigest() string {
@@ -1486,7 +1746,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1758,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1771,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{18}
+	return file_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -1552,7 +1812,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1824,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1837,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{19}
+	return file_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Loss) GetKind() string {
@@ -1612,7 +1872,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1884,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1897,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{20}
+	return file_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Optim) GetKind() string {
@@ -1721,7 +1981,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1993,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +2006,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{21}
+	return file_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Schedule) GetKind() string {
@@ -1784,7 +2044,7 @@ type Train struct {
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +2056,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +2069,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{22}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -1870,7 +2130,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2142,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2155,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{23}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -1950,7 +2210,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2222,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2235,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RunRequest) GetId() string {
@@ -2055,7 +2315,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2067,7 +2327,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2080,7 +2340,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Label) GetExperiment() string {
@@ -2139,7 +2399,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2411,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2424,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Places) GetRunDir() string {
@@ -2207,7 +2467,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2219,7 +2479,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2232,7 +2492,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Files) GetRoot() string {
@@ -2276,7 +2536,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2548,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2561,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2466,7 +2726,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2478,7 +2738,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2751,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -2564,7 +2824,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2836,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2849,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -2646,7 +2906,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2918,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2931,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -2711,7 +2971,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2983,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2996,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -2757,7 +3017,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +3029,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +3042,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Evaluated) GetId() string {
@@ -2815,7 +3075,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2827,7 +3087,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2840,7 +3100,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -2859,7 +3119,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3131,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3144,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -2905,7 +3165,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2917,7 +3177,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2930,7 +3190,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Failed) GetReason() string {
@@ -2964,7 +3224,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3236,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3249,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Note) GetText() string {
@@ -3022,7 +3282,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3034,7 +3294,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3047,7 +3307,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -3113,7 +3373,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3385,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3398,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -3205,7 +3465,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3217,7 +3477,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3230,7 +3490,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Summary) GetId() string {
@@ -3447,7 +3707,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06hidden\x18\x02 \x01(\rR\x06hidden\x12\x12\n" +
 	"\x04norm\x18\x03 \x01(\bR\x04norm\x12\x18\n" +
-	"\adropout\x18\x04 \x01(\x01R\adropout\"\xf8\x02\n" +
+	"\adropout\x18\x04 \x01(\x01R\adropout\"\x97\x04\n" +
 	"\x04Data\x12\x18\n" +
 	"\aclasses\x18\x01 \x03(\tR\aclasses\x129\n" +
 	"\x06values\x18\x02 \x03(\v2!.loralab.spec.v1.Data.ValuesEntryR\x06values\x12\x16\n" +
@@ -3455,13 +3715,42 @@ const file_spec_proto_rawDesc = "" +
 	"\x05width\x18\x04 \x01(\rR\x05width\x12\x12\n" +
 	"\x04mean\x18\x05 \x03(\x01R\x04mean\x12\x10\n" +
 	"\x03std\x18\x06 \x03(\x01R\x03std\x129\n" +
-	"\x06splits\x18\a \x03(\v2!.loralab.spec.v1.Data.SplitsEntryR\x06splits\x1a9\n" +
+	"\x06splits\x18\a \x03(\v2!.loralab.spec.v1.Data.SplitsEntryR\x06splits\x122\n" +
+	"\aaugment\x18\b \x03(\v2\x18.loralab.spec.v1.AugmentR\aaugment\x12;\n" +
+	"\n" +
+	"corruption\x18\n" +
+	" \x01(\v2\x1b.loralab.spec.v1.CorruptionR\n" +
+	"corruption\x12,\n" +
+	"\x05style\x18\v \x01(\v2\x16.loralab.spec.v1.StyleR\x05style\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1aQ\n" +
 	"\vSplitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.loralab.spec.v1.SplitR\x05value:\x028\x01\"r\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.loralab.spec.v1.SplitR\x05value:\x028\x01\"\xbf\x01\n" +
+	"\aAugment\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\f\n" +
+	"\x01p\x18\x02 \x01(\x01R\x01p\x12\x10\n" +
+	"\x03low\x18\x03 \x01(\x01R\x03low\x12\x12\n" +
+	"\x04high\x18\x04 \x01(\x01R\x04high\x12\x1e\n" +
+	"\n" +
+	"brightness\x18\x05 \x01(\x01R\n" +
+	"brightness\x12\x1a\n" +
+	"\bcontrast\x18\x06 \x01(\x01R\bcontrast\x12\x1e\n" +
+	"\n" +
+	"saturation\x18\a \x01(\x01R\n" +
+	"saturation\x12\x10\n" +
+	"\x03hue\x18\b \x01(\x01R\x03hue\"P\n" +
+	"\n" +
+	"Corruption\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\rR\bseverity\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\x04R\x04seed\"c\n" +
+	"\x05Style\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
+	"\bstrength\x18\x02 \x01(\x01R\bstrength\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\x04R\x04seed\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\"r\n" +
 	"\x05Split\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12;\n" +
@@ -3657,7 +3946,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -3678,102 +3967,108 @@ var file_spec_proto_goTypes = []any{
 	(*Placement)(nil),         // 16: loralab.spec.v1.Placement
 	(*Head)(nil),              // 17: loralab.spec.v1.Head
 	(*Data)(nil),              // 18: loralab.spec.v1.Data
-	(*Split)(nil),             // 19: loralab.spec.v1.Split
-	(*Procedural)(nil),        // 20: loralab.spec.v1.Procedural
-	(*Loss)(nil),              // 21: loralab.spec.v1.Loss
-	(*Optim)(nil),             // 22: loralab.spec.v1.Optim
-	(*Schedule)(nil),          // 23: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 24: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 25: loralab.spec.v1.Evaluation
-	(*RunRequest)(nil),        // 26: loralab.spec.v1.RunRequest
-	(*Label)(nil),             // 27: loralab.spec.v1.Label
-	(*Places)(nil),            // 28: loralab.spec.v1.Places
-	(*Files)(nil),             // 29: loralab.spec.v1.Files
-	(*Event)(nil),             // 30: loralab.spec.v1.Event
-	(*Started)(nil),           // 31: loralab.spec.v1.Started
-	(*Step)(nil),              // 32: loralab.spec.v1.Step
-	(*Validation)(nil),        // 33: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 34: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 35: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 36: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 37: loralab.spec.v1.Stopped
-	(*Failed)(nil),            // 38: loralab.spec.v1.Failed
-	(*Note)(nil),              // 39: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 40: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 41: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 42: loralab.spec.v1.Summary
-	nil,                       // 43: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 44: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 45: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 46: loralab.spec.v1.Places.FilesEntry
-	(*protocol.Model)(nil),    // 47: loralab.variant.v1.Model
-	(*protocol.Program)(nil),  // 48: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 49: loralab.variant.v1.Site
-	(*protocol.Peft)(nil),     // 50: loralab.variant.v1.Peft
+	(*Augment)(nil),           // 19: loralab.spec.v1.Augment
+	(*Corruption)(nil),        // 20: loralab.spec.v1.Corruption
+	(*Style)(nil),             // 21: loralab.spec.v1.Style
+	(*Split)(nil),             // 22: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 23: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 24: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 25: loralab.spec.v1.Optim
+	(*Schedule)(nil),          // 26: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 27: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 28: loralab.spec.v1.Evaluation
+	(*RunRequest)(nil),        // 29: loralab.spec.v1.RunRequest
+	(*Label)(nil),             // 30: loralab.spec.v1.Label
+	(*Places)(nil),            // 31: loralab.spec.v1.Places
+	(*Files)(nil),             // 32: loralab.spec.v1.Files
+	(*Event)(nil),             // 33: loralab.spec.v1.Event
+	(*Started)(nil),           // 34: loralab.spec.v1.Started
+	(*Step)(nil),              // 35: loralab.spec.v1.Step
+	(*Validation)(nil),        // 36: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 37: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 38: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 39: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 40: loralab.spec.v1.Stopped
+	(*Failed)(nil),            // 41: loralab.spec.v1.Failed
+	(*Note)(nil),              // 42: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 43: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 44: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 45: loralab.spec.v1.Summary
+	nil,                       // 46: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 47: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 48: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 49: loralab.spec.v1.Places.FilesEntry
+	(*protocol.Model)(nil),    // 50: loralab.variant.v1.Model
+	(*protocol.Program)(nil),  // 51: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 52: loralab.variant.v1.Site
+	(*protocol.Peft)(nil),     // 53: loralab.variant.v1.Peft
 }
 var file_spec_proto_depIdxs = []int32{
-	43, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	47, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	46, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	50, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
 	15, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	26, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	29, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 5: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
 	12, // 6: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
 	15, // 7: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
 	17, // 8: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
 	18, // 9: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	21, // 10: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	22, // 11: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	24, // 12: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	24, // 10: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	25, // 11: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	27, // 12: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
 	13, // 13: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
 	14, // 14: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
 	1,  // 15: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	48, // 16: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	51, // 16: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
 	16, // 17: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	49, // 18: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	44, // 19: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	45, // 20: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	20, // 21: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	23, // 22: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	18, // 23: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	11, // 24: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	25, // 25: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	27, // 26: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	28, // 27: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	50, // 28: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	46, // 29: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	31, // 30: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	32, // 31: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	33, // 32: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	34, // 33: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	35, // 34: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	36, // 35: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	37, // 36: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	38, // 37: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	39, // 38: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	40, // 39: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	40, // 40: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	42, // 41: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	41, // 42: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	40, // 43: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	35, // 44: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	19, // 45: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	29, // 46: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 47: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	26, // 48: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 49: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 50: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 51: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	3,  // 52: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	30, // 53: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 54: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 55: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 56: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	52, // [52:57] is the sub-list for method output_type
-	47, // [47:52] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	52, // 18: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	47, // 19: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	48, // 20: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	19, // 21: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	20, // 22: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	21, // 23: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	23, // 24: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	26, // 25: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	18, // 26: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	11, // 27: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	28, // 28: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	30, // 29: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	31, // 30: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	53, // 31: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	49, // 32: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	34, // 33: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	35, // 34: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	36, // 35: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	37, // 36: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	38, // 37: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	39, // 38: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	40, // 39: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	41, // 40: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	42, // 41: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	43, // 42: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	43, // 43: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	45, // 44: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	44, // 45: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	43, // 46: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	38, // 47: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	22, // 48: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	32, // 49: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 50: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	29, // 51: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 52: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 53: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 54: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	3,  // 55: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	33, // 56: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 57: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 58: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 59: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	55, // [55:60] is the sub-list for method output_type
+	50, // [50:55] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -3781,7 +4076,7 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[28].OneofWrappers = []any{
+	file_spec_proto_msgTypes[31].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -3792,14 +4087,14 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
-	file_spec_proto_msgTypes[39].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   45,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
