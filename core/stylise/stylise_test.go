@@ -86,13 +86,17 @@ func TestWhatIsTransferred(t *testing.T) {
 		}
 	}
 	p = scene(40, 40)
-	a, b := toLAB(p), toLAB(style)
-	mean, _ := moments(a[0])
-	want, _ := moments(b[0])
-	Apply(p, style, "colour", 1)
-	after, _ := moments(toLAB(p)[0])
-	if math.Abs(after-want) > .3*math.Abs(mean-want) { // clamping takes some
-		t.Errorf("colour: mean l is %g, was %g, style's %g", after, mean, want)
+	for i, v := range p.RGB { // away from black and white, where colours are cut off
+		p.RGB[i] = .4 + .1*v
+		style.RGB[i] = .3 + .2*style.RGB[i]
+	}
+	colourStatistics(p, style, 1)
+	mine, theirs := toLAB(p), toLAB(style)
+	for c := range 3 {
+		mean, spread := moments(mine[c])
+		if want, wantSpread := moments(theirs[c]); math.Abs(mean-want) > 1e-3 || math.Abs(spread-wantSpread) > 1e-3 {
+			t.Errorf("colour: axis %d has mean %g and spread %g, style's are %g and %g", c, mean, spread, want, wantSpread)
+		}
 	}
 	p = scene(40, 40)
 	f, s := transform(p.Plane(0), 40, 40), transform(style.Plane(0), 40, 40)
