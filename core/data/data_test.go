@@ -426,7 +426,7 @@ func TestBatchHasPicturesAndLabelsInTheOrderAsked(t *testing.T) {
 	root := folder(t, 12)
 	d := identity(3, 4)
 	d.Values = map[uint32]int32{0: -1, 1: 2}
-	s, err := data.Open(scan(t, root), d)
+	s, err := data.Open(scan(t, root), d, data.Files{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -462,7 +462,7 @@ func TestBatchNamesTheFileAtFault(t *testing.T) {
 	writePNG(t, filepath.Join(root, "masks", "p001.png"), grey(6, 8, func(x, y int) byte { return byte(x / 7 * 9) }))
 	writePNG(t, filepath.Join(root, "masks", "p002.png"), grey(8, 8, func(_, _ int) byte { return 0 }))
 	write(t, filepath.Join(root, "images", "p003.png"), []byte("no picture"))
-	s, err := data.Open(scan(t, root), identity(6, 8))
+	s, err := data.Open(scan(t, root), identity(6, 8), data.Files{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -491,7 +491,7 @@ func TestOpenRefusesWhatCannotBeServed(t *testing.T) {
 	} {
 		d := identity(6, 8)
 		change(d)
-		if _, err := data.Open(named(1), d); err == nil {
+		if _, err := data.Open(named(1), d, data.Files{}); err == nil {
 			t.Errorf("%s: opened", name)
 		}
 	}
@@ -500,7 +500,7 @@ func TestOpenRefusesWhatCannotBeServed(t *testing.T) {
 func TestProceduralSetIsAFunctionOfSeedStyleAndIndex(t *testing.T) {
 	open := func(seed uint64, style string) *data.Batch {
 		t.Helper()
-		s, err := data.OpenProcedural(&spec.Procedural{Seed: seed, Count: 8, Style: style, Size: 64}, identity(64, 64))
+		s, err := data.OpenProcedural(&spec.Procedural{Seed: seed, Count: 8, Style: style, Size: 64}, identity(64, 64), data.Files{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -563,7 +563,7 @@ func TestProceduralDigestCoversWhatIsDrawn(t *testing.T) {
 		t.Error("equal sets differ")
 	}
 	for _, p := range []*spec.Procedural{{Size: 64, Style: "cubist"}, {Size: 4}} {
-		if _, err := data.OpenProcedural(p, identity(8, 8)); err == nil {
+		if _, err := data.OpenProcedural(p, identity(8, 8), data.Files{}); err == nil {
 			t.Errorf("%v was opened", p)
 		}
 	}
@@ -614,7 +614,7 @@ func BenchmarkBatch(b *testing.B) {
 	}
 	for name, limit := range map[string]int64{"decode": 0, "cached": data.CacheBytes} {
 		b.Run(name, func(b *testing.B) {
-			s, err := data.Open(f, identity(252, 252))
+			s, err := data.Open(f, identity(252, 252), data.Files{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -668,5 +668,114 @@ func TestNucleiInTheRepository(t *testing.T) {
 	})
 	if err != nil || bytes > 4_000_000 {
 		t.Errorf("%d bytes, %v; want at most 4 MB", bytes, err)
+	}
+}
+
+// Augmented pictures are those of their epoch, in whatever batches; the
+// pictures themselves stay as they are.
+func TestAugmented(t *testing.T) {
+	d := identity(32, 32)
+	d.Augment = []*spec.Augment{{Kind: "flip", P: 0.5}, {Kind: "noise", P: 1, Low: 0.1, High: 0.1}}
+	s, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 6, Size: 32}, d, data.Files{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(b *data.Batch, err error) *data.Batch {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	plain := read(s.Batch(t.Context(), []int{3}))
+	all := read(s.Augmented(t.Context(), []int{0, 1, 2, 3, 4, 5}, 7, 2))
+	one := read(s.Augmented(t.Context(), []int{3}, 7, 2))
+	next := read(s.Augmented(t.Context(), []int{3}, 7, 3))
+	n := 3 * 32 * 32
+	if !slices.Equal(one.Images, all.Images[3*n:4*n]) {
+		t.Error("the batch changes a picture")
+	}
+	if slices.Equal(one.Images, plain.Images) || slices.Equal(one.Images, next.Images) {
+		t.Error("nothing happens, or the same in every epoch")
+	}
+	if again := read(s.Batch(t.Context(), []int{3})); !slices.Equal(again.Images, plain.Images) || !slices.Equal(again.Labels, plain.Labels) {
+		t.Error("the picture itself changed")
+	}
+	d.Augment[0].P = 2
+	if _, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 1, Size: 32}, d, data.Files{}); err == nil {
+		t.Error("a probability of 2 was taken")
+	}
+}
+
+// A domain may be damaged and styled; both are the same whenever it is read.
+func TestShiftedDomains(t *testing.T) {
+	root := t.TempDir()
+	draw := func(name string, c color.RGBA) {
+		img := image.NewRGBA(image.Rect(0, 0, 20, 10))
+		for i := range 200 {
+			img.SetRGBA(i%20, i/20, color.RGBA{c.R + byte(i%20), c.G, c.B, 255})
+		}
+		var b bytes.Buffer
+		if err := errors.Join(png.Encode(&b, img), os.WriteFile(filepath.Join(root, name), b.Bytes(), 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	draw("a.png", color.RGBA{200, 30, 30, 255})
+	draw("b.png", color.RGBA{10, 30, 200, 255})
+	styles, err := data.ScanImages(root)
+	if err != nil || styles.Len() != 2 {
+		t.Fatal(styles, err)
+	}
+	digest, err := styles.Digest(t.Context())
+	if err != nil || len(digest) != 64 {
+		t.Fatal(digest, err)
+	}
+	read := func(change func(d *spec.Data)) []byte {
+		t.Helper()
+		d := identity(32, 32)
+		change(d)
+		s, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 3, Size: 32}, d, styles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := s.Batch(t.Context(), []int{0, 1, 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Images
+	}
+	seen := [][]byte{read(func(*spec.Data) {})}
+	for _, change := range []func(d *spec.Data){
+		func(d *spec.Data) { d.Corruption = &spec.Corruption{Kind: "fog", Severity: 2} },
+		func(d *spec.Data) { d.Corruption = &spec.Corruption{Kind: "fog", Severity: 2, Seed: 1} },
+		func(d *spec.Data) { d.Style = &spec.Style{Kind: "colour", Strength: 1} },
+		func(d *spec.Data) { d.Style = &spec.Style{Kind: "colour", Strength: 1, Seed: 3} },
+		func(d *spec.Data) {
+			d.Style = &spec.Style{Kind: "texture", Strength: 0.5}
+			d.Corruption = &spec.Corruption{Kind: "contrast", Severity: 3}
+		},
+	} {
+		got := read(change)
+		if !slices.Equal(got, read(change)) {
+			t.Error("not the same twice")
+		}
+		if slices.ContainsFunc(seen, func(b []byte) bool { return slices.Equal(b, got) }) {
+			t.Error("a shift that changes nothing")
+		}
+		seen = append(seen, got)
+	}
+	for _, d := range []*spec.Data{
+		{Corruption: &spec.Corruption{Kind: "rain", Severity: 1}}, {Style: &spec.Style{Kind: "neural", Strength: 1}},
+	} {
+		full := identity(32, 32)
+		full.Corruption, full.Style = d.Corruption, d.Style
+		if _, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 1, Size: 32}, full, styles); err == nil {
+			t.Errorf("%v was taken", d)
+		}
+	}
+	full := identity(32, 32)
+	full.Style = &spec.Style{Kind: "colour", Strength: 1}
+	if _, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 1, Size: 32}, full, data.Files{}); err == nil {
+		t.Error("a style without images was taken")
 	}
 }

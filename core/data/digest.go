@@ -47,11 +47,14 @@ func (f Files) Digest(ctx context.Context) (string, error) {
 	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
-// pairs lists image, mask, image, mask, …
+// pairs lists image, mask, image, mask, …, or images alone.
 func (f Files) pairs() []string {
 	list := make([]string, 0, 2*f.Len())
 	for i := range f.Images {
-		list = append(list, f.Images[i], f.Masks[i])
+		list = append(list, f.Images[i])
+		if len(f.Masks) > 0 { // style images have none
+			list = append(list, f.Masks[i])
+		}
 	}
 	return list
 }

@@ -105,6 +105,26 @@ func Scan(root string) (Files, error) {
 	return f, nil
 }
 
+// ScanImages finds the pictures of a folder, its own or in images/, without
+// masks: images to take a style from.
+func ScanImages(root string) (Files, error) {
+	folder := "images"
+	if info, err := os.Stat(filepath.Join(root, folder)); err != nil || !info.IsDir() {
+		folder = "."
+	}
+	images, unreadable, err := pictures(root, folder)
+	if err != nil {
+		return Files{}, err
+	}
+	if len(unreadable) > 0 {
+		return Files{}, &ScanError{Root: root, Faults: unreadable}
+	}
+	if len(images) == 0 {
+		return Files{}, fmt.Errorf("no pictures in %s: expected JPEG, PNG, WebP, TIFF or BMP files", root)
+	}
+	return Files{Root: root, Images: images}, nil
+}
+
 // ScanError lists everything that does not pair up below a root.
 type ScanError struct {
 	Root   string

@@ -34,8 +34,8 @@ func ProceduralDigest(p *spec.Procedural) string {
 
 // OpenProcedural serves drawn pictures: shapes like animals (an ellipse for the
 // body, a head, limbs, a tail) on a mottled ground, with a boundary class 1 or
-// 2 pixels wide. A picture is a function of seed, style, size and its index.
-func OpenProcedural(p *spec.Procedural, d *spec.Data) (*Set, error) {
+// 2 pixels wide. A picture is a function of seed, style, size and its index. styles are as in Open.
+func OpenProcedural(p *spec.Procedural, d *spec.Data, styles Files) (*Set, error) {
 	if !slices.Contains(ProceduralStyles, p.GetStyle()) {
 		return nil, fmt.Errorf("the procedural set has no style %q; it has %s", p.GetStyle(), strings.Join(ProceduralStyles[1:], ", "))
 	}
@@ -46,7 +46,7 @@ func OpenProcedural(p *spec.Procedural, d *spec.Data) (*Set, error) {
 	for i := range names {
 		names[i] = fmt.Sprintf("procedural-%05d", i)
 	}
-	s, err := newSet(names, d)
+	s, err := newSet(names, d, styles)
 	if err != nil {
 		return nil, fmt.Errorf("opening the procedural set: %w", err)
 	}

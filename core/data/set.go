@@ -6,7 +6,12 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/loralab/loralab/core/augment"
+	"github.com/loralab/loralab/core/corrupt"
+	"github.com/loralab/loralab/core/picture"
+	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/stylise"
 )
 
 // CacheBytes bounds the memory in which a Set keeps decoded pictures, unless
@@ -23,6 +28,11 @@ type Set struct {
 	read    func(i int) (pixels, mask, error)
 	// maskName names the file of a mask in errors.
 	maskName func(i int) string
+
+	augment    []*spec.Augment
+	corruption *spec.Corruption
+	style      *spec.Style
+	styles     []*styleImage
 
 	mu    sync.Mutex
 	kept  []*item
@@ -43,8 +53,18 @@ type Batch struct {
 	Names  []string
 }
 
-// Open serves the files of f at the size and with the classes of d.
-func Open(f Files, d *spec.Data) (*Set, error) {
+// styleImage is a picture that others take the look of, read when it is first
+// needed.
+type styleImage struct {
+	path string
+	once sync.Once
+	rgb  []byte // resized
+	err  error
+}
+
+// Open serves the files of f at the size and with the classes of d, damaged or
+// styled as d says. styles are the images of a style, whose masks do not matter.
+func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 	if len(f.Images) != len(f.Masks) {
 		return nil, fmt.Errorf("opening data in %s: %d images but %d masks", f.Root, len(f.Images), len(f.Masks))
 	}
@@ -52,7 +72,7 @@ func Open(f Files, d *spec.Data) (*Set, error) {
 	for i, p := range f.Images {
 		names[i] = stem(p)
 	}
-	s, err := newSet(names, d)
+	s, err := newSet(names, d, styles)
 	if err != nil {
 		return nil, fmt.Errorf("opening data in %s: %w", f.Root, err)
 	}
@@ -74,8 +94,30 @@ func Open(f Files, d *spec.Data) (*Set, error) {
 	return s, nil
 }
 
-func newSet(names []string, d *spec.Data) (*Set, error) {
-	s := &Set{names: names, h: int(d.GetHeight()), w: int(d.GetWidth()), kept: make([]*item, len(names)), free: CacheBytes}
+func newSet(names []string, d *spec.Data, styles Files) (*Set, error) {
+	s := &Set{
+		names: names, h: int(d.GetHeight()), w: int(d.GetWidth()), kept: make([]*item, len(names)), free: CacheBytes,
+		augment: d.GetAugment(), corruption: d.GetCorruption(), style: d.GetStyle(),
+	}
+	if err := augment.Check(s.augment); err != nil {
+		return nil, err
+	}
+	if c := s.corruption; c != nil {
+		if err := corrupt.Check(c.Kind, int(c.Severity)); err != nil {
+			return nil, err
+		}
+	}
+	if s.style != nil {
+		if err := stylise.Check(s.style.Kind, s.style.Strength); err != nil {
+			return nil, err
+		}
+		for _, name := range styles.Images {
+			s.styles = append(s.styles, &styleImage{path: styles.path(name)})
+		}
+		if len(s.styles) == 0 {
+			return nil, fmt.Errorf("style %s has no images", s.style.Kind)
+		}
+	}
 	if s.h <= 0 || s.w <= 0 {
 		return nil, fmt.Errorf("the size %d×%d is empty", s.w, s.h)
 	}
@@ -122,6 +164,28 @@ func (s *Set) Names() []string { return slices.Clone(s.names) }
 // that order. The first picture that cannot be read, or whose mask holds a value
 // without a class, is an error that names the file.
 func (s *Set) Batch(ctx context.Context, indices []int) (*Batch, error) {
+	return s.batch(ctx, indices, func(it *item, _ string) *item { return it })
+}
+
+// Augments reports whether Augmented differs from Batch.
+func (s *Set) Augments() bool { return len(s.augment) > 0 }
+
+// Augmented is Batch with the augmentations of an epoch, counted from 0. A
+// picture's depend on seed, epoch and its name.
+func (s *Set) Augmented(ctx context.Context, indices []int, seed uint64, epoch int) (*Batch, error) {
+	return s.batch(ctx, indices, func(it *item, name string) *item {
+		if !s.Augments() {
+			return it
+		}
+		p := picture.From(it.image, slices.Clone(it.labels), s.h, s.w)
+		augment.Apply(p, s.augment, seed, epoch, name)
+		return &item{image: p.Bytes(), labels: p.Labels}
+	})
+}
+
+// batch reads pictures; change may return others in their place, and must not
+// write into what it is given.
+func (s *Set) batch(ctx context.Context, indices []int, change func(it *item, name string) *item) (*Batch, error) {
 	for _, i := range indices {
 		if i < 0 || i >= s.Len() {
 			return nil, fmt.Errorf("picture %d of a set of %d", i, s.Len())
@@ -137,6 +201,7 @@ func (s *Set) Batch(ctx context.Context, indices []int) (*Batch, error) {
 		if err != nil {
 			return err
 		}
+		it = change(it, s.names[indices[k]])
 		copy(b.Images[k*3*area:], it.image)
 		copy(b.Labels[k*area:], it.labels)
 		b.Names[k] = s.names[indices[k]]
@@ -166,6 +231,9 @@ func (s *Set) item(i int) (*item, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mask %s: %w", s.maskName(i), err)
 	}
+	if err := s.shift(it, s.names[i]); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kept[i] == nil && s.free >= s.bytes {
@@ -190,13 +258,50 @@ func (s *Set) fit(p pixels, m mask) (*item, error) {
 		}
 		labels[i] = label
 	}
-	it := &item{image: p.planes, labels: resizeNearest(labels, m.h, m.w, s.h, s.w)}
-	if p.h != s.h || p.w != s.w {
-		from, to := p.h*p.w, s.h*s.w
-		it.image = make([]byte, 3*to)
-		for c := range 3 {
-			copy(it.image[c*to:], resizeBilinear(p.planes[c*from:(c+1)*from], p.h, p.w, s.h, s.w))
-		}
+	return &item{image: p.resized(s.h, s.w), labels: resizeNearest(labels, m.h, m.w, s.h, s.w)}, nil
+}
+
+// resized are the planes at another size.
+func (p pixels) resized(h, w int) []byte {
+	if p.h == h && p.w == w {
+		return p.planes
 	}
-	return it, nil
+	from, to := p.h*p.w, h*w
+	out := make([]byte, 3*to)
+	for c := range 3 {
+		copy(out[c*to:], resizeBilinear(p.planes[c*from:(c+1)*from], p.h, p.w, h, w))
+	}
+	return out
+}
+
+// shift takes a picture out of its domain: styled, then damaged.
+func (s *Set) shift(it *item, name string) error {
+	if s.style == nil && s.corruption == nil {
+		return nil
+	}
+	p := picture.From(it.image, it.labels, s.h, s.w)
+	if s.style != nil {
+		style := s.styles[rng.New(s.style.Seed, "style", name).IntN(len(s.styles))]
+		if err := style.read(s.h, s.w); err != nil {
+			return err
+		}
+		stylise.Apply(p, picture.From(style.rgb, nil, s.h, s.w), s.style.Kind, s.style.Strength)
+	}
+	if c := s.corruption; c != nil {
+		corrupt.Apply(p, c.Kind, int(c.Severity), c.Seed, name)
+	}
+	it.image, it.labels = p.Bytes(), p.Labels
+	return nil
+}
+
+func (s *styleImage) read(h, w int) error {
+	s.once.Do(func() {
+		p, err := readImage(s.path)
+		if err != nil {
+			s.err = fmt.Errorf("reading style: %w", err)
+			return
+		}
+		s.rgb = p.resized(h, w)
+	})
+	return s.err
 }

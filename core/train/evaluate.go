@@ -28,7 +28,7 @@ func (s *session) score(ctx context.Context, src *source, shots func(b *data.Bat
 	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
 	var total, weight float64
 	i := 0
-	err := each(ctx, src.set, batches, func(b *data.Batch) error {
+	err := each(ctx, src.set.Batch, batches, func(b *data.Batch) error {
 		indices := batches[i]
 		i++
 		var predicted []byte

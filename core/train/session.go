@@ -147,7 +147,10 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		batches := cut(order, int(sp.Train.Batch))[s.step%perEpoch:]
 		batches = batches[:min(len(batches), s.total-s.step)]
 		i := 0
-		err := each(ctx, trainSet, batches, func(b *data.Batch) error {
+		read := func(ctx context.Context, indices []int) (*data.Batch, error) {
+			return trainSet.Augmented(ctx, indices, sp.Seed, epoch)
+		}
+		err := each(ctx, read, batches, func(b *data.Batch) error {
 			indices := batches[i]
 			i++
 			st, err := s.update(src, b, indices, epoch)

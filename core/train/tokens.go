@@ -118,8 +118,8 @@ type source struct {
 func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d *spec.Data, split string, set *data.Set) (*source, error) {
 	src := &source{n: n, d: d, set: set}
 	// Nothing is saved by keeping bare embeddings of images: they cost less
-	// than the memory.
-	if n.prefix < 1 {
+	// than the memory. Augmented images are new in every epoch.
+	if n.prefix < 1 || split == "train" && set.Augments() {
 		return src, nil
 	}
 	a := s.Backbone.Arch
@@ -129,7 +129,7 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 	if p := d.Splits[split].Procedural; p != nil {
 		digest = data.ProceduralDigest(p)
 	}
-	key := tokenKey{fmt.Sprint(s.Backbone.Digest, s.Train.Precision, digest, d.Height, d.Width, d.Mean, d.Std), n.prefix}
+	key := tokenKey{fmt.Sprint(s.Backbone.Digest, s.Train.Precision, digest, d.Height, d.Width, d.Mean, d.Std, d.Corruption, d.Style), n.prefix}
 	var buf, start *torch.Tensor // start: tokens after fewer blocks, to go on from
 	first := 0
 	err := t.dev.Do(func() error {
@@ -160,7 +160,7 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 			}
 		}
 	} else {
-		err = each(ctx, set, inOrder(set.Len(), cacheBatch), func(b *data.Batch) error {
+		err = each(ctx, set.Batch, inOrder(set.Len(), cacheBatch), func(b *data.Batch) error {
 			return put(b.N, func(int64) *torch.Tensor { return n.model.Embed(n.input(b, d)) })
 		})
 	}
@@ -208,7 +208,7 @@ func cut(order []int, batch int) [][]int {
 
 // each reads batches one ahead of fn, in order, until fn or reading fails or
 // the context ends.
-func each(ctx context.Context, set *data.Set, batches [][]int, fn func(*data.Batch) error) error {
+func each(ctx context.Context, read func(context.Context, []int) (*data.Batch, error), batches [][]int, fn func(*data.Batch) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	type item struct {
 		batch *data.Batch
@@ -220,7 +220,7 @@ func each(ctx context.Context, set *data.Set, batches [][]int, fn func(*data.Bat
 		defer close(done)
 		defer close(items)
 		for _, indices := range batches {
-			b, err := set.Batch(ctx, indices)
+			b, err := read(ctx, indices)
 			select {
 			case items <- item{b, err}:
 			case <-ctx.Done():

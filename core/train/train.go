@@ -163,22 +163,38 @@ func check(req *spec.RunRequest) error {
 // openSplit opens a split and checks that its files are those of the plan.
 func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name string) (*data.Set, error) {
 	split := d.Splits[name]
+	var styles data.Files
+	var err error
+	if d.Style != nil {
+		if styles, err = planned(ctx, req, d.Style.Digest); err != nil {
+			return nil, fmt.Errorf("style of split %s: %w", name, err)
+		}
+	}
 	if split.Procedural != nil {
-		return data.OpenProcedural(split.Procedural, d)
+		return data.OpenProcedural(split.Procedural, d, styles)
 	}
-	places := req.Places.Files[split.Digest]
-	if places == nil {
-		return nil, fmt.Errorf("split %s: its files were not named", name)
-	}
-	files := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}
-	digest, err := files.Digest(ctx)
+	files, err := planned(ctx, req, split.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("split %s: %w", name, err)
 	}
-	if digest != split.Digest {
-		return nil, fmt.Errorf("split %s: the files below %s are no longer those of the plan; plan again", name, places.Root)
+	return data.Open(files, d, styles)
+}
+
+// planned are the files of a digest, if they are still those of the plan.
+func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Files, error) {
+	places := req.Places.Files[digest]
+	if places == nil {
+		return data.Files{}, errors.New("its files were not named")
 	}
-	return data.Open(files, d)
+	files := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}
+	now, err := files.Digest(ctx)
+	if err != nil {
+		return data.Files{}, err
+	}
+	if now != digest {
+		return data.Files{}, fmt.Errorf("the files below %s are no longer those of the plan; plan again", places.Root)
+	}
+	return files, nil
 }
 
 // probes settles how attention is computed: as a checkpoint did, as any run on
