@@ -246,6 +246,11 @@ func TestResumeIsExact(t *testing.T) {
 			r.Spec.Head.Norm = true
 		},
 		"unfrozen": func(r *spec.RunRequest) { r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_NONE} },
+		"augmented": func(r *spec.RunRequest) {
+			r.Spec.Data.Augment = []*spec.Augment{
+				{Kind: "flip", P: 0.5}, {Kind: "crop", P: 0.5, Low: 0.6, High: 1}, {Kind: "noise", P: 0.5, Low: 0.01, High: 0.1},
+			}
+		},
 		"blocks and bf16": func(r *spec.RunRequest) {
 			r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_BLOCKS, Trainable: []uint32{2}}
 			r.Spec.Train.Precision = "bf16"
