@@ -273,8 +273,11 @@ func scaled(p *picture.Picture, zoom float64) *picture.Picture {
 // snow lays streaks of flakes over a picture that is paler than it was.
 func snow(p *picture.Picture, level int, r rng.Stream) {
 	c := [...]struct{ mean, std, zoom, threshold, radius, sigma, mix float64 }{
-		{.1, .3, 3, .5, 10, 4, .8}, {.2, .3, 2, .5, 12, 4, .7}, {.55, .3, 4, .9, 12, 8, .7},
-		{.55, .3, 4.5, .85, 12, 8, .65}, {.55, .3, 2.5, .85, 12, 12, .55},
+		{.1, .3, 3, .5, 10, 4, .8},
+		{.2, .3, 2, .5, 12, 4, .7},
+		{.55, .3, 4, .9, 12, 8, .7},
+		{.55, .3, 4.5, .85, 12, 8, .65},
+		{.55, .3, 2.5, .85, 12, 12, .55},
 	}[level]
 	n := p.H * p.W
 	layer := &picture.Picture{H: p.H, W: p.W, RGB: make([]float32, 3*n)}
