@@ -239,12 +239,16 @@ func (s *Set) Forward(i int, x *torch.Tensor) *torch.Tensor {
 	return s.layers[i].forward(x, s.layers[i].pretrained)
 }
 
-// Form is how placement i was compiled: "low-rank", or "nodes" for node by node.
+// Form is how placement i was compiled: "low-rank" or "serial", or "nodes" for
+// node by node.
 func (s *Set) Form(i int) string {
-	if s.layers[i].low != nil {
-		return "low-rank"
+	switch low := s.layers[i].low; {
+	case low == nil:
+		return "nodes"
+	case low.serial:
+		return "serial"
 	}
-	return "nodes"
+	return "low-rank"
 }
 
 // Hold fixes what the DETACH nodes of placement i pass on at what they pass on

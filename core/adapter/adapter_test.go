@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -358,49 +359,79 @@ func TestVariantsStartAsTheBackbone(t *testing.T) {
 	}
 }
 
-// The fused form must be the general one, in value and gradient, alone and with
-// query, key and value in one product.
+// The fused forms must be the general one, in value and gradient, alone and with
+// query, key and value in one product, in training and outside.
 func TestFusedIsTheGeneralForm(t *testing.T) {
-	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
-		a, b := g.Param("A", sdk.Dims(r, s.In), kaiming), g.Param("B", sdk.Dims(s.Out, r), kaiming)
-		return g.Add(g.Scale(1.5, g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))), g.Base(g.X()))
+	lowRank := func(p float64) draw {
+		return func(g *sdk.Graph, s sdk.Site) sdk.Node {
+			a, b := g.Param("A", sdk.Dims(r, s.In), kaiming), g.Param("B", sdk.Dims(s.Out, r), kaiming)
+			return g.Add(g.Scale(1.5, g.MatMul(g.MatMul(g.Dropout(g.X(), p), g.T(a)), g.T(b))), g.Base(g.X()))
+		}
 	}
-	a := placed(t, d, site("query", 1), site("value", 1), site("output", 1), site("fc1", 3), site("key", 4))
-	var outs, grads []*torch.Tensor
-	onModel(t, a, vit.Options{}, func(dev *torch.Device, m *vit.Model, s *Set) {
-		if s.Fused != 5 || s.FirstBlock() != 1 {
-			t.Fatalf("%d fused, first block %d", s.Fused, s.FirstBlock())
+	serial := func(p float64, options ...sdk.Option) draw {
+		return func(g *sdk.Graph, s sdk.Site) sdk.Node {
+			a, b := g.Param("A", sdk.Dims(r, s.In), kaiming, options...), g.Param("B", sdk.Dims(s.In, r), kaiming, options...)
+			return g.Base(g.Add(g.X(), g.MatMul(g.Scale(0.7, g.MatMul(g.Dropout(g.X(), p), g.T(a))), g.T(b))))
 		}
-		images := input(dev, 2*3*48, 32).Reshape(2, 3, 48, 32)
-		pass := func() {
-			var ps []*torch.Tensor
-			for _, p := range s.Params {
-				ps = append(ps, p.T)
+	}
+	mixed := []*protocol.Site{site("query", 1), site("value", 1), site("output", 1), site("fc1", 3), site("key", 4)}
+	qkv := []*protocol.Site{site("query", 1), site("key", 1), site("value", 1), site("query", 2), site("value", 2)}
+	for name, c := range map[string]struct {
+		d     draw
+		sites []*protocol.Site
+	}{
+		"low-rank":              {lowRank(0), mixed},
+		"low-rank with dropout": {lowRank(0.4), mixed},
+		"serial":                {serial(0), mixed},
+		"serial, shared":        {serial(0, sdk.PerBlock), qkv},
+		"serial with dropout":   {serial(0.4, sdk.PerBlock), qkv},
+	} {
+		for _, freeze := range []spec.Freeze_Kind{spec.Freeze_ALL, spec.Freeze_NONE} {
+			for _, train := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, freeze, train), func(t *testing.T) {
+					opt := vit.Options{Freeze: &spec.Freeze{Kind: freeze}}
+					onModel(t, placed(t, c.d, c.sites...), opt, func(dev *torch.Device, m *vit.Model, s *Set) {
+						if s.Fused != len(c.sites) || s.FirstBlock() != 1 {
+							t.Fatalf("%d fused, first block %d", s.Fused, s.FirstBlock())
+						}
+						s.Train(train)
+						images := input(dev, 2*3*48, 32).Reshape(2, 3, 48, 32)
+						var outs, grads []*torch.Tensor
+						pass := func() {
+							var ps []*torch.Tensor
+							for _, p := range s.Params {
+								ps = append(ps, p.T)
+							}
+							for _, p := range m.Params() {
+								ps = append(ps, p.T)
+							}
+							dev.Seed(5)
+							y := m.Forward(images)
+							outs = append(outs, y)
+							g := torch.GradsOf(y.Mul(input(dev, y.Numel(), 1).Reshape(y.Shape()...)).Sum(), nil, ps...)
+							for i := range g {
+								g[i] = g[i].Reshape(-1)
+							}
+							grads = append(grads, torch.Cat(0, g...))
+						}
+						pass()
+						for _, l := range s.layers {
+							l.low = nil
+						}
+						s.uninstall()
+						s.install()
+						pass()
+						if d := distance(t, outs[0], outs[1]); d > 2e-5 {
+							t.Errorf("outputs differ by %g", d)
+						}
+						if d := distance(t, grads[0], grads[1]); d > 1e-3*largest(grads[1]) {
+							t.Errorf("gradients differ by %g", d)
+						}
+					})
+				})
 			}
-			y := m.Forward(images)
-			outs = append(outs, y)
-			g := torch.GradsOf(y.Mul(input(dev, y.Numel(), 1).Reshape(y.Shape()...)).Sum(), nil, ps...)
-			for i := range g {
-				g[i] = g[i].Reshape(-1)
-			}
-			grads = append(grads, torch.Cat(0, g...))
 		}
-		pass()
-		for _, b := range m.Blocks {
-			clear(b.Adapters)
-		}
-		for _, l := range s.layers {
-			l.low = nil
-		}
-		s.install()
-		pass()
-		if d := distance(t, outs[0], outs[1]); d > 1e-5 {
-			t.Errorf("outputs differ by %g", d)
-		}
-		if d := distance(t, grads[0], grads[1]); d > 1e-3 {
-			t.Errorf("gradients differ by %g", d)
-		}
-	})
+	}
 }
 
 // The order in which sites are named means nothing, whether the backbone is
@@ -466,6 +497,32 @@ func TestStartDoesNotDependOnOthers(t *testing.T) {
 			t.Fatalf("%g is outside ±1/√in = %g", v, bound)
 		}
 	}
+}
+
+// So must those of the serial form, whose update is of x.
+func TestSerialKeepsSmallUpdatesInBF16(t *testing.T) {
+	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a := g.Param("A", sdk.Dims(r, s.In), kaiming, sdk.PerBlock)
+		b := g.Param("B", sdk.Dims(s.In, r), sdk.Normal(1e-3), sdk.PerBlock)
+		return g.Base(g.Add(g.X(), g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))))
+	}
+	sites := []*protocol.Site{site("query", 1), site("key", 1), site("value", 1)}
+	onModel(t, placed(t, d, sites...), vit.Options{Precision: torch.BFloat16}, func(dev *torch.Device, m *vit.Model, s *Set) {
+		x := input(dev, 2000, dim).To(torch.BFloat16)
+		base := m.Blocks[1].Linear(vit.SiteQKV)
+		got := m.Blocks[1].Adapters[vit.SiteQKV](x, base).To(torch.Float64).Sub(base.Forward(x).To(torch.Float64))
+		l := s.layers[0]
+		w := make([]*torch.Tensor, 3)
+		for i := range w {
+			w[i] = s.layers[i].pretrained.W
+		}
+		want := torch.Linear(torch.Linear(torch.Linear(x.To(torch.Float32), l.low.a.T, nil), l.low.b.T, nil), torch.Cat(0, w...), nil).To(torch.Float64)
+		// Each output is rounded; over many the update has to come through.
+		ratio := got.Mul(want).Sum().Item() / want.Mul(want).Sum().Item()
+		if !(math.Abs(ratio-1) < 0.1) {
+			t.Errorf("%.2f of the update arrives", ratio)
+		}
+	})
 }
 
 // Small updates must reach the output in bf16 on the general path too.

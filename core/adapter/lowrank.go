@@ -12,10 +12,20 @@ import (
 // order of its outputs.
 var qkvSites = []string{vit.SiteQuery, vit.SiteKey, vit.SiteValue}
 
-// lowRank is a layer of the form base(x) + s · (x Aᵀ) Bᵀ.
+// lowRank is a layer of one of two forms, with dropout on the x of the update:
+//
+//	base(x) + s · (x Aᵀ) Bᵀ     low-rank; A [r, in], B [out, r]
+//	base(x + s · (x Aᵀ) Bᵀ)     serial;   A [r, in], B [in, r]
+//
+// The second is the first with W B for B. So the frozen product stays the one
+// of x, which q, k and v share and which bf16 computes fast: x plus a small
+// update, rounded to bf16, would be x.
 type lowRank struct {
-	a, b  *Param // [r, in], [out, r]
-	scale float64
+	l       *layer
+	a, b    *Param
+	scale   float64
+	dropout float64
+	serial  bool
 }
 
 // matchLowRank finds the form in the graph of a layer, with the scale anywhere
@@ -29,13 +39,13 @@ func matchLowRank(l *layer) *lowRank {
 	isX := func(i uint32) bool { return node(i).Op == protocol.Op_X }
 	isBase := func(i uint32) bool { return node(i).Op == protocol.Op_BASE && isX(node(i).Inputs[0]) }
 
-	scale := 1.0
+	f := &lowRank{l: l, scale: 1}
 	// through follows i past scales and empty dropouts.
 	through := func(i uint32) uint32 {
 		for {
 			switch n := node(i); {
 			case n.Op == protocol.Op_SCALE:
-				scale *= n.Number
+				f.scale *= n.Number
 				i = n.Inputs[0]
 			case n.Op == protocol.Op_DROPOUT && n.Number == 0:
 				i = n.Inputs[0]
@@ -55,13 +65,17 @@ func matchLowRank(l *layer) *lowRank {
 		return l.params[n.Param]
 	}
 
-	out := node(p.Output)
-	if out.Op != protocol.Op_ADD {
+	sum, is := node(p.Output), isBase
+	if sum.Op == protocol.Op_BASE {
+		f.serial = true
+		sum, is = node(sum.Inputs[0]), isX
+	}
+	if sum.Op != protocol.Op_ADD {
 		return nil
 	}
-	delta := out.Inputs[1]
-	if !isBase(out.Inputs[0]) {
-		if delta = out.Inputs[0]; !isBase(out.Inputs[1]) {
+	delta := sum.Inputs[1]
+	if !is(sum.Inputs[0]) {
+		if delta = sum.Inputs[0]; !is(sum.Inputs[1]) {
 			return nil
 		}
 	}
@@ -69,28 +83,47 @@ func matchLowRank(l *layer) *lowRank {
 	if outer.Op != protocol.Op_MATMUL {
 		return nil
 	}
-	b := transposed(outer.Inputs[1])
+	f.b = transposed(outer.Inputs[1])
 	inner := node(through(outer.Inputs[0]))
-	if b == nil || inner.Op != protocol.Op_MATMUL || !isX(through(inner.Inputs[0])) {
+	if f.b == nil || inner.Op != protocol.Op_MATMUL {
 		return nil
 	}
-	a := transposed(inner.Inputs[1])
-	if a == nil {
+	x := through(inner.Inputs[0])
+	if n := node(x); n.Op == protocol.Op_DROPOUT {
+		f.dropout = n.Number
+		x = through(n.Inputs[0])
+	}
+	if f.a = transposed(inner.Inputs[1]); f.a == nil || !isX(x) {
 		return nil
 	}
-	return &lowRank{a: a, b: b, scale: scale}
+	return f
 }
 
-func (l *lowRank) part(offset int64) torch.LowRankPart {
-	return torch.LowRankPart{A: l.a.T, B: l.b.T, Offset: offset, Scale: l.scale}
+// drops reports whether x is not the same for the update as for the layer.
+func (f *lowRank) drops() bool { return f.dropout > 0 && f.l.set.train }
+
+// up is B of the low-rank form; w is the fp32 weight of the layer.
+func (f *lowRank) up(w *torch.Tensor) *torch.Tensor {
+	if f.serial {
+		return w.MatMul(f.b.T)
+	}
+	return f.b.T
 }
 
-func (l *lowRank) forward(x *torch.Tensor, base vit.Linear) *torch.Tensor {
-	return torch.LowRankLinear(x, base.W, base.B, []torch.LowRankPart{l.part(0)})
+// hidden is x Aᵀ, after dropout.
+func (f *lowRank) hidden(x *torch.Tensor) *torch.Tensor {
+	if f.drops() {
+		x = x.Dropout(f.dropout)
+	}
+	return torch.Linear(x, f.a.T.To(x.DType()), nil)
 }
 
-// group is query, key and value of a block as one low-rank layer, its parts in
-// the order of the product's outputs.
+func (f *lowRank) forward(x *torch.Tensor, base vit.Linear) *torch.Tensor {
+	return (&group{parts: []*lowRank{f}, offset: []int64{0}}).forward(x, base)
+}
+
+// group is layers that read the same x, query, key and value of a block, as one
+// low-rank layer, its parts in the order of the product's outputs.
 type group struct {
 	parts  []*lowRank
 	offset []int64
@@ -109,29 +142,47 @@ func newGroup(ls []*layer, dim int64) *group {
 	return g
 }
 
+// joined lists the parts as the fused operation takes them. Neighbours that
+// share A, as those of a serial pair do, become one.
+func (g *group) joined(x *torch.Tensor, base vit.Linear) []torch.LowRankPart {
+	drops := slices.ContainsFunc(g.parts, (*lowRank).drops)
+	var out []torch.LowRankPart
+	for i, f := range g.parts {
+		w := f.l.pretrained.W
+		if base.W.DType() == w.DType() {
+			w = base.W.Narrow(0, g.offset[i], w.Dim(0))
+		}
+		p := torch.LowRankPart{A: f.a.T, B: f.up(w), Offset: g.offset[i], Scale: f.scale}
+		if drops {
+			p.A, p.H = nil, f.hidden(x)
+		} else if n := len(out) - 1; n >= 0 && out[n].A == p.A && out[n].Scale == p.Scale && out[n].Offset+out[n].B.Dim(0) == p.Offset {
+			out[n].B = torch.Cat(0, out[n].B, p.B)
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
 func (g *group) forward(x *torch.Tensor, base vit.Linear) *torch.Tensor {
-	parts := make([]torch.LowRankPart, len(g.parts))
-	for i, l := range g.parts {
-		parts[i] = l.part(g.offset[i])
-	}
-	if !base.Trains {
-		return torch.LowRankLinear(x, base.W, base.B, parts)
-	}
-	// A backbone that trains takes gradients in W, which the fused form lacks.
 	return x.Device().Yield(func() *torch.Tensor {
+		if !base.Trains {
+			return torch.LowRankLinear(x, base.W, base.B, g.joined(x, base))
+		}
+		// A backbone that trains takes gradients in W, which the fused form lacks.
 		out := []*torch.Tensor{}
 		f := x.To(torch.Float32)
 		y := torch.Linear(f, base.W, base.B)
 		at := int64(0)
-		for i := range parts {
-			p := parts[i]
-			if p.Offset > at {
-				out = append(out, y.Narrow(1, at, p.Offset-at))
+		for i, part := range g.parts {
+			offset, n := g.offset[i], int64(part.l.typed.Site.Out)
+			if offset > at {
+				out = append(out, y.Narrow(1, at, offset-at))
 			}
-			n := p.B.Dim(0)
-			delta := f.MatMul(p.A.T()).MatMul(p.B.T()).Scale(p.Scale)
-			out = append(out, y.Narrow(1, p.Offset, n).Add(delta))
-			at = p.Offset + n
+			up := part.up(base.W.Narrow(0, offset, n))
+			delta := part.hidden(f).MatMul(up.T()).Scale(part.scale)
+			out = append(out, y.Narrow(1, offset, n).Add(delta))
+			at = offset + n
 		}
 		if rest := y.Dim(1) - at; rest > 0 {
 			out = append(out, y.Narrow(1, at, rest))

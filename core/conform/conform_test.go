@@ -103,7 +103,7 @@ func TestSoundVariants(t *testing.T) {
 		trainable uint64
 		form      string
 	}{
-		"lora": {lora, 3 * (7 + 5), "nodes"}, "dora": {dora, 3*(7+5) + 5, "nodes"}, "serial": {serial, 2 * 2 * 7, ""},
+		"lora": {lora, 3 * (7 + 5), "low-rank"}, "dora": {dora, 3*(7+5) + 5, "nodes"}, "serial": {serial, 2 * 2 * 7, "serial"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, s := range try(t, request(t, c.d, site("query", 7, 5), site("output", 7, 5))) {
@@ -114,7 +114,7 @@ func TestSoundVariants(t *testing.T) {
 				if s.Trainable != c.trainable {
 					t.Errorf("%d trainable elements, want %d", s.Trainable, c.trainable)
 				}
-				if c.form != "" && s.Form != c.form {
+				if s.Form != c.form {
 					t.Errorf("form %q, want %q", s.Form, c.form)
 				}
 			}

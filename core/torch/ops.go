@@ -5,6 +5,7 @@ package torch
 import "C"
 
 import (
+	"fmt"
 	"unsafe"
 
 	"github.com/sugarme/gotch/libtch"
@@ -389,33 +390,38 @@ func handle(t *Tensor) libtch.Ctensor {
 }
 
 // LowRankPart adds Scale · (x Aᵀ) Bᵀ to outputs [Offset, Offset+out) of a
-// linear layer; A [r, in], B [out, r].
+// linear layer; A [r, in], B [out, r]. H [T, r] takes the place of x Aᵀ where A
+// acts on something else than x.
 type LowRankPart struct {
-	A, B   *Tensor
-	Offset int64
-	Scale  float64
+	A, H, B *Tensor
+	Offset  int64
+	Scale   float64
 }
 
 // LowRankLinear is Linear with frozen w and b and low-rank updates on parts of
 // the output, as one operation: what LoRA on q, k and v needs of one product.
-// x and w share a type; A and B are fp32. For bfloat16 the update is summed
-// before the output is rounded.
+// x and w share a type; A and B are fp32. Either all parts have an H or none
+// has. For bfloat16 the update is summed before the output is rounded.
 func LowRankLinear(x, w, b *Tensor, parts []LowRankPart) *Tensor {
 	n := len(parts)
 	if n == 0 {
 		return Linear(x, w, b)
 	}
-	as, bs := make([]*Tensor, n), make([]*Tensor, n)
+	as, hs, bs := make([]*Tensor, n), make([]*Tensor, n), make([]*Tensor, n)
 	offsets, scales := make([]int64, n), make([]float64, n)
 	in := list(x, w, b)
 	for i, p := range parts {
-		as[i], bs[i], offsets[i], scales[i] = p.A, p.B, p.Offset, p.Scale
-		in = append(in, p.A, p.B)
+		as[i], hs[i], bs[i], offsets[i], scales[i] = p.A, p.H, p.B, p.Offset, p.Scale
+		if (p.H == nil) != (parts[0].H == nil) || p.H == nil && p.A == nil {
+			panic(&Error{Op: "low-rank linear", Err: fmt.Errorf("part %d has neither A nor H as part 0", i)})
+		}
+		in = append(in, p.A, p.H, p.B)
 	}
-	ha, hb := handles("low-rank linear", as), handles("low-rank linear", bs)
-	return x.d.shim("low-rank linear", in, func(o *C.ll_tensor) *C.char {
+	const op = "low-rank linear"
+	ha, hh, hb := handles(op, as), handles(op, hs), handles(op, bs)
+	return x.d.shim(op, in, func(o *C.ll_tensor) *C.char {
 		return C.ll_low_rank_linear(o, x.p(), w.p(), b.p(), C.int(n),
-			(*C.int64_t)(unsafe.Pointer(&offsets[0])), &ha[0], &hb[0], (*C.double)(unsafe.Pointer(&scales[0])))
+			(*C.int64_t)(unsafe.Pointer(&offsets[0])), &ha[0], &hh[0], &hb[0], (*C.double)(unsafe.Pointer(&scales[0])))
 	})
 }
 

@@ -64,7 +64,9 @@ std::shared_ptr<ByteCounter> counter;
 // One node instead of a dozen: q, k and v of a block share x, so their frozen
 // weights are one product and their A's are one product. W and b are frozen.
 // a is all A's below each other, [R, in]; b is all B's, flat, one after the
-// other (a custom function sees single tensors only, not lists of them).
+// other (a custom function sees single tensors only, not lists of them). Where
+// A does not act on x itself but, say, on x after dropout, h [T, R] is given
+// instead of a and stands for xAᵀ.
 //
 // In bf16 the low-rank part goes inside the frozen product,
 // [x | xAᵀ] · [W | sB]ᵀ, so that the sum is rounded once. Added to an output
@@ -90,15 +92,17 @@ struct LowRankLinear : torch::autograd::Function<LowRankLinear> {
   }
 
   static Tensor forward(AutogradContext *ctx, const Tensor &x_in, const Tensor &w,
-                        const std::optional<Tensor> &bias, const Tensor &a, const Tensor &b,
+                        const std::optional<Tensor> &bias, const std::optional<Tensor> &a,
+                        const std::optional<Tensor> &h, const Tensor &b,
                         std::vector<int64_t> flat, std::vector<double> scales) {
     const bool low = x_in.scalar_type() == at::kBFloat16;
-    const auto in = w.size(1), rank = a.size(0);
+    const auto in = w.size(1), rank = h ? h->size(1) : a->size(0);
     auto sizes = x_in.sizes().vec();
     Tensor x = x_in.reshape({-1, in});
-    Tensor xa, y;
+    // [T, R]
+    Tensor xa = h ? h->to(x.scalar_type()) : at::mm(x, a->to(x.scalar_type()).t());
+    Tensor y;
     if (low) {
-      xa = at::mm(x, a.to(at::kBFloat16).t());
       Tensor xs = at::cat({x, xa}, 1);
       Tensor ws = at::empty({w.size(0), in + rank}, w.options());
       ws.narrow(1, 0, in).copy_(w);
@@ -108,12 +112,12 @@ struct LowRankLinear : torch::autograd::Function<LowRankLinear> {
         tail.narrow(0, p.out, p.outs).narrow(1, p.r, p.rank).copy_(block(b, p) * p.scale);
       y = bias ? at::addmm(*bias, xs, ws.t()) : at::mm(xs, ws.t());
     } else {
-      xa = at::mm(x, a.t());  // [T, R]
       y = bias ? at::addmm(*bias, x, w.t()) : at::mm(x, w.t());
       for (const auto &p : parts(flat, scales))
         y.narrow(1, p.out, p.outs).addmm_(xa.narrow(1, p.r, p.rank), block(b, p).t(), 1, p.scale);
     }
-    ctx->save_for_backward({x, w, xa, a, b});
+    ctx->save_for_backward({x, w, xa, h ? Tensor() : *a, b});
+    ctx->saved_data["h"] = h ? static_cast<int64_t>(h->scalar_type()) : -1;
     ctx->saved_data["flat"] = flat;
     ctx->saved_data["scales"] = scales;
     ctx->saved_data["sizes"] = sizes;
@@ -127,21 +131,25 @@ struct LowRankLinear : torch::autograd::Function<LowRankLinear> {
     auto sizes = ctx->saved_data["sizes"].toIntVector();
     const bool low = x.scalar_type() == at::kBFloat16;
     Tensor g = grads[0].reshape({-1, w.size(0)});
-    Tensor ga = at::empty({x.size(0), a.size(0)}, g.options());
+    Tensor ga = at::empty(xa.sizes(), g.options());
     Tensor db = at::empty_like(b);
     for (const auto &p : parts(ctx->saved_data["flat"].toIntVector(), ctx->saved_data["scales"].toDoubleVector())) {
       Tensor gp = g.narrow(1, p.out, p.outs);
       ga.narrow(1, p.r, p.rank).copy_(at::mm(gp, (block(b, p) * p.scale).to(g.scalar_type())));
       block(db, p).copy_(at::mm(gp.t(), xa.narrow(1, p.r, p.rank)) * p.scale);
     }
-    Tensor da = at::mm(ga.t(), x).to(a.scalar_type());
-    Tensor dx;
+    const auto h = ctx->saved_data["h"].toInt();
+    Tensor da, dh, dx;
+    if (h < 0)
+      da = at::mm(ga.t(), x).to(a.scalar_type());
+    else
+      dh = ga.to(at::ScalarType(h));
     if (ctx->needs_input_grad(0)) {
       dx = at::mm(g, w);
-      dx.addmm_(ga, a.to(dx.scalar_type()));
+      if (h < 0) dx.addmm_(ga, a.to(dx.scalar_type()));
       dx = dx.view(sizes);
     }
-    return {dx, Tensor(), Tensor(), da, db, Tensor(), Tensor()};
+    return {dx, Tensor(), Tensor(), da, dh, db, Tensor(), Tensor()};
   }
 };
 
@@ -296,21 +304,27 @@ char *ll_attention(ll_tensor *out, ll_tensor q, ll_tensor k, ll_tensor v, int fo
 }
 
 char *ll_low_rank_linear(ll_tensor *out, ll_tensor x, ll_tensor w, ll_tensor bias, int parts,
-                         const int64_t *offsets, ll_tensor *as, ll_tensor *bs,
+                         const int64_t *offsets, ll_tensor *as, ll_tensor *hs, ll_tensor *bs,
                          const double *scales) {
   return guarded([&] {
-    std::vector<Tensor> a, b;
+    using optional = std::optional<Tensor>;
+    std::vector<Tensor> a, h, b;
     std::vector<int64_t> flat;
     for (int i = 0; i < parts; i++) {
-      a.push_back(T(as[i]));
+      if (hs[0])
+        h.push_back(T(hs[i]));
+      else
+        a.push_back(T(as[i]));
+      const auto rank = hs[0] ? h[i].size(1) : a[i].size(0);
       b.push_back(T(bs[i]).reshape({-1}));
-      flat.insert(flat.end(), {offsets[i], T(bs[i]).size(0), T(as[i]).size(0)});
-      TORCH_CHECK(T(bs[i]).size(1) == T(as[i]).size(0), "B of part ", i, " is ", T(bs[i]).sizes(),
-                  ", A is ", T(as[i]).sizes());
+      flat.insert(flat.end(), {offsets[i], T(bs[i]).size(0), rank});
+      TORCH_CHECK(T(bs[i]).size(1) == rank, "B of part ", i, " is ", T(bs[i]).sizes(), ", its rank is ", rank);
       TORCH_CHECK(offsets[i] + T(bs[i]).size(0) <= T(w).size(0), "part ", i, " leaves the output");
     }
-    *out = box(LowRankLinear::apply(T(x), T(w), bias ? std::optional<Tensor>(T(bias)) : std::nullopt, parts == 1 ? a[0] : at::cat(a, 0),
-                                    parts == 1 ? b[0] : at::cat(b, 0), flat,
+    auto join = [&](std::vector<Tensor> &ts, int dim) { return parts == 1 ? ts[0] : at::cat(ts, dim); };
+    *out = box(LowRankLinear::apply(T(x), T(w), bias ? optional(T(bias)) : std::nullopt,
+                                    hs[0] ? std::nullopt : optional(join(a, 0)),
+                                    hs[0] ? optional(join(h, 1)) : std::nullopt, join(b, 0), flat,
                                     std::vector<double>(scales, scales + parts)));
   });
 }

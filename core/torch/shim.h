@@ -55,7 +55,7 @@ char *ll_norm(ll_tensor *out, ll_tensor x, const int64_t *dims, int n, int keep)
 char *ll_einsum(ll_tensor *out, const char *equation, ll_tensor *ts, int n);
 char *ll_attention(ll_tensor *out, ll_tensor q, ll_tensor k, ll_tensor v, int form);
 char *ll_low_rank_linear(ll_tensor *out, ll_tensor x, ll_tensor w, ll_tensor bias, int parts,
-                         const int64_t *offsets, ll_tensor *as, ll_tensor *bs,
+                         const int64_t *offsets, ll_tensor *as, ll_tensor *hs, ll_tensor *bs,
                          const double *scales);
 char *ll_svd(ll_tensor *u, ll_tensor *s, ll_tensor *vt, ll_tensor x);
 char *ll_qr(ll_tensor *q, ll_tensor *r, ll_tensor x);
