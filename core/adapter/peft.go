@@ -13,17 +13,13 @@ func (s *Set) Store(i int, q *program.Stored) []*torch.Tensor {
 	l := *s.layers[i]
 	l.typed = &program.Typed{Site: l.typed.Site, Program: &protocol.Program{Nodes: q.Tensors.GetNodes()}}
 	l.folded, l.held = tensors(len(q.Tensors.GetNodes())), nil
-	var out []*torch.Tensor
-	s.dev.NoGrad(func() {
-		out = s.dev.YieldAll(func() []*torch.Tensor {
-			c := l.call(nil, l.pretrained)
-			var values []*torch.Tensor
-			for _, t := range q.Tensors.GetTensors() {
-				// A copy: parameters themselves live longer than the scope.
-				values = append(values, c.node(t.GetNode()).Contiguous().Clone())
-			}
-			return values
-		})
+	return s.dev.YieldAll(func() []*torch.Tensor {
+		c := l.call(nil, l.pretrained)
+		var values []*torch.Tensor
+		for _, t := range q.Tensors.GetTensors() {
+			// A copy: parameters themselves live longer than the scope.
+			values = append(values, c.node(t.GetNode()).Contiguous().Clone())
+		}
+		return values
 	})
-	return out
 }

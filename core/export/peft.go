@@ -81,10 +81,7 @@ func (x *export) peft(ctx context.Context) error {
 			x.dev.Scope(func() {
 				values := set.Store(i, stored[i])
 				for j, t := range stored[i].Tensors.GetTensors() {
-					name := "base_model.model." + modules[i] + "." + t.GetKey()
-					if t.GetModel() {
-						name = "base_model." + t.GetKey()
-					}
+					name := key(modules[i], t)
 					if !seen[name] { // what the model has once, every site has
 						tensors = append(tensors, float32Tensor(name, values[j]))
 					}
@@ -101,6 +98,20 @@ func (x *export) peft(ctx context.Context) error {
 		return err
 	}
 	return x.tensors(PEFTWeights, tensors)
+}
+
+// Key is the name in PEFT's file of a tensor stored at a site, with the names
+// of modules of a version of transformers.
+func Key(a *spec.Architecture, version int, site *protocol.Site, t *protocol.PeftTensor) (string, error) {
+	module, err := transformers.Module(a, version, site.Block, site.Name)
+	return key(module, t), err
+}
+
+func key(module string, t *protocol.PeftTensor) string {
+	if t.GetModel() {
+		return "base_model." + t.GetKey()
+	}
+	return "base_model.model." + module + "." + t.GetKey()
 }
 
 func float32Tensor(name string, t *torch.Tensor) safetensors.Tensor {

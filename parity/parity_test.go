@@ -1,0 +1,527 @@
+// Package parity holds loralab's adapters against PEFT: every variant that says
+// it has a form there (Describe.peft_type) is exported, loaded by the real
+// library over the same backbone, and has to give the same tokens, gradients
+// and merged weights; and an adapter that PEFT made and saved has to give the
+// same tokens here. The variants are those in bin/plugins, with the parameters
+// that they name as examples.
+package parity
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/cuecontext"
+
+	"github.com/loralab/loralab/core/adapter"
+	"github.com/loralab/loralab/core/export"
+	"github.com/loralab/loralab/core/head"
+	"github.com/loralab/loralab/core/rng"
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/vit"
+	"github.com/loralab/loralab/internal/python"
+	"github.com/loralab/loralab/plugins/program"
+	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/variant"
+)
+
+// tolerance of tokens, which a LayerNorm has brought to size 1, and of
+// gradients and weights relative to the largest.
+const tolerance = 1e-5
+
+// backbones are tiny models that transformers wrote, and the images they take.
+var backbones = []struct {
+	name          string
+	height, width uint32
+}{
+	{"vit", 48, 32},
+	{"dinov2", 70, 56}, // another grid than the positions'
+	{"registers", 40, 40},
+}
+
+// targets are tried in turn: not every variant takes every layer.
+var targets = [][]string{{"query", "key", "value", "output", "fc1", "fc2"}, {"query", "key", "value"}, {"query", "value"}}
+
+func TestPEFT(t *testing.T) {
+	bench := open(t)
+	var cases []*trial
+	for _, name := range bench.variants.Names() {
+		d, err := bench.variants.Describe(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.GetPeftType() == "" {
+			continue
+		}
+		examples := d.GetExamples()
+		if len(examples) == 0 {
+			examples = []string{""}
+		}
+		for i, example := range examples {
+			for j, b := range backbones {
+				// Names of modules differ by family, mathematics does not.
+				if j > 0 && i > 0 {
+					continue
+				}
+				c := &trial{bench: bench, variant: name, params: complete(t, d, example), index: j}
+				c.name = fmt.Sprintf("%s-%d-%s", name, i, b.name)
+				if c.build(t) {
+					cases = append(cases, c)
+				}
+			}
+		}
+		if !slices.ContainsFunc(cases, func(c *trial) bool { return c.variant == name }) {
+			t.Errorf("%s says that PEFT has it as %s, but has a form there with none of its examples", name, d.GetPeftType())
+		}
+	}
+	var names []string
+	for _, c := range cases {
+		c.write(t)
+		names = append(names, c.name)
+	}
+	list, err := json.Marshal(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(bench.dir, "cases.json"), list)
+	cmd := exec.CommandContext(t.Context(), bench.python, "theirs.py", bench.dir)
+	cmd.Env = append(os.Environ(), "HF_HUB_OFFLINE=1", "TRANSFORMERS_NO_ADVISORY_WARNINGS=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, c := range cases {
+		t.Run(strings.ReplaceAll(c.name, "-", "/"), c.compare)
+	}
+}
+
+// bench is what all trials share.
+type bench struct {
+	dir      string
+	python   string
+	variants *variant.Registry
+	dev      *torch.Device
+	hub      []*hub.Backbone
+}
+
+func open(t *testing.T) *bench {
+	t.Helper()
+	plugins, err := filepath.Abs("../bin/plugins")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(plugins); err != nil {
+		t.Fatalf("there are no plug-ins to test (%v): run `make build`", err)
+	}
+	b := &bench{dir: t.TempDir(), python: python.Find(t), variants: variant.Open(variant.Options{Dirs: []string{plugins}})}
+	if keep := os.Getenv("PARITY_DIR"); keep != "" {
+		b.dir = keep
+	}
+	t.Cleanup(b.variants.Close)
+	if b.dev, err = torch.CPU(2); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.dev.Close)
+	for _, of := range backbones {
+		dir, err := filepath.Abs(filepath.Join("../core/vit/testdata", of.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := (&hub.Hub{Cache: t.TempDir()}).Resolve(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.hub = append(b.hub, found)
+	}
+	return b
+}
+
+// complete fills in the defaults of a variant's parameters.
+func complete(t *testing.T, d *protocol.DescribeReply, example string) string {
+	t.Helper()
+	c := cuecontext.New()
+	schema := c.CompileString(d.GetSchema()).LookupPath(cue.ParsePath("#Params"))
+	text, err := schema.Unify(c.CompileString(example)).MarshalJSON()
+	if err != nil {
+		t.Fatalf("%s with {%s}: %v", d.GetName(), example, err)
+	}
+	return string(text)
+}
+
+// trial is one variant with some parameters on one backbone.
+type trial struct {
+	*bench
+	name, variant, params string
+	index                 int // of the backbone
+	spec                  *spec.RunSpec
+	peft                  *protocol.Peft
+	stored                []*program.Stored
+	tokens                []float32
+}
+
+func (c *trial) arch() *spec.Architecture { return c.hub[c.index].Arch }
+
+func (c *trial) at(name ...string) string {
+	return filepath.Join(append([]string{c.dir, c.name}, name...)...)
+}
+
+// build asks the variant for its programs; false if PEFT has no form for these
+// parameters, or no layers take them.
+func (c *trial) build(t *testing.T) bool {
+	t.Helper()
+	a := c.arch()
+	m := &protocol.Model{Family: a.Family, Dim: a.Dim, Depth: a.Depth, Heads: a.Heads, Mlp: a.Mlp}
+	for _, names := range targets {
+		sites := sitesOf(a, names)
+		reply, err := c.variants.Build(t.Context(), c.variant, c.params, m, sites)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if len(reply.GetProblems()) > 0 || reply.GetPeft() == nil {
+			continue
+		}
+		c.peft = reply.GetPeft()
+		size := backbones[c.index]
+		c.spec = &spec.RunSpec{
+			Revision: spec.Revision, Seed: 7,
+			Backbone: &spec.Backbone{Digest: c.hub[c.index].Digest, Arch: a, Depth: a.Depth, Freeze: &spec.Freeze{Kind: spec.Freeze_ALL}},
+			Adapter:  &spec.Adapter{Programs: reply.GetPrograms()},
+			Head:     &spec.Head{Kind: "linear"},
+			Data:     &spec.Data{Classes: []string{"a", "b"}, Height: size.height, Width: size.width, Mean: []float64{.5, .5, .5}, Std: []float64{.5, .5, .5}},
+		}
+		for i, s := range sites {
+			c.spec.Adapter.Placements = append(c.spec.Adapter.Placements, &spec.Placement{Site: s, Program: reply.GetProgramOfSite()[i]})
+		}
+		placed, err := program.CheckAll(reply.GetPrograms(), sites, reply.GetProgramOfSite(), m)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if c.stored, err = program.CheckPeftAll(c.peft, placed, reply.GetProgramOfSite()); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		return true
+	}
+	return false
+}
+
+// sitesOf are the named layers of the first and the last block.
+func sitesOf(a *spec.Architecture, names []string) []*protocol.Site {
+	var sites []*protocol.Site
+	for _, block := range []uint32{0, a.Depth - 1} {
+		for _, name := range names {
+			s := &protocol.Site{Name: name, Block: block, Kind: protocol.Site_LINEAR, In: a.Dim, Out: a.Dim, Bias: true}
+			switch name {
+			case "query", "key", "value":
+				s.Bias = a.QkvBias
+			case "fc1":
+				s.Out = a.Mlp
+			case "fc2":
+				s.In = a.Mlp
+			}
+			sites = append(sites, s)
+		}
+	}
+	return sites
+}
+
+// with runs fn on the adapted backbone, whose adapters have the values of a
+// file, or, without one, random ones.
+func (c *trial) with(t *testing.T, values string, fn func(*vit.Model, *adapter.Set) error) {
+	t.Helper()
+	err := c.dev.Do(func() error {
+		m, err := vit.Load(c.dev, c.hub[c.index].Path, c.arch(), vit.Options{})
+		if err != nil {
+			return err
+		}
+		defer m.Free()
+		set, err := adapter.Load(c.dev, m, c.spec.Adapter, c.spec.Seed)
+		if err != nil {
+			return err
+		}
+		defer set.Free()
+		if values == "" {
+			if err := c.move(m, set); err != nil {
+				return err
+			}
+		} else {
+			file, err := safetensors.Open(values)
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			var ts []safetensors.Tensor
+			for _, name := range file.Names() {
+				tensor, _ := file.Get(name)
+				ts = append(ts, tensor)
+			}
+			if err := set.Assign(ts); err != nil {
+				return err
+			}
+		}
+		return fn(m, set)
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", c.name, err)
+	}
+}
+
+// move makes the trainable parameters random: far enough from their start that
+// the tokens tell, and not so far that attention saturates and magnifies the
+// rounding of fp32.
+func (c *trial) move(m *vit.Model, set *adapter.Set) error {
+	pixels, _ := c.given(c.dev)
+	var err error
+	c.dev.NoGrad(func() {
+		tokens := func() []float32 { return m.Forward(pixels).Floats() }
+		start := tokens()
+		for std := 0.1; ; std /= 2 {
+			for _, p := range set.Params {
+				if !p.Trainable {
+					continue
+				}
+				// Another size of the same direction: what was added is taken away.
+				v := make([]float32, p.T.Numel())
+				rng.New(1, "parity", p.Name).Normal(v, 1)
+				by := std
+				if std < 0.1 {
+					by = -std
+				}
+				c.dev.Scope(func() { p.T.Assign(p.T.Add(torch.Of(c.dev, v, p.T.Shape()...).Scale(by))) })
+			}
+			switch d := worst(tokens(), start); {
+			case d < 0.01:
+				err = fmt.Errorf("random adapters change the tokens by %g only", d)
+				return
+			case d < 2:
+				return
+			}
+		}
+	})
+	return err
+}
+
+// images and the weights of a linear loss over the tokens.
+func (c *trial) given(dev *torch.Device) (pixels, weights *torch.Tensor) {
+	size := backbones[c.index]
+	a := c.arch()
+	random := func(name string, shape ...int64) *torch.Tensor {
+		n := int64(1)
+		for _, d := range shape {
+			n *= d
+		}
+		v := make([]float32, n)
+		rng.New(2, "parity", name).Normal(v, 1)
+		return torch.Of(dev, v, shape...)
+	}
+	n := int64(size.height/a.Patch*(size.width/a.Patch)) + int64(vit.Prefix(a))
+	return random("pixels", 2, 3, int64(size.height), int64(size.width)), random("weights", 2, n, int64(a.Dim))
+}
+
+// write makes a run of the trial and exports it both ways.
+func (c *trial) write(t *testing.T) {
+	t.Helper()
+	id := spec.Identity(c.spec)
+	var checkpoint, own []safetensors.Tensor
+	c.with(t, "", func(m *vit.Model, set *adapter.Set) error {
+		own = set.Tensors()
+		for _, p := range own {
+			p.Name = "adapter." + p.Name
+			checkpoint = append(checkpoint, p)
+		}
+		h, err := head.New(c.dev, c.spec.Head, int(c.arch().Dim), 2, 1)
+		if err != nil {
+			return err
+		}
+		defer h.Free()
+		for _, p := range h.Params() {
+			checkpoint = append(checkpoint, safetensors.Tensor{Name: "head." + p.Name, DType: safetensors.F32, Shape: p.T.Shape(), Data: p.T.Bytes()})
+		}
+		pixels, weights := c.given(c.dev)
+		c.dev.NoGrad(func() { c.tokens = m.Forward(pixels).Floats() })
+		return safetensors.Write(c.at("case.safetensors"), []safetensors.Tensor{
+			{Name: "pixels", DType: safetensors.F32, Shape: pixels.Shape(), Data: pixels.Bytes()},
+			{Name: "weights", DType: safetensors.F32, Shape: weights.Shape(), Data: weights.Bytes()},
+		}, nil)
+	})
+	if err := safetensors.Write(c.at("ours.safetensors"), own, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := safetensors.Write(c.at("run/checkpoints/best.safetensors"), checkpoint, map[string]string{"id": id, "step": "1"}); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, c.at("backbone"), []byte(filepath.Dir(c.hub[c.index].Path)))
+	for dir, format := range map[string]spec.ExportRequest_Format{"peft": spec.ExportRequest_PEFT, "merged": spec.ExportRequest_MERGED} {
+		if err := os.Mkdir(c.at(dir), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		_, err := export.Run(context.Background(), c.dev, &spec.ExportRequest{
+			Run: &spec.RunRequest{
+				Id: id, Spec: c.spec, Peft: c.peft, Label: &spec.Label{Variant: c.variant},
+				Places: &spec.Places{RunDir: c.at("run"), Backbone: c.hub[c.index].Path},
+			},
+			Checkpoint: "best", Format: format, Out: c.at(dir), Tolerance: tolerance,
+		})
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// theirs is what theirs.py says of a trial.
+type theirs struct {
+	Error               string
+	Warnings            []string
+	Missing, Unexpected []string
+	MergedNames         []string `json:"merged_names"`
+	MergedWeights       float64  `json:"merged_weights"`
+}
+
+func (c *trial) compare(t *testing.T) {
+	raw, err := os.ReadFile(c.at("theirs.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said theirs
+	if err := json.Unmarshal(raw, &said); err != nil {
+		t.Fatal(err)
+	}
+	if said.Error != "" {
+		t.Fatalf("with %s:\n%s", c.params, said.Error)
+	}
+	if len(said.Missing)+len(said.Unexpected)+len(said.Warnings) > 0 {
+		t.Errorf("PEFT misses %v, does not expect %v, warns %v", said.Missing, said.Unexpected, said.Warnings)
+	}
+	file, err := safetensors.Open(c.at("theirs.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	near(t, "tokens", c.tokens, floats(t, file, "tokens"), 1)
+	near(t, "tokens of the merged model", floats(t, file, "merged_tokens"), floats(t, file, "tokens"), 1)
+	if len(said.MergedNames) > 0 || !(said.MergedWeights <= tolerance) {
+		t.Errorf("merged weights differ by %.2g, names by %v", said.MergedWeights, said.MergedNames)
+	}
+	c.gradients(t, file)
+}
+
+// gradients compares those of our parameters. Where PEFT's tensors are
+// functions of ours, theirs come back through the derivative of these.
+func (c *trial) gradients(t *testing.T, file *safetensors.File) {
+	t.Helper()
+	type pair struct{ ours, theirs []float32 }
+	got := map[string]pair{}
+	c.with(t, c.at("ours.safetensors"), func(m *vit.Model, set *adapter.Set) error {
+		var params []*torch.Tensor
+		for _, p := range set.Params {
+			if p.Trainable {
+				params = append(params, p.T)
+			}
+		}
+		pixels, weights := c.given(c.dev)
+		m.Forward(pixels).Mul(weights).Sum().Backward()
+		for _, p := range set.Params {
+			if p.Trainable {
+				got[p.Name] = pair{ours: p.T.Grad().Floats()}
+			}
+		}
+		torch.DropGrads(params)
+		var total *torch.Tensor
+		seen := map[string]bool{}
+		for i, p := range c.spec.Adapter.Placements {
+			values := set.Store(i, c.stored[i])
+			for j, s := range c.stored[i].Tensors.GetTensors() {
+				name, err := export.Key(c.arch(), 5, p.Site, s)
+				if err != nil {
+					return err
+				}
+				g, ok := file.Get("grad." + name)
+				if !ok || seen[name] {
+					continue
+				}
+				seen[name] = true
+				term := values[j].Mul(torch.Of(c.dev, floats(t, file, g.Name), g.Shape...)).Sum()
+				if total != nil {
+					term = total.Add(term)
+				}
+				total = term
+			}
+		}
+		if total == nil {
+			t.Fatal("PEFT has no gradient at all")
+		}
+		total.Backward()
+		for _, p := range set.Params {
+			if p.Trainable {
+				g := p.T.Grad()
+				if g == nil {
+					t.Errorf("%s gets no gradient from PEFT's tensors", p.Name)
+					continue
+				}
+				got[p.Name] = pair{got[p.Name].ours, g.Floats()}
+			}
+		}
+		return nil
+	})
+	largest := 0.0
+	for _, g := range got {
+		for _, v := range g.theirs {
+			largest = math.Max(largest, math.Abs(float64(v)))
+		}
+	}
+	for name, g := range got {
+		near(t, "gradient of "+name, g.ours, g.theirs, largest)
+	}
+}
+
+// near fails if a and b differ by more than the tolerance, relative to scale.
+func near(t *testing.T, what string, a, b []float32, scale float64) {
+	t.Helper()
+	if len(a) != len(b) {
+		t.Errorf("%s: %d values, want %d", what, len(a), len(b))
+		return
+	}
+	if d := worst(a, b) / scale; !(d <= tolerance) {
+		t.Errorf("%s: |Δ| %.2g, tolerance %g", what, d, tolerance)
+	}
+}
+
+// worst is the largest |a − b|, NaN if there is one.
+func worst(a, b []float32) float64 {
+	w := 0.0
+	for i := range a {
+		if d := math.Abs(float64(a[i]) - float64(b[i])); !(d <= w) {
+			w = d
+		}
+	}
+	return w
+}
+
+func floats(t *testing.T, file *safetensors.File, name string) []float32 {
+	t.Helper()
+	x, ok := file.Get(name)
+	if !ok {
+		t.Fatalf("PEFT wrote no %s", name)
+	}
+	v, err := x.Float32()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func writeFile(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
