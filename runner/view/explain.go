@@ -171,14 +171,9 @@ func (v *View) paragraphs(text string) {
 	flush()
 }
 
-// wrap breaks text into lines that fit beside an indent, at most 80 wide: more
-// is hard to read.
+// wrap breaks text into lines that fit beside an indent.
 func (v *View) wrap(text string, indent int) string {
-	width := 80
-	if v.width > 0 {
-		width = min(width, v.width)
-	}
-	return wordwrap.WrapString(text, uint(max(20, width-indent)))
+	return wordwrap.WrapString(text, uint(v.column(indent)))
 }
 
 // from says who gives a value.

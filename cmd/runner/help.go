@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/docs/help"
+	"github.com/loralab/loralab/runner/diagnostic"
+)
+
+// groups put the verbs into the order in which they are met. A verb that is in
+// none stands with the last.
+var groups = []struct {
+	id, title string
+	verbs     []string
+}{
+	{"write", "Write an experiment:", []string{"init", "validate", "explain", "show"}},
+	{"run", "Run it:", []string{"plan", "apply", "status", "logs"}},
+	{"results", "Use results:", []string{"report", "compare", "diff", "inspect", "reproduce", "evaluate", "predict", "export", "import", "gc", "rm"}},
+	{"machine", "Backbones, data, plug-ins, this machine:", nil},
+}
+
+// group sorts the verbs for the list of runner -h.
+func group(root *cobra.Command) {
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+	}
+	last := groups[len(groups)-1].id
+	for _, c := range root.Commands() {
+		c.GroupID = last
+		for _, g := range groups {
+			if slices.Contains(g.verbs, c.Name()) {
+				c.GroupID = g.id
+			}
+		}
+	}
+	root.SetHelpCommandGroupID(last)
+}
+
+func (a *app) helpCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "help [VERB | TOPIC]",
+		Short:   "Explain a verb or a topic",
+		Example: "  runner help plan\n  runner help matrices",
+		RunE: func(c *cobra.Command, args []string) error {
+			topics, err := help.Topics()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				return c.Root().Help()
+			}
+			if verb, rest, err := c.Root().Find(args); err == nil && verb != c.Root() && len(rest) == 0 {
+				return verb.Help()
+			}
+			name := strings.Join(args, " ")
+			var known []string
+			for _, t := range topics {
+				if t.Name == name {
+					a.view.Markdown(t.Text)
+					return nil
+				}
+				known = append(known, t.Name)
+			}
+			for _, verb := range c.Root().Commands() {
+				known = append(known, verb.Name())
+			}
+			return fmt.Errorf("there is no verb and no topic %q\n%s", name, diagnostic.Suggest(name, "there are", known))
+		},
+	}
+	return c
+}
+
+// topics are the lines that runner -h ends with.
+func topics() (string, error) {
+	all, err := help.Topics()
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	b.WriteString("Topics (runner help TOPIC):\n")
+	for _, t := range all {
+		fmt.Fprintf(&b, "  %-11s %s\n", t.Name, t.Title)
+	}
+	return b.String(), nil
+}
