@@ -46,10 +46,6 @@ func (a *app) helpCommand() *cobra.Command {
 		Short:   "Explain a verb or a topic",
 		Example: "  runner help plan\n  runner help matrices",
 		RunE: func(c *cobra.Command, args []string) error {
-			topics, err := help.Topics()
-			if err != nil {
-				return err
-			}
 			if len(args) == 0 {
 				return c.Root().Help()
 			}
@@ -58,7 +54,7 @@ func (a *app) helpCommand() *cobra.Command {
 			}
 			name := strings.Join(args, " ")
 			var known []string
-			for _, t := range topics {
+			for _, t := range help.Topics() {
 				if t.Name == name {
 					a.view.Markdown(t.Text)
 					return nil
@@ -72,18 +68,4 @@ func (a *app) helpCommand() *cobra.Command {
 		},
 	}
 	return c
-}
-
-// topics are the lines that runner -h ends with.
-func topics() (string, error) {
-	all, err := help.Topics()
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	b.WriteString("Topics (runner help TOPIC):\n")
-	for _, t := range all {
-		fmt.Fprintf(&b, "  %-11s %s\n", t.Name, t.Title)
-	}
-	return b.String(), nil
 }

@@ -8,10 +8,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/schema"
 )
 
@@ -19,6 +22,8 @@ import (
 var starter string
 
 const (
+	starterBackbone = "dinov2-small" // of starter/first.cue
+
 	moduleFile = `module: "experiments.local"
 language: version: "v0.17.0"
 `
@@ -31,29 +36,43 @@ language: version: "v0.17.0"
 )
 
 func (a *app) initCommand() *cobra.Command {
-	return &cobra.Command{
+	var schemaOnly bool
+	c := &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Make a small working project",
 		Long: `Init writes a project into a directory, by default the current one: an experiment
 on drawn shapes, the schema (so that cue vet and the CUE language server work
-without a network), and a .gitignore. It overwrites nothing.`,
-		Example: "  runner init my-project",
+without a network), and a .gitignore. It overwrites nothing.
+
+With --schema it writes the schema alone, in place of an older one: after an update
+of runner.`,
+		Example: "  runner init my-project\n  runner init --schema",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
 			if len(args) > 0 {
 				dir = args[0]
 			}
+			if schemaOnly {
+				return a.initSchema(dir)
+			}
 			return a.init(dir)
 		},
 	}
+	c.Flags().BoolVar(&schemaOnly, "schema", false, "write the schema alone")
+	return c
 }
 
 func (a *app) init(dir string) error {
-	files, err := projectFiles()
+	schemaFiles, err := schemaFiles()
 	if err != nil {
 		return err
 	}
+	files := append([]projectFile{
+		{filepath.Join("experiments", "first.cue"), starter},
+		{".gitignore", ignoreFile},
+		{filepath.Join("cue.mod", "module.cue"), moduleFile},
+	}, schemaFiles...)
 	var there []string
 	for _, f := range files {
 		if _, err := os.Lstat(filepath.Join(dir, f.name)); err == nil {
@@ -65,36 +84,85 @@ func (a *app) init(dir string) error {
 	if len(there) > 0 {
 		return fmt.Errorf("%s has files that init would overwrite; it wrote nothing:\n%s", dir, strings.Join(there, "\n"))
 	}
-	var written []string
-	for _, f := range files {
-		name := filepath.Join(dir, f.name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
-			return fmt.Errorf("making the project: %w", err)
-		}
-		if err := os.WriteFile(name, []byte(f.text), 0o666); err != nil {
-			return fmt.Errorf("making the project: %w", err)
-		}
-		if !strings.HasPrefix(f.name, filepath.Join("cue.mod", "pkg")) {
-			written = append(written, name)
-		}
+	written, err := writeFiles(dir, files)
+	if err != nil {
+		return err
 	}
 	var next []string
 	if dir != "." {
 		next = append(next, "cd "+dir)
 	}
-	a.view.Initialised(append(written, filepath.Join(dir, "cue.mod", "pkg")+" (the schema)"),
-		append(next, "runner models fetch dinov2-small", "runner plan experiments/first.cue", "runner apply experiments/first.cue"))
+	// Shapes are drawn; the backbone is all that may have to be fetched.
+	backbones, err := a.backbones(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := backbones.Resolve(starterBackbone); err != nil {
+		next = append(next, "runner models fetch "+starterBackbone)
+	}
+	a.view.Initialised(written, append(next, "runner plan experiments/first.cue", "runner apply experiments/first.cue"))
 	return nil
+}
+
+// initSchema puts the schema of this runner in place of another one's.
+func (a *app) initSchema(dir string) error {
+	module, err := os.ReadFile(filepath.Join(dir, "cue.mod", "module.cue"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is no project: it has no cue.mod/module.cue; runner init makes one", dir)
+	case err != nil:
+		return fmt.Errorf("looking at the project: %w", err)
+	case strings.Contains(string(module), strconv.Quote(path.Dir(schema.ImportPath))):
+		return fmt.Errorf("%s holds the schema itself, in %s", dir, path.Base(schema.ImportPath))
+	}
+	files, err := schemaFiles()
+	if err != nil {
+		return err
+	}
+	old, err := filepath.Glob(filepath.Join(dir, filepath.Dir(files[0].name), "*.cue"))
+	if err != nil {
+		return fmt.Errorf("looking for the old schema: %w", err)
+	}
+	written, err := writeFiles(dir, files)
+	if err != nil {
+		return err
+	}
+	// A file that the schema has no more would be read with the others.
+	for _, path := range old {
+		if !slices.ContainsFunc(files, func(f projectFile) bool { return filepath.Join(dir, f.name) == path }) {
+			if err := os.Remove(path); err != nil {
+				return fmt.Errorf("removing the old schema: %w", err)
+			}
+		}
+	}
+	a.view.Initialised(written, nil)
+	return nil
+}
+
+// writeFiles writes files below dir and lists what people should know of.
+func writeFiles(dir string, files []projectFile) (written []string, err error) {
+	library := filepath.Join("cue.mod", "pkg")
+	for _, f := range files {
+		path := filepath.Join(dir, f.name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			return nil, fmt.Errorf("making the project: %w", err)
+		}
+		if err := replacefile.Write(path, []byte(f.text)); err != nil {
+			return nil, fmt.Errorf("making the project: %w", err)
+		}
+		if !strings.HasPrefix(f.name, library) {
+			written = append(written, path)
+		}
+	}
+	return append(written, filepath.Join(dir, library)+" (the schema)"), nil
 }
 
 type projectFile struct{ name, text string }
 
-func projectFiles() ([]projectFile, error) {
-	files := []projectFile{
-		{filepath.Join("experiments", "first.cue"), starter},
-		{".gitignore", ignoreFile},
-		{filepath.Join("cue.mod", "module.cue"), moduleFile},
-	}
+// schemaFiles are the schema, where CUE looks for packages that come from no
+// registry.
+func schemaFiles() ([]projectFile, error) {
+	var files []projectFile
 	entries, err := schema.Files.ReadDir(".")
 	if err != nil {
 		return nil, fmt.Errorf("reading the schema: %w", err)

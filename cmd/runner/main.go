@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/loralab/loralab/docs/help"
 	"github.com/loralab/loralab/runner/cache"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
@@ -87,6 +88,10 @@ type app struct {
 
 func (a *app) command() *cobra.Command {
 	var dir string
+	var topics []string
+	for _, t := range help.Topics() {
+		topics = append(topics, t.Name)
+	}
 	root := &cobra.Command{
 		Use:   "runner",
 		Short: "Declarative experiments in parameter-efficient fine-tuning",
@@ -96,10 +101,11 @@ out the runs, runs those that are missing, and writes the table and the figures.
 
   runner init my-project        a small working project
   runner plan FILE              what would be run, and why
-  runner apply FILE             run it`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+  runner apply FILE             run it
+
+Topics of runner help: ` + strings.Join(topics, ", ") + ".",
+		SilenceErrors: true,
+		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if dir == "" {
 				return nil
@@ -132,8 +138,15 @@ out the runs, runs those that are missing, and writes the table and the figures.
 		a.modelsCommand(),
 		a.pluginsCommand(),
 		a.doctorCommand(),
+		a.completionCommand(),
+		a.manCommand(),
 		a.versionCommand(),
 	)
+	helper := a.helpCommand()
+	root.AddCommand(helper)
+	root.SetHelpCommand(helper)
+	group(root)
+	a.complete(root)
 	return root
 }
 

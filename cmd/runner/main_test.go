@@ -146,6 +146,7 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			"send":    send,
 			"fields":  fields,
 			"counted": counted,
+			"vet":     vet,
 		},
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/cpuguy83/go-md2man/v2/md2man"
@@ -34,6 +35,10 @@ func (a *app) manCommand() *cobra.Command {
 	}
 }
 
+// indented lines of help texts are tables and commands, which a manual page
+// must leave as they are: in Markdown they need four spaces more.
+var indented = regexp.MustCompile(`(?m)^  `)
+
 // writePages writes the manual below dir: verbs into man1, topics into man7.
 func writePages(root *cobra.Command, dir string) (int, error) {
 	pages := map[string][]byte{}
@@ -44,6 +49,7 @@ func writePages(root *cobra.Command, dir string) (int, error) {
 		}
 		name := strings.ReplaceAll(c.CommandPath(), " ", "-")
 		c.DisableAutoGenTag = true
+		c.Long = indented.ReplaceAllString(c.Long, "    $0")
 		var b bytes.Buffer
 		header := &doc.GenManHeader{Title: strings.ToUpper(name), Section: "1", Source: "loralab", Manual: "loralab"}
 		if err := doc.GenMan(c, header, &b); err != nil {
@@ -60,11 +66,7 @@ func writePages(root *cobra.Command, dir string) (int, error) {
 	if err := verbs(root); err != nil {
 		return 0, err
 	}
-	all, err := help.Topics()
-	if err != nil {
-		return 0, err
-	}
-	for _, t := range all {
+	for _, t := range help.Topics() {
 		_, text, _ := strings.Cut(t.Text, "\n")
 		title := fmt.Sprintf("%% \"RUNNER-%s\" \"7\" \"\" \"loralab\" \"loralab\"\n# NAME\nrunner-%s - %s\n\n# DESCRIPTION\n", strings.ToUpper(t.Name), t.Name, t.Title)
 		pages[filepath.Join("man7", "runner-"+t.Name+".7")] = md2man.Render([]byte(title + text))

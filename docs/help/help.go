@@ -4,9 +4,6 @@ package help
 
 import (
 	"embed"
-	"fmt"
-	"io/fs"
-	"path"
 	"strings"
 )
 
@@ -21,19 +18,19 @@ type Topic struct {
 }
 
 // Topics lists all, by name.
-func Topics() ([]Topic, error) {
-	names, err := fs.Glob(files, "*.md")
+func Topics() []Topic {
+	entries, err := files.ReadDir(".")
 	if err != nil {
-		return nil, fmt.Errorf("listing the help topics: %w", err)
+		panic(err) // an embedded directory can be read
 	}
 	var topics []Topic
-	for _, name := range names {
-		text, err := files.ReadFile(name)
+	for _, e := range entries {
+		text, err := files.ReadFile(e.Name())
 		if err != nil {
-			return nil, fmt.Errorf("reading the help topics: %w", err)
+			panic(err)
 		}
 		first, _, _ := strings.Cut(string(text), "\n")
-		topics = append(topics, Topic{strings.TrimSuffix(path.Base(name), ".md"), strings.TrimPrefix(first, "# "), string(text)})
+		topics = append(topics, Topic{strings.TrimSuffix(e.Name(), ".md"), strings.TrimPrefix(first, "# "), string(text)})
 	}
-	return topics, nil
+	return topics
 }

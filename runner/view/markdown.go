@@ -12,7 +12,8 @@ import (
 // title, paragraphs, lists, and blocks of code.
 func (v *View) Markdown(text string) {
 	const indent = "  "
-	code := false
+	colour := v.accent.Render("x") != "x"
+	block := false
 	var paragraph []string
 	flush := func() {
 		if len(paragraph) == 0 {
@@ -24,18 +25,22 @@ func (v *View) Markdown(text string) {
 		if strings.HasPrefix(joined, "- ") {
 			hang = "  "
 		}
-		// Wrapped as it will be read: without the marks, whose place is kept.
-		plain := inline.ReplaceAllStringFunc(joined, func(s string) string {
-			return strings.ReplaceAll(strings.Trim(s, "`"), " ", "\u00a0")
-		})
+		// Code is coloured, or stays in its marks where there are no colours. It is
+		// not broken, and the text is wrapped as it will be read.
+		code := func(s string) string {
+			if colour {
+				s = strings.Trim(s, "`")
+			}
+			return strings.ReplaceAll(s, " ", "\u00a0")
+		}
+		plain := inline.ReplaceAllStringFunc(joined, code)
 		wrapped := wordwrap.WrapString(plain, uint(v.column(len(indent)+len(hang))))
 		for i, line := range strings.Split(wrapped, "\n") {
 			if i > 0 {
 				line = hang + line
 			}
 			for _, s := range inline.FindAllString(joined, -1) {
-				s = strings.ReplaceAll(strings.Trim(s, "`"), " ", "\u00a0")
-				line = strings.Replace(line, s, v.accent.Render(s), 1)
+				line = strings.Replace(line, code(s), v.accent.Render(code(s)), 1)
 			}
 			fmt.Fprintln(v.out, indent+strings.ReplaceAll(line, "\u00a0", " "))
 		}
@@ -45,8 +50,8 @@ func (v *View) Markdown(text string) {
 		switch {
 		case strings.HasPrefix(line, "```"):
 			flush()
-			code = !code
-		case code:
+			block = !block
+		case block:
 			fmt.Fprintln(v.out, strings.TrimRight(indent+indent+strings.ReplaceAll(line, "\t", "    "), " "))
 		case strings.HasPrefix(line, "# "):
 			fmt.Fprintln(v.out, v.bold.Render(strings.TrimPrefix(line, "# ")))

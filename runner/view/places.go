@@ -30,6 +30,9 @@ func (v *View) Initialised(written []string, next []string) {
 	for _, file := range written {
 		v.Say("%s %s", v.good.Render("+"), file)
 	}
+	if len(next) == 0 {
+		return
+	}
 	v.Say("\nNow type:\n")
 	for _, line := range next {
 		v.Say("  %s", v.bold.Render(line))

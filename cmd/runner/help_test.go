@@ -1,0 +1,77 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/docs/help"
+	"github.com/loralab/loralab/runner/experiment"
+)
+
+var cueBlock = regexp.MustCompile("(?s)```cue\n(.*?)```")
+
+// What help topics show as CUE is accepted: whole files as they are, pieces in
+// place of the matrix of the first whole one.
+func TestTopicsShowWhatWorks(t *testing.T) {
+	var whole string
+	var pieces []string
+	for _, topic := range help.Topics() {
+		if topic.Title == "" || strings.Contains(topic.Text, "\t`") {
+			t.Errorf("%s has no title", topic.Name)
+		}
+		for _, m := range cueBlock.FindAllStringSubmatch(topic.Text, -1) {
+			if strings.HasPrefix(m[1], "package ") {
+				whole = m[1]
+			} else {
+				pieces = append(pieces, m[1])
+			}
+		}
+	}
+	matrix := regexp.MustCompile(`(?m)^\tvary: .*\n\tseeds: .*\n`)
+	if !matrix.MatchString(whole) || len(pieces) == 0 {
+		t.Fatal("there are no examples")
+	}
+	file := filepath.Join(t.TempDir(), "e.cue")
+	for _, text := range append([]string{""}, pieces...) {
+		text = matrix.ReplaceAllLiteralString(whole, text)
+		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		// Without backbones and variants: the schema's own.
+		if _, found := experiment.Load(t.Context(), []string{file}, experiment.Env{}); len(found) > 0 {
+			t.Errorf("in\n%s\n%s", text, found[0].Text())
+		}
+	}
+}
+
+// Every verb stands in a group, names its arguments so that they can be
+// completed, and shows an example if it takes any.
+func TestVerbsExplainThemselves(t *testing.T) {
+	root := (&app{}).command()
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		name := c.CommandPath()
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: short help %q", name, c.Short)
+		}
+		if c.Parent() == root && c.GroupID == "" {
+			t.Errorf("%s is in no group of verbs", name)
+		}
+		if strings.Contains(c.Use, " ") && c.ValidArgsFunction == nil && len(c.ValidArgs) == 0 {
+			t.Errorf("%s does not complete its arguments", name)
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() {
+			walk(c)
+		}
+	}
+}
