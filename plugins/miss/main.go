@@ -33,6 +33,10 @@ func (v miss) Check(s sdk.Site) []sdk.Problem {
 	problem := func(param, hint, format string, args ...any) {
 		found = append(found, sdk.Problem{Param: param, Message: fmt.Sprintf(format, args...), Hint: hint})
 	}
+	if v.Rank < 1 || v.MiniRank < 1 {
+		problem("rank", "", "%d and miniRank %d, want at least 1", v.Rank, v.MiniRank)
+		return found
+	}
 	if v.Rank > s.In {
 		problem("rank", fmt.Sprintf("use at most %d", s.In), "%d is more than the layer's %d inputs", v.Rank, s.In)
 		return found
@@ -139,9 +143,10 @@ func adopt(config map[string]any, _ []sdk.Site) (miss, []sdk.Problem) {
 
 var variant = sdk.Variant[miss]{
 	Name: "miss", Version: "1.0.0", Paper: "arXiv:2409.15371",
-	About:   "One small matrix is shared by all shards of a layer's inputs",
-	Schema:  schema,
-	Formula: "y = base(x) + (Σ_g drop(x)_g) D", PEFT: "MISS", Adopt: adopt,
+	About:      "One small matrix is shared by all shards of a layer's inputs",
+	Schema:     schema,
+	Formula:    "y = base(x) + (Σ_g drop(x)_g) D",
+	Parameters: `rank*(out*(mode != "mini") + miniRank*(mode == "mini"))`, PEFT: "MISS", Adopt: adopt,
 	Examples: []string{"rank: 4", "rank: 5, dropout: 0.25", "rank: 5, mode: \"mini\", miniRank: 3", "rank: 3, mode: \"bat\""},
 }
 

@@ -30,6 +30,9 @@ type oft struct {
 
 // Check wants blocks that fill the input.
 func (v oft) Check(s sdk.Site) []sdk.Problem {
+	if v.BlockSize < 2 {
+		return []sdk.Problem{{Param: "blockSize", Message: fmt.Sprintf("%d, want at least 2", v.BlockSize)}}
+	}
 	if s.In%v.BlockSize == 0 {
 		return nil
 	}
@@ -147,9 +150,10 @@ func adopt(config map[string]any, sites []sdk.Site) (oft, []sdk.Problem) {
 
 var variant = sdk.Variant[oft]{
 	Name: "oft", Version: "1.0.0", Paper: "arXiv:2306.07280",
-	About:   "Rotates the input of a layer block by block",
-	Schema:  schema,
-	Formula: "y = base(x R), R = blockdiag((I − Q)(I + Q)⁻¹)", PEFT: "OFT", Adopt: adopt,
+	About:      "Rotates the input of a layer block by block",
+	Schema:     schema,
+	Formula:    "y = base(x R), R = blockdiag((I − Q)(I + Q)⁻¹)",
+	Parameters: "(blockSize-1)/2 * (in*(!share) + blockSize*share)", PEFT: "OFT", Adopt: adopt,
 	Examples: []string{"blockSize: 4", "blockSize: 3, share: true", "blockSize: 4, cayley: \"neumann\"", "blockSize: 4, cayley: \"neumann\", terms: 7, share: true"},
 }
 

@@ -104,9 +104,10 @@ func adopt(config map[string]any, _ []sdk.Site) (randlora, []sdk.Problem) {
 
 var variant = sdk.Variant[randlora]{
 	Name: "randlora", Version: "1.0.0", Paper: "arXiv:2502.00987",
-	About:   "Trained scales of frozen random bases that add up to full rank",
-	Schema:  schema,
-	Formula: "y = base(x) + s · drop(x) (Σ_j B_j Λ_j A Γ_j)ᵀ", PEFT: "RANDLORA", Adopt: adopt,
+	About:      "Trained scales of frozen random bases that add up to full rank",
+	Schema:     schema,
+	Formula:    "y = base(x) + s · drop(x) (Σ_j B_j Λ_j A Γ_j)ᵀ",
+	Parameters: "ceil(min(in, out)/rank) * (rank + min(in, out))", PEFT: "RANDLORA", Adopt: adopt,
 	Examples: []string{"rank: 5", "rank: 7, alpha: 14, dropout: 0.25, key: 7"},
 }
 
