@@ -193,28 +193,42 @@ func enqueue(ctx context.Context, runs *store.Store, made *plan.Plan) error {
 
 // execute runs the work of a plan.
 func (a *app) execute(ctx context.Context, p *project, runs *store.Store, made *plan.Plan, o applyOptions) (launch.Totals, error) {
-	engine, err := launch.EnginePath()
-	if err != nil {
-		return launch.Totals{}, err
-	}
-	origin, err := provenance.Capture(ctx, p.root, engine, append([]string{"runner"}, os.Args[1:]...))
-	if err != nil {
-		return launch.Totals{}, err
-	}
-	metrics, sources := map[string]string{}, map[string]string{}
+	experiments, metrics := map[string]*experiment.Experiment{}, map[string]string{}
 	for _, e := range p.experiments {
-		metrics[e.Name], sources[e.Name] = e.Metric, e.File
+		experiments[e.Name], metrics[e.Name] = e, e.Metric
 	}
+	sources := map[string]*provenance.Source{} // by experiment and cell
 	var jobs []*launch.Job
 	for _, action := range made.Work() {
+		run := action.Run
 		job := &launch.Job{
-			Run: action.Run, Train: action.Train, Evaluations: action.Evaluations,
-			Dir: filepath.Join(p.root, filepath.FromSlash(dirOf(action))), Source: sources[action.Run.Experiment],
+			Run: run, Train: action.Train, Evaluations: action.Evaluations,
+			Dir: filepath.Join(p.root, filepath.FromSlash(dirOf(action))), Source: sources[run.Experiment+"/"+run.Cell],
+		}
+		if job.Source == nil {
+			var err error
+			if job.Source, err = provenance.ReadSource(p.root, experiments[run.Experiment], run.Cell); err != nil {
+				return launch.Totals{}, err
+			}
+			sources[run.Experiment+"/"+run.Cell] = job.Source
 		}
 		if action.Stored != nil {
 			job.Attempts = action.Stored.Attempts
 		}
 		jobs = append(jobs, job)
+	}
+	return a.launch(ctx, p.root, runs, jobs, metrics, o)
+}
+
+// launch runs jobs on this machine and shows how they go.
+func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs []*launch.Job, metrics map[string]string, o applyOptions) (launch.Totals, error) {
+	engine, err := launch.EnginePath()
+	if err != nil {
+		return launch.Totals{}, err
+	}
+	origin, err := provenance.Capture(ctx, root, engine, append([]string{"runner"}, os.Args[1:]...))
+	if err != nil {
+		return launch.Totals{}, err
 	}
 	progress := a.view.Progress(jobs, metrics)
 	defer progress.Close()

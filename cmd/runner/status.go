@@ -72,17 +72,8 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 
 // all is the newest run of every cell that ever had one, by experiment.
 func all(known *store.Snapshot, current bool) []view.Status {
-	newest := map[string]store.Label{} // by name of the run
-	for _, l := range known.Labels {
-		if known.Runs[l.Run] != nil {
-			newest[l.Name()] = l
-		}
-	}
 	var experiments []view.Status
-	for _, l := range known.Labels {
-		if newest[l.Name()] != l {
-			continue
-		}
+	for _, l := range known.Newest() {
 		i := slices.IndexFunc(experiments, func(s view.Status) bool { return s.Experiment == l.Experiment })
 		if i < 0 {
 			i = len(experiments)

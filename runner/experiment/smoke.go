@@ -3,6 +3,7 @@ package experiment
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -105,3 +106,6 @@ func (s *smoke) data(ctx context.Context, d *spec.Data, from, to *spec.Places, t
 	}
 	return nil
 }
+
+// IsSmoke reports whether Smoke has named an experiment so.
+func IsSmoke(name string) bool { return strings.HasSuffix(name, smokeSuffix) }

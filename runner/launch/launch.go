@@ -50,8 +50,8 @@ type Job struct {
 	Run         *experiment.Run
 	Train       bool // false: trained already, evaluate only
 	Evaluations []experiment.Evaluation
-	Dir         string // the run directory, absolute
-	Source      string // file of the experiment, "" for none
+	Dir         string             // the run directory, absolute
+	Source      *provenance.Source // nil: known only by its specification
 	// Attempts is how often the run was begun when the job was made: a failure
 	// since then is news.
 	Attempts int

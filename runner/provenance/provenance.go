@@ -29,6 +29,7 @@ import (
 
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
 )
 
 // File is the name of the record in a run directory.
@@ -43,7 +44,7 @@ type Record struct {
 type Attempt struct {
 	Time time.Time `json:"time"`
 	Origin
-	Source  Source  `json:"source"`
+	Source  *Source `json:"source,omitempty"` // nil: known only by its specification
 	Variant Variant `json:"variant,omitzero"`
 	Engine  Engine  `json:"engine"`
 	// Patch is the file in the run directory with what was not committed, "" if
@@ -62,8 +63,6 @@ type Origin struct {
 	Git          *Git              `json:"git,omitempty"` // nil: not under version control
 	// Lock is the text of runner.lock, which pins plug-ins.
 	Lock string `json:"runner_lock,omitempty"`
-
-	root string
 }
 
 // Program is how runner was built.
@@ -98,10 +97,28 @@ type Git struct {
 	patch []byte
 }
 
-// Source is the experiment as it was written.
+// Source is what was written to get the run.
 type Source struct {
-	File string `json:"file"` // relative to the project
+	File string `json:"file"` // the experiment, relative to the project
 	Text string `json:"text"`
+	// Values is the resolved configuration of the cell, with who gave each
+	// value. Of a smoke run it is that of the cell, uncut.
+	Values []experiment.Value `json:"values"`
+}
+
+// ReadSource reads the file of an experiment of the project at root, and
+// resolves a cell.
+func ReadSource(root string, e *experiment.Experiment, cell string) (*Source, error) {
+	text, err := os.ReadFile(e.File)
+	if err != nil {
+		return nil, fmt.Errorf("recording the experiment: %w", err)
+	}
+	s := &Source{File: e.File, Text: string(text)}
+	if rel, err := filepath.Rel(root, e.File); err == nil {
+		s.File = filepath.ToSlash(rel)
+	}
+	s.Values, err = e.Values(cell)
+	return s, err
 }
 
 // Variant is the plug-in that made the adapter program.
@@ -160,7 +177,7 @@ var kept = []string{
 
 // Capture looks at this moment: root is the project, engine the executable.
 func Capture(ctx context.Context, root, engine string, command []string) (*Origin, error) {
-	o := &Origin{Command: command, Loralab: program(), Machine: machine(), Environment: map[string]string{}, root: root}
+	o := &Origin{Command: command, Loralab: program(), Machine: machine(), Environment: map[string]string{}}
 	for _, name := range kept {
 		if value, set := os.LookupEnv(name); set {
 			o.Environment[name] = value
@@ -179,30 +196,19 @@ func Capture(ctx context.Context, root, engine string, command []string) (*Origi
 	return o, nil
 }
 
-// Record adds an entry to the record in the directory of a run. Source is the
-// file of its experiment, "" for none.
-func (o *Origin) Record(dir, source string, label *spec.Label, engine *spec.EngineInfo) error {
+// Record adds an entry to the record in the directory of a run.
+func (o *Origin) Record(dir string, source *Source, label *spec.Label, engine *spec.EngineInfo) error {
 	record, err := Read(dir)
 	if err != nil {
 		return err
 	}
-	a := Attempt{Time: time.Now().Truncate(time.Millisecond), Origin: *o, Engine: Engine{
+	a := Attempt{Time: time.Now().Truncate(time.Millisecond), Origin: *o, Source: source, Engine: Engine{
 		Version: engine.GetVersion(), Libtorch: engine.GetLibtorch(), Device: engine.GetDevice(),
 		DeviceName: engine.GetDeviceName(), CPUCapability: engine.GetCpuCapability(), Threads: engine.GetThreads(),
 		CUDA: engine.GetCuda(), Probes: engine.GetProbes(),
 	}}
 	if label.GetVariant() != "" {
 		a.Variant = Variant{label.GetVariant(), label.GetVariantVersion(), label.GetVariantParams()}
-	}
-	if source != "" {
-		text, err := os.ReadFile(source)
-		if err != nil {
-			return fmt.Errorf("recording the experiment: %w", err)
-		}
-		a.Source = Source{source, string(text)}
-		if rel, err := filepath.Rel(o.root, source); err == nil {
-			a.Source.File = filepath.ToSlash(rel)
-		}
 	}
 	if o.Git != nil && len(o.Git.patch) > 0 {
 		if a.Patch, err = keepPatch(dir, o.Git.patch); err != nil {

@@ -322,12 +322,12 @@ func (p *Progress) line(r *progressRun, text string) {
 // print writes a line above the bars.
 func (p *Progress) print(text string) {
 	p.erase()
-	fmt.Fprintln(p.v.out, text)
+	fmt.Fprintln(p.v.progress, text)
 }
 
 func (p *Progress) erase() {
 	if p.drawn > 0 {
-		fmt.Fprintf(p.v.out, "\x1b[%dA\x1b[J", p.drawn)
+		fmt.Fprintf(p.v.progress, "\x1b[%dA\x1b[J", p.drawn)
 		p.drawn = 0
 	}
 }
@@ -359,7 +359,7 @@ func (p *Progress) draw(force bool) {
 		b.WriteString(clip(line, width) + "\n")
 	}
 	p.drawn = len(lines)
-	fmt.Fprint(p.v.out, b.String())
+	fmt.Fprint(p.v.progress, b.String())
 }
 
 // textWidth is how many columns the text behind a bar takes, about.

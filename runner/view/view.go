@@ -21,6 +21,7 @@ import (
 // View renders to standard output and standard error.
 type View struct {
 	out, err io.Writer
+	progress io.Writer // of runs
 	// Live: output is a terminal, so lines may be drawn over.
 	live  bool
 	width int // of the terminal, in columns; 0: not a terminal
@@ -32,7 +33,7 @@ type View struct {
 // New makes a view of two files, each with colour if it is a terminal and
 // neither noColor nor $NO_COLOR says otherwise.
 func New(out, err *os.File, noColor bool) *View {
-	v := &View{out: out, err: err, size: func() int { return 0 }}
+	v := &View{out: out, err: err, progress: out, size: func() int { return 0 }}
 	outTerminal, errTerminal := term.IsTerminal(out.Fd()), term.IsTerminal(err.Fd())
 	if dumb := os.Getenv("TERM") == "dumb"; outTerminal && !dumb {
 		v.live = true
@@ -86,6 +87,10 @@ func (v *View) Warn(text string) {
 func (v *View) Say(format string, args ...any) {
 	fmt.Fprintf(v.out, format+"\n", args...)
 }
+
+// ProgressToError shows runs as they go on standard error, line by line: what
+// is written to standard output is for a program.
+func (v *View) ProgressToError() { v.progress, v.live = v.err, false }
 
 // JSON writes a value for programs.
 func (v *View) JSON(value any) error {

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/compare"
+	"github.com/loralab/loralab/runner/inspect"
+	"github.com/loralab/loralab/runner/store"
+)
+
+func (a *app) compareCommand() *cobra.Command {
+	var asJSON, asCSV bool
+	var name, baseline string
+	var domains []string
+	c := &cobra.Command{
+		Use:   "compare NAME...",
+		Short: "Hold runs, cells or experiments side by side",
+		Long: `Compare shows mean and spread over seeds, and the differences from the first (or from
+the one that --baseline names) with a 95 % interval and a p-value. NAME is an
+experiment, which stands for all its cells, a cell, or a run.
+
+Runs of the same seed are paired where two groups share at least two seeds; else the
+test is Welch's. Both are t tests, p is two-sided and adjusted after Holm over all
+differences shown, and there is none below three runs: a few seeds show the size of
+an effect better than its significance.`,
+		Example: "  runner compare ablation_rank\n" +
+			"  runner compare --baseline head_only --metric iou/mean ablation_rank\n" +
+			"  runner compare first/rank=8 second/rank=8",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeRuns,
+		RunE: func(c *cobra.Command, refs []string) error {
+			made, err := a.compare(c.Context(), refs, name, baseline, domains)
+			if err != nil {
+				return err
+			}
+			switch {
+			case asJSON:
+				return a.view.JSON(made)
+			case asCSV:
+				return a.view.CompareCSV(made)
+			}
+			a.view.Compare(made)
+			return nil
+		},
+	}
+	flags := c.Flags()
+	flags.StringVar(&name, "metric", "dice/mean", "what to compare: loss, accuracy, dice/mean, iou/mean, dice/CLASS, iou/CLASS")
+	flags.StringVar(&baseline, "baseline", "", "cell or run that differences are from; the first by default")
+	flags.StringSliceVar(&domains, "domain", nil, "only these domains; also \"validation\"")
+	flags.BoolVar(&asJSON, "json", false, "write JSON")
+	flags.BoolVar(&asCSV, "csv", false, "write CSV, a line for each group and domain")
+	c.MarkFlagsMutuallyExclusive("json", "csv")
+	return c
+}
+
+func (a *app) compare(ctx context.Context, refs []string, name, baseline string, domains []string) (*compare.Comparison, error) {
+	_, known, err := a.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var labels []store.Label
+	index := map[string]int{} // of groups
+	var groups []compare.Group
+	all, metrics := map[string]*spec.Metrics{}, map[string]bool{}
+	add := func(key string, l store.Label) {
+		i, there := index[key]
+		if !there {
+			i = len(groups)
+			index[key] = i
+			groups = append(groups, compare.Group{Name: key, Runs: map[string]map[uint64]float64{}})
+		}
+		for domain, m := range inspect.Domains(known.Runs[l.Run]) {
+			all[domain] = m
+			var classes []string
+			for _, c := range m.GetClasses() {
+				classes = append(classes, c.GetName())
+			}
+			for _, n := range metric.Names(classes) {
+				metrics[n] = true
+			}
+			value, ok := metric.Value(m, name)
+			if !ok {
+				continue
+			}
+			if groups[i].Runs[domain] == nil {
+				groups[i].Runs[domain] = map[uint64]float64{}
+			}
+			groups[i].Runs[domain][l.Seed] = value
+		}
+	}
+	if baseline != "" && !slices.Contains(refs, baseline) {
+		refs = append(slices.Clone(refs), baseline)
+	}
+	base := ""
+	experiments := map[string]bool{}
+	selected := make([][]store.Label, len(refs))
+	for i, ref := range refs {
+		if selected[i], err = known.Select(ref); err != nil {
+			return nil, err
+		}
+		for _, l := range selected[i] {
+			experiments[l.Experiment] = true
+		}
+	}
+	for i, ref := range refs {
+		for _, l := range selected[i] {
+			key := l.Cell
+			if len(experiments) > 1 {
+				key = l.Experiment + "/" + l.Cell
+			}
+			// A run that is named alone stands alone.
+			if len(selected[i]) == 1 && strings.Contains(ref, "seed=") || l.Run[:min(len(ref), 64)] == ref {
+				key += fmt.Sprintf("/seed=%d", l.Seed)
+			}
+			if ref == baseline {
+				base = key
+			}
+			add(key, l)
+			labels = append(labels, l)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("none of the %d runs was scored yet; see: runner status", len(labels))
+	}
+	if !metrics[name] {
+		var names []string
+		for n := range metrics {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		return nil, fmt.Errorf("there is no metric %q; there are: %s", name, strings.Join(names, ", "))
+	}
+	order := inspect.Order(all)
+	if len(domains) == 0 {
+		order = slices.DeleteFunc(order, func(d string) bool { return d == "validation" && len(all) > 1 })
+	}
+	for _, d := range domains {
+		if all[d] == nil {
+			return nil, fmt.Errorf("no run was scored on %q; there are: %s", d, strings.Join(order, ", "))
+		}
+	}
+	if len(domains) > 0 {
+		order = domains
+	}
+	return compare.Make(name, order, groups, index[base]), nil
+}

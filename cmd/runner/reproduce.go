@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/inspect"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/reproduce"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// differs is the exit code of reproduce where a run came out otherwise.
+const differs exitCode = 2
+
+func (a *app) reproduceCommand() *cobra.Command {
+	var asJSON bool
+	var out string
+	var tolerance float64
+	c := &cobra.Command{
+		Use:   "reproduce RUN",
+		Short: "Run a run again elsewhere, and say whether it comes out the same",
+		Long: `Reproduce runs a run again from its own specification, in a directory of its own, and
+holds the scores and the weights against what it left. On the same kind of processor
+with the same engine and as many threads the weights must be the same bit for bit;
+elsewhere the scores must agree within the tolerance.
+
+Nothing of the run or of the project is changed. The repetition is removed when it
+agrees, unless --out names a directory for it, which then is a project: status, logs
+and inspect work there.
+
+Exit codes: 0 it agrees, 2 it does not, 1 it could not be run.`,
+		Example:           "  runner reproduce ablation_rank/rank=8/seed=1\n  LORALAB_DEVICE=cuda:0 runner reproduce --out again 3fa1b2",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeRuns,
+		RunE: func(c *cobra.Command, args []string) error {
+			if tolerance < 0 {
+				return errors.New("--tolerance takes no negative number")
+			}
+			return a.reproduce(c.Context(), args[0], out, tolerance, asJSON)
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "keep the repetition in this `directory`, which must be empty or new")
+	c.Flags().Float64Var(&tolerance, "tolerance", 0.02, "how far scores may differ where the bits cannot be the same")
+	c.Flags().BoolVar(&asJSON, "json", false, "write JSON, and progress to standard error")
+	return c
+}
+
+func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64, asJSON bool) (err error) {
+	_, was, err := a.look(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if was.Run.Summary == nil || was.Request == nil {
+		return fmt.Errorf("%s is not trained: there is nothing to hold a repetition against; see: runner status", was.Run.Name())
+	}
+	if err := there(was.Request); err != nil {
+		return fmt.Errorf("%s cannot be run again here: %w", was.Run.Name(), err)
+	}
+	dir, keep := out, out != ""
+	if keep {
+		if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+			return fmt.Errorf("--out %s is not empty", dir)
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("looking at --out: %w", err)
+		}
+		err = os.MkdirAll(dir, 0o777)
+	} else {
+		dir, err = os.MkdirTemp("", "loralab-reproduce-")
+	}
+	if err != nil {
+		return fmt.Errorf("making a directory for the repetition: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return fmt.Errorf("making a directory for the repetition: %w", err)
+	}
+	if asJSON {
+		a.view.ProgressToError()
+	}
+	a.view.Reproducing(was, dir)
+	now, err := a.again(ctx, was, dir)
+	if err != nil {
+		return err
+	}
+	verdict := reproduce.Judge(was, now, tolerance)
+	kept := ""
+	if keep || !verdict.Agrees {
+		kept = dir
+	} else if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("removing the repetition: %w", err)
+	}
+	if asJSON {
+		err = a.view.JSON(struct {
+			Run string `json:"run"`
+			*reproduce.Verdict
+			Kept string `json:"kept,omitempty"`
+		}{was.Run.ID, verdict, kept})
+	} else {
+		a.view.Verdict(was, verdict, kept)
+	}
+	if err == nil && !verdict.Agrees {
+		err = differs
+	}
+	return err
+}
+
+// there reports whether what a run reads is where it was.
+func there(request *spec.RunRequest) error {
+	var errs []error
+	look := func(what, path string) {
+		if _, err := os.Stat(path); err != nil {
+			errs = append(errs, fmt.Errorf("%s is no longer at %s", what, path))
+		}
+	}
+	places := request.GetPlaces()
+	look("its backbone", places.GetBackbone())
+	if places.GetStart() != "" {
+		look("what its adapter starts with", places.GetStart())
+	}
+	for _, files := range places.GetFiles() {
+		look("its data", files.GetRoot())
+	}
+	return errors.Join(errs...)
+}
+
+// again runs a run in a project of its own at dir.
+func (a *app) again(ctx context.Context, was *inspect.Report, dir string) (_ *inspect.Report, err error) {
+	lock, err := store.LockProject(dir, "runner reproduce")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	runs, err := store.Open(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, runs.Close()) }()
+	runs.As(lock)
+	request := was.Request
+	run := &experiment.Run{
+		Experiment: was.Run.Experiment, Cell: was.Run.Cell, Seed: was.Run.Seed, ID: was.Run.ID, Spec: request.GetSpec(),
+		Label: proto.CloneOf(request.GetLabel()), Places: request.GetPlaces(),
+	}
+	for _, e := range request.GetEvaluations() {
+		run.Evaluations = append(run.Evaluations, experiment.Evaluation{ID: spec.EvaluationIdentity(run.ID, e), Spec: e})
+	}
+	stored := &store.Run{
+		ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Dir: store.DirOf(run.Experiment, run.ID),
+		SpecJSON: was.Run.SpecJSON,
+	}
+	label := store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID}
+	if err := runs.Enqueue(ctx, []*store.Run{stored}, []store.Label{label}); err != nil {
+		return nil, err
+	}
+	job := &launch.Job{Run: run, Train: true, Evaluations: run.Evaluations, Dir: filepath.Join(dir, filepath.FromSlash(stored.Dir))}
+	if a := was.Record.Last(); a != nil {
+		job.Source = a.Source
+	}
+	totals, err := a.launch(ctx, dir, runs, []*launch.Job{job}, nil, applyOptions{retries: 1, silence: time.Hour})
+	if err != nil {
+		return nil, err
+	}
+	known, err := runs.Reconcile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case totals.Stopped:
+		return nil, fmt.Errorf("stopped; what was done is in %s", dir)
+	case totals.Failed > 0:
+		return nil, fmt.Errorf("the repetition failed: %s; its log is in %s", known.Runs[run.ID].Reason, job.Dir)
+	}
+	return inspect.Look(dir, known, known.Runs[run.ID])
+}

@@ -1,0 +1,298 @@
+// Package archive carries a run from one project to another as one file: a tar
+// archive compressed with zstd. Its first entry, loralab-run.json, lists the
+// files that follow with their SHA-256, so a damaged archive is noticed, and an
+// archive of the same run is the same file, byte for byte.
+//
+// A run is taken in under its identity, which is computed again from its
+// specification. It takes the place of nothing.
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/store"
+)
+
+const (
+	format       = 1
+	manifestName = "loralab-run.json"
+	// Bounds for what a damaged or malicious archive may ask for.
+	manifestMost = 16 << 20
+)
+
+// Manifest is what an archive says of itself.
+type Manifest struct {
+	Format     int    `json:"format"`
+	ID         string `json:"id"`
+	Experiment string `json:"experiment"`
+	Cell       string `json:"cell"`
+	Seed       uint64 `json:"seed"`
+	Trained    bool   `json:"trained"` // a result is among the files
+	Files      []File `json:"files"`
+}
+
+// Name is how people refer to the run.
+func (m *Manifest) Name() string {
+	return store.Label{Experiment: m.Experiment, Cell: m.Cell, Seed: m.Seed, Run: m.ID}.Name()
+}
+
+// File is one file of the run directory.
+type File struct {
+	Path   string `json:"path"` // with slashes
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Export writes the run, whose directory lies in dir, to the file at path, in one
+// step. An existing file stays, and is an error. Nobody may work on the run.
+func Export(dir string, run *store.Run, to string) (*Manifest, error) {
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fs.ErrExist
+		}
+		return nil, fmt.Errorf("writing archive %s: %w", to, err)
+	}
+	m := &Manifest{Format: format, ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Trained: run.Summary != nil}
+	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		// The lock is of the place, and names with a dot are of files half
+		// written.
+		if d.Name() == "lock" || strings.HasPrefix(d.Name(), ".") || !d.Type().IsRegular() {
+			return nil
+		}
+		rel, err := filepath.Rel(dir, at)
+		if err != nil {
+			return err
+		}
+		file, err := os.Open(at)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		h := sha256.New()
+		n, err := io.Copy(h, file)
+		m.Files = append(m.Files, File{filepath.ToSlash(rel), n, hex.EncodeToString(h.Sum(nil))})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading run %s: %w", run.Name(), err)
+	}
+	if !slices.ContainsFunc(m.Files, func(f File) bool { return f.Path == "request.json" }) {
+		return nil, fmt.Errorf("run %s was never begun: there is nothing to export", run.Name())
+	}
+	return m, replacefile.WriteFunc(to, func(w io.Writer) error { return write(w, dir, m) })
+}
+
+func write(w io.Writer, dir string, m *Manifest) error {
+	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1)) // the same bytes on any machine
+	if err != nil {
+		return err
+	}
+	t := tar.NewWriter(z)
+	head, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	head = append(head, '\n')
+	if err := entry(t, manifestName, int64(len(head)), bytes.NewReader(head)); err != nil {
+		return err
+	}
+	for _, f := range m.Files {
+		file, err := os.Open(filepath.Join(dir, filepath.FromSlash(f.Path)))
+		if err != nil {
+			return err
+		}
+		// As long as it was when it was hashed: a log may grow.
+		err = entry(t, f.Path, f.Size, io.LimitReader(file, f.Size))
+		if err := errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+	}
+	return errors.Join(t.Close(), z.Close())
+}
+
+func entry(t *tar.Writer, name string, size int64, content io.Reader) error {
+	// No owner, no time: they say nothing of the run.
+	if err := t.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: size, Format: tar.FormatPAX}); err != nil {
+		return err
+	}
+	_, err := io.Copy(t, content)
+	return err
+}
+
+// KnownError says that a project has a run already.
+type KnownError struct{ Run *store.Run }
+
+func (e *KnownError) Error() string {
+	return fmt.Sprintf("run %s (%s) is in this project already, as %s; it was left as it is", e.Run.Name(), e.Run.ID[:12], e.Run.Dir)
+}
+
+// Import takes the run in an archive into the project at root, whose lock the
+// caller holds. Where the project has it, the error is a *KnownError. A run
+// appears whole or not at all.
+func Import(ctx context.Context, root string, runs *store.Store, from string) (*Manifest, error) {
+	m, err := importFile(ctx, root, runs, from)
+	if err != nil {
+		return nil, fmt.Errorf("importing %s: %w", from, err)
+	}
+	return m, nil
+}
+
+func importFile(ctx context.Context, root string, runs *store.Store, from string) (_ *Manifest, err error) {
+	file, err := os.Open(from)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	z, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer z.Close()
+	t := tar.NewReader(z)
+	m, err := readManifest(t)
+	if err != nil {
+		return nil, err
+	}
+	known, err := runs.Reconcile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if run := known.Runs[m.ID]; run != nil {
+		return nil, &KnownError{run}
+	}
+	to := filepath.Join(root, filepath.FromSlash(store.DirOf(m.Experiment, m.ID)))
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is in the way; see: runner gc", to)
+	}
+	temp := filepath.Join(root, "runs", ".import-"+m.ID[:12])
+	if err := os.RemoveAll(temp); err != nil { // of one that was interrupted
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(temp))
+		}
+	}()
+	for _, f := range m.Files {
+		if err := extract(ctx, t, f, temp); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := t.Next(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it holds more than it lists")
+	}
+	if err := verify(temp, m); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(temp, to); err != nil {
+		return nil, err
+	}
+	_, err = runs.Reconcile(ctx)
+	return m, err
+}
+
+func readManifest(t *tar.Reader) (*Manifest, error) {
+	head, err := t.Next()
+	if err != nil || head.Name != manifestName || head.Size > manifestMost {
+		return nil, errors.New("it is no archive of a run; see: runner export -h")
+	}
+	text, err := io.ReadAll(t)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{}
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, fmt.Errorf("reading its %s: %w", manifestName, err)
+	}
+	if m.Format != format {
+		return nil, fmt.Errorf("it has format %d, this runner knows %d; use a newer runner", m.Format, format)
+	}
+	if len(m.ID) != 64 || strings.Trim(m.ID, "0123456789abcdef") != "" {
+		return nil, fmt.Errorf("%q is no identity of a run", m.ID)
+	}
+	// The name becomes a directory.
+	if m.Experiment == "" || strings.HasPrefix(m.Experiment, ".") || strings.ContainsAny(m.Experiment, `/\`) {
+		return nil, fmt.Errorf("%q is no name of an experiment", m.Experiment)
+	}
+	for _, f := range m.Files {
+		if !fs.ValidPath(f.Path) || strings.HasPrefix(path.Base(f.Path), ".") {
+			return nil, fmt.Errorf("%q is no file of a run", f.Path)
+		}
+	}
+	return m, nil
+}
+
+// extract writes the next entry, which has to be f, below dir.
+func extract(ctx context.Context, t *tar.Reader, f File, dir string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	head, err := t.Next()
+	if err != nil {
+		return fmt.Errorf("it ends before %s: %w", f.Path, err)
+	}
+	if head.Name != f.Path || head.Typeflag != tar.TypeReg || head.Size != f.Size {
+		return fmt.Errorf("%s is not where it is listed", f.Path)
+	}
+	to := filepath.Join(dir, filepath.FromSlash(f.Path))
+	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(file, h), t)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("reading %s: %w", f.Path, err)
+	}
+	if sum := hex.EncodeToString(h.Sum(nil)); sum != f.SHA256 {
+		return fmt.Errorf("%s is damaged: its SHA-256 is %s and not %s", f.Path, sum[:12], f.SHA256[:min(12, len(f.SHA256))])
+	}
+	return nil
+}
+
+// verify holds what the run says of itself against the manifest.
+func verify(dir string, m *Manifest) error {
+	request := &spec.RunRequest{}
+	text, err := os.ReadFile(filepath.Join(dir, "request.json"))
+	if err != nil {
+		return err
+	}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(text, request); err != nil {
+		return fmt.Errorf("reading its request.json: %w", err)
+	}
+	if id := spec.Identity(request.GetSpec()); id != m.ID || request.GetId() != m.ID {
+		return fmt.Errorf("its specification is that of run %s, not of %s", id[:12], m.ID[:12])
+	}
+	if request.GetSpec().GetSeed() != m.Seed {
+		return fmt.Errorf("its seed is %d, not %d", request.GetSpec().GetSeed(), m.Seed)
+	}
+	return nil
+}

@@ -1,0 +1,257 @@
+package view
+
+import (
+	"encoding/csv"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/loralab/loralab/runner/compare"
+	"github.com/loralab/loralab/runner/inspect"
+	"github.com/loralab/loralab/runner/reproduce"
+)
+
+// Compare shows groups of runs side by side, a table for each domain.
+func (v *View) Compare(c *compare.Comparison) {
+	several := false
+	for i, d := range c.Domains {
+		if i > 0 {
+			v.Say("")
+		}
+		v.Say("%s  %s", v.bold.Render(d.Name), v.dim.Render(c.Metric))
+		t := table{
+			header: []string{"", "N", "MEAN", "± STD", "DIFFERENCE", "95 % INTERVAL", "P", ""},
+			right:  map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true},
+		}
+		for _, r := range d.Rows {
+			row := []string{r.Group, fmt.Sprint(r.N), optional(r.Mean, score), optional(r.Std, spread), "", "", "", ""}
+			if diff := r.Difference; diff != nil {
+				several = true
+				row[4] = signed(diff.Mean)
+				if diff.Low != nil && diff.High != nil {
+					row[5] = fmt.Sprintf("%s … %s", signed(*diff.Low), signed(*diff.High))
+				}
+				row[6] = optional(diff.Adjusted, pValue)
+				row[7] = v.dim.Render("Welch")
+				if diff.Paired {
+					row[7] = v.dim.Render(fmt.Sprintf("paired, %d", diff.N))
+				}
+			} else if r.Group == c.Baseline {
+				row[7] = v.dim.Render("baseline")
+			}
+			t.rows = append(t.rows, row)
+		}
+		v.narrowed0(t)
+	}
+	if several {
+		v.Say("")
+		for _, note := range compareNotes(c) {
+			for _, line := range wrapped(note, v.width-2) {
+				v.Say("%s", v.dim.Render("  "+line))
+			}
+		}
+	}
+}
+
+// narrowed0 shows a table whose first column gives way, then the last ones.
+func (v *View) narrowed0(t table) {
+	if over := t.width() - v.width; v.width > 0 && over > 0 {
+		room := max(t.widths()[0]-over, 16)
+		for _, row := range t.rows {
+			row[0] = clip(row[0], room)
+		}
+	}
+	v.table(v.cut(t))
+}
+
+func compareNotes(c *compare.Comparison) []string {
+	notes := []string{fmt.Sprintf("Differences are from %s. ± is the sample standard deviation (n−1) over seeds; P is two-sided, of Student's t, adjusted after Holm.", c.Baseline)}
+	least := math.MaxInt
+	for _, d := range c.Domains {
+		for _, r := range d.Rows {
+			if r.Difference != nil {
+				least = min(least, r.Difference.N)
+			}
+		}
+	}
+	switch {
+	case least < 3:
+		notes = append(notes, "Fewer than three runs are not tested.")
+	case least < 6:
+		notes = append(notes, "With so few seeds the interval says more than P, and neither can show that differences are normal, as both assume.")
+	}
+	return notes
+}
+
+// CompareCSV writes the same in full precision, a line for each group and
+// domain.
+func (v *View) CompareCSV(c *compare.Comparison) error {
+	w := csv.NewWriter(v.out)
+	number := func(x *float64) string {
+		return optional(x, func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) })
+	}
+	lines := [][]string{{"metric", "domain", "group", "n", "mean", "sample_std", "baseline", "difference", "low95", "high95", "p", "p_holm", "paired", "n_difference"}}
+	for _, d := range c.Domains {
+		for _, r := range d.Rows {
+			line := []string{c.Metric, d.Name, r.Group, strconv.Itoa(r.N), number(r.Mean), number(r.Std), c.Baseline}
+			if diff := r.Difference; diff != nil {
+				line = append(line, number(&diff.Mean), number(diff.Low), number(diff.High), number(diff.P), number(diff.Adjusted),
+					strconv.FormatBool(diff.Paired), strconv.Itoa(diff.N))
+			} else {
+				line = append(line, "", "", "", "", "", "", "")
+			}
+			lines = append(lines, line)
+		}
+	}
+	return w.WriteAll(lines)
+}
+
+func optional(x *float64, format func(float64) string) string {
+	if x == nil {
+		return ""
+	}
+	return format(*x)
+}
+
+func spread(x float64) string { return fmt.Sprintf("%.3f", x) }
+
+func signed(x float64) string {
+	return strings.Replace(fmt.Sprintf("%+.3f", x), "-", "−", 1)
+}
+
+func pValue(p float64) string {
+	if p < 0.001 {
+		return "<0.001"
+	}
+	return fmt.Sprintf("%.3f", p)
+}
+
+// Diff shows what tells two runs apart.
+func (v *View) Diff(a, b *inspect.Report, d *inspect.Difference) {
+	v.pairs([][2]string{{"A", a.Run.Name() + "  " + a.Run.ID[:12]}, {"B", b.Run.Name() + "  " + b.Run.ID[:12]}})
+	show := func(title string, changes []inspect.Change) {
+		if len(changes) == 0 {
+			return
+		}
+		v.section(title)
+		t := table{header: []string{"", "A", "B"}}
+		for _, c := range changes {
+			t.rows = append(t.rows, []string{c.Path, brief(c.A), brief(c.B)})
+		}
+		v.narrowed(t, 2)
+	}
+	if a.Run.ID == b.Run.ID {
+		v.Say("")
+		v.Say("They are the same run.")
+	}
+	show("Configuration", d.Settings)
+	show("Specification", d.Spec)
+	show("Made with", d.Made)
+	if len(d.Scores) == 0 {
+		return
+	}
+	v.section("Scores")
+	t := table{header: []string{"DOMAIN", "METRIC", "A", "B", "B − A"}, right: map[int]bool{2: true, 3: true, 4: true}}
+	last := ""
+	for _, s := range d.Scores {
+		if s.A == nil && s.B == nil || perClass(s.Metric) {
+			continue
+		}
+		row := []string{s.Domain, s.Metric, optional(s.A, score), optional(s.B, score), ""}
+		if s.Domain == last {
+			row[0] = ""
+		}
+		last = s.Domain
+		if s.A != nil && s.B != nil {
+			row[4] = signed(*s.B - *s.A)
+		}
+		t.rows = append(t.rows, row)
+	}
+	v.narrowed(t, 1)
+}
+
+// brief shortens digests.
+func brief(s string) string {
+	if len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" {
+		return s[:12]
+	}
+	if s == "" {
+		return "–"
+	}
+	return s
+}
+
+// DiffJSON writes the same for programs.
+func (v *View) DiffJSON(a, b *inspect.Report, d *inspect.Difference) error {
+	list := func(c []inspect.Change) []inspect.Change {
+		if c == nil {
+			return []inspect.Change{}
+		}
+		return c
+	}
+	type run struct {
+		ID   string `json:"id"`
+		Name string `json:"name"`
+	}
+	return v.JSON(struct {
+		A             run              `json:"a"`
+		B             run              `json:"b"`
+		Configuration []inspect.Change `json:"configuration"`
+		Specification []inspect.Change `json:"specification"`
+		Made          []inspect.Change `json:"made"`
+		Scores        []inspect.Score  `json:"scores"`
+	}{run{a.Run.ID, a.Run.Name()}, run{b.Run.ID, b.Run.Name()}, list(d.Settings), list(d.Spec), list(d.Made), d.Scores})
+}
+
+// Reproducing says what begins.
+func (v *View) Reproducing(r *inspect.Report, dir string) {
+	fmt.Fprintf(v.progress, "Running %s again in %s\n", v.bold.Render(r.Run.Name()), dir)
+}
+
+// Verdict says whether a run was reproduced.
+func (v *View) Verdict(r *inspect.Report, d *reproduce.Verdict, kept string) {
+	v.Say("")
+	if !d.Bits {
+		v.repeated(d)
+	}
+	for _, domain := range d.Missing {
+		v.Say("%s", v.dim.Render(domain+" was not scored again: it was asked for after the run"))
+	}
+	switch {
+	case d.Bits && d.Agrees:
+		v.Say("%s %s: the weights are the same, bit for bit.", v.good.Render("reproduced"), r.Run.Name())
+	case d.Agrees:
+		v.Say("%s %s within the tolerance; the same bits were not to be expected: %s.", v.good.Render("reproduced"), r.Run.Name(), d.Why)
+	case d.Expected && !d.Bits:
+		v.Say("%s %s: the weights differ, though engine, processor and threads are the same.", v.bad.Render("not reproduced"), r.Run.Name())
+	default:
+		v.Say("%s %s: scores differ by more than the tolerance.", v.bad.Render("not reproduced"), r.Run.Name())
+	}
+	if kept != "" {
+		v.Say("The repetition is in %s", kept)
+	}
+}
+
+// repeated shows scores before and now.
+func (v *View) repeated(d *reproduce.Verdict) {
+	t := table{header: []string{"DOMAIN", "METRIC", "WAS", "IS", "DIFFERENCE", "TOLERANCE", ""}, right: map[int]bool{2: true, 3: true, 4: true, 5: true}}
+	last := ""
+	for _, s := range d.Scores {
+		if perClass(s.Metric) && s.Agrees {
+			continue
+		}
+		mark := v.good.Render("✓")
+		if !s.Agrees {
+			mark = v.bad.Render("✗")
+		}
+		row := []string{s.Domain, s.Metric, fmt.Sprintf("%.4f", s.Was), fmt.Sprintf("%.4f", s.Now), fmt.Sprintf("%.2g", s.Now-s.Was), fmt.Sprintf("%.2g", s.Tolerance), mark}
+		if s.Domain == last {
+			row[0] = ""
+		}
+		last = s.Domain
+		t.rows = append(t.rows, row)
+	}
+	v.table(v.cut(t))
+	v.Say("")
+}
