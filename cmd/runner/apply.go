@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,7 +99,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 			return err
 		}
 	}
-	lock, err := enter(ctx, p.root, o.join)
+	lock, err := share(ctx, p.root, o.join)
 	if err != nil {
 		return err
 	}
@@ -152,13 +153,12 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	return nil
 }
 
-// enter takes the lock of a project, alone or beside others.
-func enter(ctx context.Context, root string, join bool) (*store.Lock, error) {
-	command := strings.Join(append([]string{"runner"}, os.Args[1:]...), " ")
+// share takes the lock of a project for an apply, beside others if it joins them.
+func share(ctx context.Context, root string, join bool) (*store.Lock, error) {
 	if join {
-		return store.JoinProject(ctx, root, command)
+		return store.JoinProject(ctx, root, commandLine())
 	}
-	lock, err := store.LockProject(root, command)
+	lock, err := store.LockProject(root, commandLine())
 	var held *store.HeldError
 	if errors.As(err, &held) {
 		err = fmt.Errorf("%w; wait for it, stop it, or share the work with: runner apply --join", err)
@@ -226,7 +226,7 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 	if err != nil {
 		return launch.Totals{}, err
 	}
-	origin, err := provenance.Capture(ctx, root, engine, append([]string{"runner"}, os.Args[1:]...))
+	origin, err := provenance.Capture(ctx, root, engine, slices.Concat([]string{"runner"}, os.Args[1:]))
 	if err != nil {
 		return launch.Totals{}, err
 	}

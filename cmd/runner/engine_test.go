@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -40,6 +41,8 @@ import (
 //	TEST_CRASH_ALWAYS=rank=8:6  and again after going on from there
 //	TEST_FAIL=rank=8          reports a failure
 //	TEST_HANG=1               hears no Stop
+//	TEST_DRIFT=0.01           computes other bits, and scores higher by that
+//	TEST_LIBTORCH=9.9.9       says it is of that version
 type testEngine struct {
 	spec.UnimplementedEngineServer
 	mu   sync.Mutex
@@ -48,7 +51,7 @@ type testEngine struct {
 }
 
 func (e *testEngine) Info(context.Context, *spec.InfoRequest) (*spec.EngineInfo, error) {
-	return &spec.EngineInfo{Version: "test", Libtorch: "0.0.0", Device: "cpu", DeviceName: "none", Pid: uint64(os.Getpid())}, nil
+	return &spec.EngineInfo{Version: "test", Libtorch: cmp.Or(os.Getenv("TEST_LIBTORCH"), "0.0.0"), Device: "cpu", DeviceName: "none", Pid: uint64(os.Getpid())}, nil
 }
 
 func (e *testEngine) Stop(context.Context, *spec.StopRequest) (*spec.StopReply, error) {
@@ -176,7 +179,7 @@ func (r *testRun) train() error {
 		default:
 		}
 		r.step++
-		r.digest = sha256.Sum256(fmt.Appendf(r.digest[:], "%s %d", r.request.GetId(), r.step))
+		r.digest = sha256.Sum256(fmt.Appendf(r.digest[:], "%s %d%s", r.request.GetId(), r.step, os.Getenv("TEST_DRIFT")))
 		epoch := uint32((r.step-1)/perEpoch) + 1
 		if err := r.say(&spec.Event{Event: &spec.Event_Step{Step: &spec.Step{
 			Step: r.step, Epoch: epoch, Loss: 1 / float64(r.step), Lr: 1e-3, GradNorm: 0.5, ImagesPerSecond: 10,
@@ -244,9 +247,10 @@ func (r *testRun) once(name string) bool {
 // metrics are a function of cell, seed and domain.
 func (r *testRun) metrics(domain string, classes []string) *spec.Metrics {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %s", r.request.GetLabel().GetCell(), r.request.GetSpec().GetSeed(), domain))
+	drift, _ := strconv.ParseFloat(os.Getenv("TEST_DRIFT"), 64)
 	m := &spec.Metrics{Loss: 0.25, Accuracy: 0.9, Images: 8, Pixels: 800}
 	for i, name := range classes {
-		dice := 0.5 + float64(sum[i])/512
+		dice := 0.5 + float64(sum[i])/512 + drift
 		m.Classes = append(m.Classes, &spec.ClassMetrics{Name: name, Intersection: 10, Predicted: 20, Labelled: 20, Dice: &dice, Iou: proto.Float64(dice / 2)})
 		m.Dice += dice / float64(len(classes))
 	}

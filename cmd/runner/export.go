@@ -13,18 +13,19 @@ import (
 
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/archive"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/view"
 )
 
 func (a *app) exportCommand() *cobra.Command {
-	var peft, merged, force, asJSON bool
+	var peft, merged, archived, force, asJSON bool
 	var out string
 	req := &spec.ExportRequest{}
 	c := &cobra.Command{
 		Use:   "export RUN",
-		Short: "Write a trained run for PEFT or transformers",
+		Short: "Write a run for PEFT, for transformers, or for another project",
 		Long: `Export writes a directory that other tools load:
 
   -peft    adapter_config.json and adapter_model.safetensors, for
@@ -33,10 +34,16 @@ func (a *app) exportCommand() *cobra.Command {
            AutoModel.from_pretrained; refused where a layer with its adapter is
            no linear layer any more, or differs by more than the tolerance
 
-The segmentation head lies beside in head.safetensors, and loralab.json says what
-made it all. RUN is the beginning of an id or a name, as status shows them.`,
-		Example: "  runner export ablation_rank/rank=8/seed=1 -peft\n  runner export rank=8/seed=1 -merged -o model",
-		Args:    cobra.ExactArgs(1),
+or a file that another project takes in:
+
+  -archive  all that the run left, trained or not, with a digest for each file;
+            see runner import
+
+The segmentation head lies beside what is for other tools in head.safetensors, and
+loralab.json says what made it all. RUN is the beginning of an id or a name, as status shows them.`,
+		Example:           "  runner export ablation_rank/rank=8/seed=1 -peft\n  runner export rank=8/seed=1 -merged -o model\n  runner export rank=8/seed=1 -archive -o rank8.tar.zst",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeRuns,
 		RunE: func(c *cobra.Command, args []string) error {
 			req.Format = spec.ExportRequest_PEFT
 			if merged {
@@ -45,6 +52,9 @@ made it all. RUN is the beginning of an id or a name, as status shows them.`,
 			root, run, err := findRun(c.Context(), args[0])
 			if err != nil {
 				return err
+			}
+			if archived {
+				return a.archive(root, run, cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+".tar.zst")), asJSON)
 			}
 			if run.Summary == nil {
 				return fmt.Errorf("%s is not trained yet: it has nothing to export", run.Name())
@@ -67,15 +77,33 @@ made it all. RUN is the beginning of an id or a name, as status shows them.`,
 	flags := c.Flags()
 	flags.BoolVar(&peft, "peft", false, "as an adapter for PEFT")
 	flags.BoolVar(&merged, "merged", false, "as a model for transformers")
-	c.MarkFlagsOneRequired("peft", "merged")
-	c.MarkFlagsMutuallyExclusive("peft", "merged")
-	flags.StringVarP(&out, "out", "o", "", "the `directory` to write; default: exports/ of the project")
+	flags.BoolVar(&archived, "archive", false, "as one file for runner import")
+	c.MarkFlagsOneRequired("peft", "merged", "archive")
+	c.MarkFlagsMutuallyExclusive("peft", "merged", "archive")
+	flags.StringVarP(&out, "out", "o", "", "the `directory` to write, or the file with -archive; default: in exports/ of the project")
 	flags.BoolVar(&force, "force", false, "replace a directory that has files in it")
+	c.MarkFlagsMutuallyExclusive("archive", "force")
 	flags.StringVar(&req.Checkpoint, "checkpoint", "best", "the weights of the best validation, or `best|last`")
 	flags.Uint32Var(&req.Transformers, "transformers", 0, "with -peft: name modules as in this `version` of transformers, 4 or 5; default: 5")
 	flags.Float64Var(&req.Tolerance, "tolerance", 1e-5, "with -merged: how much the outputs of a layer may differ, relative to them")
 	flags.BoolVar(&asJSON, "json", false, "write JSON")
 	return c
+}
+
+// archive writes all that a run left into one file.
+func (a *app) archive(root string, run *store.Run, out string, asJSON bool) error {
+	if run.Holder != nil {
+		return fmt.Errorf("exporting %s: %w", run.Name(), &store.ClaimedError{Run: run.ID, Holder: *run.Holder})
+	}
+	m, err := archive.Export(filepath.Join(root, filepath.FromSlash(run.Dir)), run, out)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return a.view.JSON(m)
+	}
+	a.view.Archived(m, out)
+	return nil
 }
 
 func format(merged bool) string {

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/archive"
-	"github.com/loralab/loralab/runner/store"
 )
 
 func (a *app) importCommand() *cobra.Command {
@@ -30,16 +29,11 @@ func (a *app) importRuns(ctx context.Context, files []string) (err error) {
 	if err != nil {
 		return err
 	}
-	lock, err := enter(ctx, root, false)
+	runs, done, err := change(ctx, root)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	runs, err := store.Open(ctx, root)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, runs.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	for _, file := range files {
 		m, err := archive.Import(ctx, root, runs, file)
 		var known *archive.KnownError

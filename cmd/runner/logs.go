@@ -22,91 +22,143 @@ const followEvery = 200 * time.Millisecond
 func (a *app) logsCommand() *cobra.Command {
 	var follow, raw, engine bool
 	c := &cobra.Command{
-		Use:   "logs RUN",
-		Short: "Show what a run has said",
-		Long: `Logs shows the steps, validations and scores of a run. RUN is the beginning of its
-id or its name, as status shows them; of a name, an end that no other run has will
-do.`,
-		Example: "  runner logs ablation_rank/rank=8/seed=1\n  runner logs -f 3fa1b2\n  runner logs -engine rank=8/seed=1",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			root, err := rootOf(nil)
+		Use:   "logs NAME...",
+		Short: "Show what runs have said",
+		Long: `Logs shows the steps, validations and scores of runs. NAME is the beginning of an id
+or the name of a run, as status shows them; of a name, an end that no other run has
+will do. The name of a cell or of an experiment stands for all its runs.
+
+With -f it goes on with what they say until all of them have ended, or nobody works
+on them any more.`,
+		Example:           "  runner logs ablation_rank/rank=8/seed=1\n  runner logs -f ablation_rank\n  runner logs -engine rank=8/seed=1",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeRuns,
+		RunE: func(c *cobra.Command, refs []string) error {
+			root, known, err := a.known(c.Context())
 			if err != nil {
 				return err
 			}
-			known, err := store.Read(c.Context(), root)
-			if err != nil {
-				return err
+			var followed []*tail
+			seen := map[string]bool{}
+			for _, ref := range refs {
+				labels, err := known.Select(ref)
+				if err != nil {
+					return err
+				}
+				for _, l := range labels {
+					if !seen[l.Run] {
+						seen[l.Run] = true
+						followed = append(followed, &tail{run: known.Runs[l.Run], name: l.Name()})
+					}
+				}
 			}
-			run, err := known.Find(args[0])
-			if err != nil {
-				return err
+			several := len(followed) > 1
+			if several && raw {
+				return fmt.Errorf("-json is for one run, and these are %d", len(followed))
 			}
-			name, show := "metrics.jsonl", a.view.Log
+			file, show := "metrics.jsonl", a.view.Log
 			if engine {
-				name = "log.txt"
+				file = "log.txt"
 			}
 			if raw || engine {
 				show = a.view.Line
 			}
-			err = tail(c.Context(), root, run, name, follow, show)
-			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("%s has said nothing yet", run.Name())
+			for _, t := range followed {
+				t.path = filepath.Join(root, filepath.FromSlash(t.run.Dir), file)
+				t.show = func(line []byte) { show("", line) }
+				if several {
+					t.show = func(line []byte) { show(t.name, line) }
+				}
+				defer t.close()
 			}
-			if err == nil && run.State == store.Failed && !raw && !follow {
-				a.view.Failed(run.Reason)
+			if err := tails(c.Context(), root, followed, follow); err != nil {
+				return err
 			}
-			return err
+			for _, t := range followed {
+				if t.file == nil && !several {
+					return fmt.Errorf("%s has said nothing yet", t.name)
+				}
+				if t.run.State == store.Failed && !raw && !follow {
+					name := ""
+					if several {
+						name = t.name
+					}
+					a.view.Failed(name, t.run.Reason)
+				}
+			}
+			return nil
 		},
 	}
-	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the run goes on, until it ends")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is to come, until the runs end")
 	c.Flags().BoolVar(&raw, "json", false, "the lines of metrics.jsonl as they are")
 	c.Flags().BoolVar(&engine, "engine", false, "what the engine wrote to its standard error")
 	return c
 }
 
-// tail shows the lines of a file in a run directory, and if follow is true
-// those to come.
-func tail(ctx context.Context, root string, run *store.Run, name string, follow bool, show func([]byte)) error {
-	dir := filepath.Join(root, filepath.FromSlash(run.Dir))
-	var file *os.File
-	var lines *bufio.Reader
-	var part []byte
+// tail is a file of a run that is shown while it grows.
+type tail struct {
+	run  *store.Run
+	name string
+	path string
+	show func(line []byte)
+
+	file  *os.File
+	lines *bufio.Reader
+	part  []byte // of a line
+}
+
+func (t *tail) close() {
+	if t.file != nil {
+		t.file.Close()
+	}
+}
+
+// read shows the lines that are there. A file that is not there yet has none.
+func (t *tail) read() error {
+	if t.file == nil {
+		file, err := os.Open(t.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the log of %s: %w", t.name, err)
+		}
+		t.file, t.lines = file, bufio.NewReader(file)
+	}
+	for {
+		line, err := t.lines.ReadBytes('\n')
+		t.part = append(t.part, line...)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the log of %s: %w", t.name, err)
+		}
+		t.show(bytes.TrimRight(t.part, "\n"))
+		t.part = t.part[:0]
+	}
+}
+
+// tails shows the files of runs, and if follow is true what is to come.
+func tails(ctx context.Context, root string, followed []*tail, follow bool) error {
 	for {
 		// Asked before reading: what was written until then is read below.
 		going := false
 		if follow {
 			var err error
-			if going, err = isGoing(ctx, root, dir, run.ID); err != nil {
+			if going, err = anyGoing(ctx, root, followed); err != nil {
 				return err
 			}
 		}
-		if file == nil {
-			opened, err := os.Open(filepath.Join(dir, name))
-			if err != nil && !(going && errors.Is(err, fs.ErrNotExist)) {
-				return fmt.Errorf("reading the log of %s: %w", run.Name(), err)
+		for _, t := range followed {
+			if err := t.read(); err != nil {
+				return err
 			}
-			if err == nil {
-				file, lines = opened, bufio.NewReader(opened)
-				defer file.Close()
+			if !going && len(t.part) > 0 {
+				t.show(t.part)
 			}
-		}
-		for file != nil {
-			line, err := lines.ReadBytes('\n')
-			part = append(part, line...)
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("reading the log of %s: %w", run.Name(), err)
-			}
-			show(bytes.TrimRight(part, "\n"))
-			part = part[:0]
 		}
 		if !going {
-			if len(part) > 0 {
-				show(part)
-			}
 			return nil
 		}
 		select {
@@ -117,10 +169,12 @@ func tail(ctx context.Context, root string, run *store.Run, name string, follow 
 	}
 }
 
-// isGoing reports whether a run may still say something.
-func isGoing(ctx context.Context, root, dir, id string) (bool, error) {
-	if working, err := store.EngineAt(dir); working || err != nil {
-		return working, err
+// anyGoing reports whether one of the runs may still say something.
+func anyGoing(ctx context.Context, root string, followed []*tail) (bool, error) {
+	for _, t := range followed {
+		if working, err := store.EngineAt(filepath.Dir(t.path)); working || err != nil {
+			return working, err
+		}
 	}
 	holders, err := store.Holders(root)
 	if len(holders) == 0 || err != nil {
@@ -130,6 +184,11 @@ func isGoing(ctx context.Context, root, dir, id string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	run := known.Runs[id]
-	return run != nil && (run.State == store.Running || run.State == store.Queued), nil
+	for _, t := range followed {
+		run := known.Runs[t.run.ID]
+		if run != nil && (run.State == store.Running || run.State == store.Queued) {
+			return true, nil
+		}
+	}
+	return false, nil
 }

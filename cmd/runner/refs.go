@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -20,6 +23,27 @@ func (a *app) known(ctx context.Context, files ...string) (string, *store.Snapsh
 	known, err := store.Read(ctx, root)
 	return root, known, err
 }
+
+// change opens the store of the project at root for one that changes what others
+// may be working with, alone; close gives everything back.
+func change(ctx context.Context, root string) (_ *store.Store, close func() error, err error) {
+	lock, err := store.LockProject(root, commandLine())
+	var held *store.HeldError
+	if errors.As(err, &held) {
+		err = fmt.Errorf("%w; wait for it or stop it", err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	runs, err := store.Open(ctx, root)
+	if err != nil {
+		return nil, nil, errors.Join(err, lock.Release())
+	}
+	return runs, func() error { return errors.Join(runs.Close(), lock.Release()) }, nil
+}
+
+// commandLine is this process for people.
+func commandLine() string { return strings.Join(append([]string{"runner"}, os.Args[1:]...), " ") }
 
 // completeRuns offers names of experiments, of cells and of runs, each only
 // when what stands before it is there: three short lists instead of a long one.

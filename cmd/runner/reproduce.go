@@ -57,14 +57,17 @@ Exit codes: 0 it agrees, 2 it does not, 1 it could not be run.`,
 }
 
 func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64, asJSON bool) (err error) {
-	_, was, err := a.look(ctx, ref)
+	root, was, err := a.look(ctx, ref)
 	if err != nil {
 		return err
 	}
 	if was.Run.Summary == nil || was.Request == nil {
 		return fmt.Errorf("%s is not trained: there is nothing to hold a repetition against; see: runner status", was.Run.Name())
 	}
-	if err := there(was.Request); err != nil {
+	if was.Request, err = a.request(root, was.Run); err == nil {
+		err = there(was.Request)
+	}
+	if err != nil {
 		return fmt.Errorf("%s cannot be run again here: %w", was.Run.Name(), err)
 	}
 	dir, keep := out, out != ""
@@ -123,7 +126,6 @@ func there(request *spec.RunRequest) error {
 		}
 	}
 	places := request.GetPlaces()
-	look("its backbone", places.GetBackbone())
 	if places.GetStart() != "" {
 		look("what its adapter starts with", places.GetStart())
 	}

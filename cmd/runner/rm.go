@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/gc"
-	"github.com/loralab/loralab/runner/store"
 )
 
 func (a *app) rmCommand() *cobra.Command {
@@ -59,16 +58,11 @@ func (a *app) rm(ctx context.Context, refs []string, yes bool) error {
 
 // remove removes items from the project at root, alone.
 func (a *app) remove(ctx context.Context, root string, items []gc.Item) (err error) {
-	lock, err := enter(ctx, root, false)
+	runs, done, err := change(ctx, root)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	runs, err := store.Open(ctx, root)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, runs.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	if err := gc.Remove(ctx, root, runs, items); err != nil {
 		return err
 	}

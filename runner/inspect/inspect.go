@@ -15,8 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
-
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
@@ -59,7 +57,9 @@ func Look(root string, known *store.Snapshot, run *store.Run) (*Report, error) {
 	if r.Record, err = provenance.Read(r.Dir); err != nil {
 		return nil, err
 	}
-	if r.Request, err = request(r.Dir); err != nil {
+	if r.Request, err = run.Request(root); errors.Is(err, fs.ErrNotExist) {
+		r.Request = nil
+	} else if err != nil {
 		return nil, err
 	}
 	err = filepath.WalkDir(r.Dir, func(path string, d fs.DirEntry, err error) error {
@@ -83,22 +83,6 @@ func Look(root string, known *store.Snapshot, run *store.Run) (*Report, error) {
 	}
 	if lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n"); lines[0] != "" {
 		r.Log = lines[max(0, len(lines)-logLines):]
-	}
-	return r, nil
-}
-
-func request(dir string) (*spec.RunRequest, error) {
-	path := filepath.Join(dir, "request.json")
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading what the engine was told: %w", err)
-	}
-	r := &spec.RunRequest{}
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(text, r); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return r, nil
 }

@@ -13,23 +13,31 @@ import (
 )
 
 // Log shows one line of a run's metrics.jsonl for people: an event of the
-// engine. A line that is none is shown as it is.
-func (v *View) Log(line []byte) {
+// engine. A line that is none is shown as it is. Name tells runs apart where
+// there are several, "" where there is one.
+func (v *View) Log(name string, line []byte) {
 	event, err := parseEvent(line)
 	if err != nil {
-		v.Say("%s", strings.TrimSpace(string(line)))
+		v.Line(name, []byte(strings.TrimSpace(string(line))))
 		return
 	}
 	if text := v.logLine(event); text != "" {
-		v.Say("%s", text)
+		v.Line(name, []byte(text))
 	}
 }
 
 // Line shows a line of text as it is.
-func (v *View) Line(line []byte) { v.Say("%s", line) }
+func (v *View) Line(name string, line []byte) {
+	if name != "" {
+		name = v.dim.Render(name) + "  "
+	}
+	v.Say("%s%s", name, line)
+}
 
-// Failed says why a run failed.
-func (v *View) Failed(reason string) { v.Say("%s %s", v.bad.Render("failed:"), reason) }
+// Failed says why a run failed; name as for Log.
+func (v *View) Failed(name, reason string) {
+	v.Line(name, []byte(v.bad.Render("failed:")+" "+reason))
+}
 
 // parseEvent reads {"type": "step", …fields of spec.Step}.
 func parseEvent(line []byte) (*spec.Event, error) {
