@@ -29,6 +29,8 @@ type Diagnostic struct {
 	Source string `json:"source,omitempty"`
 	// Cells names the cells of the matrix that the mistake hits, if not all.
 	Cells []string `json:"cells,omitempty"`
+	// Of is how many cells the matrix has.
+	Of int `json:"of,omitempty"`
 	// Warning marks what is worth saying but stops nothing.
 	Warning bool `json:"warning,omitempty"`
 }

@@ -33,12 +33,31 @@ func (d Diagnostic) Text() string {
 		fmt.Fprintf(&b, "\n  %s | %s", strings.Repeat(" ", len(number)), d.Caret())
 	}
 	if len(d.Cells) > 0 {
-		b.WriteString("\n  in: " + strings.Join(d.Cells, "; "))
+		b.WriteString("\n  in " + d.InCells())
 	}
 	if d.Hint != "" {
 		b.WriteString("\n  hint: " + strings.ReplaceAll(d.Hint, "\n", "\n        "))
 	}
 	return b.String()
+}
+
+// InCells says in which cells of the matrix the mistake is, as many as are
+// worth reading: "12 of 40 cells: rank=64,lr=0.01; …".
+func (d Diagnostic) InCells() string {
+	const most = 4
+	n := len(d.Cells)
+	text := strings.Join(d.Cells[:min(n, most)], "; ")
+	if n > most {
+		text += fmt.Sprintf("; and %d more", n-most)
+	}
+	switch {
+	case d.Of == 0 || n == 1:
+		return text
+	case n == d.Of:
+		return fmt.Sprintf("all %d cells: %s", n, text)
+	default:
+		return fmt.Sprintf("%d of %d cells: %s", n, d.Of, text)
+	}
 }
 
 // Caret is the line below the source line: blanks up to the column, then one

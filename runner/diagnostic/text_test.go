@@ -13,11 +13,12 @@ func TestText(t *testing.T) {
 		At:      diagnostic.Position{File: "a.cue", Line: 12, Column: 5, Width: 8},
 		Source:  "\té: lernrate: 1",
 		Cells:   []string{"rank=2", "rank=4"},
+		Of:      3,
 	}
 	const want = "a.cue:12:5: unknown field \"lernrate\"\n" +
 		"  12 | \té: lernrate: 1\n" +
 		"     | \t   ^^^^^^^^\n" +
-		"  in: rank=2; rank=4\n" +
+		"  in 2 of 3 cells: rank=2; rank=4\n" +
 		"  hint: did you mean \"lr\"?\n" +
 		"        see runner explain optim"
 	if got := d.Text(); got != want {

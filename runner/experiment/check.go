@@ -10,7 +10,6 @@ import (
 
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
-	"github.com/loralab/loralab/runner/variant"
 )
 
 // What the schema cannot know: rules across fields, names that plug-ins,
@@ -23,10 +22,7 @@ func (x *expansion) fail(c *cell, path, message, hint string) {
 }
 
 func (x *expansion) failAt(c *cell, path []string, message, hint string) {
-	d := diagnostic.Diagnostic{Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint}
-	if len(c.overlay) > 0 || c.name != "base" {
-		d.Cells = []string{c.name}
-	}
+	d := diagnostic.Diagnostic{Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
 	if o := covering(c.overlay, path); o != nil {
 		v := o.value.LookupPath(selectors(path[len(o.path):]))
 		pos := position(v)
@@ -41,6 +37,15 @@ func (x *expansion) failAt(c *cell, path []string, message, hint string) {
 	x.report(x.mark(d, x.valueAt(append([]string{x.name}, path...))))
 }
 
+// cellOf names a cell as what a mistake hits; the base, which all build on,
+// goes without saying.
+func (x *expansion) cellOf(c *cell) []string {
+	if len(c.overlay) == 0 && c.name == "base" {
+		return nil
+	}
+	return []string{c.name}
+}
+
 func (x *expansion) checkSeeds(seeds []uint64) {
 	for i, s := range seeds {
 		if slices.Contains(seeds[:i], s) {
@@ -49,18 +54,20 @@ func (x *expansion) checkSeeds(seeds []uint64) {
 	}
 }
 
-// check holds a cell against everything outside of the schema.
+// check holds a cell against everything outside of the schema. What it looks
+// at in two cells alike is looked at once.
 func (x *expansion) check(c *cell) {
-	x.checkClasses(c)
-	x.checkLoss(c)
-	x.checkSplit(c)
-	x.checkBackbone(c)
-	x.checkVariant(c)
-	x.checkData(c)
+	g := c.config
+	x.once(c, "classes", x.checkClasses, g.Data, g.Evaluate, g.Train, g.Report)
+	x.once(c, "loss", x.checkLoss, g.Loss)
+	x.once(c, "split", x.checkSplit, g.Data)
+	x.once(c, "backbone", x.checkBackbone, g.Backbone, g.Adapter, g.Data)
+	x.once(c, "adapter", x.checkAdapter, g.Backbone, g.Adapter)
+	x.once(c, "files", x.checkData, g.Data, g.Evaluate)
 }
 
 func (x *expansion) checkClasses(c *cell) {
-	data := &c.config.Data
+	data := c.config.Data
 	if slices.Contains(data.Classes, "") && data.Classes[0] == "" && data.Classes[1] == "" {
 		return // missing, and reported as that
 	}
@@ -167,7 +174,7 @@ func (x *expansion) checkMetric(c *cell, path, metric string, classes []string) 
 }
 
 func (x *expansion) checkLoss(c *cell) {
-	for _, weight := range c.config.Loss {
+	for _, weight := range *c.config.Loss {
 		if weight > 0 {
 			return
 		}
@@ -234,128 +241,10 @@ func (x *expansion) checkBackbone(c *cell) {
 	}
 }
 
-const none = "none" // the variant that adds nothing
-
-func (x *expansion) baseVariant() string {
-	name, _ := x.base().LookupPath(cue.ParsePath("adapter.variant")).String()
-	return name
-}
-
-// params is the schema of a variant's parameters; it does not exist for an
-// unknown variant.
-func (x *expansion) params(name string) cue.Value {
-	v, _ := x.resolve.params(x.cue, name)
-	return v
-}
-
-// checkVariant looks at the adapter: is there such a variant, does it know the
-// parameters, does it accept them for these sites.
-func (x *expansion) checkVariant(c *cell) {
-	a := &c.config.Adapter
-	if dup := duplicate(a.Targets); dup >= 0 {
-		x.fail(c, fmt.Sprintf("adapter.targets.%d", dup), fmt.Sprintf("target %q stands twice", a.Targets[dup]), "")
-	}
-	if a.Variant == none || a.Variant == "" || x.resolve.describe == nil {
-		return
-	}
-	schema, err := x.resolve.params(x.cue, a.Variant)
-	if err != nil {
-		message, hint := err.Error(), ""
-		var unknown *variant.UnknownError
-		var broken *variant.Error
-		switch {
-		case errors.As(err, &unknown):
-			known := append(slices.Clone(unknown.Known), none)
-			message, hint = fmt.Sprintf("unknown variant %q", a.Variant), diagnostic.Suggest(a.Variant, "variants", known)
-			if len(unknown.Known) == 0 {
-				hint = "no plug-in was found in " + strings.Join(unknown.Dirs, ", ")
-			}
-		case errors.As(err, &broken):
-			message, hint = fmt.Sprintf("variant %q: %s", a.Variant, broken.Message), broken.Hint
-			if broken.Err != nil {
-				message += ": " + broken.Err.Error()
-			}
-		}
-		x.fail(c, "adapter.variant", message, hint)
-		return
-	}
-	if slices.ContainsFunc(x.gone, func(path []string) bool {
-		return len(path) > 2 && path[1] == "adapter" && path[2] == "params"
-	}) {
-		return // a parameter was taken out, so the rest may be incomplete
-	}
-	given := c.value.LookupPath(cue.ParsePath("adapter.params"))
-	merged := schema.Unify(given)
-	if err := merged.Validate(cue.Concrete(true), cue.Final()); err != nil {
-		s := scope{
-			prefix: []string{x.name}, schema: schema, skip: 2, overlay: c.overlay,
-			unknown: fmt.Sprintf("variant %q has no parameter", a.Variant),
-			rebase: func(path []string) []string {
-				// CUE gives the path of the value or that of the schema.
-				for len(path) > 0 && (path[0] == "#Params" || path[0] == x.name || path[0] == "adapter" || path[0] == "params") {
-					path = path[1:]
-				}
-				return append([]string{x.name, "adapter", "params"}, path...)
-			},
-		}
-		if len(c.overlay) > 0 {
-			s.cells = []string{c.name}
-		}
-		x.complain(err, s)
-		return
-	}
-	params, err := merged.MarshalJSON()
-	if err != nil {
-		x.fail(c, "adapter.params", "the parameters have no definite value: "+err.Error(), "")
-		return
-	}
-	a.Params = params
-	x.checkBuild(c)
-}
-
-func duplicate(list []string) int {
-	for i := range list {
-		if slices.Contains(list[:i], list[i]) {
-			return i
-		}
-	}
-	return -1
-}
-
-// checkBuild has the variant build its programs and reports what it does not
-// like.
-func (x *expansion) checkBuild(c *cell) {
-	if x.resolve.backbone == nil || c.config.Backbone.Model == "" {
-		return
-	}
-	bb, err := x.resolve.backbone(c.config.Backbone.Model)
-	if err != nil {
-		return // reported at the backbone
-	}
-	sites, ok := c.config.sites(bb.Arch)
-	if !ok {
-		return // reported at the blocks
-	}
-	a := c.config.Adapter
-	reply, err := x.resolve.build(x.resolve.ctx, a.Variant, string(a.Params), c.config.model(bb.Arch), sites)
-	if err != nil {
-		x.fail(c, "adapter.variant", fmt.Sprintf("variant %q cannot build its adapters: %v", a.Variant, err), "")
-		return
-	}
-	for _, p := range reply.GetProblems() {
-		path, message := []string{"adapter", "targets"}, p.GetMessage()
-		if p.GetParam() != "" {
-			path = append([]string{"adapter", "params"}, strings.Split(p.GetParam(), ".")...)
-			message = p.GetParam() + ": " + message
-		}
-		x.failAt(c, path, message, p.GetHint())
-	}
-}
-
 // checkData looks at the files: are they there, are there enough, and with
 // Env.CheckData what is in them.
 func (x *expansion) checkData(c *cell) {
-	data := &c.config.Data
+	data := c.config.Data
 	if data.Source != "" {
 		if message, hint := x.resolve.checkSource(x.root, data, roles); message != "" {
 			x.fail(c, "data.source", message, hint)
@@ -378,3 +267,12 @@ func (x *expansion) checkData(c *cell) {
 
 // siteNames are the layers of a block that can be adapted.
 var siteNames = []string{"query", "key", "value", "output", "fc1", "fc2"}
+
+func duplicate(list []string) int {
+	for i := range list {
+		if slices.Contains(list[:i], list[i]) {
+			return i
+		}
+	}
+	return -1
+}

@@ -25,8 +25,9 @@ type scope struct {
 	// prefix is cut off the paths in messages: the name of the experiment.
 	prefix []string
 	// overlay is what a cell puts in place of the base's values.
-	overlay []override
+	overlay []*override
 	cells   []string
+	of      int // cells of the experiment
 	// schema is where known fields are looked up, at the paths of the value
 	// without prefix and skip more elements; without it nothing is suggested.
 	schema cue.Value
@@ -38,13 +39,19 @@ type scope struct {
 	unknown string
 }
 
-// An override is one value of the base that a cell replaces.
+// An override is one value of the base that cells replace.
 type override struct {
 	path  []string // below the experiment
 	value cue.Value
 	at    token.Pos
 	label token.Pos
 	from  []string // where the file has it: the case's field
+	text  string   // in the names of cells
+
+	id    int
+	bound bool  // other values may depend on it, see bind
+	bad   bool  // it is not valid at its place
+	tree  *tree // what it comes to there, unless it is bound or bad
 }
 
 // place is where the file gives the override: its value, or the label if CUE
@@ -83,7 +90,7 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	if subject == "" {
 		subject = strings.Join(path, ".")
 	}
-	dg := diagnostic.Diagnostic{Path: strings.Join(path, "."), Cells: s.cells}
+	dg := diagnostic.Diagnostic{Path: strings.Join(path, "."), Cells: s.cells, Of: s.of}
 
 	if e := find(group, "field not allowed"); e != nil {
 		name := label(path[len(path)-1])
@@ -468,10 +475,10 @@ func bound(b string) string {
 	return b
 }
 
-func covering(overlay []override, path []string) *override {
-	for i, o := range overlay {
+func covering(overlay []*override, path []string) *override {
+	for _, o := range overlay {
 		if len(o.path) <= len(path) && slices.Equal(o.path, path[:len(o.path)]) {
-			return &overlay[i]
+			return o
 		}
 	}
 	return nil

@@ -8,19 +8,57 @@ import (
 	"strings"
 )
 
-// config is one cell as the schema describes it.
+// config is one cell as the schema describes it. Cells share the sections that
+// they agree in: none is changed once it is read.
 type config struct {
-	About    string                  `json:"about"`
-	Backbone backboneConfig          `json:"backbone"`
-	Adapter  adapterConfig           `json:"adapter"`
-	Head     headConfig              `json:"head"`
-	Data     dataConfig              `json:"data"`
-	Loss     map[string]float64      `json:"loss"`
-	Optim    optimConfig             `json:"optim"`
-	Train    trainConfig             `json:"train"`
-	Seeds    []uint64                `json:"seeds"`
-	Evaluate evaluateConfig          `json:"evaluate"`
-	Report   struct{ Metric string } `json:"report"`
+	About    string          `json:"about"`
+	Backbone *backboneConfig `json:"backbone"`
+	Adapter  *adapterConfig  `json:"adapter"`
+	Head     *headConfig     `json:"head"`
+	Data     *dataConfig     `json:"data"`
+	Loss     *lossConfig     `json:"loss"`
+	Optim    *optimConfig    `json:"optim"`
+	Train    *trainConfig    `json:"train"`
+	Seeds    []uint64        `json:"seeds"`
+	Evaluate *evaluateConfig `json:"evaluate"`
+	Report   *reportConfig   `json:"report"`
+}
+
+// sections are the parts of an experiment that cells may replace;
+// configSections all parts of a configuration.
+var (
+	sections       = []string{"backbone", "adapter", "head", "data", "loss", "optim", "train"}
+	configSections = append(slices.Clone(sections), "evaluate", "report")
+)
+
+// take has a section in common with another configuration.
+func (c *config) take(section string, from *config) {
+	switch section {
+	case "backbone":
+		c.Backbone = from.Backbone
+	case "adapter":
+		c.Adapter = from.Adapter
+	case "head":
+		c.Head = from.Head
+	case "data":
+		c.Data = from.Data
+	case "loss":
+		c.Loss = from.Loss
+	case "optim":
+		c.Optim = from.Optim
+	case "train":
+		c.Train = from.Train
+	case "evaluate":
+		c.Evaluate = from.Evaluate
+	case "report":
+		c.Report = from.Report
+	}
+}
+
+type lossConfig map[string]float64
+
+type reportConfig struct {
+	Metric string `json:"metric"`
 }
 
 type backboneConfig struct {

@@ -45,6 +45,8 @@ type Env struct {
 	// a mask value without a class is found before anything runs. What was
 	// read once costs a stat.
 	CheckData bool
+
+	slow bool // evaluate every cell in full, see evaluate.go
 }
 
 // Load reads files, checks them, expands their matrices and resolves every
@@ -118,8 +120,9 @@ type loader struct {
 	env     Env
 	resolve *resolver
 	cue     *cue.Context
-	set     []override // of the command line, below an experiment
+	set     []*override // of the command line, below an experiment
 	found   diagnostic.List
+	record  *diagnostic.List    // see recorded
 	seen    map[string]int      // position and message -> index in found
 	lines   map[string][]string // absolute file -> source lines
 	shown   map[string]string   // absolute file -> as the user names it
@@ -128,17 +131,18 @@ type loader struct {
 // A document is one file of the user.
 type document struct {
 	*loader
-	file    string // absolute
-	root    string
-	dir     string                 // of the schema in the project
-	overlay map[string]load.Source // what is not as on disk
-	source  []byte
-	syntax  *ast.File
-	value   cue.Value
-	schemas cue.Value  // the package of the schema
-	schema  cue.Value  // its #Experiment
-	gone    [][]string // fields that repair has taken out
-	fill    []override // in place of what is missing, see repair
+	file     string // absolute
+	root     string
+	dir      string                 // of the schema in the project
+	overlay  map[string]load.Source // what is not as on disk
+	source   []byte
+	syntax   *ast.File
+	imported []*ast.File // of other packages of the user
+	value    cue.Value
+	schemas  cue.Value   // the package of the schema
+	schema   cue.Value   // its #Experiment
+	gone     [][]string  // fields that repair has taken out
+	fill     []*override // in place of what is missing, see repair
 
 	stubbed bool
 	stub    cue.Value // see user
@@ -375,6 +379,12 @@ func (d *document) build(inst *build.Instance) {
 	for _, f := range inst.Files {
 		if f.Filename == d.file {
 			d.syntax = f
+		}
+	}
+	d.imported = nil
+	for _, dep := range inst.Dependencies() {
+		if dep.ImportPath != schema.ImportPath {
+			d.imported = append(d.imported, dep.Files...)
 		}
 	}
 	d.value = d.cue.BuildInstance(inst)

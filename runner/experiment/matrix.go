@@ -3,6 +3,7 @@ package experiment
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,22 +19,20 @@ import (
 type cell struct {
 	name    string
 	values  []AxisValue
-	overlay []override
-	config  *config
-	value   cue.Value
+	overlay []*override
+	label   token.Pos // of a case, or of the entry of include
+
+	value  cue.Value // of the base alone
+	tree   *tree     // what it comes to, see resolved
+	config *config   // the same, read; nil if it has a mistake
 }
 
-// An axis is one path of vary.
+// An axis is one path of vary, or several of zip that move together.
 type axis struct {
-	path   []string
-	label  string // as written
-	short  string // last element of the path
-	values []cue.Value
-	at     token.Pos // of the label
+	labels []string // the paths as written
+	shorts []string // their names in the names of cells
+	steps  [][]*override
 }
-
-// sections are the parts of an experiment that cells may replace.
-var sections = []string{"backbone", "adapter", "head", "data", "loss", "optim", "train"}
 
 // experiment checks and expands one experiment.
 func (d *document) experiment(name string) *Experiment {
@@ -41,7 +40,11 @@ func (d *document) experiment(name string) *Experiment {
 	if d = d.settled(name); d == nil {
 		return nil
 	}
-	x := &expansion{document: d, name: name, errorsBefore: before}
+	x := &expansion{
+		document: d, name: name, errorsBefore: before,
+		roots: map[string]cue.Value{}, parts: map[partKey]*config{}, kept: map[string]*tree{}, memory: map[any]diagnostic.List{},
+		params: map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{},
+	}
 	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
 	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
 		s := scope{prefix: []string{name}, schema: d.schema}
@@ -83,7 +86,7 @@ func (d *document) repair(name string, err error, s scope) *document {
 			}
 			if format, _ := e.Msg(); format != "field is required but not present" {
 				gone = append(gone, path)
-				r.fill = slices.DeleteFunc(slices.Clone(r.fill), func(o override) bool { return related(o.path, path) })
+				r.fill = slices.DeleteFunc(slices.Clone(r.fill), func(o *override) bool { return related(o.path, path) })
 				continue
 			}
 			var value any = ""
@@ -95,7 +98,7 @@ func (d *document) repair(name string, err error, s scope) *document {
 			case "mean", "std":
 				value = []float64{0.5, 0.5, 0.5}
 			}
-			r.fill = append(r.fill, override{path: path, value: d.cue.Encode(value)})
+			r.fill = append(r.fill, &override{path: path, value: d.cue.Encode(value)})
 		}
 		if round > 0 && further != nil {
 			d.complain(further, s)
@@ -113,25 +116,14 @@ func (d *document) repair(name string, err error, s scope) *document {
 	return nil
 }
 
-// expansion is the work on one experiment.
-type expansion struct {
-	*document
-	name         string
-	errorsBefore int
-}
-
-// base is the experiment as a value.
-func (x *expansion) base() cue.Value {
-	return x.value.LookupPath(cue.MakePath(cue.Str(x.name)))
-}
-
+// expand checks the experiment and every cell, and resolves its runs.
 func (x *expansion) expand() *Experiment {
-	base := x.base()
-	c, err := decode(base)
+	whole, err := x.whole()
 	if err != nil {
 		x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: "cannot be read: " + err.Error()}, x.labelAt([]string{x.name})))
 		return nil
 	}
+	c := whole.config
 	e := &Experiment{
 		Name:    x.name,
 		File:    x.file,
@@ -142,24 +134,20 @@ func (x *expansion) expand() *Experiment {
 	for _, d := range c.Evaluate.Domains {
 		e.Domains = append(e.Domains, d.name)
 	}
+	x.about, x.seeds = c.About, c.Seeds
 	x.checkSeeds(c.Seeds)
-
-	axes := x.axes(base)
-	for _, a := range axes {
-		e.Axes = append(e.Axes, a.label)
-	}
-	whole := &cell{name: "base", config: c, value: base}
+	cells, axes := x.cells(whole)
+	e.Axes = axes
+	x.total = len(cells)
+	defer x.sortCells(len(x.found), cells)
+	x.prepare([]*cell{whole})
 	x.check(whole)
-	asked := slices.Concat(x.product(axes), x.cases(base))
-	var cells []*cell
-	for _, cl := range asked {
-		if x.checkCell(cl) {
-			x.check(cl)
-			cells = append(cells, cl)
+	x.evaluate(whole, cells)
+	x.prepare(cells)
+	for _, c := range cells {
+		if c.config != nil {
+			x.check(c)
 		}
-	}
-	if len(asked) == 0 {
-		cells = []*cell{whole}
 	}
 	if x.errorCount() > x.errorsBefore || x.document.resolve.partial() {
 		return nil
@@ -178,78 +166,454 @@ func (x *expansion) expand() *Experiment {
 	return e
 }
 
-func decode(v cue.Value) (*config, error) {
-	text, err := v.MarshalJSON()
-	if err != nil {
-		return nil, err
+// cells are the points of the matrix: the product of vary and zip, less
+// exclude, with include; then ablate; then the cases. Without any of them it is
+// the base alone. Axes are the paths that tell cells apart.
+func (x *expansion) cells(whole *cell) (cells []*cell, axes []string) {
+	vary := x.axes("vary")
+	zip := x.zipped()
+	ablate := x.axes("ablate")
+	all := slices.Concat(vary, zip)
+	x.shorten(slices.Concat(all, ablate))
+	before := x.errorCount()
+	for _, a := range slices.Concat(all, ablate) {
+		axes = append(axes, a.labels...)
 	}
-	c := &config{}
-	return c, json.Unmarshal(text, c)
+	x.checkAxes(all, ablate)
+
+	cells = x.product(all)
+	cells = x.exclude(cells, all)
+	cells = x.include(cells, all)
+	cells = append(cells, x.ablations(whole, ablate)...)
+	cells = append(cells, x.cases(whole.value)...)
+	if len(cells) == 0 && x.errorCount() == before {
+		cells = []*cell{whole}
+	}
+	names := map[string]bool{}
+	for _, c := range cells {
+		if names[c.name] {
+			x.report(x.mark(diagnostic.Diagnostic{
+				Path: x.name, Message: fmt.Sprintf("two cells are called %q", c.name), Hint: "give the case another name, or leave one out",
+			}, c.label))
+		}
+		names[c.name] = true
+	}
+	return cells, axes
 }
 
-// axes reads vary.
-func (x *expansion) axes(base cue.Value) []axis {
-	var axes []axis
-	it, err := base.LookupPath(cue.ParsePath("vary")).Fields()
+// sortCells puts the cells of what was found since then into their order.
+func (x *expansion) sortCells(since int, cells []*cell) {
+	order := map[string]int{}
+	for i, c := range cells {
+		order[c.name] = i
+	}
+	for _, d := range x.found[since:] {
+		slices.SortFunc(d.Cells, func(a, b string) int { return order[a] - order[b] })
+	}
+}
+
+// axes reads vary or ablate: one axis for each path.
+func (x *expansion) axes(field string) []*axis {
+	var axes []*axis
+	it, err := x.base().LookupPath(cue.ParsePath(field)).Fields()
 	if err != nil {
 		return nil
 	}
 	for it.Next() {
-		a := axis{label: it.Selector().Unquoted()}
-		at := []string{x.name, "vary", strconv.Quote(a.label)}
-		a.at = x.labelAt(at)
-		fail := func(message, hint string) {
-			x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(at, "."), Message: message, Hint: hint}, a.at))
-		}
-		parsed := cue.ParsePath(a.label)
-		if parsed.Err() != nil {
-			fail(fmt.Sprintf("%q is no path of an experiment", a.label), `write the names of the fields with dots, "optim.lr.head"`)
-			continue
-		}
-		for _, s := range parsed.Selectors() {
-			a.path = append(a.path, s.String())
-		}
-		a.short = label(a.path[len(a.path)-1])
-		if !slices.Contains(sections, a.path[0]) {
-			fail(fmt.Sprintf("%q cannot vary", a.label), diagnostic.Suggest(a.path[0], "what can", sections))
-			continue
-		}
-		if !lookup(x.schema, a.path).Exists() && !(len(a.path) > 2 && a.path[0] == "adapter" && a.path[1] == "params") {
-			fail(fmt.Sprintf("an experiment has no field %q", a.label), diagnostic.Suggest(a.label, "known", x.paths()))
-			continue
-		}
-		if i := slices.IndexFunc(x.set, func(o override) bool { return related(o.path, a.path) }); i >= 0 {
-			x.report(x.mark(diagnostic.Diagnostic{
-				Path: strings.Join(at, "."), Message: fmt.Sprintf("%q varies, so setting it changes no cell", a.label),
-				Hint: fmt.Sprintf("set the values it takes: --set 'vary.%q=[…]'", a.label),
-			}, x.set[i].label))
-			continue
-		}
-		list, err := it.Value().List()
-		if err != nil {
-			continue // reported as not being a list
-		}
-		seen := map[string]bool{}
-		for list.Next() {
-			v := list.Value()
-			text := valueText(v)
-			if seen[text] {
-				x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(at, "."), Message: fmt.Sprintf("%s stands twice in %q", text, a.label), Hint: "leave one out: seeds repeat a cell"}, position(v)))
-				continue
-			}
-			seen[text] = true
-			a.values = append(a.values, v)
-		}
-		axes = append(axes, a)
-	}
-	for i := range axes {
-		for j := range axes {
-			if i != j && axes[i].short == axes[j].short {
-				axes[i].short = label(axes[i].path[max(0, len(axes[i].path)-2)]) + "." + label(axes[i].path[len(axes[i].path)-1])
-			}
+		if a := x.axis(field, it.Selector().Unquoted(), it.Value()); a != nil {
+			axes = append(axes, a)
 		}
 	}
 	return axes
+}
+
+// zipped reads zip: one axis, of which each step sets all paths.
+func (x *expansion) zipped() []*axis {
+	var whole *axis
+	for _, a := range x.axes("zip") {
+		if whole == nil {
+			whole = a
+			continue
+		}
+		if len(a.steps) != len(whole.steps) {
+			d := diagnostic.Diagnostic{
+				Path:    x.name + ".zip",
+				Message: fmt.Sprintf("%q has %d values, %q has %d", whole.labels[0], len(whole.steps), a.labels[0], len(a.steps)),
+				Hint:    "values of zip move together: give each path as many; values of vary are combined freely",
+			}
+			x.report(x.mark(d, x.labelAt([]string{x.name, "zip", strconv.Quote(a.labels[0])})))
+			continue
+		}
+		whole.labels = append(whole.labels, a.labels...)
+		for i := range whole.steps {
+			whole.steps[i] = append(whole.steps[i], a.steps[i]...)
+		}
+	}
+	if whole == nil {
+		return nil
+	}
+	seen := map[string]bool{}
+	for _, step := range whole.steps {
+		var key []string
+		for _, o := range step {
+			key = append(key, o.text)
+		}
+		if text := strings.Join(key, ", "); seen[text] {
+			x.report(x.mark(diagnostic.Diagnostic{Path: x.name + ".zip", Message: fmt.Sprintf("%s stands twice in zip", text), Hint: "leave one out: seeds repeat a cell"}, step[0].place(x.document)))
+		} else {
+			seen[text] = true
+		}
+	}
+	return []*axis{whole}
+}
+
+// axis reads one path and its values; nil if it cannot be used.
+func (x *expansion) axis(field, path string, values cue.Value) *axis {
+	at := []string{x.name, field, strconv.Quote(path)}
+	pos := x.labelAt(at)
+	parsed, ok := x.varying(path, strings.Join(at, "."), pos)
+	if !ok {
+		return nil
+	}
+	if i := slices.IndexFunc(x.set, func(o *override) bool { return related(o.path, parsed) }); i >= 0 {
+		x.report(x.mark(diagnostic.Diagnostic{
+			Path: strings.Join(at, "."), Message: fmt.Sprintf("%q varies, so setting it changes no cell", path),
+			Hint: fmt.Sprintf("set the values it takes: --set '%s.%q=[…]'", field, path),
+		}, x.set[i].label))
+		return nil
+	}
+	list, err := values.List()
+	if err != nil {
+		return nil // reported as not being a list
+	}
+	a := &axis{labels: []string{path}}
+	seen := map[string]bool{}
+	for list.Next() {
+		o := newOverride(parsed, list.Value(), pos)
+		if seen[o.text] && field != "zip" {
+			x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(at, "."), Message: fmt.Sprintf("%s stands twice in %q", o.text, path), Hint: "leave one out: seeds repeat a cell"}, o.place(x.document)))
+			continue
+		}
+		seen[o.text] = true
+		a.steps = append(a.steps, []*override{o})
+	}
+	return a
+}
+
+// varying parses a path that cells may replace; what is wrong with it is
+// reported at pos.
+func (x *expansion) varying(path, at string, pos token.Pos) ([]string, bool) {
+	fail := func(message, hint string) ([]string, bool) {
+		x.report(x.mark(diagnostic.Diagnostic{Path: at, Message: message, Hint: hint}, pos))
+		return nil, false
+	}
+	parsed := cue.ParsePath(path)
+	if parsed.Err() != nil {
+		return fail(fmt.Sprintf("%q is no path of an experiment", path), `write the names of the fields with dots, "optim.lr.head"`)
+	}
+	var names []string
+	for _, s := range parsed.Selectors() {
+		names = append(names, s.String())
+	}
+	if !slices.Contains(sections, names[0]) {
+		return fail(fmt.Sprintf("%q cannot vary", path), diagnostic.Suggest(names[0], "what can", sections))
+	}
+	if !lookup(x.schema, names).Exists() && !(len(names) > 2 && names[0] == "adapter" && names[1] == "params") {
+		return fail(fmt.Sprintf("an experiment has no field %q", path), diagnostic.Suggest(path, "known", x.paths()))
+	}
+	return names, true
+}
+
+// newOverride is a value of an axis; label is where its path stands.
+func newOverride(path []string, v cue.Value, label token.Pos) *override {
+	return &override{path: path, value: v, at: position(v), label: label, text: valueText(v)}
+}
+
+// checkAxes finds paths that are given twice.
+func (x *expansion) checkAxes(all, ablate []*axis) {
+	type named struct {
+		label string
+		at    token.Pos
+	}
+	var seen []named
+	for i, a := range slices.Concat(all, ablate) {
+		for j, label := range a.labels {
+			if len(a.steps) == 0 || j >= len(a.steps[0]) {
+				continue
+			}
+			at := a.steps[0][j].label
+			k := slices.IndexFunc(seen, func(n named) bool { return n.label == label })
+			if k >= 0 {
+				what := "vary, zip or ablate"
+				if i < len(all) {
+					what = "vary and zip"
+				}
+				x.report(x.mark(diagnostic.Diagnostic{
+					Path: x.name, Message: fmt.Sprintf("%q stands twice in %s", label, what), Hint: "the other is at " + x.at(seen[k].at).String(),
+				}, at))
+			}
+			seen = append(seen, named{label, at})
+		}
+	}
+}
+
+// shorten names the axes in the names of cells: by the last element of the
+// path, by the last two where that is not enough.
+func (x *expansion) shorten(axes []*axis) {
+	short := func(path string, n int) string {
+		var names []string
+		for _, s := range cue.ParsePath(path).Selectors() {
+			names = append(names, label(s.String()))
+		}
+		return strings.Join(names[max(0, len(names)-n):], ".")
+	}
+	count := map[string]int{}
+	for _, a := range axes {
+		for _, path := range a.labels {
+			count[short(path, 1)]++
+		}
+	}
+	for _, a := range axes {
+		for _, path := range a.labels {
+			n := 1
+			if count[short(path, 1)] > 1 {
+				n = 2
+			}
+			a.shorts = append(a.shorts, short(path, n))
+		}
+	}
+}
+
+// product are the cells of vary and zip: the last axis moves fastest.
+func (x *expansion) product(axes []*axis) []*cell {
+	if len(axes) == 0 {
+		return nil
+	}
+	for _, a := range axes {
+		if len(a.steps) == 0 {
+			return nil
+		}
+	}
+	var cells []*cell
+	index := make([]int, len(axes))
+	for {
+		var taken []*override
+		for i, a := range axes {
+			taken = append(taken, a.steps[index[i]]...)
+		}
+		cells = append(cells, point(axes, taken))
+		i := len(axes) - 1
+		for ; i >= 0; i-- {
+			if index[i]++; index[i] < len(axes[i].steps) {
+				break
+			}
+			index[i] = 0
+		}
+		if i < 0 {
+			return cells
+		}
+	}
+}
+
+// point is the cell with one value for each path of the axes.
+func point(axes []*axis, taken []*override) *cell {
+	c := &cell{overlay: taken, label: taken[0].label}
+	var name []string
+	i := 0
+	for _, a := range axes {
+		for j, path := range a.labels {
+			c.values = append(c.values, AxisValue{Path: path, Value: taken[i].goValue()})
+			name = append(name, a.shorts[j]+"="+taken[i].text)
+			i++
+		}
+	}
+	c.name = strings.Join(name, ",")
+	return c
+}
+
+// paths of the axes in their order.
+func pathsOf(axes []*axis) []string {
+	var paths []string
+	for _, a := range axes {
+		paths = append(paths, a.labels...)
+	}
+	return paths
+}
+
+// entries reads exclude or include: lists of points, each with values for
+// paths of the axes, in their order; nil where it has none.
+func (x *expansion) entries(field string, axes []*axis) (entries [][]*override, at []token.Pos) {
+	list, err := x.base().LookupPath(cue.ParsePath(field)).List()
+	if err != nil {
+		return nil, nil
+	}
+	known := pathsOf(axes)
+	for i := 0; list.Next(); i++ {
+		place := []string{x.name, field, strconv.Itoa(i)}
+		pos := position(list.Value())
+		if !x.mine(pos) {
+			pos = x.labelAt([]string{x.name, field})
+		}
+		entry := make([]*override, len(known))
+		ok, empty := true, true
+		it, err := list.Value().Fields()
+		if err != nil {
+			continue // reported as not being a struct
+		}
+		for it.Next() {
+			path := it.Selector().Unquoted()
+			empty = false
+			label := x.labelAt(append(slices.Clone(place), it.Selector().String()))
+			j := slices.Index(known, path)
+			if j < 0 {
+				ok = false
+				x.report(x.mark(diagnostic.Diagnostic{
+					Path: strings.Join(place, "."), Message: fmt.Sprintf("%q does not vary", path),
+					Hint: diagnostic.Suggest(path, "vary and zip have", known),
+				}, label))
+				continue
+			}
+			entry[j] = newOverride(cuePath(path), it.Value(), label)
+		}
+		if empty {
+			x.report(x.mark(diagnostic.Diagnostic{
+				Path: strings.Join(place, "."), Message: "this names no path",
+				Hint: fmt.Sprintf("write %s: [{%q: …}]", field, slices.Concat(known, []string{"adapter.params.rank"})[0]),
+			}, pos))
+		} else if ok {
+			entries, at = append(entries, entry), append(at, pos)
+		}
+	}
+	return entries, at
+}
+
+func cuePath(path string) []string {
+	var names []string
+	for _, s := range cue.ParsePath(path).Selectors() {
+		names = append(names, s.String())
+	}
+	return names
+}
+
+// exclude leaves points out. An entry that takes nothing is a mistake.
+func (x *expansion) exclude(cells []*cell, axes []*axis) []*cell {
+	entries, at := x.entries("exclude", axes)
+	for i, entry := range entries {
+		n := len(cells)
+		kept := slices.DeleteFunc(slices.Clone(cells), func(c *cell) bool {
+			for j, o := range entry {
+				if o != nil && o.text != c.overlay[j].text {
+					return false
+				}
+			}
+			return true
+		})
+		d := diagnostic.Diagnostic{Path: fmt.Sprintf("%s.exclude.%d", x.name, i)}
+		switch {
+		case n == 0: // something else is wrong
+		case len(kept) == n:
+			d.Message = "this excludes nothing"
+			for j, path := range pathsOf(axes) {
+				var values []string
+				for _, c := range cells {
+					if !slices.Contains(values, c.overlay[j].text) {
+						values = append(values, c.overlay[j].text)
+					}
+				}
+				if o := entry[j]; o != nil && !slices.Contains(values, o.text) {
+					d.Hint = fmt.Sprintf("%q takes %s", path, strings.Join(values, ", "))
+				}
+			}
+			x.report(x.mark(d, at[i]))
+		case len(kept) == 0:
+			d.Message, d.Hint = "this excludes the last cell", "leave out vary, or this"
+			x.report(x.mark(d, at[i]))
+		}
+		cells = kept
+	}
+	return cells
+}
+
+// include adds points.
+func (x *expansion) include(cells []*cell, axes []*axis) []*cell {
+	entries, at := x.entries("include", axes)
+	for i, entry := range entries {
+		d := diagnostic.Diagnostic{Path: fmt.Sprintf("%s.include.%d", x.name, i)}
+		var missing []string
+		for j, path := range pathsOf(axes) {
+			if entry[j] == nil {
+				missing = append(missing, strconv.Quote(path))
+			}
+		}
+		if len(missing) > 0 {
+			d.Message = "this point has no value for " + strings.Join(missing, ", ")
+			d.Hint = "a point beside the axes is a case: cases: NAME: …"
+			x.report(x.mark(d, at[i]))
+			continue
+		}
+		c := point(axes, entry)
+		c.label = at[i]
+		if slices.ContainsFunc(cells, func(other *cell) bool { return other.name == c.name }) {
+			d.Message, d.Hint = fmt.Sprintf("the matrix has %s already", c.name), "leave it out"
+			x.report(x.mark(d, at[i]))
+			continue
+		}
+		cells = append(cells, c)
+	}
+	return cells
+}
+
+// ablations are the base and the cells that differ from it in one value. Each
+// has the values of all its axes, so that a figure finds the base on each.
+func (x *expansion) ablations(whole *cell, axes []*axis) []*cell {
+	if len(axes) == 0 {
+		return nil
+	}
+	base := make([]AxisValue, len(axes))
+	for i, a := range axes {
+		base[i].Path = a.labels[0]
+		if len(a.steps) > 0 {
+			if v := whole.value.LookupPath(selectors(a.steps[0][0].path)); v.Exists() {
+				base[i].Value = goValue(v)
+			}
+		}
+	}
+	known := func(values []AxisValue) []AxisValue {
+		return slices.DeleteFunc(slices.Clone(values), func(v AxisValue) bool { return v.Value == nil })
+	}
+	cells := []*cell{{name: "base", values: known(base), config: whole.config, tree: whole.tree, label: x.labelAt([]string{x.name, "ablate"})}}
+	for i, a := range axes {
+		for _, step := range a.steps {
+			o := step[0]
+			values := slices.Clone(base)
+			values[i].Value = o.goValue()
+			if reflect.DeepEqual(values[i], base[i]) {
+				continue // the base has it
+			}
+			cells = append(cells, &cell{name: a.shorts[0] + "=" + o.text, values: known(values), overlay: step, label: o.label})
+		}
+	}
+	return cells
+}
+
+// cases are the named cells.
+func (x *expansion) cases(base cue.Value) []*cell {
+	it, err := base.LookupPath(cue.ParsePath("cases")).Fields()
+	if err != nil {
+		return nil
+	}
+	var cells []*cell
+	for it.Next() {
+		at := []string{x.name, "cases", it.Selector().String()}
+		c := &cell{name: it.Selector().Unquoted(), label: x.labelAt(at)}
+		x.leaves(nil, it.Value(), base, c)
+		for _, o := range c.overlay {
+			o.from = append(slices.Clone(at), o.path...)
+			o.label = x.labelAt(o.from)
+		}
+		cells = append(cells, c)
+	}
+	return cells
 }
 
 // paths are all paths of the schema that cells may replace.
@@ -272,70 +636,10 @@ func (x *expansion) paths() []string {
 	for _, s := range sections {
 		walk(lookup(x.schema, []string{s}), s)
 	}
-	for _, p := range fieldNames(x.params(x.baseVariant())) {
+	for _, p := range fieldNames(x.paramSchema(x.baseVariant())) {
 		paths = append(paths, "adapter.params."+p)
 	}
 	return paths
-}
-
-// product are the cells of vary: the last axis moves fastest.
-func (x *expansion) product(axes []axis) []*cell {
-	if len(axes) == 0 {
-		return nil
-	}
-	paths := make([][]string, len(axes))
-	for i, a := range axes {
-		paths[i] = a.path
-		if len(a.values) == 0 {
-			return nil
-		}
-	}
-	root := x.without(paths)
-	var cells []*cell
-	index := make([]int, len(axes))
-	for {
-		c := &cell{}
-		var name []string
-		for i, a := range axes {
-			v := a.values[index[i]]
-			c.overlay = append(c.overlay, override{path: a.path, value: v, at: position(v), label: a.at})
-			c.values = append(c.values, AxisValue{Path: a.label, Value: goValue(v)})
-			name = append(name, a.short+"="+valueText(v))
-		}
-		c.name = strings.Join(name, ",")
-		c.value = x.filled(root, c.overlay)
-		cells = append(cells, c)
-		i := len(axes) - 1
-		for ; i >= 0; i-- {
-			if index[i]++; index[i] < len(axes[i].values) {
-				break
-			}
-			index[i] = 0
-		}
-		if i < 0 {
-			return cells
-		}
-	}
-}
-
-// cases are the named cells.
-func (x *expansion) cases(base cue.Value) []*cell {
-	it, err := base.LookupPath(cue.ParsePath("cases")).Fields()
-	if err != nil {
-		return nil
-	}
-	var cells []*cell
-	for it.Next() {
-		c := &cell{name: it.Selector().Unquoted()}
-		x.leaves(nil, it.Value(), base, c)
-		for i, o := range c.overlay {
-			c.overlay[i].from = append([]string{x.name, "cases", it.Selector().String()}, o.path...)
-			c.overlay[i].label = x.labelAt(c.overlay[i].from)
-		}
-		c.value = x.filled(x.without(holes(c.overlay)), c.overlay)
-		cells = append(cells, c)
-	}
-	return cells
 }
 
 // leaves collects what a case replaces: where the base has a struct too, its
@@ -344,7 +648,7 @@ func (x *expansion) cases(base cue.Value) []*cell {
 func (x *expansion) leaves(path []string, v, base cue.Value, c *cell) {
 	it, err := v.Fields()
 	if err != nil || len(path) > 0 && base.IncompleteKind() != cue.StructKind {
-		c.overlay = append(c.overlay, override{path: slices.Clone(path), value: v, at: position(v)})
+		c.overlay = append(c.overlay, &override{path: slices.Clone(path), value: v, at: position(v)})
 		return
 	}
 	for it.Next() {
@@ -354,95 +658,19 @@ func (x *expansion) leaves(path []string, v, base cue.Value, c *cell) {
 	if len(path) == 1 && path[0] == "adapter" {
 		variant, _ := v.LookupPath(cue.ParsePath("variant")).String()
 		if old, _ := base.LookupPath(cue.ParsePath("variant")).String(); variant != "" && variant != old {
-			c.overlay = slices.DeleteFunc(c.overlay, func(o override) bool {
+			c.overlay = slices.DeleteFunc(c.overlay, func(o *override) bool {
 				return len(o.path) > 1 && o.path[0] == "adapter" && o.path[1] == "params"
 			})
 			params := v.LookupPath(cue.ParsePath("params"))
 			if !params.Exists() {
 				params = x.cue.CompileString("{}")
 			}
-			c.overlay = append(c.overlay, override{path: []string{"adapter", "params"}, value: params, at: position(params)})
+			c.overlay = append(c.overlay, &override{path: []string{"adapter", "params"}, value: params, at: position(params)})
 		}
 	}
 }
 
-func holes(overlay []override) [][]string {
-	var paths [][]string
-	for _, o := range overlay {
-		paths = append(paths, o.path)
-	}
-	return paths
-}
-
-// without is the document with the base's values at the paths taken out.
-func (x *expansion) without(paths [][]string) cue.Value {
-	found := false
-	full := make([][]string, len(paths))
-	for i, p := range paths {
-		full[i] = append([]string{x.name}, p...)
-		found = found || len(x.fields(full[i])) > 0
-	}
-	if found {
-		if e := x.edited(x.with(full, nil)); e != nil {
-			return e.value
-		}
-	}
-	return x.value
-}
-
-// filled is the experiment with a cell's values in place. They are filled in
-// at the root, so that what the file computes from them follows; and all at
-// once, as each time evaluates the file.
-func (x *expansion) filled(root cue.Value, overlay []override) cue.Value {
-	all := x.cue.CompileString("{}")
-	for _, o := range overlay {
-		all = all.FillPath(selectors(o.path), o.value)
-	}
-	name := cue.MakePath(cue.Str(x.name))
-	return root.FillPath(name, all).LookupPath(name)
-}
-
-// checkCell validates and decodes a cell.
-func (x *expansion) checkCell(c *cell) bool {
-	if err := c.value.Validate(cue.Concrete(true), cue.Final()); err != nil {
-		x.complain(err, scope{prefix: []string{x.name}, schema: x.schema, overlay: c.overlay, cells: []string{c.name}})
-		x.checkRest(c, err)
-		return false
-	}
-	config, err := decode(c.value)
-	if err != nil {
-		x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: "cannot be read: " + err.Error(), Cells: []string{c.name}}, x.labelAt([]string{x.name})))
-		return false
-	}
-	c.config = config
-	return true
-}
-
-// checkRest looks at what is sound in a case that has mistakes. Values of vary
-// are each looked at beside sound values of the other axes anyway.
-func (x *expansion) checkRest(c *cell, err error) {
-	if c.values != nil {
-		return
-	}
-	rest := slices.Clone(c.overlay)
-	for _, e := range errors.Errors(err) {
-		path := e.Path()
-		rest = slices.DeleteFunc(rest, func(o override) bool {
-			return len(path) > len(o.path) && slices.Equal(path[1:1+len(o.path)], o.path)
-		})
-	}
-	if len(rest) == len(c.overlay) {
-		return
-	}
-	r := &cell{name: c.name, overlay: rest}
-	r.value = x.filled(x.without(holes(rest)), rest)
-	if r.value.Validate(cue.Concrete(true), cue.Final()) != nil {
-		return
-	}
-	if r.config, err = decode(r.value); err == nil {
-		x.check(r)
-	}
-}
+func (o *override) goValue() any { return goValue(o.value) }
 
 // goValue is a value of an axis as Go knows it: float64, string, bool, or what
 // JSON gives.

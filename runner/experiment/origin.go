@@ -44,15 +44,12 @@ func (e *Experiment) Values(cell string) ([]Value, error) {
 
 // values lists what a cell is made of.
 func (x *expansion) values(c *cell) ([]Value, error) {
-	text, err := c.value.MarshalJSON()
-	if err != nil {
-		return nil, fmt.Errorf("reading the values of %s: %w", c.name, err)
-	}
+	text := c.resolved().append(nil)
 	var list []Value
 	var walk func(path []string, text json.RawMessage) error
 	walk = func(path []string, text json.RawMessage) error {
-		if strings.Join(path, ".") == "adapter.params" && c.config.Adapter.Params != nil {
-			text = c.config.Adapter.Params // with the variant's defaults
+		if a := x.adaptation(c); a != nil && strings.Join(path, ".") == "adapter.params" {
+			text = a.params // with the variant's defaults
 		}
 		if text[0] != '{' || len(path) > 0 && string(text) == "{}" {
 			list = append(list, x.origin(c, path, text))
@@ -97,7 +94,7 @@ func (x *expansion) origin(c *cell, path []string, text json.RawMessage) Value {
 	at := lookup(x.schema, path)
 	if len(path) > 2 && path[0] == "adapter" && path[1] == "params" {
 		v.From = FromVariant
-		at = lookup(x.params(c.config.Adapter.Variant), path[2:])
+		at = lookup(x.paramSchema(c.config.Adapter.Variant), path[2:])
 	}
 	if f, ok := fieldOf(at); ok {
 		v.At = schemaPosition(f.Label.Pos())

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,19 +21,45 @@ import (
 // report keeps a diagnostic, completed with its source line. The same message
 // at the same place is kept once, with all cells that it hits.
 func (l *loader) report(d diagnostic.Diagnostic) {
+	if l.record != nil {
+		*l.record = append(*l.record, d)
+	}
 	key := d.At.String() + "\x00" + d.Message
-	if i, ok := l.seen[key]; ok {
-		if len(l.found[i].Cells) > 0 && len(d.Cells) > 0 {
-			for _, c := range d.Cells {
-				if !slices.Contains(l.found[i].Cells, c) {
-					l.found[i].Cells = append(l.found[i].Cells, c)
-				}
-			}
-		}
+	i, ok := l.seen[key]
+	if !ok {
+		l.seen[key] = len(l.found)
+		d.Cells = slices.Clone(d.Cells) // it grows
+		l.found = append(l.found, d)
 		return
 	}
-	l.seen[key] = len(l.found)
-	l.found = append(l.found, d)
+	have := &l.found[i]
+	if len(have.Cells) == 0 || len(d.Cells) == 0 {
+		return
+	}
+	if len(d.Cells) == 1 && have.Cells[len(have.Cells)-1] == d.Cells[0] {
+		return // cells come in their order, so nearly always
+	}
+	known := map[string]bool{}
+	for _, c := range have.Cells {
+		known[c] = true
+	}
+	for _, c := range d.Cells {
+		if !known[c] {
+			have.Cells = append(have.Cells, c)
+		}
+	}
+}
+
+// recorded are the diagnostics that do reports.
+func (l *loader) recorded(do func()) (found diagnostic.List) {
+	before := l.record
+	l.record = &found
+	do()
+	l.record = before
+	if before != nil {
+		*before = append(*before, found...)
+	}
+	return found
 }
 
 // display is a file as the user names it: as given, or relative to the current
@@ -296,10 +323,16 @@ func (d *document) with(hole, gone [][]string) []byte {
 		// At the end: a line break after it would end the field early.
 		copy(source[to-len(end):], end)
 	}
+	var holes []*ast.Field
 	for _, path := range hole {
-		for _, f := range d.fields(path) {
-			blank(f.Value.Pos().Offset(), f.Value.End().Offset(), "_")
-		}
+		holes = append(holes, d.fields(path)...)
+	}
+	// What lies within another first, or it would write into its blanks.
+	slices.SortStableFunc(holes, func(a, b *ast.Field) int {
+		return cmp.Compare(a.Value.End().Offset()-a.Value.Pos().Offset(), b.Value.End().Offset()-b.Value.Pos().Offset())
+	})
+	for _, f := range holes {
+		blank(f.Value.Pos().Offset(), f.Value.End().Offset(), "_")
 	}
 	for _, path := range gone {
 		for _, f := range d.fields(path) {

@@ -437,16 +437,16 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		s.Optim.LrBackbone = cfg.Optim.LR.Backbone
 	}
 	for _, kind := range []string{"cross_entropy", "dice"} {
-		if w := cfg.Loss[kind]; w > 0 {
+		if w := (*cfg.Loss)[kind]; w > 0 {
 			s.Loss = append(s.Loss, &spec.Loss{Kind: kind, Weight: w})
 		}
 	}
 	if cfg.Adapter.Variant != none {
-		if err := x.adapt(c, bb, s, run); err != nil {
+		if err := x.adapt(c, s, run); err != nil {
 			return nil, err
 		}
 	}
-	if s.Data, err = x.data(&cfg.Data, bb, roles, []string{"train", "val"}, run.Places); err != nil {
+	if s.Data, err = x.data(cfg.Data, bb, roles, []string{"train", "val"}, run.Places); err != nil {
 		return nil, err
 	}
 	run.Spec = s
@@ -461,11 +461,11 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		run.Evaluations = append(run.Evaluations, Evaluation{ID: spec.EvaluationIdentity(run.ID, e), Spec: e})
 		return nil
 	}
-	if err := evaluate("test", &cfg.Data, roles); err != nil {
+	if err := evaluate("test", cfg.Data, roles); err != nil {
 		return nil, err
 	}
 	for _, d := range cfg.Evaluate.Domains {
-		m := d.data(&cfg.Data)
+		m := d.data(cfg.Data)
 		if err := evaluate(d.name, &m, []string{"test"}); err != nil {
 			return nil, err
 		}
@@ -474,24 +474,20 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 }
 
 // adapt puts the programs of the variant into the specification.
-func (x *expansion) adapt(c *cell, bb *hub.Backbone, s *spec.RunSpec, run *Run) error {
+func (x *expansion) adapt(c *cell, s *spec.RunSpec, run *Run) error {
 	r, cfg := x.resolve, c.config
 	about, err := r.describe(r.ctx, cfg.Adapter.Variant)
 	if err != nil {
 		return err
 	}
-	sites, _ := cfg.sites(bb.Arch)
-	reply, err := r.build(r.ctx, cfg.Adapter.Variant, string(cfg.Adapter.Params), cfg.model(bb.Arch), sites)
-	if err != nil {
-		return err
-	}
-	s.Adapter = &spec.Adapter{Programs: reply.GetPrograms()}
-	for i, site := range sites {
-		s.Adapter.Placements = append(s.Adapter.Placements, &spec.Placement{Site: site, Program: reply.GetProgramOfSite()[i]})
+	a := x.adaptation(c)
+	s.Adapter = &spec.Adapter{Programs: a.reply.GetPrograms()}
+	for i, site := range a.sites {
+		s.Adapter.Placements = append(s.Adapter.Placements, &spec.Placement{Site: site, Program: a.reply.GetProgramOfSite()[i]})
 	}
 	s.Optim.LrAdapter = cfg.Optim.LR.Adapter
-	run.Label.VariantVersion, run.Label.VariantParams = about.GetVersion(), string(cfg.Adapter.Params)
-	run.PEFT = reply.GetPeft()
+	run.Label.VariantVersion, run.Label.VariantParams = about.GetVersion(), string(a.params)
+	run.PEFT = a.reply.GetPeft()
 	return nil
 }
 

@@ -27,7 +27,7 @@ const (
 
 // settings reads Env.Set. What cannot be read is reported; ok says that
 // nothing was.
-func (l *loader) settings(texts []string) (list []override, ok bool) {
+func (l *loader) settings(texts []string) (list []*override, ok bool) {
 	ok = true
 	for _, text := range texts {
 		l.lines[commandLine] = append(l.lines[commandLine], setOption+text)
@@ -43,7 +43,7 @@ func (l *loader) settings(texts []string) (list []override, ok bool) {
 			ok = false
 			l.report(l.mark(diagnostic.Diagnostic{Message: message, Hint: hint}, place(column)))
 		}
-		s := override{label: place(len(setOption)), at: place(atValue)}
+		s := &override{label: place(len(setOption)), at: place(atValue)}
 		parsed := cue.ParsePath(path)
 		switch {
 		case !found || value == "":
@@ -56,7 +56,7 @@ func (l *loader) settings(texts []string) (list []override, ok bool) {
 		for _, sel := range parsed.Selectors() {
 			s.path = append(s.path, sel.String())
 		}
-		if j := slices.IndexFunc(list, func(o override) bool { return related(o.path, s.path) }); j >= 0 {
+		if j := slices.IndexFunc(list, func(o *override) bool { return related(o.path, s.path) }); j >= 0 {
 			fail(len(setOption), fmt.Sprintf("%s is set twice", path), "the other is at "+l.at(list[j].label).String())
 			continue
 		}
@@ -131,7 +131,7 @@ func (d *document) settled(name string) *document {
 	for _, s := range d.set {
 		path := append([]string{cue.Str(name).String()}, s.path...)
 		full = append(full, path)
-		r.fill = append(slices.Clone(r.fill), override{path: path, value: s.value})
+		r.fill = append(slices.Clone(r.fill), &override{path: path, value: s.value})
 	}
 	return r.edited(r.with(full, nil))
 }

@@ -51,7 +51,7 @@ func (v *View) diagnostic(d diagnostic.Diagnostic) {
 		}
 	}
 	if len(d.Cells) > 0 {
-		v.footnote(gutter, "in", cells(d.Cells))
+		v.footnote(gutter, "in", d.InCells())
 	}
 	if d.Hint != "" {
 		v.footnote(gutter, "hint", d.Hint)
@@ -64,15 +64,6 @@ func (v *View) footnote(gutter, kind, text string) {
 	for line := range strings.Lines(rest) {
 		fmt.Fprintf(v.err, "%s   %s %s\n", gutter, strings.Repeat(" ", len(kind)+1), strings.TrimRight(line, "\n"))
 	}
-}
-
-// cells names the cells that a mistake hits, as many as are worth reading.
-func cells(names []string) string {
-	const most = 4
-	if len(names) > most {
-		return strings.Join(names[:most], "; ") + fmt.Sprintf("; and %d more", len(names)-most)
-	}
-	return strings.Join(names, "; ")
 }
 
 // underline sets tabs in a source line and draws carets below width characters

@@ -1,0 +1,225 @@
+package experiment
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"cuelang.org/go/cue"
+	cueerrors "cuelang.org/go/cue/errors"
+
+	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/variant"
+)
+
+// What variants say of adapters: do they know the parameters, accept them, and
+// what do they build. Parameters are checked once for all cells that have the
+// same; programs are built for all cells at once, as that is most of the work.
+
+const none = "none" // the variant that adds nothing
+
+// An adapterOn names an adapter on a backbone, as cells share them.
+type adapterOn struct {
+	adapter  *adapterConfig
+	backbone *backboneConfig
+}
+
+// An adaptation is what a variant makes of it.
+type adaptation struct {
+	params json.RawMessage // all of them, with the variant's defaults
+	model  *protocol.Model
+	sites  []*protocol.Site
+	reply  *protocol.BuildReply
+	err    error
+}
+
+// prepare checks the parameters of all cells and has their programs built.
+func (x *expansion) prepare(cells []*cell) {
+	var todo []adapterOn
+	for _, c := range cells {
+		if c.config == nil {
+			continue
+		}
+		x.once(c, "variant", x.checkVariant, c.config.Adapter)
+		key := adapterOn{c.config.Adapter, c.config.Backbone}
+		if _, known := x.adapted[key]; known || x.params[key.adapter] == nil || x.resolve.backbone == nil || key.backbone.Model == "" {
+			continue
+		}
+		bb, err := x.resolve.backbone(key.backbone.Model)
+		if err != nil {
+			continue // reported at the backbone
+		}
+		sites, ok := c.config.sites(bb.Arch)
+		if !ok {
+			continue // reported at the blocks
+		}
+		x.adapted[key] = &adaptation{params: x.params[key.adapter], model: c.config.model(bb.Arch), sites: sites}
+		todo = append(todo, key)
+	}
+	work := make(chan adapterOn)
+	var workers sync.WaitGroup
+	for range min(len(todo), 2*runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			for key := range work {
+				a := x.adapted[key]
+				a.reply, a.err = x.resolve.build(x.resolve.ctx, key.adapter.Variant, string(a.params), a.model, a.sites)
+			}
+		})
+	}
+	for _, key := range todo {
+		work <- key
+	}
+	close(work)
+	workers.Wait()
+}
+
+// of is the adaptation of a cell; nil if it has none, or none that is sound.
+func (x *expansion) adaptation(c *cell) *adaptation {
+	return x.adapted[adapterOn{c.config.Adapter, c.config.Backbone}]
+}
+
+func (x *expansion) baseVariant() string {
+	name, _ := x.base().LookupPath(cue.ParsePath("adapter.variant")).String()
+	return name
+}
+
+// paramSchema is the schema of a variant's parameters; it does not exist for
+// an unknown variant.
+func (x *expansion) paramSchema(name string) cue.Value {
+	v, _ := x.resolve.params(x.cue, name)
+	return v
+}
+
+// checkVariant looks at the adapter: is there such a variant, and do the
+// parameters suit its schema.
+func (x *expansion) checkVariant(c *cell) {
+	a := c.config.Adapter
+	if dup := duplicate(a.Targets); dup >= 0 {
+		x.fail(c, fmt.Sprintf("adapter.targets.%d", dup), fmt.Sprintf("target %q stands twice", a.Targets[dup]), "")
+	}
+	if a.Variant == none || a.Variant == "" || x.resolve.describe == nil {
+		return
+	}
+	schema, err := x.resolve.params(x.cue, a.Variant)
+	if err != nil {
+		message, hint := err.Error(), ""
+		var unknown *variant.UnknownError
+		var broken *variant.Error
+		switch {
+		case errors.As(err, &unknown):
+			known := append(slices.Clone(unknown.Known), none)
+			message, hint = fmt.Sprintf("unknown variant %q", a.Variant), diagnostic.Suggest(a.Variant, "variants", known)
+			if len(unknown.Known) == 0 {
+				hint = "no plug-in was found in " + strings.Join(unknown.Dirs, ", ")
+			}
+		case errors.As(err, &broken):
+			message, hint = fmt.Sprintf("variant %q: %s", a.Variant, broken.Message), broken.Hint
+			if broken.Err != nil {
+				message += ": " + broken.Err.Error()
+			}
+		}
+		x.fail(c, "adapter.variant", message, hint)
+		return
+	}
+	at := []string{x.name, "adapter", "params"}
+	var gone [][]string // below the parameters
+	for _, path := range x.gone {
+		if len(path) > len(at) && slices.Equal(path[:len(at)], at) {
+			gone = append(gone, path[len(at):])
+		}
+	}
+	s := scope{
+		prefix: []string{x.name}, schema: schema, skip: 2, overlay: c.overlay,
+		unknown: fmt.Sprintf("variant %q has no parameter", a.Variant),
+		rebase:  func(path []string) []string { return append(slices.Clone(at), belowParams(path)...) },
+		cells:   x.cellOf(c), of: x.total,
+	}
+	given, err := parseTree(a.Params)
+	if err != nil {
+		x.fail(c, "adapter.params", "the parameters cannot be read: "+err.Error(), "")
+		return
+	}
+	// CUE may see a mistake only when others are out of the way.
+	for range 5 {
+		merged := schema.Unify(x.cue.CompileBytes(given.append(nil)))
+		err := merged.Validate(cue.Concrete(true), cue.Final())
+		if err == nil {
+			params, err := merged.MarshalJSON()
+			switch {
+			case err != nil:
+				x.fail(c, "adapter.params", "the parameters have no definite value: "+err.Error(), "")
+			case len(gone) == 0:
+				x.params[a] = params
+			}
+			return
+		}
+		n := len(gone)
+		var further cueerrors.Error
+		for _, e := range cueerrors.Errors(err) {
+			path := belowParams(e.Path())
+			if slices.ContainsFunc(gone[:n], func(g []string) bool { return related(g, path) }) {
+				continue
+			}
+			if n > 0 && given.at(path) == nil && !missing(e, path, gone) {
+				continue // it follows from what was taken out
+			}
+			further = cueerrors.Append(further, e)
+			if given.at(path) != nil && len(path) > 0 {
+				gone = append(gone, path)
+			}
+		}
+		if further != nil {
+			x.complain(further, s)
+		}
+		if len(gone) == n {
+			return
+		}
+		for _, path := range gone[n:] {
+			given = given.without(path)
+		}
+	}
+}
+
+// missing reports whether e is about a required field that none of those taken
+// out may have meant.
+func missing(e cueerrors.Error, path []string, gone [][]string) bool {
+	format, _ := e.Msg()
+	return format == "field is required but not present" && !slices.ContainsFunc(gone, func(g []string) bool {
+		return related(path, g) || diagnostic.DidYouMean(label(g[len(g)-1]), []string{path[len(path)-1]}) != ""
+	})
+}
+
+// belowParams is the path of an error below the parameters: CUE gives that of
+// the value or that of the schema.
+func belowParams(path []string) []string {
+	for len(path) > 0 && path[0] == "#Params" {
+		path = path[1:]
+	}
+	return path
+}
+
+// checkAdapter reports what the variant does not like about the parameters on
+// this backbone.
+func (x *expansion) checkAdapter(c *cell) {
+	a := x.adaptation(c)
+	if a == nil {
+		return
+	}
+	if a.err != nil {
+		x.fail(c, "adapter.variant", fmt.Sprintf("variant %q cannot build its adapters: %v", c.config.Adapter.Variant, a.err), "")
+		return
+	}
+	for _, p := range a.reply.GetProblems() {
+		path, message := []string{"adapter", "targets"}, p.GetMessage()
+		if p.GetParam() != "" {
+			path = append([]string{"adapter", "params"}, strings.Split(p.GetParam(), ".")...)
+			message = p.GetParam() + ": " + message
+		}
+		x.failAt(c, path, message, p.GetHint())
+	}
+}

@@ -1,0 +1,412 @@
+package experiment
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/errors"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+)
+
+// What the cells come to. CUE decides what is valid, yet not once for each of
+// thousands of cells: a value that nothing refers to (see references) is held
+// against its place once and then put into all cells that have it. Only where
+// values depend on each other is each of their combinations evaluated. Slow
+// evaluates every cell in full; a test holds both ways against each other.
+
+// expansion is the work on one experiment.
+type expansion struct {
+	*document
+	name         string
+	errorsBefore int
+	total        int // cells
+	about        string
+	seeds        []uint64
+
+	roots  map[string]cue.Value // see without
+	parts  map[partKey]*config
+	kept   map[string]*tree // see intern
+	memory map[any]diagnostic.List
+
+	params  map[*adapterConfig]json.RawMessage // that are sound, see checkVariant
+	adapted map[adapterOn]*adaptation
+}
+
+// base is the experiment as a value.
+func (x *expansion) base() cue.Value {
+	return x.value.LookupPath(cue.MakePath(cue.Str(x.name)))
+}
+
+// whole is the base as a cell.
+func (x *expansion) whole() (*cell, error) {
+	c := &cell{name: "base", value: x.base()}
+	var err error
+	if c.tree, err = treeOf(c.value); err != nil {
+		return nil, err
+	}
+	c.tree = x.intern(c.tree, nil)
+	if err := x.assemble(c); err != nil {
+		return nil, err
+	}
+	text := c.tree.append(nil)
+	return c, json.Unmarshal(text, &struct {
+		About *string   `json:"about"`
+		Seeds *[]uint64 `json:"seeds"`
+	}{&c.config.About, &c.config.Seeds})
+}
+
+func treeOf(v cue.Value) (*tree, error) {
+	text, err := v.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	return parseTree(text)
+}
+
+// A group is the cells that agree in all values that others may depend on, and
+// in the paths of those on which nothing depends.
+type group struct {
+	bound bool
+	cells []*cell
+	tree  *tree // what the first of its cells comes to; nil if it has a mistake
+}
+
+// evaluate finds what every cell comes to, and reports what is wrong with it.
+func (x *expansion) evaluate(whole *cell, cells []*cell) {
+	x.bind(cells)
+	x.checkFree(cells)
+	var groups []*group
+	known := map[string]*group{}
+	for _, c := range cells {
+		if c.config != nil {
+			continue // the base
+		}
+		key, bound := "", false
+		for _, o := range c.overlay {
+			if o.bound {
+				bound = true
+				key += fmt.Sprintf("%d ", o.id)
+			} else {
+				key += strings.Join(o.path, ".") + " "
+			}
+		}
+		if !bound {
+			key = ""
+		}
+		g := known[key]
+		if g == nil {
+			g = &group{bound: bound}
+			known[key] = g
+			groups = append(groups, g)
+		}
+		g.cells = append(g.cells, c)
+	}
+	for _, g := range groups {
+		x.evaluateGroup(whole, g)
+	}
+}
+
+// bind marks the values that others may depend on, or that lie within each
+// other.
+func (x *expansion) bind(cells []*cell) {
+	refs := x.references(x.name)
+	seen := map[*override]bool{}
+	base := x.base()
+	for _, c := range cells {
+		for i, o := range c.overlay {
+			for _, other := range c.overlay[:i] {
+				if related(o.path, other.path) {
+					o.bound, other.bound = true, true
+				}
+			}
+			if seen[o] {
+				continue
+			}
+			seen[o] = true
+			o.id = len(seen)
+			isStruct := o.value.IncompleteKind() == cue.StructKind || base.LookupPath(selectors(o.path)).IncompleteKind() == cue.StructKind
+			o.bound = o.bound || x.env.slow || refs.touches(o.path, isStruct)
+		}
+	}
+}
+
+// checkFree holds every value that nothing depends on against its place.
+func (x *expansion) checkFree(cells []*cell) {
+	var free []*override
+	of := map[*override][]*cell{}
+	for _, c := range cells {
+		for _, o := range c.overlay {
+			if !o.bound {
+				if of[o] == nil {
+					free = append(free, o)
+				}
+				of[o] = append(of[o], c)
+			}
+		}
+	}
+	if len(free) == 0 {
+		return
+	}
+	name := cue.MakePath(cue.Str(x.name))
+	root := x.without(free).LookupPath(name)
+	for _, o := range free {
+		if x.alone(root, o) {
+			continue
+		}
+		// In full, for what is wrong with it.
+		v := x.filled(x.without([]*override{o}), []*override{o})
+		if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
+			x.complain(err, scope{prefix: []string{x.name}, schema: x.schema, overlay: []*override{o}, cells: namesOf(of[o]), of: x.total})
+			o.bad = true
+			continue
+		}
+		var err error
+		if o.tree, err = treeOf(v.LookupPath(selectors(o.path))); err != nil {
+			x.failRead(of[o], err)
+			o.bad = true
+		}
+	}
+}
+
+// alone reports whether a value is valid at its place, whatever stands
+// elsewhere, and sets what it comes to.
+func (x *expansion) alone(root cue.Value, o *override) bool {
+	at := lookup(root, o.path)
+	v := o.value
+	if at.Exists() {
+		v = at.Unify(v)
+	} else {
+		last := len(o.path) - 1
+		above := lookup(root, o.path[:last])
+		if !above.Exists() || !above.Allows(cue.Str(label(o.path[last]))) {
+			return false
+		}
+	}
+	if v.Validate(cue.Concrete(true), cue.Final()) != nil {
+		return false
+	}
+	t, err := treeOf(v)
+	o.tree = t
+	return err == nil
+}
+
+func namesOf(cells []*cell) []string {
+	names := make([]string, len(cells))
+	for i, c := range cells {
+		names[i] = c.name
+	}
+	return names
+}
+
+func (x *expansion) failRead(cells []*cell, err error) {
+	x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: "cannot be read: " + err.Error(), Cells: namesOf(cells), Of: x.total}, x.labelAt([]string{x.name})))
+}
+
+// evaluateGroup evaluates one of its cells in full and puts the values of the
+// others in place.
+func (x *expansion) evaluateGroup(whole *cell, g *group) {
+	g.tree = whole.tree
+	if g.bound {
+		bad := func(o *override) bool { return o.bad }
+		overlay := g.cells[0].overlay
+		if i := slices.IndexFunc(g.cells, func(c *cell) bool { return !slices.ContainsFunc(c.overlay, bad) }); i >= 0 {
+			overlay = g.cells[i].overlay
+		}
+		overlay = slices.DeleteFunc(slices.Clone(overlay), bad)
+		v := x.filled(x.without(overlay), overlay)
+		if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
+			x.complain(err, scope{prefix: []string{x.name}, schema: x.schema, overlay: overlay, cells: namesOf(g.cells), of: x.total})
+			for _, c := range g.cells {
+				x.checkRest(c, err)
+			}
+			return
+		}
+		var err error
+		if g.tree, err = treeOf(v); err != nil {
+			x.failRead(g.cells, err)
+			return
+		}
+		g.tree = x.intern(g.tree, overlay)
+	}
+	for _, c := range g.cells {
+		if slices.ContainsFunc(c.overlay, func(o *override) bool { return o.bad }) {
+			x.checkRest(c, nil)
+			continue
+		}
+		c.tree = g.tree
+		if err := x.assemble(c); err != nil {
+			x.failRead([]*cell{c}, err)
+		}
+	}
+}
+
+// A partKey names a part of a configuration: one section of what a group comes
+// to, with the values of a cell in it.
+type partKey struct {
+	section string
+	tree    *tree
+	values  string
+}
+
+// intern gives sections that are alike, in content and in where their values
+// come from, one tree, so that cells of several groups share what is read from
+// them and checked about them.
+func (x *expansion) intern(t *tree, bound []*override) *tree {
+	for _, name := range configSections {
+		section := t.members[name]
+		if section == nil {
+			continue
+		}
+		key := name + keyOf(bound, name) + string(section.append(nil))
+		if x.kept[key] == nil {
+			x.kept[key] = section
+		}
+		t = t.with([]string{name}, x.kept[key])
+	}
+	return t
+}
+
+// keyOf tells the overrides in a section from others.
+func keyOf(overlay []*override, section string) string {
+	var key []byte
+	for _, o := range overlay {
+		if label(o.path[0]) == section {
+			key = strconv.AppendInt(append(key, ' '), int64(o.id), 10)
+		}
+	}
+	return string(key)
+}
+
+// assemble reads the configuration of a cell: that of its group, with the
+// values that nothing depends on in their places.
+func (x *expansion) assemble(c *cell) error {
+	whole := &config{About: x.about, Seeds: x.seeds}
+	var free []*override
+	for _, o := range c.overlay {
+		if !o.bound {
+			free = append(free, o)
+		}
+	}
+	for _, name := range configSections {
+		key := partKey{name, c.tree.members[name], keyOf(free, name)}
+		part := x.parts[key]
+		if part == nil {
+			text := append(strconv.AppendQuote([]byte("{"), name), ':')
+			text = append(c.resolved().members[name].append(text), '}')
+			part = &config{}
+			if err := json.Unmarshal(text, part); err != nil {
+				return err
+			}
+			x.parts[key] = part
+		}
+		whole.take(name, part)
+	}
+	c.config = whole
+	return nil
+}
+
+// resolved is all that a cell says.
+func (c *cell) resolved() *tree {
+	t := c.tree
+	for _, o := range c.overlay {
+		if !o.bound {
+			t = t.with(o.path, o.tree)
+		}
+	}
+	return t
+}
+
+// checkRest looks at what is sound in a case that has mistakes. Values of vary
+// are each looked at beside sound values of the other axes anyway.
+func (x *expansion) checkRest(c *cell, err error) {
+	if c.values != nil {
+		return
+	}
+	rest := slices.Clone(c.overlay)
+	rest = slices.DeleteFunc(rest, func(o *override) bool { return o.bad })
+	for _, e := range errors.Errors(err) {
+		path := e.Path()
+		rest = slices.DeleteFunc(rest, func(o *override) bool {
+			return len(path) > len(o.path) && slices.Equal(path[1:1+len(o.path)], o.path)
+		})
+	}
+	if len(rest) == len(c.overlay) {
+		return
+	}
+	v := x.filled(x.without(rest), rest)
+	if v.Validate(cue.Concrete(true), cue.Final()) != nil {
+		return
+	}
+	r := &cell{name: c.name}
+	if r.tree, err = treeOf(v); err != nil {
+		return
+	}
+	r.tree = x.intern(r.tree, rest)
+	if x.assemble(r) == nil {
+		r.overlay = rest // all bound
+		x.prepare([]*cell{r})
+		x.check(r)
+	}
+}
+
+// without is the experiment with the base's values at the paths of an overlay
+// taken out.
+func (x *expansion) without(overlay []*override) cue.Value {
+	var full [][]string
+	key := ""
+	found := false
+	for _, o := range overlay {
+		path := append([]string{x.name}, o.path...)
+		if text := strings.Join(path, ".") + "\n"; !strings.Contains(key, text) {
+			key += text
+			full = append(full, path)
+			found = found || len(x.fields(path)) > 0
+		}
+	}
+	root, ok := x.roots[key]
+	if !ok {
+		root = x.value
+		if found {
+			if e := x.edited(x.with(full, nil)); e != nil && e.value.Err() == nil {
+				root = e.value
+			}
+		}
+		x.roots[key] = root
+	}
+	return root
+}
+
+// filled is the experiment with the values of an overlay in place. They are
+// filled in at the root, so that what the file computes from them follows; and
+// all at once, as each time evaluates the file.
+func (x *expansion) filled(root cue.Value, overlay []*override) cue.Value {
+	all := x.cue.CompileString("{}")
+	for _, o := range overlay {
+		all = all.FillPath(selectors(o.path), o.value)
+	}
+	name := cue.MakePath(cue.Str(x.name))
+	return root.FillPath(name, all).LookupPath(name)
+}
+
+// once does a check for the first of the cells that agree in parts, which is
+// all that the check looks at; the others get what it has reported.
+func (x *expansion) once(c *cell, what string, check func(c *cell), parts ...any) {
+	var key [5]any
+	key[0] = what
+	copy(key[1:], parts)
+	found, done := x.memory[key]
+	if !done {
+		found = x.recorded(func() { check(c) })
+		x.memory[key] = found
+		return
+	}
+	for _, d := range found {
+		d.Cells, d.Of = x.cellOf(c), x.total
+		x.report(d)
+	}
+}

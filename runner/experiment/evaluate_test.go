@@ -1,0 +1,207 @@
+package experiment
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"cuelang.org/go/cue/parser"
+	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/schema"
+)
+
+// What thousands of cells come to is put together from values that are checked
+// once each. It is what CUE says of every cell in full, over matrices of all
+// kinds: values that are wrong, that others are computed from, that fall into
+// conditions, that come from shared structs.
+func TestCellsAreWhatCUESays(t *testing.T) {
+	values := map[string][]string{
+		"adapter.params.rank":       {"2", "4", "8", "9", "65", `"four"`, "int"},
+		"adapter.params.alpha":      {"1", "16.5", "0", `"x"`},
+		"adapter.params.heads":      {"2", "17"},
+		"adapter.params":            {"{rank: 3}", "{rank: 4, alpha: 2}", "{rnak: 4}", "{}"},
+		"adapter.targets":           {`["query"]`, `["value", "query"]`, `["qeury"]`, "[]"},
+		"adapter.blocks":            {`"all"`, `"2..5"`, "[1, 3]", `"5..2"`, `"x"`},
+		"adapter.variant":           {`"lora"`, `"none"`, `"scale"`, `"lroa"`},
+		"optim.lr.head":             {"1e-3", "0.01", "2", "0"},
+		"optim.lr":                  {"{head: 1e-3}", "{hed: 1e-3}", "{}", "3"},
+		"optim.schedule.warmup":     {"0", "0.5", "1"},
+		"optim.schedule":            {`{kind: "linear"}`, `{kind: "none"}`},
+		"backbone.freeze":           {`"all"`, `"none"`, `{blocks: "0..3"}`, `{blok: 1}`, `"some"`},
+		"backbone.depth":            {"8", "10", "13", "0"},
+		"backbone.model":            {`"toy"`, `"toy-large"`, `"tyo"`},
+		"data.size":                 {"112", "[112, 126]", "100", `"big"`},
+		"data.remap":                {`{boundary: "background"}`, "{}", "{x: 1}"},
+		"data.remap.boundary":       {`"ignore"`, `"animal"`, `"x"`},
+		"data.ignore":               {"255", "1", "300"},
+		"loss.dice":                 {"0", "1", "-1"},
+		"loss":                      {"{cross_entropy: 0}", "{dice: 1}"},
+		"train.batch":               {"1", "2", "0", "2.5"},
+		"train.monitor":             {`"loss"`, `"dice/x"`},
+		"head.kind":                 {`"linear"`, `"conv"`, `"cnv"`},
+		"optim.weigthDecay":         {"1"},
+		"data.procedural.train":     {"4", "5"},
+		"data.normalize":            {"{mean: [0, 0, 0], std: [1, 1, 1]}", "{mean: [0, 0]}"},
+		"evaluate.checkpoint":       {`"last"`},
+		"optim.betas":               {"[0.9, 0.99]", "[0.9]", "[0.9, 2]"},
+		"train.evalEvery":           {"1", "3"},
+		"adapter.params.dropout":    {"0.5", "1"},
+		"data.split.train":          {"0.5", "0.95"},
+		"data.limit.test":           {"3"},
+		"train.precision":           {`"bf16"`, `"f16"`},
+		"optim.clip":                {"0", "1.5"},
+		"head.dropout":              {"0", "0.3"},
+		"adapter.params.nested.new": {"1"},
+	}
+	var paths []string
+	for path := range values {
+		paths = append(paths, path)
+	}
+	slices.Sort(paths)
+	twists := []string{
+		"adapter: params: {rank: _, alpha: 2 * rank}",
+		"adapter: {params: rank: _, if params.rank > 4 {blocks: \"6..7\"}}",
+		"train: {batch: _, evalEvery: batch}",
+		"optim: {lr: {head: _, adapter: head}}",
+		"data: {_ignored: *7 | int, ignore: _ignored}",
+		"head: {kind: _, if kind == \"linear\" {dropout: 0}}",
+		"backbone: _shared",
+		"let small = 3\n\tdata: limit: train: small",
+		"optim: schedule: {kind: \"linear\", floor: *0 | number, warmup: floor}",
+		"loss: {[string]: <10}",
+		"train: {monitor: *\"loss\" | string, _m: monitor}",
+		"optim: lr: close({head: _, adapter: _})",
+		"adapter: X={params: rank: _, blocks: *\"0..3\" | string, if X.params.rank == 2 {blocks: \"1..3\"}}",
+		"report: metric: train.monitor\n\ttrain: monitor: _",
+		"\"\\(_name)\": {kind: \"linear\"}\n\t_name: \"head\"",
+		"if optim.lr.head > 0.005 {loss: dice: 0.5}\n\toptim: lr: head: _",
+		"about: \"rank \\(adapter.params.rank)\"\n\tadapter: params: rank: _",
+		"data: {size: *112 | _, procedural: size: *96 | int, if size == 112 {limit: val: 2}}",
+	}
+	file := write(t, sound)
+	load := func(slow bool) (lines []string, total, bound int) {
+		experiments, found := loadWith([]string{file}, Env{slow: slow}, world())
+		for _, e := range experiments {
+			lines = append(lines, e.Name, strings.Join(e.Axes, " "))
+			for _, r := range e.Runs {
+				line := fmt.Sprint(r.Name(), " ", r.ID, r.Values, sorted(r.Label.VariantParams))
+				for _, v := range r.Evaluations {
+					line += " " + v.ID
+				}
+				lines = append(lines, line)
+			}
+			for _, c := range e.cells {
+				lines = append(lines, sorted(string(c.resolved().append(nil))))
+				for _, o := range c.overlay {
+					total++
+					if o.bound {
+						bound++
+					}
+				}
+			}
+		}
+		for _, d := range found {
+			lines = append(lines, d.Text())
+		}
+		return lines, total, bound
+	}
+	sound2, overlays, evaluated := 0, 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		pick := func(what string, limit int) []string {
+			if rapid.IntRange(0, 2).Draw(t, "sound only") > 0 {
+				limit = 2
+			}
+			n := rapid.IntRange(0, 3).Draw(t, what)
+			var lines []string
+			used := map[string]bool{}
+			for range n {
+				path := rapid.SampledFrom(paths).Draw(t, "path")
+				if used[path] {
+					continue
+				}
+				used[path] = true
+				v := values[path]
+				v = v[:min(limit, len(v))]
+				list := rapid.SliceOfNDistinct(rapid.SampledFrom(v), 1, min(3, len(v)), rapid.ID[string]).Draw(t, "values")
+				lines = append(lines, fmt.Sprintf("%q: [%s]", path, strings.Join(list, ", ")))
+			}
+			return lines
+		}
+		lines := ""
+		for _, line := range pick("vary", 9) {
+			lines += "\tvary: " + line + "\n"
+		}
+		for _, line := range pick("ablate", 9) {
+			lines += "\tablate: " + line + "\n"
+		}
+		for i := range rapid.IntRange(0, 3).Draw(t, "cases") {
+			for range rapid.IntRange(1, 3).Draw(t, "fields") {
+				path := rapid.SampledFrom(paths).Draw(t, "path")
+				value := values[path][0]
+				if rapid.IntRange(0, 3).Draw(t, "any value") == 0 {
+					value = rapid.SampledFrom(values[path]).Draw(t, "value")
+				}
+				lines += fmt.Sprintf("\tcases: case%d: %s: %s\n", i, strings.ReplaceAll(path, ".", ": "), value)
+			}
+		}
+		for range rapid.IntRange(0, 2).Draw(t, "twists") {
+			lines += "\t" + rapid.SampledFrom(twists).Draw(t, "twist") + "\n"
+		}
+		text := insert(sound, lines) + "\n_shared: {freeze: *\"all\" | _}\n"
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		fast, total, bound := load(false)
+		slow, _, _ := load(true)
+		if f, s := strings.Join(fast, "\n"), strings.Join(slow, "\n"); f != s {
+			t.Fatalf("in\n%s\nput together:\n%s\nin full:\n%s", text, f, s)
+		}
+		if total > 0 {
+			sound2++
+			overlays += total
+			evaluated += bound
+		}
+	})
+	t.Logf("%d sound matrices with %d values, %d of them evaluated in full", sound2, overlays, evaluated)
+	if sound2 == 0 || evaluated == 0 || evaluated == overlays {
+		t.Error("one of the two ways was never taken")
+	}
+}
+
+// sorted is JSON with its members in order.
+func sorted(text string) string {
+	var v any
+	if json.Unmarshal([]byte(text), &v) != nil {
+		return text
+	}
+	b, _ := json.Marshal(v)
+	return string(b)
+}
+
+// The schema itself computes no field from another, or what is put together
+// would not be what CUE says.
+func TestSchemaRefersToDefinitionsOnly(t *testing.T) {
+	entries, err := schema.Files.ReadDir(".")
+	if err != nil || len(entries) < 5 {
+		t.Fatal(entries, err)
+	}
+	for _, e := range entries {
+		text, err := schema.Files.ReadFile(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := parser.ParseFile(e.Name(), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &references{}
+		r.file(f, "")
+		if len(r.paths) > 0 {
+			t.Errorf("%s refers to %v", e.Name(), r.paths)
+		}
+	}
+}
