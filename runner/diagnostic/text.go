@@ -41,16 +41,11 @@ func (d Diagnostic) Text() string {
 	return b.String()
 }
 
-// InCells says in which cells of the matrix the mistake is, as many as are
-// worth reading: "12 of 40 cells: rank=64,lr=0.01; …".
+// InCells says in which cells of the matrix the mistake is:
+// "12 of 40 cells: rank=64,lr=0.01; …".
 func (d Diagnostic) InCells() string {
-	const most = 4
-	n := len(d.Cells)
-	text := strings.Join(d.Cells[:min(n, most)], "; ")
-	if n > most {
-		text += fmt.Sprintf("; and %d more", n-most)
-	}
-	switch {
+	text := Some(d.Cells)
+	switch n := len(d.Cells); {
 	case d.Of == 0 || n == 1:
 		return text
 	case n == d.Of:
@@ -58,6 +53,15 @@ func (d Diagnostic) InCells() string {
 	default:
 		return fmt.Sprintf("%d of %d cells: %s", n, d.Of, text)
 	}
+}
+
+// Some lists names, as many as are worth reading.
+func Some(names []string) string {
+	const most = 4
+	if more := len(names) - most; more > 0 {
+		return strings.Join(names[:most], "; ") + fmt.Sprintf("; and %d more", more)
+	}
+	return strings.Join(names, "; ")
 }
 
 // Caret is the line below the source line: blanks up to the column, then one
