@@ -5,9 +5,12 @@
 // checks the programs of a run, makes the parameters from their initialisers,
 // folds what never changes, and puts a compiled form at each site of the model:
 //
-//   - the low-rank form base(x) + s·x Aᵀ Bᵀ, recognised from the graph, as one
-//     fused operation; those of query, key and value share one product;
-//   - anything else node by node.
+//   - updates by matrix products, base(x) + Σ x Aᵀ Bᵀ, and the serial form,
+//     base(x + Σ x Aᵀ Bᵀ), recognised from the graph, as one fused operation;
+//     those of query, key and value share one product (lowrank.go);
+//   - in bf16, any other base(x) + δ(x) with a linear δ as one product
+//     (inside.go);
+//   - anything else node by node (layer.go).
 //
 // No variant has a name here, and no plug-in is called.
 package adapter
@@ -41,7 +44,7 @@ type Set struct {
 	Params []*Param
 	// Sites is the number of adapted places.
 	Sites int
-	// Fused is how many of them take the low-rank form.
+	// Fused is how many of them take the low-rank or the serial form.
 	Fused int
 
 	dev    *torch.Device
@@ -194,12 +197,14 @@ func (s *Set) install() {
 		}
 	}
 	for block, ls := range qkv {
-		if slices.ContainsFunc(ls, func(l *layer) bool { return l.low == nil }) {
-			continue
+		for _, l := range ls {
+			if l.low != nil {
+				s.Fused++
+			}
 		}
-		s.Fused += len(ls)
-		group := newGroup(ls, int64(s.model.Arch.Dim))
-		s.model.Blocks[block].Adapters[vit.SiteQKV] = group.forward
+		if group := newGroup(ls, int64(s.model.Arch.Dim)); group != nil {
+			s.model.Blocks[block].Adapters[vit.SiteQKV] = group.forward
+		}
 	}
 }
 
@@ -239,16 +244,18 @@ func (s *Set) Forward(i int, x *torch.Tensor) *torch.Tensor {
 	return s.layers[i].forward(x, s.layers[i].pretrained)
 }
 
-// Form is how placement i was compiled: "low-rank" or "serial", or "nodes" for
-// node by node.
+// Form is how placement i was compiled: "low-rank", "serial", "inside", or
+// "nodes" for node by node.
 func (s *Set) Form(i int) string {
-	switch low := s.layers[i].low; {
-	case low == nil:
-		return "nodes"
-	case low.serial:
+	switch l := s.layers[i]; {
+	case l.low != nil && l.low.serial:
 		return "serial"
+	case l.low != nil:
+		return "low-rank"
+	case l.inside != nil:
+		return "inside"
 	}
-	return "low-rank"
+	return "nodes"
 }
 
 // Hold fixes what the DETACH nodes of placement i pass on at what they pass on

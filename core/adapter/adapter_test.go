@@ -374,6 +374,31 @@ func TestFusedIsTheGeneralForm(t *testing.T) {
 			return g.Base(g.Add(g.X(), g.MatMul(g.Scale(0.7, g.MatMul(g.Dropout(g.X(), p), g.T(a))), g.T(b))))
 		}
 	}
+	many := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a, b := g.Param("A", sdk.Dims(2, s.In), kaiming), g.Param("B", sdk.Dims(s.Out, 2), kaiming)
+		a0, b0 := g.Param("A0", sdk.Dims(1, s.In), kaiming, sdk.Frozen), g.Param("B0", sdk.Dims(s.Out, 1), kaiming, sdk.Frozen)
+		v := g.Param("v", sdk.Dims(2), sdk.Constant(0.5))
+		w := g.Param("w", sdk.Dims(s.Out), sdk.Constant(2))
+		up := g.Mul(w, g.MatMul(g.Div(g.MatMul(g.X(), g.T(a)), v), g.T(b)))
+		return g.Add(g.Sub(g.Base(g.X()), g.Neg(up)), g.Scale(3, g.Sub(up, g.MatMul(g.MatMul(g.X(), g.T(a0)), g.T(b0)))))
+	}
+	reflected := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		u := g.Param("u", sdk.Dims(s.In, 2), kaiming)
+		u = g.Div(u, g.NormKeep(u, 0))
+		return g.Base(g.Sub(g.X(), g.MatMul(g.MatMul(g.X(), u), g.Scale(2, g.T(u)))))
+	}
+	three := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		down := g.Param("down", sdk.Dims(r, s.In), sdk.SVDRight, sdk.Frozen)
+		up := g.Param("up", sdk.Dims(s.Out, r), sdk.SVDLeft.Power(1), sdk.Frozen)
+		mid := g.Param("mid", sdk.Dims(r, r), kaiming)
+		return g.Add(g.Base(g.X()), g.MatMul(g.MatMul(g.MatMul(g.X(), g.T(down)), g.T(mid)), g.T(up)))
+	}
+	full := func(p float64) draw {
+		return func(g *sdk.Graph, s sdk.Site) sdk.Node {
+			a, b := g.Param("A", sdk.Dims(r, s.In), kaiming), g.Param("B", sdk.Dims(s.Out, r), kaiming)
+			return g.Add(g.Base(g.X()), g.MatMul(g.Dropout(g.X(), p), g.T(g.Mul(g.W(), g.MatMul(b, a)))))
+		}
+	}
 	mixed := []*protocol.Site{site("query", 1), site("value", 1), site("output", 1), site("fc1", 3), site("key", 4)}
 	qkv := []*protocol.Site{site("query", 1), site("key", 1), site("value", 1), site("query", 2), site("value", 2)}
 	for name, c := range map[string]struct {
@@ -385,6 +410,11 @@ func TestFusedIsTheGeneralForm(t *testing.T) {
 		"serial":                {serial(0), mixed},
 		"serial, shared":        {serial(0, sdk.PerBlock), qkv},
 		"serial with dropout":   {serial(0.4, sdk.PerBlock), qkv},
+		"sums and scales":       {many, mixed},
+		"reflections":           {reflected, mixed},
+		"three factors":         {three, mixed},
+		"full rank":             {full(0), mixed},
+		"full rank, dropout":    {full(0.4), mixed},
 	} {
 		for _, freeze := range []spec.Freeze_Kind{spec.Freeze_ALL, spec.Freeze_NONE} {
 			for _, train := range []bool{false, true} {
@@ -400,7 +430,9 @@ func TestFusedIsTheGeneralForm(t *testing.T) {
 						pass := func() {
 							var ps []*torch.Tensor
 							for _, p := range s.Params {
-								ps = append(ps, p.T)
+								if p.Trainable {
+									ps = append(ps, p.T)
+								}
 							}
 							for _, p := range m.Params() {
 								ps = append(ps, p.T)
@@ -416,7 +448,7 @@ func TestFusedIsTheGeneralForm(t *testing.T) {
 						}
 						pass()
 						for _, l := range s.layers {
-							l.low = nil
+							l.low, l.inside = nil, nil
 						}
 						s.uninstall()
 						s.install()
@@ -516,13 +548,98 @@ func TestSerialKeepsSmallUpdatesInBF16(t *testing.T) {
 		for i := range w {
 			w[i] = s.layers[i].pretrained.W
 		}
-		want := torch.Linear(torch.Linear(torch.Linear(x.To(torch.Float32), l.low.a.T, nil), l.low.b.T, nil), torch.Cat(0, w...), nil).To(torch.Float64)
+		want := torch.Linear(torch.Linear(torch.Linear(x.To(torch.Float32), l.params["A"].T, nil), l.params["B"].T, nil), torch.Cat(0, w...), nil).To(torch.Float64)
 		// Each output is rounded; over many the update has to come through.
 		ratio := got.Mul(want).Sum().Item() / want.Mul(want).Sum().Item()
 		if !(math.Abs(ratio-1) < 0.1) {
 			t.Errorf("%.2f of the update arrives", ratio)
 		}
 	})
+}
+
+// Any linear update goes inside the frozen product in bf16: output and gradients
+// are those of fp32 but for rounding, and small updates arrive.
+func TestLinearUpdatesGoInside(t *testing.T) {
+	blocks := func(size float64) draw {
+		return func(g *sdk.Graph, s sdk.Site) sdk.Node {
+			const k = 4
+			a := g.Param("A", sdk.Dims(k, k, 2, s.In/k), kaiming)
+			b := g.Param("B", sdk.Dims(k, k, s.Out/k, 2), sdk.Normal(size))
+			h := g.Einsum("tin,ijrn->tijr", g.Reshape(g.X(), sdk.Tokens, k, s.In/k), a)
+			return g.Sub(g.Base(g.X()), g.Scale(3, g.Reshape(g.Einsum("tijr,ijor->tjo", h, b), sdk.Tokens, s.Out)))
+		}
+	}
+	for _, size := range []float64{1, 1e-3} {
+		onModel(t, placed(t, blocks(size), site("fc1", 1)), vit.Options{Precision: torch.BFloat16}, func(dev *torch.Device, m *vit.Model, s *Set) {
+			if s.Form(0) != "inside" {
+				t.Fatalf("form %s", s.Form(0))
+			}
+			l, base := s.layers[0], m.Blocks[1].Linear("fc1")
+			x := input(dev, 2000, dim).To(torch.BFloat16)
+			g := input(dev, 2000, mlp)
+			a, b := l.params["A"].T, l.params["B"].T
+			pass := func(x *torch.Tensor) (update, da, db []float64) {
+				y := l.forward(x, base)
+				if (y.DType() == torch.BFloat16) != (l.inside != nil) {
+					t.Errorf("computed in %v", y.DType())
+				}
+				d := torch.GradsOf(y.To(torch.Float32).Mul(g).Sum(), nil, a, b)
+				plain := base.Forward(x).To(torch.Float64)
+				if l.inside == nil {
+					plain = torch.Linear(x.To(torch.Float32), l.pretrained.W, l.pretrained.B).To(torch.Float64)
+				}
+				return y.To(torch.Float64).Sub(plain).Doubles(), d[0].Doubles(), d[1].Doubles()
+			}
+			u1, a1, b1 := pass(x)
+			l.inside = nil
+			u2, a2, b2 := pass(x)
+			along := func(what string, u, v []float64, tolerance float64) {
+				uv, vv := 0.0, 0.0
+				for i := range u {
+					uv, vv = uv+u[i]*v[i], vv+v[i]*v[i]
+				}
+				if r := uv / vv; !(math.Abs(r-1) < tolerance) {
+					t.Errorf("updates of size %g: %.3f of %s arrives", size, r, what)
+				}
+			}
+			along("the update", u1, u2, 0.1)
+			along("the gradient of A", a1, a2, 0.02)
+			along("the gradient of B", b1, b2, 0.02)
+		})
+	}
+}
+
+// What only looks like the form has to be left to the nodes.
+func TestWhatIsNotInside(t *testing.T) {
+	beta := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		return g.Param("beta", sdk.Dims(s.Out), sdk.Ones)
+	}
+	for name, d := range map[string]draw{
+		"a constant":            func(g *sdk.Graph, s sdk.Site) sdk.Node { return g.Add(g.Base(g.X()), beta(g, s)) },
+		"the base scaled":       func(g *sdk.Graph, s sdk.Site) sdk.Node { return g.Mul(g.Base(g.X()), beta(g, s)) },
+		"the base once more":    func(g *sdk.Graph, s sdk.Site) sdk.Node { return g.Add(g.Base(g.X()), g.Mul(beta(g, s), g.Base(g.X()))) },
+		"the base of another x": func(g *sdk.Graph, s sdk.Site) sdk.Node { return g.Add(g.Base(g.X()), g.Base(g.Scale(2, g.X()))) },
+		"nothing linear":        func(g *sdk.Graph, s sdk.Site) sdk.Node { return g.Add(g.Base(g.X()), g.ReLU(g.Mul(beta(g, s), g.X()))) },
+		"the base taken away":   func(g *sdk.Graph, s sdk.Site) sdk.Node { return g.Sub(g.Mul(beta(g, s), g.X()), g.Base(g.X())) },
+		"sums within sums": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+			x := g.Base(g.X())
+			for range 60 {
+				x = g.Add(x, x)
+			}
+			return g.Mul(x, beta(g, s))
+		},
+		"dropout on the way out": func(g *sdk.Graph, s sdk.Site) sdk.Node {
+			return g.Add(g.Base(g.X()), g.Dropout(g.Mul(beta(g, s), g.X()), 0.5))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onModel(t, placed(t, d, site("query", 1)), vit.Options{}, func(_ *torch.Device, _ *vit.Model, s *Set) {
+				if form := s.Form(0); form != "nodes" {
+					t.Errorf("form %s", form)
+				}
+			})
+		})
+	}
 }
 
 // Small updates must reach the output in bf16 on the general path too.

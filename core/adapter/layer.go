@@ -15,6 +15,7 @@ type layer struct {
 	pretrained vit.Linear                       // in the set's type
 	folded     []*torch.Tensor                  // nodes that never change, by index
 	low        *lowRank                         // nil: not of that form
+	inside     *inside                          // nil: nor of that
 	held       map[*protocol.Node]*torch.Tensor // see Set.Hold
 }
 
@@ -163,7 +164,10 @@ func (l *layer) forward(x *torch.Tensor, base vit.Linear) *torch.Tensor {
 	if l.low != nil && !base.Trains {
 		return l.low.forward(x, base)
 	}
-	// The general form has the set's type, fp32, from end to end, whatever the branch computes
+	if l.inside != nil && !base.Trains && l.inside.pays(x) {
+		return l.inside.forward(x, base)
+	}
+	// Node by node means the set's type, fp32, from end to end, whatever the branch computes
 	// in: a base rounded to bf16 before the update is added would swallow
 	// small updates. The fp32 base is the mapped file, so it costs no copy.
 	if l.typed.Site.Kind != protocol.Site_STREAM && !base.Trains {
@@ -177,7 +181,9 @@ func (l *layer) forward(x *torch.Tensor, base vit.Linear) *torch.Tensor {
 // compile folds what never changes and finds the form of the program.
 func (l *layer) compile() {
 	l.fold()
-	l.low = matchLowRank(l)
+	if l.low = matchLowRank(l); l.low == nil {
+		l.inside = matchInside(l)
+	}
 }
 
 // fold computes, once, what depends on nothing that moves, and keeps of it what

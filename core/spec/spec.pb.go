@@ -483,7 +483,7 @@ type Conformance struct {
 	Merge         float64  `protobuf:"fixed64,10,opt,name=merge,proto3" json:"merge,omitempty"`                               // of F(x) and xW'ᵀ + b', after the move
 	Saved         bool     `protobuf:"varint,11,opt,name=saved,proto3" json:"saved,omitempty"`                                // written and read again, the output is the same, bit for bit
 	TokensApart   bool     `protobuf:"varint,12,opt,name=tokens_apart,json=tokensApart,proto3" json:"tokens_apart,omitempty"` // a token's output does not depend on the others
-	Form          string   `protobuf:"bytes,13,opt,name=form,proto3" json:"form,omitempty"`                                   // compiled as: low-rank | serial | blocks | nodes
+	Form          string   `protobuf:"bytes,13,opt,name=form,proto3" json:"form,omitempty"`                                   // compiled as: low-rank | serial | inside | nodes
 	Trainable     uint64   `protobuf:"varint,14,opt,name=trainable,proto3" json:"trainable,omitempty"`                        // elements
 	Finite        bool     `protobuf:"varint,15,opt,name=finite,proto3" json:"finite,omitempty"`                              // all that was computed
 	unknownFields protoimpl.UnknownFields
