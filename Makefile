@@ -46,6 +46,11 @@ build: env
 	@$(ENV) $(GO) build $(TAGS) -o bin/ ./cmd/runner ./cmd/runner-engine
 	@$(ENV) $(GO) build $(TAGS) -o bin/plugins/ \
 		$$($(GO) list $(TAGS) -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./plugins/...)
+	@if command -v python3 >/dev/null; then \
+		for main in plugins/python/*/main.py; do \
+			dir=$${main%/main.py}; python3 -B plugins/python/loralab_plugin/pack.py $$dir bin/plugins/$${dir##*/}; \
+		done; \
+	else echo 'no python3: the plug-ins in Python are left out'; fi
 
 models: build
 	@bin/runner models fetch dinov2-small
@@ -101,6 +106,8 @@ proto:
 			--go_out=. --go_opt=module=github.com/loralab/loralab \
 			--go-grpc_out=. --go-grpc_opt=module=github.com/loralab/loralab $$f; \
 	done
+	@.build/protoc/bin/python -m grpc_tools.protoc -Iplugins/protocol \
+		--descriptor_set_out=plugins/python/loralab_plugin/variant.binpb variant.proto
 
 clean:
 	rm -rf bin .build

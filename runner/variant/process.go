@@ -141,7 +141,9 @@ func (p *process) explainStart(of *Plugin, err error, timeout time.Duration) err
 	case strings.Contains(text, "Failed to read any lines"), strings.Contains(text, "exited before we could connect"):
 		e.Message = "it ended instead of saying hello"
 		e.Stack = p.printed.String()
-		if e.Stack == "" {
+		if why, ok := reason(e.Stack); ok {
+			e.Message, e.Hint, e.Stack = "it cannot start: "+why, "", ""
+		} else if e.Stack == "" {
 			e.Hint = "it may be no variant plug-in; run it by hand to see what it is"
 		}
 	case babble:
@@ -193,6 +195,12 @@ func (p *process) explain(of *Plugin, doing string, err error, timeout time.Dura
 		}
 	}
 	return e
+}
+
+// reason is what a plug-in says that knows why it cannot start: a Python
+// package is missing, say. It ends with a line "error: …".
+func reason(printed string) (string, bool) {
+	return strings.CutPrefix(printed[strings.LastIndexByte(printed, '\n')+1:], "error: ")
 }
 
 // crash finds how Go or Python report the end of a program.

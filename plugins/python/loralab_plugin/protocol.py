@@ -1,0 +1,35 @@
+"""The messages of plugins/protocol/variant.proto.
+
+They are made from the compiled description beside this file when it is
+imported, so any protobuf from 4.22 on will do. `make proto` writes it.
+"""
+
+import pkgutil
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+_files = descriptor_pb2.FileDescriptorSet.FromString(pkgutil.get_data(__package__, "variant.binpb"))
+_pool = descriptor_pool.DescriptorPool()
+for _f in _files.file:
+    _pool.Add(_f)
+
+SERVICE = "loralab.variant.v1.Variant"
+VERSION = 1  # of the op list
+
+
+def _message(name):
+    return message_factory.GetMessageClass(_pool.FindMessageTypeByName("loralab.variant.v1." + name))
+
+
+DescribeRequest, DescribeReply = _message("DescribeRequest"), _message("DescribeReply")
+BuildRequest, BuildReply = _message("BuildRequest"), _message("BuildReply")
+AdoptRequest, AdoptReply = _message("AdoptRequest"), _message("AdoptReply")
+Program, Node, Param, Init = _message("Program"), _message("Node"), _message("Param"), _message("Init")
+Peft, PeftTensors, PeftTensor = _message("Peft"), _message("PeftTensors"), _message("PeftTensor")
+Problem, Site, Model, Aux = _message("Problem"), _message("Site"), _message("Model"), _message("Aux")
+
+# The operations by name, from the one list of them: Op["MATMUL"].
+Op = {v.name: v.number for v in _pool.FindEnumTypeByName("loralab.variant.v1.Op").values}
+Kind = {v.name: v.number for v in _pool.FindEnumTypeByName("loralab.variant.v1.Init.Kind").values}
+Scope = {v.name: v.number for v in _pool.FindEnumTypeByName("loralab.variant.v1.Param.Scope").values}
+SiteKind = {v.name: v.number for v in _pool.FindEnumTypeByName("loralab.variant.v1.Site.Kind").values}
