@@ -20,6 +20,7 @@ import (
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/cuecontext"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/adapter"
 	"github.com/loralab/loralab/core/export"
@@ -33,6 +34,7 @@ import (
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/peft"
 	"github.com/loralab/loralab/runner/variant"
 )
 
@@ -412,6 +414,36 @@ func (c *trial) compare(t *testing.T) {
 		t.Errorf("merged weights differ by %.2g, names by %v", said.MergedWeights, said.MergedNames)
 	}
 	c.gradients(t, file)
+	c.adopt(t)
+}
+
+// adopt reads the adapter that PEFT made with our settings.
+func (c *trial) adopt(t *testing.T) {
+	t.Helper()
+	r := &peft.Reader{Variants: c.variants, Cache: t.TempDir()}
+	a, err := r.Read(t.Context(), peft.Source{Dir: c.at("made"), Arch: c.arch(), Depth: c.arch().Depth})
+	if err != nil {
+		t.Errorf("adopting: %v", err)
+		return
+	}
+	d := *c
+	d.spec = proto.CloneOf(c.spec)
+	d.spec.Adapter = &spec.Adapter{Programs: a.Build.GetPrograms()}
+	for i, s := range a.Sites {
+		d.spec.Adapter.Placements = append(d.spec.Adapter.Placements, &spec.Placement{Site: s, Program: a.Build.GetProgramOfSite()[i]})
+	}
+	made, err := safetensors.Open(c.at("made.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Close()
+	d.with(t, a.Start, func(m *vit.Model, _ *adapter.Set) error {
+		pixels, _ := d.given(d.dev)
+		c.dev.NoGrad(func() {
+			near(t, "tokens of an adapter that PEFT made", m.Forward(pixels).Floats(), floats(t, made, "tokens"), 1)
+		})
+		return nil
+	})
 }
 
 // gradients compares those of our parameters. Where PEFT's tensors are

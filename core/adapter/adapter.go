@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
@@ -113,7 +112,7 @@ func (s *Set) place(t *program.Typed, init *initialiser) error {
 	site := t.Site
 	l := &layer{set: s, typed: t, params: map[string]*Param{}, folded: make([]*torch.Tensor, len(t.Program.Nodes))}
 	for _, q := range t.Program.Params {
-		name := paramName(site, q)
+		name := program.ParamName(site, q)
 		p, ok := s.byName[name]
 		if !ok {
 			value, err := init.value(site, q)
@@ -161,21 +160,6 @@ func orOne(v *float64) float64 {
 func (s *Set) keep(t *torch.Tensor) *torch.Tensor {
 	s.kept = append(s.kept, t)
 	return t.Keep()
-}
-
-// paramName is the parameter's name in the model, by its scope.
-func paramName(site *protocol.Site, q *protocol.Param) string {
-	block := "blocks." + strconv.Itoa(int(site.Block)) + "."
-	switch {
-	case q.Scope == protocol.Param_MODEL:
-		return q.Name
-	case site.Kind == protocol.Site_PATCH:
-		return site.Name + "." + q.Name
-	case q.Scope == protocol.Param_BLOCK:
-		return block + q.Name
-	default:
-		return block + site.Name + "." + q.Name
-	}
 }
 
 // install puts the layers at their sites. Where every adapted one of query, key

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"google.golang.org/protobuf/proto"
 
@@ -17,6 +18,23 @@ type Placed struct {
 	// Trainable is the number of trainable elements, shared ones counted once.
 	Trainable int64
 	Warnings  []string
+}
+
+// ParamName is the name of a parameter in the model, by its scope, as files of
+// weights have it: "blocks.6.query.lora_A", "blocks.6.A" of one shared in a
+// block, "A" of one of the model.
+func ParamName(site *protocol.Site, q *protocol.Param) string {
+	block := "blocks." + strconv.Itoa(int(site.GetBlock())) + "."
+	switch {
+	case q.GetScope() == protocol.Param_MODEL:
+		return q.GetName()
+	case site.GetKind() == protocol.Site_PATCH:
+		return site.GetName() + "." + q.GetName()
+	case q.GetScope() == protocol.Param_BLOCK:
+		return block + q.GetName()
+	default:
+		return block + site.GetName() + "." + q.GetName()
+	}
 }
 
 // CheckAll checks the programs at all their sites, of[i] being the index of

@@ -1,0 +1,100 @@
+package peft
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// readHead is the head beside an adapter of ours if it is one for the run, nil
+// otherwise.
+func readHead(s Source) ([]safetensors.Tensor, error) {
+	text, err := os.ReadFile(filepath.Join(s.Dir, provenanceFile))
+	if errors.Is(err, fs.ErrNotExist) || s.Head == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	of, err := trainedHead(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", filepath.Join(s.Dir, provenanceFile), err)
+	}
+	if h := of.GetHead(); h.GetKind() != s.Head.GetKind() || h.GetHidden() != s.Head.GetHidden() || h.GetNorm() != s.Head.GetNorm() ||
+		!slices.Equal(of.GetData().GetClasses(), s.Classes) {
+		return nil, nil
+	}
+	file, err := safetensors.Open(filepath.Join(s.Dir, headFile))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var out []safetensors.Tensor
+	for _, name := range file.Names() {
+		t, _ := file.Get(name)
+		t.Data = slices.Clone(t.Data) // the file is closed
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// trainedHead is the specification in loralab.json.
+func trainedHead(text []byte) (*spec.RunSpec, error) {
+	var about struct {
+		Spec json.RawMessage `json:"spec"`
+	}
+	if err := json.Unmarshal(text, &about); err != nil {
+		return nil, err
+	}
+	s := &spec.RunSpec{}
+	return s, protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(about.Spec, s)
+}
+
+// keep writes starting values under their digest.
+func (r *Reader) keep(values []safetensors.Tensor) (path, digest string, err error) {
+	dir := filepath.Join(r.Cache, "adapters")
+	temp := filepath.Join(dir, ".new-"+strconv.FormatUint(rand.Uint64(), 36))
+	if err := safetensors.Write(temp, values, map[string]string{"format": "pt"}); err != nil {
+		return "", "", err
+	}
+	defer func() { err = errors.Join(err, remove(temp)) }()
+	if digest, err = sum(temp); err != nil {
+		return "", "", err
+	}
+	path = filepath.Join(dir, digest+".safetensors")
+	return path, digest, os.Rename(temp, path)
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func sum(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

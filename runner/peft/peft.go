@@ -1,0 +1,539 @@
+// Package peft reads adapters that PEFT wrote, those of `runner export` among
+// them, so that a run can start from one.
+//
+// adapter_config.json says which modules are adapted and how; the variant that
+// has this PEFT type turns its settings into parameters of its own (Adopt), and
+// builds its programs as always. What PEFT stores of a program is a small graph
+// over the program's parameters; where that does no more than rearrange one, it
+// is undone, and the file gives the parameter its value. No setting and no
+// tensor is passed over: what is not understood is an error.
+package peft
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/transformers"
+	"github.com/loralab/loralab/plugins/program"
+	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/variant"
+)
+
+// The files of an adapter.
+const (
+	configFile = "adapter_config.json"
+	weightFile = "adapter_model.safetensors"
+	// Of our own exports.
+	headFile       = "head.safetensors"
+	provenanceFile = "loralab.json"
+)
+
+// Source is an adapter and what it is read for.
+type Source struct {
+	Dir  string
+	Arch *spec.Architecture
+	// Depth is the number of blocks in use.
+	Depth uint32
+	// Variant to read it as; "": the one that has its PEFT type.
+	Variant string
+	// Head and Classes of the run: a head beside the adapter that fits them is
+	// taken too.
+	Head    *spec.Head
+	Classes []string
+}
+
+// Adapter is an adapter in our terms.
+type Adapter struct {
+	Variant string
+	Params  string // JSON
+	Sites   []*protocol.Site
+	Build   *protocol.BuildReply
+	// Start is a file with the values of the parameters, and of the head if
+	// Head is true; Digest its SHA-256.
+	Start, Digest string
+	Head          bool
+}
+
+// Reader reads adapters.
+type Reader struct {
+	Variants *variant.Registry
+	// Cache is the directory that starting values are kept in, by their content.
+	Cache string
+}
+
+// Read reads an adapter.
+func (r *Reader) Read(ctx context.Context, s Source) (*Adapter, error) {
+	file, err := openDir(s.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer file.tensors.Close()
+	if err := file.place(s); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(s.Dir, configFile), err)
+	}
+	a := &Adapter{Sites: file.sites(s.Arch), Build: &protocol.BuildReply{Peft: &protocol.Peft{}}}
+	if err := r.adopt(ctx, s, file, a); err != nil {
+		return nil, err
+	}
+	values, err := file.values(s, a)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(s.Dir, weightFile), err)
+	}
+	head, err := readHead(s)
+	if err != nil {
+		return nil, err
+	}
+	a.Head = head != nil
+	a.Start, a.Digest, err = r.keep(append(values, head...))
+	return a, err
+}
+
+// directory is an adapter as it is on disk.
+type directory struct {
+	config  map[string]json.RawMessage
+	chosen  selection
+	tensors *safetensors.File
+	prefix  string // of the modules' names in the files: "vit.", or none
+	version int    // of transformers, whose names these are
+	modules []module
+}
+
+// module is one that is adapted.
+type module struct {
+	name string // in the files, without "base_model.model."
+	transformers.Place
+}
+
+func openDir(dir string) (*directory, error) {
+	path := filepath.Join(dir, configFile)
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s has no %s: name the directory of an adapter that PEFT, or runner export, has written", dir, configFile)
+	case err != nil:
+		return nil, err
+	}
+	d := &directory{}
+	if err := errors.Join(json.Unmarshal(text, &d.config), json.Unmarshal(text, &d.chosen)); err != nil {
+		return nil, fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	path = filepath.Join(dir, weightFile)
+	if d.tensors, err = safetensors.Open(path); errors.Is(err, fs.ErrNotExist) {
+		if _, e := os.Stat(filepath.Join(dir, "adapter_model.bin")); e == nil {
+			return nil, fmt.Errorf("%s has its weights in adapter_model.bin: save it again with safe_serialization=True", dir)
+		}
+		return nil, fmt.Errorf("%s has no %s", dir, weightFile)
+	}
+	return d, err
+}
+
+func (d *directory) text(key string) string {
+	var s string
+	_ = json.Unmarshal(d.config[key], &s) // another type is no text
+	return s
+}
+
+const peftPrefix = "base_model.model."
+
+// place finds the adapted modules: by the names in the file, whose version of
+// transformers and whose prefix they show, and by the settings.
+func (d *directory) place(s Source) error {
+	if d.text("peft_type") == "" {
+		return errors.New("it has no peft_type")
+	}
+	most := 0
+	for _, version := range transformers.Versions {
+		all := transformers.Modules(s.Arch, version)
+		for _, prefix := range []string{"", transformers.ModelType(s.Arch) + "."} {
+			n := 0
+			for _, key := range d.tensors.Names() {
+				name := strings.TrimPrefix(key, peftPrefix)
+				for m := range all {
+					if strings.HasPrefix(name, prefix+m+".") {
+						n++
+					}
+				}
+			}
+			if n > most {
+				most, d.prefix, d.version = n, prefix, version
+			}
+		}
+	}
+	if most == 0 {
+		names := d.tensors.Names()
+		example := "it is empty"
+		if len(names) > 0 {
+			example = "its first tensor is " + names[0]
+		}
+		module, err := transformers.Module(s.Arch, transformers.Newest, 0, "query")
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("no tensor of %s belongs to a layer of the backbone, such as %s: %s", weightFile, module, example)
+	}
+	for name, at := range transformers.Modules(s.Arch, d.version) {
+		on, err := d.chosen.match(d.prefix+name, at.Site != "patch")
+		if err != nil {
+			return err
+		}
+		if !on {
+			continue
+		}
+		switch {
+		case at.Site == "patch":
+			return errors.New("it adapts the patch embedding, a convolution, which cannot be read")
+		case at.Block >= s.Depth:
+			return fmt.Errorf("it adapts block %d, but the run uses the first %d blocks of the backbone", at.Block, s.Depth)
+		}
+		d.modules = append(d.modules, module{d.prefix + name, at})
+	}
+	if len(d.modules) == 0 {
+		return fmt.Errorf("target_modules %s select no layer of the backbone", d.config["target_modules"])
+	}
+	slices.SortFunc(d.modules, func(a, b module) int { return a.Compare(b.Place) })
+	return nil
+}
+
+func (d *directory) sites(a *spec.Architecture) []*protocol.Site {
+	sites := make([]*protocol.Site, len(d.modules))
+	for i, m := range d.modules {
+		s := &protocol.Site{Name: m.Site, Block: m.Block, Kind: protocol.Site_LINEAR, In: a.GetDim(), Out: a.GetDim(), Bias: true}
+		switch m.Site {
+		case "query", "key", "value":
+			s.Bias = a.GetQkvBias()
+		case "fc1":
+			s.Out = a.GetMlp()
+		case "fc2":
+			s.In = a.GetMlp()
+		}
+		sites[i] = s
+	}
+	return sites
+}
+
+// settings are those that Adopt is asked with for the modules whose rank and
+// alpha are the same, and which modules these are.
+type settings struct {
+	text string
+	of   []int // indices of modules
+}
+
+// groups divides the modules by rank_pattern and alpha_pattern, and turns what
+// selects modules into sites.
+func (d *directory) groups() ([]settings, error) {
+	var ranks, alphas exceptions
+	for key, to := range map[string]*exceptions{"rank_pattern": &ranks, "alpha_pattern": &alphas} {
+		if raw := d.config[key]; raw != nil {
+			if err := json.Unmarshal(raw, to); err != nil {
+				return nil, fmt.Errorf("%s: %w", key, err)
+			}
+		}
+	}
+	alpha := "lora_alpha"
+	if _, ok := d.config["alpha"]; ok {
+		alpha = "alpha"
+	}
+	config := maps.Clone(d.config)
+	delete(config, "rank_pattern")
+	delete(config, "alpha_pattern")
+	for key, raw := range config {
+		if !strings.HasSuffix(key, "_modules") || key == "target_modules" || key == "exclude_modules" {
+			continue
+		}
+		sites, err := d.siteList(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		config[key] = sites
+	}
+	var groups []settings
+	for i, m := range d.modules {
+		own := maps.Clone(config)
+		for key, of := range map[string]exceptions{"r": ranks, alpha: alphas} {
+			v, ok, err := of.of(m.name)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				own[key] = json.RawMessage(v)
+			}
+		}
+		text, err := json.Marshal(own) // sorts the keys
+		if err != nil {
+			return nil, err
+		}
+		at := slices.IndexFunc(groups, func(g settings) bool { return g.text == string(text) })
+		if at < 0 {
+			at = len(groups)
+			groups = append(groups, settings{text: string(text)})
+		}
+		groups[at].of = append(groups[at].of, i)
+	}
+	return groups, nil
+}
+
+// siteList turns names of modules into those of sites, "{fc2}". A site belongs
+// to the list in every block or in none.
+func (d *directory) siteList(raw json.RawMessage) (json.RawMessage, error) {
+	var p patterns
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return nil, err
+	}
+	in, all := map[string]int{}, map[string]int{}
+	var order []string
+	for _, m := range d.modules {
+		on, err := p.match(m.name)
+		if err != nil {
+			return nil, err
+		}
+		if all[m.Site]++; all[m.Site] == 1 {
+			order = append(order, m.Site)
+		}
+		if on && !p.empty() {
+			in[m.Site]++
+		}
+	}
+	list := []string{}
+	for _, site := range order {
+		switch in[site] {
+		case 0:
+		case all[site]:
+			list = append(list, "{"+site+"}")
+		default:
+			return nil, fmt.Errorf("it has %s in %d of %d blocks: a layer belongs to it everywhere or nowhere", site, in[site], all[site])
+		}
+	}
+	return json.Marshal(list)
+}
+
+// adopt finds the variant and has it build its programs.
+func (r *Reader) adopt(ctx context.Context, s Source, d *directory, a *Adapter) error {
+	groups, err := d.groups()
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(s.Dir, configFile), err)
+	}
+	model := &protocol.Model{Family: s.Arch.GetFamily(), Dim: s.Arch.GetDim(), Depth: s.Depth, Heads: s.Arch.GetHeads(), Mlp: s.Arch.GetMlp()}
+	a.Variant, err = r.variant(ctx, s, d, groups, model, a.Sites)
+	if err != nil {
+		return err
+	}
+	a.Build.ProgramOfSite = make([]uint32, len(a.Sites))
+	for i, g := range groups {
+		sites := pick(a.Sites, g.of)
+		adopted, err := r.Variants.Adopt(ctx, a.Variant, g.text, model, sites)
+		if err != nil {
+			return err
+		}
+		reply, err := r.Variants.Build(ctx, a.Variant, adopted.GetParamsJson(), model, sites)
+		if err != nil {
+			return err
+		}
+		if len(reply.GetProblems()) > 0 {
+			return problems(fmt.Sprintf("variant %s refuses the settings of %s", a.Variant, s.Dir), reply.GetProblems())
+		}
+		if reply.GetPeft() == nil {
+			return fmt.Errorf("variant %s has no form in PEFT with the parameters %s", a.Variant, adopted.GetParamsJson())
+		}
+		if i == 0 {
+			a.Params = adopted.GetParamsJson()
+		}
+		first := uint32(len(a.Build.Programs))
+		a.Build.Programs = append(a.Build.Programs, reply.GetPrograms()...)
+		a.Build.Peft.ConfigJson = reply.GetPeft().GetConfigJson()
+		a.Build.Peft.OfProgram = append(a.Build.Peft.OfProgram, reply.GetPeft().GetOfProgram()...)
+		for j, of := range g.of {
+			a.Build.ProgramOfSite[of] = first + reply.GetProgramOfSite()[j]
+		}
+	}
+	return nil
+}
+
+func pick(sites []*protocol.Site, of []int) []*protocol.Site {
+	out := make([]*protocol.Site, len(of))
+	for i, j := range of {
+		out[i] = sites[j]
+	}
+	return out
+}
+
+// variant is the one to read an adapter as: the one that was named, or the one
+// whose PEFT type it is and which accepts all settings. Where several do, the
+// one that is called like the type is meant.
+func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []settings, m *protocol.Model, sites []*protocol.Site) (string, error) {
+	kind := d.text("peft_type")
+	accepts := func(name string) error {
+		for _, g := range groups {
+			reply, err := r.Variants.Adopt(ctx, name, g.text, m, pick(sites, g.of))
+			if err != nil {
+				return err
+			}
+			if len(reply.GetProblems()) > 0 {
+				return problems(fmt.Sprintf("variant %s cannot read the adapter", name), reply.GetProblems())
+			}
+		}
+		return nil
+	}
+	if s.Variant != "" {
+		return s.Variant, accepts(s.Variant)
+	}
+	var accepting, known []string
+	var refused error
+	for _, name := range r.Variants.Names() {
+		about, err := r.Variants.Describe(ctx, name)
+		if err != nil || about.GetPeftType() == "" {
+			continue // a broken plug-in is reported where it is used
+		}
+		known = append(known, about.GetPeftType())
+		if about.GetPeftType() != kind {
+			continue
+		}
+		switch err := accepts(name); {
+		case err == nil && strings.EqualFold(name, kind):
+			return name, nil
+		case err == nil:
+			accepting = append(accepting, name)
+		case refused == nil || strings.EqualFold(name, kind):
+			refused = err
+		}
+	}
+	switch {
+	case len(accepting) == 1:
+		return accepting[0], nil
+	case len(accepting) > 1:
+		return "", fmt.Errorf("variants %s can all read it: name one in adapter.variant", strings.Join(accepting, ", "))
+	case refused != nil:
+		return "", refused
+	}
+	slices.Sort(known)
+	return "", fmt.Errorf("no variant reads adapters of PEFT type %s; there are variants for %s", kind, strings.Join(slices.Compact(known), ", "))
+}
+
+func problems(what string, ps []*protocol.Problem) error {
+	var b strings.Builder
+	b.WriteString(what + ":")
+	for _, p := range ps {
+		b.WriteString("\n  ")
+		if p.GetParam() != "" {
+			b.WriteString(p.GetParam() + ": ")
+		}
+		b.WriteString(p.GetMessage())
+		if p.GetHint() != "" {
+			b.WriteString(" (" + p.GetHint() + ")")
+		}
+	}
+	return errors.New(b.String())
+}
+
+// values gives the parameters of the programs their values from the file.
+func (d *directory) values(s Source, a *Adapter) ([]safetensors.Tensor, error) {
+	model := &protocol.Model{Family: s.Arch.GetFamily(), Dim: s.Arch.GetDim(), Depth: s.Depth, Heads: s.Arch.GetHeads(), Mlp: s.Arch.GetMlp()}
+	placed, err := program.CheckAll(a.Build.Programs, a.Sites, a.Build.ProgramOfSite, model)
+	if err != nil {
+		return nil, fmt.Errorf("the programs of variant %s do not go together: %w", a.Variant, err)
+	}
+	stored, err := program.CheckPeftAll(a.Build.Peft, placed, a.Build.ProgramOfSite)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.match(stored); err != nil {
+		return nil, err
+	}
+	found := map[string]safetensors.Tensor{}
+	from := map[string]string{}
+	for i, st := range stored {
+		for _, t := range st.Tensors.GetTensors() {
+			key := d.key(d.modules[i], t)
+			tensor, _ := d.tensors.Get(key)
+			param, value, err := undo(st, t.GetNode(), tensor)
+			if err != nil {
+				return nil, fmt.Errorf("%s cannot be read as variant %s: %w", key, a.Variant, err)
+			}
+			q := paramOf(placed.Sites[i].Program, param)
+			value.Name = program.ParamName(a.Sites[i], q)
+			if before, ok := found[value.Name]; ok && !slices.Equal(before.Data, value.Data) {
+				return nil, fmt.Errorf("%s and %s differ, but variant %s shares them", from[value.Name], key, a.Variant)
+			}
+			found[value.Name], from[value.Name] = value, key
+		}
+	}
+	return complete(a, found)
+}
+
+// complete checks that the file gives every parameter that has to be given. A
+// parameter that would come again from its initialiser, and has its value from
+// the file, is one to keep.
+func complete(a *Adapter, found map[string]safetensors.Tensor) ([]safetensors.Tensor, error) {
+	var missing []string
+	for i, site := range a.Sites {
+		of := a.Build.ProgramOfSite[i]
+		for j, q := range a.Build.Programs[of].GetParams() {
+			name := program.ParamName(site, q)
+			_, ok := found[name]
+			switch {
+			case ok && q.GetDerived():
+				a.Build.Programs[of] = proto.CloneOf(a.Build.Programs[of])
+				a.Build.Programs[of].Params[j].Derived = false
+			case !ok && !q.GetDerived() && !slices.Contains(missing, name):
+				missing = append(missing, name)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("it says nothing of %s, which variant %s needs", strings.Join(missing, ", "), a.Variant)
+	}
+	return slices.SortedFunc(maps.Values(found), func(x, y safetensors.Tensor) int { return strings.Compare(x.Name, y.Name) }), nil
+}
+
+func paramOf(p *protocol.Program, name string) *protocol.Param {
+	for _, q := range p.GetParams() {
+		if q.GetName() == name {
+			return q
+		}
+	}
+	return nil // checked: a node names a parameter of its program
+}
+
+// key is the name of a stored tensor in the file.
+func (d *directory) key(m module, t *protocol.PeftTensor) string {
+	if t.GetModel() {
+		return "base_model." + t.GetKey()
+	}
+	return peftPrefix + m.name + "." + t.GetKey()
+}
+
+// match compares the tensors of the file with those that the programs ask for.
+// Modules that PEFT saves whole, a classifier, are another model's.
+func (d *directory) match(stored []*program.Stored) error {
+	want := map[string]safetensors.Tensor{}
+	for i, st := range stored {
+		for _, t := range st.Tensors.GetTensors() {
+			key := d.key(d.modules[i], t)
+			want[key] = safetensors.Tensor{Name: key, Shape: st.Shapes[t.GetNode()]}
+		}
+	}
+	var got []safetensors.Tensor
+	for _, name := range d.tensors.Names() {
+		t, _ := d.tensors.Get(name)
+		saved := slices.ContainsFunc(d.chosen.Saved, func(m string) bool {
+			return strings.Contains("."+name, "."+m+".")
+		})
+		if _, wanted := want[name]; wanted || !saved {
+			got = append(got, t)
+		}
+	}
+	return safetensors.Match(slices.SortedFunc(maps.Values(want), func(a, b safetensors.Tensor) int {
+		return strings.Compare(a.Name, b.Name)
+	}), got)
+}
