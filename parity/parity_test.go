@@ -426,6 +426,7 @@ func (c *trial) adopt(t *testing.T) {
 		t.Errorf("adopting: %v", err)
 		return
 	}
+	t.Logf("%s with %s is read as %s with %s", c.variant, c.params, a.Variant, a.Params)
 	d := *c
 	d.spec = proto.CloneOf(c.spec)
 	d.spec.Adapter = &spec.Adapter{Programs: a.Build.GetPrograms()}
