@@ -1,0 +1,114 @@
+package peft
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// What PEFT's documentation and issues say of which modules are chosen.
+func TestSelection(t *testing.T) {
+	names := []string{
+		"layers.0.attention.q_proj", "layers.0.mlp.fc1", "layers.1.attention.q_proj", "layers.11.attention.q_proj",
+	}
+	inside := []string{
+		"vit.layers.0.attention.q_proj", "vit.layers.0.mlp.fc1", "vit.layers.1.attention.q_proj", "vit.layers.11.attention.q_proj",
+	}
+	for _, c := range []struct {
+		config string
+		names  []string
+		want   []int
+	}{
+		{`{"target_modules": ["q_proj"]}`, names, []int{0, 2, 3}},
+		{`{"target_modules": ["attention.q_proj", "proj"]}`, names, []int{0, 2, 3}}, // no part of a word
+		{`{"target_modules": ["layers.1.attention.q_proj"]}`, names, []int{2}},
+		{`{"target_modules": ["1.attention.q_proj"]}`, names, []int{2}},
+		{`{"target_modules": ".*q_proj"}`, names, []int{0, 2, 3}},
+		{`{"target_modules": "q_proj"}`, names, nil}, // the whole name
+		{`{"target_modules": "layers\\.(0|1)\\..*"}`, names, []int{0, 1, 2}},
+		{`{"target_modules": "all-linear"}`, names, []int{0, 1, 2, 3}},
+		{`{"target_modules": ["q_proj", "fc1"], "exclude_modules": ["fc1"]}`, names, []int{0, 2, 3}},
+		{`{"target_modules": ["q_proj"], "exclude_modules": "layers\\.1.*"}`, names, []int{0}},
+		{`{"target_modules": ["q_proj"], "modules_to_save": ["layers.1"]}`, names, []int{0, 3}},
+		{`{"target_modules": ["q_proj"], "layers_to_transform": [1, 11]}`, inside, []int{2, 3}},
+		{`{"target_modules": ["q_proj"], "layers_to_transform": 0}`, inside, []int{0}},
+		// A list at the root of the model has nothing before it (PEFT #3610).
+		{`{"target_modules": ["q_proj"], "layers_to_transform": 0}`, names, nil},
+		{`{"target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": "layers"}`, names, []int{2}},
+		{`{"target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": ["blocks"]}`, inside, nil},
+		// With a regular expression the numbers do not count.
+		{`{"target_modules": ".*q_proj", "layers_to_transform": [1]}`, inside, []int{0, 2, 3}},
+		{`{"target_modules": ["q_proj"], "layers_to_transform": []}`, inside, []int{0, 2, 3}},
+	} {
+		var s selection
+		if err := json.Unmarshal([]byte(c.config), &s); err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for i, name := range c.names {
+			on, err := s.match(name, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if on {
+				got = append(got, i)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s chooses %v of %v, want %v", c.config, got, c.names, c.want)
+		}
+	}
+}
+
+// The first key that fits counts, in the order of the file.
+func TestExceptions(t *testing.T) {
+	for _, c := range []struct{ config, name, want string }{
+		{`{"q_proj": 4, ".*": 8}`, "layers.0.attention.q_proj", "4"},
+		{`{".*": 8, "q_proj": 4}`, "layers.0.attention.q_proj", "8"},
+		{`{"layers.1.attention.q_proj": 4}`, "layers.11.attention.q_proj", ""},
+		{`{"attention": 4}`, "layers.0.attention.q_proj", ""},
+		{`null`, "layers.0.attention.q_proj", ""},
+	} {
+		var e exceptions
+		if err := json.Unmarshal([]byte(c.config), &e); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := e.of(c.name); err != nil || string(got) != c.want {
+			t.Errorf("%s for %s is %q, %v; want %q", c.config, c.name, got, err, c.want)
+		}
+	}
+}
+
+// Dimensions put in another order and back are what they were.
+func TestPermuteComesBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		shape := rapid.SliceOfN(rapid.Int64Range(1, 4), 1, 4).Draw(t, "shape")
+		axes := make([]int, len(shape))
+		n := int64(1)
+		for i, d := range shape {
+			axes[i] = i
+			n *= d
+		}
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(i)
+		}
+		order := rapid.Permutation(axes).Draw(t, "order")
+		back := make([]int, len(order))
+		for i, d := range order {
+			back[d] = i
+		}
+		there, middle := permute(v, shape, order)
+		again, end := permute(there, middle, back)
+		if !slices.Equal(again, v) || !slices.Equal(end, shape) {
+			t.Fatalf("%v became %v by way of %v", v, again, there)
+		}
+		for i, d := range order {
+			if middle[i] != shape[d] {
+				t.Fatalf("shape %v in order %v is %v", shape, order, middle)
+			}
+		}
+	})
+}
