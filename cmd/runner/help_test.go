@@ -66,12 +66,12 @@ func TestVerbsExplainThemselves(t *testing.T) {
 			t.Errorf("%s does not complete its arguments", name)
 		}
 		for _, sub := range c.Commands() {
-			walk(sub)
+			if !sub.Hidden {
+				walk(sub)
+			}
 		}
 	}
 	for _, c := range root.Commands() {
-		if c.IsAvailableCommand() {
-			walk(c)
-		}
+		walk(c)
 	}
 }
