@@ -1,11 +1,15 @@
 package plan
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/store"
 )
 
 // moved says what made a run stale, in the words of experiment files: the
@@ -14,7 +18,11 @@ import (
 func moved(changes []spec.Change) string {
 	const most = 2
 	var said []string
+	known := slices.ContainsFunc(changes, ofVariant)
 	for _, c := range changes {
+		if known && ofProgram(c) {
+			continue // follows from what was asked of the variant
+		}
 		name := field(c.Path)
 		if slices.ContainsFunc(said, func(s string) bool { return strings.HasPrefix(s, name+" moved ") }) {
 			continue // of one program or list, one place is enough
@@ -26,6 +34,58 @@ func moved(changes []spec.Change) string {
 		reason += fmt.Sprintf(" and %d more", more)
 	}
 	return reason
+}
+
+func ofProgram(c spec.Change) bool { return field(c.Path) == "the adapter's program" }
+
+func ofVariant(c spec.Change) bool {
+	return c.Path == "adapter.variant" || strings.HasPrefix(c.Path, "adapter.params.") || strings.HasPrefix(c.Path, "variant ")
+}
+
+// asked is what moved an adapter's program, in what was asked of the variant:
+// another variant, its parameters, or else its version. The request beside the
+// run's results tells; without it the program alone has to.
+func asked(root string, had *store.Run, run *experiment.Run) []spec.Change {
+	request, err := had.Request(root)
+	if err != nil {
+		return nil
+	}
+	was, is := request.GetLabel(), run.Label
+	if was.GetVariant() != is.GetVariant() {
+		return []spec.Change{{Path: "adapter.variant", From: was.GetVariant(), To: is.GetVariant()}}
+	}
+	var changes []spec.Change
+	before, now := params(was), params(is)
+	names := map[string]bool{}
+	for _, p := range []map[string]json.RawMessage{before, now} {
+		for name := range p {
+			names[name] = true
+		}
+	}
+	text := func(v json.RawMessage) string {
+		if v == nil {
+			return "unset"
+		}
+		return strings.Trim(string(v), `"`)
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if from, to := text(before[name]), text(now[name]); from != to {
+			changes = append(changes, spec.Change{Path: "adapter.params." + name, From: from, To: to})
+		}
+	}
+	if len(changes) == 0 && was.GetVariantVersion() != is.GetVariantVersion() {
+		changes = []spec.Change{{Path: "variant " + is.GetVariant(), From: was.GetVariantVersion(), To: is.GetVariantVersion()}}
+	}
+	return changes
+}
+
+// params are the parameters of a variant, none if they cannot be read.
+func params(l *spec.Label) map[string]json.RawMessage {
+	var p map[string]json.RawMessage
+	if json.Unmarshal([]byte(l.GetVariantParams()), &p) != nil {
+		return nil
+	}
+	return p
 }
 
 // fields are the places of a specification that experiment files name

@@ -5,6 +5,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/loralab/loralab/core/spec"
@@ -96,7 +97,7 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 				continue
 			}
 			a := &Action{Name: run.Name(), Run: run, Stored: known.Runs[run.ID]}
-			if err := a.decide(newest[at]); err != nil {
+			if err := a.decide(newest[at], known); err != nil {
 				return nil, err
 			}
 			if same := first[run.ID]; same == nil {
@@ -126,7 +127,7 @@ type cell struct {
 }
 
 // decide sets what to do about a run by itself. Had is what its cell had last.
-func (a *Action) decide(had *store.Run) error {
+func (a *Action) decide(had *store.Run, known *store.Snapshot) error {
 	stored := a.Stored
 	a.Train = stored == nil || stored.Summary == nil
 	for _, e := range a.Run.Evaluations {
@@ -141,6 +142,9 @@ func (a *Action) decide(had *store.Run) error {
 			return err
 		}
 		a.Symbol, a.Changes = Stale, spec.Diff(old, a.Run.Spec)
+		if slices.ContainsFunc(a.Changes, ofProgram) {
+			a.Changes = slices.Concat(asked(known.Root, had, a.Run), a.Changes)
+		}
 		a.Reason = moved(a.Changes)
 	case stored == nil:
 		a.Symbol = New

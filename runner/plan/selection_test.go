@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/store"
 )
 
@@ -65,26 +64,5 @@ func TestSelectionOfASharedRun(t *testing.T) {
 	}
 	if work := p.Work(); len(work) != 1 || work[0].Name != "f/c/seed=1" {
 		t.Errorf("%+v", work)
-	}
-}
-
-func TestMoved(t *testing.T) {
-	change := func(path, from, to string) spec.Change { return spec.Change{Path: path, From: from, To: to} }
-	digest := strings.Repeat("0123456789abcdef", 4)
-	for want, changes := range map[string][]spec.Change{
-		"optim.lr.head moved from 0.001 to 0.002": {change("optim.lr_head", "0.001", "0.002")},
-		"the training images moved from 01234567 to unset": {
-			change("data.splits.train.digest", digest, "unset"), change("data.splits.train.count", "40", "80"),
-		},
-		"the adapter's program moved from [2,16] to [8,16]": {
-			change("adapter.programs[0].params[0].shape", "[2,16]", "[8,16]"), change("adapter.programs[0].params[1].shape", "[16,2]", "[16,8]"),
-		},
-		"data.size moved from 224 to 448, train.epochs moved from 3 to 4 and 1 more": {
-			change("data.height", "224", "448"), change("data.width", "224", "448"), change("train.epochs", "3", "4"), change("train.batch", "8", "4"),
-		},
-	} {
-		if got := moved(changes); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
 	}
 }

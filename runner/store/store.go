@@ -117,6 +117,7 @@ func (l Label) Name() string {
 
 // Snapshot is all that is known at one moment.
 type Snapshot struct {
+	Root   string          // of the project
 	Runs   map[string]*Run // by identity
 	Labels []Label         // oldest first
 }
@@ -236,7 +237,7 @@ func (s *Store) Close() error { return s.db.Close() }
 // Read says what is known of the project at root. It writes nothing and makes
 // no file: where there is no database, the run directories alone speak.
 func Read(ctx context.Context, root string) (*Snapshot, error) {
-	snapshot := &Snapshot{Runs: map[string]*Run{}}
+	snapshot := &Snapshot{Root: root, Runs: map[string]*Run{}}
 	if _, err := os.Stat(databasePath(root)); err == nil {
 		s, err := open(ctx, root, "rw")
 		if err != nil {
@@ -370,7 +371,7 @@ func (s *Store) loadClaims(ctx context.Context, snapshot *Snapshot) error {
 // query reads runs with their evaluations and without labels. Where is a clause
 // about the id of a run.
 func (s *Store) query(ctx context.Context, where string, args ...any) (*Snapshot, error) {
-	snapshot := &Snapshot{Runs: map[string]*Run{}}
+	snapshot := &Snapshot{Root: s.root, Runs: map[string]*Run{}}
 	rows, err := s.db.QueryContext(ctx, `SELECT id, experiment, cell, seed, state, step, steps, attempts,
 		reason, dir, spec, summary, created, started, ended FROM runs `+where, args...)
 	if err != nil {

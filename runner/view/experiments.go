@@ -75,7 +75,12 @@ func (v *View) Results(root string, all []report.Written) {
 		v.Say("%s", v.bold.Render(w.Experiment))
 		v.table(v.fit(table{header: w.Table.Header(), rows: w.Table.Cells()}))
 		for _, note := range w.Table.Notes {
-			v.Say("%s", v.dim.Render("  "+note))
+			if v.width > 0 {
+				note = v.wrap(note, 2)
+			}
+			for line := range strings.Lines(note) {
+				v.Say("%s", v.dim.Render("  "+strings.TrimRight(line, "\n")))
+			}
 		}
 		v.Say("")
 		v.Say("report   %s", relative(root, w.Page))

@@ -102,17 +102,19 @@ func (v *View) explained(e Explained) {
 		return
 	}
 	fmt.Fprintln(v.out)
-	t := table{header: []string{"  field", "type", "default"}}
+	t := table{header: []string{"  field", "default", "is"}}
 	for _, f := range e.Below {
 		kind, standard := f.Type, f.Default
 		switch {
 		case f.Required:
 			standard = v.accent.Render("required")
-		case len(f.Fields) > 0:
-			kind = "{ " + strings.Join(f.Fields, ", ") + " }"
+		case len(f.Fields) > 0 || strings.HasPrefix(kind, "{"):
+			// What it is, for what is in it is a page of its own.
+			kind, _, _ = strings.Cut(strings.Join(strings.Fields(f.Doc), " "), ". ")
+			kind = strings.TrimRight(kind, ".:")
 		}
 		name, _ := strings.CutPrefix(f.Path, e.Path+".")
-		t.rows = append(t.rows, []string{"  " + name, shorten(tidy(kind), 44), shorten(standard, 24)})
+		t.rows = append(t.rows, []string{"  " + name, clip(standard, 24), tidy(kind)})
 	}
 	v.table(t)
 }
@@ -135,13 +137,6 @@ func setTo(path string, s Setting) string {
 
 // tidy puts a type onto one line.
 func tidy(kind string) string { return strings.Join(strings.Fields(kind), " ") }
-
-func shorten(s string, width int) string {
-	if lipgloss.Width(s) <= width {
-		return s
-	}
-	return clip(s, width)
-}
 
 // paragraphs writes a comment of the schema, indented; lines that are indented
 // themselves stay as they are.
@@ -183,7 +178,7 @@ func from(v experiment.Value) string {
 		case experiment.FromFile:
 			return where
 		case experiment.FromSchema, experiment.FromVariant:
-			return "default of " + where
+			return fmt.Sprintf("default of %s:%d", v.At.File, v.At.Line)
 		default:
 			return v.From + " " + where
 		}
@@ -254,10 +249,17 @@ func (v *View) heading(format string, args ...any) {
 // values writes a line for each value, with comments in one column.
 func (v *View) values(list []experiment.Value, origin bool) {
 	lines := make([]string, len(list))
-	column := 0
+	column, comments := 0, 0
 	for i, x := range list {
 		lines[i] = cuePath(x.Path) + ": " + literal(x.Value)
-		if w := lipgloss.Width(lines[i]); w <= 48 {
+		comments = max(comments, lipgloss.Width("  // "+from(x)))
+	}
+	most := 48
+	if v.width > 0 {
+		most = min(most, v.width-comments)
+	}
+	for _, line := range lines {
+		if w := lipgloss.Width(line); w <= most {
 			column = max(column, w)
 		}
 	}

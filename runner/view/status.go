@@ -83,7 +83,7 @@ func (v *View) status(e Status) {
 				}
 			}
 			if !s.Ended.IsZero() {
-				row[4] = s.Ended.Local().Format(time.DateTime)
+				row[4] = s.Ended.Local().Format("2006-01-02 15:04")
 			}
 		}
 		t.rows = append(t.rows, row)

@@ -171,7 +171,7 @@ func (v *View) table(t table) {
 				b.WriteString(strings.Repeat(" ", columnGap))
 			}
 		}
-		fmt.Fprintln(v.out, strings.TrimRight(b.String(), " "))
+		fmt.Fprintln(v.out, clip(strings.TrimRight(b.String(), " "), v.width))
 	}
 	line(t.header, v.dim)
 	for _, row := range t.rows {

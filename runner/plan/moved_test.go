@@ -1,0 +1,83 @@
+package plan
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/store"
+)
+
+func TestMoved(t *testing.T) {
+	change := func(path, from, to string) spec.Change { return spec.Change{Path: path, From: from, To: to} }
+	digest := strings.Repeat("0123456789abcdef", 4)
+	for want, changes := range map[string][]spec.Change{
+		"optim.lr.head moved from 0.001 to 0.002": {change("optim.lr_head", "0.001", "0.002")},
+		"the training images moved from 01234567 to unset": {
+			change("data.splits.train.digest", digest, "unset"), change("data.splits.train.count", "40", "80"),
+		},
+		"the adapter's program moved from [2,16] to [8,16]": {
+			change("adapter.programs[0].params[0].shape", "[2,16]", "[8,16]"), change("adapter.programs[0].params[1].shape", "[16,2]", "[16,8]"),
+		},
+		"data.size moved from 224 to 448, train.epochs moved from 3 to 4 and 1 more": {
+			change("data.height", "224", "448"), change("data.width", "224", "448"), change("train.epochs", "3", "4"), change("train.batch", "8", "4"),
+		},
+	} {
+		if got := moved(changes); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// What moved an adapter's program is said in the words of the file, as far as
+// the request of the old run tells.
+func TestMovedOfTheVariant(t *testing.T) {
+	label := func(variant, version, params string) *spec.Label {
+		return &spec.Label{Variant: variant, VariantVersion: version, VariantParams: params}
+	}
+	for want, now := range map[string]*spec.Label{
+		"adapter.params.alpha moved from 8 to 4":         label("lora", "1.0.0", `{"rank":2,"alpha":4}`),
+		"adapter.params.dropout moved from unset to 0.1": label("lora", "1.0.0", `{"rank":2,"alpha":8,"dropout":0.1}`),
+		"adapter.variant moved from lora to dora":        label("dora", "1.0.0", `{"rank":9}`),
+		"variant lora moved from 1.0.0 to 1.1.0":         label("lora", "1.1.0", `{"rank":2,"alpha":8}`),
+	} {
+		root := t.TempDir()
+		was := whole("c", 1, 2, 1, 4)
+		had := &store.Run{ID: was.ID, Experiment: "e", Cell: "c", Seed: 1, Dir: store.DirOf("e", was.ID), State: store.Done, Summary: &spec.Summary{}}
+		if err := had.SetSpec(was.Spec); err != nil {
+			t.Fatal(err)
+		}
+		known := snapshot(had)
+		known.Root = root
+		run := whole("c", 1, 4, 1, 4)
+		run.Label = now
+		reason := func() string {
+			p, err := Make(experiments(run), known, Selection{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p.Actions[0].Reason
+		}
+		if got := reason(); got != "the adapter's program moved from [2,16] to [4,16]" {
+			t.Errorf("without a request: %s", got)
+		}
+		text, err := protojson.Marshal(&spec.RunRequest{Id: was.ID, Label: label("lora", "1.0.0", `{"rank":2,"alpha":8}`)})
+		dir := filepath.Join(root, filepath.FromSlash(had.Dir))
+		if err == nil {
+			err = os.MkdirAll(dir, 0o777)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "request.json"), text, 0o666)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := reason(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
