@@ -94,7 +94,7 @@ func adopt(config map[string]any, _ []sdk.Site) (gralora, []sdk.Problem) {
 		Alpha: s.Number("alpha", 64), Dropout: s.Number("gralora_dropout", 0),
 	}
 	s.Ignore("init_weights")
-	s.Refuse("bias", "trained biases of the backbone are not read")
+	s.Refuse("bias", "biases of the backbone that were trained with the adapter are not read")
 	return v, s.Problems()
 }
 

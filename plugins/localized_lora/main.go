@@ -73,11 +73,28 @@ func (v localized) PEFTConfig(sites []sdk.Site) map[string]any {
 	}
 }
 
+// adopt reads a GraLoRA without a hybrid part.
+func adopt(config map[string]any, _ []sdk.Site) (localized, []sdk.Problem) {
+	s := sdk.ReadSettings(config, "GRALORA")
+	v := localized{K: s.Int("gralora_k", 2)}
+	r, alpha := s.Int("r", 32), s.Number("alpha", 64)
+	if v.K < 1 || r%v.K != 0 {
+		s.Problem("r", fmt.Sprintf("%d is not a multiple of gralora_k, %d", r, v.K), "")
+		v.K = 1
+	}
+	v.Rank, v.Alpha = r/v.K, alpha/float64(v.K)
+	s.Ignore("init_weights")
+	s.Refuse("bias", "biases of the backbone that were trained with the adapter are not read")
+	s.Refuse("gralora_dropout", `use the variant "gralora"`)
+	s.Refuse("hybrid_r", `use the variant "gralora"`)
+	return v, s.Problems()
+}
+
 var variant = sdk.Variant[localized]{
 	Name: "localized_lora", Version: "1.0.0", Paper: "arXiv:2506.00236",
 	About:  "A low-rank update for each of K × K blocks of the weight",
 	Schema: schema, Formula: "y_j = base(x)_j + s · Σ_i x_i A_ijᵀ B_ijᵀ", Parameters: "k*rank*(in+out)",
-	PEFT:     "GRALORA",
+	PEFT: "GRALORA", Adopt: adopt,
 	Examples: []string{"k: 1, rank: 3", "k: 2, rank: 3, alpha: 5", "k: 4, rank: 1"},
 }
 

@@ -80,4 +80,12 @@ func TestPEFT(t *testing.T) {
 	if config["r"] != 6.0 || config["alpha"] != 10.0 || config["gralora_k"] != 2.0 || config["hybrid_r"] != 0.0 {
 		t.Errorf("settings %v", config)
 	}
+	sdktest.PEFTRoundTrip(t, variant, "k: 2, rank: 3, alpha: 5", sdktest.Linear(8, 10))
+	const hybrid = `{"peft_type": "GRALORA", "r": 5, "gralora_k": 2, "hybrid_r": 4, "gralora_dropout": 0.5}`
+	const want = `r: 5 is not a multiple of gralora_k, 2 ()
+gralora_dropout: 0.5 is nothing this variant has (use the variant "gralora")
+hybrid_r: 4 is nothing this variant has (use the variant "gralora")`
+	if got := sdktest.AdoptProblems(t, variant, hybrid, sdktest.Linear(8, 10)); got != want {
+		t.Error(got)
+	}
 }
