@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
@@ -23,6 +24,25 @@ func (x *expansion) fail(c *cell, path, message, hint string) {
 
 func (x *expansion) failAt(c *cell, path []string, message, hint string) {
 	d := diagnostic.Diagnostic{Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
+	x.report(x.mark(d, x.placeIn(c, path)))
+}
+
+// failKey reports a mistake in the name of a field, at that name.
+func (x *expansion) failKey(c *cell, path []string, message, hint string) {
+	d := diagnostic.Diagnostic{Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
+	pos := x.labelAt(append([]string{x.name}, path...))
+	if o := covering(c.overlay, path); o != nil {
+		pos = x.placeIn(c, path)
+		if f, ok := fieldOf(o.value.LookupPath(selectors(path[len(o.path):]))); ok && x.mine(f.Label.Pos()) {
+			pos = f.Label.Pos()
+		}
+	}
+	x.report(x.mark(d, pos))
+}
+
+// placeIn is where the value of a cell at path is written: the cell's own, or
+// else the base's.
+func (x *expansion) placeIn(c *cell, path []string) token.Pos {
 	if o := covering(c.overlay, path); o != nil {
 		v := o.value.LookupPath(selectors(path[len(o.path):]))
 		pos := position(v)
@@ -30,11 +50,10 @@ func (x *expansion) failAt(c *cell, path []string, message, hint string) {
 			pos = o.place(x.document)
 		}
 		if x.mine(pos) {
-			x.report(x.mark(d, pos))
-			return
+			return pos
 		}
 	}
-	x.report(x.mark(d, x.valueAt(append([]string{x.name}, path...))))
+	return x.valueAt(append([]string{x.name}, path...))
 }
 
 // cellOf names a cell as what a mistake hits; the base, which all build on,
@@ -137,7 +156,8 @@ func (x *expansion) checkNames(c *cell, path []string, classes []string, remap m
 		_, chained := remap[to]
 		switch {
 		case !slices.Contains(classes, from):
-			fail(at, fmt.Sprintf("there is no class %q to remap", from), diagnostic.Suggest(from, "classes", classes))
+			ok = false
+			x.failKey(c, append(slices.Clone(path), at...), fmt.Sprintf("there is no class %q to remap", from), diagnostic.Suggest(from, "classes", classes))
 		case to == ignored:
 		case !slices.Contains(classes, to):
 			fail(at, fmt.Sprintf("there is no class %q to remap %s into", to, from), diagnostic.Suggest(to, "classes", append(slices.Clone(classes), ignored)))

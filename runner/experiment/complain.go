@@ -168,7 +168,7 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 					dg.Message = subject + " " + text
 				}
 				dg.Hint = choice(given, text)
-				d.report(d.mark(dg, pos))
+				d.report(d.mark(dg, d.elementIn(pos, s, path)))
 				return
 			}
 		}
@@ -252,6 +252,43 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		}
 	}
 	d.report(d.mark(dg, pos))
+}
+
+// elementIn is the place of the first element at fault, if the value at path is
+// a list and the schema has something to say of each; else pos.
+func (d *document) elementIn(pos token.Pos, s scope, path []string) token.Pos {
+	below := path[min(len(s.prefix), len(path)):]
+	given := d.user().LookupPath(selectors(path))
+	if o := covering(s.overlay, below); o != nil {
+		given = o.value.LookupPath(selectors(below[len(o.path):]))
+	} else if o := d.setting(path); o != nil {
+		given = o.value.LookupPath(selectors(below[len(o.path):]))
+	}
+	if given.IncompleteKind() != cue.ListKind {
+		return pos
+	}
+	_, terms := lookup(s.schema, below[min(s.skip, len(below)):]).Expr()
+	list, err := given.List()
+	if err != nil {
+		return pos
+	}
+	for i := 0; list.Next(); i++ {
+		known, fits := false, false
+		for _, term := range terms {
+			want := term.LookupPath(cue.MakePath(cue.Index(i)))
+			if !want.Exists() {
+				want = term.LookupPath(cue.MakePath(cue.AnyIndex))
+			}
+			if want.Exists() {
+				known = true
+				fits = fits || want.Unify(list.Value()).Validate(cue.Concrete(true)) == nil
+			}
+		}
+		if at := position(list.Value()); known && !fits && d.mine(at) {
+			return at
+		}
+	}
+	return pos
 }
 
 // relevant are the errors of v, a value of the user alone, at path itself.

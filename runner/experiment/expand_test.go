@@ -616,3 +616,67 @@ func TestRunsAreTheirOwn(t *testing.T) {
 		t.Error("changing one run changed another")
 	}
 }
+
+// zip moves paths together; exclude and include take points out and add some;
+// ablate changes one thing at a time around the base.
+func TestOtherMatrices(t *testing.T) {
+	names := func(lines string) string { return strings.Join(cells(loadText(t, insert(sound, lines))[0]), " ") }
+	for _, c := range []struct{ lines, want string }{
+		{`	zip: {"adapter.params.rank": [2, 4], "adapter.params.alpha": [4, 8]}`, "rank=2,alpha=4 rank=4,alpha=8"},
+		{`	vary: "train.batch": [1, 2]
+	zip: {"adapter.params.rank": [2, 4], "adapter.params.alpha": [4, 8]}
+	exclude: [{"train.batch": 2, "adapter.params.rank": 4.0}]
+	include: [{"train.batch": 8, "adapter.params.rank": 32, "adapter.params.alpha": 1}]`, "batch=1,rank=2,alpha=4 batch=1,rank=4,alpha=8 batch=2,rank=2,alpha=4 batch=8,rank=32,alpha=1"},
+		{`	vary: {"train.batch": [1, 2, 4], "adapter.targets": [["query"], ["query", "value"]]}
+	exclude: [{"adapter.targets": ["query"]}, {"train.batch": 4}]`, `batch=1,targets=["query","value"] batch=2,targets=["query","value"]`},
+		{`	ablate: {"adapter.params.rank": [2, 4, 8], "head.kind": ["linear"], "backbone.depth": [10, 12]}
+	cases: head_only: adapter: variant: "none"`, "base rank=2 rank=8 kind=linear depth=12 head_only"},
+		{`	vary: "train.batch": [1, 2]
+	ablate: "head.kind": ["linear"]`, "batch=1 batch=2 base kind=linear"},
+	} {
+		if got := names(c.lines); got != c.want {
+			t.Errorf("of\n%s\nthe cells are %s, want %s", c.lines, got, c.want)
+		}
+	}
+	e := loadText(t, insert(sound, `	ablate: {"adapter.params.rank": [2], "optim.lr.head": [1e-2]}`))[0]
+	of := map[string]*Run{}
+	for _, r := range e.Runs {
+		if r.Seed == 1 {
+			of[r.Cell] = r
+		}
+	}
+	// Figures find the base on every axis.
+	if got := fmt.Sprint(of["base"].Values, of["rank=2"].Values, of["head=0.01"].Values); got != "[{adapter.params.rank 4} {optim.lr.head 0.002}] [{adapter.params.rank 2} {optim.lr.head 0.002}] [{adapter.params.rank 4} {optim.lr.head 0.01}]" {
+		t.Errorf("values %s", got)
+	}
+	if of["base"].ID != loadText(t, sound)[0].Runs[0].ID || of["head=0.01"].Spec.Optim.LrHead != 0.01 || of["head=0.01"].Spec.Adapter.Programs[0].Params[0].Shape[0] != 4 {
+		t.Errorf("the base is another run than without ablate, or %v", of["head=0.01"].Spec)
+	}
+}
+
+// A point has one identity, by whatever words the matrix names it.
+func TestWordsOfAMatrixMoveNoIdentity(t *testing.T) {
+	ids := func(lines string) map[string]string {
+		m := map[string]string{}
+		for _, r := range loadText(t, insert(sound, lines))[0].Runs {
+			m[r.Name()] = r.ID
+		}
+		return m
+	}
+	want := ids(`	vary: {"adapter.params.rank": [2, 8], "train.batch": [4]}`)
+	for _, lines := range []string{
+		`	zip: {"adapter.params.rank": [2, 8], "train.batch": [4, 4]}`,
+		`	vary: {"adapter.params.rank": [2, 8, 9], "train.batch": [4]}
+	exclude: [{"adapter.params.rank": 9}]`,
+		`	vary: {"adapter.params.rank": [2], "train.batch": [4]}
+	include: [{"adapter.params.rank": 8, "train.batch": 4}]`,
+		`	cases: {
+		"rank=2,batch=4": adapter: params: rank: 2
+		"rank=8,batch=4": adapter: params: rank: 8
+	}`,
+	} {
+		if got := ids(lines); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s\ngives %v, want %v", lines, got, want)
+		}
+	}
+}

@@ -170,16 +170,18 @@ func (x *expansion) expand() *Experiment {
 // exclude, with include; then ablate; then the cases. Without any of them it is
 // the base alone. Axes are the paths that tell cells apart.
 func (x *expansion) cells(whole *cell) (cells []*cell, axes []string) {
+	before := x.errorCount()
 	vary := x.axes("vary")
 	zip := x.zipped()
 	ablate := x.axes("ablate")
 	all := slices.Concat(vary, zip)
 	x.shorten(slices.Concat(all, ablate))
-	before := x.errorCount()
 	for _, a := range slices.Concat(all, ablate) {
 		axes = append(axes, a.labels...)
 	}
-	x.checkAxes(all, ablate)
+	if !x.checkAxes(all, ablate) {
+		return nil, axes
+	}
 
 	cells = x.product(all)
 	cells = x.exclude(cells, all)
@@ -191,7 +193,7 @@ func (x *expansion) cells(whole *cell) (cells []*cell, axes []string) {
 	}
 	names := map[string]bool{}
 	for _, c := range cells {
-		if names[c.name] {
+		if names[c.name] && x.errorCount() == before {
 			x.report(x.mark(diagnostic.Diagnostic{
 				Path: x.name, Message: fmt.Sprintf("two cells are called %q", c.name), Hint: "give the case another name, or leave one out",
 			}, c.label))
@@ -330,7 +332,8 @@ func newOverride(path []string, v cue.Value, label token.Pos) *override {
 }
 
 // checkAxes finds paths that are given twice.
-func (x *expansion) checkAxes(all, ablate []*axis) {
+func (x *expansion) checkAxes(all, ablate []*axis) (ok bool) {
+	ok = true
 	type named struct {
 		label string
 		at    token.Pos
@@ -344,6 +347,7 @@ func (x *expansion) checkAxes(all, ablate []*axis) {
 			at := a.steps[0][j].label
 			k := slices.IndexFunc(seen, func(n named) bool { return n.label == label })
 			if k >= 0 {
+				ok = false
 				what := "vary, zip or ablate"
 				if i < len(all) {
 					what = "vary and zip"
@@ -355,6 +359,7 @@ func (x *expansion) checkAxes(all, ablate []*axis) {
 			seen = append(seen, named{label, at})
 		}
 	}
+	return ok
 }
 
 // shorten names the axes in the names of cells: by the last element of the
@@ -450,10 +455,7 @@ func (x *expansion) entries(field string, axes []*axis) (entries [][]*override, 
 	known := pathsOf(axes)
 	for i := 0; list.Next(); i++ {
 		place := []string{x.name, field, strconv.Itoa(i)}
-		pos := position(list.Value())
-		if !x.mine(pos) {
-			pos = x.labelAt([]string{x.name, field})
-		}
+		pos := x.elementAt([]string{x.name, field}, i)
 		entry := make([]*override, len(known))
 		ok, empty := true, true
 		it, err := list.Value().Fields()

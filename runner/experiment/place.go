@@ -299,10 +299,25 @@ func (d *document) fields(path []string) []*ast.Field {
 			if name, _, err := ast.LabelName(x.Sel); err == nil {
 				expr(x.X, append([]string{name}, path...))
 			}
+		case *ast.ListLit:
+			if i, err := strconv.Atoi(path[0]); err == nil && i < len(x.Elts) && len(path) > 1 {
+				expr(x.Elts[i], path[1:])
+			}
 		}
 	}
 	decls(d.syntax.Decls, labels)
 	return found
+}
+
+// elementAt is where an element of a list is written, or the label of the list
+// if it comes from elsewhere.
+func (d *document) elementAt(path []string, i int) token.Pos {
+	for _, f := range d.fields(path) {
+		if list, ok := f.Value.(*ast.ListLit); ok && i < len(list.Elts) {
+			return list.Elts[i].Pos()
+		}
+	}
+	return d.labelAt(path)
 }
 
 // with is the source text with the values of all fields at the paths taken
