@@ -31,7 +31,7 @@ func (v hira) Check(s sdk.Site) []sdk.Problem {
 	if s.Kind == sdk.Stream {
 		return []sdk.Problem{{
 			Message: fmt.Sprintf("%s is a stream and has no weight to scale", s.Name),
-			Hint:    "target linear layers: query, key, value, output, fc1, fc2 or patch",
+			Hint:    "target linear layers: query, key, value, output, fc1 or fc2",
 		}}
 	}
 	return lowrank.Check(v.Rank, s)
@@ -77,7 +77,7 @@ func adopt(config map[string]any, _ []sdk.Site) (hira, []sdk.Problem) {
 }
 
 var variant = sdk.Variant[hira]{
-	Name: "hira", Version: "1.0.0", Paper: "openreview.net/forum?id=TwJrTz9cRS",
+	Name: "hira", Version: "1.0.0", Paper: "https://openreview.net/forum?id=TwJrTz9cRS",
 	About:   "A low-rank matrix scales the frozen weight element by element",
 	Schema:  schema,
 	Formula: "y = base(x) + drop(x) (W ⊙ BA)ᵀ", Parameters: "rank*(in+out)", PEFT: "HIRA", Adopt: adopt,

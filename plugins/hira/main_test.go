@@ -40,7 +40,7 @@ func TestSites(t *testing.T) {
 
 func TestProblems(t *testing.T) {
 	const want = `rank: 25 is more than the layer's smaller side, 24 (use a rank of at most 24)
-: attn_in is a stream and has no weight to scale (target linear layers: query, key, value, output, fc1, fc2 or patch)`
+: attn_in is a stream and has no weight to scale (target linear layers: query, key, value, output, fc1 or fc2)`
 	if got := sdktest.Problems(t, variant, "rank: 25", sdktest.Sites()...); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
