@@ -45,6 +45,9 @@ func (v *View) diagnostic(d diagnostic.Diagnostic) {
 	}
 	if d.Source != "" && d.At.Line > 0 {
 		source, caret := underline(d.Source, d.At.Column, d.At.Width)
+		if v.width > 0 {
+			source, caret = excerpt(source, caret, v.width-len(gutter)-len(" | "))
+		}
 		fmt.Fprintf(v.err, "%s %s\n", v.dim.Render(strconv.Itoa(d.At.Line)+" |"), source)
 		if caret != "" {
 			fmt.Fprintf(v.err, "%s %s\n", bar, style.Render(caret))
@@ -78,4 +81,22 @@ func underline(source string, column, width int) (line, caret string) {
 	end := min(start+max(width, 1), len(runes))
 	carets := max(runewidth.StringWidth(set(runes[start:end])), 1)
 	return set(runes), strings.Repeat(" ", runewidth.StringWidth(set(runes[:start]))) + strings.Repeat("^", carets)
+}
+
+// excerpt cuts a line that is wider than width to what stands around the
+// carets, which stay below it.
+func excerpt(line, caret string, width int) (string, string) {
+	const before = 16 // columns kept in front of the carets
+	if runewidth.StringWidth(line) <= width || width < 2*before {
+		return line, caret
+	}
+	start := strings.IndexByte(caret, '^')
+	if start < 0 {
+		start = 0
+	}
+	if from := start - before; start+before > width {
+		line = "…" + runewidth.TruncateLeft(line, from, "")
+		caret = strings.Repeat(" ", 1+before) + strings.TrimLeft(caret, " ")
+	}
+	return runewidth.Truncate(line, width, "…"), runewidth.Truncate(caret, width, "")
 }

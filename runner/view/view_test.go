@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/charmbracelet/lipgloss"
+	"github.com/mattn/go-runewidth"
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/spec"
@@ -213,4 +214,22 @@ func TestWords(t *testing.T) {
 			t.Errorf("amount(%d) = %q, want %q", n, got, want)
 		}
 	}
+}
+
+// A long line is cut to what the carets point at, however wide the terminal.
+func TestExcerpt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		before := rapid.StringOfN(rapid.SampledFrom([]rune("ab 数\t")), 0, 120, -1).Draw(t, "before")
+		after := rapid.StringOfN(rapid.SampledFrom([]rune("xy 数")), 0, 120, -1).Draw(t, "after")
+		width := rapid.IntRange(32, 140).Draw(t, "width")
+		line, caret := underline(before+"wrong"+after, len([]rune(before))+1, 5)
+		line, caret = excerpt(line, caret, width)
+		if runewidth.StringWidth(line) > width || runewidth.StringWidth(caret) > width {
+			t.Fatalf("wider than %d:\n%s\n%s", width, line, caret)
+		}
+		at := runewidth.StringWidth(line[:max(0, strings.Index(line, "wrong"))])
+		if !strings.Contains(line, "wrong") || caret != strings.Repeat(" ", at)+"^^^^^" {
+			t.Fatalf("\n%s\n%s", line, caret)
+		}
+	})
 }
