@@ -101,7 +101,7 @@ func TestHeadsEqualPyTorch(t *testing.T) {
 				x := f.tensor("features").RequireGrad(true)
 				logits := h.Forward(x, 6, 4, 24, 16, true)
 				f.near("logits", logits, "logits", 1e-5)
-				loss := torch.CrossEntropy(logits, f.tensor("labels").To(torch.Int64), 255)
+				loss := torch.CrossEntropy(logits, f.tensor("labels").To(torch.Int64), nil, 255, 0)
 				f.near("cross entropy", loss, "cross_entropy", 1e-6)
 				loss.Backward()
 				f.near("gradient of the features", x.Grad(), "grad.features", 1e-6)
@@ -136,7 +136,7 @@ func TestBfloat16StaysClose(t *testing.T) {
 		if d := logits.Sub(f.tensor("logits")); d.Mul(d).Sum().Item() == 0 {
 			t.Error("nothing was computed in bf16")
 		}
-		torch.CrossEntropy(logits, f.tensor("labels").To(torch.Int64), 255).Backward()
+		torch.CrossEntropy(logits, f.tensor("labels").To(torch.Int64), nil, 255, 0).Backward()
 		for _, p := range h.Params() {
 			if dt := p.T.Grad().DType(); dt != torch.Float32 {
 				t.Errorf("gradient of %s is %v", p.Name, dt)
@@ -263,7 +263,7 @@ func BenchmarkForwardBackward(b *testing.B) {
 				x := dev.Full(0.5, torch.Float32, 8, c.grid*c.grid, c.dim).RequireGrad(true)
 				y := torch.Of(dev, make([]int64, 8*224*224), 8, 224, 224)
 				for b.Loop() {
-					dev.Scope(func() { torch.CrossEntropy(h.Forward(x, c.grid, c.grid, 224, 224, true), y, 255).Backward() })
+					dev.Scope(func() { torch.CrossEntropy(h.Forward(x, c.grid, c.grid, 224, 224, true), y, nil, 255, 0).Backward() })
 				}
 				return nil
 			})

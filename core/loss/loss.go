@@ -1,10 +1,15 @@
-// Package loss holds what training minimises: cross entropy and soft Dice over
-// pixels, alone or as a weighted sum.
+// Package loss holds what training minimises: cross entropy, focal loss, soft
+// Dice, its log-cosh and the Lovász-Softmax over pixels, alone or as a weighted
+// sum.
 package loss
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
+	"strings"
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
@@ -16,41 +21,130 @@ const Ignored = 255
 // Smoothing of the soft Dice, so that 0/0 is 1.
 const epsilon = 1e-6
 
-var kinds = map[string]func(logits, target *torch.Tensor) *torch.Tensor{
-	"cross_entropy": func(logits, target *torch.Tensor) *torch.Tensor {
-		return torch.CrossEntropy(logits, target, Ignored)
+// kinds computes each term for logits [N, C, H, W] and targets [N, H, W].
+var kinds = map[string]func(t *spec.Loss, logits, target *torch.Tensor) *torch.Tensor{
+	"cross_entropy": func(t *spec.Loss, logits, target *torch.Tensor) *torch.Tensor {
+		return torch.CrossEntropy(logits, target, classWeights(t, logits), Ignored, t.Smoothing)
 	},
-	"dice": SoftDice,
+	"dice":          func(_ *spec.Loss, logits, target *torch.Tensor) *torch.Tensor { return SoftDice(logits, target) },
+	"log_cosh_dice": func(_ *spec.Loss, logits, target *torch.Tensor) *torch.Tensor { return LogCoshDice(logits, target) },
+	"focal": func(t *spec.Loss, logits, target *torch.Tensor) *torch.Tensor {
+		return Focal(logits, target, classWeights(t, logits), t.Gamma)
+	},
+	"lovasz": func(_ *spec.Loss, logits, target *torch.Tensor) *torch.Tensor { return Lovasz(logits, target) },
 }
 
-// Check reports what is wrong with a list of losses.
-func Check(terms []*spec.Loss) error {
+// Kinds lists the losses by name.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+func classWeights(t *spec.Loss, like *torch.Tensor) *torch.Tensor {
+	if len(t.ClassWeights) == 0 {
+		return nil
+	}
+	return torch.Of(like.Device(), t.ClassWeights, int64(len(t.ClassWeights))).To(like.DType())
+}
+
+// weightings turn the frequency of each class, a fraction of all pixels that
+// count, into weights; those of classes that do not occur are set to 0.
+var weightings = map[string]func(f []float64) func(x float64) float64{
+	"inverse":      func([]float64) func(float64) float64 { return func(x float64) float64 { return 1 / x } },
+	"sqrt_inverse": func([]float64) func(float64) float64 { return func(x float64) float64 { return 1 / math.Sqrt(x) } },
+	// Eigen and Fergus, arXiv:1411.4734, over pixels instead of images.
+	"median": func(f []float64) func(float64) float64 {
+		occurring := slices.Sorted(func(yield func(float64) bool) {
+			for _, x := range f {
+				if x > 0 && !yield(x) {
+					return
+				}
+			}
+		})
+		median := occurring[len(occurring)/2]
+		return func(x float64) float64 { return median / x }
+	},
+}
+
+// Weightings lists the ways to weigh classes by their frequency.
+func Weightings() []string { return slices.Sorted(maps.Keys(weightings)) }
+
+// capped is how often the lightest class goes into the heaviest at most: a class
+// of a handful of pixels must not be all there is.
+const capped = 100
+
+// Weights are the weights of classes by their numbers of pixels, with mean 1
+// over the classes that occur; those that do not have weight 0.
+func Weights(weighting string, pixels []uint64) ([]float64, error) {
+	make := weightings[weighting]
+	if make == nil {
+		return nil, fmt.Errorf("unknown weighting %q, want one of %s", weighting, strings.Join(Weightings(), ", "))
+	}
+	var total float64
+	for _, n := range pixels {
+		total += float64(n)
+	}
+	if total == 0 {
+		return nil, errors.New("weighing classes: no pixel has a class")
+	}
+	f := fractions(pixels, total)
+	weigh := make(f)
+	w, lightest, occurring := slices.Clone(f), math.Inf(1), 0.0
+	for i, x := range f {
+		if x > 0 {
+			w[i] = weigh(x)
+			lightest = min(lightest, w[i])
+			occurring++
+		}
+	}
+	var sum float64
+	for i := range w {
+		w[i] = min(w[i], capped*lightest)
+		sum += w[i]
+	}
+	for i := range w {
+		w[i] *= occurring / sum
+	}
+	return w, nil
+}
+
+func fractions(pixels []uint64, total float64) []float64 {
+	f := make([]float64, len(pixels))
+	for i, n := range pixels {
+		f[i] = float64(n) / total
+	}
+	return f
+}
+
+// Check reports what is wrong with a list of losses for so many classes.
+func Check(terms []*spec.Loss, classes int) error {
 	if len(terms) == 0 {
-		return fmt.Errorf("no loss given")
+		return errors.New("no loss given")
 	}
 	for _, t := range terms {
-		if kinds[t.Kind] == nil {
-			names := []string{}
-			for k := range kinds {
-				names = append(names, k)
-			}
-			slices.Sort(names)
-			return fmt.Errorf("unknown loss %q, want one of %v", t.Kind, names)
-		}
-		if !(t.Weight > 0) {
+		switch {
+		case kinds[t.Kind] == nil:
+			return fmt.Errorf("unknown loss %q, want one of %s", t.Kind, strings.Join(Kinds(), ", "))
+		case !(t.Weight > 0):
 			return fmt.Errorf("weight of %s is %v, want a positive number", t.Kind, t.Weight)
+		case !(t.Smoothing >= 0 && t.Smoothing < 1):
+			return fmt.Errorf("label smoothing of %s is %v, want 0 to below 1", t.Kind, t.Smoothing)
+		case !(t.Gamma >= 0):
+			return fmt.Errorf("gamma of %s is %v, want at least 0", t.Kind, t.Gamma)
+		case len(t.ClassWeights) > 0 && len(t.ClassWeights) != classes:
+			return fmt.Errorf("%s has %d class weights for %d classes", t.Kind, len(t.ClassWeights), classes)
+		case t.Weighting != "" && weightings[t.Weighting] == nil:
+			return fmt.Errorf("unknown weighting %q of %s, want one of %s", t.Weighting, t.Kind, strings.Join(Weightings(), ", "))
 		}
 	}
 	return nil
 }
 
 // Compute is the weighted sum of the terms for logits [N, C, H, W] (fp32) and
-// targets [N, H, W] (int64 class, or Ignored): a scalar.
+// targets [N, H, W] (int64 class, or Ignored): a scalar. A weighting must have
+// been turned into class weights before.
 func Compute(terms []*spec.Loss, logits, target *torch.Tensor) *torch.Tensor {
 	return logits.Device().Yield(func() *torch.Tensor {
 		var total *torch.Tensor
 		for _, t := range terms {
-			l := kinds[t.Kind](logits, target)
+			l := kinds[t.Kind](t, logits, target)
 			if t.Weight != 1 {
 				l = l.Scale(t.Weight)
 			}
@@ -89,4 +183,94 @@ func SoftDice(logits, target *torch.Tensor) *torch.Tensor {
 		mean := torch.Stack(0, dice...).Mul(on).Sum().Div(on.Sum().ClampMin(1))
 		return mean.Neg().AddScalar(1)
 	})
+}
+
+// LogCoshDice is log cosh(1 − dice), where dice is the mean of the classes' soft
+// Dice, over the whole batch, weighted by the inverse of their pixels in this
+// batch:
+//
+//	w_c = 1/(n_c+ε) / Σ_k 1/(n_k+ε)
+//
+// It is the loss of the project that this one grew out of (Jadon,
+// arXiv:2006.14822, with weights). A class that the batch lacks takes nearly all
+// the weight: use it with few classes that are always there.
+func LogCoshDice(logits, target *torch.Tensor) *torch.Tensor {
+	return logits.Device().Yield(func() *torch.Tensor {
+		p := logits.Softmax(1)
+		valid := target.NotEqual(Ignored).To(logits.DType())
+		var dice, weight []*torch.Tensor
+		for c := range logits.Dim(1) {
+			y := target.Equal(float64(c)).To(logits.DType())
+			pc := p.Select(1, c).Mul(valid)
+			count := y.Sum()
+			top := pc.Mul(y).Sum().Scale(2).AddScalar(epsilon)
+			dice = append(dice, top.Div(pc.Sum().Add(count).AddScalar(epsilon)))
+			weight = append(weight, count.AddScalar(epsilon).Pow(-1))
+		}
+		w := torch.Stack(0, weight...)
+		mean := torch.Stack(0, dice...).Mul(w).Sum().Div(w.Sum())
+		return mean.Neg().AddScalar(1).Cosh().Log()
+	})
+}
+
+// Focal is the mean over pixels of −(1−p)^γ log p, p the softmax at the target's
+// class (Lin et al., arXiv:1708.02002); weights [C] or nil multiply pixels by
+// class, and the mean is over their sum, as in cross entropy, which it is at
+// γ = 0.
+func Focal(logits, target, weights *torch.Tensor, gamma float64) *torch.Tensor {
+	return logits.Device().Yield(func() *torch.Tensor {
+		valid := target.NotEqual(Ignored)
+		// Ignored pixels look up class 0 and count 0.
+		index := target.Mul(valid.To(torch.Int64))
+		weight := valid.To(logits.DType())
+		if weights != nil {
+			weight = weight.Mul(weights.Rows(0, index.Reshape(-1)).Reshape(index.Shape()...))
+		}
+		logp := logits.LogSoftmax(1).Gather(1, index.Unsqueeze(1)).Select(1, 0)
+		l := logp.Neg()
+		if gamma != 0 {
+			// At p = 1 a power below 1 has no gradient; a hair above it does.
+			l = l.Mul(logp.Exp().Neg().AddScalar(1).ClampMin(1e-7).Pow(gamma))
+		}
+		return l.Mul(weight).Sum().Div(weight.Sum())
+	})
+}
+
+// Lovasz is the Lovász-Softmax loss (Berman et al., arXiv:1705.08790): a convex
+// stand-in for 1 − IoU, mean over the classes that occur in the batch, all of
+// its pixels together.
+func Lovasz(logits, target *torch.Tensor) *torch.Tensor {
+	return logits.Device().Yield(func() *torch.Tensor {
+		p := logits.Softmax(1)
+		valid := target.NotEqual(Ignored).To(logits.DType()).Reshape(-1)
+		var losses, present []*torch.Tensor
+		for c := range logits.Dim(1) {
+			y := target.Equal(float64(c)).To(logits.DType()).Reshape(-1)
+			pc := p.Select(1, c).Reshape(-1)
+			// |y − p|, 0 for ignored pixels, which then come last and add nothing.
+			miss := y.Add(pc).Sub(y.Mul(pc).Scale(2)).Mul(valid)
+			order := miss.Detach().ArgSort(0)
+			losses = append(losses, miss.Rows(0, order).Mul(jaccardGradient(y.Rows(0, order), valid.Rows(0, order))).Sum())
+			present = append(present, y.Sum().Clamp(0, 1))
+		}
+		on := torch.Stack(0, present...)
+		return torch.Stack(0, losses...).Mul(on).Sum().Div(on.Sum().ClampMin(1))
+	})
+}
+
+// jaccardGradient is the gradient of the Lovász extension of the Jaccard loss
+// for labels in order of falling error: differences of
+//
+//	1 − (Y − Σ y) / (Y + Σ (1−y))
+func jaccardGradient(y, valid *torch.Tensor) *torch.Tensor {
+	all := y.Sum()
+	inter := all.Sub(y.CumSum(0))
+	union := all.Add(valid.Sub(y).CumSum(0))
+	jaccard := inter.Div(union.ClampMin(1)).Neg().AddScalar(1)
+	n := jaccard.Dim(0)
+	first := jaccard.Narrow(0, 0, 1)
+	if n == 1 {
+		return first
+	}
+	return torch.Cat(0, first, jaccard.Narrow(0, 1, n-1).Sub(jaccard.Narrow(0, 0, n-1)))
 }

@@ -46,9 +46,19 @@ func TestLossesEqualPyTorch(t *testing.T) {
 		}
 		labels, _ := file.Get("labels")
 		target := torch.Of(dev, labels.Data, 2, 8, 6).To(torch.Int64)
-		for kind, name := range map[string]string{"cross_entropy": "cross_entropy", "dice": "dice_present"} {
+		weights := []float64{0.5, 2, 1.25, 3}
+		for name, term := range map[string]*spec.Loss{
+			"cross_entropy":          {Kind: "cross_entropy"},
+			"cross_entropy_weighted": {Kind: "cross_entropy", ClassWeights: weights, Smoothing: 0.1},
+			"dice_present":           {Kind: "dice"},
+			"log_cosh_dice":          {Kind: "log_cosh_dice"},
+			"focal":                  {Kind: "focal", ClassWeights: weights, Gamma: 2},
+			"lovasz":                 {Kind: "lovasz"},
+		} {
+			kind := name
+			term.Weight = 1
 			x := torch.Of(dev, floats("logits"), 2, 4, 8, 6).RequireGrad(true)
-			l := Compute([]*spec.Loss{{Kind: kind, Weight: 1}}, x, target)
+			l := Compute([]*spec.Loss{term}, x, target)
 			if got, want := l.Item(), float64(floats(name)[0]); math.Abs(got-want) > 1e-6 {
 				t.Errorf("%s is %v, want %v", kind, got, want)
 			}
@@ -125,13 +135,70 @@ func TestSoftDiceBounds(t *testing.T) {
 
 func TestBadLossesAreRefused(t *testing.T) {
 	for want, terms := range map[string][]*spec.Loss{
-		"no loss given":               nil,
-		`"focal", want one of [cross`: {{Kind: "focal", Weight: 1}},
-		"want a positive number":      {{Kind: "dice"}},
-		"weight of dice is NaN":       {{Kind: "dice", Weight: math.NaN()}},
+		"no loss given":              nil,
+		`"hinge", want one of cross`: {{Kind: "hinge", Weight: 1}},
+		"3 class weights for 2":      {{Kind: "focal", Weight: 1, ClassWeights: []float64{1, 2, 3}}},
+		"label smoothing":            {{Kind: "cross_entropy", Weight: 1, Smoothing: 1}},
+		"gamma of focal":             {{Kind: "focal", Weight: 1, Gamma: -1}},
+		`unknown weighting "square"`: {{Kind: "focal", Weight: 1, Weighting: "square"}},
+		"want a positive number":     {{Kind: "dice"}},
+		"weight of dice is NaN":      {{Kind: "dice", Weight: math.NaN()}},
 	} {
-		if err := Check(terms); err == nil || !strings.Contains(err.Error(), want) {
+		if err := Check(terms, 2); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: got %v, want %q", terms, err, want)
 		}
 	}
+}
+
+// Rarer classes weigh more, the mean is 1 over what occurs, nothing weighs more
+// than a hundred times another, and what does not occur weighs nothing.
+func TestWeights(t *testing.T) {
+	for _, kind := range Weightings() {
+		w, err := Weights(kind, []uint64{900, 90, 0, 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !(w[0] < w[1] && w[1] < w[3] && w[2] == 0) || math.Abs(w[0]+w[1]+w[3]-3) > 1e-12 {
+			t.Errorf("%s: %v", kind, w)
+		}
+		rapid.Check(t, func(t *rapid.T) {
+			n := rapid.SliceOfN(rapid.Uint64Range(0, 1e9), 2, 6).Draw(t, "pixels")
+			n[0]++
+			w, err := Weights(kind, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			low, high := math.Inf(1), 0.0
+			for i, v := range w {
+				if n[i] > 0 {
+					low, high = min(low, v), max(high, v)
+				}
+			}
+			if !(low > 0 && high <= 100*low*(1+1e-9)) {
+				t.Fatalf("%v", w)
+			}
+		})
+	}
+	if w, _ := Weights("inverse", []uint64{3, 1}); math.Abs(w[1]/w[0]-3) > 1e-12 {
+		t.Errorf("inverse: %v", w)
+	}
+	if _, err := Weights("inverse", []uint64{0, 0}); err == nil {
+		t.Error("no pixels, and weights all the same")
+	}
+}
+
+// Focal loss is cross entropy at γ = 0, and falls as γ grows.
+func TestFocal(t *testing.T) {
+	onDevice(t, func(dev *torch.Device) error {
+		x := torch.Of(dev, []float32{2, -1, 0.5, 0, 1, 3, -2, 0.1}, 1, 2, 2, 2)
+		y := torch.Of(dev, []int64{0, 1, 1, 255}, 1, 2, 2)
+		ce := torch.CrossEntropy(x, y, nil, Ignored, 0).Item()
+		if f := Focal(x, y, nil, 0).Item(); math.Abs(f-ce) > 1e-6 {
+			t.Errorf("%v at γ = 0, cross entropy is %v", f, ce)
+		}
+		if a, b := Focal(x, y, nil, 1).Item(), Focal(x, y, nil, 3).Item(); !(b < a && a < ce) {
+			t.Errorf("γ = 1: %v, γ = 3: %v, cross entropy %v", a, b, ce)
+		}
+		return nil
+	})
 }

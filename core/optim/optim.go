@@ -1,11 +1,14 @@
-// Package optim updates parameters: AdamW over groups with rates of their own,
-// the schedule that all rates follow, and a state that is saved and restored
-// exactly.
+// Package optim updates parameters: AdamW, Adam or SGD over groups with rates of
+// their own, the schedule that all rates follow, and a state that is saved and
+// restored exactly.
 package optim
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
@@ -25,30 +28,68 @@ type Group struct {
 	Params []Param
 }
 
-// Optimizer is AdamW (Loshchilov and Hutter, arXiv:1711.05101) over groups.
+// Optimizer updates the parameters of groups.
 type Optimizer struct {
 	cfg    *spec.Optim
-	groups []group
+	rule   rule
+	groups []*group
 	all    []*torch.Tensor
 }
 
 type group struct {
 	Group
 	tensors []*torch.Tensor
-	states  []torch.AdamWState
+	state   [][]*torch.Tensor // by parameter, in the order of the rule's names
 }
 
-// New makes an optimiser with zero moments. Groups without parameters are
-// fine; a parameter in two groups is an error. Call it inside Device.Do; Free
-// gives the moments back.
-func New(dev *torch.Device, cfg *spec.Optim, groups []Group) (*Optimizer, error) {
-	if cfg.Kind != "adamw" {
-		return nil, fmt.Errorf("unknown optimiser %q, want adamw", cfg.Kind)
+// rule is one kind of optimiser.
+type rule struct {
+	// state names what is remembered of a parameter: of its shape, but "step",
+	// which is one number.
+	state []string
+	step  func(cfg *spec.Optim, g *group, lr float64)
+}
+
+var rules = map[string]rule{
+	"adamw": {[]string{"m", "v", "step"}, func(c *spec.Optim, g *group, lr float64) {
+		torch.AdamW(g.tensors, g.moments(), lr, c.Beta1, c.Beta2, g.Decay, c.Eps)
+	}},
+	"adam": {[]string{"m", "v", "step"}, func(c *spec.Optim, g *group, lr float64) {
+		torch.Adam(g.tensors, g.moments(), lr, c.Beta1, c.Beta2, g.Decay, c.Eps)
+	}},
+	"sgd": {[]string{"momentum"}, func(c *spec.Optim, g *group, lr float64) {
+		momenta := make([]*torch.Tensor, len(g.state))
+		for i, s := range g.state {
+			momenta[i] = s[0]
+		}
+		torch.SGD(g.tensors, momenta, lr, c.Momentum, g.Decay, c.Nesterov)
+	}},
+}
+
+func (g *group) moments() []torch.AdamWState {
+	out := make([]torch.AdamWState, len(g.state))
+	for i, s := range g.state {
+		out[i] = torch.AdamWState{M: s[0], V: s[1], Step: s[2]}
 	}
-	o := &Optimizer{cfg: cfg}
+	return out
+}
+
+// Kinds lists the optimisers by name.
+func Kinds() []string { return slices.Sorted(maps.Keys(rules)) }
+
+// New makes an optimiser with its state at zero. Groups without parameters are
+// fine; a parameter in two groups is an error. Call it inside Device.Do; Free
+// gives the state back.
+func New(dev *torch.Device, cfg *spec.Optim, groups []Group) (*Optimizer, error) {
+	r, ok := rules[cfg.Kind]
+	if !ok {
+		return nil, fmt.Errorf("unknown optimiser %q, want one of %s", cfg.Kind, strings.Join(Kinds(), ", "))
+	}
+	o := &Optimizer{cfg: cfg, rule: r}
 	seen := map[string]string{}
 	for _, g := range groups {
-		h := group{Group: g}
+		h := &group{Group: g}
+		o.groups = append(o.groups, h)
 		for _, p := range g.Params {
 			if other, ok := seen[p.Name]; ok {
 				o.Free()
@@ -56,12 +97,17 @@ func New(dev *torch.Device, cfg *spec.Optim, groups []Group) (*Optimizer, error)
 			}
 			seen[p.Name] = g.Name
 			h.tensors = append(h.tensors, p.T)
-			h.states = append(h.states, torch.AdamWState{
-				M: p.T.Detach().ZerosLike().Keep(), V: p.T.Detach().ZerosLike().Keep(), Step: dev.Zeros(torch.Float32).Keep(),
-			})
+			var state []*torch.Tensor
+			for _, name := range r.state {
+				if name == "step" {
+					state = append(state, dev.Zeros(torch.Float32).Keep())
+				} else {
+					state = append(state, p.T.Detach().ZerosLike().Keep())
+				}
+			}
+			h.state = append(h.state, state)
 			o.all = append(o.all, p.T)
 		}
-		o.groups = append(o.groups, h)
 	}
 	return o, nil
 }
@@ -72,7 +118,7 @@ func New(dev *torch.Device, cfg *spec.Optim, groups []Group) (*Optimizer, error)
 func (o *Optimizer) Step(factor float64) float64 {
 	norm := torch.ClipGrads(o.all, o.cfg.ClipNorm)
 	for _, g := range o.groups {
-		torch.AdamW(g.tensors, g.states, g.LR*factor, o.cfg.Beta1, o.cfg.Beta2, g.Decay, o.cfg.Eps)
+		o.rule.step(o.cfg, g, g.LR*factor)
 	}
 	torch.DropGrads(o.all)
 	return norm
@@ -84,8 +130,9 @@ func (o *Optimizer) State() []Param {
 	var out []Param
 	for _, g := range o.groups {
 		for i, p := range g.Params {
-			s := g.states[i]
-			out = append(out, Param{"optim." + p.Name + ".m", s.M}, Param{"optim." + p.Name + ".v", s.V}, Param{"optim." + p.Name + ".step", s.Step})
+			for j, name := range o.rule.state {
+				out = append(out, Param{"optim." + p.Name + "." + name, g.state[i][j]})
+			}
 		}
 	}
 	return out
@@ -94,47 +141,112 @@ func (o *Optimizer) State() []Param {
 // Free gives the state back.
 func (o *Optimizer) Free() {
 	for _, g := range o.groups {
-		for _, s := range g.states {
-			s.M.Free()
-			s.V.Free()
-			s.Step.Free()
+		for _, state := range g.state {
+			for _, t := range state {
+				t.Free()
+			}
 		}
 	}
 	o.groups, o.all = nil, nil
+}
+
+// shape is one kind of schedule after the warm-up: the factor at t, from 0 at
+// its first step to 1 behind its last.
+type shape func(s *spec.Schedule, t float64) float64
+
+var shapes = map[string]shape{
+	"constant": func(*spec.Schedule, float64) float64 { return 1 },
+	"linear":   func(s *spec.Schedule, t float64) float64 { return down(s, 1-t) },
+	"cosine":   func(s *spec.Schedule, t float64) float64 { return down(s, (1+math.Cos(math.Pi*t))/2) },
+	"polynomial": func(s *spec.Schedule, t float64) float64 {
+		return down(s, math.Pow(1-t, s.GetPower()))
+	},
+}
+
+// down goes from 1 to the floor as v goes from 1 to 0.
+func down(s *spec.Schedule, v float64) float64 { return s.GetFloor() + (1-s.GetFloor())*v }
+
+// Schedules lists the kinds by name.
+func Schedules() []string {
+	return slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(shapes)), "step", "trapezoid")))
 }
 
 // Factor is what rates are multiplied with at update step (0-based) of total:
 // linear warm-up over the given fraction of all steps, whose first update has
 // rate 1/W and not 0, then
 //
-//	constant  1
-//	linear    1 → floor
-//	cosine    floor + (1−floor) (1 + cos πt)/2, t from 0 to 1
+//	constant    1
+//	linear      1 → floor
+//	cosine      floor + (1−floor) (1 + cos πt)/2, t from 0 to 1
+//	polynomial  floor + (1−floor) (1−t)^power
+//	step        γ^(milestones reached), milestones being fractions of all steps
+//	trapezoid   1, then in a line to the floor over the last `decay` of all steps
+//
+// A lagging trapezoid is stepped as the original project does: update k has the
+// factor that belongs to k−1, which warms up from 0, so that the first two
+// updates change nothing.
 func Factor(s *spec.Schedule, step, total int) float64 {
+	if s.GetKind() == "trapezoid" && s.GetLagging() {
+		return lagging(s, max(step-1, 0), total)
+	}
 	warm := int(math.Round(s.GetWarmup() * float64(total)))
 	if step < warm {
 		return float64(step+1) / float64(warm)
+	}
+	switch s.GetKind() {
+	case "step":
+		f := 1.0
+		for _, m := range s.GetMilestones() {
+			if step >= int(math.Round(m*float64(total))) {
+				f *= s.GetGamma()
+			}
+		}
+		return f
+	case "trapezoid":
+		end := max(int(math.Round(s.GetDecay()*float64(total))), 1)
+		if left := total - step; left < end {
+			return down(s, float64(left)/float64(end))
+		}
+		return 1
 	}
 	t := 0.0
 	if rest := total - warm; rest > 1 {
 		t = float64(step-warm) / float64(rest)
 	}
-	floor := s.GetFloor()
-	switch s.GetKind() {
-	case "linear":
-		return floor + (1-floor)*(1-t)
-	case "cosine":
-		return floor + (1-floor)*(1+math.Cos(math.Pi*t))/2
-	default:
+	return shapes[s.GetKind()](s, t)
+}
+
+// lagging is the original project's trapezoid, its roundings included.
+func lagging(s *spec.Schedule, step, total int) float64 {
+	warm, end := int(s.GetWarmup()*float64(total)), int(s.GetDecay()*float64(total))
+	switch {
+	case step < warm:
+		return float64(step) / float64(max(1, warm))
+	case step < total-end:
 		return 1
+	default:
+		return max(0, float64(total-step)/float64(max(1, end)))
 	}
 }
 
 // CheckSchedule reports what is wrong with a schedule.
 func CheckSchedule(s *spec.Schedule) error {
-	switch s.GetKind() {
-	case "constant", "linear", "cosine":
-		return nil
+	if !slices.Contains(Schedules(), s.GetKind()) {
+		return fmt.Errorf("unknown schedule %q, want one of %s", s.GetKind(), strings.Join(Schedules(), ", "))
 	}
-	return fmt.Errorf("unknown schedule %q, want constant, linear or cosine", s.GetKind())
+	switch s.GetKind() {
+	case "polynomial":
+		if !(s.GetPower() > 0) {
+			return fmt.Errorf("power %g of the polynomial schedule, want a positive number", s.GetPower())
+		}
+	case "step":
+		if !(s.GetGamma() > 0 && s.GetGamma() <= 1) || len(s.GetMilestones()) == 0 || !slices.IsSorted(s.GetMilestones()) {
+			return fmt.Errorf("step schedule with factor %g at %v, want a factor above 0, at most 1, and rising fractions of all steps", s.GetGamma(), s.GetMilestones())
+		}
+	case "trapezoid":
+		if !(s.GetDecay() >= 0 && s.GetWarmup()+s.GetDecay() <= 1) {
+			return fmt.Errorf("trapezoid with warm-up %g and decay %g, want fractions of all steps that add up to 1 at most", s.GetWarmup(), s.GetDecay())
+		}
+	}
+	return nil
 }

@@ -1803,9 +1803,17 @@ func (x *Procedural) GetSize() uint32 {
 }
 
 type Loss struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // cross_entropy | dice
-	Weight        float64                `protobuf:"fixed64,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Kind   string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // cross_entropy | dice | log_cosh_dice | focal | lovasz
+	Weight float64                `protobuf:"fixed64,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	// cross_entropy, focal: of each class. From the training split where
+	// `weighting` says so.
+	ClassWeights []float64 `protobuf:"fixed64,3,rep,packed,name=class_weights,json=classWeights,proto3" json:"class_weights,omitempty"`
+	// "" | inverse | sqrt_inverse | median | effective: frequencies of classes
+	// over the training split.
+	Weighting     string  `protobuf:"bytes,4,opt,name=weighting,proto3" json:"weighting,omitempty"`
+	Smoothing     float64 `protobuf:"fixed64,5,opt,name=smoothing,proto3" json:"smoothing,omitempty"` // cross_entropy: of labels
+	Gamma         float64 `protobuf:"fixed64,6,opt,name=gamma,proto3" json:"gamma,omitempty"`         // focal
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1854,18 +1862,50 @@ func (x *Loss) GetWeight() float64 {
 	return 0
 }
 
+func (x *Loss) GetClassWeights() []float64 {
+	if x != nil {
+		return x.ClassWeights
+	}
+	return nil
+}
+
+func (x *Loss) GetWeighting() string {
+	if x != nil {
+		return x.Weighting
+	}
+	return ""
+}
+
+func (x *Loss) GetSmoothing() float64 {
+	if x != nil {
+		return x.Smoothing
+	}
+	return 0
+}
+
+func (x *Loss) GetGamma() float64 {
+	if x != nil {
+		return x.Gamma
+	}
+	return 0
+}
+
 type Optim struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // adamw
-	LrBackbone    float64                `protobuf:"fixed64,2,opt,name=lr_backbone,json=lrBackbone,proto3" json:"lr_backbone,omitempty"`
-	LrAdapter     float64                `protobuf:"fixed64,3,opt,name=lr_adapter,json=lrAdapter,proto3" json:"lr_adapter,omitempty"`
-	LrHead        float64                `protobuf:"fixed64,4,opt,name=lr_head,json=lrHead,proto3" json:"lr_head,omitempty"`
-	WeightDecay   float64                `protobuf:"fixed64,5,opt,name=weight_decay,json=weightDecay,proto3" json:"weight_decay,omitempty"`
-	Beta1         float64                `protobuf:"fixed64,6,opt,name=beta1,proto3" json:"beta1,omitempty"`
-	Beta2         float64                `protobuf:"fixed64,7,opt,name=beta2,proto3" json:"beta2,omitempty"`
-	Eps           float64                `protobuf:"fixed64,8,opt,name=eps,proto3" json:"eps,omitempty"`
-	ClipNorm      float64                `protobuf:"fixed64,9,opt,name=clip_norm,json=clipNorm,proto3" json:"clip_norm,omitempty"` // 0: none
-	Schedule      *Schedule              `protobuf:"bytes,10,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Kind        string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // adamw | adam (decay in the gradient) | sgd
+	LrBackbone  float64                `protobuf:"fixed64,2,opt,name=lr_backbone,json=lrBackbone,proto3" json:"lr_backbone,omitempty"`
+	LrAdapter   float64                `protobuf:"fixed64,3,opt,name=lr_adapter,json=lrAdapter,proto3" json:"lr_adapter,omitempty"`
+	LrHead      float64                `protobuf:"fixed64,4,opt,name=lr_head,json=lrHead,proto3" json:"lr_head,omitempty"`
+	WeightDecay float64                `protobuf:"fixed64,5,opt,name=weight_decay,json=weightDecay,proto3" json:"weight_decay,omitempty"`
+	Beta1       float64                `protobuf:"fixed64,6,opt,name=beta1,proto3" json:"beta1,omitempty"`
+	Beta2       float64                `protobuf:"fixed64,7,opt,name=beta2,proto3" json:"beta2,omitempty"`
+	Eps         float64                `protobuf:"fixed64,8,opt,name=eps,proto3" json:"eps,omitempty"`
+	ClipNorm    float64                `protobuf:"fixed64,9,opt,name=clip_norm,json=clipNorm,proto3" json:"clip_norm,omitempty"` // 0: none
+	Schedule    *Schedule              `protobuf:"bytes,10,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	Momentum    float64                `protobuf:"fixed64,11,opt,name=momentum,proto3" json:"momentum,omitempty"` // sgd
+	Nesterov    bool                   `protobuf:"varint,12,opt,name=nesterov,proto3" json:"nesterov,omitempty"`  // sgd
+	// Tensors by name, first match: rates and decay of their own, or frozen.
+	Rules         []*Rule `protobuf:"bytes,13,rep,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1970,18 +2010,122 @@ func (x *Optim) GetSchedule() *Schedule {
 	return nil
 }
 
-type Schedule struct {
+func (x *Optim) GetMomentum() float64 {
+	if x != nil {
+		return x.Momentum
+	}
+	return 0
+}
+
+func (x *Optim) GetNesterov() bool {
+	if x != nil {
+		return x.Nesterov
+	}
+	return false
+}
+
+func (x *Optim) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// What tensors with matching names get instead of their part's settings.
+type Rule struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`       // constant | linear | cosine
-	Warmup        float64                `protobuf:"fixed64,2,opt,name=warmup,proto3" json:"warmup,omitempty"` // fraction of all steps
-	Floor         float64                `protobuf:"fixed64,3,opt,name=floor,proto3" json:"floor,omitempty"`   // last rate as a fraction of the first
+	Pattern       string                 `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"` // path.Match over "backbone.blocks.3.norm1.weight"; * crosses dots
+	Lr            *float64               `protobuf:"fixed64,2,opt,name=lr,proto3,oneof" json:"lr,omitempty"`
+	WeightDecay   *float64               `protobuf:"fixed64,3,opt,name=weight_decay,json=weightDecay,proto3,oneof" json:"weight_decay,omitempty"`
+	Frozen        bool                   `protobuf:"varint,4,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	UntilEpoch    uint32                 `protobuf:"varint,5,opt,name=until_epoch,json=untilEpoch,proto3" json:"until_epoch,omitempty"` // frozen: up to this epoch, from 0; 0: for ever
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_spec_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Rule) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *Rule) GetLr() float64 {
+	if x != nil && x.Lr != nil {
+		return *x.Lr
+	}
+	return 0
+}
+
+func (x *Rule) GetWeightDecay() float64 {
+	if x != nil && x.WeightDecay != nil {
+		return *x.WeightDecay
+	}
+	return 0
+}
+
+func (x *Rule) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
+}
+
+func (x *Rule) GetUntilEpoch() uint32 {
+	if x != nil {
+		return x.UntilEpoch
+	}
+	return 0
+}
+
+type Schedule struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Kind       string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                      // constant | linear | cosine | polynomial | step | trapezoid
+	Warmup     float64                `protobuf:"fixed64,2,opt,name=warmup,proto3" json:"warmup,omitempty"`                // fraction of all steps
+	Floor      float64                `protobuf:"fixed64,3,opt,name=floor,proto3" json:"floor,omitempty"`                  // last rate as a fraction of the first
+	Power      float64                `protobuf:"fixed64,4,opt,name=power,proto3" json:"power,omitempty"`                  // polynomial
+	Milestones []float64              `protobuf:"fixed64,5,rep,packed,name=milestones,proto3" json:"milestones,omitempty"` // step: fractions of all steps
+	Gamma      float64                `protobuf:"fixed64,6,opt,name=gamma,proto3" json:"gamma,omitempty"`                  // step: factor at each milestone
+	Decay      float64                `protobuf:"fixed64,7,opt,name=decay,proto3" json:"decay,omitempty"`                  // trapezoid: fraction of all steps at the end
+	// trapezoid as the original project steps it: the first two updates at rate 0.
+	Lagging       bool `protobuf:"varint,8,opt,name=lagging,proto3" json:"lagging,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2137,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2150,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Schedule) GetKind() string {
@@ -2030,6 +2174,41 @@ func (x *Schedule) GetFloor() float64 {
 	return 0
 }
 
+func (x *Schedule) GetPower() float64 {
+	if x != nil {
+		return x.Power
+	}
+	return 0
+}
+
+func (x *Schedule) GetMilestones() []float64 {
+	if x != nil {
+		return x.Milestones
+	}
+	return nil
+}
+
+func (x *Schedule) GetGamma() float64 {
+	if x != nil {
+		return x.Gamma
+	}
+	return 0
+}
+
+func (x *Schedule) GetDecay() float64 {
+	if x != nil {
+		return x.Decay
+	}
+	return 0
+}
+
+func (x *Schedule) GetLagging() bool {
+	if x != nil {
+		return x.Lagging
+	}
+	return false
+}
+
 type Train struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epochs        uint32                 `protobuf:"varint,1,opt,name=epochs,proto3" json:"epochs,omitempty"`
@@ -2038,13 +2217,17 @@ type Train struct {
 	MaxSteps      uint32                 `protobuf:"varint,4,opt,name=max_steps,json=maxSteps,proto3" json:"max_steps,omitempty"`    // 0: no limit
 	Monitor       string                 `protobuf:"bytes,5,opt,name=monitor,proto3" json:"monitor,omitempty"`                       // metric that chooses the best checkpoint: "dice/mean"
 	EvalEvery     uint32                 `protobuf:"varint,6,opt,name=eval_every,json=evalEvery,proto3" json:"eval_every,omitempty"` // epochs between validations; the last epoch always
+	Accumulate    uint32                 `protobuf:"varint,7,opt,name=accumulate,proto3" json:"accumulate,omitempty"`                // batches in one update; 0: 1
+	Ema           float64                `protobuf:"fixed64,8,opt,name=ema,proto3" json:"ema,omitempty"`                             // decay of the running mean of weights that is scored; 0: none
+	Patience      uint32                 `protobuf:"varint,9,opt,name=patience,proto3" json:"patience,omitempty"`                    // validations without a better one before it stops; 0: never
+	MinDelta      float64                `protobuf:"fixed64,10,opt,name=min_delta,json=minDelta,proto3" json:"min_delta,omitempty"`  // by which one has to be better
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2239,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2252,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -2114,6 +2297,34 @@ func (x *Train) GetEvalEvery() uint32 {
 	return 0
 }
 
+func (x *Train) GetAccumulate() uint32 {
+	if x != nil {
+		return x.Accumulate
+	}
+	return 0
+}
+
+func (x *Train) GetEma() float64 {
+	if x != nil {
+		return x.Ema
+	}
+	return 0
+}
+
+func (x *Train) GetPatience() uint32 {
+	if x != nil {
+		return x.Patience
+	}
+	return 0
+}
+
+func (x *Train) GetMinDelta() float64 {
+	if x != nil {
+		return x.MinDelta
+	}
+	return 0
+}
+
 // An evaluation of a trained run; its own identity, so that adding a domain
 // trains nothing.
 type Evaluation struct {
@@ -2130,7 +2341,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2353,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2366,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -2210,7 +2421,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2433,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2446,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RunRequest) GetId() string {
@@ -2315,7 +2526,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2538,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2551,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Label) GetExperiment() string {
@@ -2399,7 +2610,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2622,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2635,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Places) GetRunDir() string {
@@ -2467,7 +2678,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2690,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2703,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Files) GetRoot() string {
@@ -2536,7 +2747,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2759,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2772,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2726,7 +2937,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +2949,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +2962,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -2824,7 +3035,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2836,7 +3047,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2849,7 +3060,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -2906,7 +3117,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3129,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3142,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -2971,7 +3182,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2983,7 +3194,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2996,7 +3207,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -3017,7 +3228,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3029,7 +3240,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3042,7 +3253,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Evaluated) GetId() string {
@@ -3075,7 +3286,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3298,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3311,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -3119,7 +3330,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3342,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3355,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -3165,7 +3376,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3177,7 +3388,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3190,7 +3401,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Failed) GetReason() string {
@@ -3224,7 +3435,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3447,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +3460,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Note) GetText() string {
@@ -3282,7 +3493,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3505,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3518,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -3373,7 +3584,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3385,7 +3596,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3398,7 +3609,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -3465,7 +3676,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3688,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3701,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Summary) GetId() string {
@@ -3762,10 +3973,14 @@ const file_spec_proto_rawDesc = "" +
 	"\x04seed\x18\x01 \x01(\x04R\x04seed\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x14\n" +
 	"\x05style\x18\x03 \x01(\tR\x05style\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\rR\x04size\"2\n" +
+	"\x04size\x18\x04 \x01(\rR\x04size\"\xa9\x01\n" +
 	"\x04Loss\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
-	"\x06weight\x18\x02 \x01(\x01R\x06weight\"\xa9\x02\n" +
+	"\x06weight\x18\x02 \x01(\x01R\x06weight\x12#\n" +
+	"\rclass_weights\x18\x03 \x03(\x01R\fclassWeights\x12\x1c\n" +
+	"\tweighting\x18\x04 \x01(\tR\tweighting\x12\x1c\n" +
+	"\tsmoothing\x18\x05 \x01(\x01R\tsmoothing\x12\x14\n" +
+	"\x05gamma\x18\x06 \x01(\x01R\x05gamma\"\x8e\x03\n" +
 	"\x05Optim\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1f\n" +
 	"\vlr_backbone\x18\x02 \x01(\x01R\n" +
@@ -3779,11 +3994,30 @@ const file_spec_proto_rawDesc = "" +
 	"\x03eps\x18\b \x01(\x01R\x03eps\x12\x1b\n" +
 	"\tclip_norm\x18\t \x01(\x01R\bclipNorm\x125\n" +
 	"\bschedule\x18\n" +
-	" \x01(\v2\x19.loralab.spec.v1.ScheduleR\bschedule\"L\n" +
+	" \x01(\v2\x19.loralab.spec.v1.ScheduleR\bschedule\x12\x1a\n" +
+	"\bmomentum\x18\v \x01(\x01R\bmomentum\x12\x1a\n" +
+	"\bnesterov\x18\f \x01(\bR\bnesterov\x12+\n" +
+	"\x05rules\x18\r \x03(\v2\x15.loralab.spec.v1.RuleR\x05rules\"\xae\x01\n" +
+	"\x04Rule\x12\x18\n" +
+	"\apattern\x18\x01 \x01(\tR\apattern\x12\x13\n" +
+	"\x02lr\x18\x02 \x01(\x01H\x00R\x02lr\x88\x01\x01\x12&\n" +
+	"\fweight_decay\x18\x03 \x01(\x01H\x01R\vweightDecay\x88\x01\x01\x12\x16\n" +
+	"\x06frozen\x18\x04 \x01(\bR\x06frozen\x12\x1f\n" +
+	"\vuntil_epoch\x18\x05 \x01(\rR\n" +
+	"untilEpochB\x05\n" +
+	"\x03_lrB\x0f\n" +
+	"\r_weight_decay\"\xc8\x01\n" +
 	"\bSchedule\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06warmup\x18\x02 \x01(\x01R\x06warmup\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x01R\x05floor\"\xa9\x01\n" +
+	"\x05floor\x18\x03 \x01(\x01R\x05floor\x12\x14\n" +
+	"\x05power\x18\x04 \x01(\x01R\x05power\x12\x1e\n" +
+	"\n" +
+	"milestones\x18\x05 \x03(\x01R\n" +
+	"milestones\x12\x14\n" +
+	"\x05gamma\x18\x06 \x01(\x01R\x05gamma\x12\x14\n" +
+	"\x05decay\x18\a \x01(\x01R\x05decay\x12\x18\n" +
+	"\alagging\x18\b \x01(\bR\alagging\"\x94\x02\n" +
 	"\x05Train\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\rR\x06epochs\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\rR\x05batch\x12\x1c\n" +
@@ -3791,7 +4025,14 @@ const file_spec_proto_rawDesc = "" +
 	"\tmax_steps\x18\x04 \x01(\rR\bmaxSteps\x12\x18\n" +
 	"\amonitor\x18\x05 \x01(\tR\amonitor\x12\x1d\n" +
 	"\n" +
-	"eval_every\x18\x06 \x01(\rR\tevalEvery\"\xa5\x01\n" +
+	"eval_every\x18\x06 \x01(\rR\tevalEvery\x12\x1e\n" +
+	"\n" +
+	"accumulate\x18\a \x01(\rR\n" +
+	"accumulate\x12\x10\n" +
+	"\x03ema\x18\b \x01(\x01R\x03ema\x12\x1a\n" +
+	"\bpatience\x18\t \x01(\rR\bpatience\x12\x1b\n" +
+	"\tmin_delta\x18\n" +
+	" \x01(\x01R\bminDelta\"\xa5\x01\n" +
 	"\n" +
 	"Evaluation\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12)\n" +
@@ -3946,7 +4187,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -3974,41 +4215,42 @@ var file_spec_proto_goTypes = []any{
 	(*Procedural)(nil),        // 23: loralab.spec.v1.Procedural
 	(*Loss)(nil),              // 24: loralab.spec.v1.Loss
 	(*Optim)(nil),             // 25: loralab.spec.v1.Optim
-	(*Schedule)(nil),          // 26: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 27: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 28: loralab.spec.v1.Evaluation
-	(*RunRequest)(nil),        // 29: loralab.spec.v1.RunRequest
-	(*Label)(nil),             // 30: loralab.spec.v1.Label
-	(*Places)(nil),            // 31: loralab.spec.v1.Places
-	(*Files)(nil),             // 32: loralab.spec.v1.Files
-	(*Event)(nil),             // 33: loralab.spec.v1.Event
-	(*Started)(nil),           // 34: loralab.spec.v1.Started
-	(*Step)(nil),              // 35: loralab.spec.v1.Step
-	(*Validation)(nil),        // 36: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 37: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 38: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 39: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 40: loralab.spec.v1.Stopped
-	(*Failed)(nil),            // 41: loralab.spec.v1.Failed
-	(*Note)(nil),              // 42: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 43: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 44: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 45: loralab.spec.v1.Summary
-	nil,                       // 46: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 47: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 48: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 49: loralab.spec.v1.Places.FilesEntry
-	(*protocol.Model)(nil),    // 50: loralab.variant.v1.Model
-	(*protocol.Program)(nil),  // 51: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 52: loralab.variant.v1.Site
-	(*protocol.Peft)(nil),     // 53: loralab.variant.v1.Peft
+	(*Rule)(nil),              // 26: loralab.spec.v1.Rule
+	(*Schedule)(nil),          // 27: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 28: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 29: loralab.spec.v1.Evaluation
+	(*RunRequest)(nil),        // 30: loralab.spec.v1.RunRequest
+	(*Label)(nil),             // 31: loralab.spec.v1.Label
+	(*Places)(nil),            // 32: loralab.spec.v1.Places
+	(*Files)(nil),             // 33: loralab.spec.v1.Files
+	(*Event)(nil),             // 34: loralab.spec.v1.Event
+	(*Started)(nil),           // 35: loralab.spec.v1.Started
+	(*Step)(nil),              // 36: loralab.spec.v1.Step
+	(*Validation)(nil),        // 37: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 38: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 39: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 40: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 41: loralab.spec.v1.Stopped
+	(*Failed)(nil),            // 42: loralab.spec.v1.Failed
+	(*Note)(nil),              // 43: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 44: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 45: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 46: loralab.spec.v1.Summary
+	nil,                       // 47: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 48: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 49: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 50: loralab.spec.v1.Places.FilesEntry
+	(*protocol.Model)(nil),    // 51: loralab.variant.v1.Model
+	(*protocol.Program)(nil),  // 52: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 53: loralab.variant.v1.Site
+	(*protocol.Peft)(nil),     // 54: loralab.variant.v1.Peft
 }
 var file_spec_proto_depIdxs = []int32{
-	46, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	50, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	47, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	51, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
 	15, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	29, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	30, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 5: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
 	12, // 6: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
 	15, // 7: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
@@ -4016,59 +4258,60 @@ var file_spec_proto_depIdxs = []int32{
 	18, // 9: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
 	24, // 10: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
 	25, // 11: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	27, // 12: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	28, // 12: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
 	13, // 13: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
 	14, // 14: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
 	1,  // 15: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	51, // 16: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	52, // 16: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
 	16, // 17: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	52, // 18: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	47, // 19: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	48, // 20: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	53, // 18: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	48, // 19: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	49, // 20: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
 	19, // 21: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
 	20, // 22: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
 	21, // 23: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
 	23, // 24: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	26, // 25: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	18, // 26: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	11, // 27: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	28, // 28: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	30, // 29: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	31, // 30: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	53, // 31: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	49, // 32: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	34, // 33: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	35, // 34: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	36, // 35: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	37, // 36: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	38, // 37: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	39, // 38: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	40, // 39: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	41, // 40: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	42, // 41: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	43, // 42: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	43, // 43: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	45, // 44: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	44, // 45: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	43, // 46: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	38, // 47: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	22, // 48: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	32, // 49: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 50: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	29, // 51: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 52: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 53: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 54: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	3,  // 55: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	33, // 56: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 57: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 58: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 59: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	55, // [55:60] is the sub-list for method output_type
-	50, // [50:55] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	27, // 25: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	26, // 26: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	18, // 27: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	11, // 28: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	29, // 29: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	31, // 30: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	32, // 31: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	54, // 32: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	50, // 33: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	35, // 34: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	36, // 35: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	37, // 36: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	38, // 37: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	39, // 38: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	40, // 39: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	41, // 40: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	42, // 41: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	43, // 42: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	44, // 43: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	44, // 44: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	46, // 45: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	45, // 46: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	44, // 47: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	39, // 48: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	22, // 49: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	33, // 50: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 51: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	30, // 52: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 53: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 54: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 55: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	3,  // 56: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	34, // 57: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 58: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 59: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 60: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	56, // [56:61] is the sub-list for method output_type
+	51, // [51:56] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -4076,7 +4319,8 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[31].OneofWrappers = []any{
+	file_spec_proto_msgTypes[24].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[32].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -4087,14 +4331,14 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
-	file_spec_proto_msgTypes[42].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[43].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

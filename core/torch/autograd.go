@@ -65,7 +65,7 @@ func ClipGrads(params []*Tensor, limit float64) float64 {
 	return float64(norm)
 }
 
-// AdamWState is what AdamW remembers of one parameter.
+// AdamWState is what AdamW and Adam remember of one parameter.
 type AdamWState struct {
 	M, V *Tensor // moments, shape of the parameter
 	Step *Tensor // number of updates, fp32 scalar
@@ -75,6 +75,16 @@ type AdamWState struct {
 // arXiv:1711.05101; the fused kernel of libtorch, equal to PyTorch's
 // AdamW(fused=True) bit for bit). Parameters without a gradient stay.
 func AdamW(params []*Tensor, states []AdamWState, lr, beta1, beta2, weightDecay, eps float64) {
+	adam(params, states, lr, beta1, beta2, weightDecay, eps, true)
+}
+
+// Adam is AdamW with the decay added to the gradient, that is L2 (Kingma and
+// Ba, arXiv:1412.6980; PyTorch's Adam with weight_decay).
+func Adam(params []*Tensor, states []AdamWState, lr, beta1, beta2, weightDecay, eps float64) {
+	adam(params, states, lr, beta1, beta2, weightDecay, eps, false)
+}
+
+func adam(params []*Tensor, states []AdamWState, lr, beta1, beta2, weightDecay, eps float64, decoupled bool) {
 	if len(params) == 0 {
 		return
 	}
@@ -83,7 +93,29 @@ func AdamW(params []*Tensor, states []AdamWState, lr, beta1, beta2, weightDecay,
 	for i, st := range states {
 		m[i], v[i], s[i] = st.M, st.V, st.Step
 	}
-	hp, hm, hv, hs := handles("adamw", params), handles("adamw", m), handles("adamw", v), handles("adamw", s)
-	params[0].must("adamw", C.ll_adamw(&hp[0], &hm[0], &hv[0], &hs[0], C.int(n),
-		C.double(lr), C.double(beta1), C.double(beta2), C.double(weightDecay), C.double(eps)))
+	hp, hm, hv, hs := handles("adam", params), handles("adam", m), handles("adam", v), handles("adam", s)
+	params[0].must("adam", C.ll_adam(&hp[0], &hm[0], &hv[0], &hs[0], C.int(n),
+		C.double(lr), C.double(beta1), C.double(beta2), C.double(weightDecay), C.double(eps), C.int(b2i(decoupled))))
+}
+
+// SGD updates params in place: b ← μb + g, p ← p − lr·b, or p − lr·(g + μb) with
+// Nesterov's momentum, g with the decay added to the gradient; as PyTorch does
+// it with dampening 0. momenta start at 0 and stay so where momentum is 0.
+// Parameters without a gradient stay.
+func SGD(params, momenta []*Tensor, lr, momentum, weightDecay float64, nesterov bool) {
+	if len(params) == 0 {
+		return
+	}
+	hp, hb := handles("sgd", params), handles("sgd", momenta)
+	params[0].must("sgd", C.ll_sgd(&hp[0], &hb[0], C.int(len(params)),
+		C.double(lr), C.double(momentum), C.double(weightDecay), C.int(b2i(nesterov))))
+}
+
+// Lerp moves tensors towards others by a fraction of the way, in place.
+func Lerp(to, from []*Tensor, by float64) {
+	if len(to) == 0 {
+		return
+	}
+	ht, hf := handles("lerp", to), handles("lerp", from)
+	to[0].must("lerp", C.ll_lerp(&ht[0], &hf[0], C.int(len(to)), C.double(by)))
 }

@@ -249,6 +249,28 @@ func (t *Tensor) Exp() *Tensor {
 	return t.op("exp", list(t), func(o *slot) { libtch.AtgExp(o, t.c) })
 }
 
+// Log is the natural logarithm, element by element.
+func (t *Tensor) Log() *Tensor {
+	return t.op("log", list(t), func(o *slot) { libtch.AtgLog(o, t.c) })
+}
+
+// Cosh element by element.
+func (t *Tensor) Cosh() *Tensor {
+	return t.op("cosh", list(t), func(o *slot) { libtch.AtgCosh(o, t.c) })
+}
+
+// Pow is t to a power, element by element.
+func (t *Tensor) Pow(v float64) *Tensor {
+	return t.op("pow", list(t), func(o *slot) {
+		scalar(v, func(c libtch.Cscalar) { libtch.AtgPowTensorScalar(o, t.c, c) })
+	})
+}
+
+// CumSum sums along a dimension up to and with each element.
+func (t *Tensor) CumSum(dim int64) *Tensor {
+	return t.op("cumsum", list(t), func(o *slot) { libtch.AtgCumsum(o, t.c, dim, int32(t.sumType())) })
+}
+
 // Sin element by element.
 func (t *Tensor) Sin() *Tensor {
 	return t.op("sin", list(t), func(o *slot) { libtch.AtgSin(o, t.c) })
@@ -337,6 +359,12 @@ func (t *Tensor) Gather(dim int64, index *Tensor) *Tensor {
 // Scatter is t with the elements of src written at index along dim.
 func (t *Tensor) Scatter(dim int64, index, src *Tensor) *Tensor {
 	return t.op("scatter", list(t, index, src), func(o *slot) { libtch.AtgScatter(o, t.c, dim, index.c, src.c) })
+}
+
+// ArgSort is the order of the elements along a dimension, int64, the largest
+// first; equal ones in order of place.
+func (t *Tensor) ArgSort(dim int64) *Tensor {
+	return t.op("argsort", list(t), func(o *slot) { libtch.AtgArgsortStable(o, t.c, 1, dim, 1) })
 }
 
 // ArgMax is the position of the largest along dim (int64).
@@ -465,9 +493,11 @@ func (t *Tensor) UpsampleBicubic(h, w int64) *Tensor {
 
 // CrossEntropy is the mean over pixels of −log softmax at the target's class;
 // logits [N, C, ...], target int64 [N, ...]. Pixels with target ignore do not
-// count; with none left the result is NaN.
-func CrossEntropy(logits, target *Tensor, ignore int64) *Tensor {
+// count; with none left the result is NaN. weights [C], or nil, multiply pixels
+// by class, and the mean is over their sum; smoothing gives so much of a label to
+// all classes alike. As torch.nn.functional.cross_entropy.
+func CrossEntropy(logits, target, weights *Tensor, ignore int64, smoothing float64) *Tensor {
 	return logits.op("cross entropy", list(logits, target), func(o *slot) {
-		libtch.AtgCrossEntropyLoss(o, logits.c, target.c, nil, 1, ignore, 0)
+		libtch.AtgCrossEntropyLoss(o, logits.c, target.c, handle(weights), 1, ignore, smoothing)
 	})
 }

@@ -365,8 +365,8 @@ char *ll_item(double *out, ll_tensor t) {
   return guarded([&] { *out = T(t).item().toDouble(); });
 }
 
-char *ll_adamw(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps, int n, double lr,
-               double beta1, double beta2, double weight_decay, double eps) {
+char *ll_adam(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps, int n, double lr,
+              double beta1, double beta2, double weight_decay, double eps, int decoupled) {
   return guarded([&] {
     at::NoGradGuard no;
     std::vector<Tensor> p, g, m, v, s;
@@ -379,8 +379,40 @@ char *ll_adamw(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps
     if (p.empty()) return;
     // The fused kernel reads the step and does not advance it.
     at::_foreach_add_(s, 1);
-    at::_fused_adamw_(p, g, m, v, {}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
-                      /*maximize=*/false);
+    if (decoupled)
+      at::_fused_adamw_(p, g, m, v, {}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
+                        /*maximize=*/false);
+    else
+      at::_fused_adam_(p, g, m, v, {}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
+                       /*maximize=*/false);
+  });
+}
+
+char *ll_sgd(ll_tensor *params, ll_tensor *momenta, int n, double lr, double momentum, double weight_decay,
+             int nesterov) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    for (int i = 0; i < n; i++) {
+      auto &p = T(params[i]);
+      auto g = p.grad();
+      if (!g.defined()) continue;
+      if (weight_decay != 0) g = g.add(p, weight_decay);
+      if (momentum != 0) {
+        auto &b = T(momenta[i]);
+        b.mul_(momentum).add_(g);
+        g = nesterov ? g.add(b, momentum) : b;
+      }
+      p.add_(g, -lr);
+    }
+  });
+}
+
+char *ll_lerp(ll_tensor *to, ll_tensor *from, int n, double by) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    std::vector<Tensor> a, b;
+    for (int i = 0; i < n; i++) a.push_back(T(to[i])), b.push_back(T(from[i]));
+    if (n > 0) at::_foreach_lerp_(a, b, by);
   });
 }
 

@@ -65,8 +65,11 @@ char *ll_copy(ll_tensor dst, ll_tensor src);
 char *ll_item(double *out, ll_tensor t);
 
 // Optimiser.
-char *ll_adamw(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps, int n, double lr,
-               double beta1, double beta2, double weight_decay, double eps);
+char *ll_adam(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps, int n, double lr,
+              double beta1, double beta2, double weight_decay, double eps, int decoupled);
+char *ll_sgd(ll_tensor *params, ll_tensor *momenta, int n, double lr, double momentum, double weight_decay,
+             int nesterov);
+char *ll_lerp(ll_tensor *to, ll_tensor *from, int n, double by);
 char *ll_clip_grads(double *norm, ll_tensor *params, int n, double max_norm);
 
 #ifdef __cplusplus

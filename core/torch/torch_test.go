@@ -101,7 +101,7 @@ var gradientCases = []struct {
 	{"bilinear", [][]int64{{1, 2, 3, 2}}, func(x []*Tensor) *Tensor { return x[0].UpsampleBilinear(7, 5) }},
 	{"bicubic", [][]int64{{1, 1, 4, 4}}, func(x []*Tensor) *Tensor { return x[0].UpsampleBicubic(6, 5) }},
 	{"cross entropy", [][]int64{{2, 3, 2}}, func(x []*Tensor) *Tensor {
-		return CrossEntropy(x[0], Of(cpu, []int64{0, 2, 255, 1}, 2, 2), 255)
+		return CrossEntropy(x[0], Of(cpu, []int64{0, 2, 255, 1}, 2, 2), nil, 255, 0)
 	}},
 	{"attention by products", [][]int64{{1, 2, 3, 4}, {1, 2, 3, 4}, {1, 2, 3, 4}}, func(x []*Tensor) *Tensor {
 		return cpu.attention(x[0], x[1], x[2], attentionProducts)
@@ -283,7 +283,7 @@ func (m *model) step(i int) (loss float64) {
 			return LowRankLinear(x, w, nil, []LowRankPart{{A: m.params[3], B: m.params[4], Scale: 2}}).
 				Add(Linear(x, m.params[0], m.params[1])).GELU().Dropout(0.3)
 		})
-		l := CrossEntropy(Linear(h, m.params[2], nil), y, 255)
+		l := CrossEntropy(Linear(h, m.params[2], nil), y, nil, 255, 0)
 		l.Backward()
 		ClipGrads(m.params, 1)
 		AdamW(m.params, m.states, 1e-2, 0.9, 0.999, 1e-2, 1e-8)

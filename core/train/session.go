@@ -39,7 +39,7 @@ type session struct {
 // open builds the network of the run.
 func (s *session) open() error {
 	clearPeak()
-	if err := loss.Check(s.spec.Loss); err != nil {
+	if err := loss.Check(s.spec.Loss, len(s.spec.Data.Classes)); err != nil {
 		return err
 	}
 	if err := optim.CheckSchedule(s.spec.Optim.Schedule); err != nil {

@@ -17,7 +17,7 @@ What is written, each folder with its own case:
     core/vit/testdata/registers       Dinov2WithRegistersModel, 4 registers, 2 blocks, grid 5x5 run at 6x3
     core/adapter/testdata/peft_lora   PEFT LoRA on query and value of vit: three steps of AdamW
     core/head/testdata                conv head, conv head with BatchNorm, linear head
-    core/loss/testdata                cross entropy and soft Dice with their gradients
+    core/loss/testdata                every loss with its gradient
 
 A model folder holds config.json and model.safetensors as Hugging Face writes
 them, and case.safetensors: pixel_values [N,3,H,W], hidden.K [N,T,D] after K
@@ -275,6 +275,47 @@ def loss_case():
         loss = 1 - (dice[present] if name == "dice_present" else dice).mean()
         loss.backward()
         out |= {"dice": dice, name: loss, f"grad.{name}": x.grad.clone()}
+    weights = torch.tensor([0.5, 2.0, 1.25, 3.0], dtype=torch.float64)
+    onehot_all = F.one_hot(torch.where(labels == IGNORE, 0, labels), 4).permute(0, 3, 1, 2).double()
+
+    def focal(x, gamma=2.0):
+        logp = x.log_softmax(1)
+        keep = (labels != IGNORE).double()
+        logp = (logp * onehot_all).sum(1)
+        w = weights[torch.where(labels == IGNORE, 0, labels)] * keep
+        return (-((1 - logp.exp()) ** gamma) * logp * w).sum() / w.sum()
+
+    def log_cosh_dice(x):
+        dice, _ = soft_dice(x, labels)
+        n = torch.stack([(labels == c).sum() for c in range(4)]).double()
+        w = 1 / (n + 1e-6)
+        return torch.log(torch.cosh(1 - (w / w.sum() * dice).sum()))
+
+    def lovasz(x):
+        """Berman et al., Algorithm 1, over the pixels that count."""
+        keep = labels.reshape(-1) != IGNORE
+        p = x.softmax(1).permute(0, 2, 3, 1).reshape(-1, 4)[keep]
+        y = labels.reshape(-1)[keep]
+        losses = []
+        for c in range(4):
+            on = (y == c).double()
+            if on.sum() == 0:
+                continue
+            errors, order = torch.sort((on - p[:, c]).abs(), descending=True)
+            on = on[order]
+            jaccard = 1 - (on.sum() - on.cumsum(0)) / (on.sum() + (1 - on).cumsum(0))
+            jaccard[1:] = jaccard[1:] - jaccard[:-1].clone()
+            losses.append((errors * jaccard).sum())
+        return torch.stack(losses).mean()
+
+    for name, fn in {
+        "cross_entropy_weighted": lambda x: F.cross_entropy(x, labels, weights, ignore_index=IGNORE, label_smoothing=0.1),
+        "focal": focal, "log_cosh_dice": log_cosh_dice, "lovasz": lovasz,
+    }.items():
+        x.grad = None
+        loss = fn(x)
+        loss.backward()
+        out |= {name: loss, f"grad.{name}": x.grad.clone()}
     save(LOSS / "losses.safetensors", out)
 
 
