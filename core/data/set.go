@@ -21,8 +21,9 @@ const CacheBytes = 1 << 30
 // Set serves the pictures of a split as the model sees them. It is safe for
 // concurrent use.
 type Set struct {
-	names []string
-	h, w  int
+	names   []string
+	h, w    int
+	classes int
 	// classOf maps a value of a mask to its label; absent values are an error.
 	classOf map[uint16]byte
 	read    func(i int) (pixels, mask, error)
@@ -123,6 +124,7 @@ func newSet(names []string, d *spec.Data, styles Files) (*Set, error) {
 	}
 	s.bytes = 4 * int64(s.h) * int64(s.w)
 	classes := len(d.GetClasses())
+	s.classes = classes
 	if classes == 0 || classes > Ignored {
 		return nil, fmt.Errorf("%d classes, want 1 to %d", classes, Ignored)
 	}
@@ -211,6 +213,32 @@ func (s *Set) batch(ctx context.Context, indices []int, change func(it *item, na
 		return nil, err
 	}
 	return b, nil
+}
+
+// ClassPixels counts the pixels of each class over all pictures.
+func (s *Set) ClassPixels(ctx context.Context) ([]uint64, error) {
+	var mu sync.Mutex
+	total := make([]uint64, s.classes)
+	err := parallel(ctx, s.Len(), func(i int) error {
+		it, err := s.item(i)
+		if err != nil {
+			return err
+		}
+		var count [256]uint64
+		for _, l := range it.labels {
+			count[l]++
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for c := range total {
+			total[c] += count[c]
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return total, nil
 }
 
 // item returns a picture from the cache or reads it. The cache stops taking

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/adapter"
+	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/torch"
@@ -43,9 +44,13 @@ func (x *export) merged(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tensors, err := inventory.Of(x.spec)
+	if err != nil {
+		return err
+	}
 	return x.dev.Do(func() error {
 		b := x.spec.Backbone
-		m, err := vit.Load(x.dev, x.req.Run.Places.Backbone, b.Arch, vit.Options{Depth: int(b.Depth), Freeze: b.Freeze})
+		m, err := vit.Load(x.dev, x.req.Run.Places.Backbone, b.Arch, vit.Options{Depth: int(b.Depth), Trains: inventory.Backbones(tensors)})
 		if err != nil {
 			return err
 		}

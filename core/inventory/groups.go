@@ -15,6 +15,7 @@ type Group struct {
 	Parameters int64   `json:"parameters"`
 	LR         float64 `json:"lr"`
 	Decay      float64 `json:"weight_decay"`
+	Until      uint32  `json:"from_epoch,omitempty"` // trained from this epoch on, counted from 0
 	Frozen     bool    `json:"frozen"`
 }
 
@@ -26,13 +27,14 @@ func Groups(tensors []Tensor) []Group {
 		part, what string
 		trains     bool
 		lr, decay  float64
+		until      uint32
 	}
 	whole := uniform(tensors, Backbone)
 	members := map[key][]*Tensor{}
 	var order []key
 	for i := range tensors {
 		t := &tensors[i]
-		k := key{t.Part, "*", t.Trains, t.LR, t.Decay}
+		k := key{t.Part, "*", t.Trains, t.LR, t.Decay, t.Until}
 		switch {
 		case t.Part == Adapter:
 			k.what = t.rest
@@ -48,7 +50,10 @@ func Groups(tensors []Tensor) []Group {
 	for _, k := range order {
 		g := Group{
 			Pattern: pattern(k.part, k.what, members[k]), Part: k.part, Tensors: len(members[k]),
-			LR: k.lr, Decay: k.decay, Frozen: !k.trains,
+			LR: k.lr, Decay: k.decay, Until: k.until, Frozen: !k.trains,
+		}
+		if k.trains && k.decay == 0 && allVectors(members[k]) {
+			g.Pattern += " (vectors)" // apart from the matrices of the same names
 		}
 		for _, t := range members[k] {
 			g.Parameters += t.Elements()
@@ -56,6 +61,10 @@ func Groups(tensors []Tensor) []Group {
 		groups = append(groups, g)
 	}
 	return groups
+}
+
+func allVectors(members []*Tensor) bool {
+	return !slices.ContainsFunc(members, func(t *Tensor) bool { return !vector(t.Shape) })
 }
 
 func uniform(tensors []Tensor, part string) bool {

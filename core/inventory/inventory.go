@@ -32,7 +32,12 @@ type Tensor struct {
 	// Trains is false for what takes no gradient; LR and Decay are then 0.
 	Trains bool
 	LR     float64 // highest of the schedule
-	Decay  float64 // decoupled, per step times the rate
+	Decay  float64 // per step times the rate
+	// Until is the epoch, counted from 0, that it trains from.
+	Until uint32
+	// param is the adapter's parameter, which may ask for multiples of its rate
+	// and decay; nil elsewhere.
+	param *protocol.Param
 	// Names of one group differ in block and site alone.
 	block int    // -1: in none
 	site  string // "": in none
@@ -60,7 +65,33 @@ func Of(s *spec.RunSpec) ([]Tensor, error) {
 		return nil, err
 	}
 	heads, err := head(s)
-	return slices.Concat(out, adapters, heads), err
+	if err != nil {
+		return nil, err
+	}
+	out = slices.Concat(out, adapters, heads)
+	if err := settle(out, s.GetOptim()); err != nil {
+		return nil, err
+	}
+	if !s.GetOptim().GetDecayVectors() {
+		for i := range out {
+			if vector(out[i].Shape) {
+				out[i].Decay = 0
+			}
+		}
+	}
+	return out, nil
+}
+
+// vector reports whether a tensor has one dimension that counts, as biases,
+// norms and scales do. Decay is not meant for these.
+func vector(shape []int64) bool {
+	long := 0
+	for _, n := range shape {
+		if n > 1 {
+			long++
+		}
+	}
+	return long <= 1
 }
 
 // layers of a family's block by their Hugging Face names: each has weight and
@@ -72,6 +103,7 @@ type layers struct {
 
 var families = map[string]layers{
 	"vit":    {fc1: "intermediate.dense", fc2: "output.dense", norm1: "layernorm_before", norm2: "layernorm_after"},
+	"deit":   {fc1: "intermediate.dense", fc2: "output.dense", norm1: "layernorm_before", norm2: "layernorm_after"},
 	"dinov2": {fc1: "mlp.fc1", fc2: "mlp.fc2", norm1: "norm1", norm2: "norm2", scales: []string{"layer_scale1.lambda1", "layer_scale2.lambda1"}},
 }
 
@@ -104,7 +136,12 @@ func backbone(s *spec.RunSpec) ([]Tensor, error) {
 	}
 	d, mlp, p := int64(a.GetDim()), int64(a.GetMlp()), int64(a.GetPatch())
 	add(-1, all, "embeddings.cls_token", 1, 1, d)
-	add(-1, all, "embeddings.position_embeddings", 1, 1+int64(a.GetGridH())*int64(a.GetGridW()), d)
+	placed := int64(1) // tokens before the patches that have a position
+	if a.GetFamily() == "deit" {
+		placed = 2
+		add(-1, all, "embeddings.distillation_token", 1, 1, d)
+	}
+	add(-1, all, "embeddings.position_embeddings", 1, placed+int64(a.GetGridH())*int64(a.GetGridW()), d)
 	if r := int64(a.GetRegisters()); r > 0 {
 		add(-1, all, "embeddings.register_tokens", 1, r, d)
 	}
@@ -144,7 +181,7 @@ func adapter(s *spec.RunSpec) ([]Tensor, error) {
 		}
 		site := p.GetSite()
 		for _, q := range programs[p.GetProgram()].GetParams() {
-			t := Tensor{Part: Adapter, Shape: q.GetShape(), Trains: q.GetTrainable(), block: -1, rest: q.GetName()}
+			t := Tensor{Part: Adapter, Shape: q.GetShape(), Trains: q.GetTrainable(), param: q, block: -1, rest: q.GetName()}
 			// As core/adapter names them, by their scope.
 			var at []string
 			if q.GetScope() != protocol.Param_MODEL {
@@ -163,8 +200,8 @@ func adapter(s *spec.RunSpec) ([]Tensor, error) {
 			}
 			seen[t.Name] = true
 			if t.Trains {
-				t.LR = s.GetOptim().GetLrAdapter() * orOne(q.LrMult)
-				t.Decay = s.GetOptim().GetWeightDecay() * orOne(q.DecayMult)
+				t.LR = s.GetOptim().GetLrAdapter() * t.lrMult()
+				t.Decay = s.GetOptim().GetWeightDecay() * t.decayMult()
 			}
 			out = append(out, t)
 		}
@@ -172,11 +209,18 @@ func adapter(s *spec.RunSpec) ([]Tensor, error) {
 	return out, nil
 }
 
-func orOne(v *float64) float64 {
-	if v == nil {
+func (t *Tensor) lrMult() float64 {
+	if t.param == nil || t.param.LrMult == nil {
 		return 1
 	}
-	return *v
+	return *t.param.LrMult
+}
+
+func (t *Tensor) decayMult() float64 {
+	if t.param == nil || t.param.DecayMult == nil {
+		return 1
+	}
+	return *t.param.DecayMult
 }
 
 func head(s *spec.RunSpec) ([]Tensor, error) {
@@ -212,6 +256,18 @@ func head(s *spec.RunSpec) ([]Tensor, error) {
 	return out, nil
 }
 
+// Backbones says of each tensor of a run's backbone, by its name in the model
+// ("encoder.layer.3.layernorm_before.weight"), whether it trains.
+func Backbones(tensors []Tensor) func(name string) bool {
+	trains := map[string]bool{}
+	for i := range tensors {
+		if t := &tensors[i]; t.Part == Backbone {
+			trains[strings.TrimPrefix(t.Name, "backbone.")] = t.Trains
+		}
+	}
+	return func(name string) bool { return trains[name] }
+}
+
 // Trained is the number of weights of a part that train.
 func Trained(tensors []Tensor, part string) int64 {
 	var n int64
@@ -223,10 +279,10 @@ func Trained(tensors []Tensor, part string) int64 {
 	return n
 }
 
-// Steps is how many updates a run makes: full passes over the training images,
-// the last batch of each being what is left, up to a limit.
+// Steps is how many updates a run makes at most: full passes over the training
+// images, the last batch of each being what is left, up to a limit.
 func Steps(s *spec.RunSpec) uint64 {
-	batch := uint64(max(1, s.GetTrain().GetBatch()))
+	batch := uint64(max(1, s.GetTrain().GetBatch())) * uint64(max(1, s.GetTrain().GetAccumulate()))
 	perEpoch := (uint64(s.GetData().GetSplits()["train"].GetCount()) + batch - 1) / batch
 	steps := perEpoch * uint64(s.GetTrain().GetEpochs())
 	if most := uint64(s.GetTrain().GetMaxSteps()); most > 0 {

@@ -61,7 +61,8 @@ func TestGroups(t *testing.T) {
 adapter.blocks.{6,8..11}.{query,value}.lora_A: 10 tensors, 61440 weights, lr 0.001, decay 0.01
 adapter.blocks.{6,8..11}.{query,value}.lora_B: 10 tensors, 61440 weights, lr 0.016, decay 0.01
 adapter.mask: 1 tensors, 8 weights, frozen
-head.*: 2 tensors, 1538 weights, lr 0.002, decay 0.01
+head.*: 1 tensors, 1536 weights, lr 0.002, decay 0.01
+head.* (vectors): 1 tensors, 2 weights, lr 0.002, decay 0
 `
 	if got := groups(t, vitB()); got != frozen {
 		t.Errorf("got\n%s\nwant\n%s", got, frozen)
@@ -72,9 +73,11 @@ head.*: 2 tensors, 1538 weights, lr 0.002, decay 0.01
 	s.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_BLOCKS, Trainable: []uint32{10, 11}}
 	const partly = `backbone.embeddings.*: 4 tensors, 742656 weights, frozen
 backbone.encoder.layer.{0..9}.*: 120 tensors, 70878720 weights, frozen
-backbone.encoder.layer.{10,11}.*: 24 tensors, 14175744 weights, lr 1e-05, decay 0.01
-backbone.layernorm.*: 2 tensors, 1536 weights, lr 1e-05, decay 0.01
-head.*: 2 tensors, 1538 weights, lr 0.002, decay 0.01
+backbone.encoder.layer.{10,11}.*: 8 tensors, 14155776 weights, lr 1e-05, decay 0.01
+backbone.encoder.layer.{10,11}.* (vectors): 16 tensors, 19968 weights, lr 1e-05, decay 0
+backbone.layernorm.* (vectors): 2 tensors, 1536 weights, lr 1e-05, decay 0
+head.*: 1 tensors, 1536 weights, lr 0.002, decay 0.01
+head.* (vectors): 1 tensors, 2 weights, lr 0.002, decay 0
 `
 	if got := groups(t, s); got != partly {
 		t.Errorf("got\n%s\nwant\n%s", got, partly)

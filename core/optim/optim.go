@@ -114,14 +114,17 @@ func New(dev *torch.Device, cfg *spec.Optim, groups []Group) (*Optimizer, error)
 
 // Step clips the gradients by their common norm, updates all parameters at
 // factor times their rates, and drops the gradients. It returns the norm before
-// clipping.
-func (o *Optimizer) Step(factor float64) float64 {
-	norm := torch.ClipGrads(o.all, o.cfg.ClipNorm)
-	for _, g := range o.groups {
-		o.rule.step(o.cfg, g, g.LR*factor)
+// clipping. If that is no finite number, ok is false and nothing is updated.
+func (o *Optimizer) Step(factor float64) (norm float64, ok bool) {
+	norm = torch.ClipGrads(o.all, o.cfg.ClipNorm)
+	ok = !math.IsNaN(norm) && !math.IsInf(norm, 0)
+	if ok {
+		for _, g := range o.groups {
+			o.rule.step(o.cfg, g, g.LR*factor)
+		}
 	}
 	torch.DropGrads(o.all)
-	return norm
+	return norm, ok
 }
 
 // State lists the tensors that a checkpoint must hold to go on exactly, by

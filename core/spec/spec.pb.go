@@ -1904,8 +1904,11 @@ type Optim struct {
 	Schedule    *Schedule              `protobuf:"bytes,10,opt,name=schedule,proto3" json:"schedule,omitempty"`
 	Momentum    float64                `protobuf:"fixed64,11,opt,name=momentum,proto3" json:"momentum,omitempty"` // sgd
 	Nesterov    bool                   `protobuf:"varint,12,opt,name=nesterov,proto3" json:"nesterov,omitempty"`  // sgd
-	// Tensors by name, first match: rates and decay of their own, or frozen.
-	Rules         []*Rule `protobuf:"bytes,13,rep,name=rules,proto3" json:"rules,omitempty"`
+	// If there are any, each tensor is settled by the first whose pattern its
+	// name matches, and the rates of the parts and Freeze count for nothing.
+	Rules []*Rule `protobuf:"bytes,13,rep,name=rules,proto3" json:"rules,omitempty"`
+	// Biases, norms and other vectors are decayed too.
+	DecayVectors  bool `protobuf:"varint,14,opt,name=decay_vectors,json=decayVectors,proto3" json:"decay_vectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2031,14 +2034,21 @@ func (x *Optim) GetRules() []*Rule {
 	return nil
 }
 
-// What tensors with matching names get instead of their part's settings.
+func (x *Optim) GetDecayVectors() bool {
+	if x != nil {
+		return x.DecayVectors
+	}
+	return false
+}
+
+// What tensors with matching names do.
 type Rule struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pattern       string                 `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"` // path.Match over "backbone.blocks.3.norm1.weight"; * crosses dots
-	Lr            *float64               `protobuf:"fixed64,2,opt,name=lr,proto3,oneof" json:"lr,omitempty"`
-	WeightDecay   *float64               `protobuf:"fixed64,3,opt,name=weight_decay,json=weightDecay,proto3,oneof" json:"weight_decay,omitempty"`
+	Pattern       string                 `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"` // of names as in checkpoints: "backbone.*.norm1.*"; * is anything
+	Lr            float64                `protobuf:"fixed64,2,opt,name=lr,proto3" json:"lr,omitempty"`
+	WeightDecay   *float64               `protobuf:"fixed64,3,opt,name=weight_decay,json=weightDecay,proto3,oneof" json:"weight_decay,omitempty"` // absent: that of all
 	Frozen        bool                   `protobuf:"varint,4,opt,name=frozen,proto3" json:"frozen,omitempty"`
-	UntilEpoch    uint32                 `protobuf:"varint,5,opt,name=until_epoch,json=untilEpoch,proto3" json:"until_epoch,omitempty"` // frozen: up to this epoch, from 0; 0: for ever
+	UntilEpoch    uint32                 `protobuf:"varint,5,opt,name=until_epoch,json=untilEpoch,proto3" json:"until_epoch,omitempty"` // frozen up to this epoch, counted from 0, then trained
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2081,8 +2091,8 @@ func (x *Rule) GetPattern() string {
 }
 
 func (x *Rule) GetLr() float64 {
-	if x != nil && x.Lr != nil {
-		return *x.Lr
+	if x != nil {
+		return x.Lr
 	}
 	return 0
 }
@@ -3670,6 +3680,7 @@ type Summary struct {
 	Evaluations     []*Evaluated           `protobuf:"bytes,11,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
 	ImagesPerSecond float64                `protobuf:"fixed64,12,opt,name=images_per_second,json=imagesPerSecond,proto3" json:"images_per_second,omitempty"` // median over steps
 	Metric          string                 `protobuf:"bytes,13,opt,name=metric,proto3" json:"metric,omitempty"`                                              // monitor
+	Early           bool                   `protobuf:"varint,14,opt,name=early,proto3" json:"early,omitempty"`                                               // stopped by patience, before all epochs
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -3793,6 +3804,13 @@ func (x *Summary) GetMetric() string {
 		return x.Metric
 	}
 	return ""
+}
+
+func (x *Summary) GetEarly() bool {
+	if x != nil {
+		return x.Early
+	}
+	return false
 }
 
 var File_spec_proto protoreflect.FileDescriptor
@@ -3980,7 +3998,7 @@ const file_spec_proto_rawDesc = "" +
 	"\rclass_weights\x18\x03 \x03(\x01R\fclassWeights\x12\x1c\n" +
 	"\tweighting\x18\x04 \x01(\tR\tweighting\x12\x1c\n" +
 	"\tsmoothing\x18\x05 \x01(\x01R\tsmoothing\x12\x14\n" +
-	"\x05gamma\x18\x06 \x01(\x01R\x05gamma\"\x8e\x03\n" +
+	"\x05gamma\x18\x06 \x01(\x01R\x05gamma\"\xb3\x03\n" +
 	"\x05Optim\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1f\n" +
 	"\vlr_backbone\x18\x02 \x01(\x01R\n" +
@@ -3997,15 +4015,15 @@ const file_spec_proto_rawDesc = "" +
 	" \x01(\v2\x19.loralab.spec.v1.ScheduleR\bschedule\x12\x1a\n" +
 	"\bmomentum\x18\v \x01(\x01R\bmomentum\x12\x1a\n" +
 	"\bnesterov\x18\f \x01(\bR\bnesterov\x12+\n" +
-	"\x05rules\x18\r \x03(\v2\x15.loralab.spec.v1.RuleR\x05rules\"\xae\x01\n" +
+	"\x05rules\x18\r \x03(\v2\x15.loralab.spec.v1.RuleR\x05rules\x12#\n" +
+	"\rdecay_vectors\x18\x0e \x01(\bR\fdecayVectors\"\xa2\x01\n" +
 	"\x04Rule\x12\x18\n" +
-	"\apattern\x18\x01 \x01(\tR\apattern\x12\x13\n" +
-	"\x02lr\x18\x02 \x01(\x01H\x00R\x02lr\x88\x01\x01\x12&\n" +
-	"\fweight_decay\x18\x03 \x01(\x01H\x01R\vweightDecay\x88\x01\x01\x12\x16\n" +
+	"\apattern\x18\x01 \x01(\tR\apattern\x12\x0e\n" +
+	"\x02lr\x18\x02 \x01(\x01R\x02lr\x12&\n" +
+	"\fweight_decay\x18\x03 \x01(\x01H\x00R\vweightDecay\x88\x01\x01\x12\x16\n" +
 	"\x06frozen\x18\x04 \x01(\bR\x06frozen\x12\x1f\n" +
 	"\vuntil_epoch\x18\x05 \x01(\rR\n" +
-	"untilEpochB\x05\n" +
-	"\x03_lrB\x0f\n" +
+	"untilEpochB\x0f\n" +
 	"\r_weight_decay\"\xc8\x01\n" +
 	"\bSchedule\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
@@ -4147,7 +4165,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x04dice\x18\x05 \x01(\x01H\x00R\x04dice\x88\x01\x01\x12\x15\n" +
 	"\x03iou\x18\x06 \x01(\x01H\x01R\x03iou\x88\x01\x01B\a\n" +
 	"\x05_diceB\x06\n" +
-	"\x04_iou\"\xdb\x03\n" +
+	"\x04_iou\"\xf1\x03\n" +
 	"\aSummary\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x128\n" +
 	"\n" +
@@ -4166,7 +4184,8 @@ const file_spec_proto_rawDesc = "" +
 	" \x01(\tR\rweightsDigest\x12<\n" +
 	"\vevaluations\x18\v \x03(\v2\x1a.loralab.spec.v1.EvaluatedR\vevaluations\x12*\n" +
 	"\x11images_per_second\x18\f \x01(\x01R\x0fimagesPerSecond\x12\x16\n" +
-	"\x06metric\x18\r \x01(\tR\x06metric2\xde\x02\n" +
+	"\x06metric\x18\r \x01(\tR\x06metric\x12\x14\n" +
+	"\x05early\x18\x0e \x01(\bR\x05early2\xde\x02\n" +
 	"\x06Engine\x12A\n" +
 	"\x04Info\x12\x1c.loralab.spec.v1.InfoRequest\x1a\x1b.loralab.spec.v1.EngineInfo\x12<\n" +
 	"\x03Run\x12\x1b.loralab.spec.v1.RunRequest\x1a\x16.loralab.spec.v1.Event0\x01\x12@\n" +

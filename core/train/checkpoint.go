@@ -26,6 +26,8 @@ type progress struct {
 	Seconds float64
 	Best    int           // step of the best validation so far
 	BestOf  *spec.Metrics // nil: there was none
+	Stale   int           // validations since
+	Pixels  []uint64      // of each class in the training split, if losses weigh by them
 	Probes  map[string]string
 }
 
@@ -61,6 +63,7 @@ func (s *session) save(name string, whole bool, p progress) error {
 			for _, o := range s.opt.State() {
 				ns = append(ns, named{o.Name, o.T})
 			}
+			ns = append(ns, s.average.state()...)
 		}
 		ts = tensorsOf(ns)
 		if whole {
@@ -84,12 +87,17 @@ func (s *session) save(name string, whole bool, p progress) error {
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	pixels, err := json.Marshal(p.Pixels)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
 	meta := map[string]string{
 		"format": "pt", "id": s.req.Id,
 		"step": strconv.Itoa(p.Step), "steps": strconv.Itoa(s.total),
 		"journal": strconv.FormatInt(p.Journal, 10),
 		"seconds": strconv.FormatFloat(p.Seconds, 'g', -1, 64),
 		"best":    strconv.Itoa(p.Best), "best_metrics": best, "probes": string(probes),
+		"stale": strconv.Itoa(p.Stale), "pixels": string(pixels),
 	}
 	if err := safetensors.Write(s.dir.file("checkpoints", name), ts, meta); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
@@ -118,10 +126,16 @@ func (s *session) restore(name string, whole bool) (p progress, ok bool, err err
 			for _, o := range s.opt.State() {
 				want = append(want, named{o.Name, o.T})
 			}
+			want = append(want, s.average.state()...)
 		}
 		var faults []string
 		for _, n := range want {
 			t, ok := f.Get(n.name)
+			// What is scored of a training is the mean of its weights. The best
+			// checkpoint holds that alone.
+			if mean, has := f.Get(averageOf(n.name)); has && !whole {
+				t = mean
+			}
 			switch {
 			case !ok:
 				faults = append(faults, "missing "+n.name)
@@ -137,6 +151,9 @@ func (s *session) restore(name string, whole bool) (p progress, ok bool, err err
 		s.net.adapters.Changed()
 		if g, ok := f.Get(generatorName); ok && whole {
 			s.t.dev.SetGeneratorState(slices.Clone(g.Data))
+		}
+		if len(p.Pixels) > 0 {
+			return s.weighed(p.Pixels)
 		}
 		return nil
 	})
@@ -157,11 +174,12 @@ func parseProgress(meta map[string]string, id string) (p progress, err error) {
 		fail(e)
 		return v
 	}
-	p.Step, p.Journal, p.Best = int(number("step")), number("journal"), int(number("best"))
+	p.Step, p.Journal, p.Best, p.Stale = int(number("step")), number("journal"), int(number("best")), int(number("stale"))
 	var e error
 	p.Seconds, e = strconv.ParseFloat(meta["seconds"], 64)
 	fail(e)
 	fail(json.Unmarshal([]byte(meta["probes"]), &p.Probes))
+	fail(json.Unmarshal([]byte(meta["pixels"]), &p.Pixels))
 	if best := meta["best_metrics"]; best != "{}" {
 		p.BestOf = &spec.Metrics{}
 		fail(protojson.Unmarshal([]byte(best), p.BestOf))

@@ -36,7 +36,7 @@ func (s *session) score(ctx context.Context, src *source, shots func(b *data.Bat
 		err := s.t.dev.Do(func() error {
 			s.t.dev.NoGrad(func() {
 				logits := s.net.logits(src.tokens(b, indices), b.H, b.W, false)
-				l = loss.Compute(s.spec.Loss, logits, s.net.target(b)).Item()
+				l = loss.Compute(s.loss, logits, s.net.target(b)).Item()
 				predicted = logits.ArgMax(1).To(torch.Uint8).Bytes()
 			})
 			return nil

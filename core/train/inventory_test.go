@@ -58,6 +58,17 @@ func TestInventoryIsTheEngines(t *testing.T) {
 			r.Spec.Adapter = adapted(t, shared{}, 1, 2, 4)
 		},
 		"layer scale and registers": dinov2,
+		"rules": func(r *spec.RunRequest) {
+			r.Spec.Optim.Rules = []*spec.Rule{
+				{Pattern: "backbone.*layernorm*", Lr: 1e-5},
+				{Pattern: "backbone.encoder.layer.4.*.bias", Lr: 2e-5},
+				{Pattern: "backbone.*", Frozen: true},
+				{Pattern: "head.conv1.*", Lr: 1e-3, Frozen: true, UntilEpoch: 2},
+				{Pattern: "head.*", Frozen: true},
+				{Pattern: "adapter.*.B", Lr: 1e-2, WeightDecay: ptr(0.0)},
+				{Pattern: "adapter.*", Lr: 1e-3},
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := request(t, edit)
@@ -79,8 +90,7 @@ func TestInventoryIsTheEngines(t *testing.T) {
 			var engines []string
 			var frozen int64
 			err = cpu.Do(func() error {
-				b, _, h := s.net.trained()
-				for _, g := range s.groups(b, h) {
+				for _, g := range s.groups() {
 					for _, p := range g.Params {
 						engines = append(engines, fmt.Sprintf("%s %d lr %g decay %g", p.Name, p.T.Numel(), g.LR, g.Decay))
 					}

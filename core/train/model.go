@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/loralab/loralab/core/adapter"
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/head"
+	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/vit"
@@ -32,8 +34,9 @@ func (c *cachedModel) drop() error {
 	return m.Free()
 }
 
-// load returns the backbone of a run and whether it is the run's own to free.
-func (c *cachedModel) load(dev *torch.Device, path string, b *spec.Backbone, precision torch.DType) (*vit.Model, bool, error) {
+// load returns the backbone of a run, of whose tensors some train, and
+// whether it is the run's own to free.
+func (c *cachedModel) load(dev *torch.Device, path string, b *spec.Backbone, tensors []inventory.Tensor, precision torch.DType) (*vit.Model, bool, error) {
 	if c.sums == nil {
 		c.sums = map[string]string{}
 	}
@@ -48,12 +51,12 @@ func (c *cachedModel) load(dev *torch.Device, path string, b *spec.Backbone, pre
 	if sum != b.Digest {
 		return nil, false, fmt.Errorf("the backbone %s is not the one of the plan: SHA-256 %s, planned %s", path, sum, b.Digest)
 	}
-	frozen := b.Freeze.GetKind() == spec.Freeze_ALL
+	frozen := inventory.Trained(tensors, inventory.Backbone) == 0
 	key := fmt.Sprint(b.Digest, b.Depth, precision)
 	if frozen && c.model != nil && c.key == key {
 		return c.model, false, nil
 	}
-	m, err := vit.Load(dev, path, b.Arch, vit.Options{Depth: int(b.Depth), Freeze: b.Freeze, Precision: precision})
+	m, err := vit.Load(dev, path, b.Arch, vit.Options{Depth: int(b.Depth), Trains: inventory.Backbones(tensors), Precision: precision})
 	if err != nil || !frozen {
 		return m, true, err
 	}
@@ -87,6 +90,8 @@ type network struct {
 	// prefix is how many blocks come before anything that trains; -1 if the
 	// embeddings train as well.
 	prefix int
+	// tensors are those of the plan, by name; they say what trains and how.
+	tensors map[string]*inventory.Tensor
 }
 
 // newNetwork is called inside dev.Do.
@@ -100,9 +105,15 @@ func newNetwork(t *Trainer, req *spec.RunRequest) (*network, error) {
 	default:
 		return nil, fmt.Errorf("unknown precision %q, want fp32 or bf16", s.Train.Precision)
 	}
-	n := &network{dev: t.dev}
-	var err error
-	if n.model, n.own, err = t.model.load(t.dev, req.Places.Backbone, s.Backbone, precision); err != nil {
+	tensors, err := inventory.Of(s)
+	if err != nil {
+		return nil, err
+	}
+	n := &network{dev: t.dev, tensors: make(map[string]*inventory.Tensor, len(tensors))}
+	for i := range tensors {
+		n.tensors[tensors[i].Name] = &tensors[i]
+	}
+	if n.model, n.own, err = t.model.load(t.dev, req.Places.Backbone, s.Backbone, tensors, precision); err != nil {
 		return nil, err
 	}
 	if n.adapters, err = adapter.Load(t.dev, n.model, s.Adapter, s.Seed); err != nil {
@@ -115,6 +126,13 @@ func newNetwork(t *Trainer, req *spec.RunRequest) (*network, error) {
 	}
 	n.head.Precision = precision
 	n.prefix = min(n.model.TrainableFrom(), n.adapters.FirstBlock())
+	// Adapters and head come as if all of them trained.
+	for _, p := range n.adapters.Params {
+		p.T.RequireGrad(p.Trainable && n.tensors["adapter."+p.Name].Trains)
+	}
+	for _, p := range n.head.Params() {
+		p.T.RequireGrad(n.tensors["head."+p.Name].Trains)
+	}
 	return n, nil
 }
 
@@ -200,20 +218,33 @@ func (n *network) trained() (backbone, adapters, heads []named) {
 		backbone = append(backbone, named{"backbone." + p.Name, p.T})
 	}
 	for _, p := range n.adapters.Params {
-		if p.Trainable {
-			adapters = append(adapters, named{"adapter." + p.Name, p.T})
+		if name := "adapter." + p.Name; p.Trainable && n.tensors[name].Trains {
+			adapters = append(adapters, named{name, p.T})
 		}
 	}
 	for _, p := range n.head.Params() {
-		heads = append(heads, named{"head." + p.Name, p.T})
+		if name := "head." + p.Name; n.tensors[name].Trains {
+			heads = append(heads, named{name, p.T})
+		}
 	}
 	return backbone, adapters, heads
 }
 
+// thaw lets gradients into what trains from an epoch on, counted from 0, and
+// into nothing else.
+func (n *network) thaw(epoch int) {
+	b, a, h := n.trained()
+	for _, p := range slices.Concat(b, a, h) {
+		p.t.RequireGrad(int(n.tensors[p.name].Until) <= epoch)
+	}
+}
+
 // weights lists all that a checkpoint must hold to have this network again.
 func (n *network) weights() []named {
-	b, _, h := n.trained()
-	out := b
+	var out []named
+	for _, p := range n.model.Params() {
+		out = append(out, named{"backbone." + p.Name, p.T})
+	}
 	for _, p := range n.adapters.Params {
 		// Frozen parameters are kept too unless they can be made again: what
 		// an initialiser draws must not have to stay the same for ever.
@@ -221,7 +252,9 @@ func (n *network) weights() []named {
 			out = append(out, named{"adapter." + p.Name, p.T})
 		}
 	}
-	out = append(out, h...)
+	for _, p := range n.head.Params() {
+		out = append(out, named{"head." + p.Name, p.T})
+	}
 	for _, p := range n.head.Buffers() {
 		out = append(out, named{"head." + p.Name, p.T})
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/loss"
 	"github.com/loralab/loralab/core/metric"
@@ -29,10 +31,15 @@ type session struct {
 
 	net         *network
 	opt         *optim.Optimizer
+	average     *average     // nil: none
+	loss        []*spec.Loss // with the weights of classes
+	pixels      []uint64     // of each class in the training split, if they weigh
 	probes      map[string]string
 	step, total int
 	best        int
 	bestOf      *spec.Metrics // nil: no validation so far
+	stale       int           // validations since the best
+	recent      []float64     // losses of the last steps
 	seconds     float64       // of training before this process
 }
 
@@ -42,6 +49,7 @@ func (s *session) open() error {
 	if err := loss.Check(s.spec.Loss, len(s.spec.Data.Classes)); err != nil {
 		return err
 	}
+	s.loss = s.spec.Loss
 	if err := optim.CheckSchedule(s.spec.Optim.Schedule); err != nil {
 		return err
 	}
@@ -58,6 +66,7 @@ func (s *session) close() {
 		if s.opt != nil {
 			s.opt.Free()
 		}
+		s.average.free()
 		if s.net != nil {
 			s.net.free()
 		}
@@ -79,7 +88,8 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	if trainSet.Len() == 0 || valSet.Len() == 0 {
 		return nil, errors.New("split train or val has no images")
 	}
-	perEpoch := (trainSet.Len() + int(sp.Train.Batch) - 1) / int(sp.Train.Batch)
+	group := max(1, int(sp.Train.Accumulate)) // batches in an update
+	perEpoch := (trainSet.Len() + group*int(sp.Train.Batch) - 1) / (group * int(sp.Train.Batch))
 	s.total = perEpoch * int(sp.Train.Epochs)
 	if n := int(sp.Train.MaxSteps); n > 0 {
 		s.total = min(s.total, n)
@@ -93,10 +103,13 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		}
 		started.BackboneParams, started.AdapterParams, started.HeadParams = numel(b), numel(a), numel(h)
 		started.FrozenParams = uint64(s.net.model.Frozen())
-		s.opt, err = optim.New(s.t.dev, sp.Optim, s.groups(b, h))
+		if s.opt, err = optim.New(s.t.dev, sp.Optim, s.groups()); err != nil {
+			return err
+		}
+		s.average = newAverage(sp.Train.Ema, slices.Concat(b, a, h))
 		// Dropout's own stream; a checkpoint goes on in the middle of it.
 		s.t.dev.Seed(rng.New(sp.Seed, "dropout").Uint64())
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -106,9 +119,14 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		return nil, err
 	}
 	if resumed {
-		s.step, s.best, s.bestOf, s.seconds = p.Step, p.Best, p.BestOf, p.Seconds
-	} else if err := s.start(); err != nil {
-		return nil, err
+		s.step, s.best, s.bestOf, s.stale, s.seconds = p.Step, p.Best, p.BestOf, p.Stale, p.Seconds
+	} else {
+		if err := s.start(); err != nil {
+			return nil, err
+		}
+		if err := s.weigh(ctx, trainSet); err != nil {
+			return nil, s.orStopped(ctx, err)
+		}
 	}
 	if s.probes, err = s.t.probes(s.net.model, int(sp.Train.Batch), int(sp.Data.Height), int(sp.Data.Width), p.Probes); err != nil {
 		return nil, err
@@ -141,31 +159,50 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		}
 	}
 	var speeds []float64
-	for s.step < s.total {
+	for s.step < s.total && !s.early() {
 		epoch := s.step / perEpoch // 0-based
 		order := rng.New(sp.Seed, "order", strconv.Itoa(epoch)).Permutation(trainSet.Len())
-		batches := cut(order, int(sp.Train.Batch))[s.step%perEpoch:]
-		batches = batches[:min(len(batches), s.total-s.step)]
-		i := 0
-		read := func(ctx context.Context, indices []int) (*data.Batch, error) {
-			return trainSet.Augmented(ctx, indices, sp.Seed, epoch)
+		batches := cut(order, int(sp.Train.Batch))[s.step%perEpoch*group:]
+		batches = batches[:min(len(batches), (s.total-s.step)*group)]
+		if err := s.t.dev.Do(func() error { s.net.thaw(epoch); return nil }); err != nil {
+			return nil, err
 		}
-		err := each(ctx, read, batches, func(b *data.Batch) error {
-			indices := batches[i]
-			i++
-			st, err := s.update(src, b, indices, epoch)
-			if err != nil {
-				return err
-			}
-			speeds = append(speeds, st.ImagesPerSecond)
-			last := i == len(batches)
-			if !last && s.due(clock) {
-				return s.checkpoint(clock)
-			}
-			return nil
-		})
+		i := 0
+		var u *update
+		err := ctx.Err()
+		if err == nil {
+			// A stop waits for the update in progress: one that is half done
+			// cannot be gone on with.
+			err = each(context.WithoutCancel(ctx), func(ctx context.Context, indices []int) (*data.Batch, error) {
+				return trainSet.Augmented(ctx, indices, sp.Seed, epoch)
+			}, batches, func(b *data.Batch) error {
+				if i%group == 0 {
+					u = newUpdate(batches[i:min(i+group, len(batches))])
+				}
+				if err := s.gradients(u, src, b, batches[i]); err != nil {
+					return err
+				}
+				i++
+				last := i == len(batches)
+				if i%group != 0 && !last {
+					return nil
+				}
+				st, err := s.update(u, epoch)
+				if err != nil {
+					return err
+				}
+				speeds = append(speeds, st.ImagesPerSecond)
+				switch {
+				case ctx.Err() != nil && !last:
+					return ctx.Err()
+				case !last && s.due(clock):
+					return s.checkpoint(clock)
+				}
+				return nil
+			})
+		}
 		if err != nil {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				// Stop: what was done is made safe first.
 				if e := s.checkpoint(clock); e != nil {
 					return nil, e
@@ -187,7 +224,7 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		return nil, fmt.Errorf("no validation gave %s a value", sp.Train.Monitor)
 	}
 	sum := &spec.Summary{
-		Id: s.req.Id, Validation: s.bestOf, BestStep: uint64(s.best), Steps: uint64(s.total),
+		Id: s.req.Id, Validation: s.bestOf, BestStep: uint64(s.best), Steps: uint64(s.step), Early: s.step < s.total,
 		BackboneParams: started.BackboneParams, AdapterParams: started.AdapterParams, HeadParams: started.HeadParams,
 		Seconds: clock.seconds(), PeakMemory: peakMemory(), ImagesPerSecond: median(speeds), Metric: sp.Train.Monitor,
 	}
@@ -213,62 +250,135 @@ func (s *session) orStopped(ctx context.Context, err error) error {
 	return err
 }
 
-// groups gives backbone, adapters and head their rates.
-func (s *session) groups(backbone, heads []named) []optim.Group {
-	o := s.spec.Optim
-	params := func(ns []named) (out []optim.Param) {
-		for _, n := range ns {
-			out = append(out, optim.Param{Name: n.name, T: n.t})
-		}
-		return out
-	}
-	groups := []optim.Group{
-		{Name: "backbone", LR: o.LrBackbone, Decay: o.WeightDecay, Params: params(backbone)},
-		{Name: "head", LR: o.LrHead, Decay: o.WeightDecay, Params: params(heads)},
-	}
-	// Adapters may ask for multiples of rate and decay, parameter by parameter.
-	for _, p := range s.net.adapters.Params {
-		if !p.Trainable {
-			continue
-		}
-		name := fmt.Sprintf("adapter ×%g ×%g", p.LRMult, p.DecayMult)
+// groups gives every tensor that trains its rate and decay, as planned.
+func (s *session) groups() []optim.Group {
+	var groups []optim.Group
+	b, a, h := s.net.trained()
+	for _, p := range slices.Concat(b, a, h) {
+		t := s.net.tensors[p.name]
+		name := fmt.Sprintf("%s lr %g decay %g", t.Part, t.LR, t.Decay)
 		i := slices.IndexFunc(groups, func(g optim.Group) bool { return g.Name == name })
 		if i < 0 {
 			i = len(groups)
-			groups = append(groups, optim.Group{Name: name, LR: o.LrAdapter * p.LRMult, Decay: o.WeightDecay * p.DecayMult})
+			groups = append(groups, optim.Group{Name: name, LR: t.LR, Decay: t.Decay})
 		}
-		groups[i].Params = append(groups[i].Params, optim.Param{Name: "adapter." + p.Name, T: p.T})
+		groups[i].Params = append(groups[i].Params, optim.Param{Name: p.name, T: p.t})
 	}
 	return groups
 }
 
-// update is one step: forward, backward, clip, AdamW.
-func (s *session) update(src *source, b *data.Batch, indices []int, epoch int) (*spec.Step, error) {
-	start := time.Now()
-	factor := optim.Factor(s.spec.Optim.Schedule, s.step, s.total)
-	st := &spec.Step{Step: uint64(s.step + 1), Epoch: uint32(epoch + 1), Lr: s.rate() * factor}
-	err := s.t.dev.Do(func() error {
+// update is one step of the optimiser over one batch or more.
+type update struct {
+	start  time.Time
+	images int     // in all its batches
+	loss   float64 // mean over the batches so far, by their images
+	names  []string
+}
+
+func newUpdate(batches [][]int) *update {
+	u := &update{start: time.Now()}
+	for _, b := range batches {
+		u.images += len(b)
+	}
+	return u
+}
+
+// gradients adds those of a batch, by its share of the update's images.
+func (s *session) gradients(u *update, src *source, b *data.Batch, indices []int) error {
+	u.names = append(u.names, b.Names...)
+	return s.t.dev.Do(func() error {
 		logits := s.net.logits(src.tokens(b, indices), b.H, b.W, true)
-		l := loss.Compute(s.spec.Loss, logits, s.net.target(b))
+		l := loss.Compute(s.loss, logits, s.net.target(b))
 		if aux := s.net.adapters.Aux(); aux != nil {
 			l = l.Add(aux)
 		}
-		st.Loss = l.Item()
-		if math.IsNaN(st.Loss) || math.IsInf(st.Loss, 0) {
-			return fmt.Errorf("the loss is %v at step %d; the last good state is in the checkpoint; images of the batch: %s",
-				st.Loss, st.Step, strings.Join(b.Names, ", "))
+		if b.N != u.images {
+			l = l.Scale(float64(b.N) / float64(u.images))
+		}
+		v := l.Item()
+		u.loss += v
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return s.diverged(u, fmt.Sprintf("the loss is %v", v))
 		}
 		l.Backward()
-		st.GradNorm = s.opt.Step(factor)
+		return nil
+	})
+}
+
+// exploded is the multiple of the median of the last losses, so many at most,
+// above which a loss is taken for the end of a sensible training. Spikes of
+// ordinary runs stay far below.
+const (
+	exploded = 1000
+	lookBack = 50
+)
+
+// update clips, moves the weights and reports.
+func (s *session) update(u *update, epoch int) (*spec.Step, error) {
+	factor := optim.Factor(s.spec.Optim.Schedule, s.step, s.total)
+	st := &spec.Step{Step: uint64(s.step + 1), Epoch: uint32(epoch + 1), Lr: s.rate() * factor, Loss: u.loss}
+	if m := median(s.recent); len(s.recent) >= lookBack/5 && math.Abs(u.loss) > exploded*math.Abs(m) && m != 0 {
+		return nil, s.diverged(u, fmt.Sprintf("the loss explodes: it is %.4g, the median of the last %d was %.4g", u.loss, len(s.recent), m))
+	}
+	err := s.t.dev.Do(func() error {
+		var ok bool
+		if st.GradNorm, ok = s.opt.Step(factor); !ok {
+			return s.diverged(u, fmt.Sprintf("the norm of the gradients is %v", st.GradNorm))
+		}
+		s.average.add(s.step)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.recent = append(s.recent, u.loss)
+	s.recent = s.recent[max(0, len(s.recent)-lookBack):]
 	s.step++
-	st.ImagesPerSecond = float64(b.N) / time.Since(start).Seconds()
+	st.ImagesPerSecond = float64(u.images) / time.Since(u.start).Seconds()
 	s.emit(&spec.Event{Event: &spec.Event_Step{Step: st}})
 	return st, s.dir.note("step", st)
+}
+
+// diverged is the end of a run whose numbers make no sense any more.
+func (s *session) diverged(u *update, what string) error {
+	return fmt.Errorf("%s at step %d; the last good state is in the checkpoint; images of the update: %s",
+		what, s.step+1, strings.Join(u.names, ", "))
+}
+
+// early reports whether patience is at its end.
+func (s *session) early() bool {
+	p := int(s.spec.Train.Patience)
+	return p > 0 && s.stale >= p
+}
+
+// weigh turns the frequencies of classes in the training split into weights of
+// the losses that ask for them.
+func (s *session) weigh(ctx context.Context, set *data.Set) error {
+	if !slices.ContainsFunc(s.spec.Loss, func(t *spec.Loss) bool { return t.Weighting != "" }) {
+		return nil
+	}
+	pixels, err := set.ClassPixels(ctx)
+	if err != nil {
+		return fmt.Errorf("counting the pixels of each class: %w", err)
+	}
+	return s.weighed(pixels)
+}
+
+// weighed takes the pixels of each class for the weights of losses.
+func (s *session) weighed(pixels []uint64) error {
+	s.loss, s.pixels = nil, pixels
+	for _, t := range s.spec.Loss {
+		if t.Weighting != "" {
+			w, err := loss.Weights(t.Weighting, pixels)
+			if err != nil {
+				return err
+			}
+			t = proto.CloneOf(t)
+			t.ClassWeights = w
+		}
+		s.loss = append(s.loss, t)
+	}
+	return nil
 }
 
 // rate is the learning rate that logs show: the adapter's, or the head's.
@@ -282,6 +392,9 @@ func (s *session) rate() float64 {
 // validate scores the validation split after an epoch (0-based, -1 before the
 // first) and keeps the weights if they are the best so far.
 func (s *session) validate(ctx context.Context, val *source, epoch int) error {
+	if err := s.averaged((*average).swap); err != nil {
+		return err
+	}
 	m, err := s.score(ctx, val, nil)
 	if err != nil {
 		return fmt.Errorf("validating: %w", err)
@@ -292,19 +405,29 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) error {
 	if s.bestOf != nil {
 		before, had = metric.Value(s.bestOf, s.spec.Train.Monitor)
 	}
+	s.stale++
 	if ok && (!had || metric.Better(s.spec.Train.Monitor, now, before)) {
 		v.Best = true
+		if !had || math.Abs(now-before) > s.spec.Train.MinDelta {
+			s.stale = 0
+		}
 		s.best, s.bestOf = s.step, m
 		if err := s.save(bestCheckpoint, false, s.progress(0, 0)); err != nil {
 			return err
 		}
+	}
+	if err := s.averaged((*average).swap); err != nil {
+		return err
 	}
 	s.emit(&spec.Event{Event: &spec.Event_Validation{Validation: v}})
 	return s.dir.note("validation", v)
 }
 
 func (s *session) progress(journal int64, seconds float64) progress {
-	return progress{Step: s.step, Journal: journal, Seconds: seconds, Best: s.best, BestOf: s.bestOf, Probes: s.probes}
+	return progress{
+		Step: s.step, Journal: journal, Seconds: seconds, Best: s.best, BestOf: s.bestOf, Stale: s.stale,
+		Pixels: s.pixels, Probes: s.probes,
+	}
 }
 
 func (s *session) due(c *clock) bool {

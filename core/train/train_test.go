@@ -234,6 +234,8 @@ func TestRunLeavesWhatItPromises(t *testing.T) {
 	}
 }
 
+func ptr[T any](v T) *T { return &v }
+
 // TestResumeIsExact stops runs of every kind at every sort of moment and
 // resumes them, in the same trainer and in another: same weights, same journal,
 // same scores.
@@ -254,6 +256,30 @@ func TestResumeIsExact(t *testing.T) {
 		"blocks and bf16": func(r *spec.RunRequest) {
 			r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_BLOCKS, Trainable: []uint32{2}}
 			r.Spec.Train.Precision = "bf16"
+		},
+		"all at once": func(r *spec.RunRequest) {
+			r.Spec.Adapter = adapted(t, lora{dropout: 0.3}, 0, 4)
+			r.Spec.Data.Augment = []*spec.Augment{{Kind: "flip", P: 0.5}, {Kind: "colour", P: 0.7, Brightness: 0.3, Hue: 0.1}}
+			r.Spec.Loss = []*spec.Loss{
+				{Kind: "cross_entropy", Weight: 0.5, Weighting: "sqrt_inverse", Smoothing: 0.1},
+				{Kind: "focal", Weight: 1, Gamma: 2, Weighting: "median"},
+				{Kind: "lovasz", Weight: 0.5},
+			}
+			r.Spec.Optim.Rules = []*spec.Rule{
+				{Pattern: "backbone.*layernorm*", Lr: 1e-4, Frozen: true, UntilEpoch: 1},
+				{Pattern: "backbone.*", Frozen: true},
+				{Pattern: "adapter.*", Lr: 1e-3},
+				{Pattern: "head.*", Lr: 1e-2, WeightDecay: ptr(0.1)},
+			}
+			r.Spec.Optim.Schedule = &spec.Schedule{Kind: "trapezoid", Warmup: 0.1, Decay: 0.3}
+			r.Spec.Head.Norm = true
+			r.Spec.Train.Batch, r.Spec.Train.Accumulate, r.Spec.Train.Epochs = 2, 2, 4
+			r.Spec.Train.Ema = 0.9
+		},
+		"sgd and patience": func(r *spec.RunRequest) {
+			r.Spec.Optim.Kind, r.Spec.Optim.Momentum, r.Spec.Optim.Nesterov = "sgd", 0.9, true
+			r.Spec.Optim.Schedule = &spec.Schedule{Kind: "step", Milestones: []float64{0.3, 0.6}, Gamma: 0.3}
+			r.Spec.Train.Epochs, r.Spec.Train.Patience, r.Spec.Train.MinDelta = 12, 2, 0.5
 		},
 	}
 	for name, edit := range kinds {
@@ -362,13 +388,13 @@ func TestFailuresAreTold(t *testing.T) {
 		"diverging": {func(r *spec.RunRequest) {
 			r.Spec.Optim.LrHead, r.Spec.Optim.ClipNorm, r.Spec.Loss = 1e38, 0, r.Spec.Loss[:1]
 			r.Spec.Head.Norm = false
-		}, "images of the batch: "},
+		}, "images of the update: "},
 		"other backbone": {func(r *spec.RunRequest) { r.Spec.Backbone.Digest = "00" }, "is not the one of the plan"},
 		"no files":       {func(r *spec.RunRequest) { r.Spec.Data.Splits["val"] = &spec.Split{Digest: "aa", Count: 2} }, "split val"},
 		"precision":      {func(r *spec.RunRequest) { r.Spec.Train.Precision = "fp8" }, `unknown precision "fp8"`},
 		"metric":         {func(r *spec.RunRequest) { r.Spec.Train.Monitor = "dice/cat" }, `unknown metric "dice/cat"`},
 		"loss":           {func(r *spec.RunRequest) { r.Spec.Loss[0].Kind = "hinge" }, `unknown loss "hinge"`},
-		"schedule":       {func(r *spec.RunRequest) { r.Spec.Optim.Schedule.Kind = "step" }, `unknown schedule "step"`},
+		"schedule":       {func(r *spec.RunRequest) { r.Spec.Optim.Schedule.Kind = "sawtooth" }, `unknown schedule "sawtooth"`},
 		"optimiser":      {func(r *spec.RunRequest) { r.Spec.Optim.Kind = "lion" }, `unknown optimiser "lion"`},
 		"classes":        {func(r *spec.RunRequest) { r.Evaluations[0].Data.Classes = []string{"a", "b", "c"} }, "domain test has classes"},
 		"patch":          {func(r *spec.RunRequest) { r.Spec.Data.Height = 50 }, "50"},
@@ -470,5 +496,80 @@ func TestCacheKeepsWhatIsInUse(t *testing.T) {
 				t.Errorf("room for %d pictures: %d bytes held, limit %d", pictures, held, tr.cache.limit)
 			}
 		}
+	}
+}
+
+// Two batches of two in one update are a batch of four.
+func TestAccumulate(t *testing.T) {
+	var losses [2][]float64
+	for i, accumulate := range []uint32{1, 2} {
+		req := request(t, func(r *spec.RunRequest) {
+			r.Spec.Head.Dropout, r.Spec.Loss = 0, []*spec.Loss{{Kind: "cross_entropy", Weight: 1}}
+			r.Spec.Train.Batch, r.Spec.Train.Accumulate = 4/accumulate, accumulate
+		})
+		events, err := run(t, trainer(t), req, 0)
+		finished(t, events, err)
+		for _, e := range events {
+			if s := e.GetStep(); s != nil {
+				losses[i] = append(losses[i], s.Loss)
+			}
+		}
+	}
+	if len(losses[0]) != 12 || len(losses[1]) != 12 { // 13 images: 4 updates in each of 3 epochs
+		t.Fatalf("%d and %d updates", len(losses[0]), len(losses[1]))
+	}
+	for i, v := range losses[0] {
+		if math.Abs(v-losses[1][i]) > 2e-4 {
+			t.Errorf("update %d: loss %g, accumulated %g", i+1, v, losses[1][i])
+		}
+	}
+}
+
+// Patience ends a run that does not get better, and says so.
+func TestPatience(t *testing.T) {
+	req := request(t, func(r *spec.RunRequest) {
+		r.Spec.Train.Epochs, r.Spec.Train.Patience, r.Spec.Train.MinDelta = 30, 2, 0.9
+	})
+	events, err := run(t, trainer(t), req, 0)
+	sum := finished(t, events, err)
+	if !sum.Early || sum.Steps != 3*4 { // the first is better than none; two more are not by 0.9
+		t.Errorf("early %v after %d steps", sum.Early, sum.Steps)
+	}
+}
+
+// The mean of the weights is what is validated, kept and scored.
+func TestAverageIsScored(t *testing.T) {
+	scores := map[float64]*spec.Summary{}
+	for _, decay := range []float64{0, 0.5} {
+		req := request(t, func(r *spec.RunRequest) {
+			r.Spec.Train.Ema = decay
+			for _, e := range r.Evaluations {
+				e.Checkpoint = "last"
+			}
+		})
+		events, err := run(t, trainer(t), req, 0)
+		scores[decay] = finished(t, events, err)
+	}
+	a, b := scores[0], scores[0.5]
+	if a.WeightsDigest != b.WeightsDigest {
+		t.Error("taking the mean moves the weights themselves")
+	}
+	if a.Evaluations[0].Metrics.Loss == b.Evaluations[0].Metrics.Loss || a.Validation.Loss == b.Validation.Loss {
+		t.Error("the mean is not what is scored")
+	}
+	if math.Abs(a.Evaluations[0].Metrics.Loss-b.Evaluations[0].Metrics.Loss) > 0.3 {
+		t.Errorf("the mean scores a loss of %g, the weights %g", b.Evaluations[0].Metrics.Loss, a.Evaluations[0].Metrics.Loss)
+	}
+}
+
+// Numbers that make no sense end the run with the images at fault; what was
+// good stays in the checkpoint.
+func TestDivergence(t *testing.T) {
+	req := request(t, func(r *spec.RunRequest) {
+		r.Spec.Optim.Kind, r.Spec.Optim.ClipNorm, r.Spec.Optim.LrHead = "sgd", 0, 1e9
+	})
+	_, err := run(t, trainer(t), req, 0)
+	if err == nil || !strings.Contains(err.Error(), "images of the update: procedural-") {
+		t.Errorf("got %v", err)
 	}
 }

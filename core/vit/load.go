@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,9 +17,12 @@ import (
 
 // Options say how a backbone is to be used.
 type Options struct {
-	Depth     int          // first n blocks; 0: all
-	Freeze    *spec.Freeze // nil: nothing trains
-	Precision torch.DType  // Float32 (also the zero value's meaning) or BFloat16
+	Depth  int          // first n blocks; 0: all
+	Freeze *spec.Freeze // nil: nothing trains
+	// Trains, unless nil, says by the name of a Param whether it trains, in
+	// place of Freeze.
+	Trains    func(name string) bool
+	Precision torch.DType // Float32 (also the zero value's meaning) or BFloat16
 }
 
 // Param is a trainable tensor of the backbone. Query, key and value are one
@@ -52,6 +56,7 @@ func Load(dev *torch.Device, path string, arch *spec.Architecture, opt Options) 
 	if opt.Precision == torch.BFloat16 {
 		m.compute = torch.BFloat16
 	}
+	m.wanted = opt.Trains
 	m.build(opt)
 	m.forget()
 	return m, nil
@@ -128,8 +133,9 @@ func (m *Model) build(opt Options) {
 	// Pixels stay fp32, so the patch embedding does too; it is 1 % of the work.
 	m.patch = Linear{
 		W: m.tensor(namePatch+".weight", all, torch.Float32, int64(a.Dim), -1, namePatch+".weight"),
-		B: m.param(namePatch+".bias", all), Trains: all,
+		B: m.param(namePatch+".bias", all),
 	}
+	m.patch.Trains = m.trains(m.patch.W) || m.trains(m.patch.B)
 	for i := range depth {
 		on := trainable(i)
 		name := func(rest string) string { return blockName(i, rest) }
@@ -162,9 +168,15 @@ func (m *Model) linear(name string, train, bias bool, from ...string) Linear {
 		return out
 	}
 	cols := m.weights[from[0]+".weight"].Shape[1]
-	l := Linear{W: m.tensor(name+".weight", train, m.compute, -1, cols, parts(".weight")...), Trains: train}
+	w, b := m.decide(name+".weight", train), bias && m.decide(name+".bias", train)
+	// Weight and bias of a layer are of one type: if one trains, in fp32.
+	frozen := m.compute
+	if w || b {
+		frozen = torch.Float32
+	}
+	l := Linear{W: m.tensor(name+".weight", w, frozen, -1, cols, parts(".weight")...), Trains: w || b}
 	if bias {
-		l.B = m.tensor(name+".bias", train, m.compute, -1, 0, parts(".bias")...)
+		l.B = m.tensor(name+".bias", b, frozen, -1, 0, parts(".bias")...)
 	}
 	return l
 }
@@ -196,9 +208,18 @@ func (m *Model) tensor(name string, train bool, frozen torch.DType, rows, cols i
 	}, frozen)
 }
 
+// decide is whether a tensor trains: as its part does, unless Options name it.
+func (m *Model) decide(name string, part bool) bool {
+	if m.wanted != nil {
+		return m.wanted(name)
+	}
+	return part
+}
+
 // keep keeps what make returns: as a leaf of its own memory if it trains, in
 // type frozen otherwise.
 func (m *Model) keep(name string, train bool, make func() *torch.Tensor, frozen torch.DType) *torch.Tensor {
+	train = m.decide(name, train)
 	var out *torch.Tensor
 	m.dev.NoGrad(func() {
 		m.dev.Scope(func() {
@@ -290,15 +311,17 @@ func (m *Model) Params() []Param { return slices.Clone(m.params) }
 // TrainableFrom is the first block in use that trains, len(m.Blocks) if only
 // the final norm or nothing does, and -1 if the embeddings train as well.
 func (m *Model) TrainableFrom() int {
-	if m.trains(m.cls) {
-		return -1
-	}
-	for i, b := range m.Blocks {
-		if m.trains(b.output.W) {
-			return i
+	first := len(m.Blocks)
+	for _, p := range m.params {
+		var block int
+		switch n, _ := fmt.Sscanf(p.Name, "encoder.layer.%d.", &block); {
+		case n == 1:
+			first = min(first, block)
+		case !strings.HasPrefix(p.Name, nameNorm+"."): // the embeddings
+			return -1
 		}
 	}
-	return len(m.Blocks)
+	return first
 }
 
 func (m *Model) trains(t *torch.Tensor) bool {

@@ -65,6 +65,7 @@ type Model struct {
 
 	dev     *torch.Device
 	compute torch.DType
+	wanted  func(name string) bool // Options.Trains
 	file    *safetensors.File
 	weights map[string]safetensors.Tensor
 	patch   Linear        // W [D, 3·p·p]
