@@ -224,7 +224,7 @@ func train(dev *torch.Device, o options, r *result) error {
 				}
 				return h.Forward(m.Features(x), size/int64(arch.Patch), size/int64(arch.Patch), size, size, true)
 			})
-			loss := torch.CrossEntropy(x, labels, 255)
+			loss := torch.CrossEntropy(x, labels, nil, 255, 0)
 			torch.DropGrads(params)
 			loss.Backward()
 			torch.AdamW(params, states, lr, 0.9, 0.999, decay, 1e-8)

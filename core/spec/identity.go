@@ -24,7 +24,7 @@ import (
 // Revision is the revision of the engine's arithmetic: RunSpec.revision of
 // every new run. Raise it when the same specification would train to other
 // weights than before; old results then count as stale instead of as equal.
-const Revision = 1
+const Revision = 2
 
 // Identity is the identity of a run: the SHA-256 of the canonical form of its
 // specification, 64 hex digits.
