@@ -32,7 +32,7 @@ table. Apply does the same at its end.`,
 			if !asJSON {
 				return a.report(c.Context(), p, true)
 			}
-			paths, err := build(c.Context(), p)
+			paths, err := a.buildReport(c.Context(), p)
 			if err != nil {
 				return err
 			}
@@ -40,6 +40,7 @@ table. Apply does the same at its end.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	a.setFlag(c)
 	return c
 }
 
@@ -58,7 +59,7 @@ func (a *app) report(ctx context.Context, p *project, changed bool) error {
 			return nil
 		}
 	}
-	paths, err := build(ctx, p)
+	paths, err := a.buildReport(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -66,12 +67,19 @@ func (a *app) report(ctx context.Context, p *project, changed bool) error {
 	return nil
 }
 
-func build(ctx context.Context, p *project) (*report.Paths, error) {
+func (a *app) buildReport(ctx context.Context, p *project) (*report.Paths, error) {
 	results, err := results(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	return report.Build(ctx, p.root, p.experiments, results)
+	var asked []string
+	for _, tag := range a.tags {
+		asked = append(asked, "-t "+tag)
+	}
+	for _, value := range a.set {
+		asked = append(asked, "--set "+value)
+	}
+	return report.Build(ctx, p.root, p.experiments, results, asked)
 }
 
 // written is what report.Build wrote earlier, if all of it is there and says

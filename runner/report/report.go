@@ -13,8 +13,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -55,18 +58,25 @@ type Written struct {
 	CSV        string // table.csv, aggregated
 	RunsCSV    string // runs.csv, a line for each run and domain
 	Figures    []string
+	// Replaced is what another report in the same place was asked for with, ""
+	// for nothing but the file; nil where there was none.
+	Replaced *string `json:",omitempty"`
 }
 
 // Build writes report/<experiment>/ and plots/<experiment>/ below root for every
-// experiment. Results of runs that belong to none of them are ignored.
-func Build(ctx context.Context, root string, exps []*experiment.Experiment, results []Result) (*Paths, error) {
+// experiment. Results of runs that belong to none of them are ignored. Asked is
+// what was said on the command line beside the files, "-t scale=paper": an
+// experiment has one place, whatever was asked for, so its page says it.
+//
+// Figures of an earlier report that this one has not are removed.
+func Build(ctx context.Context, root string, exps []*experiment.Experiment, results []Result, asked []string) (*Paths, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("finding %s: %w", root, err)
 	}
 	paths := &Paths{}
 	for _, exp := range exps {
-		w, err := build(ctx, root, exp, results)
+		w, err := build(ctx, root, exp, results, strings.Join(asked, " "))
 		if err != nil {
 			return nil, fmt.Errorf("reporting %s: %w", exp.Name, err)
 		}
@@ -75,7 +85,7 @@ func Build(ctx context.Context, root string, exps []*experiment.Experiment, resu
 	return paths, nil
 }
 
-func build(ctx context.Context, root string, exp *experiment.Experiment, results []Result) (*Written, error) {
+func build(ctx context.Context, root string, exp *experiment.Experiment, results []Result, asked string) (*Written, error) {
 	s, err := newStudy(exp, results)
 	if err != nil {
 		return nil, err
@@ -117,6 +127,9 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 		}
 	}
 
+	if err := w.succeed(plotsDir, figures, asked); err != nil {
+		return nil, err
+	}
 	relative, err := filepath.Rel(reportDir, plotsDir)
 	if err != nil {
 		return nil, fmt.Errorf("linking the figures: %w", err)
@@ -125,7 +138,7 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 		w.Markdown: table.Markdown(),
 		w.CSV:      table.CSV(),
 		w.RunsCSV:  s.runsCSV(),
-		w.Page:     s.page(table, figures, filepath.ToSlash(relative)),
+		w.Page:     s.page(table, figures, filepath.ToSlash(relative), asked),
 	} {
 		if err := replace(path, []byte(content)); err != nil {
 			return nil, err
@@ -134,12 +147,53 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	return w, nil
 }
 
+const askedFor = "Asked for with `%s`."
+
+var (
+	shownFigure = regexp.MustCompile(`(?m)^!\[[^\]]*\]\([^)]*/([^/)]+)\.png\)$`)
+	wasAskedFor = regexp.MustCompile("(?m)^Asked for with `(.*)`\\.$")
+)
+
+// succeed looks at the page that w is about to take the place of: it notes what
+// that was asked for with, and removes those of its figures that are no more.
+func (w *Written) succeed(plotsDir string, figures []figure, asked string) error {
+	page, err := os.ReadFile(w.Page)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the earlier report: %w", err)
+	}
+	was := ""
+	if m := wasAskedFor.FindSubmatch(page); m != nil {
+		was = string(m[1])
+	}
+	if was != asked {
+		w.Replaced = &was
+	}
+	for _, m := range shownFigure.FindAllSubmatch(page, -1) {
+		name := string(m[1])
+		if slices.ContainsFunc(figures, func(f figure) bool { return f.name == name }) {
+			continue
+		}
+		for _, suffix := range []string{".png", ".svg"} {
+			if err := os.Remove(filepath.Join(plotsDir, name+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("removing a figure of the earlier report: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
 // page is report.md.
-func (s *study) page(t Table, figures []figure, plots string) string {
+func (s *study) page(t Table, figures []figure, plots, asked string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n", s.exp.Name)
 	if s.exp.About != "" {
 		fmt.Fprintf(&b, "%s\n\n", s.exp.About)
+	}
+	if asked != "" {
+		fmt.Fprintf(&b, askedFor+"\n\n", asked)
 	}
 	b.WriteString(t.Markdown())
 	b.WriteString("\n`table.csv` holds these figures in full precision, `runs.csv` every run.\n")

@@ -177,7 +177,7 @@ func ranks(t *testing.T, bare bool) *world {
 
 func (w *world) build(root string) report.Written {
 	w.t.Helper()
-	paths, err := report.Build(w.t.Context(), root, []*experiment.Experiment{w.exp}, w.results)
+	paths, err := report.Build(w.t.Context(), root, []*experiment.Experiment{w.exp}, w.results, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestNotesSayWhatTheNumbersDoNot(t *testing.T) {
 		"Not budget-matched: adapter parameters from 12,288 (rank=2) to 196,608 (rank=32); without an adapter: head_only.",
 		"Not matched in training steps: from 50 (rank=4) to 72 (rank=2)",
 		"Cells with n = 1 have no spread",
-		"0.840 ± –",
+		"   0.840 |",
 		"Not every trained run has a score on histology: rank=2 (2 of 3)",
 		"0 of 2",
 		"**Missing**, not trained yet: rank=64 (seed 1)",
@@ -316,6 +316,50 @@ func TestBudgets(t *testing.T) {
 				t.Errorf("%q in\n%s", c.not, text)
 			}
 		})
+	}
+}
+
+// What an earlier report showed and this one does not goes; what someone laid
+// beside it stays. A report says what was asked for, and whose place it took.
+func TestBuildInThePlaceOfAnother(t *testing.T) {
+	w := ranks(t, false)
+	root := t.TempDir()
+	build := func(w *world, asked ...string) report.Written {
+		t.Helper()
+		paths, err := report.Build(t.Context(), root, []*experiment.Experiment{w.exp}, w.results, asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return paths.Experiments[0]
+	}
+	first := build(w, "-t scale=paper")
+	if first.Replaced != nil {
+		t.Errorf("the first report took the place of %q", *first.Replaced)
+	}
+	if page, err := os.ReadFile(first.Page); err != nil || !strings.Contains(string(page), "Asked for with `-t scale=paper`.") {
+		t.Errorf("the page does not say what was asked for: %v\n%s", err, page)
+	}
+	own := filepath.Join(root, "plots", w.exp.Name, "own.png")
+	if err := os.WriteFile(own, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	plain := newWorld(t, w.exp.Name, "variant")
+	plain.add("a", at("variant", "a"), 1, 100, 0.8, 0.5)
+	second := build(plain)
+	if second.Replaced == nil || *second.Replaced != "-t scale=paper" {
+		t.Errorf("the second report took the place of %v", second.Replaced)
+	}
+	left, err := filepath.Glob(filepath.Join(root, "plots", w.exp.Name, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := append(slices.Clone(second.Figures), own)
+	slices.Sort(want)
+	if !slices.Equal(left, want) {
+		t.Errorf("there are %v, want %v", left, want)
+	}
+	if third := build(plain); third.Replaced != nil {
+		t.Errorf("the same report again took the place of %q", *third.Replaced)
 	}
 }
 
@@ -542,13 +586,13 @@ func showsEveryCell(t *testing.T, img image.Image) {
 
 func TestBuildRefusesAnExperimentWithoutRuns(t *testing.T) {
 	w := newWorld(t, "empty")
-	if _, err := report.Build(t.Context(), t.TempDir(), []*experiment.Experiment{w.exp}, nil); err == nil || !strings.Contains(err.Error(), "empty") {
+	if _, err := report.Build(t.Context(), t.TempDir(), []*experiment.Experiment{w.exp}, nil, nil); err == nil || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := ranks(t, true)
-	if _, err := report.Build(ctx, t.TempDir(), []*experiment.Experiment{r.exp}, r.results); !errors.Is(err, context.Canceled) {
+	if _, err := report.Build(ctx, t.TempDir(), []*experiment.Experiment{r.exp}, r.results, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end of the context: %v", err)
 	}
 }

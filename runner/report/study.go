@@ -105,14 +105,14 @@ func newStat(values []float64) Stat {
 	return s
 }
 
-// String is the mean ± the sample standard deviation to three digits, a dash
-// for what there is not.
+// String is the mean ± the sample standard deviation to three digits; without
+// the latter where there is one value, a dash where there is none.
 func (s Stat) String() string {
 	switch {
 	case s.N == 0:
 		return "–"
 	case s.N == 1:
-		return fmt.Sprintf("%.3f ± –", s.Mean)
+		return fmt.Sprintf("%.3f", s.Mean)
 	default:
 		return fmt.Sprintf("%.3f ± %.3f", s.Mean, s.Std)
 	}

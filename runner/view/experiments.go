@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,9 @@ func (v *View) Results(root string, all []report.Written) {
 		}
 		v.Say("")
 		v.Say("report   %s", relative(root, w.Page))
+		if was := w.Replaced; was != nil {
+			v.Say("%s", v.warn.Render(fmt.Sprintf("         in the place of the one asked for with %s", cmp.Or(*was, "the file alone"))))
+		}
 		for _, dir := range figureDirs(w.Figures) {
 			v.Say("figures  %s", relative(root, dir)+string(filepath.Separator))
 		}
