@@ -1,0 +1,231 @@
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/encoding/protojson"
+	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// trained is a run with a result in the project at root.
+func trained(t *testing.T, root string) *store.Run {
+	t.Helper()
+	s := &spec.RunSpec{Seed: 7, Head: &spec.Head{Kind: "conv"}}
+	run := &store.Run{ID: spec.Identity(s), Experiment: "e", Cell: "rank=8", Seed: 7, Summary: &spec.Summary{}}
+	run.Dir = store.DirOf(run.Experiment, run.ID)
+	for name, m := range map[string]any{
+		"request.json":       &spec.RunRequest{Id: run.ID, Spec: s, Label: &spec.Label{Experiment: "e", Cell: "rank=8"}},
+		"result.json":        &spec.Summary{Id: run.ID, Steps: 72},
+		"evaluations/a.json": &spec.Evaluated{Id: "a", Domain: "test"},
+		"lock":               nil, ".metrics.tmp-1": nil,
+	} {
+		var text []byte
+		var err error
+		switch m := m.(type) {
+		case *spec.RunRequest:
+			text, err = protojson.Marshal(m)
+		case *spec.Summary:
+			text, err = protojson.Marshal(m)
+		case *spec.Evaluated:
+			text, err = protojson.Marshal(m)
+		}
+		path := filepath.Join(root, run.Dir, name)
+		if err := errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, text, 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return run
+}
+
+func export(t *testing.T) (path string, run *store.Run) {
+	t.Helper()
+	root := t.TempDir()
+	run = trained(t, root)
+	path = filepath.Join(root, "run.tar.zst")
+	m, err := Export(filepath.Join(root, run.Dir), run, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Files) != 3 {
+		t.Errorf("exported %v", m.Files)
+	}
+	if _, err := Export(filepath.Join(root, run.Dir), run, path); !errors.Is(err, os.ErrExist) {
+		t.Errorf("exported over a file: %v", err)
+	}
+	return path, run
+}
+
+// take imports an archive into a new project and returns it.
+func take(t *testing.T, path string) (root string, _ *Manifest, err error) {
+	t.Helper()
+	root = t.TempDir()
+	runs, err := store.Open(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runs.Close()
+	m, err := Import(t.Context(), root, runs, path)
+	return root, m, err
+}
+
+func left(t *testing.T, root string) []string {
+	t.Helper()
+	var names []string
+	entries, err := os.ReadDir(filepath.Join(root, "runs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "loralab.db") {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+func TestRoundTrip(t *testing.T) {
+	path, run := export(t)
+	root, m, err := take(t, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Name() != "e/rank=8/seed=7" || !m.Trained {
+		t.Errorf("imported %+v", m)
+	}
+	known, err := store.Read(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := known.Runs[run.ID]
+	if got == nil || got.Summary.GetSteps() != 72 || len(got.Evaluations) != 1 || got.State != store.Done {
+		t.Errorf("the project knows %+v", got)
+	}
+	runs, err := store.Open(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runs.Close()
+	var there *KnownError
+	if _, err := Import(t.Context(), root, runs, path); !errors.As(err, &there) {
+		t.Errorf("imported a second time: %v", err)
+	}
+}
+
+// An archive with any byte changed is refused and leaves nothing, or is the
+// same archive still: not every bit of a frame counts.
+func TestDamage(t *testing.T) {
+	path, run := export(t)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		text := bytes.Clone(whole)
+		if at := rapid.IntRange(0, len(text)-1).Draw(rt, "at"); rapid.Bool().Draw(rt, "cut") {
+			text = text[:at]
+		} else {
+			text[at] ^= 1 << rapid.IntRange(0, 7).Draw(rt, "bit")
+		}
+		damaged := filepath.Join(t.TempDir(), "damaged")
+		if err := os.WriteFile(damaged, text, 0o666); err != nil {
+			rt.Fatal(err)
+		}
+		root, m, err := take(t, damaged)
+		if err == nil {
+			if m.ID != run.ID {
+				rt.Fatalf("imported %+v", m)
+			}
+			return
+		}
+		if names := left(t, root); len(names) > 0 {
+			rt.Fatalf("%v; it left %v", err, names)
+		}
+	})
+}
+
+// What an archive says of itself is not believed.
+func TestLies(t *testing.T) {
+	request := func(s *spec.RunSpec, id string) string {
+		text, err := protojson.Marshal(&spec.RunRequest{Id: id, Spec: s, Label: &spec.Label{Experiment: "e", Cell: "c"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	s := &spec.RunSpec{Seed: 1}
+	id := spec.Identity(s)
+	for name, c := range map[string]struct {
+		manifest func(*Manifest)
+		request  string
+		file     string
+		want     string
+	}{
+		"another specification": {request: request(&spec.RunSpec{Seed: 2}, id), want: "its specification is that of run"},
+		"another seed":          {manifest: func(m *Manifest) { m.Seed = 3 }, want: "its seed is 1, not 3"},
+		"no identity":           {manifest: func(m *Manifest) { m.ID = "../../../etc" }, want: "no identity"},
+		"a way out":             {file: "../../outside", want: "no file of a run"},
+		"from the root":         {file: "/etc/passwd", want: "no file of a run"},
+		"a hidden file":         {file: "a/.hidden", want: "no file of a run"},
+		"experiment with slash": {manifest: func(m *Manifest) { m.Experiment = "../x" }, want: "no name of an experiment"},
+		"hidden experiment":     {manifest: func(m *Manifest) { m.Experiment = ".trash" }, want: "no name of an experiment"},
+		"newer format":          {manifest: func(m *Manifest) { m.Format = 2 }, want: "use a newer runner"},
+		"wrong digest":          {manifest: func(m *Manifest) { m.Files[0].SHA256 = strings.Repeat("0", 64) }, want: "is damaged"},
+		"wrong size":            {manifest: func(m *Manifest) { m.Files[0].Size++ }, want: "not where it is listed"},
+		"fewer files":           {manifest: func(m *Manifest) { m.Files = append(m.Files, File{Path: "b"}) }, want: "it ends before b"},
+		"more files":            {manifest: func(m *Manifest) { m.Files = m.Files[:0] }, want: "more than it lists"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := c.request
+			if text == "" {
+				text = request(s, id)
+			}
+			file := c.file
+			if file == "" {
+				file = "request.json"
+			}
+			sum := sha256.Sum256([]byte(text))
+			m := &Manifest{Format: format, ID: id, Experiment: "e", Cell: "c", Seed: 1, Files: []File{{file, int64(len(text)), hex.EncodeToString(sum[:])}}}
+			if c.manifest != nil {
+				c.manifest(m)
+			}
+			head, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			z, err := zstd.NewWriter(&out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := tar.NewWriter(z)
+			err = errors.Join(
+				entry(w, manifestName, int64(len(head)), bytes.NewReader(head)),
+				entry(w, file, int64(len(text)), strings.NewReader(text)),
+				w.Close(), z.Close())
+			path := filepath.Join(t.TempDir(), "lie")
+			if err := errors.Join(err, os.WriteFile(path, out.Bytes(), 0o666)); err != nil {
+				t.Fatal(err)
+			}
+			root, _, err := take(t, path)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error with %q", err, c.want)
+			}
+			if names := left(t, root); len(names) > 0 {
+				t.Errorf("it left %v", names)
+			}
+		})
+	}
+}
