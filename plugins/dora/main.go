@@ -43,7 +43,8 @@ func (v dora) Check(s sdk.Site) []sdk.Problem {
 func (v dora) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 	a := g.Param("lora_A", sdk.Dims(v.Rank, s.In), sdk.KaimingUniform(math.Sqrt(5)))
 	b := g.Param("lora_B", sdk.Dims(s.Out, v.Rank), sdk.Zeros)
-	m := g.Param("lora_magnitude_vector", sdk.Dims(s.Out), sdk.RowNorm)
+	// Weight decay would draw m to 0, where the layer is silent.
+	m := g.Param("lora_magnitude_vector", sdk.Dims(s.Out), sdk.RowNorm, sdk.Decay(0))
 	scale := v.Alpha / float64(v.Rank)
 
 	x := g.Dropout(g.X(), v.Dropout)
@@ -83,7 +84,7 @@ var variant = sdk.Variant[dora]{
 	About:  "Low-rank update of the direction of the weight's rows, and their lengths",
 	Schema: schema, Formula: "y = (m/n) ⊙ (x Vᵀ) + b, V = W + s·BA, n = ‖V‖ by row", Parameters: "rank*(in+out)+out",
 	PEFT: "LORA", Adopt: adopt,
-	Examples: []string{"rank: 3, alpha: 6", "rank: 2, dropout: 0.25"},
+	Examples: []string{"rank: 4", "rank: 3, alpha: 6", "rank: 2, dropout: 0.25"},
 }
 
 func main() { sdk.Serve(variant) }

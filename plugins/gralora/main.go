@@ -103,7 +103,7 @@ var variant = sdk.Variant[gralora]{
 	About:  "Low-rank updates of K × K blocks of the weight, with the parameters of one LoRA",
 	Schema: schema, Formula: "y_j = base(x)_j + s · Σ_i x_i A_i[j] B_j[i]", Parameters: "(rank+hybridRank)*(in+out)",
 	PEFT: "GRALORA", Adopt: adopt,
-	Examples: []string{"rank: 4, alpha: 6", "rank: 4, k: 4, dropout: 0.25", "rank: 4, hybridRank: 3", "rank: 3, k: 1"},
+	Examples: []string{"rank: 4", "rank: 6, alpha: 3", "rank: 4, k: 4, dropout: 0.25", "rank: 4, hybridRank: 3", "rank: 3, k: 1"},
 }
 
 func main() { sdk.Serve(variant) }

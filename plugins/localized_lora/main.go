@@ -95,7 +95,7 @@ var variant = sdk.Variant[localized]{
 	About:  "A low-rank update for each of K × K blocks of the weight",
 	Schema: schema, Formula: "y_j = base(x)_j + s · Σ_i x_i A_ijᵀ B_ijᵀ", Parameters: "k*rank*(in+out)",
 	PEFT: "GRALORA", Adopt: adopt,
-	Examples: []string{"k: 1, rank: 3", "k: 2, rank: 3, alpha: 5", "k: 4, rank: 1"},
+	Examples: []string{"k: 2, rank: 2", "k: 1, rank: 3", "k: 2, rank: 3, alpha: 5", "k: 4, rank: 1"},
 }
 
 func main() { sdk.Serve(variant) }

@@ -149,6 +149,7 @@ var variant = sdk.Variant[lora]{
 	Schema: schema, Formula: "y = base(x) + s · drop(x) Aᵀ Bᵀ", Parameters: "rank*(in+out)",
 	PEFT: "LORA", Adopt: adopt,
 	Examples: []string{
+		"rank: 4",
 		"rank: 3, alpha: 6",
 		`rank: 2, alpha: 4, dropout: 0.25, scaling: "rslora", lrRatio: 16`,
 		`rank: 3, init: "gaussian"`,

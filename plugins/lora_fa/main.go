@@ -54,7 +54,7 @@ var variant = sdk.Variant[loraFA]{
 	About:  "LoRA with A frozen: half the parameters, less to keep for the gradient",
 	Schema: schema, Formula: "y = base(x) + s · drop(x) Aᵀ Bᵀ, A frozen", Parameters: "rank*out",
 	PEFT: "LORA", Adopt: adopt,
-	Examples: []string{"rank: 3, alpha: 6", "rank: 2, dropout: 0.25"},
+	Examples: []string{"rank: 4", "rank: 3, alpha: 6", "rank: 2, dropout: 0.25"},
 }
 
 func main() { sdk.Serve(variant) }

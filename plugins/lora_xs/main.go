@@ -61,7 +61,7 @@ var variant = sdk.Variant[loraXS]{
 	About:  "A small square matrix between frozen singular directions of the weight",
 	Schema: schema, Formula: "y = base(x) + s · x Aᵀ Rᵀ Bᵀ, A and B from the svd of W", Parameters: "rank*rank",
 	ChangesStart: true, PEFT: "LORA",
-	Examples: []string{"rank: 3, alpha: 6", "rank: 2, std: 0"},
+	Examples: []string{"rank: 4", "rank: 3, alpha: 6", "rank: 2, std: 0"},
 }
 
 func main() { sdk.Serve(variant) }

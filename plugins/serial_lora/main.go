@@ -73,7 +73,7 @@ var variant = sdk.Variant[serial]{
 	About:  "Low-rank update of the input of a frozen layer, one for query, key and value of a block",
 	Schema: schema, Formula: "y = base(x + x Aᵀ Bᵀ)", Parameters: "2*rank*in",
 	PEFT:     "LORA",
-	Examples: []string{"rank: 3", `rank: 2, share: "site", lrRatio: 16`},
+	Examples: []string{"rank: 4", `rank: 2, share: "site", lrRatio: 16`},
 }
 
 func main() { sdk.Serve(variant) }
