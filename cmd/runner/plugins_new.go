@@ -1,7 +1,30 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/runner/scaffold"
+)
 
 func (a *app) pluginsNewCommand() *cobra.Command {
-	return &cobra.Command{Use: "new NAME", Hidden: true}
+	var inPython bool
+	c := &cobra.Command{
+		Use:   "new NAME",
+		Short: "Write a plug-in that works, to start from",
+		Long: `New writes a variant into a new directory of its name: a low-rank update with its
+schema and its test, in Go or with --python in Python. It builds, passes its test
+and runner plugins test; change it from there. See docs/plugins.md.`,
+		Example: "  runner plugins new gain\n  runner plugins new --python gain",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			written, err := scaffold.New(".", args[0], inPython)
+			if err != nil {
+				return err
+			}
+			a.view.Initialised(written.Files, written.Next)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&inPython, "python", false, "in Python, without Go")
+	return c
 }

@@ -90,6 +90,9 @@ type file struct {
 // nameRule is what a variant may be called.
 var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
+// IsName reports whether a variant may be called so.
+func IsName(name string) bool { return nameRule.MatchString(name) }
+
 // DefaultDirs are the places where plug-ins live: <root>/plugins.d, the user's
 // data directory and plugins next to the binary.
 func DefaultDirs(root string) []string {

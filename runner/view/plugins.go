@@ -276,6 +276,3 @@ func grouped(n int64) string {
 	}
 	return s
 }
-
-// Created says what was written for a new plug-in, and what to type next.
-func (v *View) Created(files, next []string) { v.Initialised(files, next) }
