@@ -235,8 +235,8 @@ func (v *View) VariantTable(rows []Variant) {
 	v.Say("|---|---|---|---|---|---|---|")
 	for _, r := range rows {
 		d := r.Description
-		v.Say("| `%s` | %s | %s | %s: %s | %s | %s | %s |", d.GetName(), cell(d.GetFormula()), code(d.GetParameters()),
-			code(r.Example), grouped(r.Trainable), r.Merge, orDash(d.GetPeftType()), cell(paper(d.GetPaper())))
+		v.Say("| `%s` | %s | %s | %s: %s | %s | %s | %s |", d.GetName(), cell(d.GetFormula()), code(d.GetParameters(), "–"),
+			code(r.Example, "defaults"), grouped(r.Trainable), r.Merge, orDash(d.GetPeftType()), cell(paper(d.GetPaper())))
 	}
 }
 
@@ -246,9 +246,9 @@ func cell(text string) string {
 	return orDash(strings.NewReplacer("_", `\_`, "*", `\*`).Replace(text))
 }
 
-func code(text string) string {
+func code(text, none string) string {
 	if text == "" {
-		return "defaults"
+		return none
 	}
 	return "`" + strings.ReplaceAll(text, "|", `\|`) + "`"
 }

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/loralab/loralab/internal/python"
+)
+
+// installation is the folder of runner after make build. In CI it has to be
+// there.
+func installation(t *testing.T) string {
+	t.Helper()
+	bin, err := filepath.Abs("../../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"runner", "runner-engine", "plugins"} {
+		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("make build first: %v", err)
+			}
+			t.Logf("nothing tested: %v; see: make build", err)
+			return ""
+		}
+	}
+	return bin
+}
+
+// fence is a block of a page: commands, or a file whose first line names it.
+var fence = regexp.MustCompile("(?s)```(sh|go|cue)\n(?:// ([^\n]+\\.(?:go|cue))\n)?(.*?)```\n")
+
+// script is a page as a shell script: its commands and files in their order.
+func script(t *testing.T, page string) (text string, commands int) {
+	t.Helper()
+	source, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("set -eu\n")
+	for _, m := range fence.FindAllSubmatch(source, -1) {
+		switch {
+		case string(m[1]) == "sh":
+			for line := range bytes.Lines(m[3]) {
+				commands++
+				fmt.Fprintf(&b, "echo '$' %s\n%s", quoted(string(bytes.TrimSpace(line))), line)
+			}
+		case len(m[2]) > 0:
+			fmt.Fprintf(&b, "cat >%s <<'END_OF_FILE'\n%sEND_OF_FILE\n", m[2], m[3])
+		default:
+			t.Fatalf("%s: a block of %s has no name of a file:\n%s", page, m[1], m[3])
+		}
+	}
+	return b.String(), commands
+}
+
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// TestPluginsPage does all that docs/plugins.md says to do.
+func TestPluginsPage(t *testing.T) {
+	bin := installation(t)
+	if bin == "" {
+		return
+	}
+	text, commands := script(t, "../../docs/plugins.md")
+	if commands < 20 {
+		t.Fatalf("the page has only %d commands", commands)
+	}
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", text)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(),
+		"PATH="+strings.Join([]string{bin, filepath.Dir(python.Find(t)), os.Getenv("PATH")}, string(os.PathListSeparator)),
+		"XDG_DATA_HOME="+filepath.Join(dir, ".data"), "LORALAB_PYTHON=",
+		"GOFLAGS=-tags=netgo,osusergo", // as make does, so that nothing is built twice
+	)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		`gated_lora 0\.1\.0 conforms: \d+ checks passed\n`,
+		`gated_py 0\.1\.0 conforms: \d+ checks passed\n`,
+		`# fc1 of block 0 \[1536, 384\], 9216 trainable parameters\n`,
+		`(?m)^(variant=)?gated_lora +`, `(?m)^(variant=)?lora +`, // rows of the table
+		`(?m)^pinned gated_lora 0\.1\.0 `,
+		`(?m)^gated_py +0\.1\.0 .*plugins\.d/gated_py$`,
+	} {
+		if !regexp.MustCompile(want).Match(out) {
+			t.Errorf("nothing matches %s in\n%s", want, out)
+		}
+	}
+	for _, file := range []string{"gated-peft/adapter_config.json", "gated-peft/adapter_model.safetensors", "runner.lock", "report/gated/table.md"} {
+		if _, err := os.Stat(filepath.Join(dir, "my-project", file)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+const variantsPage = `# Variants
+
+What comes with loralab. Each is a plug-in of its own in ` + "`plugins/`" + ` and passes ` + "`runner plugins test`" + `; [plugins.md](plugins.md) says how to add one. x is a row of inputs, base the frozen layer with weight W [out, in], A and B are trained unless the formula says otherwise. The parameters of a variant, with their bounds and defaults: ` + "`runner plugins schema NAME`" + `.
+
+`
+
+// docs/variants.md is what `runner plugins docs` writes of the variants in
+// this repository; LORALAB_UPDATE=1 writes it anew.
+func TestVariantsPage(t *testing.T) {
+	bin := installation(t)
+	if bin == "" {
+		return
+	}
+	var names []string
+	for _, pattern := range []string{"../../plugins/*/schema.cue", "../../plugins/python/*/schema.cue"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			names = append(names, filepath.Base(filepath.Dir(file)))
+		}
+	}
+	slices.Sort(names)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "runner"), append([]string{"plugins", "docs"}, names...)...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+cmd.Dir, "LORALAB_PYTHON="+python.Find(t))
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	table, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &errs)
+	}
+	const page = "../../docs/variants.md"
+	want := variantsPage + string(table)
+	if os.Getenv("LORALAB_UPDATE") != "" {
+		if err := os.WriteFile(page, []byte(want), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("docs/variants.md is not what the variants say; write it anew with LORALAB_UPDATE=1 go test ./cmd/runner -run TestVariantsPage\n%s", table)
+	}
+}
