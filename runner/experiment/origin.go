@@ -26,9 +26,12 @@ type Value struct {
 	At    diagnostic.Position `json:"at"` // of a default: in the schema
 }
 
-// Values is the resolved configuration of a cell: every value below the parts
-// that determine a run, and evaluate and report, in the order of the file and
-// then of the schema. Lists are one value.
+// matrix are the fields that make cells, and are in none.
+var matrix = []string{"vary", "zip", "exclude", "include", "ablate", "cases"}
+
+// Values is the resolved configuration of a cell: every value but those that
+// make the cells, in the order of the file and then of the schema. Lists are
+// one value.
 func (e *Experiment) Values(cell string) ([]Value, error) {
 	for _, c := range e.cells {
 		if c.name == cell {
@@ -56,7 +59,7 @@ func (x *expansion) values(c *cell) ([]Value, error) {
 			return nil
 		}
 		return eachMember(text, func(name string, value json.RawMessage) error {
-			if len(path) == 0 && !slices.Contains(sections, name) && name != "evaluate" && name != "report" {
+			if len(path) == 0 && slices.Contains(matrix, name) {
 				return nil
 			}
 			return walk(append(slices.Clone(path), quoteLabel(name)), value)
