@@ -3,6 +3,7 @@ package experiment
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -25,6 +26,13 @@ func (x *expansion) fail(c *cell, path, message, hint string) {
 func (x *expansion) failAt(c *cell, path []string, message, hint string) {
 	d := diagnostic.Diagnostic{Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
 	x.report(x.mark(d, x.placeIn(c, path)))
+}
+
+// warn is fail for what stops nothing.
+func (x *expansion) warn(c *cell, path, message, hint string) {
+	at := strings.Split(path, ".")
+	d := diagnostic.Diagnostic{Path: x.name + "." + path, Warning: true, Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
+	x.report(x.mark(d, x.placeIn(c, at)))
 }
 
 // failKey reports a mistake in the name of a field, at that name.
@@ -83,6 +91,7 @@ func (x *expansion) check(c *cell) {
 	x.once(c, "backbone", x.checkBackbone, g.Backbone, g.Adapter, g.Data)
 	x.once(c, "adapter", x.checkAdapter, g.Backbone, g.Adapter)
 	x.once(c, "files", x.checkData, g.Data, g.Evaluate)
+	x.once(c, "steps", x.checkSteps, g.Data, g.Train, g.Optim)
 }
 
 func (x *expansion) checkClasses(c *cell) {
@@ -287,6 +296,30 @@ func (x *expansion) checkData(c *cell) {
 
 // siteNames are the layers of a block that can be adapted.
 var siteNames = []string{"query", "key", "value", "output", "fc1", "fc2"}
+
+// checkSteps holds the steps of a training against its images.
+func (x *expansion) checkSteps(c *cell) {
+	train := c.config.Train
+	if c.config.Data.Source == "" || train.Batch == 0 || train.Epochs == 0 {
+		return
+	}
+	s, err := x.resolve.split(x.root, c.config.Data, roles, "train")
+	if err != nil {
+		return // reported at the source
+	}
+	images := s.split.GetCount()
+	if train.Batch > images {
+		x.warn(c, "train.batch", fmt.Sprintf("a batch of %d is more than the %d images there are to train on", train.Batch, images), fmt.Sprintf("every step takes all %d", images))
+	}
+	total := train.Epochs * ((images + train.Batch - 1) / train.Batch)
+	if train.MaxSteps > 0 {
+		total = min(total, train.MaxSteps)
+	}
+	warm := uint32(math.Round(c.config.Optim.Schedule.Warmup * float64(total)))
+	if warm > 0 && warm >= total {
+		x.fail(c, "optim.schedule.warmup", fmt.Sprintf("the warm-up takes all %d steps of the training", total), "the learning rates would never be reached: make it shorter, or the training longer")
+	}
+}
 
 func duplicate(list []string) int {
 	for i := range list {

@@ -164,17 +164,16 @@ type domainConfig struct {
 }
 
 // domains keeps the order of the file.
-type domains []struct {
+type domains []domain
+
+type domain struct {
 	name string
 	domainConfig
 }
 
 func (d *domains) UnmarshalJSON(b []byte) error {
 	return eachMember(b, func(name string, value json.RawMessage) error {
-		*d = append(*d, struct {
-			name string
-			domainConfig
-		}{name: name})
+		*d = append(*d, domain{name: name})
 		return json.Unmarshal(value, &(*d)[len(*d)-1].domainConfig)
 	})
 }

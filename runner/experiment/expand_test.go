@@ -49,7 +49,7 @@ func write(t testing.TB, text string) string {
 func loadText(t testing.TB, text string, tags ...string) []*Experiment {
 	t.Helper()
 	experiments, found := loadWith([]string{write(t, text)}, Env{Tags: tags}, world())
-	if len(found) > 0 {
+	if found.HasErrors() {
 		var b strings.Builder
 		for _, d := range found {
 			b.WriteString(d.Text() + "\n")

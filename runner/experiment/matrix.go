@@ -149,7 +149,11 @@ func (x *expansion) expand() *Experiment {
 			x.check(c)
 		}
 	}
-	if x.errorCount() > x.errorsBefore || x.document.resolve.partial() {
+	if x.errorCount() > x.errorsBefore {
+		return nil
+	}
+	x.checkIdle(cells)
+	if x.document.resolve.partial() {
 		return nil
 	}
 	e.expansion, e.cells = x, cells

@@ -1,0 +1,97 @@
+package experiment
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/token"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+)
+
+// A value that takes nothing is not wrong, and moves no result; but whoever
+// wrote it believes that it does something.
+
+// idle are the values that count only beside others.
+var idle = []struct {
+	path   string
+	counts func(*config) bool
+	why    string
+	hint   string
+}{
+	{"optim.lr.backbone", func(c *config) bool { return c.Backbone.Freeze.kind != "all" }, "the backbone is frozen", "leave it out, or free some of the backbone with backbone.freeze"},
+	{"optim.lr.adapter", adapted, "there is no adapter", "leave it out, or name a variant"},
+	{"adapter.params", adapted, "there is no adapter", "leave them out, or name a variant"},
+	{"adapter.targets", adapted, "there is no adapter", "leave them out, or name a variant"},
+	{"adapter.blocks", adapted, "there is no adapter", "leave them out, or name a variant"},
+	{"head.hidden", convolved, `only head "conv" has hidden channels`, "leave it out"},
+	{"head.norm", convolved, `only head "conv" has a norm`, "leave it out"},
+	{"optim.schedule.floor", func(c *config) bool { return c.Optim.Schedule.Kind != "constant" }, "the rates are constant", "leave it out"},
+	{"data.procedural", func(c *config) bool {
+		return c.Data.Source == procedural || slices.ContainsFunc(c.Evaluate.Domains, func(d domain) bool { return d.Source == procedural })
+	}, "the data is not drawn", `leave it out, or write source: "procedural"`},
+}
+
+func adapted(c *config) bool   { return c.Adapter.Variant != none }
+func convolved(c *config) bool { return c.Head.Kind == "conv" }
+
+// checkIdle warns of values that count in none of the cells that have them.
+func (x *expansion) checkIdle(cells []*cell) {
+	for _, rule := range idle {
+		path := strings.Split(rule.path, ".")
+		var places []token.Pos
+		counts := map[token.Pos]bool{}
+		of := map[token.Pos][]*cell{}
+		given := map[token.Pos][]string{}
+		note := func(c *cell, at token.Pos, path []string) {
+			if of[at] == nil {
+				places, given[at] = append(places, at), path
+			}
+			of[at] = append(of[at], c)
+			counts[at] = counts[at] || rule.counts(c.config)
+		}
+		base := token.NoPos
+		full := append([]string{x.name}, path...)
+		if o := x.setting(full); o != nil {
+			if o.value.LookupPath(selectors(path[len(o.path):])).Exists() {
+				base = o.label
+			}
+		} else if len(x.fields(full)) > 0 {
+			base = x.labelAt(full)
+		}
+		for _, c := range cells {
+			if c.config == nil {
+				continue
+			}
+			covered := false
+			for _, o := range c.overlay {
+				if !related(o.path, path) {
+					continue
+				}
+				covered = covered || len(o.path) <= len(path)
+				below := len(o.path) >= len(path) || o.value.LookupPath(selectors(path[len(o.path):])).Exists()
+				if below && x.mine(o.at) && o.value.IncompleteKind() != cue.BottomKind {
+					note(c, o.label, o.path)
+				}
+			}
+			if !covered && x.mine(base) {
+				note(c, base, path)
+			}
+		}
+		for _, at := range places {
+			if counts[at] {
+				continue
+			}
+			d := diagnostic.Diagnostic{
+				Path: x.name + "." + rule.path, Warning: true,
+				Message: fmt.Sprintf("%s takes nothing: %s", strings.Join(given[at], "."), rule.why), Hint: rule.hint,
+			}
+			if len(of[at]) < x.total {
+				d.Cells, d.Of = namesOf(of[at]), x.total
+			}
+			x.report(x.mark(d, at))
+		}
+	}
+}
