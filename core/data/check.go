@@ -64,6 +64,25 @@ func checkPair(ix *index, f Files, i int, values map[uint32]int32) []Problem {
 	return problems
 }
 
+// Occurring counts the masks in which each value occurs. What was decoded once,
+// by Check too, costs a stat; a mask that cannot be read counts for nothing.
+func Occurring(ctx context.Context, f Files) map[uint32]int {
+	ix := openIndex(f.Root)
+	found := make([]fact, f.Len())
+	_ = parallel(ctx, f.Len(), func(i int) error {
+		found[i], _ = inspect(ix, f, f.Masks[i], true)
+		return nil
+	})
+	ix.save()
+	count := map[uint32]int{}
+	for _, mask := range found {
+		for _, v := range mask.Values {
+			count[v]++
+		}
+	}
+	return count
+}
+
 // mismatch tells the size of a mask, upright, and that of its image.
 func mismatch(w, h, imageW, imageH int) string {
 	text := fmt.Sprintf("%d×%d pixels, but its image is %d×%d", w, h, imageW, imageH)

@@ -277,6 +277,8 @@ func (x *expansion) checkData(c *cell) {
 	if data.Source != "" {
 		if message, hint := x.resolve.checkSource(x.root, data, roles); message != "" {
 			x.fail(c, "data.source", message, hint)
+		} else if x.resolve.check && data.Source != procedural {
+			x.checkPresence(c)
 		}
 	}
 	for _, d := range c.config.Evaluate.Domains {
@@ -290,6 +292,36 @@ func (x *expansion) checkData(c *cell) {
 		} else if n := x.resolve.shared(x.root, data, &m); n > 0 {
 			x.failAt(c, path, fmt.Sprintf("domain %q holds %d images that runs are trained on", d.name, n),
 				"a score on them says nothing; the images of data that are kept apart are the domain \"test\"")
+		}
+	}
+}
+
+// checkPresence looks for classes of which a part of the data has no pixel: of
+// one that no training image shows nothing can be learned, and one that is not
+// in val or test has no score there.
+func (x *expansion) checkPresence(c *cell) {
+	d := c.config.Data
+	t := mergeClasses(d.Classes, d.Remap, d.Ignore)
+	for _, role := range roles {
+		counts, images, err := x.resolve.occurring(x.root, d, role)
+		if err != nil {
+			return // reported at the source
+		}
+		shown := map[int32]bool{}
+		for value, class := range t.values {
+			shown[class] = shown[class] || counts[value] > 0
+		}
+		for i, name := range t.classes {
+			if shown[int32(i)] {
+				continue
+			}
+			path := fmt.Sprintf("data.classes.%d", slices.Index(d.Classes, name))
+			message := fmt.Sprintf("none of the %d images of %s shows class %q", images, role, name)
+			if role == "train" {
+				x.fail(c, path, message, "take more images, other ones with another seed of data.split or data.limit, or remap the class")
+			} else {
+				x.warn(c, path, message, "it has no score there: take more images, or other ones with another seed of data.split or data.limit")
+			}
 		}
 	}
 }

@@ -420,6 +420,30 @@ func TestDataOnDisk(t *testing.T) {
 	}
 }
 
+// A sample of the data that leaves a class out is found before anything runs.
+func TestClassWithoutAnImage(t *testing.T) {
+	text := strings.NewReplacer(`"procedural"`, `"nuclei/fluorescence"`, `"animal"`, `"nucleus"`, `"boundary"]`, `"boundary", "void"]`).Replace(sound)
+	text = strings.Replace(text, "size: 112", "size: 112, limit: {train: 3, val: 2}", 1)
+	file := write(t, text)
+	r := world()
+	r.check = true
+	_, found := loadWith([]string{file}, Env{Root: FindRoot("testdata")}, r)
+	var errors, warnings []string
+	for _, d := range found {
+		if d.Warning {
+			warnings = append(warnings, d.Message)
+		} else {
+			errors = append(errors, d.Message)
+		}
+	}
+	if want := []string{`none of the 3 images of train shows class "void"`}; !slices.Equal(errors, want) {
+		t.Errorf("errors %q, want %q", errors, want)
+	}
+	if !slices.Contains(warnings, `none of the 2 images of val shows class "void"`) {
+		t.Errorf("warnings %q", warnings)
+	}
+}
+
 // A set without folders for its parts is divided; all of it is no domain.
 func TestADomainIsNotTrainedOn(t *testing.T) {
 	f, err := data.Scan(filepath.Join(FindRoot("testdata"), "data", "nuclei", "histology", "test"))

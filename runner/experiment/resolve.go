@@ -32,6 +32,7 @@ type resolver struct {
 	scans   map[string]answer[parts]
 	splits  map[string]answer[files]
 	checked map[string]string
+	counted map[string]map[uint32]int // masks with a value, by digest
 }
 
 type answer[T any] struct {
@@ -47,6 +48,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		scans:   map[string]answer[parts]{},
 		splits:  map[string]answer[files]{},
 		checked: map[string]string{},
+		counted: map[string]map[uint32]int{},
 	}
 	if env.Hub != nil {
 		r.backbone = once(env.Hub.Resolve)
@@ -350,6 +352,21 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		}
 	}
 	return "", ""
+}
+
+// occurring counts the masks of a part of the data in which each value occurs,
+// and all of them.
+func (r *resolver) occurring(root string, d *dataConfig, role string) (map[uint32]int, int, error) {
+	s, err := r.split(root, d, roles, role)
+	if err != nil {
+		return nil, 0, err
+	}
+	counts, ok := r.counted[s.split.GetDigest()]
+	if !ok {
+		counts = data.Occurring(r.ctx, s.files)
+		r.counted[s.split.GetDigest()] = counts
+	}
+	return counts, s.files.Len(), nil
 }
 
 // shared counts the images of a domain that are also trained on.
