@@ -14,6 +14,7 @@ import (
 
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/peft"
 	"github.com/loralab/loralab/runner/variant"
 )
 
@@ -23,10 +24,21 @@ import (
 
 const none = "none" // the variant that adds nothing
 
-// An adapterOn names an adapter on a backbone, as cells share them.
+// An adapterOn names an adapter on a backbone, as cells share them; of one that
+// is read from a file, also what its head has to fit.
 type adapterOn struct {
 	adapter  *adapterConfig
 	backbone *backboneConfig
+	head     *headConfig
+	data     *dataConfig
+}
+
+func (c *config) adapterOn() adapterOn {
+	key := adapterOn{adapter: c.Adapter, backbone: c.Backbone}
+	if c.Adapter.From != "" {
+		key.head, key.data = c.Head, c.Data
+	}
+	return key
 }
 
 // An adaptation is what a variant makes of it.
@@ -35,6 +47,7 @@ type adaptation struct {
 	model  *protocol.Model
 	sites  []*protocol.Site
 	reply  *protocol.BuildReply
+	from   *peft.Adapter // nil: not read from a file
 	err    error
 }
 
@@ -46,13 +59,17 @@ func (x *expansion) prepare(cells []*cell) {
 			continue
 		}
 		x.once(c, "variant", x.checkVariant, c.config.Adapter)
-		key := adapterOn{c.config.Adapter, c.config.Backbone}
-		if _, known := x.adapted[key]; known || x.params[key.adapter] == nil || x.resolve.backbone == nil || key.backbone.Model == "" {
+		key := c.config.adapterOn()
+		if _, known := x.adapted[key]; known || x.params[key.adapter] == nil && key.adapter.From == "" || x.resolve.backbone == nil || key.backbone.Model == "" {
 			continue
 		}
 		bb, err := x.resolve.backbone(key.backbone.Model)
 		if err != nil {
 			continue // reported at the backbone
+		}
+		if key.adapter.From != "" {
+			x.adapted[key] = x.adopt(c.config, bb.Arch)
+			continue
 		}
 		sites, ok := c.config.sites(bb.Arch)
 		if !ok {
@@ -80,7 +97,7 @@ func (x *expansion) prepare(cells []*cell) {
 
 // of is the adaptation of a cell; nil if it has none, or none that is sound.
 func (x *expansion) adaptation(c *cell) *adaptation {
-	return x.adapted[adapterOn{c.config.Adapter, c.config.Backbone}]
+	return x.adapted[c.config.adapterOn()]
 }
 
 func (x *expansion) baseVariant() string {
@@ -102,7 +119,15 @@ func (x *expansion) checkVariant(c *cell) {
 	if dup := duplicate(a.Targets); dup >= 0 {
 		x.fail(c, fmt.Sprintf("adapter.targets.%d", dup), fmt.Sprintf("target %q stands twice", a.Targets[dup]), "")
 	}
-	if a.Variant == none || a.Variant == "" || x.resolve.describe == nil {
+	if a.Variant == "" && a.From == "" {
+		at := []string{x.name, "adapter"}
+		x.report(x.mark(diagnostic.Diagnostic{
+			Path: strings.Join(append(at, "variant"), "."), Message: "adapter.variant is missing",
+			Hint: "variant: " + doc(lookup(x.schema, []string{"adapter", "variant"})), Cells: x.cellOf(c), Of: x.total,
+		}, x.labelAt(at)))
+		return
+	}
+	if a.Variant == none || a.Variant == "" || a.From != "" || x.resolve.describe == nil {
 		return
 	}
 	schema, err := x.resolve.params(x.cue, a.Variant)
@@ -208,6 +233,10 @@ func belowParams(path []string) []string {
 func (x *expansion) checkAdapter(c *cell) {
 	a := x.adaptation(c)
 	if a == nil {
+		return
+	}
+	if c.config.Adapter.From != "" {
+		x.checkAdopted(c, a)
 		return
 	}
 	if a.err != nil {

@@ -89,7 +89,8 @@ func (x *expansion) check(c *cell) {
 	x.once(c, "loss", x.checkLoss, g.Loss)
 	x.once(c, "split", x.checkSplit, g.Data)
 	x.once(c, "backbone", x.checkBackbone, g.Backbone, g.Adapter, g.Data)
-	x.once(c, "adapter", x.checkAdapter, g.Backbone, g.Adapter)
+	x.once(c, "adapter", x.checkAdapter, g.Backbone, g.Adapter, g.Head, g.Data)
+	x.once(c, "epochs", x.checkEpochs, g.Adapter, g.Backbone, g.Head, g.Data, g.Train)
 	x.once(c, "files", x.checkData, g.Data, g.Evaluate)
 	x.once(c, "steps", x.checkSteps, g.Data, g.Train, g.Optim)
 }

@@ -69,6 +69,7 @@ type backboneConfig struct {
 
 type adapterConfig struct {
 	Variant string          `json:"variant"`
+	From    string          `json:"from"`
 	Params  json.RawMessage `json:"params"`
 	Targets []string        `json:"targets"`
 	Blocks  blocks          `json:"blocks"`

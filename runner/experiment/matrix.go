@@ -663,7 +663,8 @@ func (x *expansion) leaves(path []string, v, base cue.Value, c *cell) {
 	}
 	if len(path) == 1 && path[0] == "adapter" {
 		variant, _ := v.LookupPath(cue.ParsePath("variant")).String()
-		if old, _ := base.LookupPath(cue.ParsePath("variant")).String(); variant != "" && variant != old {
+		from := v.LookupPath(cue.ParsePath("from")).Exists()
+		if old, _ := base.LookupPath(cue.ParsePath("variant")).String(); from || variant != "" && variant != old {
 			c.overlay = slices.DeleteFunc(c.overlay, func(o *override) bool {
 				return len(o.path) > 1 && o.path[0] == "adapter" && o.path[1] == "params"
 			})

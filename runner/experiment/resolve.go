@@ -16,6 +16,7 @@ import (
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/peft"
 )
 
 // resolver answers for what lies outside of the files: backbones, variants,
@@ -26,6 +27,7 @@ type resolver struct {
 	check    bool // contents of data files
 	backbone func(name string) (*hub.Backbone, error)
 	describe func(ctx context.Context, name string) (*protocol.DescribeReply, error)
+	adopt    func(ctx context.Context, s peft.Source) (*peft.Adapter, error)
 	build    func(ctx context.Context, name, params string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error)
 
 	schemas map[string]answer[cue.Value]
@@ -55,6 +57,9 @@ func newResolver(ctx context.Context, env Env) *resolver {
 	}
 	if v := env.Variants; v != nil {
 		r.describe, r.build = v.Describe, v.Build
+		if env.Hub != nil {
+			r.adopt = (&peft.Reader{Variants: v, Cache: env.Hub.Cache}).Read
+		}
 	}
 	return r
 }
@@ -423,7 +428,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		Revision: spec.Revision,
 		Seed:     seed,
 		Backbone: &spec.Backbone{Digest: bb.Digest, Arch: bb.Arch, Depth: cfg.depth(bb.Arch), Freeze: cfg.freeze(bb.Arch)},
-		Head:     &spec.Head{Kind: cfg.Head.Kind},
+		Head:     cfg.headSpec(),
 		Optim: &spec.Optim{
 			Kind:        cfg.Optim.Kind,
 			LrHead:      cfg.Optim.LR.Head,
@@ -442,9 +447,6 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 			Monitor:   cfg.Train.Monitor,
 			EvalEvery: cfg.Train.EvalEvery,
 		},
-	}
-	if cfg.Head.Kind == "conv" {
-		s.Head.Hidden, s.Head.Norm, s.Head.Dropout = cfg.Head.Hidden, cfg.Head.Norm, cfg.Head.Dropout
 	}
 	if s.Optim.Schedule.Kind == "constant" {
 		s.Optim.Schedule.Floor = 0
@@ -490,14 +492,26 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 	return run, nil
 }
 
+// headSpec leaves out what its kind has not.
+func (c *config) headSpec() *spec.Head {
+	h := &spec.Head{Kind: c.Head.Kind}
+	if h.Kind == "conv" {
+		h.Hidden, h.Norm, h.Dropout = c.Head.Hidden, c.Head.Norm, c.Head.Dropout
+	}
+	return h
+}
+
 // adapt puts the programs of the variant into the specification.
 func (x *expansion) adapt(c *cell, s *spec.RunSpec, run *Run) error {
 	r, cfg := x.resolve, c.config
-	about, err := r.describe(r.ctx, cfg.Adapter.Variant)
+	a := x.adaptation(c)
+	if a.from != nil {
+		run.Label.Variant = a.from.Variant
+	}
+	about, err := r.describe(r.ctx, run.Label.Variant)
 	if err != nil {
 		return err
 	}
-	a := x.adaptation(c)
 	s.Adapter = &spec.Adapter{Programs: a.reply.GetPrograms()}
 	for i, site := range a.sites {
 		s.Adapter.Placements = append(s.Adapter.Placements, &spec.Placement{Site: site, Program: a.reply.GetProgramOfSite()[i]})
@@ -505,6 +519,9 @@ func (x *expansion) adapt(c *cell, s *spec.RunSpec, run *Run) error {
 	s.Optim.LrAdapter = cfg.Optim.LR.Adapter
 	run.Label.VariantVersion, run.Label.VariantParams = about.GetVersion(), string(a.params)
 	run.PEFT = a.reply.GetPeft()
+	if a.from != nil {
+		s.Adapter.Start, run.Places.Start = a.from.Digest, a.from.Start
+	}
 	return nil
 }
 

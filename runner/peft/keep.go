@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -34,7 +35,8 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", filepath.Join(s.Dir, provenanceFile), err)
 	}
-	if h := of.GetHead(); h.GetKind() != s.Head.GetKind() || h.GetHidden() != s.Head.GetHidden() || h.GetNorm() != s.Head.GetNorm() ||
+	hidden := func(h *spec.Head) uint32 { return cmp.Or(h.GetHidden(), s.Arch.GetDim()/2) }
+	if h := of.GetHead(); h.GetKind() != s.Head.GetKind() || hidden(h) != hidden(s.Head) || h.GetNorm() != s.Head.GetNorm() ||
 		!slices.Equal(of.GetData().GetClasses(), s.Classes) {
 		return nil, nil
 	}

@@ -34,7 +34,12 @@ func (v *View) diagnostic(d diagnostic.Diagnostic) {
 	if d.Warning {
 		kind, style = "warning:", v.warn
 	}
-	fmt.Fprintf(v.err, "%s %s\n", style.Render(kind), v.bold.Render(d.Message))
+	// Only the first line is set off: a style would pad the others to one width.
+	first, rest, _ := strings.Cut(d.Message, "\n")
+	fmt.Fprintf(v.err, "%s %s\n", style.Render(kind), v.bold.Render(first))
+	if rest != "" {
+		fmt.Fprintln(v.err, rest)
+	}
 	gutter := " "
 	if d.At.Line > 0 {
 		gutter = strings.Repeat(" ", len(strconv.Itoa(d.At.Line)))
