@@ -185,31 +185,38 @@ func SoftDice(logits, target *torch.Tensor) *torch.Tensor {
 	})
 }
 
-// LogCoshDice is log cosh(1 − dice), where dice is the mean of the classes' soft
-// Dice, over the whole batch, weighted by the inverse of their pixels in this
-// batch:
+// Original are the Dice and IoU that the project which this one grew out of
+// trains on and reports: soft, of the whole batch, the mean over classes weighted
+// by the inverse of their pixels in this batch,
 //
 //	w_c = 1/(n_c+ε) / Σ_k 1/(n_k+ε)
 //
-// It is the loss of the project that this one grew out of (Jadon,
-// arXiv:2006.14822, with weights). A class that the batch lacks takes nearly all
-// the weight: use it with few classes that are always there.
+// Thin classes weigh most, and a class that the batch lacks takes nearly all the
+// weight: use them for comparison, and with few classes that are always there.
+func Original(logits, target *torch.Tensor) (dice, iou *torch.Tensor) {
+	p := logits.Softmax(1)
+	valid := target.NotEqual(Ignored).To(logits.DType())
+	var dices, ious, weights []*torch.Tensor
+	for c := range logits.Dim(1) {
+		y := target.Equal(float64(c)).To(logits.DType())
+		pc := p.Select(1, c).Mul(valid)
+		count, inter := y.Sum(), pc.Mul(y).Sum()
+		sum := pc.Sum().Add(count)
+		dices = append(dices, inter.Scale(2).AddScalar(epsilon).Div(sum.AddScalar(epsilon)))
+		ious = append(ious, inter.AddScalar(epsilon).Div(sum.Sub(inter).AddScalar(epsilon)))
+		weights = append(weights, count.AddScalar(epsilon).Pow(-1))
+	}
+	w := torch.Stack(0, weights...)
+	w = w.Div(w.Sum())
+	return torch.Stack(0, dices...).Mul(w).Sum(), torch.Stack(0, ious...).Mul(w).Sum()
+}
+
+// LogCoshDice is log cosh(1 − dice) of the Original dice (Jadon,
+// arXiv:2006.14822, with weights).
 func LogCoshDice(logits, target *torch.Tensor) *torch.Tensor {
 	return logits.Device().Yield(func() *torch.Tensor {
-		p := logits.Softmax(1)
-		valid := target.NotEqual(Ignored).To(logits.DType())
-		var dice, weight []*torch.Tensor
-		for c := range logits.Dim(1) {
-			y := target.Equal(float64(c)).To(logits.DType())
-			pc := p.Select(1, c).Mul(valid)
-			count := y.Sum()
-			top := pc.Mul(y).Sum().Scale(2).AddScalar(epsilon)
-			dice = append(dice, top.Div(pc.Sum().Add(count).AddScalar(epsilon)))
-			weight = append(weight, count.AddScalar(epsilon).Pow(-1))
-		}
-		w := torch.Stack(0, weight...)
-		mean := torch.Stack(0, dice...).Mul(w).Sum().Div(w.Sum())
-		return mean.Neg().AddScalar(1).Cosh().Log()
+		dice, _ := Original(logits, target)
+		return dice.Neg().AddScalar(1).Cosh().Log()
 	})
 }
 

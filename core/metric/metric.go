@@ -8,9 +8,17 @@
 //
 //	Dice = 2I / (P + L)        IoU = I / (P + L − I)
 //
+//	accuracy = I / L     boundary IoU = |Gd ∩ Pd| / |Gd ∪ Pd|
+//
+// where Gd and Pd are the labelled and the predicted pixels of the class that
+// lie within d of its boundary (see Boundary).
+//
 // A class that neither occurs nor is predicted has no score and is left out of
 // the means (the nan-mean of mmsegmentation's IoUMetric), so it counts neither
 // as 0 nor as 1.
+//
+// Calibration looks at probabilities instead: whether the model is as often
+// right as it says.
 package metric
 
 import (
@@ -30,6 +38,9 @@ type Counts struct {
 	classes []string
 	// confusion[t*n+p] counts pixels of class t predicted as p.
 	confusion []uint64
+	// boundary holds, by class, the pixels near its boundary in both label and
+	// prediction, and in either.
+	boundary [][2]uint64
 }
 
 // NewCounts returns empty counts for the classes in order of their index. It
@@ -39,7 +50,7 @@ func NewCounts(classes []string) *Counts {
 		panic(fmt.Sprintf("metric: %d classes, want 1 to %d", len(classes), Ignored))
 	}
 	n := len(classes)
-	return &Counts{classes: slices.Clone(classes), confusion: make([]uint64, n*n)}
+	return &Counts{classes: slices.Clone(classes), confusion: make([]uint64, n*n), boundary: make([][2]uint64, n)}
 }
 
 // Add counts the pixels of pred against truth, both class indices in the same
@@ -71,6 +82,10 @@ func (c *Counts) Merge(o *Counts) {
 	for i, v := range o.confusion {
 		c.confusion[i] += v
 	}
+	for i, v := range o.boundary {
+		c.boundary[i][0] += v[0]
+		c.boundary[i][1] += v[1]
+	}
 }
 
 // Confusion returns how many pixels of class truth were predicted as pred.
@@ -85,8 +100,8 @@ func (c *Counts) Metrics(loss float64, images int) *spec.Metrics {
 	n := len(c.classes)
 	m := &spec.Metrics{Loss: loss, Images: uint64(images)}
 	var right uint64
-	var dice, iou float64
-	var scored int
+	var dice, iou, accuracy, boundary float64
+	var scored, labelled, bounded int
 	for k, name := range c.classes {
 		cm := &spec.ClassMetrics{Name: name, Intersection: c.confusion[k*n+k]}
 		for j := range n {
@@ -103,11 +118,30 @@ func (c *Counts) Metrics(loss float64, images int) *spec.Metrics {
 			iou += u
 			scored++
 		}
+		if cm.Labelled > 0 {
+			a := float64(cm.Intersection) / float64(cm.Labelled)
+			cm.Accuracy = &a
+			accuracy += a
+			labelled++
+		}
+		cm.BoundaryIntersection, cm.BoundaryUnion = c.boundary[k][0], c.boundary[k][1]
+		if cm.BoundaryUnion > 0 {
+			b := float64(cm.BoundaryIntersection) / float64(cm.BoundaryUnion)
+			cm.BoundaryIou = &b
+			boundary += b
+			bounded++
+		}
 		m.Classes = append(m.Classes, cm)
 	}
 	if scored > 0 {
 		m.Dice = dice / float64(scored)
 		m.Iou = iou / float64(scored)
+	}
+	if labelled > 0 {
+		m.ClassAccuracy = accuracy / float64(labelled)
+	}
+	if bounded > 0 {
+		m.BoundaryIou = boundary / float64(bounded)
 	}
 	if m.Pixels > 0 {
 		m.Accuracy = float64(right) / float64(m.Pixels)
@@ -115,67 +149,99 @@ func (c *Counts) Metrics(loss float64, images int) *spec.Metrics {
 	return m
 }
 
-// Value looks up a metric by the name that experiments, tables and figures
-// use: "loss", "accuracy", "dice/mean", "iou/mean", "dice/<class>" or
-// "iou/<class>". It reports false for a name that m does not have and for a
-// class without a score.
+// whole are the metrics of a whole split by name; those with kinds below are of
+// single classes as well.
+var whole = []struct {
+	name  string
+	value func(m *spec.Metrics) (float64, bool)
+}{
+	{"loss", func(m *spec.Metrics) (float64, bool) { return m.Loss, true }},
+	{"accuracy", func(m *spec.Metrics) (float64, bool) { return m.Accuracy, m.Pixels > 0 }},
+	{"dice/mean", func(m *spec.Metrics) (float64, bool) { return m.Dice, m.Pixels > 0 }},
+	{"iou/mean", func(m *spec.Metrics) (float64, bool) { return m.Iou, m.Pixels > 0 }},
+	{"accuracy/mean", func(m *spec.Metrics) (float64, bool) { return m.ClassAccuracy, m.Pixels > 0 }},
+	{"boundary/mean", func(m *spec.Metrics) (float64, bool) { return m.BoundaryIou, bounded(m) }},
+	{"ece", func(m *spec.Metrics) (float64, bool) { return m.GetEce(), m.Ece != nil }},
+	{"nll", func(m *spec.Metrics) (float64, bool) { return m.GetNll(), m.Nll != nil }},
+	{"brier", func(m *spec.Metrics) (float64, bool) { return m.GetBrier(), m.Brier != nil }},
+	{"original/dice", func(m *spec.Metrics) (float64, bool) { return m.GetOriginalDice(), m.OriginalDice != nil }},
+	{"original/iou", func(m *spec.Metrics) (float64, bool) { return m.GetOriginalIou(), m.OriginalIou != nil }},
+}
+
+func bounded(m *spec.Metrics) bool {
+	return slices.ContainsFunc(m.Classes, func(c *spec.ClassMetrics) bool { return c.BoundaryUnion > 0 })
+}
+
+var kinds = []struct {
+	name  string
+	value func(c *spec.ClassMetrics) *float64
+}{
+	{"dice", func(c *spec.ClassMetrics) *float64 { return c.Dice }},
+	{"iou", func(c *spec.ClassMetrics) *float64 { return c.Iou }},
+	{"accuracy", func(c *spec.ClassMetrics) *float64 { return c.Accuracy }},
+	{"boundary", func(c *spec.ClassMetrics) *float64 { return c.BoundaryIou }},
+}
+
+// Value looks up a metric by the name that experiments, tables and figures use:
+// one of Names. It reports false for a name that m does not have and for a class
+// without a score.
 func Value(m *spec.Metrics, name string) (float64, bool) {
 	if m == nil {
 		return 0, false
 	}
-	switch name {
-	case "loss":
-		return m.Loss, true
-	case "accuracy":
-		return m.Accuracy, m.Pixels > 0
-	case "dice/mean":
-		return m.Dice, m.Pixels > 0
-	case "iou/mean":
-		return m.Iou, m.Pixels > 0
+	for _, w := range whole {
+		if w.name == name {
+			return w.value(m)
+		}
 	}
 	kind, class, ok := strings.Cut(name, "/")
 	if !ok {
 		return 0, false
 	}
-	for _, c := range m.Classes {
-		if c.Name != class {
+	for _, k := range kinds {
+		if k.name != kind {
 			continue
 		}
-		var v *float64
-		switch kind {
-		case "dice":
-			v = c.Dice
-		case "iou":
-			v = c.Iou
+		for _, c := range m.Classes {
+			if c.Name == class {
+				if v := k.value(c); v != nil {
+					return *v, true
+				}
+				return 0, false
+			}
 		}
-		if v == nil {
-			return 0, false
-		}
-		return *v, true
 	}
 	return 0, false
 }
 
-// Names lists the metrics that Value finds for these classes, means first.
+// Names lists the metrics that Value finds for these classes, those of the whole
+// first.
 func Names(classes []string) []string {
-	names := []string{"loss", "accuracy", "dice/mean", "iou/mean"}
-	for _, kind := range []string{"dice", "iou"} {
+	var names []string
+	for _, w := range whole {
+		names = append(names, w.name)
+	}
+	for _, kind := range kinds {
 		for _, c := range classes {
-			names = append(names, kind+"/"+c)
+			names = append(names, kind.name+"/"+c)
 		}
 	}
 	return names
 }
 
-// Better reports whether a is a better value of the named metric than b: the
-// loss is to fall, everything else to rise. NaN is never better.
+// falls are the metrics that are better when they are lower.
+var falls = []string{"loss", "ece", "nll", "brier"}
+
+// Better reports whether a is a better value of the named metric than b: loss
+// and calibration errors are to fall, everything else to rise. NaN is never
+// better.
 func Better(name string, a, b float64) bool {
 	switch {
 	case a != a:
 		return false
 	case b != b:
 		return true
-	case name == "loss":
+	case slices.Contains(falls, name):
 		return a < b
 	default:
 		return a > b

@@ -142,7 +142,12 @@ func TestKnownCase(t *testing.T) {
 func TestValueRefusesUnknownNames(t *testing.T) {
 	c := metric.NewCounts(classes)
 	c.Add([]byte{0, 1, 2}, []byte{0, 1, 2})
+	c.Boundary([]byte{0, 1, 2}, []byte{0, 1, 2}, 1, 3)
 	m := c.Metrics(0, 1)
+	var sure metric.Calibration
+	sure.Add([]byte{0}, []byte{0}, []float32{1}, []float32{1}, []float32{1})
+	sure.Report(m)
+	m.OriginalDice, m.OriginalIou = new(float64), new(float64)
 	for _, name := range metric.Names(classes) {
 		if _, ok := metric.Value(m, name); !ok {
 			t.Errorf("%s is listed but not found", name)

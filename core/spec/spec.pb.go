@@ -3496,7 +3496,18 @@ type Metrics struct {
 	Iou           float64                `protobuf:"fixed64,4,opt,name=iou,proto3" json:"iou,omitempty"`
 	Accuracy      float64                `protobuf:"fixed64,5,opt,name=accuracy,proto3" json:"accuracy,omitempty"` // of pixels
 	Images        uint64                 `protobuf:"varint,6,opt,name=images,proto3" json:"images,omitempty"`
-	Pixels        uint64                 `protobuf:"varint,7,opt,name=pixels,proto3" json:"pixels,omitempty"` // counted: ignored ones are not
+	Pixels        uint64                 `protobuf:"varint,7,opt,name=pixels,proto3" json:"pixels,omitempty"`                                     // counted: ignored ones are not
+	ClassAccuracy float64                `protobuf:"fixed64,8,opt,name=class_accuracy,json=classAccuracy,proto3" json:"class_accuracy,omitempty"` // mean over the classes that are labelled
+	// Mean over classes of the boundary IoU.
+	BoundaryIou float64 `protobuf:"fixed64,9,opt,name=boundary_iou,json=boundaryIou,proto3" json:"boundary_iou,omitempty"`
+	// Of the probabilities, over all pixels; absent where they were not looked at.
+	Ece   *float64 `protobuf:"fixed64,10,opt,name=ece,proto3,oneof" json:"ece,omitempty"`     // expected calibration error, 15 bins
+	Nll   *float64 `protobuf:"fixed64,11,opt,name=nll,proto3,oneof" json:"nll,omitempty"`     // mean negative log-likelihood, nats
+	Brier *float64 `protobuf:"fixed64,12,opt,name=brier,proto3,oneof" json:"brier,omitempty"` // mean squared distance to the label
+	// As the original project scores: soft, classes weighted by the inverse of
+	// their pixels in the batch, mean over batches by their images.
+	OriginalDice  *float64 `protobuf:"fixed64,13,opt,name=original_dice,json=originalDice,proto3,oneof" json:"original_dice,omitempty"`
+	OriginalIou   *float64 `protobuf:"fixed64,14,opt,name=original_iou,json=originalIou,proto3,oneof" json:"original_iou,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3580,16 +3591,70 @@ func (x *Metrics) GetPixels() uint64 {
 	return 0
 }
 
+func (x *Metrics) GetClassAccuracy() float64 {
+	if x != nil {
+		return x.ClassAccuracy
+	}
+	return 0
+}
+
+func (x *Metrics) GetBoundaryIou() float64 {
+	if x != nil {
+		return x.BoundaryIou
+	}
+	return 0
+}
+
+func (x *Metrics) GetEce() float64 {
+	if x != nil && x.Ece != nil {
+		return *x.Ece
+	}
+	return 0
+}
+
+func (x *Metrics) GetNll() float64 {
+	if x != nil && x.Nll != nil {
+		return *x.Nll
+	}
+	return 0
+}
+
+func (x *Metrics) GetBrier() float64 {
+	if x != nil && x.Brier != nil {
+		return *x.Brier
+	}
+	return 0
+}
+
+func (x *Metrics) GetOriginalDice() float64 {
+	if x != nil && x.OriginalDice != nil {
+		return *x.OriginalDice
+	}
+	return 0
+}
+
+func (x *Metrics) GetOriginalIou() float64 {
+	if x != nil && x.OriginalIou != nil {
+		return *x.OriginalIou
+	}
+	return 0
+}
+
 type ClassMetrics struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Intersection  uint64                 `protobuf:"varint,2,opt,name=intersection,proto3" json:"intersection,omitempty"`
-	Predicted     uint64                 `protobuf:"varint,3,opt,name=predicted,proto3" json:"predicted,omitempty"`
-	Labelled      uint64                 `protobuf:"varint,4,opt,name=labelled,proto3" json:"labelled,omitempty"`
-	Dice          *float64               `protobuf:"fixed64,5,opt,name=dice,proto3,oneof" json:"dice,omitempty"` // absent where the class neither occurs nor is predicted
-	Iou           *float64               `protobuf:"fixed64,6,opt,name=iou,proto3,oneof" json:"iou,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Intersection uint64                 `protobuf:"varint,2,opt,name=intersection,proto3" json:"intersection,omitempty"`
+	Predicted    uint64                 `protobuf:"varint,3,opt,name=predicted,proto3" json:"predicted,omitempty"`
+	Labelled     uint64                 `protobuf:"varint,4,opt,name=labelled,proto3" json:"labelled,omitempty"`
+	Dice         *float64               `protobuf:"fixed64,5,opt,name=dice,proto3,oneof" json:"dice,omitempty"` // absent where the class neither occurs nor is predicted
+	Iou          *float64               `protobuf:"fixed64,6,opt,name=iou,proto3,oneof" json:"iou,omitempty"`
+	Accuracy     *float64               `protobuf:"fixed64,7,opt,name=accuracy,proto3,oneof" json:"accuracy,omitempty"` // of the labelled pixels
+	// Pixels within d of the class's boundary: in both, and in either.
+	BoundaryIntersection uint64   `protobuf:"varint,8,opt,name=boundary_intersection,json=boundaryIntersection,proto3" json:"boundary_intersection,omitempty"`
+	BoundaryUnion        uint64   `protobuf:"varint,9,opt,name=boundary_union,json=boundaryUnion,proto3" json:"boundary_union,omitempty"`
+	BoundaryIou          *float64 `protobuf:"fixed64,10,opt,name=boundary_iou,json=boundaryIou,proto3,oneof" json:"boundary_iou,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *ClassMetrics) Reset() {
@@ -3660,6 +3725,34 @@ func (x *ClassMetrics) GetDice() float64 {
 func (x *ClassMetrics) GetIou() float64 {
 	if x != nil && x.Iou != nil {
 		return *x.Iou
+	}
+	return 0
+}
+
+func (x *ClassMetrics) GetAccuracy() float64 {
+	if x != nil && x.Accuracy != nil {
+		return *x.Accuracy
+	}
+	return 0
+}
+
+func (x *ClassMetrics) GetBoundaryIntersection() uint64 {
+	if x != nil {
+		return x.BoundaryIntersection
+	}
+	return 0
+}
+
+func (x *ClassMetrics) GetBoundaryUnion() uint64 {
+	if x != nil {
+		return x.BoundaryUnion
+	}
+	return 0
+}
+
+func (x *ClassMetrics) GetBoundaryIou() float64 {
+	if x != nil && x.BoundaryIou != nil {
+		return *x.BoundaryIou
 	}
 	return 0
 }
@@ -4148,7 +4241,7 @@ const file_spec_proto_rawDesc = "" +
 	"\tretryable\x18\x03 \x01(\bR\tretryable\"4\n" +
 	"\x04Note\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x18\n" +
-	"\awarning\x18\x02 \x01(\bR\awarning\"\xc8\x01\n" +
+	"\awarning\x18\x02 \x01(\bR\awarning\"\xea\x03\n" +
 	"\aMetrics\x12\x12\n" +
 	"\x04loss\x18\x01 \x01(\x01R\x04loss\x127\n" +
 	"\aclasses\x18\x02 \x03(\v2\x1d.loralab.spec.v1.ClassMetricsR\aclasses\x12\x12\n" +
@@ -4156,16 +4249,36 @@ const file_spec_proto_rawDesc = "" +
 	"\x03iou\x18\x04 \x01(\x01R\x03iou\x12\x1a\n" +
 	"\baccuracy\x18\x05 \x01(\x01R\baccuracy\x12\x16\n" +
 	"\x06images\x18\x06 \x01(\x04R\x06images\x12\x16\n" +
-	"\x06pixels\x18\a \x01(\x04R\x06pixels\"\xc1\x01\n" +
+	"\x06pixels\x18\a \x01(\x04R\x06pixels\x12%\n" +
+	"\x0eclass_accuracy\x18\b \x01(\x01R\rclassAccuracy\x12!\n" +
+	"\fboundary_iou\x18\t \x01(\x01R\vboundaryIou\x12\x15\n" +
+	"\x03ece\x18\n" +
+	" \x01(\x01H\x00R\x03ece\x88\x01\x01\x12\x15\n" +
+	"\x03nll\x18\v \x01(\x01H\x01R\x03nll\x88\x01\x01\x12\x19\n" +
+	"\x05brier\x18\f \x01(\x01H\x02R\x05brier\x88\x01\x01\x12(\n" +
+	"\roriginal_dice\x18\r \x01(\x01H\x03R\foriginalDice\x88\x01\x01\x12&\n" +
+	"\foriginal_iou\x18\x0e \x01(\x01H\x04R\voriginalIou\x88\x01\x01B\x06\n" +
+	"\x04_eceB\x06\n" +
+	"\x04_nllB\b\n" +
+	"\x06_brierB\x10\n" +
+	"\x0e_original_diceB\x0f\n" +
+	"\r_original_iou\"\x84\x03\n" +
 	"\fClassMetrics\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\fintersection\x18\x02 \x01(\x04R\fintersection\x12\x1c\n" +
 	"\tpredicted\x18\x03 \x01(\x04R\tpredicted\x12\x1a\n" +
 	"\blabelled\x18\x04 \x01(\x04R\blabelled\x12\x17\n" +
 	"\x04dice\x18\x05 \x01(\x01H\x00R\x04dice\x88\x01\x01\x12\x15\n" +
-	"\x03iou\x18\x06 \x01(\x01H\x01R\x03iou\x88\x01\x01B\a\n" +
+	"\x03iou\x18\x06 \x01(\x01H\x01R\x03iou\x88\x01\x01\x12\x1f\n" +
+	"\baccuracy\x18\a \x01(\x01H\x02R\baccuracy\x88\x01\x01\x123\n" +
+	"\x15boundary_intersection\x18\b \x01(\x04R\x14boundaryIntersection\x12%\n" +
+	"\x0eboundary_union\x18\t \x01(\x04R\rboundaryUnion\x12&\n" +
+	"\fboundary_iou\x18\n" +
+	" \x01(\x01H\x03R\vboundaryIou\x88\x01\x01B\a\n" +
 	"\x05_diceB\x06\n" +
-	"\x04_iou\"\xf1\x03\n" +
+	"\x04_iouB\v\n" +
+	"\t_accuracyB\x0f\n" +
+	"\r_boundary_iou\"\xf1\x03\n" +
 	"\aSummary\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x128\n" +
 	"\n" +
@@ -4350,6 +4463,7 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
+	file_spec_proto_msgTypes[42].OneofWrappers = []any{}
 	file_spec_proto_msgTypes[43].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"image/png"
+	"math"
 	"os"
 	"strings"
 
@@ -25,33 +26,33 @@ import (
 // receives the first pictures with their predictions.
 func (s *session) score(ctx context.Context, src *source, shots func(b *data.Batch, predicted []byte)) (*spec.Metrics, error) {
 	counts := metric.NewCounts(s.spec.Data.Classes)
+	var sure metric.Calibration
 	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
-	var total, weight float64
+	var total, dice, iou, weight float64
 	i := 0
 	err := each(ctx, src.set.Batch, batches, func(b *data.Batch) error {
 		indices := batches[i]
 		i++
-		var predicted []byte
-		var l float64
+		var sc *scored
 		err := s.t.dev.Do(func() error {
-			s.t.dev.NoGrad(func() {
-				logits := s.net.logits(src.tokens(b, indices), b.H, b.W, false)
-				l = loss.Compute(s.loss, logits, s.net.target(b)).Item()
-				predicted = logits.ArgMax(1).To(torch.Uint8).Bytes()
-			})
+			s.t.dev.NoGrad(func() { sc = s.scored(s.net.logits(src.tokens(b, indices), b.H, b.W, false), s.net.target(b)) })
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 		// A batch with nothing but ignored pixels has no loss.
-		if l == l {
-			total += l * float64(b.N)
+		if !math.IsNaN(sc.loss) {
+			total += sc.loss * float64(b.N)
+			dice += sc.dice * float64(b.N)
+			iou += sc.iou * float64(b.N)
 			weight += float64(b.N)
 		}
-		counts.Add(predicted, b.Labels)
+		counts.Add(sc.predicted, b.Labels)
+		counts.Boundary(sc.predicted, b.Labels, b.H, b.W)
+		sure.Add(sc.predicted, b.Labels, sc.highest, sc.ofTruth, sc.squares)
 		if shots != nil {
-			shots(b, predicted)
+			shots(b, sc.predicted)
 		}
 		return nil
 	})
@@ -59,9 +60,35 @@ func (s *session) score(ctx context.Context, src *source, shots func(b *data.Bat
 		return nil, err
 	}
 	if weight > 0 {
-		total /= weight
+		total, dice, iou = total/weight, dice/weight, iou/weight
 	}
-	return counts.Metrics(total, src.set.Len()), nil
+	m := counts.Metrics(total, src.set.Len())
+	sure.Report(m)
+	if weight > 0 {
+		m.OriginalDice, m.OriginalIou = &dice, &iou
+	}
+	return m, nil
+}
+
+// scored is what metrics need of a batch, off the device.
+type scored struct {
+	loss, dice, iou           float64 // the latter as the original project has them
+	predicted                 []byte
+	highest, ofTruth, squares []float32 // of probabilities, by pixel
+}
+
+// scored is called on the device's thread, without gradients.
+func (s *session) scored(logits, target *torch.Tensor) *scored {
+	sc := &scored{loss: loss.Compute(s.loss, logits, target).Item()}
+	dice, iou := loss.Original(logits, target)
+	sc.dice, sc.iou = dice.Item(), iou.Item()
+	p, predicted := logits.Softmax(1), logits.ArgMax(1)
+	at := func(index *torch.Tensor) []float32 { return p.Gather(1, index.Unsqueeze(1)).Floats() }
+	sc.predicted = predicted.To(torch.Uint8).Bytes()
+	sc.highest = at(predicted)
+	sc.ofTruth = at(target.Mul(target.NotEqual(data.Ignored).To(torch.Int64))) // ignored pixels look at class 0
+	sc.squares = p.Mul(p).SumDims(false, 1).Floats()
+	return sc
 }
 
 // evaluate scores every domain that has no result yet.
