@@ -43,8 +43,7 @@ func (v dora) Check(s sdk.Site) []sdk.Problem {
 func (v dora) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 	a := g.Param("lora_A", sdk.Dims(v.Rank, s.In), sdk.KaimingUniform(math.Sqrt(5)))
 	b := g.Param("lora_B", sdk.Dims(s.Out, v.Rank), sdk.Zeros)
-	// Weight decay would draw m to 0, where the layer is silent.
-	m := g.Param("lora_magnitude_vector", sdk.Dims(s.Out), sdk.RowNorm, sdk.Decay(0))
+	m := g.Param("lora_magnitude_vector", sdk.Dims(s.Out), sdk.RowNorm)
 	scale := v.Alpha / float64(v.Rank)
 
 	x := g.Dropout(g.X(), v.Dropout)

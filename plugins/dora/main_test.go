@@ -13,7 +13,7 @@ import (
 func TestProgram(t *testing.T) {
 	const want = `param lora_A [3, 7] = kaiming_uniform(a=2.236068)
 param lora_B [5, 3] = zeros
-param lora_magnitude_vector [5] = row_norm, decay×0
+param lora_magnitude_vector [5] = row_norm
 %0 = param lora_A : [3, 7]
 %1 = param lora_B : [5, 3]
 %2 = param lora_magnitude_vector : [5]

@@ -23,17 +23,14 @@ type ia3 struct {
 
 func (v ia3) scalesInput(s sdk.Site) bool { return slices.Contains(v.Feedforward, s.Name) }
 
-// undecayed: weight decay would draw l to 0, where the layer is silent.
-var undecayed = sdk.Decay(0)
-
 func (v ia3) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 	if v.scalesInput(s) {
-		l := g.Param("ia3_l", sdk.Dims(s.In), sdk.Ones, undecayed)
+		l := g.Param("ia3_l", sdk.Dims(s.In), sdk.Ones)
 		y := g.Base(g.Mul(g.X(), l))
 		g.PEFT("ia3_l", g.Reshape(l, 1, s.In))
 		return y
 	}
-	l := g.Param("ia3_l", sdk.Dims(s.Out), sdk.Ones, undecayed)
+	l := g.Param("ia3_l", sdk.Dims(s.Out), sdk.Ones)
 	y := g.Mul(g.Base(g.X()), l)
 	g.PEFT("ia3_l", g.Reshape(l, s.Out, 1))
 	return y

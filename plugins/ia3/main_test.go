@@ -10,14 +10,14 @@ import (
 
 // The output is scaled with its bias, the input of feed-forward layers before W.
 func TestProgram(t *testing.T) {
-	const out = `param ia3_l [60] = ones, decay×0
+	const out = `param ia3_l [60] = ones
 %0 = param ia3_l : [60]
 %1 = x : [T, 24]
 %2 = base %1 : [T, 60]
 %3 = mul %2 %0 : [T, 60]
 y = %3
 `
-	const in = `param ia3_l [60] = ones, decay×0
+	const in = `param ia3_l [60] = ones
 %0 = param ia3_l : [60]
 %1 = x : [T, 60]
 %2 = mul %1 %0 : [T, 60]
