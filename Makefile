@@ -18,7 +18,7 @@ TAGS := -tags=netgo,osusergo
 ENV := . .build/env.sh;
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help build test lint race demo bench clean proto env models python bin/bench-step
+.PHONY: help build test lint race demo bench bench-variants clean proto env models python bin/bench-step
 
 help:
 	@echo 'make build   build bin/runner, bin/runner-engine and bin/plugins/*'
@@ -26,6 +26,7 @@ help:
 	@echo 'make test    format, vet, staticcheck, all tests, the race detector'
 	@echo 'make python  the Python environment of the tests, 800 MB in the cache'
 	@echo 'make bench   a training step side by side with transformers and PEFT'
+	@echo 'make bench-variants   what variants cost beside the same maths by hand'
 	@echo 'make proto   generate Go code from the .proto files'
 	@echo 'make clean   remove what was built here (the cache of downloads stays)'
 	@echo
@@ -94,6 +95,10 @@ bin/bench-step: env
 
 bench: build
 	@bench/run.sh
+
+bench-variants: build
+	@$(ENV) $(GO) build $(TAGS) -o bin/bench-variants ./bench/variants
+	@bin/bench-variants -plugins bin/plugins
 
 # grpcio-tools is protoc in a Python package; nothing of it is used otherwise.
 proto:
