@@ -147,6 +147,9 @@ func (x *expansion) checkVariant(c *cell) {
 			if broken.Err != nil {
 				message += ": " + broken.Err.Error()
 			}
+			if broken.Stack != "" {
+				hint += "\nwhat the plug-in printed:\n" + broken.Stack
+			}
 		}
 		x.fail(c, "adapter.variant", message, hint)
 		return

@@ -49,10 +49,14 @@ var behaviours = map[string]func(name string){
 		fmt.Println("good morning")
 		serve(name)
 	},
-	"panics":        func(string) { panic("no config file") },
-	"ends":          func(string) {},
-	"hangs":         func(string) { time.Sleep(time.Hour) },
-	"crashes_build": serve, "panics_build": serve, "hangs_build": serve, "refuses": serve, "mistaken": serve,
+	"panics": func(string) { panic("no config file") },
+	"ends":   func(string) {},
+	"hangs":  func(string) { time.Sleep(time.Hour) },
+	"explains": func(string) {
+		fmt.Fprintln(os.Stderr, "looking for gRPC\nerror: the Python package grpcio is missing: pip install grpcio")
+		os.Exit(1)
+	},
+	"floods": serve, "crashes_build": serve, "panics_build": serve, "hangs_build": serve, "refuses": serve, "mistaken": serve,
 	"babbles": func(string) {
 		fmt.Fprintln(os.NewFile(1, "stdout"), "Loading weights...\x1b[31m")
 		time.Sleep(time.Hour)
@@ -90,6 +94,12 @@ func (v size) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 		time.Sleep(time.Hour)
 	case "hangs_build":
 		time.Sleep(time.Hour)
+	case "floods":
+		line := strings.Repeat("rubbish ", 1<<10) + "\n"
+		for range 8 << 10 { // 64 MiB
+			os.Stderr.WriteString(line)
+		}
+		panic("drowned")
 	case "mistaken":
 		return g.X()
 	}
@@ -97,7 +107,17 @@ func (v size) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 }
 
 func serve(name string) {
-	sdk.Serve(sdk.Variant[size]{Name: name, Version: "1.2.3", Schema: schema})
+	v := sdk.Variant[size]{Name: name, Version: "1.2.3", Schema: schema}
+	if name == "good" {
+		v.Adopt = func(config map[string]any, _ []sdk.Site) (size, []sdk.Problem) {
+			r, ok := config["r"].(float64)
+			if !ok {
+				return size{}, []sdk.Problem{{Param: "r", Message: "is missing"}}
+			}
+			return size{Size: int(r)}, nil
+		}
+	}
+	sdk.Serve(v)
 }
 
 // raw answers without the sdk, as it likes.
@@ -318,6 +338,92 @@ func TestAnswersAreKept(t *testing.T) {
 	starts("no cache", 4)
 }
 
+// The settings of PEFT give parameters, are asked once, and a variant that does
+// not read them says so.
+func TestAdopt(t *testing.T) {
+	p := newPlace(t, "good")
+	for range 2 {
+		reply, err := p.open().Adopt(t.Context(), "good", `{"r": 3}`, model, sites)
+		if err != nil || reply.GetParamsJson() != `{"size":3}` {
+			t.Errorf("%v, %v", reply, err)
+		}
+	}
+	if n := len(p.pids()); n != 1 {
+		t.Errorf("%d processes for one question", n)
+	}
+	r := p.open()
+	reply, err := r.Adopt(t.Context(), "good", `{}`, model, sites)
+	if err != nil || len(reply.GetProblems()) != 1 || reply.GetProblems()[0].GetParam() != "r" {
+		t.Errorf("%v, %v", reply, err)
+	}
+	var e *Error
+	other := newPlace(t, "chatty").open()
+	if _, err := other.Adopt(t.Context(), "chatty", `{"r": 3}`, model, sites); !errors.As(err, &e) || !e.Unknown || !strings.Contains(err.Error(), "does not read PEFT files") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := r.Adopt(t.Context(), "good", `{`, model, sites); err == nil || !strings.Contains(err.Error(), "are not JSON") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A plug-in is installed with its bits, in place of another.
+func TestInstall(t *testing.T) {
+	from, dir := filepath.Join(t.TempDir(), "tiny"), filepath.Join(t.TempDir(), "new", "place")
+	for _, text := range []string{"#!/bin/sh\n", "#!/bin/sh\nexit 1\n"} {
+		if err := os.WriteFile(from, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		to, err := Install(from, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(to)
+		if err != nil || string(got) != text || to != filepath.Join(dir, "tiny") || !executable(to) {
+			t.Errorf("%s has %q, error %v", to, got, err)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("left are %v, error %v", entries, err)
+	}
+	if _, err := Install(from+"x", dir); err == nil {
+		t.Error("no error for a file that is not there")
+	}
+}
+
+func TestSchemaCompletes(t *testing.T) {
+	s, err := ReadSchema(&protocol.DescribeReply{Name: "lora", Schema: `#Params: {
+		rank!: int & >=1 | error("must be at least 1")
+		alpha: *(rank * 2) | number & >0
+		mode: *"a" | "b"
+	}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for user, want := range map[string]string{
+		"rank: 4":                   `{"rank":4,"alpha":8,"mode":"a"}`,
+		`{"rank": 1, "alpha": 0.5}`: `{"rank":1,"alpha":0.5,"mode":"a"}`,
+	} {
+		if got, err := s.Complete(user); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", user, got, err, want)
+		}
+	}
+	for user, want := range map[string]string{
+		"":                 "variant lora refuses the parameters {}:\nrank: field is required but not present",
+		"rank: 0":          "variant lora refuses the parameters {rank: 0}:\nrank: must be at least 1",
+		"rank: 1, rnak: 2": "variant lora refuses the parameters {rank: 1, rnak: 2}:\nrnak: field not allowed",
+		"rank:":            "cannot be read",
+	} {
+		if _, err := s.Complete(user); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", user, err, want)
+		}
+	}
+	for schema, want := range map[string]string{"#Params: {": "the schema of variant x", "Params: {}": "no definition #Params"} {
+		if _, err := ReadSchema(&protocol.DescribeReply{Name: "x", Schema: schema}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", schema, err, want)
+		}
+	}
+}
+
 func TestManyCallersShareAProcess(t *testing.T) {
 	p := newPlace(t, "good")
 	r := p.open()
@@ -357,6 +463,8 @@ func TestMisbehaviour(t *testing.T) {
 	}{
 		"panics":        {"start", "ended instead of saying hello", "tell its author", "panic: no config file"},
 		"ends":          {"start", "ended instead of saying hello", "no variant plug-in", ""},
+		"explains":      {"start", "it cannot start: the Python package grpcio is missing: pip install grpcio", "", ""},
+		"floods":        {"Build", "panic: drowned", "tell its author", "size.Build"},
 		"hangs":         {"start", "did not say hello within 1s and was killed", "tell its author", ""},
 		"babbles":       {"start", `printed "Loading weights...`, "must not print to stdout", ""},
 		"old":           {"start", "another version of the protocol than 1", "build it anew", ""},
