@@ -355,7 +355,7 @@ func (t *trial) quick() {
 		reply, err := t.first.Build(t.ctx, t.Name, params, m, layers("query", "key", "value", "output", "fc1", "fc2"))
 		if err == nil && len(reply.GetProblems()) > 0 {
 			began = time.Now()
-			reply, err = t.first.Build(t.ctx, t.Name, params, m, layers("query", "value"))
+			_, err = t.first.Build(t.ctx, t.Name, params, m, layers("query", "value"))
 		}
 		took := time.Since(began)
 		at := fmt.Sprintf("show %s --params '%s' --size 768x768", t.Path, example)

@@ -36,7 +36,7 @@ func ReadSchema(d *protocol.DescribeReply) (*Schema, error) {
 // JSON, and returns them with all defaults as JSON. Its error says in the
 // schema's words what is wrong, a line for each parameter.
 func (s *Schema) Complete(user string) (string, error) {
-	given := s.Params.Context().CompileString(user, cue.Filename("params"))
+	given := cuecontext.New().CompileString(user, cue.Filename("params"))
 	if err := given.Err(); err != nil {
 		return "", fmt.Errorf("the parameters %s cannot be read: %w", user, err)
 	}
