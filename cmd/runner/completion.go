@@ -15,7 +15,6 @@ import (
 	"github.com/loralab/loralab/docs/help"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/hub"
-	"github.com/loralab/loralab/runner/store"
 )
 
 func (a *app) completionCommand() *cobra.Command {
@@ -55,19 +54,22 @@ It counts in the next shell.`,
 type completer func(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective)
 
 // words are the arguments that verbs say they take, in their line of use, and
-// what completes them. Those of one verb alone stand behind its name.
+// what completes them. Those of one verb, or of the verbs below one, stand
+// behind its name.
 func (a *app) words() map[string]completer {
 	return map[string]completer{
 		"FILE":         extension("cue"),
 		"PLAN":         extension("cue", "plan"),
 		"DIR":          directories,
-		"RUN":          a.list(a.runNames),
-		"NAME":         a.list(a.variantNames),
+		"RUN":          a.completeRuns,
+		"NAME":         a.completeRuns,
+		"plugins NAME": a.list(a.variantNames),
 		"NAME|PATH":    a.list(a.variantNames),
+		"ARCHIVE":      files,
 		"VERB":         a.list(topicNames),
 		"TOPIC":        a.list(topicNames),
 		"explain PATH": a.list(a.paths),
-		"fetch NAME":   a.list(func(*cobra.Command, []string, string) ([]string, error) { return hub.Known(), nil }),
+		"models NAME":  a.list(func(*cobra.Command, []string, string) ([]string, error) { return hub.Known(), nil }),
 	}
 }
 
@@ -92,10 +94,13 @@ func (a *app) complete(root *cobra.Command) {
 		if c.ValidArgsFunction == nil && len(c.ValidArgs) == 0 {
 			c.ValidArgsFunction = arguments(c, words)
 		}
+		if do := c.ValidArgsFunction; do != nil {
+			c.ValidArgsFunction = cobra.CompletionFunc(within(completer(do)))
+		}
 		add := func(f *pflag.Flag) {
 			if do := flags[f.Name]; do != nil {
 				// It fails only if the flag has one already, which then counts.
-				_ = c.RegisterFlagCompletionFunc(f.Name, cobra.CompletionFunc(do))
+				_ = c.RegisterFlagCompletionFunc(f.Name, cobra.CompletionFunc(within(do)))
 			}
 		}
 		c.Flags().VisitAll(add)
@@ -124,7 +129,7 @@ func arguments(c *cobra.Command, words map[string]completer) cobra.CompletionFun
 			return words["PLAN"](c, args, typed)
 		}
 		word := strings.TrimSuffix(named[i], "...")
-		for _, name := range []string{c.Name() + " " + word, word} {
+		for _, name := range []string{c.Name() + " " + word, c.Parent().Name() + " " + word, word} {
 			if do := words[name]; do != nil {
 				return do(c, args, typed)
 			}
@@ -147,13 +152,20 @@ func files(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
-// list completes from names that are found where -C points. An error completes
-// nothing: the command itself will say what is wrong.
-func (a *app) list(names func(c *cobra.Command, args []string, typed string) ([]string, error)) completer {
+// within completes where -C points.
+func within(do completer) completer {
 	return func(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if dir := c.Flag("directory").Value.String(); dir != "" && os.Chdir(dir) != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
+		return do(c, args, typed)
+	}
+}
+
+// list completes from names. An error completes nothing: the command itself
+// will say what is wrong.
+func (a *app) list(names func(c *cobra.Command, args []string, typed string) ([]string, error)) completer {
+	return func(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		found, err := names(c, args, typed)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
@@ -171,23 +183,6 @@ func (a *app) list(names func(c *cobra.Command, args []string, typed string) ([]
 		}
 		return out, directive
 	}
-}
-
-// runNames are the names of all runs of the project.
-func (a *app) runNames(c *cobra.Command, _ []string, _ string) ([]string, error) {
-	root, err := rootOf(nil)
-	if err != nil {
-		return nil, err
-	}
-	known, err := store.Read(c.Context(), root)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, l := range known.Labels {
-		names = append(names, l.Name())
-	}
-	return names, nil
 }
 
 // cellNames are the cells of the files that were named so far.
