@@ -59,21 +59,21 @@ func (a *app) garbage(ctx context.Context, files []string, checkpoints bool) (st
 	if err != nil {
 		return "", nil, err
 	}
-	items, err := gc.Leftovers(root, known)
+	var items []gc.Item
+	if p != nil {
+		if items, err = gc.Runs(root, known, p.experiments); err != nil {
+			return "", nil, err
+		}
+	}
+	items = append(items, gc.Smokes(root, known)...)
+	if checkpoints {
+		items = append(items, gc.Checkpoints(root, known, items)...)
+	}
+	left, err := gc.Leftovers(root, known)
 	if err != nil {
 		return "", nil, err
 	}
-	items = append(gc.Smokes(root, known), items...)
-	if checkpoints {
-		items = append(gc.Checkpoints(root, known), items...)
-	}
-	if p != nil {
-		runs, err := gc.Runs(root, known, p.experiments)
-		if err != nil {
-			return "", nil, err
-		}
-		items = append(runs, items...)
-	}
+	items = append(items, left...)
 	return root, items, nil
 }
 

@@ -64,6 +64,9 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 	if was.Run.Summary == nil || was.Request == nil {
 		return fmt.Errorf("%s is not trained: there is nothing to hold a repetition against; see: runner status", was.Run.Name())
 	}
+	if of := was.Spec.GetRevision(); of != spec.Revision {
+		return fmt.Errorf("%s is of revision %d of the engine's arithmetic, and this loralab computes revision %d: use the loralab that made it; runner inspect names it", was.Run.Name(), of, spec.Revision)
+	}
 	if was.Request, err = a.request(root, was.Run); err == nil {
 		err = there(was.Request)
 	}

@@ -69,9 +69,9 @@ func Runs(root string, known *store.Snapshot, experiments []*experiment.Experime
 			if err != nil {
 				return nil, err
 			}
-			why = "another specification"
+			why = "superseded"
 			if changes := spec.Diff(old, successor.Spec); len(changes) > 0 {
-				why = fmt.Sprintf("superseded: %s is now %s, was %s", changes[0].Path, brief(changes[0].To), brief(changes[0].From))
+				why = fmt.Sprintf("superseded: %s was %s, is %s", changes[0].Path, brief(changes[0].From), brief(changes[0].To))
 			}
 		}
 		items = append(items, Run(root, known, run, why))
@@ -95,16 +95,24 @@ func Smokes(root string, known *store.Snapshot) []Item {
 // Checkpoints lists the last checkpoints of runs that are done: they hold the
 // optimiser's state, and the weights after the last step, which another domain
 // may want to be scored with. The best weights stay.
-func Checkpoints(root string, known *store.Snapshot) []Item {
+//
+// Those of runs among others, which go as a whole, are left out.
+func Checkpoints(root string, known *store.Snapshot, others []Item) []Item {
 	var items []Item
+	going := map[string]bool{}
+	for _, item := range others {
+		if item.Stored != nil {
+			going[item.Stored.ID] = true
+		}
+	}
 	for _, run := range known.Runs {
 		path := filepath.Join(root, filepath.FromSlash(run.Dir), "checkpoints", "last.safetensors")
 		info, err := os.Stat(path)
-		if err != nil || run.State != store.Done || run.Holder != nil {
+		if err != nil || run.State != store.Done || run.Holder != nil || going[run.ID] {
 			continue
 		}
 		items = append(items, Item{
-			Name: run.Name() + " checkpoints/last.safetensors", Why: "state of the optimiser after the last step",
+			Name: run.Name() + " last.safetensors", Why: "last checkpoint",
 			Bytes: info.Size(), path: path,
 		})
 	}

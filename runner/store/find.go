@@ -7,19 +7,21 @@ import (
 )
 
 // Newest is the last label of every cell and seed that has a run: what the
-// names of runs stand for now.
+// names of runs stand for now. They are in the order in which the names first
+// came up.
 func (s *Snapshot) Newest() []Label {
-	last := map[string]Label{} // by name
-	for _, l := range s.Labels {
-		if s.Runs[l.Run] != nil {
-			last[l.Name()] = l
-		}
-	}
+	index := map[string]int{} // by name
 	var newest []Label
 	for _, l := range s.Labels {
-		if last[l.Name()] == l {
-			newest = append(newest, l)
+		if s.Runs[l.Run] == nil {
+			continue
 		}
+		if i, there := index[l.Name()]; there {
+			newest[i] = l
+			continue
+		}
+		index[l.Name()] = len(newest)
+		newest = append(newest, l)
 	}
 	return newest
 }
