@@ -24,6 +24,16 @@ func newAverage(decay float64, live []named) *average {
 	return a
 }
 
+// restart begins anew at the weights as they are.
+func (a *average) restart() {
+	if a == nil {
+		return
+	}
+	for i, p := range a.live {
+		a.mean[i].Assign(p.t)
+	}
+}
+
 // add takes the weights after update step (0-based) into the mean. In the
 // beginning the mean follows faster, or it would be of the start for long.
 func (a *average) add(step int) {

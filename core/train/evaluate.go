@@ -8,7 +8,7 @@ import (
 	"image/png"
 	"math"
 	"os"
-	"strings"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -225,15 +225,12 @@ func (s *session) export() error {
 	}
 	var adapters, heads []safetensors.Tensor
 	err := s.t.dev.Do(func() error {
-		for _, t := range tensorsOf(s.net.weights()) {
-			if name, ok := strings.CutPrefix(t.Name, "adapter."); ok {
-				t.Name = name
-				adapters = append(adapters, t)
-			} else if name, ok := strings.CutPrefix(t.Name, "head."); ok {
-				t.Name = name
-				heads = append(heads, t)
-			}
+		adapters = s.net.adapters.Tensors()
+		var ns []named
+		for _, p := range slices.Concat(s.net.head.Params(), s.net.head.Buffers()) {
+			ns = append(ns, named{p.Name, p.T})
 		}
+		heads = tensorsOf(ns)
 		return nil
 	})
 	if err != nil {

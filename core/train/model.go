@@ -245,12 +245,8 @@ func (n *network) weights() []named {
 	for _, p := range n.model.Params() {
 		out = append(out, named{"backbone." + p.Name, p.T})
 	}
-	for _, p := range n.adapters.Params {
-		// Frozen parameters are kept too unless they can be made again: what
-		// an initialiser draws must not have to stay the same for ever.
-		if p.Trainable || !p.Derived {
-			out = append(out, named{"adapter." + p.Name, p.T})
-		}
+	for _, p := range n.adapters.Stored() {
+		out = append(out, named{"adapter." + p.Name, p.T})
 	}
 	for _, p := range n.head.Params() {
 		out = append(out, named{"head." + p.Name, p.T})

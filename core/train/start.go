@@ -30,7 +30,14 @@ func (s *session) start() error {
 		return fmt.Errorf("reading starting values: %w", err)
 	}
 	defer f.Close()
-	if err := s.t.dev.Do(func() error { return s.net.assign(f) }); err != nil {
+	err = s.t.dev.Do(func() error {
+		if err := s.net.assign(f); err != nil {
+			return err
+		}
+		s.average.restart()
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("reading starting values %s: %w", path, err)
 	}
 	return nil

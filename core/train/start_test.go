@@ -59,6 +59,13 @@ func TestNoEpochsFromAnotherRun(t *testing.T) {
 	want := finished(t, events, err)
 	values := slices.Concat(tensorsIn(t, first, "adapter.safetensors"), tensorsIn(t, first, "head.safetensors"))
 
+	// Also where the mean of the weights is what is scored.
+	mean := startWith(t, values, noEpochs, func(r *spec.RunRequest) { r.Spec.Train.Ema = 0.9 })
+	events, err = run(t, tr, mean, 0)
+	if got := finished(t, events, err); !proto.Equal(got.Validation, want.Validation) {
+		t.Errorf("the mean scores %v, want %v", got.Validation, want.Validation)
+	}
+
 	req := startWith(t, values, noEpochs)
 	events, err = run(t, tr, req, 0)
 	got := finished(t, events, err)
