@@ -230,11 +230,14 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 	if err != nil {
 		return launch.Totals{}, err
 	}
+	devices, err := launch.Devices(ctx)
+	if err != nil {
+		return launch.Totals{}, err
+	}
 	progress := a.view.Progress(jobs, metrics)
 	defer progress.Close()
 	ctx, kill, release := a.interrupts(ctx, progress)
 	defer release()
-	devices := launch.Devices()
 	local := &launch.Local{
 		Engine: engine, Store: runs, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
 		FailFast: o.failFast, Silence: o.silence, Origin: origin, Watch: progress.Watch, Kill: kill,

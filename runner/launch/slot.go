@@ -1,11 +1,11 @@
 package launch
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,21 +18,26 @@ type Slot struct {
 	CPUs    []int  // it is bound to; none leaves it free
 }
 
-// Devices is how many devices engines will find: the NVIDIA devices that the
-// driver shows and $CUDA_VISIBLE_DEVICES allows, or one, the processor. It is 1
-// where $LORALAB_DEVICE names one.
-func Devices() int {
+// Devices is how many devices engines will use. It is 1 where $LORALAB_DEVICE
+// names one, and where there is at most one GPU. With more it is what an engine
+// says, since a driver that shows them is not all that they need.
+func Devices(ctx context.Context) (int, error) {
 	if os.Getenv("LORALAB_DEVICE") != "" {
-		return 1
-	}
-	if visible, set := os.LookupEnv("CUDA_VISIBLE_DEVICES"); set {
-		return max(1, len(strings.FieldsFunc(visible, func(r rune) bool { return r == ',' || r == ' ' })))
+		return 1, nil
 	}
 	gpus, err := filepath.Glob("/proc/driver/nvidia/gpus/*")
-	if err != nil {
-		return 1
+	if err != nil || len(gpus) < 2 {
+		return 1, err
 	}
-	return max(1, len(gpus))
+	_, info, err := Probe(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	if _, err := fmt.Sscanf(info.GetCuda(), "%d devices", &n); err != nil {
+		return 1, nil // none that it can use
+	}
+	return max(n, 1), nil
 }
 
 // Divide makes n slots on a number of devices and on the processors that this
