@@ -111,13 +111,18 @@ func (x *export) checkpoint() string {
 	return filepath.Join(x.req.Run.Places.RunDir, "checkpoints", x.req.Checkpoint+".safetensors")
 }
 
-// read sorts the tensors of a checkpoint by part; the optimiser's are left.
+// read sorts the tensors of a checkpoint by part; the optimiser's are left. Where
+// a running mean of the weights was kept, that is what was scored, and is what
+// is exported.
 func (x *export) read(f *safetensors.File) error {
 	if id := f.Metadata()["id"]; id != x.req.Run.Id {
 		return fmt.Errorf("it is of another run, %q", id)
 	}
 	for _, name := range f.Names() {
 		t, _ := f.Get(name)
+		if mean, ok := f.Get("average." + name); ok {
+			t = mean
+		}
 		part, rest, _ := strings.Cut(name, ".")
 		switch part {
 		case "adapter", "head", "backbone":

@@ -36,7 +36,7 @@ func (x *export) peft(ctx context.Context) error {
 		return errors.New("the run has no adapter: there is nothing for PEFT to load")
 	case q == nil:
 		return fmt.Errorf("PEFT has no form for variant %s with these parameters and layers", variant)
-	case x.spec.Backbone.Freeze.GetKind() != spec.Freeze_ALL:
+	case len(x.parts["backbone"]) > 0:
 		return errors.New("the backbone was trained too, and PEFT's files hold adapters alone: export it merged")
 	}
 	sites := make([]*protocol.Site, len(a.Placements))
