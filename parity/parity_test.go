@@ -105,6 +105,18 @@ func TestPEFT(t *testing.T) {
 	for _, c := range cases {
 		t.Run(strings.ReplaceAll(c.name, "-", "/"), c.compare)
 	}
+	// One adapter of a ViT with a task, with patterns of everything.
+	t.Run("patterns", func(t *testing.T) {
+		a := cases[0].adopt(t, "lora", filepath.Join(bench.dir, "patterns"))
+		var at []string
+		for _, s := range a.Sites {
+			at = append(at, program.SiteName(s))
+		}
+		want := []string{"query of block 0", "fc1 of block 0", "query of block 4"}
+		if !slices.Equal(at, want) {
+			t.Errorf("it is on %v, want %v", at, want)
+		}
+	})
 }
 
 // bench is what all trials share.
@@ -126,6 +138,7 @@ func open(t *testing.T) *bench {
 		t.Fatalf("there are no plug-ins to test (%v): run `make build`", err)
 	}
 	b := &bench{dir: t.TempDir(), python: python.Find(t), variants: variant.Open(variant.Options{Dirs: []string{plugins}})}
+	t.Setenv("LORALAB_PYTHON", b.python) // plug-ins may be in Python too
 	if keep := os.Getenv("PARITY_DIR"); keep != "" {
 		b.dir = keep
 	}
@@ -414,26 +427,25 @@ func (c *trial) compare(t *testing.T) {
 		t.Errorf("merged weights differ by %.2g, names by %v", said.MergedWeights, said.MergedNames)
 	}
 	c.gradients(t, file)
-	c.adopt(t)
+	c.adopt(t, "", c.at("made"))
 }
 
-// adopt reads the adapter that PEFT made with our settings.
-func (c *trial) adopt(t *testing.T) {
+// adopt reads an adapter that PEFT made, and compares the tokens.
+func (c *trial) adopt(t *testing.T, as, dir string) *peft.Adapter {
 	t.Helper()
 	r := &peft.Reader{Variants: c.variants, Cache: t.TempDir()}
-	a, err := r.Read(t.Context(), peft.Source{Dir: c.at("made"), Arch: c.arch(), Depth: c.arch().Depth})
+	a, err := r.Read(t.Context(), peft.Source{Dir: dir, Arch: c.arch(), Depth: c.arch().Depth, Variant: as})
 	if err != nil {
-		t.Errorf("adopting: %v", err)
-		return
+		t.Fatalf("adopting: %v", err)
 	}
-	t.Logf("%s with %s is read as %s with %s", c.variant, c.params, a.Variant, a.Params)
+	t.Logf("read as %s with %s", a.Variant, a.Params)
 	d := *c
 	d.spec = proto.CloneOf(c.spec)
 	d.spec.Adapter = &spec.Adapter{Programs: a.Build.GetPrograms()}
 	for i, s := range a.Sites {
 		d.spec.Adapter.Placements = append(d.spec.Adapter.Placements, &spec.Placement{Site: s, Program: a.Build.GetProgramOfSite()[i]})
 	}
-	made, err := safetensors.Open(c.at("made.safetensors"))
+	made, err := safetensors.Open(dir + ".safetensors")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,6 +457,7 @@ func (c *trial) adopt(t *testing.T) {
 		})
 		return nil
 	})
+	return a
 }
 
 // gradients compares those of our parameters. Where PEFT's tensors are

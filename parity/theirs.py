@@ -20,9 +20,9 @@ import traceback
 import warnings
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, logging
+from transformers import AutoModel, AutoModelForImageClassification, logging
 
 logging.set_verbosity_error()
 torch.set_num_threads(2)
@@ -102,6 +102,23 @@ def case(dir, seed):
     return said
 
 
+def patterns(dir, backbone, pixels):
+    """An adapter of a model with a task, whose modules and ranks are chosen in
+    all the ways that PEFT has."""
+    model = AutoModelForImageClassification.from_pretrained(backbone)
+    config = LoraConfig(
+        r=3, lora_alpha=6, target_modules=["q_proj", "fc1"], exclude_modules=["layers.4.mlp.fc1"],
+        layers_to_transform=[0, 4], rank_pattern={"fc1": 2, "layers.4.attention.q_proj": 5},
+        alpha_pattern={"q_proj": 9}, modules_to_save=["classifier"],
+    )
+    made = get_peft_model(model, config).eval()
+    inner = made.base_model.model.vit
+    for p in (p for n, p in made.named_parameters() if p.requires_grad and "lora" in n):
+        p.data = 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+    made.save_pretrained(dir)
+    save_file({"tokens": tokens(inner, pixels).detach().contiguous()}, str(dir) + ".safetensors")
+
+
 def main(root):
     for seed, name in enumerate(json.loads((root / "cases.json").read_text())):
         try:
@@ -109,6 +126,9 @@ def main(root):
         except Exception:
             said = {"error": traceback.format_exc()}
         (root / name / "theirs.json").write_text(json.dumps(said))
+        if seed == 0:
+            pixels = load_file(root / name / "case.safetensors")["pixels"]
+            patterns(root / "patterns", (root / name / "backbone").read_text(), pixels)
 
 
 main(pathlib.Path(sys.argv[1]))
