@@ -72,11 +72,12 @@ lint: build
 	@$(ENV) .build/staticcheck $(TAGS) ./...
 
 # All packages without C++: the detector does not see what libtorch does. The
-# end-to-end scripts train with the real engine; once is enough, and the other
-# scripts go through the same code of runner.
+# end-to-end scripts and pages train with the real engine, and shipped plug-ins
+# are tried with it; once is enough, and the other tests go through the same code
+# of runner.
 race: env
 	$(call say,tests with the race detector)
-	@$(ENV) $(GO) test $(TAGS) -race -skip '^TestEndToEnd$$' $$($(GO) list $(TAGS) -f '{{.ImportPath}} {{join .Deps " "}}' ./... \
+	@$(ENV) $(GO) test $(TAGS) -race -skip '^(TestEndToEnd|TestPluginsPage|TestShippedPlugins)$$' $$($(GO) list $(TAGS) -f '{{.ImportPath}} {{join .Deps " "}}' ./... \
 		| grep -v github.com/sugarme/gotch | cut -d' ' -f1)
 
 # Transformers and PEFT, which the tests hold our numbers against.

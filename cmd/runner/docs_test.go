@@ -107,7 +107,7 @@ func TestPluginsPage(t *testing.T) {
 
 const variantsPage = `# Variants
 
-What comes with loralab. Each is a plug-in of its own in ` + "`plugins/`" + ` and passes ` + "`runner plugins test`" + `; [plugins.md](plugins.md) says how to add one. x is a row of inputs, base the frozen layer with weight W [out, in], A and B are trained unless the formula says otherwise. The parameters of a variant, with their bounds and defaults: ` + "`runner plugins schema NAME`" + `.
+What comes with loralab. Each is a plug-in of its own in ` + "`plugins/`" + ` and passes ` + "`runner plugins test`" + `; [plugins.md](plugins.md) says how to add one. x is a row of inputs, base the frozen layer with weight W [out, in], A and B are trained unless the formula says otherwise. What layers share is counted for each of them in the third column and once in the fourth. The parameters of a variant, with their bounds and defaults: ` + "`runner plugins schema NAME`" + `.
 
 `
 
