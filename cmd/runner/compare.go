@@ -11,6 +11,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/compare"
+	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/inspect"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -51,7 +52,7 @@ an effect better than its significance.`,
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&name, "metric", "dice/mean", "what to compare: loss, accuracy, dice/mean, iou/mean, dice/CLASS, iou/CLASS")
+	flags.StringVar(&name, "metric", "dice/mean", "what to compare, as in report: dice/mean, iou/mean, dice/CLASS, accuracy, loss, …")
 	flags.StringVar(&baseline, "baseline", "", "cell or run that differences are from; the first by default")
 	flags.StringSliceVar(&domains, "domain", nil, "only these domains; also \"validation\"")
 	flags.BoolVar(&asJSON, "json", false, "write JSON")
@@ -135,7 +136,7 @@ func (a *app) compare(ctx context.Context, refs []string, name, baseline string,
 			names = append(names, n)
 		}
 		slices.Sort(names)
-		return nil, fmt.Errorf("there is no metric %q; there are: %s", name, strings.Join(names, ", "))
+		return nil, fmt.Errorf("there is no metric %q; %s", name, diagnostic.Suggest(name, "there are", names))
 	}
 	order := inspect.Order(all)
 	if len(domains) == 0 {

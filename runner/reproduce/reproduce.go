@@ -41,9 +41,8 @@ type Verdict struct {
 	Missing  []string `json:"missing,omitempty"` // domains that were not scored again
 }
 
-// Judge holds a run against its repetition. Tolerance is absolute for scores
-// from 0 to 1; the loss may differ by as much relative to itself, or the
-// tolerance itself if that is more.
+// Judge holds a run against its repetition. Tolerance is absolute for values up
+// to 1, which all scores are, and relative to larger ones, which a loss may be.
 func Judge(was, now *inspect.Report, tolerance float64) *Verdict {
 	v := &Verdict{Bits: was.Run.Summary.GetWeightsDigest() == now.Run.Summary.GetWeightsDigest()}
 	v.Expected, v.Why = expected(was.Record, now.Record)
@@ -74,10 +73,7 @@ func scores(domain string, was, now *spec.Metrics, tolerance float64) []Score {
 		if !had && !has {
 			continue
 		}
-		s := Score{Domain: domain, Metric: name, Was: a, Now: b, Tolerance: tolerance}
-		if name == "loss" {
-			s.Tolerance = tolerance * max(1, math.Abs(a))
-		}
+		s := Score{Domain: domain, Metric: name, Was: a, Now: b, Tolerance: tolerance * max(1, math.Abs(a))}
 		s.Agrees = had && has && math.Abs(a-b) <= s.Tolerance
 		all = append(all, s)
 	}

@@ -170,7 +170,14 @@ func (v *View) scores(domains map[string]*spec.Metrics) {
 			columns = names
 		}
 	}
-	columns = slices.DeleteFunc(columns, perClass)
+	columns = slices.DeleteFunc(columns, func(name string) bool {
+		for _, m := range domains {
+			if _, ok := metric.Value(m, name); ok {
+				return perClass(name)
+			}
+		}
+		return true // no domain has it
+	})
 	for i, name := range columns {
 		t.header = append(t.header, strings.ToUpper(name))
 		t.right[i+1] = true
@@ -202,9 +209,12 @@ func (v *View) indented(t table) {
 	v.table(table{header: t.header, rows: t.rows, right: right})
 }
 
-// perClass reports whether a metric is the IoU of one class, which says the
-// same as its Dice in another scale.
-func perClass(name string) bool { return strings.HasPrefix(name, "iou/") && name != "iou/mean" }
+// perClass reports whether a metric is one of many for single classes. Dice
+// stands for them; JSON has them all.
+func perClass(name string) bool {
+	kind, of, ok := strings.Cut(name, "/")
+	return ok && of != "mean" && kind != "dice" && kind != "original"
+}
 
 // cut leaves out the last columns that do not fit on the terminal.
 func (v *View) cut(t table) table {
