@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"cuelang.org/go/cue"
@@ -71,8 +72,13 @@ func (d *document) complain(err error, s scope) {
 	}
 	var order []string
 	groups := map[string][]errors.Error{}
-	for _, e := range errors.Errors(err) {
-		key := strings.Join(e.Path(), "\x00")
+	all := errors.Errors(err)
+	for _, e := range all {
+		path := e.Path()
+		if ofBrokenList(all, path) {
+			continue
+		}
+		key := strings.Join(path, "\x00")
 		if groups[key] == nil {
 			order = append(order, key)
 		}
@@ -81,6 +87,20 @@ func (d *document) complain(err error, s scope) {
 	for _, key := range order {
 		d.complainAt(groups[key], s)
 	}
+}
+
+// ofBrokenList reports whether a path leads to an element of a list that is at
+// fault itself: what CUE says of it comes from trying other values of the list.
+func ofBrokenList(all []errors.Error, path []string) bool {
+	for i := 1; i < len(path); i++ {
+		if _, err := strconv.Atoi(path[i]); err != nil {
+			continue
+		}
+		if slices.ContainsFunc(all, func(e errors.Error) bool { return slices.Equal(e.Path(), path[:i]) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *document) complainAt(group []errors.Error, s scope) {
@@ -244,6 +264,12 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		pos = e.Position()
 	default:
 		dg.Message = fmt.Sprintf(format, args...)
+		if internal.MatchString(dg.Message) {
+			dg.Message = "this is not what the schema allows"
+			if rule := sentenceOf(lookup(s.schema, below[min(s.skip, len(below)):])); rule != "" {
+				dg.Message = "it " + rule
+			}
+		}
 		if subject != "" {
 			dg.Message = subject + ": " + dg.Message
 		}
@@ -368,6 +394,8 @@ func (d *document) reportLoad(err error) {
 }
 
 var (
+	// What only those understand who know how CUE works.
+	internal     = regexp.MustCompile(`disjunction|conflicting values|incompatible|_\|_|bottom|not allowed|mismatched|cue\.mod|non-concrete|unresolved|conjunct|cycle|explicit error`)
 	importFailed = regexp.MustCompile(`import failed|cannot find package|no dependency`)
 	notUsed      = regexp.MustCompile(`imported and not used: (\S+)`)
 	unreferenced = regexp.MustCompile(`unreferenced alias or let clause (\S+)`)

@@ -606,7 +606,7 @@ func TestAnyFileIsAnswered(t *testing.T) {
 
 // Load with everything warm, as `runner validate` does it.
 func BenchmarkLoad(b *testing.B) {
-	b.Run("cells=15", func(b *testing.B) {
+	b.Run("cells=5", func(b *testing.B) {
 		for b.Loop() {
 			r := world()
 			toy := r.backbone
@@ -616,18 +616,25 @@ func BenchmarkLoad(b *testing.B) {
 			}
 		}
 	})
-	b.Run("cells=1000", func(b *testing.B) {
-		file := write(b, insert(sound, `	vary: {
+	matrix := `	vary: {
 		"adapter.params.rank": [1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
 		"optim.lr.head": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 2e-1, 2e-2, 2e-3, 2e-4, 2e-5]
 		"train.batch": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-	}`))
-		for b.Loop() {
-			if e, found := loadWith([]string{file}, Env{}, world()); len(e) != 1 {
-				b.Fatal(found)
+	}`
+	for name, text := range map[string]string{
+		"cells=1000":          insert(sound, matrix),
+		"cells=10000":         insert(sound, matrix+"\n\tvary: \"optim.weightDecay\": [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]"),
+		"cells=1000,computed": strings.Replace(insert(sound, matrix), "alpha: 8", "alpha: 2 * rank", 1),
+	} {
+		b.Run(name, func(b *testing.B) {
+			file := write(b, text)
+			for b.Loop() {
+				if e, found := loadWith([]string{file}, Env{}, world()); len(e) != 1 {
+					b.Fatal(found)
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // A run must not share messages that someone might change.

@@ -170,13 +170,9 @@ func (s *Schema) describe(path, by string, v cue.Value) *Field {
 			}
 			continue
 		}
-		if call, ok := e.(*ast.CallExpr); ok && len(call.Args) == 1 {
-			if name, ok := call.Fun.(*ast.Ident); ok && name.Name == "error" {
-				if lit, ok := call.Args[0].(*ast.BasicLit); ok {
-					f.Rule = label(lit.Value)
-				}
-				continue
-			}
+		if text, ok := errorText(e); ok {
+			f.Rule = text
+			continue
 		}
 		if text, err := format.Node(e); err == nil {
 			types = append(types, sentence.ReplaceAllString(string(text), ""))
@@ -199,6 +195,38 @@ var sentence = regexp.MustCompile(` \| error\("(\\.|[^"\\])*"\)`)
 func fieldOf(v cue.Value) (*ast.Field, bool) {
 	f, ok := v.Source().(*ast.Field)
 	return f, ok
+}
+
+// sentenceOf is what the schema says when a field is not as it should be; ""
+// if it says nothing.
+func sentenceOf(v cue.Value) string {
+	field, ok := fieldOf(v)
+	if !ok {
+		return ""
+	}
+	for _, e := range disjunction(field.Value) {
+		if text, ok := errorText(e); ok {
+			return text
+		}
+	}
+	return ""
+}
+
+// errorText is the text of a call of error().
+func errorText(e ast.Expr) (string, bool) {
+	call, ok := e.(*ast.CallExpr)
+	if !ok || len(call.Args) != 1 {
+		return "", false
+	}
+	name, ok := call.Fun.(*ast.Ident)
+	if !ok || name.Name != "error" {
+		return "", false
+	}
+	lit, ok := call.Args[0].(*ast.BasicLit)
+	if !ok {
+		return "", true
+	}
+	return label(lit.Value), true
 }
 
 // disjunction lists the terms of a | b | c.

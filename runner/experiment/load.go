@@ -141,6 +141,7 @@ type document struct {
 	value    cue.Value
 	schemas  cue.Value   // the package of the schema
 	schema   cue.Value   // its #Experiment
+	marker   cue.Path    // what tells experiments from other values
 	gone     [][]string  // fields that repair has taken out
 	fill     []*override // in place of what is missing, see repair
 
@@ -184,9 +185,13 @@ func (l *loader) file(name string) []*Experiment {
 		d.reportLoad(inst.Err)
 		return nil
 	}
+	if !d.checkVersion(inst) {
+		return nil
+	}
 	d.build(inst)
 	for _, dep := range inst.Dependencies() {
-		if dep.ImportPath == schema.ImportPath {
+		if isSchema(dep.ImportPath) {
+			d.marker = cue.MakePath(cue.Hid("_experiment", dep.ImportPath))
 			d.schemas = l.cue.BuildInstance(dep)
 			d.schema = d.schemas.LookupPath(cue.ParsePath("#Experiment"))
 		}
@@ -222,7 +227,7 @@ func (d *document) experiments() []*Experiment {
 			// References that lead nowhere keep the whole file from being built.
 			d.complain(d.value.Err(), scope{})
 			return nil
-		case v.LookupPath(marker).Exists():
+		case d.marker.Err() == nil && v.LookupPath(d.marker).Exists():
 			names = append(names, name)
 		case v.IncompleteKind() == cue.BottomKind:
 			d.complain(v.Validate(cue.Concrete(true)), scope{})
@@ -383,7 +388,7 @@ func (d *document) build(inst *build.Instance) {
 	}
 	d.imported = nil
 	for _, dep := range inst.Dependencies() {
-		if dep.ImportPath != schema.ImportPath {
+		if !isSchema(dep.ImportPath) {
 			d.imported = append(d.imported, dep.Files...)
 		}
 	}
@@ -393,5 +398,29 @@ func (d *document) build(inst *build.Instance) {
 	}
 }
 
-// marker tells experiments from other values.
-var marker = cue.MakePath(cue.Hid("_experiment", schema.ImportPath))
+// isSchema tells the schema, of any version, from other packages.
+func isSchema(path string) bool {
+	path, _, _ = strings.Cut(path, "@")
+	return path == schema.ImportPath
+}
+
+// checkVersion refuses files that are written for another version of the
+// schema.
+func (d *document) checkVersion(inst *build.Instance) bool {
+	for _, f := range inst.Files {
+		for spec := range f.ImportSpecs() {
+			path := label(spec.Path.Value)
+			_, version, ok := strings.Cut(path, "@")
+			version, _, _ = strings.Cut(version, ":")
+			if !ok || !isSchema(path) || version == schema.Version {
+				continue
+			}
+			d.report(d.mark(diagnostic.Diagnostic{
+				Message: fmt.Sprintf("the file is written for schema %s, this runner knows %s", version, schema.Version),
+				Hint:    "take a runner of that version, or bring the file over: runner help experiments",
+			}, spec.Path.Pos()))
+			return false
+		}
+	}
+	return true
+}

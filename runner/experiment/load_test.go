@@ -13,6 +13,7 @@ import (
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/variant"
+	"github.com/loralab/loralab/schema"
 )
 
 // Sums of files are remembered in a cache of the tests' own.
@@ -84,7 +85,7 @@ func world() *resolver {
 }
 
 // rawText is what only CUE says.
-var rawText = []string{"disjunction", "conflicting values", "incompatible", "_|_", "bottom", "field not allowed", "cue.mod/pkg", "mismatched"}
+var rawText = []string{"disjunction", "conflicting values", "incompatible", "_|_", "bottom", "field not allowed", "cue.mod/pkg", "mismatched", "non-concrete", "explicit error"}
 
 // Every broken file has its messages beside it. LORALAB_UPDATE=1 writes them
 // anew: read the difference before keeping it.
@@ -143,4 +144,18 @@ func rendered(t *testing.T, found diagnostic.List) string {
 		t.Fatal(err)
 	}
 	return strings.NewReplacer(root, "$ROOT", filepath.Dir(filepath.Dir(exe)), "$BINARY").Replace(b.String())
+}
+
+// A file may say which version of the schema it is written for.
+func TestVersionOfTheSchema(t *testing.T) {
+	with := func(version string) string {
+		return strings.Replace(sound, `loralab/schema"`, "loralab/schema"+version+`"`, 1)
+	}
+	if a, b := loadText(t, sound)[0], loadText(t, with("@"+schema.Version))[0]; a.Runs[0].ID != b.Runs[0].ID {
+		t.Error("naming the version moves an identity")
+	}
+	_, found := loadWith([]string{write(t, with("@v7"))}, Env{}, world())
+	if len(found) != 1 || !strings.Contains(found[0].Message, "written for schema v7") || found[0].At.Line != 3 {
+		t.Errorf("found %s", rendered(t, found))
+	}
 }
