@@ -46,7 +46,9 @@ func TestVariantsAreCompared(t *testing.T) {
 		r.describe, r.build = registry.Describe, registry.Build
 		all, found := loadWith([]string{"../../experiments/variants.cue"}, Env{Tags: []string{"scale=" + scale}}, r)
 		for _, d := range found {
-			t.Errorf("%s: %s", scale, d.Text())
+			if !d.Warning { // pets are few here
+				t.Errorf("%s: %s", scale, d.Text())
+			}
 		}
 		if len(all) != 1 {
 			t.Fatalf("%s: %d experiments", scale, len(all))
