@@ -64,17 +64,24 @@ func Groups(tensors []Tensor) []Group {
 }
 
 func allVectors(members []*Tensor) bool {
-	return !slices.ContainsFunc(members, func(t *Tensor) bool { return !vector(t.Shape) })
+	return !slices.ContainsFunc(members, func(t *Tensor) bool { return !t.vector() })
 }
 
+// uniform reports whether all tensors of a part are trained alike, but for the
+// decay of vectors.
 func uniform(tensors []Tensor, part string) bool {
-	var trains, frozen bool
+	var first *Tensor
 	for i := range tensors {
-		if tensors[i].Part == part {
-			trains, frozen = trains || tensors[i].Trains, frozen || !tensors[i].Trains
+		t := &tensors[i]
+		switch {
+		case t.Part != part:
+		case first == nil:
+			first = t
+		case t.Trains != first.Trains || t.LR != first.LR || t.Until != first.Until:
+			return false
 		}
 	}
-	return !trains || !frozen
+	return true
 }
 
 // component is the piece of the backbone that a tensor is in.

@@ -74,7 +74,7 @@ func Of(s *spec.RunSpec) ([]Tensor, error) {
 	}
 	if !s.GetOptim().GetDecayVectors() {
 		for i := range out {
-			if vector(out[i].Shape) {
+			if out[i].vector() {
 				out[i].Decay = 0
 			}
 		}
@@ -82,16 +82,16 @@ func Of(s *spec.RunSpec) ([]Tensor, error) {
 	return out, nil
 }
 
-// vector reports whether a tensor has one dimension that counts, as biases,
-// norms and scales do. Decay is not meant for these.
-func vector(shape []int64) bool {
+// vector reports whether a tensor is a bias, a norm, a scale or a token. Decay
+// is not meant for these. A matrix of rank 1 of an adapter is a matrix.
+func (t *Tensor) vector() bool {
 	long := 0
-	for _, n := range shape {
+	for _, n := range t.Shape {
 		if n > 1 {
 			long++
 		}
 	}
-	return long <= 1
+	return len(t.Shape) <= 1 || t.Part == Backbone && long <= 1
 }
 
 // layers of a family's block by their Hugging Face names: each has weight and

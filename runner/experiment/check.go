@@ -3,6 +3,7 @@ package experiment
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -10,6 +11,10 @@ import (
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/token"
 
+	"github.com/loralab/loralab/core/augment"
+	"github.com/loralab/loralab/core/inventory"
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
 )
@@ -86,7 +91,10 @@ func (x *expansion) checkSeeds(seeds []uint64) {
 func (x *expansion) check(c *cell) {
 	g := c.config
 	x.once(c, "classes", x.checkClasses, g.Data, g.Evaluate, g.Train, g.Report)
-	x.once(c, "loss", x.checkLoss, g.Loss)
+	x.once(c, "loss", x.checkLoss, g.Loss, g.Data)
+	x.once(c, "augment", x.checkAugment, g.Data)
+	x.once(c, "groups", x.checkGroups, g.Optim, g.Backbone)
+	x.once(c, "shifts", x.checkShifts, g.Evaluate)
 	x.once(c, "split", x.checkSplit, g.Data)
 	x.once(c, "backbone", x.checkBackbone, g.Backbone, g.Adapter, g.Data)
 	x.once(c, "adapter", x.checkAdapter, g.Backbone, g.Adapter, g.Head, g.Data)
@@ -193,23 +201,132 @@ func sortedKeys(m map[string]string) []string {
 // quoteLabel is a name as an element of a CUE path.
 func quoteLabel(name string) string { return cue.Str(name).String() }
 
-func (x *expansion) checkMetric(c *cell, path, metric string, classes []string) {
-	known := []string{"loss", "accuracy", "dice/mean", "iou/mean"}
-	for _, name := range classes {
-		known = append(known, "dice/"+name, "iou/"+name)
-	}
-	if !slices.Contains(known, metric) {
-		x.fail(c, path, fmt.Sprintf("there is no metric %q", metric), diagnostic.Suggest(metric, "metrics", known))
+func (x *expansion) checkMetric(c *cell, path, name string, classes []string) {
+	if known := metric.Names(classes); !slices.Contains(known, name) {
+		x.fail(c, path, fmt.Sprintf("there is no metric %q", name), diagnostic.Suggest(name, "metrics", known))
 	}
 }
 
 func (x *expansion) checkLoss(c *cell) {
-	for _, weight := range *c.config.Loss {
-		if weight > 0 {
-			return
+	l, d := c.config.Loss, c.config.Data
+	classes := mergeClasses(d.Classes, d.Remap, d.Ignore).classes
+	if len(l.terms(classes)) == 0 {
+		x.fail(c, "loss", "all weights of the loss are 0", "give one term a weight, for instance loss: cross_entropy: 1")
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.ClassWeights.of)) {
+		if !slices.Contains(classes, name) {
+			x.failKey(c, []string{"loss", "classWeights", quoteLabel(name)}, fmt.Sprintf("there is no class %q to weigh", name), diagnostic.Suggest(name, "classes", classes))
 		}
 	}
-	x.fail(c, "loss", "all weights of the loss are 0", "give one term a weight, for instance loss: cross_entropy: 1")
+}
+
+// checkAugment looks at the ranges that augmentations draw from.
+func (x *expansion) checkAugment(c *cell) {
+	for i := range c.config.Data.Augment {
+		a := &c.config.Data.Augment[i]
+		at := fmt.Sprintf("data.augment.%d", i)
+		if _, draws := ranges[a.Kind]; a.Range != nil && !draws {
+			x.fail(c, at+".range", fmt.Sprintf("%s draws from no range", a.Kind), "leave it out")
+		} else if err := augment.Check([]*spec.Augment{a.spec()}); err != nil {
+			_, message, _ := strings.Cut(err.Error(), ": ")
+			if a.Range != nil {
+				at += ".range"
+			}
+			x.fail(c, at, message, "")
+		}
+		for name, v := range map[string]*float64{"brightness": a.Brightness, "contrast": a.Contrast, "saturation": a.Saturation, "hue": a.Hue} {
+			if v != nil && a.Kind != "colour" {
+				x.fail(c, at+"."+name, fmt.Sprintf("%s changes no colours", a.Kind), `only "colour" has it`)
+			}
+		}
+	}
+}
+
+// checkGroups looks at groups of tensors that contradict what else is said.
+func (x *expansion) checkGroups(c *cell) {
+	groups := c.config.Optim.Groups
+	if len(groups) > 0 && c.config.Backbone.Freeze.kind != "all" {
+		x.fail(c, "backbone.freeze", "optim.groups says what of the backbone trains", `leave freeze out, or say it there: {pattern: "backbone.*", frozen: true}`)
+	}
+	for i, g := range groups {
+		at := fmt.Sprintf("optim.groups.%d", i)
+		switch {
+		case g.LR == nil && (!g.Frozen || g.Until > 0):
+			x.fail(c, at, fmt.Sprintf("the group %q has no learning rate", g.Pattern), "give it lr, or frozen: true")
+		case g.LR != nil && g.Frozen && g.Until == 0:
+			x.fail(c, at+".lr", fmt.Sprintf("the group %q is frozen", g.Pattern), "leave lr or frozen out, or say until which epoch")
+		case g.LayerDecay != nil && g.Pattern != everyBackbone:
+			x.fail(c, at+".layerDecay", fmt.Sprintf("layerDecay goes with the pattern %q alone", everyBackbone), "")
+		}
+	}
+	sch := c.config.Optim.Schedule
+	if sch.Kind == "step" && !slices.IsSorted(sch.Milestones) {
+		x.fail(c, "optim.schedule.milestones", "the milestones do not rise", "")
+	}
+	if sch.Kind == "trapezoid" && sch.Warmup+sch.Decay > 1 {
+		x.fail(c, "optim.schedule.decay", fmt.Sprintf("warm-up and decay add up to %.6g of all steps", sch.Warmup+sch.Decay), "they may be 1 together")
+	}
+}
+
+// checkTensors holds the patterns of groups against the tensors of a run.
+func (x *expansion) checkTensors(c *cell, s *spec.RunSpec) bool {
+	_, err := inventory.Of(s)
+	var rules *inventory.RuleError
+	if !errors.As(err, &rules) {
+		return true
+	}
+	at := func(rule int) string { // a group may have made several rules
+		depth := s.Backbone.Depth
+		for i, g := range c.config.Optim.Groups {
+			if rule -= len(g.rules(depth)); rule < 0 {
+				return fmt.Sprintf("optim.groups.%d.pattern", i)
+			}
+		}
+		return "optim.groups"
+	}
+	for _, i := range rules.Malformed {
+		x.fail(c, at(i), fmt.Sprintf("the pattern %q is malformed", s.Optim.Rules[i].Pattern), `* stands for anything, [ab] for one of them`)
+	}
+	for _, i := range rules.Idle {
+		x.fail(c, at(i), fmt.Sprintf("the pattern %q takes no tensor", s.Optim.Rules[i].Pattern), "either none has such a name, or patterns before it have them all; `runner plan --groups` shows names")
+	}
+	if n := len(rules.Untaken); n > 0 {
+		shown := strings.Join(rules.Untaken[:min(n, 4)], ", ")
+		if n > 4 {
+			shown += fmt.Sprintf(" and %d more", n-4)
+		}
+		x.fail(c, "optim.groups", "no pattern takes "+shown, `add one, for instance {pattern: "*", frozen: true} at the end`)
+	}
+	return false
+}
+
+// checkShifts looks at the domains that are made of the test split.
+func (x *expansion) checkShifts(c *cell) {
+	e := c.config.Evaluate
+	taken := map[string]bool{"test": true}
+	for _, d := range e.Domains {
+		taken[d.name] = true
+	}
+	if e.Corruptions != nil {
+		for i, s := range e.Corruptions.Severities {
+			if slices.Contains(e.Corruptions.Severities[:i], s) {
+				x.fail(c, fmt.Sprintf("evaluate.corruptions.severities.%d", i), fmt.Sprintf("severity %d stands twice", s), "leave one out")
+			}
+		}
+	}
+	for i := range e.Styles {
+		st := &e.Styles[i]
+		path := []string{"evaluate", "styles", quoteLabel(st.name)}
+		if taken[st.name] {
+			x.failAt(c, path, fmt.Sprintf("there is a domain %q already", st.name), "give this one another name")
+		}
+		if st.Images == "" {
+			continue
+		}
+		if _, _, err := x.resolve.look(x.root, st.Images); err != nil {
+			x.failAt(c, append(path, "images"), err.Error(), "")
+		}
+	}
 }
 
 func (x *expansion) checkSplit(c *cell) {
@@ -344,7 +461,8 @@ func (x *expansion) checkSteps(c *cell) {
 	if train.Batch > images {
 		x.warn(c, "train.batch", fmt.Sprintf("a batch of %d is more than the %d images there are to train on", train.Batch, images), fmt.Sprintf("every step takes all %d", images))
 	}
-	total := train.Epochs * ((images + train.Batch - 1) / train.Batch)
+	update := train.Batch * max(1, train.Accumulate)
+	total := train.Epochs * ((images + update - 1) / update)
 	if train.MaxSteps > 0 {
 		total = min(total, train.MaxSteps)
 	}

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/loralab/loralab/core/corrupt"
+	"github.com/loralab/loralab/core/spec"
 )
 
 // config is one cell as the schema describes it. Cells share the sections that
@@ -55,7 +58,65 @@ func (c *config) take(section string, from *config) {
 	}
 }
 
-type lossConfig map[string]float64
+type lossConfig struct {
+	CrossEntropy float64      `json:"cross_entropy"`
+	Dice         float64      `json:"dice"`
+	LogCoshDice  float64      `json:"log_cosh_dice"`
+	Focal        float64      `json:"focal"`
+	Lovasz       float64      `json:"lovasz"`
+	Smoothing    float64      `json:"smoothing"`
+	Gamma        float64      `json:"gamma"`
+	ClassWeights classWeights `json:"classWeights"`
+}
+
+// terms are the losses with a weight. What has no effect on one is left out, so
+// that changing it moves no run.
+func (l *lossConfig) terms(classes []string) []*spec.Loss {
+	var terms []*spec.Loss
+	for _, t := range []*spec.Loss{
+		{Kind: "cross_entropy", Weight: l.CrossEntropy, Smoothing: l.Smoothing},
+		{Kind: "dice", Weight: l.Dice},
+		{Kind: "log_cosh_dice", Weight: l.LogCoshDice},
+		{Kind: "focal", Weight: l.Focal, Gamma: l.Gamma},
+		{Kind: "lovasz", Weight: l.Lovasz},
+	} {
+		if t.Weight == 0 {
+			continue
+		}
+		if t.Kind == "cross_entropy" || t.Kind == "focal" {
+			t.Weighting = l.ClassWeights.by
+			for _, name := range classes {
+				if l.ClassWeights.of == nil {
+					break
+				}
+				w, ok := l.ClassWeights.of[name]
+				if !ok {
+					w = 1
+				}
+				t.ClassWeights = append(t.ClassWeights, w)
+			}
+		}
+		terms = append(terms, t)
+	}
+	return terms
+}
+
+// classWeights are given by class, or by a way to count.
+type classWeights struct {
+	by string // "": none
+	of map[string]float64
+}
+
+func (w *classWeights) UnmarshalJSON(b []byte) error {
+	*w = classWeights{}
+	if json.Unmarshal(b, &w.by) == nil {
+		if w.by == "none" {
+			w.by = ""
+		}
+		return nil
+	}
+	return json.Unmarshal(b, &w.of)
+}
 
 type reportConfig struct {
 	Metric string `json:"metric"`
@@ -90,8 +151,50 @@ type dataConfig struct {
 	Ignore     *uint32           `json:"ignore"`
 	Split      splitConfig       `json:"split"`
 	Limit      limitConfig       `json:"limit"`
+	Augment    []augmentConfig   `json:"augment"`
 	Normalize  *normalizeConfig  `json:"normalize"`
 	Procedural proceduralConfig  `json:"procedural"`
+
+	// Of the test split as a domain.
+	corruption *spec.Corruption
+	look       *lookConfig
+}
+
+type augmentConfig struct {
+	Kind       string      `json:"kind"`
+	P          float64     `json:"p"`
+	Range      *[2]float64 `json:"range"`
+	Brightness *float64    `json:"brightness"`
+	Contrast   *float64    `json:"contrast"`
+	Saturation *float64    `json:"saturation"`
+	Hue        *float64    `json:"hue"`
+}
+
+// ranges are what augmentations draw from unless told; those without draw from
+// none.
+var ranges = map[string][2]float64{
+	"rotate": {-10, 10}, "scale": {0.75, 1.25}, "crop": {0.5, 1}, "blur": {0.1, 2}, "noise": {0, 0.05},
+}
+
+// spec fills in what is not given.
+func (a *augmentConfig) spec() *spec.Augment {
+	out := &spec.Augment{Kind: a.Kind, P: a.P}
+	if r, ok := ranges[a.Kind]; ok {
+		if a.Range != nil {
+			r = *a.Range
+		}
+		out.Low, out.High = r[0], r[1]
+	}
+	if a.Kind == "colour" {
+		or := func(v *float64, absent float64) float64 {
+			if v == nil {
+				return absent
+			}
+			return *v
+		}
+		out.Brightness, out.Contrast, out.Saturation, out.Hue = or(a.Brightness, 0.2), or(a.Contrast, 0.2), or(a.Saturation, 0.2), or(a.Hue, 0.02)
+	}
+	return out
 }
 
 type splitConfig struct {
@@ -129,29 +232,124 @@ type optimConfig struct {
 		Adapter  float64 `json:"adapter"`
 		Head     float64 `json:"head"`
 	} `json:"lr"`
-	WeightDecay float64    `json:"weightDecay"`
-	Betas       [2]float64 `json:"betas"`
-	Eps         float64    `json:"eps"`
-	Clip        float64    `json:"clip"`
-	Schedule    struct {
-		Kind   string  `json:"kind"`
-		Warmup float64 `json:"warmup"`
-		Floor  float64 `json:"floor"`
+	Groups       []groupConfig `json:"groups"`
+	WeightDecay  float64       `json:"weightDecay"`
+	DecayVectors bool          `json:"decayVectors"`
+	Momentum     float64       `json:"momentum"`
+	Nesterov     bool          `json:"nesterov"`
+	Betas        [2]float64    `json:"betas"`
+	Eps          float64       `json:"eps"`
+	Clip         float64       `json:"clip"`
+	Schedule     struct {
+		Kind       string    `json:"kind"`
+		Warmup     float64   `json:"warmup"`
+		Floor      float64   `json:"floor"`
+		Power      float64   `json:"power"`
+		Milestones []float64 `json:"milestones"`
+		Gamma      float64   `json:"gamma"`
+		Decay      float64   `json:"decay"`
 	} `json:"schedule"`
 }
 
 type trainConfig struct {
-	Epochs    uint32 `json:"epochs"`
-	Batch     uint32 `json:"batch"`
-	Precision string `json:"precision"`
-	MaxSteps  uint32 `json:"maxSteps"`
-	Monitor   string `json:"monitor"`
-	EvalEvery uint32 `json:"evalEvery"`
+	Epochs     uint32  `json:"epochs"`
+	Batch      uint32  `json:"batch"`
+	Precision  string  `json:"precision"`
+	MaxSteps   uint32  `json:"maxSteps"`
+	Monitor    string  `json:"monitor"`
+	EvalEvery  uint32  `json:"evalEvery"`
+	Accumulate uint32  `json:"accumulate"`
+	EMA        float64 `json:"ema"`
+	Patience   uint32  `json:"patience"`
+	MinDelta   float64 `json:"minDelta"`
+}
+
+type groupConfig struct {
+	Pattern     string   `json:"pattern"`
+	LR          *float64 `json:"lr"`
+	WeightDecay *float64 `json:"weightDecay"`
+	Frozen      bool     `json:"frozen"`
+	Until       uint32   `json:"until"`
+	LayerDecay  *float64 `json:"layerDecay"`
 }
 
 type evaluateConfig struct {
-	Checkpoint string  `json:"checkpoint"`
-	Domains    domains `json:"domains"`
+	Checkpoint  string             `json:"checkpoint"`
+	Domains     domains            `json:"domains"`
+	Corruptions *corruptionsConfig `json:"corruptions"`
+	Styles      looks              `json:"styles"`
+}
+
+type corruptionsConfig struct {
+	Kinds      []string `json:"kinds"`
+	Severities []int    `json:"severities"`
+	Seed       uint64   `json:"seed"`
+}
+
+type lookConfig struct {
+	Kind     string  `json:"kind"`
+	Images   string  `json:"images"`
+	Strength float64 `json:"strength"`
+	Seed     uint64  `json:"seed"`
+}
+
+// looks keeps the order of the file.
+type looks []struct {
+	name string
+	lookConfig
+}
+
+func (l *looks) UnmarshalJSON(b []byte) error {
+	return eachMember(b, func(name string, value json.RawMessage) error {
+		var c lookConfig
+		err := json.Unmarshal(value, &c)
+		*l = append(*l, struct {
+			name string
+			lookConfig
+		}{name, c})
+		return err
+	})
+}
+
+// shifted are the domains made of the test split: corrupted, then styled.
+func (e *evaluateConfig) shifted(data *dataConfig) (out []struct {
+	name string
+	data dataConfig
+},
+) {
+	add := func(name string, change func(*dataConfig)) {
+		d := *data
+		change(&d)
+		out = append(out, struct {
+			name string
+			data dataConfig
+		}{name, d})
+	}
+	if c := e.Corruptions; c != nil {
+		var kinds []string
+		for _, kind := range c.Kinds {
+			members := corrupt.Family(kind)
+			if len(members) == 0 {
+				members = []string{kind}
+			}
+			for _, m := range members {
+				if !slices.Contains(kinds, m) {
+					kinds = append(kinds, m)
+				}
+			}
+		}
+		for _, kind := range kinds {
+			for _, severity := range c.Severities {
+				add(fmt.Sprintf("%s-%d", kind, severity), func(d *dataConfig) {
+					d.corruption = &spec.Corruption{Kind: kind, Severity: uint32(severity), Seed: c.Seed}
+				})
+			}
+		}
+	}
+	for i := range e.Styles {
+		add(e.Styles[i].name, func(d *dataConfig) { d.look = &e.Styles[i].lookConfig })
+	}
+	return out
 }
 
 type domainConfig struct {
@@ -274,10 +472,12 @@ func (s blocks) of(depth uint32) (list []uint32, message, hint string) {
 	return list, "", ""
 }
 
-// freezeConfig is "all", "none", or the blocks that are frozen.
+// freezeConfig is "all", "none", the blocks that are frozen, or the epoch up to
+// which all are.
 type freezeConfig struct {
-	kind   string // all | none | blocks
+	kind   string // all | none | blocks | until
 	blocks blocks
+	until  uint32
 }
 
 func (f *freezeConfig) UnmarshalJSON(b []byte) error {
@@ -286,7 +486,14 @@ func (f *freezeConfig) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	f.kind = "blocks"
-	return json.Unmarshal(b, &struct{ Blocks *blocks }{&f.blocks})
+	err := json.Unmarshal(b, &struct {
+		Blocks *blocks
+		Until  *uint32
+	}{&f.blocks, &f.until})
+	if f.until > 0 {
+		f.kind = "until"
+	}
+	return err
 }
 
 // training is what becomes of the classes of the masks.

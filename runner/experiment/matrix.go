@@ -134,6 +134,9 @@ func (x *expansion) expand() *Experiment {
 	for _, d := range c.Evaluate.Domains {
 		e.Domains = append(e.Domains, d.name)
 	}
+	for _, d := range c.Evaluate.shifted(c.Data) {
+		e.Domains = append(e.Domains, d.name)
+	}
 	x.about, x.seeds = c.About, c.Seeds
 	x.checkSeeds(c.Seeds)
 	cells, axes := x.cells(whole)
@@ -158,14 +161,20 @@ func (x *expansion) expand() *Experiment {
 	}
 	e.expansion, e.cells = x, cells
 	for _, cl := range cells {
-		for _, seed := range c.Seeds {
+		for i, seed := range c.Seeds {
 			run, err := x.run(cl, seed)
 			if err != nil {
 				x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: err.Error(), Cells: []string{cl.name}}, x.labelAt([]string{x.name})))
 				return nil
 			}
+			if i == 0 && len(cl.config.Optim.Groups) > 0 && !x.checkTensors(cl, run.Spec) {
+				break
+			}
 			e.Runs = append(e.Runs, run)
 		}
+	}
+	if x.errorCount() > x.errorsBefore {
+		return nil
 	}
 	return e
 }

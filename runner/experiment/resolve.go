@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,6 +36,13 @@ type resolver struct {
 	splits  map[string]answer[files]
 	checked map[string]string
 	counted map[string]map[uint32]int // masks with a value, by digest
+	looks   map[string]answer[styleFiles]
+}
+
+// styleFiles are images to take a look from.
+type styleFiles struct {
+	files  data.Files
+	digest string
 }
 
 type answer[T any] struct {
@@ -50,6 +58,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		scans:   map[string]answer[parts]{},
 		splits:  map[string]answer[files]{},
 		checked: map[string]string{},
+		looks:   map[string]answer[styleFiles]{},
 		counted: map[string]map[uint32]int{},
 	}
 	if env.Hub != nil {
@@ -429,36 +438,13 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		Seed:     seed,
 		Backbone: &spec.Backbone{Digest: bb.Digest, Arch: bb.Arch, Depth: cfg.depth(bb.Arch), Freeze: cfg.freeze(bb.Arch)},
 		Head:     cfg.headSpec(),
-		Optim: &spec.Optim{
-			Kind:        cfg.Optim.Kind,
-			LrHead:      cfg.Optim.LR.Head,
-			WeightDecay: cfg.Optim.WeightDecay,
-			Beta1:       cfg.Optim.Betas[0],
-			Beta2:       cfg.Optim.Betas[1],
-			Eps:         cfg.Optim.Eps,
-			ClipNorm:    cfg.Optim.Clip,
-			Schedule:    &spec.Schedule{Kind: cfg.Optim.Schedule.Kind, Warmup: cfg.Optim.Schedule.Warmup, Floor: cfg.Optim.Schedule.Floor},
-		},
-		Train: &spec.Train{
-			Epochs:    cfg.Train.Epochs,
-			Batch:     cfg.Train.Batch,
-			Precision: cfg.Train.Precision,
-			MaxSteps:  cfg.Train.MaxSteps,
-			Monitor:   cfg.Train.Monitor,
-			EvalEvery: cfg.Train.EvalEvery,
-		},
-	}
-	if s.Optim.Schedule.Kind == "constant" {
-		s.Optim.Schedule.Floor = 0
+		Optim:    cfg.Optim.spec(),
+		Train:    cfg.Train.spec(),
+		Loss:     cfg.Loss.terms(mergeClasses(cfg.Data.Classes, cfg.Data.Remap, cfg.Data.Ignore).classes),
 	}
 	// A rate without effect is left out, so that moving it moves no run.
 	if s.Backbone.Freeze.Kind != spec.Freeze_ALL {
 		s.Optim.LrBackbone = cfg.Optim.LR.Backbone
-	}
-	for _, kind := range []string{"cross_entropy", "dice"} {
-		if w := (*cfg.Loss)[kind]; w > 0 {
-			s.Loss = append(s.Loss, &spec.Loss{Kind: kind, Weight: w})
-		}
 	}
 	if cfg.Adapter.Variant != none {
 		if err := x.adapt(c, s, run); err != nil {
@@ -468,6 +454,10 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 	if s.Data, err = x.data(cfg.Data, bb, roles, []string{"train", "val"}, run.Places); err != nil {
 		return nil, err
 	}
+	for i := range cfg.Data.Augment {
+		s.Data.Augment = append(s.Data.Augment, cfg.Data.Augment[i].spec())
+	}
+	cfg.settle(s)
 	run.Spec = s
 	run.ID = spec.Identity(s)
 
@@ -489,7 +479,103 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 			return nil, err
 		}
 	}
+	for _, d := range cfg.Evaluate.shifted(cfg.Data) {
+		if err := evaluate(d.name, &d.data, roles); err != nil {
+			return nil, err
+		}
+	}
 	return run, nil
+}
+
+// spec leaves out what the kind of optimiser and schedule has not.
+func (o *optimConfig) spec() *spec.Optim {
+	out := &spec.Optim{
+		Kind: o.Kind, LrHead: o.LR.Head, WeightDecay: o.WeightDecay, DecayVectors: o.DecayVectors, ClipNorm: o.Clip,
+		Schedule: &spec.Schedule{Kind: o.Schedule.Kind, Warmup: o.Schedule.Warmup},
+	}
+	if o.Kind == "sgd" {
+		out.Momentum, out.Nesterov = o.Momentum, o.Nesterov && o.Momentum > 0
+	} else {
+		out.Beta1, out.Beta2, out.Eps = o.Betas[0], o.Betas[1], o.Eps
+	}
+	s := out.Schedule
+	switch s.Kind {
+	case "linear", "cosine", "trapezoid", "polynomial":
+		s.Floor = o.Schedule.Floor
+	}
+	switch s.Kind {
+	case "polynomial":
+		s.Power = o.Schedule.Power
+	case "step":
+		s.Milestones, s.Gamma = o.Schedule.Milestones, o.Schedule.Gamma
+	case "trapezoid":
+		s.Decay = o.Schedule.Decay
+	}
+	return out
+}
+
+func (t *trainConfig) spec() *spec.Train {
+	out := &spec.Train{
+		Epochs: t.Epochs, Batch: t.Batch, Precision: t.Precision, MaxSteps: t.MaxSteps, Monitor: t.Monitor,
+		EvalEvery: t.EvalEvery, Ema: t.EMA, Patience: t.Patience,
+	}
+	if t.Accumulate > 1 {
+		out.Accumulate = t.Accumulate
+	}
+	if t.Patience > 0 {
+		out.MinDelta = t.MinDelta
+	}
+	return out
+}
+
+// settle turns groups, or freezing up to an epoch, into the rules that settle
+// every tensor. Rates of the parts count for nothing then.
+func (c *config) settle(s *spec.RunSpec) {
+	o := s.Optim
+	switch {
+	case len(c.Optim.Groups) > 0:
+		for _, g := range c.Optim.Groups {
+			o.Rules = append(o.Rules, g.rules(s.Backbone.Depth)...)
+		}
+	case c.Backbone.Freeze.kind == "until":
+		o.Rules = []*spec.Rule{{Pattern: "backbone.*", Lr: o.LrBackbone, Frozen: true, UntilEpoch: c.Backbone.Freeze.until}}
+		if s.Adapter != nil {
+			o.Rules = append(o.Rules, &spec.Rule{Pattern: "adapter.*", Lr: o.LrAdapter})
+		}
+		o.Rules = append(o.Rules, &spec.Rule{Pattern: "head.*", Lr: o.LrHead})
+	default:
+		return
+	}
+	o.LrBackbone, o.LrAdapter, o.LrHead = 0, 0, 0
+	s.Backbone.Freeze = nil
+}
+
+// everyBackbone is the pattern that layer-wise decay goes with.
+const everyBackbone = "backbone.*"
+
+// rules are what a group says, block by block if its rate falls with depth
+// (Clark et al., ELECTRA, arXiv:2003.10555; BEiT).
+func (g *groupConfig) rules(depth uint32) []*spec.Rule {
+	rule := func(pattern string, by float64) *spec.Rule {
+		r := &spec.Rule{Pattern: pattern, Frozen: g.Frozen || g.Until > 0, UntilEpoch: g.Until}
+		if g.LR != nil && (!r.Frozen || g.Until > 0) {
+			r.Lr = *g.LR * by
+		}
+		if g.WeightDecay != nil && r.Lr > 0 {
+			r.WeightDecay = g.WeightDecay
+		}
+		return r
+	}
+	if g.LayerDecay == nil || g.Pattern != everyBackbone {
+		return []*spec.Rule{rule(g.Pattern, 1)}
+	}
+	var rules []*spec.Rule
+	for i := range depth {
+		rules = append(rules, rule(fmt.Sprintf("backbone.encoder.layer.%d.*", i), math.Pow(*g.LayerDecay, float64(depth-i))))
+	}
+	return append(rules,
+		rule("backbone.embeddings.*", math.Pow(*g.LayerDecay, float64(depth+1))),
+		rule(everyBackbone, 1)) // the final norm
 }
 
 // headSpec leaves out what its kind has not.
@@ -525,6 +611,21 @@ func (x *expansion) adapt(c *cell, s *spec.RunSpec, run *Run) error {
 	return nil
 }
 
+// look finds images to take a look from, and their digest.
+func (r *resolver) look(root, folder string) (data.Files, string, error) {
+	a, ok := r.looks[folder]
+	if !ok {
+		dir, tried, there := findSource(root, folder)
+		if !there {
+			a.err = fmt.Errorf("there is no folder %s; looked for %s", folder, strings.Join(tried, ", "))
+		} else if a.value.files, a.err = data.ScanImages(dir); a.err == nil {
+			a.value.digest, a.err = a.value.files.Digest(r.ctx)
+		}
+		r.looks[folder] = a
+	}
+	return a.value.files, a.value.digest, a.err
+}
+
 // data resolves the splits of some roles and notes where their files are.
 func (x *expansion) data(d *dataConfig, bb *hub.Backbone, wanted, used []string, places *spec.Places) (*spec.Data, error) {
 	t := mergeClasses(d.Classes, d.Remap, d.Ignore)
@@ -536,6 +637,15 @@ func (x *expansion) data(d *dataConfig, bb *hub.Backbone, wanted, used []string,
 	}
 	if d.Normalize != nil {
 		out.Mean, out.Std = d.Normalize.Mean, d.Normalize.Std
+	}
+	out.Corruption = d.corruption
+	if d.look != nil {
+		files, digest, err := x.resolve.look(x.root, d.look.Images)
+		if err != nil {
+			return nil, err
+		}
+		out.Style = &spec.Style{Kind: d.look.Kind, Strength: d.look.Strength, Seed: d.look.Seed, Digest: digest}
+		places.Files[digest] = &spec.Files{Root: files.Root, Images: files.Images}
 	}
 	for _, role := range used {
 		s, err := x.resolve.split(x.root, d, wanted, role)
@@ -555,7 +665,7 @@ func (c *config) freeze(arch *spec.Architecture) *spec.Freeze {
 	switch c.Backbone.Freeze.kind {
 	case "all":
 		return &spec.Freeze{Kind: spec.Freeze_ALL}
-	case "none":
+	case "none", "until":
 		return &spec.Freeze{Kind: spec.Freeze_NONE}
 	}
 	depth := c.depth(arch)

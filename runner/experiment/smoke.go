@@ -75,6 +75,9 @@ func (s *smoke) run(ctx context.Context, run *Run, name string) (*Run, error) {
 // data cuts the splits of d, to a number of training images and to smokeImages
 // of any other kind.
 func (s *smoke) data(ctx context.Context, d *spec.Data, from, to *spec.Places, training uint32) error {
+	if digest := d.GetStyle().GetDigest(); digest != "" {
+		to.Files[digest] = from.Files[digest]
+	}
 	for role, split := range d.GetSplits() {
 		n := uint32(smokeImages)
 		if role == "train" {

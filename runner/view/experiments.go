@@ -21,8 +21,16 @@ func (v *View) Validated(experiments []*experiment.Experiment, found diagnostic.
 	}
 	for _, e := range experiments {
 		v.Say("%s %s: %s in %s, scored on %s", v.good.Render("ok"), e.Name,
-			count(len(e.Runs), "run"), count(cellsOf(e), "cell"), strings.Join(e.Domains, ", "))
+			count(len(e.Runs), "run"), count(cellsOf(e), "cell"), some(e.Domains, 6))
 	}
+}
+
+// some lists names, the first few of many.
+func some(names []string, most int) string {
+	if rest := len(names) - most; rest > 1 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), rest)
+	}
+	return strings.Join(names, ", ")
 }
 
 func cellsOf(e *experiment.Experiment) int {

@@ -86,7 +86,10 @@ func (v *View) groups(cells []plan.Cell) {
 		for _, g := range of.groups {
 			row := []string{"  " + g.Pattern, fmt.Sprint(g.Tensors), amount(uint64(g.Parameters)), "frozen", ""}
 			if !g.Frozen {
-				row[3], row[4] = fmt.Sprintf("%g", g.LR), fmt.Sprintf("%g", g.Decay)
+				row[3], row[4] = fmt.Sprintf("%.4g", g.LR), fmt.Sprintf("%.4g", g.Decay)
+			}
+			if g.Until > 0 {
+				row[3] += fmt.Sprintf(" from epoch %d", g.Until)
 			}
 			t.rows = append(t.rows, row)
 		}
