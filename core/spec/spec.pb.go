@@ -126,7 +126,7 @@ func (x Freeze_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freeze_Kind.Descriptor instead.
 func (Freeze_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{12, 0}
+	return file_spec_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type InfoRequest struct {
@@ -781,6 +781,212 @@ func (x *ExportReply) GetOutputDifference() float64 {
 	return 0
 }
 
+type PredictRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *RunRequest            `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`               // as in request.json
+	Checkpoint    string                 `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
+	Pictures      []*Picture             `protobuf:"bytes,3,rep,name=pictures,proto3" json:"pictures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PredictRequest) Reset() {
+	*x = PredictRequest{}
+	mi := &file_spec_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PredictRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PredictRequest) ProtoMessage() {}
+
+func (x *PredictRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PredictRequest.ProtoReflect.Descriptor instead.
+func (*PredictRequest) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PredictRequest) GetRun() *RunRequest {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *PredictRequest) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+func (x *PredictRequest) GetPictures() []*Picture {
+	if x != nil {
+		return x.Pictures
+	}
+	return nil
+}
+
+// One picture and where its files go, each below a directory that is there; ""
+// for none.
+type Picture struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	Mask          string                 `protobuf:"bytes,2,opt,name=mask,proto3" json:"mask,omitempty"`                   // PNG of class indices, of the size of the upright image
+	Overlay       string                 `protobuf:"bytes,3,opt,name=overlay,proto3" json:"overlay,omitempty"`             // PNG of the image with the classes in colour
+	Probabilities string                 `protobuf:"bytes,4,opt,name=probabilities,proto3" json:"probabilities,omitempty"` // safetensors: "probabilities", float32 [C, H, W]
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Picture) Reset() {
+	*x = Picture{}
+	mi := &file_spec_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Picture) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Picture) ProtoMessage() {}
+
+func (x *Picture) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Picture.ProtoReflect.Descriptor instead.
+func (*Picture) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Picture) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *Picture) GetMask() string {
+	if x != nil {
+		return x.Mask
+	}
+	return ""
+}
+
+func (x *Picture) GetOverlay() string {
+	if x != nil {
+		return x.Overlay
+	}
+	return ""
+}
+
+func (x *Picture) GetProbabilities() string {
+	if x != nil {
+		return x.Probabilities
+	}
+	return ""
+}
+
+type Prediction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Picture       uint32                 `protobuf:"varint,1,opt,name=picture,proto3" json:"picture,omitempty"` // index in the request
+	Failure       string                 `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`  // it could not be segmented; nothing else counts
+	Height        uint32                 `protobuf:"varint,3,opt,name=height,proto3" json:"height,omitempty"`   // upright
+	Width         uint32                 `protobuf:"varint,4,opt,name=width,proto3" json:"width,omitempty"`
+	Pixels        []uint64               `protobuf:"varint,5,rep,packed,name=pixels,proto3" json:"pixels,omitempty"` // of each class
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prediction) Reset() {
+	*x = Prediction{}
+	mi := &file_spec_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prediction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prediction) ProtoMessage() {}
+
+func (x *Prediction) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
+func (*Prediction) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Prediction) GetPicture() uint32 {
+	if x != nil {
+		return x.Picture
+	}
+	return 0
+}
+
+func (x *Prediction) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *Prediction) GetHeight() uint32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Prediction) GetWidth() uint32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *Prediction) GetPixels() []uint64 {
+	if x != nil {
+		return x.Pixels
+	}
+	return nil
+}
+
 type RunSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Moves when the engine's arithmetic moves, so that old results are not
@@ -800,7 +1006,7 @@ type RunSpec struct {
 
 func (x *RunSpec) Reset() {
 	*x = RunSpec{}
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1018,7 @@ func (x *RunSpec) String() string {
 func (*RunSpec) ProtoMessage() {}
 
 func (x *RunSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1031,7 @@ func (x *RunSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSpec.ProtoReflect.Descriptor instead.
 func (*RunSpec) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{9}
+	return file_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RunSpec) GetRevision() uint32 {
@@ -903,7 +1109,7 @@ type Backbone struct {
 
 func (x *Backbone) Reset() {
 	*x = Backbone{}
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1121,7 @@ func (x *Backbone) String() string {
 func (*Backbone) ProtoMessage() {}
 
 func (x *Backbone) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1134,7 @@ func (x *Backbone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backbone.ProtoReflect.Descriptor instead.
 func (*Backbone) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{10}
+	return file_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Backbone) GetDigest() string {
@@ -978,7 +1184,7 @@ type Architecture struct {
 
 func (x *Architecture) Reset() {
 	*x = Architecture{}
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1196,7 @@ func (x *Architecture) String() string {
 func (*Architecture) ProtoMessage() {}
 
 func (x *Architecture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1209,7 @@ func (x *Architecture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Architecture.ProtoReflect.Descriptor instead.
 func (*Architecture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{11}
+	return file_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Architecture) GetFamily() string {
@@ -1093,7 +1299,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1311,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1324,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{12}
+	return file_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Freeze) GetKind() Freeze_Kind {
@@ -1148,7 +1354,7 @@ type Adapter struct {
 
 func (x *Adapter) Reset() {
 	*x = Adapter{}
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1366,7 @@ func (x *Adapter) String() string {
 func (*Adapter) ProtoMessage() {}
 
 func (x *Adapter) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1379,7 @@ func (x *Adapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adapter.ProtoReflect.Descriptor instead.
 func (*Adapter) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{13}
+	return file_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Adapter) GetPrograms() []*protocol.Program {
@@ -1208,7 +1414,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1426,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1439,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{14}
+	return file_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Placement) GetSite() *protocol.Site {
@@ -1262,7 +1468,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1480,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1493,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{15}
+	return file_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Head) GetKind() string {
@@ -1341,7 +1547,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1559,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1572,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{16}
+	return file_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Data) GetClasses() []string {
@@ -1460,7 +1666,7 @@ type Augment struct {
 
 func (x *Augment) Reset() {
 	*x = Augment{}
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1678,7 @@ func (x *Augment) String() string {
 func (*Augment) ProtoMessage() {}
 
 func (x *Augment) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1691,7 @@ func (x *Augment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Augment.ProtoReflect.Descriptor instead.
 func (*Augment) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{17}
+	return file_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Augment) GetKind() string {
@@ -1555,7 +1761,7 @@ type Corruption struct {
 
 func (x *Corruption) Reset() {
 	*x = Corruption{}
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1773,7 @@ func (x *Corruption) String() string {
 func (*Corruption) ProtoMessage() {}
 
 func (x *Corruption) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1786,7 @@ func (x *Corruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
 func (*Corruption) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{18}
+	return file_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Corruption) GetKind() string {
@@ -1617,7 +1823,7 @@ type Style struct {
 
 func (x *Style) Reset() {
 	*x = Style{}
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +1835,7 @@ func (x *Style) String() string {
 func (*Style) ProtoMessage() {}
 
 func (x *Style) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1848,7 @@ func (x *Style) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Style.ProtoReflect.Descriptor instead.
 func (*Style) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{19}
+	return file_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Style) GetKind() string {
@@ -1685,7 +1891,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1903,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1916,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{20}
+	return file_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Split) GetDigest() string {
@@ -1746,7 +1952,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +1964,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +1977,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{21}
+	return file_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -1820,7 +2026,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1832,7 +2038,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1845,7 +2051,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{22}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Loss) GetKind() string {
@@ -1915,7 +2121,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2133,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2146,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{23}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Optim) GetKind() string {
@@ -2055,7 +2261,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2067,7 +2273,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2080,7 +2286,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Rule) GetPattern() string {
@@ -2135,7 +2341,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2353,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2366,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Schedule) GetKind() string {
@@ -2237,7 +2443,7 @@ type Train struct {
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2455,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2468,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -2351,7 +2557,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2569,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2582,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -2431,7 +2637,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2649,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2662,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RunRequest) GetId() string {
@@ -2536,7 +2742,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2754,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2767,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Label) GetExperiment() string {
@@ -2620,7 +2826,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2632,7 +2838,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2645,7 +2851,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Places) GetRunDir() string {
@@ -2688,7 +2894,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2906,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2919,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Files) GetRoot() string {
@@ -2757,7 +2963,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2975,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +2988,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2947,7 +3153,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3165,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3178,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -3045,7 +3251,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3057,7 +3263,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3070,7 +3276,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -3127,7 +3333,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3345,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3358,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -3192,7 +3398,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3410,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3423,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -3238,7 +3444,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3456,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3469,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Evaluated) GetId() string {
@@ -3296,7 +3502,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3308,7 +3514,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3321,7 +3527,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -3340,7 +3546,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3352,7 +3558,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3365,7 +3571,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -3386,7 +3592,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +3604,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +3617,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Failed) GetReason() string {
@@ -3445,7 +3651,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3663,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3676,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Note) GetText() string {
@@ -3514,7 +3720,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +3732,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +3745,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -3659,7 +3865,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3671,7 +3877,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3684,7 +3890,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -3780,7 +3986,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +3998,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +4011,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Summary) GetId() string {
@@ -3978,7 +4184,25 @@ const file_spec_proto_rawDesc = "" +
 	"difference\x18\x02 \x01(\x01R\n" +
 	"difference\x12#\n" +
 	"\rdifference_at\x18\x03 \x01(\tR\fdifferenceAt\x12+\n" +
-	"\x11output_difference\x18\x04 \x01(\x01R\x10outputDifference\"\x81\x03\n" +
+	"\x11output_difference\x18\x04 \x01(\x01R\x10outputDifference\"\x95\x01\n" +
+	"\x0ePredictRequest\x12-\n" +
+	"\x03run\x18\x01 \x01(\v2\x1b.loralab.spec.v1.RunRequestR\x03run\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x02 \x01(\tR\n" +
+	"checkpoint\x124\n" +
+	"\bpictures\x18\x03 \x03(\v2\x18.loralab.spec.v1.PictureR\bpictures\"s\n" +
+	"\aPicture\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
+	"\x04mask\x18\x02 \x01(\tR\x04mask\x12\x18\n" +
+	"\aoverlay\x18\x03 \x01(\tR\aoverlay\x12$\n" +
+	"\rprobabilities\x18\x04 \x01(\tR\rprobabilities\"\x86\x01\n" +
+	"\n" +
+	"Prediction\x12\x18\n" +
+	"\apicture\x18\x01 \x01(\rR\apicture\x12\x18\n" +
+	"\afailure\x18\x02 \x01(\tR\afailure\x12\x16\n" +
+	"\x06height\x18\x03 \x01(\rR\x06height\x12\x14\n" +
+	"\x05width\x18\x04 \x01(\rR\x05width\x12\x16\n" +
+	"\x06pixels\x18\x05 \x03(\x04R\x06pixels\"\x81\x03\n" +
 	"\aRunSpec\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12\x12\n" +
 	"\x04seed\x18\x02 \x01(\x04R\x04seed\x125\n" +
@@ -4298,13 +4522,14 @@ const file_spec_proto_rawDesc = "" +
 	"\vevaluations\x18\v \x03(\v2\x1a.loralab.spec.v1.EvaluatedR\vevaluations\x12*\n" +
 	"\x11images_per_second\x18\f \x01(\x01R\x0fimagesPerSecond\x12\x16\n" +
 	"\x06metric\x18\r \x01(\tR\x06metric\x12\x14\n" +
-	"\x05early\x18\x0e \x01(\bR\x05early2\xde\x02\n" +
+	"\x05early\x18\x0e \x01(\bR\x05early2\xa9\x03\n" +
 	"\x06Engine\x12A\n" +
 	"\x04Info\x12\x1c.loralab.spec.v1.InfoRequest\x1a\x1b.loralab.spec.v1.EngineInfo\x12<\n" +
 	"\x03Run\x12\x1b.loralab.spec.v1.RunRequest\x1a\x16.loralab.spec.v1.Event0\x01\x12@\n" +
 	"\x04Stop\x12\x1c.loralab.spec.v1.StopRequest\x1a\x1a.loralab.spec.v1.StopReply\x12I\n" +
 	"\aConform\x12\x1f.loralab.spec.v1.ConformRequest\x1a\x1d.loralab.spec.v1.ConformReply\x12F\n" +
-	"\x06Export\x12\x1e.loralab.spec.v1.ExportRequest\x1a\x1c.loralab.spec.v1.ExportReplyB&Z$github.com/loralab/loralab/core/specb\x06proto3"
+	"\x06Export\x12\x1e.loralab.spec.v1.ExportRequest\x1a\x1c.loralab.spec.v1.ExportReply\x12I\n" +
+	"\aPredict\x12\x1f.loralab.spec.v1.PredictRequest\x1a\x1b.loralab.spec.v1.Prediction0\x01B&Z$github.com/loralab/loralab/core/specb\x06proto3"
 
 var (
 	file_spec_proto_rawDescOnce sync.Once
@@ -4319,7 +4544,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -4332,118 +4557,125 @@ var file_spec_proto_goTypes = []any{
 	(*Conformance)(nil),       // 8: loralab.spec.v1.Conformance
 	(*ExportRequest)(nil),     // 9: loralab.spec.v1.ExportRequest
 	(*ExportReply)(nil),       // 10: loralab.spec.v1.ExportReply
-	(*RunSpec)(nil),           // 11: loralab.spec.v1.RunSpec
-	(*Backbone)(nil),          // 12: loralab.spec.v1.Backbone
-	(*Architecture)(nil),      // 13: loralab.spec.v1.Architecture
-	(*Freeze)(nil),            // 14: loralab.spec.v1.Freeze
-	(*Adapter)(nil),           // 15: loralab.spec.v1.Adapter
-	(*Placement)(nil),         // 16: loralab.spec.v1.Placement
-	(*Head)(nil),              // 17: loralab.spec.v1.Head
-	(*Data)(nil),              // 18: loralab.spec.v1.Data
-	(*Augment)(nil),           // 19: loralab.spec.v1.Augment
-	(*Corruption)(nil),        // 20: loralab.spec.v1.Corruption
-	(*Style)(nil),             // 21: loralab.spec.v1.Style
-	(*Split)(nil),             // 22: loralab.spec.v1.Split
-	(*Procedural)(nil),        // 23: loralab.spec.v1.Procedural
-	(*Loss)(nil),              // 24: loralab.spec.v1.Loss
-	(*Optim)(nil),             // 25: loralab.spec.v1.Optim
-	(*Rule)(nil),              // 26: loralab.spec.v1.Rule
-	(*Schedule)(nil),          // 27: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 28: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 29: loralab.spec.v1.Evaluation
-	(*RunRequest)(nil),        // 30: loralab.spec.v1.RunRequest
-	(*Label)(nil),             // 31: loralab.spec.v1.Label
-	(*Places)(nil),            // 32: loralab.spec.v1.Places
-	(*Files)(nil),             // 33: loralab.spec.v1.Files
-	(*Event)(nil),             // 34: loralab.spec.v1.Event
-	(*Started)(nil),           // 35: loralab.spec.v1.Started
-	(*Step)(nil),              // 36: loralab.spec.v1.Step
-	(*Validation)(nil),        // 37: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 38: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 39: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 40: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 41: loralab.spec.v1.Stopped
-	(*Failed)(nil),            // 42: loralab.spec.v1.Failed
-	(*Note)(nil),              // 43: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 44: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 45: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 46: loralab.spec.v1.Summary
-	nil,                       // 47: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 48: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 49: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 50: loralab.spec.v1.Places.FilesEntry
-	(*protocol.Model)(nil),    // 51: loralab.variant.v1.Model
-	(*protocol.Program)(nil),  // 52: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 53: loralab.variant.v1.Site
-	(*protocol.Peft)(nil),     // 54: loralab.variant.v1.Peft
+	(*PredictRequest)(nil),    // 11: loralab.spec.v1.PredictRequest
+	(*Picture)(nil),           // 12: loralab.spec.v1.Picture
+	(*Prediction)(nil),        // 13: loralab.spec.v1.Prediction
+	(*RunSpec)(nil),           // 14: loralab.spec.v1.RunSpec
+	(*Backbone)(nil),          // 15: loralab.spec.v1.Backbone
+	(*Architecture)(nil),      // 16: loralab.spec.v1.Architecture
+	(*Freeze)(nil),            // 17: loralab.spec.v1.Freeze
+	(*Adapter)(nil),           // 18: loralab.spec.v1.Adapter
+	(*Placement)(nil),         // 19: loralab.spec.v1.Placement
+	(*Head)(nil),              // 20: loralab.spec.v1.Head
+	(*Data)(nil),              // 21: loralab.spec.v1.Data
+	(*Augment)(nil),           // 22: loralab.spec.v1.Augment
+	(*Corruption)(nil),        // 23: loralab.spec.v1.Corruption
+	(*Style)(nil),             // 24: loralab.spec.v1.Style
+	(*Split)(nil),             // 25: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 26: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 27: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 28: loralab.spec.v1.Optim
+	(*Rule)(nil),              // 29: loralab.spec.v1.Rule
+	(*Schedule)(nil),          // 30: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 31: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 32: loralab.spec.v1.Evaluation
+	(*RunRequest)(nil),        // 33: loralab.spec.v1.RunRequest
+	(*Label)(nil),             // 34: loralab.spec.v1.Label
+	(*Places)(nil),            // 35: loralab.spec.v1.Places
+	(*Files)(nil),             // 36: loralab.spec.v1.Files
+	(*Event)(nil),             // 37: loralab.spec.v1.Event
+	(*Started)(nil),           // 38: loralab.spec.v1.Started
+	(*Step)(nil),              // 39: loralab.spec.v1.Step
+	(*Validation)(nil),        // 40: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 41: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 42: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 43: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 44: loralab.spec.v1.Stopped
+	(*Failed)(nil),            // 45: loralab.spec.v1.Failed
+	(*Note)(nil),              // 46: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 47: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 48: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 49: loralab.spec.v1.Summary
+	nil,                       // 50: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 51: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 52: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 53: loralab.spec.v1.Places.FilesEntry
+	(*protocol.Model)(nil),    // 54: loralab.variant.v1.Model
+	(*protocol.Program)(nil),  // 55: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 56: loralab.variant.v1.Site
+	(*protocol.Peft)(nil),     // 57: loralab.variant.v1.Peft
 }
 var file_spec_proto_depIdxs = []int32{
-	47, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	51, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
-	15, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	50, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	54, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	18, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	30, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	33, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 5: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	12, // 6: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	15, // 7: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	17, // 8: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	18, // 9: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	24, // 10: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	25, // 11: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	28, // 12: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	13, // 13: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	14, // 14: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	1,  // 15: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	52, // 16: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	16, // 17: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	53, // 18: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	48, // 19: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	49, // 20: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	19, // 21: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	20, // 22: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	21, // 23: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	23, // 24: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	27, // 25: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	26, // 26: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	18, // 27: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	11, // 28: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	29, // 29: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	31, // 30: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	32, // 31: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	54, // 32: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	50, // 33: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	35, // 34: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	36, // 35: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	37, // 36: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	38, // 37: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	39, // 38: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	40, // 39: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	41, // 40: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	42, // 41: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	43, // 42: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	44, // 43: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	44, // 44: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	46, // 45: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	45, // 46: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	44, // 47: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	39, // 48: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	22, // 49: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	33, // 50: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 51: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	30, // 52: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 53: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 54: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 55: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	3,  // 56: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	34, // 57: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 58: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 59: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 60: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	56, // [56:61] is the sub-list for method output_type
-	51, // [51:56] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	33, // 6: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	12, // 7: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
+	15, // 8: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	18, // 9: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	20, // 10: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	21, // 11: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	27, // 12: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	28, // 13: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	31, // 14: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	16, // 15: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	17, // 16: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 17: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	55, // 18: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	19, // 19: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	56, // 20: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	51, // 21: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	52, // 22: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	22, // 23: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	23, // 24: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	24, // 25: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	26, // 26: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	30, // 27: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	29, // 28: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	21, // 29: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	14, // 30: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	32, // 31: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	34, // 32: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	35, // 33: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	57, // 34: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	53, // 35: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	38, // 36: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	39, // 37: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	40, // 38: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	41, // 39: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	42, // 40: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	43, // 41: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	44, // 42: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	45, // 43: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	46, // 44: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	47, // 45: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	47, // 46: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	49, // 47: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	48, // 48: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	47, // 49: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	42, // 50: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	25, // 51: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	36, // 52: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 53: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	33, // 54: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 55: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 56: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 57: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	11, // 58: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	3,  // 59: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	37, // 60: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 61: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 62: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 63: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	13, // 64: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	59, // [59:65] is the sub-list for method output_type
+	53, // [53:59] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -4451,8 +4683,8 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[24].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[32].OneofWrappers = []any{
+	file_spec_proto_msgTypes[27].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[35].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -4463,15 +4695,15 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
-	file_spec_proto_msgTypes[42].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[43].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[45].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   49,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	Engine_Stop_FullMethodName    = "/loralab.spec.v1.Engine/Stop"
 	Engine_Conform_FullMethodName = "/loralab.spec.v1.Engine/Conform"
 	Engine_Export_FullMethodName  = "/loralab.spec.v1.Engine/Export"
+	Engine_Predict_FullMethodName = "/loralab.spec.v1.Engine/Predict"
 )
 
 // EngineClient is the client API for Engine service.
@@ -48,6 +49,9 @@ type EngineClient interface {
 	Conform(ctx context.Context, in *ConformRequest, opts ...grpc.CallOption) (*ConformReply, error)
 	// Export writes a trained run for other tools.
 	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (*ExportReply, error)
+	// Predict segments pictures with a trained run, and says so of each when its
+	// files are written. A picture that fails does not end it.
+	Predict(ctx context.Context, in *PredictRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Prediction], error)
 }
 
 type engineClient struct {
@@ -117,6 +121,25 @@ func (c *engineClient) Export(ctx context.Context, in *ExportRequest, opts ...gr
 	return out, nil
 }
 
+func (c *engineClient) Predict(ctx context.Context, in *PredictRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Prediction], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Engine_ServiceDesc.Streams[1], Engine_Predict_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PredictRequest, Prediction]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Engine_PredictClient = grpc.ServerStreamingClient[Prediction]
+
 // EngineServer is the server API for Engine service.
 // All implementations must embed UnimplementedEngineServer
 // for forward compatibility.
@@ -133,6 +156,9 @@ type EngineServer interface {
 	Conform(context.Context, *ConformRequest) (*ConformReply, error)
 	// Export writes a trained run for other tools.
 	Export(context.Context, *ExportRequest) (*ExportReply, error)
+	// Predict segments pictures with a trained run, and says so of each when its
+	// files are written. A picture that fails does not end it.
+	Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error
 	mustEmbedUnimplementedEngineServer()
 }
 
@@ -157,6 +183,9 @@ func (UnimplementedEngineServer) Conform(context.Context, *ConformRequest) (*Con
 }
 func (UnimplementedEngineServer) Export(context.Context, *ExportRequest) (*ExportReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Export not implemented")
+}
+func (UnimplementedEngineServer) Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error {
+	return status.Error(codes.Unimplemented, "method Predict not implemented")
 }
 func (UnimplementedEngineServer) mustEmbedUnimplementedEngineServer() {}
 func (UnimplementedEngineServer) testEmbeddedByValue()                {}
@@ -262,6 +291,17 @@ func _Engine_Export_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Engine_Predict_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(PredictRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(EngineServer).Predict(m, &grpc.GenericServerStream[PredictRequest, Prediction]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Engine_PredictServer = grpc.ServerStreamingServer[Prediction]
+
 // Engine_ServiceDesc is the grpc.ServiceDesc for Engine service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -290,6 +330,11 @@ var Engine_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Run",
 			Handler:       _Engine_Run_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Predict",
+			Handler:       _Engine_Predict_Handler,
 			ServerStreams: true,
 		},
 	},
