@@ -330,6 +330,9 @@ func (x *expansion) checkShifts(c *cell) {
 }
 
 func (x *expansion) checkSplit(c *cell) {
+	if d := c.config.Data; d.Fraction < 1 && d.Limit.Train > 0 {
+		x.fail(c, "data.fraction", "data.fraction and data.limit.train both say how many images to train on", "leave one of them out")
+	}
 	s := c.config.Data.Split
 	if sum := s.Train + s.Val + s.Test; sum > 1+1e-9 {
 		x.fail(c, "data.split", fmt.Sprintf("the fractions add up to %.6g", sum), "train, val and test may be 1 together, or less to leave images out")

@@ -150,6 +150,7 @@ type dataConfig struct {
 	Remap      map[string]string `json:"remap"`
 	Ignore     *uint32           `json:"ignore"`
 	Split      splitConfig       `json:"split"`
+	Fraction   float64           `json:"fraction"`
 	Limit      limitConfig       `json:"limit"`
 	Augment    []augmentConfig   `json:"augment"`
 	Normalize  *normalizeConfig  `json:"normalize"`

@@ -300,10 +300,9 @@ func sources(root string) []string {
 // split is one split with its digest.
 func (r *resolver) split(root string, d *dataConfig, wanted []string, role string) (files, error) {
 	if d.Source == procedural {
-		return d.Procedural.draw(d.Limit, role), nil
+		return d.draw(role), nil
 	}
-	limit := map[string]uint32{"train": d.Limit.Train, "val": d.Limit.Val, "test": d.Limit.Test}[role]
-	key := fmt.Sprintf("%q %q %v %v %s %d %d", root, d.Source, d.Split, wanted, role, limit, d.Limit.Seed)
+	key := fmt.Sprintf("%q %q %v %v %s %v %v", root, d.Source, d.Split, wanted, role, d.Fraction, d.Limit)
 	if a, ok := r.splits[key]; ok {
 		return a.value, a.err
 	}
@@ -314,8 +313,8 @@ func (r *resolver) split(root string, d *dataConfig, wanted []string, role strin
 			return a
 		}
 		f := p[role]
-		if limit > 0 {
-			f = f.Sample(int(limit), d.Limit.Seed)
+		if n := d.taken(role, f.Len()); n < f.Len() {
+			f = f.Sample(n, d.Limit.Seed)
 		}
 		digest, err := f.Digest(r.ctx)
 		a.value, a.err = files{&spec.Split{Digest: digest, Count: uint32(f.Len())}, f}, err
@@ -325,14 +324,23 @@ func (r *resolver) split(root string, d *dataConfig, wanted []string, role strin
 	return a.value, a.err
 }
 
+// taken is how many of n images of a role are taken.
+func (d *dataConfig) taken(role string, n int) int {
+	if limit := map[string]uint32{"train": d.Limit.Train, "val": d.Limit.Val, "test": d.Limit.Test}[role]; limit > 0 {
+		n = min(n, int(limit))
+	}
+	if role == "train" && d.Fraction < 1 {
+		n = max(1, int(math.Round(d.Fraction*float64(n))))
+	}
+	return n
+}
+
 // draw is a split of the procedural set. Roles draw other shapes; another
 // style draws the same shapes.
-func (p *proceduralConfig) draw(limit limitConfig, role string) files {
+func (d *dataConfig) draw(role string) files {
+	p := d.Procedural
 	i := slices.Index(roles, role)
-	count := []uint32{p.Train, p.Val, p.Test}[i]
-	if most := []uint32{limit.Train, limit.Val, limit.Test}[i]; most > 0 {
-		count = min(count, most)
-	}
+	count := uint32(d.taken(role, int([]uint32{p.Train, p.Val, p.Test}[i])))
 	drawn := &spec.Procedural{Seed: p.Seed*uint64(len(roles)) + uint64(i), Count: count, Size: p.Size}
 	if p.Style != "plain" {
 		drawn.Style = p.Style
