@@ -88,7 +88,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	if saved != nil && o.smoke {
 		return errors.New("a saved plan is of real runs: leave out --smoke")
 	}
-	p, err := a.sound(ctx, files, true)
+	p, err := a.ready(ctx, files, o)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,54 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		a.view.SomeFailed(totals)
 		return exitCode(1)
 	}
+	if out := leftOut(p.experiments); len(out) > 0 {
+		a.view.LeftOut(out)
+		return exitCode(1)
+	}
 	return nil
+}
+
+// ready loads files of which nothing may be wrong, but that plug-ins may fail,
+// and has backbones downloaded that are all that is missing.
+func (a *app) ready(ctx context.Context, files []string, o applyOptions) (*project, error) {
+	env := experiment.Env{CheckData: true, KeepGoing: !o.failFast}
+	p, err := a.load(ctx, files, env)
+	if err != nil {
+		return nil, err
+	}
+	missing := false
+	for _, d := range p.found {
+		if !d.Warning {
+			missing = strings.HasSuffix(d.Path, ".backbone.model")
+			if !missing {
+				break
+			}
+		}
+	}
+	if missing {
+		p.close()
+		env.Fetch = func(text string) { a.view.Say("%s", text) }
+		if p, err = a.load(ctx, files, env); err != nil {
+			return nil, err
+		}
+	}
+	a.view.Diagnostics(p.found)
+	if p.found.HasErrors() {
+		p.close()
+		return nil, exitCode(1)
+	}
+	return p, nil
+}
+
+// leftOut are the cells whose plug-in fails.
+func leftOut(experiments []*experiment.Experiment) []string {
+	var names []string
+	for _, e := range experiments {
+		for _, cell := range e.LeftOut {
+			names = append(names, e.Name+"/"+cell)
+		}
+	}
+	return names
 }
 
 // share takes the lock of a project for an apply, beside others if it joins them.

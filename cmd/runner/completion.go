@@ -187,7 +187,7 @@ func (a *app) list(names func(c *cobra.Command, args []string, typed string) ([]
 
 // cellNames are the cells of the files that were named so far.
 func (a *app) cellNames(c *cobra.Command, args []string, _ string) ([]string, error) {
-	p, err := a.load(c.Context(), args, false)
+	p, err := a.load(c.Context(), args, experiment.Env{})
 	if err != nil {
 		return nil, err
 	}
@@ -308,7 +308,7 @@ func (a *app) withSchema(c *cobra.Command, args []string, do func(schema *experi
 	}
 	var variants []string
 	if len(args) > 0 {
-		p, err := a.load(c.Context(), args, false)
+		p, err := a.load(c.Context(), args, experiment.Env{})
 		if err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ func (a *app) explain(ctx context.Context, path, variant string, files []string)
 	var set []view.Setting
 	var used []string // variants
 	if len(files) > 0 {
-		p, err := a.sound(ctx, files, false)
+		p, err := a.sound(ctx, files, experiment.Env{})
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 
+	"github.com/loralab/loralab/runner/experiment"
+
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/gc"
@@ -50,7 +52,7 @@ func (a *app) garbage(ctx context.Context, files []string, checkpoints bool) (st
 	var p *project
 	if len(files) > 0 {
 		var err error
-		if p, err = a.sound(ctx, files, false); err != nil {
+		if p, err = a.sound(ctx, files, experiment.Env{}); err != nil {
 			return "", nil, err
 		}
 		defer p.close()

@@ -197,9 +197,9 @@ type project struct {
 	variants    *variant.Registry
 }
 
-// load reads experiment files. What is wrong with them is in found; the error
-// is of what stands around them.
-func (a *app) load(ctx context.Context, files []string, checkData bool) (*project, error) {
+// load reads experiment files; env says how far it goes. What is wrong with them
+// is in found; the error is of what stands around them.
+func (a *app) load(ctx context.Context, files []string, env experiment.Env) (*project, error) {
 	root, err := rootOf(files)
 	if err != nil {
 		return nil, err
@@ -212,9 +212,8 @@ func (a *app) load(ctx context.Context, files []string, checkData bool) (*projec
 	if p.variants, err = a.variants(root); err != nil {
 		return nil, err
 	}
-	p.experiments, p.found = experiment.Load(ctx, files, experiment.Env{
-		Root: root, Tags: a.tags, Set: a.set, Variants: p.variants, Hub: backbones, CheckData: checkData,
-	})
+	env.Root, env.Tags, env.Set, env.Variants, env.Hub = root, a.tags, a.set, p.variants, backbones
+	p.experiments, p.found = experiment.Load(ctx, files, env)
 	if ctx.Err() != nil {
 		p.close()
 		return nil, errors.New("interrupted")
@@ -225,8 +224,8 @@ func (a *app) load(ctx context.Context, files []string, checkData bool) (*projec
 func (p *project) close() { p.variants.Close() }
 
 // sound loads files of which nothing may be wrong.
-func (a *app) sound(ctx context.Context, files []string, checkData bool) (*project, error) {
-	p, err := a.load(ctx, files, checkData)
+func (a *app) sound(ctx context.Context, files []string, env experiment.Env) (*project, error) {
+	p, err := a.load(ctx, files, env)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/loralab/loralab/runner/experiment"
+
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/plan"
@@ -82,7 +84,7 @@ and refuses if anything moved since. Nothing else is run or written.`,
 
 // plan is the plan of some files, what is known, and what was asked.
 func (a *app) plan(ctx context.Context, files []string, only plan.Selection) (*plan.Plan, *store.Snapshot, plan.Ask, error) {
-	p, err := a.sound(ctx, files, false)
+	p, err := a.sound(ctx, files, experiment.Env{})
 	if err != nil {
 		return nil, nil, plan.Ask{}, err
 	}

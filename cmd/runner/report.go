@@ -24,7 +24,7 @@ table. Apply does the same at its end.`,
 		Example: "  runner report experiments/ablation_rank.cue",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			p, err := a.sound(c.Context(), files, false)
+			p, err := a.sound(c.Context(), files, experiment.Env{})
 			if err != nil {
 				return err
 			}

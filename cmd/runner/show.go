@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/loralab/loralab/runner/experiment"
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/view"
@@ -22,7 +23,7 @@ of vary or of a case, the command line, or a default of the schema or of a varia
   runner show --cell rank=8 --origin experiments/ablation_rank.cue`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			p, err := a.sound(c.Context(), files, false)
+			p, err := a.sound(c.Context(), files, experiment.Env{})
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/loralab/loralab/runner/experiment"
+
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/store"
@@ -39,7 +41,7 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 	var p *project
 	root, err := rootOf(files)
 	if err == nil && len(files) > 0 {
-		if p, err = a.sound(ctx, files, false); err == nil {
+		if p, err = a.sound(ctx, files, experiment.Env{}); err == nil {
 			defer p.close()
 		}
 	}

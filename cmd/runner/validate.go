@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/loralab/loralab/runner/experiment"
 	"github.com/spf13/cobra"
 )
 
@@ -16,7 +17,7 @@ written.`,
 		Example: "  runner validate experiments/ablation_rank.cue\n  runner validate -json experiments/*.cue",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			p, err := a.load(c.Context(), files, true)
+			p, err := a.load(c.Context(), files, experiment.Env{CheckData: true})
 			if err != nil {
 				return err
 			}

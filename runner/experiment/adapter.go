@@ -100,6 +100,17 @@ func (x *expansion) adaptation(c *cell) *adaptation {
 	return x.adapted[c.config.adapterOn()]
 }
 
+// failPlugin reports a plug-in that fails, which is no mistake of the file:
+// where Env.KeepGoing is set, the cells that need it are left out.
+func (x *expansion) failPlugin(c *cell, message, hint string) {
+	if !x.resolve.keepGoing {
+		x.fail(c, "adapter.variant", message, hint)
+		return
+	}
+	x.warn(c, "adapter.variant", message+"; the cells that need it are left out", hint)
+	x.broken[c.config.Adapter] = true
+}
+
 func (x *expansion) baseVariant() string {
 	name, _ := x.base().LookupPath(cue.ParsePath("adapter.variant")).String()
 	return name
@@ -150,6 +161,8 @@ func (x *expansion) checkVariant(c *cell) {
 			if broken.Stack != "" {
 				hint += "\nwhat the plug-in printed:\n" + broken.Stack
 			}
+			x.failPlugin(c, message, hint)
+			return
 		}
 		x.fail(c, "adapter.variant", message, hint)
 		return
@@ -243,7 +256,13 @@ func (x *expansion) checkAdapter(c *cell) {
 		return
 	}
 	if a.err != nil {
-		x.fail(c, "adapter.variant", fmt.Sprintf("variant %q cannot build its adapters: %v", c.config.Adapter.Variant, a.err), "")
+		message := fmt.Sprintf("variant %q cannot build its adapters: %v", c.config.Adapter.Variant, a.err)
+		var broken *variant.Error
+		if errors.As(a.err, &broken) {
+			x.failPlugin(c, message, "")
+		} else {
+			x.fail(c, "adapter.variant", message, "")
+		}
 		return
 	}
 	for _, p := range a.reply.GetProblems() {

@@ -35,6 +35,7 @@ type expansion struct {
 
 	params  map[*adapterConfig]json.RawMessage // that are sound, see checkVariant
 	adapted map[adapterOn]*adaptation
+	broken  map[*adapterConfig]bool // their plug-in fails, and Env.KeepGoing is set
 }
 
 // base is the experiment as a value.

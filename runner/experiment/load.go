@@ -45,6 +45,12 @@ type Env struct {
 	// a mask value without a class is found before anything runs. What was
 	// read once costs a stat.
 	CheckData bool
+	// KeepGoing leaves out the cells whose plug-in fails, with a warning, instead
+	// of refusing the file. A mistake of the user's is an error all the same.
+	KeepGoing bool
+	// Fetch, unless nil, has backbones downloaded that are not on this machine,
+	// and is told what happens, a line at a time.
+	Fetch func(string)
 
 	slow bool // evaluate every cell in full, see evaluate.go
 }

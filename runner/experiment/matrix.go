@@ -43,7 +43,7 @@ func (d *document) experiment(name string) *Experiment {
 	x := &expansion{
 		document: d, name: name, errorsBefore: before,
 		roots: map[string]cue.Value{}, parts: map[partKey]*config{}, kept: map[string]*tree{}, memory: map[any]diagnostic.List{},
-		params: map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{},
+		params: map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{}, broken: map[*adapterConfig]bool{},
 	}
 	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
 	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
@@ -161,6 +161,10 @@ func (x *expansion) expand() *Experiment {
 	}
 	e.expansion, e.cells = x, cells
 	for _, cl := range cells {
+		if x.broken[cl.config.Adapter] {
+			e.LeftOut = append(e.LeftOut, cl.name)
+			continue
+		}
 		for i, seed := range c.Seeds {
 			run, err := x.run(cl, seed)
 			if err != nil {
@@ -172,6 +176,9 @@ func (x *expansion) expand() *Experiment {
 			}
 			e.Runs = append(e.Runs, run)
 		}
+	}
+	if len(e.LeftOut) > 0 && len(e.Runs) == 0 {
+		x.fail(whole, "adapter.variant", "no cell is left: all need plug-ins that fail", "")
 	}
 	if x.errorCount() > x.errorsBefore {
 		return nil

@@ -24,12 +24,14 @@ import (
 // data. Within one Load everything is asked once, however many cells use it.
 // Functions are nil where the environment has nothing to answer with.
 type resolver struct {
-	ctx      context.Context
-	check    bool // contents of data files
-	backbone func(name string) (*hub.Backbone, error)
-	describe func(ctx context.Context, name string) (*protocol.DescribeReply, error)
-	adopt    func(ctx context.Context, s peft.Source) (*peft.Adapter, error)
-	build    func(ctx context.Context, name, params string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error)
+	ctx   context.Context
+	check bool // contents of data files
+	// keepGoing leaves out cells whose plug-in fails.
+	keepGoing bool
+	backbone  func(name string) (*hub.Backbone, error)
+	describe  func(ctx context.Context, name string) (*protocol.DescribeReply, error)
+	adopt     func(ctx context.Context, s peft.Source) (*peft.Adapter, error)
+	build     func(ctx context.Context, name, params string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error)
 
 	schemas map[string]answer[cue.Value]
 	scans   map[string]answer[parts]
@@ -52,17 +54,21 @@ type answer[T any] struct {
 
 func newResolver(ctx context.Context, env Env) *resolver {
 	r := &resolver{
-		ctx:     ctx,
-		check:   env.CheckData,
-		schemas: map[string]answer[cue.Value]{},
-		scans:   map[string]answer[parts]{},
-		splits:  map[string]answer[files]{},
-		checked: map[string]string{},
-		looks:   map[string]answer[styleFiles]{},
-		counted: map[string]map[uint32]int{},
+		ctx:       ctx,
+		check:     env.CheckData,
+		keepGoing: env.KeepGoing,
+		schemas:   map[string]answer[cue.Value]{},
+		scans:     map[string]answer[parts]{},
+		splits:    map[string]answer[files]{},
+		checked:   map[string]string{},
+		looks:     map[string]answer[styleFiles]{},
+		counted:   map[string]map[uint32]int{},
 	}
 	if env.Hub != nil {
 		r.backbone = once(env.Hub.Resolve)
+		if env.Fetch != nil {
+			r.backbone = once(func(name string) (*hub.Backbone, error) { return env.Hub.Fetch(ctx, name, env.Fetch) })
+		}
 	}
 	if v := env.Variants; v != nil {
 		r.describe, r.build = v.Describe, v.Build

@@ -24,6 +24,8 @@ type Experiment struct {
 	Metric string
 	// Domains in order of the tables; the first is "test", in domain.
 	Domains []string
+	// LeftOut are the cells whose plug-in fails (Env.KeepGoing).
+	LeftOut []string
 	Runs    []*Run
 
 	expansion *expansion

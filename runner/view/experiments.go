@@ -77,6 +77,12 @@ func (v *View) SomeFailed(t launch.Totals) {
 	fmt.Fprintf(v.err, "%s%s; the same command tries again, and runner status says why\n", v.bad.Render(count(t.Failed, "run")+" failed"), rest)
 }
 
+// LeftOut says which cells did not run because their plug-in fails.
+func (v *View) LeftOut(cells []string) {
+	fmt.Fprintf(v.err, "%s: their plug-ins fail, as the warnings say; the same command tries again\n",
+		v.bad.Render(count(len(cells), "cell")+" left out, "+some(cells, 4)))
+}
+
 // Results shows the table of each experiment and where the rest lies.
 func (v *View) Results(root string, all []report.Written) {
 	for _, w := range all {
