@@ -142,6 +142,11 @@ func (e *engine) Export(ctx context.Context, req *spec.ExportRequest) (*spec.Exp
 	return export.Run(ctx, e.dev, req)
 }
 
+// Predict segments pictures, when no run is in progress.
+func (e *engine) Predict(req *spec.PredictRequest, stream grpc.ServerStreamingServer[spec.Prediction]) error {
+	return e.trainer.Predict(stream.Context(), req, stream.Send)
+}
+
 // Stop makes the run in progress write a checkpoint and end.
 func (e *engine) Stop(context.Context, *spec.StopRequest) (*spec.StopReply, error) {
 	e.mu.Lock()

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -147,6 +150,9 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			"fields":  fields,
 			"counted": counted,
 			"vet":     vet,
+			"draw":    draw,
+			"borrow":  borrow,
+			"size":    size,
 		},
 	})
 }
@@ -270,6 +276,52 @@ func fields(ts *testscript.TestScript, neg bool, args []string) {
 		out.WriteByte('\n')
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(out.String()), 0o666))
+}
+
+// draw FILE WIDTH HEIGHT writes a PNG in colours that run over it.
+func draw(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: draw FILE WIDTH HEIGHT")
+	}
+	w, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	h, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	m := image.NewRGBA(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			m.SetRGBA(x, y, color.RGBA{uint8(255 * x / w), uint8(255 * y / h), uint8(8 * (x ^ y)), 0xff})
+		}
+	}
+	var b bytes.Buffer
+	ts.Check(png.Encode(&b, m))
+	ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(args[0])), 0o777))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o666))
+}
+
+// borrow NAME FILE copies a picture that core/data is tested with.
+func borrow(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: borrow NAME FILE")
+	}
+	text, err := os.ReadFile(filepath.Join("../../core/data/testdata/pictures", args[0]))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), text, 0o666))
+}
+
+// size FILE WIDTH HEIGHT says what size a PNG has to have.
+func size(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: size FILE WIDTH HEIGHT")
+	}
+	f, err := os.Open(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	m, err := png.Decode(f)
+	ts.Check(err)
+	if is := fmt.Sprint(m.Bounds().Dx(), " ", m.Bounds().Dy()); is != args[1]+" "+args[2] {
+		ts.Fatalf("%s is %s", args[0], is)
+	}
 }
 
 // tinyBackbone writes a ViT with random weights, always the same: two blocks of

@@ -100,7 +100,7 @@ func Scan(root string) (Files, error) {
 		return Files{}, &ScanError{Root: root, Faults: faults}
 	}
 	if len(f.Images) == 0 {
-		return Files{}, fmt.Errorf("no pictures in %s: expected JPEG, PNG, WebP, TIFF or BMP files", filepath.Join(root, "images"))
+		return Files{}, noPictures(filepath.Join(root, "images"))
 	}
 	return f, nil
 }
@@ -108,11 +108,7 @@ func Scan(root string) (Files, error) {
 // ScanImages finds the pictures of a folder, its own or in images/, without
 // masks: images to take a style from.
 func ScanImages(root string) (Files, error) {
-	folder := "images"
-	if info, err := os.Stat(filepath.Join(root, folder)); err != nil || !info.IsDir() {
-		folder = "."
-	}
-	images, unreadable, err := pictures(root, folder)
+	images, unreadable, err := pictures(root, imageFolder(root))
 	if err != nil {
 		return Files{}, err
 	}
@@ -120,9 +116,39 @@ func ScanImages(root string) (Files, error) {
 		return Files{}, &ScanError{Root: root, Faults: unreadable}
 	}
 	if len(images) == 0 {
-		return Files{}, fmt.Errorf("no pictures in %s: expected JPEG, PNG, WebP, TIFF or BMP files", root)
+		return Files{}, noPictures(root)
 	}
 	return Files{Root: root, Images: images}, nil
+}
+
+// Pictures lists the pictures of a folder, its own or in images/, by their
+// paths and in the order of their names. Those of kinds that are not read are
+// among them.
+func Pictures(root string) ([]string, error) {
+	images, others, err := pictures(root, imageFolder(root))
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Sorted(slices.Values(slices.Concat(images, others)))
+	if len(all) == 0 {
+		return nil, noPictures(root)
+	}
+	for i, name := range all {
+		all[i] = filepath.Join(root, filepath.FromSlash(name))
+	}
+	return all, nil
+}
+
+// imageFolder is where below root its images lie.
+func imageFolder(root string) string {
+	if info, err := os.Stat(filepath.Join(root, "images")); err != nil || !info.IsDir() {
+		return "."
+	}
+	return "images"
+}
+
+func noPictures(root string) error {
+	return fmt.Errorf("no pictures in %s: expected JPEG, PNG, WebP, TIFF or BMP files", root)
 }
 
 // ScanError lists everything that does not pair up below a root.

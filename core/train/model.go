@@ -191,8 +191,13 @@ func (n *network) blocks(h *torch.Tensor, first int) *torch.Tensor {
 	})
 }
 
-// logits goes on from tokens to [N, C, h, w].
+// logits goes on from tokens of images of h × w to [N, C, h, w].
 func (n *network) logits(tokens *torch.Tensor, h, w int, train bool) *torch.Tensor {
+	return n.logitsAt(tokens, h, w, h, w, train)
+}
+
+// logitsAt is logits at another size, [N, C, outH, outW].
+func (n *network) logitsAt(tokens *torch.Tensor, h, w, outH, outW int, train bool) *torch.Tensor {
 	return n.dev.Yield(func() *torch.Tensor {
 		n.adapters.Train(train)
 		for i := max(0, n.prefix); i < len(n.model.Blocks); i++ {
@@ -202,7 +207,7 @@ func (n *network) logits(tokens *torch.Tensor, h, w int, train bool) *torch.Tens
 		if err != nil {
 			panic(&torch.Error{Op: "logits", Err: err})
 		}
-		return n.head.Forward(n.model.Features(tokens), int64(gh), int64(gw), int64(h), int64(w), train)
+		return n.head.Forward(n.model.Features(tokens), int64(gh), int64(gw), int64(outH), int64(outW), train)
 	})
 }
 

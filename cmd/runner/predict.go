@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/view"
+)
+
+func (a *app) predictCommand() *cobra.Command {
+	var out, checkpoint string
+	var probabilities, asJSON bool
+	c := &cobra.Command{
+		Use:   "predict RUN PICTURE... -o DIR",
+		Short: "Segment pictures with a trained run",
+		Long: `Predict segments pictures of any size. PICTURE is a file, or a directory of pictures or
+with images/ in it. RUN is the beginning of an id or a name, as status shows them.
+
+Into the directory it writes, for each picture and of its size, upright:
+
+  masks/NAME.png                  class indices, with the colours as palette
+  overlays/NAME.png               the picture with the classes in colour
+  probabilities/NAME.safetensors  with --probabilities: float32 [classes, height, width]
+
+Pictures that cannot be read are listed and the rest goes on; the exit code is 1
+then.`,
+		Example:           "  runner predict ablation_rank/rank=8/seed=1 photos -o segmented\n  runner predict rank=8/seed=1 cat.jpg dog.png -o segmented --probabilities",
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: a.completePredict,
+		RunE: func(c *cobra.Command, args []string) error {
+			root, run, err := findRun(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if run.Summary == nil {
+				return fmt.Errorf("%s is not trained yet: it has nothing to predict with", run.Name())
+			}
+			images, err := picturesOf(args[1:])
+			if err != nil {
+				return err
+			}
+			req := &spec.PredictRequest{Checkpoint: checkpoint}
+			if req.Run, err = a.request(root, run); err != nil {
+				return err
+			}
+			if req.Pictures, err = pictureFiles(images, out, probabilities); err != nil {
+				return err
+			}
+			p := view.Predicted{Run: run.Name(), Checkpoint: checkpoint, Directory: out, Classes: req.Run.Spec.Data.Classes}
+			each := func(one view.Picture) {
+				if p.Pictures = append(p.Pictures, one); !asJSON {
+					a.view.Picture(p.Classes, one)
+				}
+			}
+			if err := predict(c.Context(), req, images, each); err != nil {
+				return fmt.Errorf("predicting with %s: %w", run.Name(), err)
+			}
+			if !asJSON {
+				a.view.Predicted(p)
+			} else if err := a.view.PredictedJSON(p); err != nil {
+				return err
+			}
+			if p.Failed() > 0 {
+				return exitCode(1)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVarP(&out, "out", "o", "", "the `directory` to write into; files of the same names are replaced")
+	c.Flags().StringVar(&checkpoint, "checkpoint", "best", "the weights of the best validation, or `best|last`")
+	c.Flags().BoolVar(&probabilities, "probabilities", false, "write the probabilities of all classes too")
+	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	if err := c.MarkFlagRequired("out"); err != nil {
+		panic(err) // the flag is there
+	}
+	return c
+}
+
+// completePredict completes a run, then files.
+func (a *app) completePredict(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return a.completeRuns(c, args, typed)
+	}
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
+// picturesOf are the files that arguments name, and those in directories that
+// they name, each once.
+func picturesOf(args []string) ([]string, error) {
+	var images []string
+	var faults []error
+	for _, arg := range args {
+		// What is not there is told as a picture that cannot be read.
+		if info, err := os.Stat(arg); err != nil || !info.IsDir() {
+			images = append(images, arg)
+			continue
+		}
+		found, err := data.Pictures(arg)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		images = append(images, found...)
+	}
+	seen := map[string]bool{}
+	images = slices.DeleteFunc(images, func(path string) bool {
+		again := seen[filepath.Clean(path)]
+		seen[filepath.Clean(path)] = true
+		return again
+	})
+	return images, errors.Join(faults...)
+}
+
+// pictureFiles says where the files of each picture go, and makes the
+// directories. No two may go to one place.
+func pictureFiles(images []string, out string, probabilities bool) ([]*spec.Picture, error) {
+	// The engine is told absolute paths: it need not work where we do.
+	out, err := filepath.Abs(out)
+	if err != nil {
+		return nil, fmt.Errorf("finding --out: %w", err)
+	}
+	var pictures []*spec.Picture
+	var faults []error
+	of := map[string]string{}
+	for _, path := range images {
+		name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+		if other, twice := of[name]; twice {
+			faults = append(faults, fmt.Errorf("%s and %s would both be written as %s: predict them into different directories", other, path, name))
+			continue
+		}
+		of[name] = path
+		p := &spec.Picture{Mask: filepath.Join(out, "masks", name+".png"), Overlay: filepath.Join(out, "overlays", name+".png")}
+		if probabilities {
+			p.Probabilities = filepath.Join(out, "probabilities", name+".safetensors")
+		}
+		if p.Image, err = filepath.Abs(path); err != nil {
+			return nil, fmt.Errorf("finding %s: %w", path, err)
+		}
+		// It would be overwritten by its own mask, or a later run would read masks.
+		if dir := filepath.Dir(p.Image); dir == filepath.Dir(p.Mask) || dir == filepath.Dir(p.Overlay) {
+			faults = append(faults, fmt.Errorf("%s lies where masks and overlays are written to: choose another directory with -o", path))
+		}
+		pictures = append(pictures, p)
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	dirs := []string{"masks", "overlays"}
+	if probabilities {
+		dirs = append(dirs, "probabilities")
+	}
+	for _, dir := range dirs {
+		if err := os.MkdirAll(filepath.Join(out, dir), 0o777); err != nil {
+			return nil, fmt.Errorf("making the directory for predictions: %w", err)
+		}
+	}
+	return pictures, nil
+}
+
+// predict has an engine segment pictures, and tells of each when it is done.
+func predict(ctx context.Context, req *spec.PredictRequest, images []string, each func(view.Picture)) error {
+	return launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
+		stream, err := engine.Predict(ctx, req)
+		for err == nil {
+			var said *spec.Prediction
+			if said, err = stream.Recv(); err == nil {
+				i := said.GetPicture()
+				// The name as it was given says enough.
+				said.Failure = strings.ReplaceAll(said.Failure, " "+req.Pictures[i].Image, "")
+				each(view.Picture{Image: images[i], Picture: req.Pictures[i], Prediction: said})
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	})
+}

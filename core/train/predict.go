@@ -1,0 +1,135 @@
+package train
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/png"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
+)
+
+// Predict segments pictures of any size with the weights of a trained run: they
+// are resized as the run's data was, and the logits of the patches are
+// interpolated to the size they came in. A corruption or style of the run's
+// data is not applied. A picture that cannot be read, or is too large for the
+// memory, is told like any other and the rest goes on; an error ends it all.
+//
+// The directory of the run is only read, so nothing is locked.
+func (t *Trainer) Predict(ctx context.Context, req *spec.PredictRequest, emit func(*spec.Prediction) error) error {
+	t.running.Lock()
+	defer t.running.Unlock()
+	run := req.GetRun()
+	if err := check(run); err != nil {
+		return fmt.Errorf("checking the request: %w", err)
+	}
+	file, ok := map[string]string{"best": bestCheckpoint, "last": lastCheckpoint}[req.Checkpoint]
+	if !ok {
+		return fmt.Errorf("checkpoint %q is not one of best, last", req.Checkpoint)
+	}
+	s := &session{t: t, req: run, spec: run.Spec, dir: &runDir{path: run.Places.RunDir}}
+	defer s.close()
+	if err := s.open(); err != nil {
+		return err
+	}
+	p, ok, err := s.restore(file, false)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("there is no checkpoint %s", s.dir.file("checkpoints", file))
+	}
+	d := run.Spec.Data
+	if _, err := t.probes(s.net.model, int(run.Spec.Train.Batch), int(d.Height), int(d.Width), p.Probes); err != nil {
+		return err
+	}
+	for i, picture := range req.Pictures {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		said, err := s.predict(picture)
+		if err != nil {
+			return fmt.Errorf("segmenting %s: %w", picture.Image, err)
+		}
+		said.Picture = uint32(i)
+		if err := emit(said); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// predict segments one picture and writes its files.
+func (s *session) predict(picture *spec.Picture) (*spec.Prediction, error) {
+	im, err := data.ReadImage(picture.Image)
+	if err != nil {
+		return &spec.Prediction{Failure: err.Error()}, nil
+	}
+	classes, p, err := s.segment(im, picture.Probabilities != "")
+	if torch.OutOfMemory(err) {
+		return &spec.Prediction{Failure: fmt.Sprintf("there is not memory enough for %d×%d pixels", im.W, im.H)}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	names := s.spec.Data.Classes
+	said := &spec.Prediction{Height: uint32(im.H), Width: uint32(im.W), Pixels: make([]uint64, len(names))}
+	for _, class := range classes {
+		said.Pixels[class]++
+	}
+	if picture.Mask != "" {
+		if err := writePNG(picture.Mask, data.MaskImage(classes, im.H, im.W, len(names))); err != nil {
+			return nil, err
+		}
+	}
+	if picture.Overlay != "" {
+		if err := writePNG(picture.Overlay, im.Overlay(classes)); err != nil {
+			return nil, err
+		}
+	}
+	if picture.Probabilities != "" {
+		list, err := json.Marshal(names)
+		if err != nil {
+			return nil, err
+		}
+		t := safetensors.FromFloat32("probabilities", p, int64(len(names)), int64(im.H), int64(im.W))
+		meta := map[string]string{"format": "pt", "run": s.req.Id, "classes": string(list)}
+		if err := safetensors.Write(picture.Probabilities, []safetensors.Tensor{t}, meta); err != nil {
+			return nil, err
+		}
+	}
+	return said, nil
+}
+
+// segment gives every pixel of a picture its class, and, if wanted, the
+// probabilities of all classes, [C, H, W].
+func (s *session) segment(im *data.Image, probabilities bool) (classes []byte, p []float32, err error) {
+	d := s.spec.Data
+	b := &data.Batch{N: 1, H: int(d.Height), W: int(d.Width)}
+	b.Images = im.Resized(b.H, b.W)
+	err = s.t.dev.Do(func() error {
+		s.t.dev.NoGrad(func() {
+			logits := s.net.logitsAt(s.net.tokens(s.net.input(b, d)), b.H, b.W, im.H, im.W, false)
+			classes = logits.ArgMax(1).To(torch.Uint8).Bytes()
+			if probabilities {
+				p = logits.Softmax(1).Floats()
+			}
+		})
+		return nil
+	})
+	return classes, p, err
+}
+
+func writePNG(path string, m image.Image) error {
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		return fmt.Errorf("encoding %s: %w", path, err)
+	}
+	return replacefile.Write(path, b.Bytes())
+}
