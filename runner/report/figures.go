@@ -303,7 +303,7 @@ func (s *study) axisFigure(axis string) (figure, bool) {
 			continue
 		}
 		scored := false
-		for _, d := range s.exp.Domains {
+		for _, d := range s.domains() {
 			scored = scored || len(c.scores(d, s.exp.Metric)) > 0
 		}
 		if scored && !slices.Contains(xs, x) {
@@ -362,7 +362,7 @@ func (s *study) axisFigure(axis string) (figure, bool) {
 				continue
 			}
 			drawn := false
-			for k, d := range s.exp.Domains {
+			for k, d := range s.domains() {
 				st := newStat(c.scores(d, s.exp.Metric))
 				if st.N == 0 {
 					continue
@@ -393,12 +393,12 @@ func (s *study) axisFigure(axis string) (figure, bool) {
 			}
 		}
 		var front []entry
-		total := len(s.exp.Domains) * len(groups)
+		total := len(s.domains()) * len(groups)
 		index := 0
-		for k, d := range s.exp.Domains {
+		for k, d := range s.domains() {
 			for g, group := range groups {
 				colour, pattern := categorical[k%len(categorical)], dashes[g%len(dashes)]
-				if len(s.exp.Domains) == 1 || len(groups) > len(dashes) {
+				if len(s.domains()) == 1 || len(groups) > len(dashes) {
 					colour, pattern = categorical[g%len(categorical)], dashes[k%len(dashes)]
 				}
 				// Neighbouring series are set apart a little, so that their bars
@@ -519,7 +519,7 @@ func (l *level) Thumbnail(c *draw.Canvas) {
 func (s *study) cellsFigure() (figure, bool) {
 	var shown []*cell
 	for _, c := range s.cells {
-		for _, d := range s.exp.Domains {
+		for _, d := range s.domains() {
 			if len(c.scores(d, s.exp.Metric)) > 0 {
 				shown = append(shown, c)
 				break
@@ -546,8 +546,8 @@ func (s *study) cellsFigure() (figure, bool) {
 		}
 		p.Y.Tick.Marker = ticks
 		p.Y.Tick.Length = 0
-		apart := min(0.22, 0.6/float64(len(s.exp.Domains)))
-		for k, d := range s.exp.Domains {
+		apart := min(0.22, 0.6/float64(len(s.domains())))
+		for k, d := range s.domains() {
 			colour := categorical[k%len(categorical)]
 			var means, seeds plotter.XYs
 			var spreads []float64
@@ -557,7 +557,7 @@ func (s *study) cellsFigure() (figure, bool) {
 				if st.N == 0 {
 					continue
 				}
-				y := float64(len(shown)-1-i) - apart*(float64(k)-float64(len(s.exp.Domains)-1)/2)
+				y := float64(len(shown)-1-i) - apart*(float64(k)-float64(len(s.domains())-1)/2)
 				for _, v := range scores {
 					limits.add(v)
 					if st.N > 1 {

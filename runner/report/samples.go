@@ -79,7 +79,7 @@ func (s *study) samplesFigure() (figure, bool) {
 				}
 			}
 		}
-		for _, d := range s.exp.Domains {
+		for _, d := range s.pictured() {
 			g := sampleGroup{domain: d, sheets: make([]image.Image, len(sources))}
 			found := false
 			for i, src := range sources {
@@ -115,7 +115,7 @@ func (s *study) samplesFigure() (figure, bool) {
 }
 
 func (s *study) hasSamples(o *outcome) bool {
-	return slices.ContainsFunc(s.exp.Domains, func(d string) bool {
+	return slices.ContainsFunc(s.pictured(), func(d string) bool {
 		_, err := os.Stat(filepath.Join(o.SamplesDir, d+".png"))
 		return err == nil
 	})

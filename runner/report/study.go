@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/runner/experiment"
 )
 
@@ -32,11 +31,6 @@ type outcome struct {
 
 // done reports whether the run is trained.
 func (o *outcome) done() bool { return o.Summary != nil }
-
-// score is the metric of a run on a domain.
-func (o *outcome) score(domain, name string) (float64, bool) {
-	return metric.Value(o.Evaluations[domain], name)
-}
 
 func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
 	if len(exp.Runs) == 0 {

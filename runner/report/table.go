@@ -55,7 +55,7 @@ func Tabulate(exp *experiment.Experiment, results []Result) (Table, error) {
 }
 
 func (s *study) table() Table {
-	t := Table{Experiment: s.exp.Name, Metric: s.exp.Metric, Domains: slices.Clone(s.exp.Domains)}
+	t := Table{Experiment: s.exp.Name, Metric: s.exp.Metric, Domains: slices.Clone(s.domains())}
 	for _, c := range s.cells {
 		row := Row{Cell: c.name, Planned: len(c.runs)}
 		for _, o := range c.runs {
@@ -311,7 +311,7 @@ func (s *study) notes(t Table) []string {
 // domainSizes is "test 60, histology 40", or "" where nothing is scored.
 func (s *study) domainSizes() string {
 	var parts []string
-	for _, d := range s.exp.Domains {
+	for _, d := range s.pictured() {
 		var sizes []uint64
 		for _, c := range s.cells {
 			for _, o := range c.runs {
@@ -321,6 +321,9 @@ func (s *study) domainSizes() string {
 			}
 		}
 		slices.Sort(sizes)
+		if !slices.Contains(s.domains(), d) {
+			d = "each of the " + ofFamily(familyOf(d))
+		}
 		switch len(sizes) {
 		case 0:
 		case 1:

@@ -294,7 +294,7 @@ func (p *Progress) scores(r *progressRun, summary *spec.Summary) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return p.metric(r) + " " + strings.Join(parts, ", ")
+	return p.metric(r) + " " + some(parts, 4)
 }
 
 func (p *Progress) metric(r *progressRun) string {
@@ -373,7 +373,7 @@ func (p *Progress) runBar(r *progressRun, width int) string {
 	steps := r.start.GetSteps()
 	text := fmt.Sprintf("%s %s  %d/%d", name, p.bar(r.done(), width), r.step.GetStep(), steps)
 	if r.state == "evaluating" {
-		return text + "  " + p.v.dim.Render("evaluated on "+strings.Join(r.evaluate, ", "))
+		return text + "  " + p.v.dim.Render("evaluated on "+some(r.evaluate, 4))
 	}
 	if left, ok := r.left(); ok {
 		text += "  " + span(left) + " left"
