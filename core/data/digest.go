@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
+
+	"github.com/loralab/loralab/core/filesum"
 )
 
 // Digest is the identity of the content: SHA-256 over the SHA-256 of every
@@ -24,7 +24,7 @@ func (f Files) Digest(ctx context.Context) (string, error) {
 			return err
 		}
 		if fact.Sum == "" {
-			if fact.Sum, err = sumFile(f.path(paths[i])); err != nil {
+			if fact.Sum, err = filesum.Of(f.path(paths[i])); err != nil {
 				return err
 			}
 			ix.store(paths[i], fact)
@@ -57,17 +57,4 @@ func (f Files) pairs() []string {
 		}
 	}
 	return list
-}
-
-func sumFile(path string) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, file); err != nil {
-		return "", fmt.Errorf("reading %s: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

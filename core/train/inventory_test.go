@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/sdk"
@@ -27,7 +28,7 @@ func (shared) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 func TestInventoryIsTheEngines(t *testing.T) {
 	dinov2 := func(r *spec.RunRequest) {
 		r.Places.Backbone = "../vit/testdata/registers/model.safetensors"
-		sum, err := fileSum(r.Places.Backbone)
+		sum, err := filesum.Of(r.Places.Backbone)
 		if err != nil {
 			t.Fatal(err)
 		}

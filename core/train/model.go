@@ -1,15 +1,12 @@
 package train
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 
 	"github.com/loralab/loralab/core/adapter"
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/head"
 	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/spec"
@@ -43,7 +40,7 @@ func (c *cachedModel) load(dev *torch.Device, path string, b *spec.Backbone, ten
 	sum, ok := c.sums[path]
 	if !ok {
 		var err error
-		if sum, err = fileSum(path); err != nil {
+		if sum, err = filesum.Of(path); err != nil {
 			return nil, false, fmt.Errorf("reading the backbone: %w", err)
 		}
 		c.sums[path] = sum
@@ -65,19 +62,6 @@ func (c *cachedModel) load(dev *torch.Device, path string, b *spec.Backbone, ten
 	}
 	c.model, c.key = m, key
 	return m, false, nil
-}
-
-func fileSum(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // network is backbone, adapters and head of a run.

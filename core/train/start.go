@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/torch"
 )
@@ -18,7 +19,7 @@ func (s *session) start() error {
 		return nil
 	}
 	path := s.req.Places.Start
-	sum, err := fileSum(path)
+	sum, err := filesum.Of(path)
 	if err != nil {
 		return fmt.Errorf("reading starting values: %w", err)
 	}

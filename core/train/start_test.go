@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/sdk"
@@ -39,7 +40,7 @@ func startWith(t *testing.T, values []safetensors.Tensor, edit ...func(*spec.Run
 	if err := safetensors.Write(path, values, nil); err != nil {
 		t.Fatal(err)
 	}
-	sum, err := fileSum(path)
+	sum, err := filesum.Of(path)
 	if err != nil {
 		t.Fatal(err)
 	}

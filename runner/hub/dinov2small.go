@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/runner/cache"
 	"github.com/loralab/loralab/runner/huggingface"
@@ -174,7 +175,7 @@ func fillDinov2Small(ctx context.Context, dir string, progress func(string)) err
 	if err != nil {
 		return err
 	}
-	digest, err := hashFile(weights)
+	digest, err := filesum.Of(weights)
 	if err != nil {
 		return err
 	}

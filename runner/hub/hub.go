@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,6 +22,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
@@ -262,7 +262,7 @@ func (h *Hub) digest(path string) (string, error) {
 			return then.SHA256, nil
 		}
 	}
-	if now.SHA256, err = hashFile(real); err != nil {
+	if now.SHA256, err = filesum.Of(real); err != nil {
 		return "", err
 	}
 	after, err := describe(real)
@@ -290,19 +290,6 @@ func describe(path string) (known, error) {
 		k.CTime, k.Inode = changeTime(s), s.Ino
 	}
 	return k, nil
-}
-
-func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.CopyBuffer(sum, struct{ io.Reader }{f}, make([]byte, 1<<20)); err != nil {
-		return "", fmt.Errorf("hashing %s: %w", path, err)
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // Fetch brings a backbone onto this machine unless it is there, and returns

@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/huggingface"
@@ -137,7 +138,7 @@ func TestResolveDirectory(t *testing.T) {
 	if relative.Path != absolute.Path || relative.Digest != absolute.Digest || relative.Name != "models/tiny" {
 		t.Errorf("got %+v and %+v", relative, absolute)
 	}
-	if want, err := hashFile(absolute.Path); err != nil || absolute.Digest != want {
+	if want, err := filesum.Of(absolute.Path); err != nil || absolute.Digest != want {
 		t.Errorf("digest %s, want %s (%v)", absolute.Digest, want, err)
 	}
 	if a := absolute.Arch; a.Family != "vit" || a.GridH != 2 || len(absolute.Mean) != 3 || absolute.Source == "" {

@@ -2,12 +2,9 @@ package peft
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -17,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -74,7 +72,7 @@ func (r *Reader) keep(values []safetensors.Tensor) (path, digest string, err err
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, remove(temp)) }()
-	if digest, err = sum(temp); err != nil {
+	if digest, err = filesum.Of(temp); err != nil {
 		return "", "", err
 	}
 	path = filepath.Join(dir, digest+".safetensors")
@@ -86,17 +84,4 @@ func remove(path string) error {
 		return err
 	}
 	return nil
-}
-
-func sum(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -10,12 +10,9 @@ package provenance
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
@@ -184,7 +182,7 @@ func Capture(ctx context.Context, root, engine string, command []string) (*Origi
 		}
 	}
 	var err error
-	if o.EngineSHA256, err = sumFile(engine); err != nil {
+	if o.EngineSHA256, err = filesum.Of(engine); err != nil {
 		return nil, fmt.Errorf("recording which engine runs: %w", err)
 	}
 	lock, err := os.ReadFile(filepath.Join(root, "runner.lock"))
@@ -327,17 +325,4 @@ func field(path, name string) string {
 		}
 	}
 	return ""
-}
-
-func sumFile(path string) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, file); err != nil {
-		return "", fmt.Errorf("reading %s: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

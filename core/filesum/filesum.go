@@ -1,0 +1,26 @@
+// Package filesum names contents by their SHA-256.
+package filesum
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Of is the SHA-256 of a file's content, in hex. The error of a missing file
+// is fs.ErrNotExist.
+func Of(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	// Hidden from io.Copy, the file is read in pieces that suit SHA-256.
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{f}, make([]byte, 1<<20)); err != nil {
+		return "", fmt.Errorf("hashing %s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
