@@ -95,7 +95,7 @@ func mismatch(w, h, imageW, imageH int) string {
 // inspect decodes a file unless that is known to work.
 func inspect(ix *index, f Files, name string, isMask bool) (fact, *Problem) {
 	known, err := ix.lookup(f, name)
-	if err == nil && known.Checked && (len(known.Values) > 0) == isMask {
+	if err == nil && known.Checked && (len(known.Values) > 0) == isMask && len(known.Pixels) == len(known.Values) {
 		return known, nil
 	}
 	path := f.path(name)
@@ -103,12 +103,13 @@ func inspect(ix *index, f Files, name string, isMask bool) (fact, *Problem) {
 		if isMask {
 			var m mask
 			if m, err = readMask(path); err == nil {
-				known.Width, known.Height, known.Values = m.w, m.h, m.occurring()
+				known.Width, known.Height = m.w, m.h
+				known.Values, known.Pixels = m.counted()
 			}
 		} else {
 			var p pixels
 			if p, err = readImage(path); err == nil {
-				known.Width, known.Height, known.Values = p.w, p.h, nil
+				known.Width, known.Height, known.Values, known.Pixels = p.w, p.h, nil, nil
 			}
 		}
 	}

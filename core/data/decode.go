@@ -276,19 +276,19 @@ func (m mask) fill(pix []byte, stride int, step byte) {
 	}
 }
 
-// occurring lists the values of the mask in ascending order.
-func (m mask) occurring() []uint32 {
-	var seen [1 << 16]bool
+// counted lists the values of the mask in ascending order, and the pixels of
+// each.
+func (m mask) counted() (values []uint32, pixels []uint64) {
+	var count [1 << 16]uint64
 	for _, v := range m.values {
-		seen[v] = true
+		count[v]++
 	}
-	var list []uint32
-	for v, ok := range seen {
-		if ok {
-			list = append(list, uint32(v))
+	for v, n := range count {
+		if n > 0 {
+			values, pixels = append(values, uint32(v)), append(pixels, n)
 		}
 	}
-	return list
+	return values, pixels
 }
 
 func readImage(path string) (pixels, error) {

@@ -15,8 +15,50 @@ import (
 // Sums are cached by path, size and modification time in the user's cache
 // directory, so that asking again costs a stat for each file.
 func (f Files) Digest(ctx context.Context) (string, error) {
+	sums, err := f.sums(ctx, f.pairs())
+	if err != nil {
+		return "", fmt.Errorf("digest of the data in %s: %w", f.Root, err)
+	}
+	all := sha256.New()
+	for _, s := range sums {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			return "", fmt.Errorf("digest of the data in %s: a cached sum is damaged: %w", f.Root, err)
+		}
+		all.Write(b)
+	}
+	return hex.EncodeToString(all.Sum(nil)), nil
+}
+
+// Repeated lists the images of f whose file is also among those of other, each
+// with the one there, as where they lie. Caching is that of Digest.
+func (f Files) Repeated(ctx context.Context, other Files) ([][2]string, error) {
+	theirs, err := other.sums(ctx, other.Images)
+	if err != nil {
+		return nil, fmt.Errorf("comparing with the images in %s: %w", other.Root, err)
+	}
+	first := map[string]string{}
+	for i, sum := range theirs {
+		if _, ok := first[sum]; !ok {
+			first[sum] = other.path(other.Images[i])
+		}
+	}
+	ours, err := f.sums(ctx, f.Images)
+	if err != nil {
+		return nil, fmt.Errorf("comparing the images in %s: %w", f.Root, err)
+	}
+	var list [][2]string
+	for i, sum := range ours {
+		if at, ok := first[sum]; ok {
+			list = append(list, [2]string{f.path(f.Images[i]), at})
+		}
+	}
+	return list, nil
+}
+
+// sums are the SHA-256 of files.
+func (f Files) sums(ctx context.Context, paths []string) ([]string, error) {
 	ix := openIndex(f.Root)
-	paths := f.pairs()
 	sums := make([]string, len(paths))
 	err := parallel(ctx, len(paths), func(i int) error {
 		fact, err := ix.lookup(f, paths[i])
@@ -33,18 +75,7 @@ func (f Files) Digest(ctx context.Context) (string, error) {
 		return nil
 	})
 	ix.save()
-	if err != nil {
-		return "", fmt.Errorf("digest of the data in %s: %w", f.Root, err)
-	}
-	all := sha256.New()
-	for _, s := range sums {
-		b, err := hex.DecodeString(s)
-		if err != nil {
-			return "", fmt.Errorf("digest of the data in %s: a cached sum is damaged: %w", f.Root, err)
-		}
-		all.Write(b)
-	}
-	return hex.EncodeToString(all.Sum(nil)), nil
+	return sums, err
 }
 
 // pairs lists image, mask, image, mask, …, or images alone.

@@ -41,7 +41,8 @@ var foreign = map[string]bool{
 
 // Scan finds the pairs below root: images/<stem> as JPEG, PNG, WebP, TIFF or BMP
 // with masks/<stem> (or annotations/trimaps/<stem>) as PNG, TIFF or BMP.
-// Everything that does not pair up is told in one error.
+// Everything that does not pair up is told in one ScanError, beside which the
+// pairs are returned all the same.
 func Scan(root string) (Files, error) {
 	f := Files{Root: root}
 	images, unreadable, err := pictures(root, "images")
@@ -97,7 +98,7 @@ func Scan(root string) (Files, error) {
 		}
 	}
 	if len(faults) > 0 {
-		return Files{}, &ScanError{Root: root, Faults: faults}
+		return f, &ScanError{Root: root, Faults: faults}
 	}
 	if len(f.Images) == 0 {
 		return Files{}, noPictures(filepath.Join(root, "images"))

@@ -21,11 +21,12 @@ type fact struct {
 	Time int64  `json:"time"` // of modification, nanoseconds
 	Sum  string `json:"sum,omitempty"`
 	// Checked says that the picture was decoded once, to this size and, for a
-	// mask, these values.
+	// mask, these values in so many pixels each.
 	Checked bool     `json:"checked,omitempty"`
 	Width   int      `json:"width,omitempty"`
 	Height  int      `json:"height,omitempty"`
 	Values  []uint32 `json:"values,omitempty"`
+	Pixels  []uint64 `json:"pixels,omitempty"`
 }
 
 // index caches facts about the files below one root, in one file of the user's

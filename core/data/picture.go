@@ -48,19 +48,48 @@ func SampleSheet(images, truth, pred []byte, n, h, w int) *image.RGBA {
 	if len(images) != 3*n*area || len(truth) != n*area || len(pred) != n*area {
 		panic(fmt.Sprintf("data: a sheet of %d pictures of %d×%d from %d, %d and %d bytes", n, w, h, len(images), len(truth), len(pred)))
 	}
-	sheet := image.NewRGBA(image.Rect(0, 0, 3*w+2*SheetGap, max(0, n*(h+SheetGap)-SheetGap)))
-	draw.Draw(sheet, sheet.Bounds(), image.White, image.Point{}, draw.Src)
-	var colours [256]color.RGBA
+	colours := palette()
+	return sheet(images, n, h, w, func(i int, _ color.RGBA) (color.RGBA, color.RGBA) {
+		return colours[truth[i]], colours[pred[i]]
+	})
+}
+
+// OverlaySheet draws n pictures like SampleSheet, as rows of image | mask | mask
+// over the image. Labels are n×h×w class indices.
+func OverlaySheet(images, labels []byte, n, h, w int) *image.RGBA {
+	if area := h * w; len(images) != 3*n*area || len(labels) != n*area {
+		panic(fmt.Sprintf("data: a sheet of %d pictures of %d×%d from %d and %d bytes", n, w, h, len(images), len(labels)))
+	}
+	colours := palette()
+	return sheet(images, n, h, w, func(i int, pixel color.RGBA) (color.RGBA, color.RGBA) {
+		c := colours[labels[i]]
+		half := func(a, b byte) byte { return byte((int(a) + int(b)) / 2) }
+		return c, color.RGBA{half(c.R, pixel.R), half(c.G, pixel.G), half(c.B, pixel.B), 0xff}
+	})
+}
+
+func palette() (colours [256]color.RGBA) {
 	for c := range colours {
 		colours[c] = ClassColour(byte(c))
 	}
+	return colours
+}
+
+// sheet draws rows of an image and two tiles, whose colours at a pixel, counted
+// over all pictures, beside says.
+func sheet(images []byte, n, h, w int, beside func(i int, pixel color.RGBA) (color.RGBA, color.RGBA)) *image.RGBA {
+	area := h * w
+	sheet := image.NewRGBA(image.Rect(0, 0, 3*w+2*SheetGap, max(0, n*(h+SheetGap)-SheetGap)))
+	draw.Draw(sheet, sheet.Bounds(), image.White, image.Point{}, draw.Src)
 	for k := range n {
 		planes := images[3*k*area:]
 		for i := range area {
 			x, y := i%w, k*(h+SheetGap)+i/w
-			sheet.SetRGBA(x, y, color.RGBA{planes[i], planes[area+i], planes[2*area+i], 0xff})
-			sheet.SetRGBA(x+w+SheetGap, y, colours[truth[k*area+i]])
-			sheet.SetRGBA(x+2*(w+SheetGap), y, colours[pred[k*area+i]])
+			pixel := color.RGBA{planes[i], planes[area+i], planes[2*area+i], 0xff}
+			second, third := beside(k*area+i, pixel)
+			sheet.SetRGBA(x, y, pixel)
+			sheet.SetRGBA(x+w+SheetGap, y, second)
+			sheet.SetRGBA(x+2*(w+SheetGap), y, third)
 		}
 	}
 	return sheet

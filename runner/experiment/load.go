@@ -37,8 +37,8 @@ type Env struct {
 	// the same schema. A value is CUE, or a bare word, which is a text.
 	Set []string
 	// Variants and Hub answer for plug-ins and backbones. A nil one leaves
-	// unchecked what it would answer, and Load then returns no runs: enough
-	// for an editor, or a machine without either.
+	// unchecked what it would answer, and experiments then have no runs: enough
+	// for an editor, for Parts, or a machine without either.
 	Variants *variant.Registry
 	Hub      *hub.Hub
 	// CheckData reads every image and mask in use, so that a damaged file or

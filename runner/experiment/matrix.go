@@ -156,10 +156,10 @@ func (x *expansion) expand() *Experiment {
 		return nil
 	}
 	x.checkIdle(cells)
-	if x.document.resolve.partial() {
-		return nil
-	}
 	e.expansion, e.cells = x, cells
+	if x.document.resolve.partial() {
+		return e
+	}
 	for _, cl := range cells {
 		if x.broken[cl.config.Adapter] {
 			e.LeftOut = append(e.LeftOut, cl.name)

@@ -233,49 +233,31 @@ func (r *resolver) scan(root string, d *dataConfig, roles []string) (parts, erro
 }
 
 func scan(root string, d *dataConfig, wanted []string) (parts, error) {
-	dir, places, ok := findSource(root, d.Source)
-	if !ok {
-		hint := "it was looked for in " + strings.Join(places, ", ")
-		if near := diagnostic.DidYouMean(d.Source, sources(root)); near != "" {
-			hint = fmt.Sprintf("did you mean %q? Otherwise: %s", near, hint)
-		}
-		return nil, &sourceError{fmt.Sprintf("there is no data %q", d.Source), hint}
+	dir, err := findData(root, d.Source)
+	if err != nil {
+		return nil, err
 	}
-	has := func(role string) bool {
-		info, err := os.Stat(filepath.Join(dir, role))
-		return err == nil && info.IsDir()
+	there, err := data.Parts(dir)
+	if err != nil {
+		return nil, err
 	}
 	p := parts{}
 	fraction := d.Split
-	switch {
-	case has("train") || has("test"):
-		for _, role := range wanted {
-			if !has(role) {
-				continue
-			}
-			f, err := data.Scan(filepath.Join(dir, role))
-			if err != nil {
-				return nil, err
-			}
-			p[role] = f
-		}
-		// A source with no val/ gives some of train/.
-		if _, ok := p["val"]; !ok && p["train"].Len() > 0 && slices.Contains(wanted, "val") {
-			cut := p["train"].Split(fraction.Seed, fraction.Train/(fraction.Train+fraction.Val), fraction.Val/(fraction.Train+fraction.Val))
-			p["train"], p["val"] = cut[0], cut[1]
-		}
-	default:
-		f, err := data.Scan(dir)
-		if err != nil {
-			return nil, err
-		}
-		if len(wanted) == 1 { // a domain is scored as a whole
-			p[wanted[0]] = f
-			break
-		}
-		cut := f.Split(fraction.Seed, fraction.Train, fraction.Val, fraction.Test)
+	if whole, ok := there[data.All]; ok && len(wanted) == 1 { // a domain is scored as a whole
+		p[wanted[0]] = whole
+	} else if ok {
+		cut := whole.Split(fraction.Seed, fraction.Train, fraction.Val, fraction.Test)
 		for i, role := range roles {
 			p[role] = cut[i]
+		}
+	} else {
+		for _, role := range wanted {
+			p[role] = there[role]
+		}
+		// A source with no val/ gives some of train/.
+		if p["val"].Len() == 0 && p["train"].Len() > 0 && slices.Contains(wanted, "val") {
+			cut := p["train"].Split(fraction.Seed, fraction.Train/(fraction.Train+fraction.Val), fraction.Val/(fraction.Train+fraction.Val))
+			p["train"], p["val"] = cut[0], cut[1]
 		}
 	}
 	for _, role := range wanted {
@@ -287,6 +269,19 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 		}
 	}
 	return p, nil
+}
+
+// findData is findSource with a word about what is not found.
+func findData(root, source string) (string, error) {
+	dir, places, ok := findSource(root, source)
+	if !ok {
+		hint := "it was looked for in " + strings.Join(places, ", ")
+		if near := diagnostic.DidYouMean(source, sources(root)); near != "" {
+			hint = fmt.Sprintf("did you mean %q? Otherwise: %s", near, hint)
+		}
+		return "", &sourceError{fmt.Sprintf("there is no data %q", source), hint}
+	}
+	return dir, nil
 }
 
 // sources are the data sets below the project's data folder, for suggestions.

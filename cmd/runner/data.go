@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/runner/experiment"
+)
+
+func (a *app) dataCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "data",
+		Short: "Check, count and show images and masks",
+		Long: `Data looks at images and masks before anything is trained on them: those of a
+source, a folder found as in experiments, or those that the experiments of a file
+use, with their classes, limits and fractions.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
+	}
+	c.AddCommand(a.dataCheckCommand(), a.dataStatsCommand(), a.dataShowCommand())
+	return c
+}
+
+// parts are the images of a source or of the experiments of a file. Beside a
+// data.ScanError those of a source are returned all the same.
+func (a *app) parts(ctx context.Context, arg string) ([]experiment.Part, error) {
+	if !strings.HasSuffix(arg, ".cue") {
+		root, err := rootOf(nil)
+		if err != nil {
+			return nil, err
+		}
+		return experiment.SourceParts(ctx, root, arg)
+	}
+	root, err := rootOf([]string{arg})
+	if err != nil {
+		return nil, err
+	}
+	// Backbones and variants do not matter here and need not be there.
+	experiments, found := experiment.Load(ctx, []string{arg}, experiment.Env{Root: root, Tags: a.tags, Set: a.set})
+	if ctx.Err() != nil {
+		return nil, errors.New("interrupted")
+	}
+	a.view.Diagnostics(found)
+	if found.HasErrors() {
+		return nil, exitCode(1)
+	}
+	var parts []experiment.Part
+	for _, e := range experiments {
+		of, err := e.Parts()
+		if err != nil {
+			return nil, fmt.Errorf("finding the data of %s: %w", e.Name, err)
+		}
+		parts = append(parts, of...)
+	}
+	return parts, nil
+}
+
+// distinct leaves out parts whose files were seen, with the same classes: what
+// is damaged or styled from them is no other data.
+func distinct(parts []experiment.Part) []experiment.Part {
+	seen := map[string]bool{}
+	var out []experiment.Part
+	for _, p := range parts {
+		key := fmt.Sprint(p.Split.GetDigest(), p.Data.GetClasses(), p.Data.GetValues())
+		if !seen[key] {
+			out = append(out, p)
+		}
+		seen[key] = true
+	}
+	return out
+}
+
+// unpaired are the files that have no counterpart, if that is what err says.
+func unpaired(err error) (*data.ScanError, error) {
+	var scan *data.ScanError
+	if errors.As(err, &scan) {
+		return scan, nil
+	}
+	return &data.ScanError{}, err
+}

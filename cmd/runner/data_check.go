@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/view"
+)
+
+func (a *app) dataCheckCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "check SOURCE|FILE",
+		Short: "Read every image and mask and list all that is wrong",
+		Long: `Check reads every image and mask and lists at once the files that do not pair up,
+those that cannot be read, masks of another size than their image and, for an
+experiment file, values of masks that have no class. It warns of images that are
+trained on and stand in another part as well. What was read once is known by size
+and time and not read again.`,
+		Example: "  runner data check nuclei/histology\n  runner data check experiments/ablation_rank.cue",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			parts, err := a.parts(c.Context(), args[0])
+			scan, err := unpaired(err)
+			if err != nil {
+				return err
+			}
+			checked := view.DataCheck{Parts: distinct(parts)}
+			for _, fault := range scan.Faults {
+				file, message, _ := strings.Cut(fault, ": ")
+				checked.Problems = append(checked.Problems, data.Problem{File: filepath.Join(scan.Root, filepath.FromSlash(file)), Value: -1, Message: message})
+			}
+			told := map[string]bool{}
+			for _, p := range checked.Parts {
+				for _, problem := range data.Check(c.Context(), p.Files, p.Data.GetValues()) {
+					if !told[problem.String()] {
+						checked.Problems = append(checked.Problems, problem)
+					}
+					told[problem.String()] = true
+				}
+			}
+			if c.Context().Err() != nil {
+				return errors.New("interrupted")
+			}
+			if checked.Repeated, err = repeated(c, checked.Parts); err != nil {
+				return err
+			}
+			if asJSON {
+				err = a.view.DataCheckedJSON(checked)
+			} else {
+				a.view.DataChecked(checked)
+			}
+			if err == nil && len(checked.Problems) > 0 {
+				err = exitCode(1)
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	a.setFlag(c)
+	return c
+}
+
+// repeated are images of other parts that are trained on.
+func repeated(c *cobra.Command, parts []experiment.Part) ([]data.Problem, error) {
+	var found []data.Problem
+	told := map[string]bool{}
+	for _, train := range parts {
+		for _, p := range parts {
+			if train.Name != "train" || p.Name == "train" || p.Cell != train.Cell {
+				continue
+			}
+			same, err := p.Files.Repeated(c.Context(), train.Files)
+			if err != nil {
+				return nil, err
+			}
+			for _, pair := range same {
+				if !told[pair[0]] {
+					found = append(found, data.Problem{File: pair[0], Value: -1, Message: fmt.Sprintf("the same as %s, which is trained on", pair[1])})
+				}
+				told[pair[0]] = true
+			}
+		}
+	}
+	return found, nil
+}

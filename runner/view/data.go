@@ -1,0 +1,230 @@
+package view
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/runner/experiment"
+)
+
+// DataCheck is what is wrong with images and masks.
+type DataCheck struct {
+	Parts    []experiment.Part
+	Problems []data.Problem
+	Repeated []data.Problem // images that are trained on, in other parts
+}
+
+// DataChecked lists what is wrong with images and masks.
+func (v *View) DataChecked(c DataCheck) {
+	for _, p := range c.Problems {
+		v.Say("%s %s: %s", v.bad.Render("✗"), relative("", p.File), p.Message)
+	}
+	for _, p := range c.Repeated {
+		v.Say("%s %s: %s", v.warn.Render("!"), relative("", p.File), p.Message)
+	}
+	var parts []string
+	for _, p := range c.Parts {
+		parts = append(parts, fmt.Sprintf("%s %s", partName(p, c.Parts), amount(uint64(p.Split.GetCount()))))
+	}
+	verdict := v.good.Render("ok")
+	if n := len(c.Problems); n > 0 {
+		verdict = v.bad.Render(count(n, "problem"))
+	}
+	v.Say("%s, images: %s", verdict, strings.Join(parts, ", "))
+}
+
+// partName is what a part is called; the cell is named where others have a part
+// of the same name.
+func partName(p experiment.Part, among []experiment.Part) string {
+	for _, q := range among {
+		if q.Name == p.Name && q.Cell != p.Cell {
+			return fmt.Sprintf("%s (%s)", p.Name, p.Cell)
+		}
+	}
+	return p.Name
+}
+
+type dataPart struct {
+	Name   string `json:"name"`
+	Cell   string `json:"cell,omitempty"`
+	Images uint32 `json:"images"`
+	Digest string `json:"digest"`
+}
+
+func dataPartOf(p experiment.Part) dataPart {
+	return dataPart{p.Name, p.Cell, p.Split.GetCount(), p.Split.GetDigest()}
+}
+
+// DataCheckedJSON is DataChecked for programs.
+func (v *View) DataCheckedJSON(c DataCheck) error {
+	type problem struct {
+		File    string `json:"file"`
+		Value   *int   `json:"value,omitempty"` // of a mask, without a class
+		Message string `json:"message"`
+	}
+	list := func(from []data.Problem) []problem {
+		out := []problem{}
+		for _, p := range from {
+			item := problem{File: p.File, Message: p.Message}
+			if p.Value >= 0 {
+				item.Value = &p.Value
+			}
+			out = append(out, item)
+		}
+		return out
+	}
+	parts := []dataPart{}
+	for _, p := range c.Parts {
+		parts = append(parts, dataPartOf(p))
+	}
+	return v.JSON(struct {
+		OK       bool       `json:"ok"`
+		Parts    []dataPart `json:"parts"`
+		Problems []problem  `json:"problems"`
+		Repeated []problem  `json:"repeated"`
+	}{len(c.Problems) == 0, parts, list(c.Problems), list(c.Repeated)})
+}
+
+// DataStats are counts over a part.
+type DataStats struct {
+	Part  experiment.Part
+	Stats data.Stats
+}
+
+// DataCounted shows counts over images and classes.
+func (v *View) DataCounted(all []DataStats) {
+	var parts []experiment.Part
+	for _, s := range all {
+		parts = append(parts, s.Part)
+	}
+	for i, s := range all {
+		if i > 0 {
+			v.Say("")
+		}
+		sizes := ""
+		for k, size := range s.Stats.Sizes {
+			if k == 3 {
+				sizes += fmt.Sprintf(" and %d other sizes", len(s.Stats.Sizes)-k)
+				break
+			}
+			if k > 0 {
+				sizes += ", "
+			}
+			sizes += fmt.Sprintf("%d×%d", size.Width, size.Height)
+			if len(s.Stats.Sizes) > 1 {
+				sizes += fmt.Sprintf(" (%d)", size.Images)
+			}
+		}
+		v.Say("%s  %s, %s", v.bold.Render(partName(s.Part, parts)), count(s.Stats.Images, "image"), sizes)
+		if n := s.Stats.Unread; n > 0 {
+			v.Say("  %s", v.warn.Render(fmt.Sprintf("%d of them cannot be read and are not counted; see runner data check", n)))
+		}
+		t := table{header: []string{"CLASS", "PIXELS", "SHARE", "IMAGES", ""}, right: map[int]bool{1: true, 2: true, 3: true}}
+		for class, name := range s.Part.Data.GetClasses() {
+			word := ""
+			switch share := s.Stats.Fraction(class); {
+			case s.Stats.Pixels[class] == 0:
+				word = v.warn.Render("absent")
+			case share < data.Rare:
+				word = v.warn.Render("rare")
+			}
+			t.rows = append(t.rows, []string{
+				name, amount(s.Stats.Pixels[class]), fmt.Sprintf("%.2f %%", 100*s.Stats.Fraction(class)), fmt.Sprint(s.Stats.Shown[class]), word,
+			})
+		}
+		for _, rest := range []struct {
+			name   string
+			pixels uint64
+		}{{"(ignored)", s.Stats.Ignored}, {"(no class)", s.Stats.Classless}} {
+			if rest.pixels > 0 {
+				t.rows = append(t.rows, []string{v.dim.Render(rest.name), amount(rest.pixels), "", "", ""})
+			}
+		}
+		v.indented(t)
+	}
+}
+
+// DataCountedJSON is DataCounted for programs.
+func (v *View) DataCountedJSON(all []DataStats) error {
+	type size struct {
+		Width  int `json:"width"`
+		Height int `json:"height"`
+		Images int `json:"images"`
+	}
+	type class struct {
+		Name     string  `json:"name"`
+		Pixels   uint64  `json:"pixels"`
+		Fraction float64 `json:"fraction"`
+		Images   int     `json:"images"`
+		Rare     bool    `json:"rare"`
+	}
+	type item struct {
+		dataPart
+		Unread    int     `json:"unread"`
+		Sizes     []size  `json:"sizes"`
+		Classes   []class `json:"classes"`
+		Ignored   uint64  `json:"ignored"`
+		Classless uint64  `json:"classless"`
+	}
+	items := []item{}
+	for _, s := range all {
+		i := item{dataPart: dataPartOf(s.Part), Unread: s.Stats.Unread, Sizes: []size{}, Classes: []class{}, Ignored: s.Stats.Ignored, Classless: s.Stats.Classless}
+		for _, z := range s.Stats.Sizes {
+			i.Sizes = append(i.Sizes, size{z.Width, z.Height, z.Images})
+		}
+		for c, name := range s.Part.Data.GetClasses() {
+			share := s.Stats.Fraction(c)
+			i.Classes = append(i.Classes, class{name, s.Stats.Pixels[c], share, s.Stats.Shown[c], share < data.Rare})
+		}
+		items = append(items, i)
+	}
+	return v.JSON(map[string]any{"parts": items})
+}
+
+// DataShown is a picture of images and masks.
+type DataShown struct {
+	Part   experiment.Part
+	File   string
+	Images []string // names, from above
+}
+
+// DataShown says where a picture is and what its colours mean.
+func (v *View) DataShown(s DataShown) {
+	v.Say("%s of %s in %s, as image | mask | both", count(len(s.Images), "image"), s.Part.Name, v.bold.Render(s.File))
+	v.Say("  %s", some(s.Images, 8))
+	t := table{header: []string{"CLASS", "COLOUR"}}
+	for class, name := range s.Part.Data.GetClasses() {
+		t.rows = append(t.rows, []string{name, hexColour(byte(class))})
+	}
+	t.rows = append(t.rows, []string{v.dim.Render("(ignored)"), hexColour(data.Ignored)})
+	v.indented(t)
+}
+
+func hexColour(class byte) string {
+	c := data.ClassColour(class)
+	return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)
+}
+
+// DataShownJSON is DataShown for programs.
+func (v *View) DataShownJSON(s DataShown) error {
+	type class struct {
+		Name   string `json:"name"`
+		Colour string `json:"colour"`
+	}
+	classes := []class{}
+	for c, name := range s.Part.Data.GetClasses() {
+		classes = append(classes, class{name, hexColour(byte(c))})
+	}
+	file, err := filepath.Abs(s.File)
+	if err != nil {
+		return err
+	}
+	return v.JSON(struct {
+		File    string   `json:"file"`
+		Part    string   `json:"part"`
+		Images  []string `json:"images"`
+		Classes []class  `json:"classes"`
+	}{file, s.Part.Name, s.Images, classes})
+}
