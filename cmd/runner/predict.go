@@ -43,15 +43,12 @@ then.`,
 			if err != nil {
 				return err
 			}
-			if run.Summary == nil {
-				return fmt.Errorf("%s is not trained yet: it has nothing to predict with", run.Name())
-			}
 			images, err := picturesOf(args[1:])
 			if err != nil {
 				return err
 			}
 			req := &spec.PredictRequest{Checkpoint: checkpoint}
-			if req.Run, err = a.request(root, run); err != nil {
+			if req.Run, err = a.trained(root, run); err != nil {
 				return err
 			}
 			if req.Pictures, err = pictureFiles(images, out, probabilities); err != nil {
