@@ -1,7 +1,8 @@
 // Package data turns folders of pictures and index masks into batches of bytes.
 //
 // A data set is a folder with images/ and masks/, paired by the stem of their
-// names. Scan finds the pairs, Split and Sample choose among them by hashing
+// names, or lies as it was published, which FindLayout recognises. Scan and
+// Layout.Parts find the pairs, Split and Sample choose among them by hashing
 // names (so that neither the order of the file system nor adding a domain moves
 // a picture from one split to another), Digest gives the content an identity,
 // Check finds every file that would stop a training before it starts, and Open

@@ -1,9 +1,15 @@
 package data
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // Roles are the parts that data sets are published in.
@@ -12,10 +18,116 @@ var Roles = []string{"train", "val", "test"}
 // All is the part of a source that is not divided.
 const All = "all"
 
+// Layout is how a data set lies on disk. Where masks of the test images are
+// kept back, the published validation images are the part "test".
+type Layout struct {
+	Name string
+	// Needs is what it is recognised by.
+	Needs []string
+	// Values are those that stand in the masks for the classes that the data set
+	// is scored on, in their order; nil where classes count from 0.
+	Values []uint32
+	// Ignored are values of no class.
+	Ignored []uint32
+
+	parts func(dir string) (map[string]Files, error)
+}
+
+// layouts in the order in which they are recognised; the last is any other.
+var layouts = []*Layout{
+	{
+		Name: "pets", Needs: []string{"images", "annotations/trimaps", "annotations/trainval.txt", "annotations/test.txt"},
+		Values: []uint32{1, 2, 3}, // animal, background, boundary
+		parts: func(dir string) (map[string]Files, error) {
+			return listed(dir, "images", "annotations/trimaps", map[string]string{"train": "annotations/trainval.txt", "test": "annotations/test.txt"})
+		},
+	},
+	{
+		Name: "voc", Needs: []string{"JPEGImages", "SegmentationClass", "ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt"},
+		Ignored: []uint32{255}, // borders of objects
+		parts: func(dir string) (map[string]Files, error) {
+			return listed(dir, "JPEGImages", "SegmentationClass", map[string]string{
+				"train": "ImageSets/Segmentation/train.txt", "test": "ImageSets/Segmentation/val.txt",
+			})
+		},
+	},
+	{
+		Name: "cityscapes", Needs: []string{"leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val"},
+		// Of road, sidewalk, building, wall, fence, pole, traffic light, traffic
+		// sign, vegetation, terrain, sky, person, rider, car, truck, bus, train,
+		// motorcycle, bicycle.
+		Values:  []uint32{7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33},
+		Ignored: []uint32{0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255},
+		parts: func(dir string) (map[string]Files, error) {
+			return foldered(dir, map[string]string{"train": "train", "test": "val"}, "leftImg8bit/", "_leftImg8bit", "gtFine/", "_gtFine_labelIds")
+		},
+	},
+	{
+		Name: "ade20k", Needs: []string{"images/training", "images/validation", "annotations/training", "annotations/validation"},
+		Values: counting(1, 150), Ignored: []uint32{0},
+		parts: func(dir string) (map[string]Files, error) {
+			return foldered(dir, map[string]string{"train": "training", "test": "validation"}, "images/", "", "annotations/", "")
+		},
+	},
+	{Name: "folders", parts: folders},
+}
+
+func counting(first, last uint32) (list []uint32) {
+	for v := first; v <= last; v++ {
+		list = append(list, v)
+	}
+	return list
+}
+
+// FindLayout recognises how a data set lies in a folder, or returns the layout
+// of a name other than "auto". It is an error if the folder lacks what that
+// needs.
+func FindLayout(dir, name string) (*Layout, error) {
+	for _, l := range layouts {
+		var missing []string
+		for _, need := range l.Needs {
+			if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(need))); err != nil {
+				missing = append(missing, need)
+			}
+		}
+		switch {
+		case name == "auto" && len(missing) == 0, name == l.Name && len(missing) == 0:
+			return l, nil
+		case name == l.Name:
+			return nil, fmt.Errorf("%s is not laid out as %s: it lacks %s", dir, name, strings.Join(missing, ", "))
+		}
+	}
+	return nil, fmt.Errorf("there is no layout %q of data sets", name)
+}
+
+// Label completes the classes of mask values, which count from 0: if as many
+// classes are named as the data set is scored on, they are those. What belongs
+// to no class by design is ignored (-1).
+func (l *Layout) Label(values map[uint32]int32, classes int) map[uint32]int32 {
+	out := maps.Clone(values)
+	if len(l.Values) == classes {
+		for value := range uint32(classes) {
+			delete(out, value)
+		}
+		for i, value := range l.Values {
+			out[value] = values[uint32(i)]
+		}
+	}
+	for _, value := range l.Ignored {
+		if _, ok := out[value]; !ok {
+			out[value] = -1
+		}
+	}
+	return out
+}
+
 // Parts finds the files of a data set by role, those that are there; of one
 // that is not divided they are the part All. What does not pair up in any part
 // is told in one ScanError, beside which the pairs are returned all the same.
-func Parts(dir string) (map[string]Files, error) {
+func (l *Layout) Parts(dir string) (map[string]Files, error) { return l.parts(dir) }
+
+// folders are images/ and masks/, or train/, val/ and test/ with these.
+func folders(dir string) (map[string]Files, error) {
 	parts := map[string]Files{}
 	if !isDir(dir, "train") && !isDir(dir, "test") {
 		f, err := Scan(dir)
@@ -38,10 +150,155 @@ func Parts(dir string) (map[string]Files, error) {
 		}
 		parts[role] = f
 	}
-	if len(faults) > 0 {
-		return parts, &ScanError{Root: dir, Faults: faults}
+	return parts, faulty(dir, faults)
+}
+
+// listed pairs the pictures of two folders that stand in lists by role, one a
+// line; behind a stem and a space, lists may say more.
+func listed(dir, images, masks string, lists map[string]string) (map[string]Files, error) {
+	ours, _, err := pictures(dir, images)
+	if err != nil {
+		return nil, err
 	}
-	return parts, nil
+	theirs, _, err := pictures(dir, masks)
+	if err != nil {
+		return nil, err
+	}
+	image, mask := keyed(ours, ""), keyed(theirs, "")
+	parts := map[string]Files{}
+	var faults []string
+	for _, role := range Roles {
+		list, ok := lists[role]
+		if !ok {
+			continue
+		}
+		stems, err := stems(filepath.Join(dir, filepath.FromSlash(list)))
+		if err != nil {
+			return nil, err
+		}
+		f, wrong := paired(dir, stems, image, mask, list)
+		parts[role], faults = f, append(faults, wrong...)
+	}
+	return parts, faulty(dir, faults)
+}
+
+// stems reads a list.
+func stems(file string) ([]string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading a list of images: %w", err)
+	}
+	defer f.Close()
+	var list []string
+	for lines := bufio.NewScanner(f); ; {
+		if !lines.Scan() {
+			if err := lines.Err(); err != nil {
+				return nil, fmt.Errorf("reading %s: %w", file, err)
+			}
+			return list, nil
+		}
+		if words := strings.Fields(lines.Text()); len(words) > 0 && !strings.HasPrefix(words[0], "#") {
+			list = append(list, words[0])
+		}
+	}
+}
+
+// foldered pairs the pictures of folders by role, and of the folders in these,
+// by their stems without the endings.
+func foldered(dir string, roles map[string]string, images, imageEnd, masks, maskEnd string) (map[string]Files, error) {
+	parts := map[string]Files{}
+	var faults []string
+	for _, role := range Roles {
+		folder, ok := roles[role]
+		if !ok {
+			continue
+		}
+		ours, err := below(dir, images+folder)
+		if err != nil {
+			return nil, err
+		}
+		theirs, err := below(dir, masks+folder)
+		if err != nil {
+			return nil, err
+		}
+		image, mask := keyed(ours, imageEnd), keyed(theirs, maskEnd)
+		all := slices.Concat(slices.Collect(maps.Keys(image)), slices.Collect(maps.Keys(mask)))
+		f, wrong := paired(dir, all, image, mask, images+folder+" or "+masks+folder)
+		parts[role], faults = f, append(faults, wrong...)
+	}
+	return parts, faulty(dir, faults)
+}
+
+// below lists the pictures of a folder and of those in it.
+func below(dir, folder string) ([]string, error) {
+	list, _, err := pictures(dir, folder)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, filepath.FromSlash(folder)))
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", folder, err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		more, _, err := pictures(dir, folder+"/"+e.Name())
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, more...)
+	}
+	return list, nil
+}
+
+// keyed are paths by their stems without an ending, which others lack.
+func keyed(paths []string, end string) map[string]string {
+	out := make(map[string]string, len(paths))
+	for _, p := range paths {
+		if key, ok := strings.CutSuffix(stem(p), end); ok {
+			out[key] = p
+		}
+	}
+	return out
+}
+
+// paired are the images and masks of keys, in the order of the image names, and
+// what is wrong with them.
+func paired(dir string, keys []string, image, mask map[string]string, where string) (Files, []string) {
+	f := Files{Root: dir}
+	var faults []string
+	slices.Sort(keys)
+	maskOf := map[string]string{}
+	for _, key := range slices.Compact(keys) {
+		i, hasImage := image[key]
+		m, hasMask := mask[key]
+		switch {
+		case !hasImage && !hasMask:
+			faults = append(faults, fmt.Sprintf("%s: has %s, of which there is no picture", where, key))
+		case !hasImage:
+			faults = append(faults, m+": no image for this mask")
+		case !hasMask:
+			faults = append(faults, i+": no mask for this image")
+		case !readable[strings.ToLower(path.Ext(m))]:
+			faults = append(faults, m+": a mask must be PNG, TIFF or BMP, as others change class indices")
+		default:
+			f.Images = append(f.Images, i)
+			maskOf[i] = m
+		}
+	}
+	slices.Sort(f.Images)
+	for _, i := range f.Images {
+		f.Masks = append(f.Masks, maskOf[i])
+	}
+	return f, faults
+}
+
+func faulty(dir string, faults []string) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	return &ScanError{Root: dir, Faults: faults}
 }
 
 func isDir(elem ...string) bool {

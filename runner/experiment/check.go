@@ -422,7 +422,7 @@ func (x *expansion) checkData(c *cell) {
 // in val or test has no score there.
 func (x *expansion) checkPresence(c *cell) {
 	d := c.config.Data
-	t := mergeClasses(d.Classes, d.Remap, d.Ignore)
+	t := x.resolve.training(x.root, d)
 	for _, role := range roles {
 		counts, images, err := x.resolve.occurring(x.root, d, role)
 		if err != nil {

@@ -145,6 +145,7 @@ type headConfig struct {
 
 type dataConfig struct {
 	Source     string            `json:"source"`
+	Layout     string            `json:"layout"`
 	Size       size              `json:"size"`
 	Classes    []string          `json:"classes"`
 	Remap      map[string]string `json:"remap"`

@@ -1,7 +1,13 @@
 package experiment
 
 import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/png"
+	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -49,5 +55,64 @@ func TestFractionsAreNested(t *testing.T) {
 	drawn := loadText(t, insert(sound, "\tdata: fraction: 0.25"))[0].Runs[0].Spec.Data.Splits
 	if drawn["train"].Count != 8 || drawn["val"].Count != 8 {
 		t.Errorf("a quarter of 32 drawn images is %d, validated on %d of 8", drawn["train"].Count, drawn["val"].Count)
+	}
+}
+
+// A published set is divided as it was published, and its classes are those
+// that it is scored on.
+func TestPublishedLayout(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	root := t.TempDir()
+	put := func(name string, content []byte) {
+		t.Helper()
+		file := filepath.Join(root, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trimap := image.NewGray(image.Rect(0, 0, 4, 4))
+	for i := range trimap.Pix {
+		trimap.Pix[i] = byte(1 + i%3)
+	}
+	var picture bytes.Buffer
+	if err := png.Encode(&picture, trimap); err != nil {
+		t.Fatal(err)
+	}
+	var trainval, test strings.Builder
+	for i := range 24 {
+		name := fmt.Sprintf("Bombay_%d", i)
+		put("images/"+name+".jpg", picture.Bytes())
+		put("annotations/trimaps/"+name+".png", picture.Bytes())
+		list := &trainval
+		if i >= 18 {
+			list = &test
+		}
+		fmt.Fprintf(list, "%s 8 1 1\n", name)
+	}
+	put("annotations/trainval.txt", []byte(trainval.String()))
+	put("annotations/test.txt", []byte(test.String()))
+
+	text := strings.NewReplacer(`"procedural"`, fmt.Sprintf("%q", root), `"background", "animal", "boundary"`, `"animal", "background", "boundary"`).Replace(sound)
+	run := loadText(t, text)[0].Runs[0]
+	d, scored := run.Spec.Data, run.Evaluations[0].Spec.Data
+	if d.Splits["train"].Count != 16 || d.Splits["val"].Count != 2 || scored.Splits["test"].Count != 6 {
+		t.Errorf("18 images to train and validate on, 6 to test: %v, %v", d.Splits, scored.Splits)
+	}
+	if want := map[uint32]int32{1: 0, 2: 1, 3: 0}; !reflect.DeepEqual(d.Values, want) || !reflect.DeepEqual(scored.Values, want) {
+		t.Errorf("trimaps 1 to 3 are %v", d.Values)
+	}
+	// Named, it is the same; as another, it is not there; as folders, it is one.
+	if named := loadText(t, insert(text, "\tdata: layout: \"pets\""))[0].Runs[0]; named.ID != run.ID {
+		t.Error("a layout that is named and one that is recognised are two runs")
+	}
+	if whole := loadText(t, insert(text, "\tdata: layout: \"folders\""))[0].Runs[0]; whole.Spec.Data.Splits["train"].Count != 19 {
+		t.Errorf("as folders: %v", whole.Spec.Data.Splits)
+	}
+	_, found := loadWith([]string{write(t, insert(text, "\tdata: layout: \"voc\""))}, Env{}, world())
+	if !found.HasErrors() || !strings.Contains(found[0].Message, "is not laid out as voc: it lacks JPEGImages") {
+		t.Errorf("as voc: %v", found)
 	}
 }

@@ -23,6 +23,7 @@ type Part struct {
 	// given, and Splits.
 	Data   *spec.Data
 	Files  data.Files // none if they are drawn
+	Layout string     // of a source without an experiment
 	Styles data.Files
 }
 
@@ -104,8 +105,8 @@ func (e *Experiment) Parts() ([]Part, error) {
 const sourceSize = 224
 
 // SourceParts are the images of a source, found as in an experiment. What its
-// classes are is not known: every value of a mask is one of its own, but 255,
-// which is ignored. Beside a data.ScanError, the parts are returned all the same.
+// classes are is not known: every value of a mask is one of its own, but 255
+// and what the layout ignores. Beside a data.ScanError, the parts are returned all the same.
 func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 	dir, err := findData(root, source)
 	var missing *sourceError
@@ -114,7 +115,11 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	found, err := data.Parts(dir)
+	layout, err := data.FindLayout(dir, "auto")
+	if err != nil {
+		return nil, err
+	}
+	found, err := layout.Parts(dir)
 	var unpaired *data.ScanError
 	if err != nil && !errors.As(err, &unpaired) {
 		return nil, err
@@ -128,7 +133,7 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 	slices.Sort(all)
 	d := &spec.Data{Height: sourceSize, Width: sourceSize, Values: map[uint32]int32{}}
 	for _, value := range slices.Compact(all) {
-		if value == data.Ignored {
+		if value == data.Ignored || slices.Contains(layout.Ignored, value) {
 			d.Values[value] = -1
 			continue
 		}
@@ -142,7 +147,7 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 			if err != nil {
 				return nil, err
 			}
-			parts = append(parts, Part{Name: name, Data: d, Files: f, Split: &spec.Split{Digest: digest, Count: uint32(f.Len())}})
+			parts = append(parts, Part{Name: name, Data: d, Files: f, Layout: layout.Name, Split: &spec.Split{Digest: digest, Count: uint32(f.Len())}})
 		}
 	}
 	if unpaired != nil {

@@ -39,6 +39,7 @@ type resolver struct {
 	checked map[string]string
 	counted map[string]map[uint32]int // masks with a value, by digest
 	looks   map[string]answer[styleFiles]
+	layouts map[string]*data.Layout // of sources; nil if they cannot be found
 }
 
 // styleFiles are images to take a look from.
@@ -62,6 +63,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		splits:    map[string]answer[files]{},
 		checked:   map[string]string{},
 		looks:     map[string]answer[styleFiles]{},
+		layouts:   map[string]*data.Layout{},
 		counted:   map[string]map[uint32]int{},
 	}
 	if env.Hub != nil {
@@ -184,7 +186,7 @@ var roles = []string{"train", "val", "test"}
 // data is the configuration that a domain is read with.
 func (d *domainConfig) data(base *dataConfig) dataConfig {
 	m := d.merged(base)
-	m.Source = d.Source
+	m.Source, m.Layout = d.Source, "auto"
 	m.Limit = limitConfig{Test: d.Limit, Seed: d.Seed}
 	m.Procedural.Style = d.Style
 	m.Procedural.Seed = d.Seed
@@ -223,7 +225,7 @@ func (e *sourceError) Error() string { return e.message }
 
 // scan finds the files of a source and divides them.
 func (r *resolver) scan(root string, d *dataConfig, roles []string) (parts, error) {
-	key := fmt.Sprintf("%q %q %v %v", root, d.Source, d.Split, roles)
+	key := fmt.Sprintf("%q %q %s %v %v", root, d.Source, d.Layout, d.Split, roles)
 	if a, ok := r.scans[key]; ok {
 		return a.value, a.err
 	}
@@ -237,7 +239,11 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	there, err := data.Parts(dir)
+	layout, err := data.FindLayout(dir, d.Layout)
+	if err != nil {
+		return nil, &sourceError{err.Error(), `leave data.layout out to have the layout recognised`}
+	}
+	there, err := layout.Parts(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -269,6 +275,27 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 		}
 	}
 	return p, nil
+}
+
+// training is what becomes of the values of the masks of a source. One that
+// cannot be found, which is reported at the source, leaves them as they are.
+func (r *resolver) training(root string, d *dataConfig) training {
+	t := mergeClasses(d.Classes, d.Remap, d.Ignore)
+	if d.Source == procedural {
+		return t
+	}
+	key := fmt.Sprintf("%q %q %s", root, d.Source, d.Layout)
+	layout, ok := r.layouts[key]
+	if !ok {
+		if dir, err := findData(root, d.Source); err == nil {
+			layout, _ = data.FindLayout(dir, d.Layout)
+		}
+		r.layouts[key] = layout
+	}
+	if layout != nil {
+		t.values = layout.Label(t.values, len(d.Classes))
+	}
+	return t
 }
 
 // findData is findSource with a word about what is not found.
@@ -303,7 +330,7 @@ func (r *resolver) split(root string, d *dataConfig, wanted []string, role strin
 	if d.Source == procedural {
 		return d.draw(role), nil
 	}
-	key := fmt.Sprintf("%q %q %v %v %s %v %v", root, d.Source, d.Split, wanted, role, d.Fraction, d.Limit)
+	key := fmt.Sprintf("%q %q %s %v %v %s %v %v", root, d.Source, d.Layout, d.Split, wanted, role, d.Fraction, d.Limit)
 	if a, ok := r.splits[key]; ok {
 		return a.value, a.err
 	}
@@ -363,7 +390,7 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		if !r.check || s.split.GetProcedural() != nil {
 			continue
 		}
-		values := mergeClasses(d.Classes, d.Remap, d.Ignore).values
+		values := r.training(root, d).values
 		key := fmt.Sprint(s.split.GetDigest(), values)
 		text, ok := r.checked[key]
 		if !ok {
@@ -637,7 +664,7 @@ func (r *resolver) look(root, folder string) (data.Files, string, error) {
 
 // data resolves the splits of some roles and notes where their files are.
 func (x *expansion) data(d *dataConfig, bb *hub.Backbone, wanted, used []string, places *spec.Places) (*spec.Data, error) {
-	t := mergeClasses(d.Classes, d.Remap, d.Ignore)
+	t := x.resolve.training(x.root, d)
 	out := &spec.Data{
 		Classes: t.classes, Values: t.values,
 		Height: d.Size[0], Width: d.Size[1],

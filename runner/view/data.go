@@ -32,7 +32,11 @@ func (v *View) DataChecked(c DataCheck) {
 	if n := len(c.Problems); n > 0 {
 		verdict = v.bad.Render(count(n, "problem"))
 	}
-	v.Say("%s, images: %s", verdict, strings.Join(parts, ", "))
+	text := fmt.Sprintf("%s, images: %s", verdict, strings.Join(parts, ", "))
+	if len(c.Parts) > 0 && c.Parts[0].Layout != "" {
+		text += "; laid out as " + c.Parts[0].Layout
+	}
+	v.Say("%s", text)
 }
 
 // partName is what a part is called; the cell is named where others have a part
@@ -49,12 +53,13 @@ func partName(p experiment.Part, among []experiment.Part) string {
 type dataPart struct {
 	Name   string `json:"name"`
 	Cell   string `json:"cell,omitempty"`
+	Layout string `json:"layout,omitempty"`
 	Images uint32 `json:"images"`
 	Digest string `json:"digest"`
 }
 
 func dataPartOf(p experiment.Part) dataPart {
-	return dataPart{p.Name, p.Cell, p.Split.GetCount(), p.Split.GetDigest()}
+	return dataPart{p.Name, p.Cell, p.Layout, p.Split.GetCount(), p.Split.GetDigest()}
 }
 
 // DataCheckedJSON is DataChecked for programs.

@@ -1,0 +1,178 @@
+package data_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/loralab/loralab/core/data"
+)
+
+// published makes a data set as it is published: pictures in place of files
+// that end as such, and lists.
+func published(t *testing.T, files map[string]string, pictures ...string) string {
+	t.Helper()
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	root := t.TempDir()
+	for name, content := range files {
+		write(t, filepath.Join(root, name), []byte(content))
+	}
+	for _, name := range pictures {
+		writePNG(t, filepath.Join(root, name), grey(4, 4, func(_, _ int) byte { return 1 }))
+	}
+	return root
+}
+
+var publishedSets = []struct {
+	name     string
+	files    map[string]string
+	pictures []string
+	want     map[string][]string // images by role
+	mask     string              // of the first that is trained on
+}{
+	{
+		name: "pets",
+		files: map[string]string{
+			"annotations/trainval.txt": "# Image CLASS SPECIES BREED\nBombay_2 2 1 2\nAbyssinian_1 1 1 1\n",
+			"annotations/test.txt":     "beagle_3 3 2 1\n\n",
+		},
+		pictures: []string{
+			"images/Abyssinian_1.jpg", "images/Bombay_2.jpg", "images/beagle_3.jpg", "images/unlisted_4.jpg",
+			"annotations/trimaps/Abyssinian_1.png", "annotations/trimaps/Bombay_2.png", "annotations/trimaps/beagle_3.png",
+			"annotations/trimaps/._beagle_3.png",
+		},
+		want: map[string][]string{"train": {"images/Abyssinian_1.jpg", "images/Bombay_2.jpg"}, "test": {"images/beagle_3.jpg"}},
+		mask: "annotations/trimaps/Abyssinian_1.png",
+	},
+	{
+		name: "voc",
+		files: map[string]string{
+			"ImageSets/Segmentation/train.txt": "2007_000032\n", "ImageSets/Segmentation/val.txt": "2007_000033\r\n",
+			"ImageSets/Segmentation/trainval.txt": "2007_000032\n2007_000033\n",
+		},
+		pictures: []string{
+			"JPEGImages/2007_000032.jpg", "JPEGImages/2007_000033.jpg", "JPEGImages/2007_000027.jpg",
+			"SegmentationClass/2007_000032.png", "SegmentationClass/2007_000033.png",
+		},
+		want: map[string][]string{"train": {"JPEGImages/2007_000032.jpg"}, "test": {"JPEGImages/2007_000033.jpg"}},
+		mask: "SegmentationClass/2007_000032.png",
+	},
+	{
+		name: "cityscapes",
+		pictures: []string{
+			"leftImg8bit/train/aachen/aachen_0_1_leftImg8bit.png", "leftImg8bit/train/bochum/bochum_0_1_leftImg8bit.png",
+			"leftImg8bit/val/lindau/lindau_0_1_leftImg8bit.png", "leftImg8bit/test/berlin/berlin_0_1_leftImg8bit.png",
+			"gtFine/train/aachen/aachen_0_1_gtFine_labelIds.png", "gtFine/train/aachen/aachen_0_1_gtFine_color.png",
+			"gtFine/train/bochum/bochum_0_1_gtFine_labelIds.png", "gtFine/train/bochum/bochum_0_1_gtFine_instanceIds.png",
+			"gtFine/val/lindau/lindau_0_1_gtFine_labelIds.png",
+		},
+		want: map[string][]string{
+			"train": {"leftImg8bit/train/aachen/aachen_0_1_leftImg8bit.png", "leftImg8bit/train/bochum/bochum_0_1_leftImg8bit.png"},
+			"test":  {"leftImg8bit/val/lindau/lindau_0_1_leftImg8bit.png"},
+		},
+		mask: "gtFine/train/aachen/aachen_0_1_gtFine_labelIds.png",
+	},
+	{
+		name: "ade20k",
+		pictures: []string{
+			"images/training/ADE_train_1.jpg", "images/validation/ADE_val_1.jpg",
+			"annotations/training/ADE_train_1.png", "annotations/validation/ADE_val_1.png",
+		},
+		want: map[string][]string{"train": {"images/training/ADE_train_1.jpg"}, "test": {"images/validation/ADE_val_1.jpg"}},
+		mask: "annotations/training/ADE_train_1.png",
+	},
+	{
+		name:     "folders",
+		pictures: []string{"train/images/a.png", "train/masks/a.png", "val/images/b.png", "val/masks/b.png"},
+		want:     map[string][]string{"train": {"images/a.png"}, "val": {"images/b.png"}},
+		mask:     "masks/a.png",
+	},
+}
+
+func TestLayoutsAreRecognised(t *testing.T) {
+	for _, set := range publishedSets {
+		root := published(t, set.files, set.pictures...)
+		layout, err := data.FindLayout(root, "auto")
+		if err != nil || layout.Name != set.name {
+			t.Errorf("%s is taken for %v, %v", set.name, layout, err)
+			continue
+		}
+		parts, err := layout.Parts(root)
+		if err != nil {
+			t.Errorf("%s: %v", set.name, err)
+			continue
+		}
+		got := map[string][]string{}
+		for role, f := range parts {
+			got[role] = f.Images
+		}
+		if !reflect.DeepEqual(got, set.want) || parts["train"].Masks[0] != set.mask {
+			t.Errorf("%s: %v, first mask %s", set.name, got, parts["train"].Masks[0])
+		}
+		for role, f := range parts {
+			if problems := data.Check(t.Context(), f, map[uint32]int32{1: 0}); len(problems) > 0 {
+				t.Errorf("%s %s: %v", set.name, role, problems)
+			}
+		}
+	}
+}
+
+// What a published set lacks is told at once, the rest is found all the same.
+func TestLayoutsTellWhatIsMissing(t *testing.T) {
+	for _, set := range publishedSets {
+		root := published(t, set.files, set.pictures...)
+		mask := filepath.Join(root, set.mask)
+		if set.name == "folders" {
+			mask = filepath.Join(root, "train", set.mask)
+		}
+		if err := os.Remove(mask); err != nil {
+			t.Fatal(err)
+		}
+		layout, err := data.FindLayout(root, "auto")
+		if err != nil || layout.Name != set.name {
+			t.Errorf("%s is taken for %v, %v", set.name, layout, err)
+			continue
+		}
+		parts, err := layout.Parts(root)
+		var scan *data.ScanError
+		if !errors.As(err, &scan) || !strings.Contains(strings.Join(scan.Faults, "\n"), set.want["train"][0]) {
+			t.Errorf("%s: %v", set.name, err)
+		}
+		if n := parts["train"].Len(); n != len(set.want["train"])-1 {
+			t.Errorf("%s: %d images left to train on", set.name, n)
+		}
+	}
+	if _, err := data.FindLayout(t.TempDir(), "voc"); err == nil || !strings.Contains(err.Error(), "it lacks JPEGImages, SegmentationClass, ImageSets/Segmentation/train.txt") {
+		t.Errorf("an empty folder as voc: %v", err)
+	}
+}
+
+// As many classes as a set is scored on are those; any other number counts from
+// 0, as masks of a processed form do.
+func TestLayoutsLabelMasks(t *testing.T) {
+	pets, err := data.FindLayout(published(t, publishedSets[0].files, publishedSets[0].pictures...), "pets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := pets.Label(map[uint32]int32{0: 0, 1: 1, 2: -1, 255: -1}, 3); !reflect.DeepEqual(got, map[uint32]int32{1: 0, 2: 1, 3: -1, 255: -1}) {
+		t.Errorf("three classes: %v", got)
+	}
+	if got := pets.Label(map[uint32]int32{0: -1, 1: 0, 2: 1, 3: 2}, 4); !reflect.DeepEqual(got, map[uint32]int32{0: -1, 1: 0, 2: 1, 3: 2}) {
+		t.Errorf("four classes: %v", got)
+	}
+	city, err := data.FindLayout(published(t, nil, publishedSets[2].pictures...), "cityscapes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[uint32]int32{}
+	for i := range uint32(19) {
+		values[i] = int32(i)
+	}
+	got := city.Label(values, 19)
+	if got[7] != 0 || got[26] != 13 || got[33] != 18 || got[0] != -1 || got[255] != -1 || len(got) != 35 {
+		t.Errorf("19 classes: %v", got)
+	}
+}
