@@ -19,7 +19,12 @@ import (
 // tensorsIn reads all of a file of a run's directory.
 func tensorsIn(t *testing.T, req *spec.RunRequest, name string) []safetensors.Tensor {
 	t.Helper()
-	f, err := safetensors.Open(filepath.Join(req.Places.RunDir, name))
+	return tensorsOfFile(t, filepath.Join(req.Places.RunDir, name))
+}
+
+func tensorsOfFile(t *testing.T, path string) []safetensors.Tensor {
+	t.Helper()
+	f, err := safetensors.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
