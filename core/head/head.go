@@ -7,6 +7,9 @@
 //
 //	conv 3×3, D → hidden · [BatchNorm] · ReLU · [channel dropout] · conv 1×1, hidden → C
 //
+// Where there are taps, the features of a patch are those of several blocks, one
+// behind the other: D is that many times the width of the backbone.
+//
 // Both then resize their logits to the image, bilinearly with pixel centres at
 // halves (align_corners false). A head trains in every run, so its weights are
 // fp32; Precision says what the 3×3 convolution, nearly all of its work, is
@@ -53,7 +56,7 @@ type Param struct {
 	T    *torch.Tensor
 }
 
-// New makes a head for features of dim dimensions. Weights and biases of
+// New makes a head for features of dim dimensions from each tap. Weights and biases of
 // convolutions start as PyTorch starts them, U(±1/√fan_in), each from its own
 // stream of seed. To be called inside Device.Do; given back with Free.
 func New(dev *torch.Device, cfg *spec.Head, dim, classes int, seed uint64) (*Head, error) {
@@ -61,7 +64,7 @@ func New(dev *torch.Device, cfg *spec.Head, dim, classes int, seed uint64) (*Hea
 		return nil, err
 	}
 	h := &Head{Precision: torch.Float32, kind: cfg.Kind, dropout: cfg.Dropout}
-	d, c, hidden := int64(dim), int64(classes), int64(width(cfg, dim))
+	d, c, hidden := int64(dim*levels(cfg)), int64(classes), int64(width(cfg, dim))
 	conv := func(name string, out, in int64, kernel ...int64) layer {
 		fan := in
 		for _, k := range kernel {
@@ -125,10 +128,14 @@ func Check(cfg *spec.Head, dim, classes int) error {
 	return nil
 }
 
+// levels is how many blocks the head sees.
+func levels(cfg *spec.Head) int { return max(1, len(cfg.GetTaps())) }
+
+// width is that of what the last convolution sees, given the backbone's.
 func width(cfg *spec.Head, dim int) int {
 	switch {
 	case cfg.Kind == "linear":
-		return dim
+		return dim * levels(cfg)
 	case cfg.Hidden == 0:
 		return dim / 2
 	default:
@@ -139,7 +146,7 @@ func width(cfg *spec.Head, dim int) int {
 // Count is the number of weights of a head: conv 9·D·H + H + [2·H] + H·C + C
 // with H hidden channels, linear D·C + C.
 func Count(cfg *spec.Head, dim, classes int) int64 {
-	d, c, w := int64(dim), int64(classes), int64(width(cfg, dim))
+	d, c, w := int64(dim*levels(cfg)), int64(classes), int64(width(cfg, dim))
 	n := w*c + c
 	if cfg.Kind == "conv" {
 		n += 9*d*w + w

@@ -86,15 +86,19 @@ func TestHeadsEqualPyTorch(t *testing.T) {
 		"conv":      {Kind: "conv"},
 		"conv_norm": {Kind: "conv", Norm: true, Hidden: 12},
 		"linear":    {Kind: "linear"},
+		// Three taps of 8 channels are what 24 of one block are to a head.
+		"conv_norm of taps": {Kind: "conv", Norm: true, Hidden: 12, Taps: []uint32{0, 2, 3}},
+		"linear of taps":    {Kind: "linear", Taps: []uint32{0, 2, 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onDevice(t, func(dev *torch.Device) error {
-				h, err := New(dev, cfg, 24, 3, 1)
+				h, err := New(dev, cfg, 24/levels(cfg), 3, 1)
 				if err != nil {
 					return err
 				}
 				defer h.Free()
-				f := openFixture(t, dev, name)
+				file, _, _ := strings.Cut(name, " ")
+				f := openFixture(t, dev, file)
 				for _, p := range append(h.Params(), h.Buffers()...) {
 					p.T.Assign(f.tensor(f.name("init.", p.Name)).Reshape(p.T.Shape()...))
 				}

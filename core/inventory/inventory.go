@@ -232,7 +232,13 @@ func head(s *spec.RunSpec) ([]Tensor, error) {
 		})
 	}
 	h := s.GetHead()
-	d, c := int64(s.GetBackbone().GetArch().GetDim()), int64(len(s.GetData().GetClasses()))
+	dim, c := int64(s.GetBackbone().GetArch().GetDim()), int64(len(s.GetData().GetClasses()))
+	d := dim * int64(max(1, len(h.GetTaps())))
+	for i, block := range h.GetTaps() {
+		if block >= s.GetBackbone().GetDepth() || i > 0 && block <= h.Taps[i-1] {
+			return nil, fmt.Errorf("listing the tensors of the head: taps %v are not ascending blocks of %d", h.Taps, s.GetBackbone().GetDepth())
+		}
+	}
 	switch h.GetKind() {
 	case "linear":
 		add("classifier.weight", c, d)
@@ -240,7 +246,7 @@ func head(s *spec.RunSpec) ([]Tensor, error) {
 	case "conv":
 		width := int64(h.GetHidden())
 		if width == 0 {
-			width = d / 2
+			width = dim / 2
 		}
 		add("conv1.weight", width, d, 3, 3)
 		add("conv1.bias", width)

@@ -2,6 +2,7 @@ package inventory_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,6 +93,9 @@ func TestGroupsAreAPartition(t *testing.T) {
 		s.Backbone.Freeze.Kind = spec.Freeze_Kind(rapid.IntRange(1, 3).Draw(t, "freeze"))
 		s.Backbone.Freeze.Trainable = rapid.SliceOfDistinct(rapid.Uint32Range(0, s.Backbone.Depth-1), func(b uint32) uint32 { return b }).Draw(t, "trainable")
 		s.Head.Kind = rapid.SampledFrom([]string{"conv", "linear"}).Draw(t, "head")
+		if rapid.Bool().Draw(t, "taps") {
+			s.Head.Taps = slices.Compact([]uint32{0, s.Backbone.Depth - 1})
+		}
 		tensors, err := inventory.Of(s)
 		if err != nil {
 			t.Fatal(err)
@@ -122,6 +126,8 @@ func TestUnknownIsAnError(t *testing.T) {
 	for _, edit := range []func(*spec.RunSpec){
 		func(s *spec.RunSpec) { s.Backbone.Arch.Family = "swin" },
 		func(s *spec.RunSpec) { s.Head.Kind = "unet" },
+		func(s *spec.RunSpec) { s.Head.Taps = []uint32{3, 3} },
+		func(s *spec.RunSpec) { s.Head.Taps = []uint32{s.Backbone.Depth} },
 		func(s *spec.RunSpec) { s.Adapter.Placements[3].Program = 7 },
 	} {
 		s := vitB()

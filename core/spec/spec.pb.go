@@ -1457,11 +1457,14 @@ func (x *Placement) GetProgram() uint32 {
 }
 
 type Head struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`         // conv | linear
-	Hidden        uint32                 `protobuf:"varint,2,opt,name=hidden,proto3" json:"hidden,omitempty"`    // conv: channels of the first convolution; 0 = dim/2
-	Norm          bool                   `protobuf:"varint,3,opt,name=norm,proto3" json:"norm,omitempty"`        // conv: BatchNorm after the first convolution
-	Dropout       float64                `protobuf:"fixed64,4,opt,name=dropout,proto3" json:"dropout,omitempty"` // channel dropout before the last convolution
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Kind    string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`         // conv | linear
+	Hidden  uint32                 `protobuf:"varint,2,opt,name=hidden,proto3" json:"hidden,omitempty"`    // conv: channels of the first convolution; 0 = dim/2
+	Norm    bool                   `protobuf:"varint,3,opt,name=norm,proto3" json:"norm,omitempty"`        // conv: BatchNorm after the first convolution
+	Dropout float64                `protobuf:"fixed64,4,opt,name=dropout,proto3" json:"dropout,omitempty"` // channel dropout before the last convolution
+	// Blocks, ascending, whose patches the head sees, each through the final
+	// LayerNorm and one behind the other; none: the last.
+	Taps          []uint32 `protobuf:"varint,5,rep,packed,name=taps,proto3" json:"taps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1522,6 +1525,13 @@ func (x *Head) GetDropout() float64 {
 		return x.Dropout
 	}
 	return 0
+}
+
+func (x *Head) GetTaps() []uint32 {
+	if x != nil {
+		return x.Taps
+	}
+	return nil
 }
 
 type Data struct {
@@ -4248,12 +4258,13 @@ const file_spec_proto_rawDesc = "" +
 	"\x05start\x18\x03 \x01(\tR\x05start\"S\n" +
 	"\tPlacement\x12,\n" +
 	"\x04site\x18\x01 \x01(\v2\x18.loralab.variant.v1.SiteR\x04site\x12\x18\n" +
-	"\aprogram\x18\x02 \x01(\rR\aprogram\"`\n" +
+	"\aprogram\x18\x02 \x01(\rR\aprogram\"t\n" +
 	"\x04Head\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06hidden\x18\x02 \x01(\rR\x06hidden\x12\x12\n" +
 	"\x04norm\x18\x03 \x01(\bR\x04norm\x12\x18\n" +
-	"\adropout\x18\x04 \x01(\x01R\adropout\"\x97\x04\n" +
+	"\adropout\x18\x04 \x01(\x01R\adropout\x12\x12\n" +
+	"\x04taps\x18\x05 \x03(\rR\x04taps\"\x97\x04\n" +
 	"\x04Data\x12\x18\n" +
 	"\aclasses\x18\x01 \x03(\tR\aclasses\x129\n" +
 	"\x06values\x18\x02 \x03(\v2!.loralab.spec.v1.Data.ValuesEntryR\x06values\x12\x16\n" +

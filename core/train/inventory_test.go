@@ -43,6 +43,12 @@ func TestInventoryIsTheEngines(t *testing.T) {
 		"linear head": func(r *spec.RunRequest) {
 			r.Spec.Head = &spec.Head{Kind: "linear"}
 		},
+		"taps": func(r *spec.RunRequest) {
+			r.Spec.Head = &spec.Head{Kind: "conv", Taps: []uint32{1, 3, 4}}
+		},
+		"linear head of taps": func(r *spec.RunRequest) {
+			r.Spec.Head = &spec.Head{Kind: "linear", Taps: []uint32{0, 4}}
+		},
 		"norm and width": func(r *spec.RunRequest) {
 			r.Spec.Head = &spec.Head{Kind: "conv", Norm: true, Hidden: 7}
 		},

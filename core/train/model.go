@@ -71,9 +71,12 @@ type network struct {
 	own      bool // the model is freed with the network
 	adapters *adapter.Set
 	head     *head.Head
-	// prefix is how many blocks come before anything that trains; -1 if the
+	// prefix is how many blocks come before anything that trains or that the
+	// head sees; -1 if the
 	// embeddings train as well.
 	prefix int
+	// taps are the blocks that the head sees; none: the last.
+	taps []uint32
 	// tensors are those of the plan, by name; they say what trains and how.
 	tensors map[string]*inventory.Tensor
 }
@@ -110,6 +113,11 @@ func newNetwork(t *Trainer, req *spec.RunRequest) (*network, error) {
 	}
 	n.head.Precision = precision
 	n.prefix = min(n.model.TrainableFrom(), n.adapters.FirstBlock())
+	if n.taps = s.Head.Taps; len(n.taps) > 0 {
+		// Cached tokens are those of one block: it comes before all that the
+		// head sees.
+		n.prefix = min(n.prefix, int(n.taps[0]))
+	}
 	// Adapters and head come as if all of them trained.
 	for _, p := range n.adapters.Params {
 		p.T.RequireGrad(p.Trainable && n.tensors["adapter."+p.Name].Trains)
@@ -184,15 +192,30 @@ func (n *network) logits(tokens *torch.Tensor, h, w int, train bool) *torch.Tens
 func (n *network) logitsAt(tokens *torch.Tensor, h, w, outH, outW int, train bool) *torch.Tensor {
 	return n.dev.Yield(func() *torch.Tensor {
 		n.adapters.Train(train)
-		for i := max(0, n.prefix); i < len(n.model.Blocks); i++ {
-			tokens = n.model.Block(i, tokens)
-		}
+		features := n.features(tokens)
 		gh, gw, err := vit.Grid(n.model.Arch, h, w)
 		if err != nil {
 			panic(&torch.Error{Op: "logits", Err: err})
 		}
-		return n.head.Forward(n.model.Features(tokens), int64(gh), int64(gw), int64(outH), int64(outW), train)
+		return n.head.Forward(features, int64(gh), int64(gw), int64(outH), int64(outW), train)
 	})
+}
+
+// features goes on from tokens to what the head sees of each patch,
+// [N, gh·gw, D], or [N, gh·gw, D·taps] as get_intermediate_layers of DINOv2 gives
+// it with norm and one concatenates it.
+func (n *network) features(tokens *torch.Tensor) *torch.Tensor {
+	var levels []*torch.Tensor
+	for i := max(0, n.prefix); i < len(n.model.Blocks); i++ {
+		tokens = n.model.Block(i, tokens)
+		if slices.Contains(n.taps, uint32(i)) {
+			levels = append(levels, n.model.Features(tokens))
+		}
+	}
+	if len(n.taps) == 0 {
+		return n.model.Features(tokens)
+	}
+	return torch.Cat(-1, levels...)
 }
 
 // named is a tensor of the network's state by its name in a checkpoint.

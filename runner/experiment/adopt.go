@@ -24,7 +24,7 @@ func (x *expansion) adopt(c *config, arch *spec.Architecture) *adaptation {
 	}
 	s := peft.Source{
 		Dir: dir, Arch: arch, Depth: c.depth(arch), Variant: c.Adapter.Variant,
-		Head: c.headSpec(), Classes: mergeClasses(c.Data.Classes, c.Data.Remap, c.Data.Ignore).classes,
+		Head: c.headSpec(arch), Classes: mergeClasses(c.Data.Classes, c.Data.Remap, c.Data.Ignore).classes,
 	}
 	from, err := x.resolve.adopt(x.resolve.ctx, s)
 	if err != nil {

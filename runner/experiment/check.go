@@ -96,7 +96,7 @@ func (x *expansion) check(c *cell) {
 	x.once(c, "groups", x.checkGroups, g.Optim, g.Backbone)
 	x.once(c, "shifts", x.checkShifts, g.Evaluate)
 	x.once(c, "split", x.checkSplit, g.Data)
-	x.once(c, "backbone", x.checkBackbone, g.Backbone, g.Adapter, g.Data)
+	x.once(c, "backbone", x.checkBackbone, g.Backbone, g.Adapter, g.Head, g.Data)
 	x.once(c, "adapter", x.checkAdapter, g.Backbone, g.Adapter, g.Head, g.Data)
 	x.once(c, "epochs", x.checkEpochs, g.Adapter, g.Backbone, g.Head, g.Data, g.Train)
 	x.once(c, "files", x.checkData, g.Data, g.Evaluate)
@@ -374,6 +374,11 @@ func (x *expansion) checkBackbone(c *cell) {
 	if c.config.Adapter.Variant != none {
 		if _, message, hint := c.config.Adapter.Blocks.of(depth); message != "" {
 			x.fail(c, "adapter.blocks", message, hint)
+		}
+	}
+	if taps := c.config.Head.Taps; taps != nil {
+		if _, message, hint := taps.of(depth); message != "" {
+			x.fail(c, "head.taps", message, hint)
 		}
 	}
 	size, patch := c.config.Data.Size, arch.GetPatch()

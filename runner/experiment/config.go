@@ -141,6 +141,7 @@ type headConfig struct {
 	Hidden  uint32  `json:"hidden"`
 	Norm    bool    `json:"norm"`
 	Dropout float64 `json:"dropout"`
+	Taps    *blocks `json:"taps"`
 }
 
 type dataConfig struct {

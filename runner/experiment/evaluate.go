@@ -397,7 +397,7 @@ func (x *expansion) filled(root cue.Value, overlay []*override) cue.Value {
 // once does a check for the first of the cells that agree in parts, which is
 // all that the check looks at; the others get what it has reported.
 func (x *expansion) once(c *cell, what string, check func(c *cell), parts ...any) {
-	var key [5]any
+	var key [6]any
 	key[0] = what
 	copy(key[1:], parts)
 	found, done := x.memory[key]

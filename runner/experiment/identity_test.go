@@ -29,6 +29,7 @@ var writable = map[string][]string{
 	"adapter.params.init":     {"1", "2"},
 	"head.kind":               {`"conv"`, `"linear"`},
 	"head.hidden":             {"0", "16"},
+	"head.taps":               {"unset", "[2, 5]", `"1..3"`},
 	"head.norm":               {"true", "false"},
 	"head.dropout":            {"0.1", "0", "0.5"},
 	"data.size":               {"224", "112", "[112, 224]"},

@@ -473,7 +473,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		Revision: spec.Revision,
 		Seed:     seed,
 		Backbone: &spec.Backbone{Digest: bb.Digest, Arch: bb.Arch, Depth: cfg.depth(bb.Arch), Freeze: cfg.freeze(bb.Arch)},
-		Head:     cfg.headSpec(),
+		Head:     cfg.headSpec(bb.Arch),
 		Optim:    cfg.Optim.spec(),
 		Train:    cfg.Train.spec(),
 		Loss:     cfg.Loss.terms(mergeClasses(cfg.Data.Classes, cfg.Data.Remap, cfg.Data.Ignore).classes),
@@ -615,8 +615,15 @@ func (g *groupConfig) rules(depth uint32) []*spec.Rule {
 }
 
 // headSpec leaves out what its kind has not.
-func (c *config) headSpec() *spec.Head {
+func (c *config) headSpec(arch *spec.Architecture) *spec.Head {
 	h := &spec.Head{Kind: c.Head.Kind}
+	if c.Head.Taps != nil {
+		depth := c.depth(arch)
+		// The last block alone is what a head sees anyway.
+		if taps, _, _ := c.Head.Taps.of(depth); !slices.Equal(taps, []uint32{depth - 1}) {
+			h.Taps = taps
+		}
+	}
 	if h.Kind == "conv" {
 		h.Hidden, h.Norm, h.Dropout = c.Head.Hidden, c.Head.Norm, c.Head.Dropout
 	}

@@ -35,7 +35,7 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 	}
 	hidden := func(h *spec.Head) uint32 { return cmp.Or(h.GetHidden(), s.Arch.GetDim()/2) }
 	if h := of.GetHead(); h.GetKind() != s.Head.GetKind() || hidden(h) != hidden(s.Head) || h.GetNorm() != s.Head.GetNorm() ||
-		!slices.Equal(of.GetData().GetClasses(), s.Classes) {
+		!slices.Equal(h.GetTaps(), s.Head.GetTaps()) || !slices.Equal(of.GetData().GetClasses(), s.Classes) {
 		return nil, nil
 	}
 	file, err := safetensors.Open(filepath.Join(s.Dir, headFile))
