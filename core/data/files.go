@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/loralab/loralab/core/rng"
 )
 
 // Files are pairs of an image and its mask, in the bytewise order of the image
@@ -207,7 +210,76 @@ func (f Files) Len() int { return len(f.Images) }
 // depends on the seed, its name and the names around it, not on their order.
 // It panics on fractions that are no fractions.
 func (f Files) Split(seed uint64, fractions ...float64) []Files {
+	return f.cut(f.rank("split", seed), fractions)
+}
+
+// SplitStrata is Split with each part holding every stratum in the proportion of
+// the whole, as nearly as it divides. A stratum is what names are alike in, up to
+// the last separator.
+func (f Files) SplitStrata(seed uint64, separator string, fractions ...float64) []Files {
+	strata := map[string][]int{}
 	order := f.rank("split", seed)
+	for _, i := range order {
+		name := f.group(i, separator)
+		strata[name] = append(strata[name], i)
+	}
+	// Each stratum is spread evenly over 0 to 1, from a start of its own: with the
+	// same start, all strata of one picture would fall into one part.
+	at := make([]float64, f.Len())
+	for name, members := range strata {
+		start := rng.New(seed, "split", name).Float64()
+		for k, i := range members {
+			at[i] = (float64(k) + start) / float64(len(members))
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(at[a], at[b]) })
+	return f.cut(order, fractions)
+}
+
+// SplitGroups is Split with pictures whose names are alike up to the last
+// separator in one part, as for the frames of a film or the slices of a patient.
+// A group falls into the part that its middle falls into, so fractions are met
+// as nearly as groups divide.
+func (f Files) SplitGroups(seed uint64, separator string, fractions ...float64) []Files {
+	groups := map[string][]int{}
+	for i := range f.Images {
+		name := f.group(i, separator)
+		groups[name] = append(groups[name], i)
+	}
+	names := Files{Images: slices.Sorted(maps.Keys(groups))}
+	parts := make([][]int, len(fractions))
+	before := 0
+	for _, k := range names.rank("split", seed) {
+		members := groups[names.Images[k]]
+		middle := (float64(before) + float64(len(members))/2) / float64(f.Len())
+		before += len(members)
+		sum := 0.0
+		for p, x := range fractions {
+			if sum += x; middle < sum {
+				parts[p] = append(parts[p], members...)
+				break
+			}
+		}
+	}
+	out := make([]Files, len(fractions))
+	for p, members := range parts {
+		out[p] = f.pick(members)
+	}
+	return out
+}
+
+// group is the beginning of the name of a pair up to the last separator; all of
+// it if there is none.
+func (f Files) group(i int, separator string) string {
+	name := stem(f.Images[i])
+	if end := strings.LastIndex(name, separator); end >= 0 {
+		return name[:end]
+	}
+	return name
+}
+
+// cut divides the pairs in an order.
+func (f Files) cut(order []int, fractions []float64) []Files {
 	parts := make([]Files, len(fractions))
 	var sum float64
 	from := 0

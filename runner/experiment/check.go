@@ -334,6 +334,9 @@ func (x *expansion) checkSplit(c *cell) {
 		x.fail(c, "data.fraction", "data.fraction and data.limit.train both say how many images to train on", "leave one of them out")
 	}
 	s := c.config.Data.Split
+	if s.Group != "" && s.Stratify != "" {
+		x.fail(c, "data.split.stratify", "data.split is grouped and stratified", "groups stay together and kinds are shared out: leave one of them out")
+	}
 	if sum := s.Train + s.Val + s.Test; sum > 1+1e-9 {
 		x.fail(c, "data.split", fmt.Sprintf("the fractions add up to %.6g", sum), "train, val and test may be 1 together, or less to leave images out")
 	}

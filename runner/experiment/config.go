@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/corrupt"
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -201,10 +202,23 @@ func (a *augmentConfig) spec() *spec.Augment {
 }
 
 type splitConfig struct {
-	Seed  uint64  `json:"seed"`
-	Train float64 `json:"train"`
-	Val   float64 `json:"val"`
-	Test  float64 `json:"test"`
+	Seed     uint64  `json:"seed"`
+	Train    float64 `json:"train"`
+	Val      float64 `json:"val"`
+	Test     float64 `json:"test"`
+	Group    string  `json:"group"` // separators; at most one of the two
+	Stratify string  `json:"stratify"`
+}
+
+// cut divides files into fractions.
+func (s *splitConfig) cut(f data.Files, fractions ...float64) []data.Files {
+	switch {
+	case s.Group != "":
+		return f.SplitGroups(s.Seed, s.Group, fractions...)
+	case s.Stratify != "":
+		return f.SplitStrata(s.Seed, s.Stratify, fractions...)
+	}
+	return f.Split(s.Seed, fractions...)
 }
 
 type limitConfig struct {

@@ -116,3 +116,21 @@ func TestPublishedLayout(t *testing.T) {
 		t.Errorf("as voc: %v", found)
 	}
 }
+
+// How a source is divided decides over the files, and with them over the run.
+func TestSplitsByName(t *testing.T) {
+	source := filepath.Join(FindRoot("testdata"), "data", "nuclei", "histology", "test")
+	text := strings.NewReplacer(`"procedural"`, fmt.Sprintf("%q", source), `"animal"`, `"nucleus"`).Replace(sound)
+	ids := map[string]bool{}
+	for _, split := range []string{"", "\tdata: split: group: \"a\"", "\tdata: split: stratify: \"a\""} {
+		run := loadText(t, insert(text, split))[0].Runs[0]
+		ids[run.ID] = true
+		train := run.Places.Files[run.Spec.Data.Splits["train"].Digest].Images
+		if n := len(train); n < 24 || n > 38 {
+			t.Errorf("%s trains on %d of 40 images", split, n)
+		}
+	}
+	if len(ids) != 3 {
+		t.Errorf("%d runs of three ways to divide", len(ids))
+	}
+}

@@ -225,7 +225,7 @@ func (e *sourceError) Error() string { return e.message }
 
 // scan finds the files of a source and divides them.
 func (r *resolver) scan(root string, d *dataConfig, roles []string) (parts, error) {
-	key := fmt.Sprintf("%q %q %s %v %v", root, d.Source, d.Layout, d.Split, roles)
+	key := fmt.Sprintf("%q %q %s %+v %v", root, d.Source, d.Layout, d.Split, roles)
 	if a, ok := r.scans[key]; ok {
 		return a.value, a.err
 	}
@@ -252,7 +252,7 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 	if whole, ok := there[data.All]; ok && len(wanted) == 1 { // a domain is scored as a whole
 		p[wanted[0]] = whole
 	} else if ok {
-		cut := whole.Split(fraction.Seed, fraction.Train, fraction.Val, fraction.Test)
+		cut := fraction.cut(whole, fraction.Train, fraction.Val, fraction.Test)
 		for i, role := range roles {
 			p[role] = cut[i]
 		}
@@ -262,7 +262,7 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 		}
 		// A source with no val/ gives some of train/.
 		if p["val"].Len() == 0 && p["train"].Len() > 0 && slices.Contains(wanted, "val") {
-			cut := p["train"].Split(fraction.Seed, fraction.Train/(fraction.Train+fraction.Val), fraction.Val/(fraction.Train+fraction.Val))
+			cut := fraction.cut(p["train"], fraction.Train/(fraction.Train+fraction.Val), fraction.Val/(fraction.Train+fraction.Val))
 			p["train"], p["val"] = cut[0], cut[1]
 		}
 	}
@@ -330,7 +330,7 @@ func (r *resolver) split(root string, d *dataConfig, wanted []string, role strin
 	if d.Source == procedural {
 		return d.draw(role), nil
 	}
-	key := fmt.Sprintf("%q %q %s %v %v %s %v %v", root, d.Source, d.Layout, d.Split, wanted, role, d.Fraction, d.Limit)
+	key := fmt.Sprintf("%q %q %s %+v %v %s %v %v", root, d.Source, d.Layout, d.Split, wanted, role, d.Fraction, d.Limit)
 	if a, ok := r.splits[key]; ok {
 		return a.value, a.err
 	}
