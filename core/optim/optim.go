@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
 )
@@ -47,17 +49,18 @@ type rule struct {
 	// state names what is remembered of a parameter: of its shape, but "step",
 	// which is one number.
 	state []string
+	decay float64 // where none is given, in PyTorch
 	step  func(cfg *spec.Optim, g *group, lr float64)
 }
 
 var rules = map[string]rule{
-	"adamw": {[]string{"m", "v", "step"}, func(c *spec.Optim, g *group, lr float64) {
+	"adamw": {[]string{"m", "v", "step"}, 0.01, func(c *spec.Optim, g *group, lr float64) {
 		torch.AdamW(g.tensors, g.moments(), lr, c.Beta1, c.Beta2, g.Decay, c.Eps)
 	}},
-	"adam": {[]string{"m", "v", "step"}, func(c *spec.Optim, g *group, lr float64) {
+	"adam": {[]string{"m", "v", "step"}, 0, func(c *spec.Optim, g *group, lr float64) {
 		torch.Adam(g.tensors, g.moments(), lr, c.Beta1, c.Beta2, g.Decay, c.Eps)
 	}},
-	"sgd": {[]string{"momentum"}, func(c *spec.Optim, g *group, lr float64) {
+	"sgd": {[]string{"momentum"}, 0, func(c *spec.Optim, g *group, lr float64) {
 		momenta := make([]*torch.Tensor, len(g.state))
 		for i, s := range g.state {
 			momenta[i] = s[0]
@@ -125,6 +128,23 @@ func (o *Optimizer) Step(factor float64) (norm float64, ok bool) {
 	}
 	torch.DropGrads(o.all)
 	return norm, ok
+}
+
+// Default drops the decay of all groups and the betas for those that PyTorch's
+// optimisers have where none are given.
+func (o *Optimizer) Default() {
+	o.cfg = proto.CloneOf(o.cfg)
+	o.cfg.Beta1, o.cfg.Beta2 = 0.9, 0.999
+	for _, g := range o.groups {
+		g.Decay = o.rule.decay
+	}
+}
+
+// Forget sets the state back to zero.
+func (o *Optimizer) Forget() {
+	for _, p := range o.State() {
+		p.T.Device().Scope(func() { p.T.Assign(p.T.ZerosLike()) })
+	}
 }
 
 // State lists the tensors that a checkpoint must hold to go on exactly, by

@@ -2124,9 +2124,13 @@ type Optim struct {
 	// name matches, and the rates of the parts and Freeze count for nothing.
 	Rules []*Rule `protobuf:"bytes,13,rep,name=rules,proto3" json:"rules,omitempty"`
 	// Biases, norms and other vectors are decayed too.
-	DecayVectors  bool `protobuf:"varint,14,opt,name=decay_vectors,json=decayVectors,proto3" json:"decay_vectors,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DecayVectors bool `protobuf:"varint,14,opt,name=decay_vectors,json=decayVectors,proto3" json:"decay_vectors,omitempty"`
+	// At an epoch where rules unfreeze something, a new optimiser takes over, as
+	// in the original project: it remembers nothing, has PyTorch's default decay
+	// and betas, and its rates stay at their highest, whatever the schedule.
+	ForgetAtUnfreezing bool `protobuf:"varint,15,opt,name=forget_at_unfreezing,json=forgetAtUnfreezing,proto3" json:"forget_at_unfreezing,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Optim) Reset() {
@@ -2253,6 +2257,13 @@ func (x *Optim) GetRules() []*Rule {
 func (x *Optim) GetDecayVectors() bool {
 	if x != nil {
 		return x.DecayVectors
+	}
+	return false
+}
+
+func (x *Optim) GetForgetAtUnfreezing() bool {
+	if x != nil {
+		return x.ForgetAtUnfreezing
 	}
 	return false
 }
@@ -4326,7 +4337,7 @@ const file_spec_proto_rawDesc = "" +
 	"\rclass_weights\x18\x03 \x03(\x01R\fclassWeights\x12\x1c\n" +
 	"\tweighting\x18\x04 \x01(\tR\tweighting\x12\x1c\n" +
 	"\tsmoothing\x18\x05 \x01(\x01R\tsmoothing\x12\x14\n" +
-	"\x05gamma\x18\x06 \x01(\x01R\x05gamma\"\xb3\x03\n" +
+	"\x05gamma\x18\x06 \x01(\x01R\x05gamma\"\xe5\x03\n" +
 	"\x05Optim\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1f\n" +
 	"\vlr_backbone\x18\x02 \x01(\x01R\n" +
@@ -4344,7 +4355,8 @@ const file_spec_proto_rawDesc = "" +
 	"\bmomentum\x18\v \x01(\x01R\bmomentum\x12\x1a\n" +
 	"\bnesterov\x18\f \x01(\bR\bnesterov\x12+\n" +
 	"\x05rules\x18\r \x03(\v2\x15.loralab.spec.v1.RuleR\x05rules\x12#\n" +
-	"\rdecay_vectors\x18\x0e \x01(\bR\fdecayVectors\"\xa2\x01\n" +
+	"\rdecay_vectors\x18\x0e \x01(\bR\fdecayVectors\x120\n" +
+	"\x14forget_at_unfreezing\x18\x0f \x01(\bR\x12forgetAtUnfreezing\"\xa2\x01\n" +
 	"\x04Rule\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12\x0e\n" +
 	"\x02lr\x18\x02 \x01(\x01R\x02lr\x12&\n" +

@@ -251,6 +251,16 @@ func (n *network) thaw(epoch int) {
 	}
 }
 
+// unfrozen reports whether anything is frozen up to such an epoch.
+func (n *network) unfrozen(at func(until int) bool) bool {
+	for _, t := range n.tensors {
+		if t.Trains && t.Until > 0 && at(int(t.Until)) {
+			return true
+		}
+	}
+	return false
+}
+
 // weights lists all that a checkpoint must hold to have this network again.
 func (n *network) weights() []named {
 	var out []named

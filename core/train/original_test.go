@@ -165,7 +165,11 @@ func TestOriginalTraining(t *testing.T) {
 		"frozen":     func(*spec.RunRequest) {},
 		"unfrozen":   unfrozen,
 		"unfreezing": unfreezing,
-		"adamw":      func(r *spec.RunRequest) { r.Spec.Optim.Kind, r.Spec.Optim.WeightDecay = "adamw", 1e-2 },
+		"forgetting": func(r *spec.RunRequest) {
+			unfreezing(r)
+			r.Spec.Optim.WeightDecay, r.Spec.Optim.ForgetAtUnfreezing = 1e-2, true
+		},
+		"adamw": func(r *spec.RunRequest) { r.Spec.Optim.Kind, r.Spec.Optim.WeightDecay = "adamw", 1e-2 },
 	}
 	files, err := filepath.Glob(filepath.Join("testdata", "original", "*_*.safetensors"))
 	if err != nil || len(files) == 0 {

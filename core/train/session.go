@@ -164,7 +164,11 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		order := rng.New(sp.Seed, "order", strconv.Itoa(epoch)).Permutation(trainSet.Len())
 		batches := cut(order, int(sp.Train.Batch))[s.step%perEpoch*group:]
 		batches = batches[:min(len(batches), (s.total-s.step)*group)]
-		if err := s.t.dev.Do(func() error { s.net.thaw(epoch); return nil }); err != nil {
+		if err := s.t.dev.Do(func() error {
+			s.net.thaw(epoch)
+			s.renew(epoch, s.step%perEpoch == 0)
+			return nil
+		}); err != nil {
 			return nil, err
 		}
 		i := 0
@@ -250,6 +254,23 @@ func (s *session) orStopped(ctx context.Context, err error) error {
 	return err
 }
 
+// renewed reports whether a new optimiser has taken over by an epoch.
+func (s *session) renewed(epoch int) bool {
+	return s.spec.Optim.ForgetAtUnfreezing && s.net.unfrozen(func(until int) bool { return until <= epoch })
+}
+
+// renew makes the optimiser the new one that an unfreezing puts in its place.
+// In the middle of such an epoch its state is that of the checkpoint.
+func (s *session) renew(epoch int, begins bool) {
+	if !s.renewed(epoch) {
+		return
+	}
+	s.opt.Default()
+	if begins && s.net.unfrozen(func(until int) bool { return until == epoch }) {
+		s.opt.Forget()
+	}
+}
+
 // groups gives every tensor that trains its rate and decay, as planned.
 func (s *session) groups() []optim.Group {
 	var groups []optim.Group
@@ -315,7 +336,10 @@ const (
 
 // update clips, moves the weights and reports.
 func (s *session) update(u *update, epoch int) (*spec.Step, error) {
-	factor := optim.Factor(s.spec.Optim.Schedule, s.step, s.total)
+	factor := 1.0 // after an unfreezing that forgets the schedule
+	if !s.renewed(epoch) {
+		factor = optim.Factor(s.spec.Optim.Schedule, s.step, s.total)
+	}
 	st := &spec.Step{Step: uint64(s.step + 1), Epoch: uint32(epoch + 1), Lr: s.rate() * factor, Loss: u.loss}
 	if m := median(s.recent); len(s.recent) >= lookBack/5 && math.Abs(u.loss) > exploded*math.Abs(m) && m != 0 {
 		return nil, s.diverged(u, fmt.Sprintf("the loss explodes: it is %.4g, the median of the last %d was %.4g", u.loss, len(s.recent), m))

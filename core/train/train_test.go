@@ -276,6 +276,15 @@ func TestResumeIsExact(t *testing.T) {
 			r.Spec.Train.Batch, r.Spec.Train.Accumulate, r.Spec.Train.Epochs = 2, 2, 4
 			r.Spec.Train.Ema = 0.9
 		},
+		"forgetting": func(r *spec.RunRequest) {
+			r.Spec.Optim.Rules = []*spec.Rule{
+				{Pattern: "backbone.encoder.layer.4.*", Lr: 1e-4, Frozen: true, UntilEpoch: 2},
+				{Pattern: "backbone.*", Frozen: true},
+				{Pattern: "adapter.*", Lr: 1e-3, Frozen: true, UntilEpoch: 1},
+				{Pattern: "head.*", Lr: 1e-2},
+			}
+			r.Spec.Optim.WeightDecay, r.Spec.Optim.ForgetAtUnfreezing = 0.5, true
+		},
 		"sgd and patience": func(r *spec.RunRequest) {
 			r.Spec.Optim.Kind, r.Spec.Optim.Momentum, r.Spec.Optim.Nesterov = "sgd", 0.9, true
 			r.Spec.Optim.Schedule = &spec.Schedule{Kind: "step", Milestones: []float64{0.3, 0.6}, Gamma: 0.3}
