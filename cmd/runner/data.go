@@ -66,7 +66,7 @@ func distinct(parts []experiment.Part) []experiment.Part {
 	seen := map[string]bool{}
 	var out []experiment.Part
 	for _, p := range parts {
-		key := fmt.Sprint(p.Split.GetDigest(), p.Data.GetClasses(), p.Data.GetValues())
+		key := fmt.Sprint(p.Files.Root, p.Split.GetDigest(), p.Data.GetClasses(), p.Data.GetValues())
 		if !seen[key] {
 			out = append(out, p)
 		}

@@ -73,7 +73,8 @@ func repeated(c *cobra.Command, parts []experiment.Part) ([]data.Problem, error)
 	told := map[string]bool{}
 	for _, train := range parts {
 		for _, p := range parts {
-			if train.Name != "train" || p.Name == "train" || p.Cell != train.Cell {
+			// Where cells divide differently, one may test on what another trains on.
+			if train.Name != "train" || p.Name == "train" || p.Cell != train.Cell && varies(parts, p.Name) {
 				continue
 			}
 			same, err := p.Files.Repeated(c.Context(), train.Files)
@@ -89,4 +90,15 @@ func repeated(c *cobra.Command, parts []experiment.Part) ([]data.Problem, error)
 		}
 	}
 	return found, nil
+}
+
+// varies reports whether cells differ in a part.
+func varies(parts []experiment.Part, name string) bool {
+	n := 0
+	for _, p := range parts {
+		if p.Name == name {
+			n++
+		}
+	}
+	return n > 1
 }
