@@ -182,6 +182,9 @@ func (w *worker) start(ctx context.Context, log *tailWriter) (*spec.EngineInfo, 
 	return info, nil
 }
 
+// stopAgain is how long after an engine was told to stop it is told again.
+const stopAgain = 250 * time.Millisecond
+
 // converse sends a job to the engine and listens until its end.
 func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*attempt, error) {
 	if w.engine != nil && w.engine.Exited() {
@@ -216,9 +219,18 @@ func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*atte
 	asides.Go(func() {
 		select {
 		case <-ctx.Done():
-			// An engine that is gone need not be told; the stream reports it.
-			_, _ = engine.Stop(call, &spec.StopRequest{})
 		case <-call.Done():
+			return
+		}
+		// Again and again: an engine that has not taken up the run yet has
+		// nothing to stop. One that is gone need not be told; the stream
+		// reports it.
+		for call.Err() == nil {
+			_, _ = engine.Stop(call, &spec.StopRequest{})
+			select {
+			case <-time.After(stopAgain):
+			case <-call.Done():
+			}
 		}
 	})
 	asides.Go(func() {
