@@ -2125,9 +2125,10 @@ type Optim struct {
 	Rules []*Rule `protobuf:"bytes,13,rep,name=rules,proto3" json:"rules,omitempty"`
 	// Biases, norms and other vectors are decayed too.
 	DecayVectors bool `protobuf:"varint,14,opt,name=decay_vectors,json=decayVectors,proto3" json:"decay_vectors,omitempty"`
-	// At an epoch where rules unfreeze something, a new optimiser takes over, as
-	// in the original project: it remembers nothing, has PyTorch's default decay
-	// and betas, and its rates stay at their highest, whatever the schedule.
+	// Where rules freeze something up to an epoch, as the original project does
+	// it: the optimiser is replaced when that freezes and when it thaws. The new
+	// ones have PyTorch's default decay and betas, rates that stay at their highest
+	// whatever the schedule, and at thawing no state. Without such rules: nothing.
 	ForgetAtUnfreezing bool `protobuf:"varint,15,opt,name=forget_at_unfreezing,json=forgetAtUnfreezing,proto3" json:"forget_at_unfreezing,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache

@@ -251,14 +251,16 @@ func (n *network) thaw(epoch int) {
 	}
 }
 
-// unfrozen reports whether anything is frozen up to such an epoch.
-func (n *network) unfrozen(at func(until int) bool) bool {
+// thaws lists the epochs, counted from 0, before which something is frozen that
+// trains from there on.
+func (n *network) thaws() []int {
+	var epochs []int
 	for _, t := range n.tensors {
-		if t.Trains && t.Until > 0 && at(int(t.Until)) {
-			return true
+		if until := int(t.Until); t.Trains && until > 0 && !slices.Contains(epochs, until) {
+			epochs = append(epochs, until)
 		}
 	}
-	return false
+	return epochs
 }
 
 // weights lists all that a checkpoint must hold to have this network again.

@@ -167,6 +167,7 @@ func TestOriginalTraining(t *testing.T) {
 		"unfreezing": unfreezing,
 		"forgetting": func(r *spec.RunRequest) {
 			unfreezing(r)
+			r.Spec.Optim.Rules[1].Lr = 3e-4
 			r.Spec.Optim.WeightDecay, r.Spec.Optim.ForgetAtUnfreezing = 1e-2, true
 		},
 		"adamw": func(r *spec.RunRequest) { r.Spec.Optim.Kind, r.Spec.Optim.WeightDecay = "adamw", 1e-2 },

@@ -106,6 +106,9 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		if s.opt, err = optim.New(s.t.dev, sp.Optim, s.groups()); err != nil {
 			return err
 		}
+		if s.forgets() {
+			s.opt.Default()
+		}
 		s.average = newAverage(sp.Train.Ema, slices.Concat(b, a, h))
 		// Dropout's own stream; a checkpoint goes on in the middle of it.
 		s.t.dev.Seed(rng.New(sp.Seed, "dropout").Uint64())
@@ -166,7 +169,9 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		batches = batches[:min(len(batches), (s.total-s.step)*group)]
 		if err := s.t.dev.Do(func() error {
 			s.net.thaw(epoch)
-			s.renew(epoch, s.step%perEpoch == 0)
+			if s.forgets() && s.step%perEpoch == 0 && slices.Contains(s.net.thaws(), epoch) {
+				s.opt.Forget()
+			}
 			return nil
 		}); err != nil {
 			return nil, err
@@ -254,22 +259,9 @@ func (s *session) orStopped(ctx context.Context, err error) error {
 	return err
 }
 
-// renewed reports whether a new optimiser has taken over by an epoch.
-func (s *session) renewed(epoch int) bool {
-	return s.spec.Optim.ForgetAtUnfreezing && s.net.unfrozen(func(until int) bool { return until <= epoch })
-}
-
-// renew makes the optimiser the new one that an unfreezing puts in its place.
-// In the middle of such an epoch its state is that of the checkpoint.
-func (s *session) renew(epoch int, begins bool) {
-	if !s.renewed(epoch) {
-		return
-	}
-	s.opt.Default()
-	if begins && s.net.unfrozen(func(until int) bool { return until == epoch }) {
-		s.opt.Forget()
-	}
-}
+// forgets reports whether freezing and thawing cost the optimiser its decay,
+// its schedule and its state, as in the original.
+func (s *session) forgets() bool { return s.spec.Optim.ForgetAtUnfreezing && len(s.net.thaws()) > 0 }
 
 // groups gives every tensor that trains its rate and decay, as planned.
 func (s *session) groups() []optim.Group {
@@ -336,8 +328,8 @@ const (
 
 // update clips, moves the weights and reports.
 func (s *session) update(u *update, epoch int) (*spec.Step, error) {
-	factor := 1.0 // after an unfreezing that forgets the schedule
-	if !s.renewed(epoch) {
+	factor := 1.0
+	if !s.forgets() {
 		factor = optim.Factor(s.spec.Optim.Schedule, s.step, s.total)
 	}
 	st := &spec.Step{Step: uint64(s.step + 1), Epoch: uint32(epoch + 1), Lr: s.rate() * factor, Loss: u.loss}

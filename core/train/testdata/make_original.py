@@ -162,7 +162,11 @@ def build(adapter, seed):
 
 
 def train(adapter, dtype, data, *, lr, lr_head, decay, kind=torch.optim.Adam, unfrozen=False, unfreeze=0, forgets=False):
-    """unfreeze > 0: the head alone trains before this epoch, then all."""
+    """unfreeze > 0: the head alone trains before this epoch, then all.
+
+    forgets: as the original goes about it. It replaces the optimiser at the
+    beginning and at the unfreezing, each time with the default decay, and the
+    schedule goes on to move the rates of the first one, which nobody uses."""
     vit, head, backbone, adapters = build(adapter, 11)
     heads = {f"head.{n}": p for n, p in head.named_parameters()}
     start = {n: p.detach().clone() for n, p in (adapters | heads).items()}
@@ -177,7 +181,7 @@ def train(adapter, dtype, data, *, lr, lr_head, decay, kind=torch.optim.Adam, un
     def optimiser(**kw):
         return kind([{"params": rest, "lr": lr}, {"params": list(heads.values()), "lr": lr_head}], lr=lr, **kw)
 
-    opt, scheduled = optimiser(weight_decay=decay), True
+    opt = optimiser() if forgets else optimiser(weight_decay=decay)
     images = data["images"].to(dtype) / 255
     images = (images - torch.tensor(MEAN, dtype=dtype).view(3, 1, 1)) / torch.tensor(STD, dtype=dtype).view(3, 1, 1)
     total = EPOCHS * math.ceil(len(images) / BATCH)
@@ -187,12 +191,10 @@ def train(adapter, dtype, data, *, lr, lr_head, decay, kind=torch.optim.Adam, un
             for p in rest:
                 p.requires_grad_(epoch >= unfreeze)
             if forgets and epoch == unfreeze:
-                # A new optimiser with its default decay; the schedule still
-                # moves the rates of the old one.
-                opt, scheduled = optimiser(), False
+                opt = optimiser()
         for batch in data["order"][epoch].split(BATCH):
             for group, rate in zip(opt.param_groups, rates):
-                group["lr"] = rate * (trapezoid(max(step - 1, 0), total) if scheduled else 1)
+                group["lr"] = rate * (1 if forgets else trapezoid(max(step - 1, 0), total))
             x = vit(pixel_values=images[batch]).last_hidden_state[:, 1:]
             h, w = images.shape[2] // PATCH, images.shape[3] // PATCH
             logits = head(x.transpose(1, 2).reshape(len(batch), DIM, h, w))
@@ -228,7 +230,7 @@ for _name, _adapter, _lr in (("lora", LoRA, 1e-2), ("serial", Serial, 1e-2), ("l
     CASES[f"{_name}_frozen"] = (_adapter, dict(lr=_lr, lr_head=1e-2, decay=1e-4))
     CASES[f"{_name}_unfrozen"] = (_adapter, dict(lr=1e-3, lr_head=1e-2, decay=1e-4, unfrozen=True))
     CASES[f"{_name}_unfreezing"] = (_adapter, dict(lr=1e-3, lr_head=1e-2, decay=1e-4, unfrozen=True, unfreeze=2))
-    CASES[f"{_name}_forgetting"] = (_adapter, dict(lr=1e-3, lr_head=1e-2, decay=1e-2, unfrozen=True, unfreeze=2, forgets=True))
+    CASES[f"{_name}_forgetting"] = (_adapter, dict(lr=3e-4, lr_head=1e-2, decay=1e-2, unfrozen=True, unfreeze=2, forgets=True))
 CASES["lora_adamw"] = (LoRA, dict(lr=1e-2, lr_head=1e-2, decay=1e-2, kind=torch.optim.AdamW))
 
 
