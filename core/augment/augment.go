@@ -157,6 +157,7 @@ func Apply(p *picture.Picture, list []*spec.Augment, seed uint64, epoch int, nam
 		move = &m
 	}
 	flush()
+	p.Clamp() // interpolation and blur round beyond 1
 }
 
 // affine maps a pixel to where it comes from:
