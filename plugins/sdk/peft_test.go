@@ -117,7 +117,8 @@ func TestPEFTMistakes(t *testing.T) {
 		"two tensors have the PEFT key lora_A.weight":                                    func(g *sdk.Graph, _ sdk.Node) { g.PEFT("lora_A.weight", g.B()) },
 		"query of block 0: PEFT: tensor w is one for the model, but depends on the site": func(g *sdk.Graph, _ sdk.Node) { g.PEFTModel("w", g.W()) },
 		"query of block 0: PEFT: a tensor has the key \"a b\"":                           func(g *sdk.Graph, _ sdk.Node) { g.PEFT("a b", g.W()) },
-		"goes through dropout":                                                           func(g *sdk.Graph, _ sdk.Node) { g.PEFT("d", g.Dropout(g.W(), 0.5)) },
+
+		"goes through dropout": func(g *sdk.Graph, _ sdk.Node) { g.PEFT("d", g.Dropout(g.W(), 0.5)) },
 	} {
 		_, err := sdk.Programs(context.Background(), stored{Rank: 2, mark: mark}, sdktest.Model(), []*protocol.Site{sdktest.Linear(7, 5)})
 		if err == nil || !strings.Contains(err.Error(), want) {
