@@ -181,12 +181,7 @@ func (a *app) ready(ctx context.Context, files []string, o applyOptions) (*proje
 			return nil, err
 		}
 	}
-	a.view.Diagnostics(p.found)
-	if p.found.HasErrors() {
-		p.close()
-		return nil, exitCode(1)
-	}
-	return p, nil
+	return a.accepted(p)
 }
 
 // leftOut are the cells whose plug-in fails.

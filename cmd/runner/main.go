@@ -232,6 +232,12 @@ func (a *app) sound(ctx context.Context, files []string, env experiment.Env) (*p
 	if err != nil {
 		return nil, err
 	}
+	return a.accepted(p)
+}
+
+// accepted shows what is wrong with a project, and gives it back if that stops
+// nothing.
+func (a *app) accepted(p *project) (*project, error) {
 	a.view.Diagnostics(p.found)
 	if p.found.HasErrors() {
 		p.close()

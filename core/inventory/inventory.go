@@ -136,12 +136,10 @@ func backbone(s *spec.RunSpec) ([]Tensor, error) {
 	}
 	d, mlp, p := int64(a.GetDim()), int64(a.GetMlp()), int64(a.GetPatch())
 	add(-1, all, "embeddings.cls_token", 1, 1, d)
-	placed := int64(1) // tokens before the patches that have a position
-	if a.GetFamily() == "deit" {
-		placed = 2
+	if a.Distilled() {
 		add(-1, all, "embeddings.distillation_token", 1, 1, d)
 	}
-	add(-1, all, "embeddings.position_embeddings", 1, placed+int64(a.GetGridH())*int64(a.GetGridW()), d)
+	add(-1, all, "embeddings.position_embeddings", 1, a.Placed()+int64(a.GetGridH())*int64(a.GetGridW()), d)
 	if r := int64(a.GetRegisters()); r > 0 {
 		add(-1, all, "embeddings.register_tokens", 1, r, d)
 	}

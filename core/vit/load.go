@@ -123,7 +123,7 @@ func (m *Model) build(opt Options) {
 	}
 
 	m.cls = m.param(nameCLS, all)
-	if distilled(a) {
+	if a.Distilled() {
 		m.distillation = m.param(nameDistil, all)
 	}
 	m.positions = m.param(namePos, all)
@@ -354,7 +354,7 @@ func Grid(a *spec.Architecture, h, w int) (gh, gw int, err error) {
 
 // Prefix is the number of tokens before the patches: CLS, the distillation
 // token of DeiT, registers.
-func Prefix(a *spec.Architecture) int { return int(placed(a)) + int(a.Registers) }
+func Prefix(a *spec.Architecture) int { return int(a.Placed()) + int(a.Registers) }
 
 // Probe lets the device choose its form of attention for images of h × w.
 func (m *Model) Probe(batch, h, w int) error {

@@ -68,30 +68,18 @@ func Families() []string {
 
 func blockName(i int, rest string) string { return fmt.Sprintf("encoder.layer.%d.%s", i, rest) }
 
-// distilled reports whether a model has DeiT's distillation token, a second one
-// like CLS (Touvron et al., arXiv:2012.12877).
-func distilled(a *spec.Architecture) bool { return a.Family == "deit" }
-
-// placed is the number of tokens before the patches that have a position.
-func placed(a *spec.Architecture) int64 {
-	if distilled(a) {
-		return 2
-	}
-	return 1
-}
-
 // expected is every tensor of an architecture with its shape.
 func expected(a *spec.Architecture, n names) map[string][]int64 {
 	d, mlp, p := int64(a.Dim), int64(a.Mlp), int64(a.Patch)
 	out := map[string][]int64{
 		nameCLS:               {1, 1, d},
-		namePos:               {1, placed(a) + int64(a.GridH)*int64(a.GridW), d},
+		namePos:               {1, a.Placed() + int64(a.GridH)*int64(a.GridW), d},
 		namePatch + ".weight": {d, 3, p, p},
 		namePatch + ".bias":   {d},
 		nameNorm + ".weight":  {d},
 		nameNorm + ".bias":    {d},
 	}
-	if distilled(a) {
+	if a.Distilled() {
 		out[nameDistil] = []int64{1, 1, d}
 	}
 	if a.Registers > 0 {

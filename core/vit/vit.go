@@ -125,7 +125,7 @@ func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {
 // centres at halves, entries before the patches as they are; with a = −0.75 and no antialias,
 // or, where there are registers, a = −0.5 and antialias.
 func (m *Model) positionsFor(gh, gw int64) *torch.Tensor {
-	sh, sw, d, before := int64(m.Arch.GridH), int64(m.Arch.GridW), int64(m.Arch.Dim), placed(m.Arch)
+	sh, sw, d, before := int64(m.Arch.GridH), int64(m.Arch.GridW), int64(m.Arch.Dim), m.Arch.Placed()
 	if gh == sh && gw == sw {
 		return m.positions
 	}

@@ -201,9 +201,12 @@ func noWeights(name, dir string) error {
 			break
 		}
 	}
-	return &MissingError{name, what, fmt.Sprintf("convert it to safetensors in one piece, like this: "+
-		`python3 -c 'from transformers import AutoModel; AutoModel.from_pretrained(%q).save_pretrained("converted", max_shard_size="100GB")'`+
-		`, and name the directory converted`, dir)}
+	return &MissingError{name, what, "convert it to safetensors in one piece, like this: " + conversion(dir) + ", and name the directory converted"}
+}
+
+// conversion is the command that saves a model in the form that is read.
+func conversion(from string) string {
+	return fmt.Sprintf(`python3 -c 'from transformers import AutoModel; AutoModel.from_pretrained(%q).save_pretrained("converted", max_shard_size="100GB")'`, from)
 }
 
 // checkPositions compares the one tensor whose shape most often differs from
@@ -219,11 +222,7 @@ func checkPositions(b *Backbone) error {
 			continue
 		}
 		t, _ := f.Get(name)
-		before := int64(1) // CLS, and the distillation token of DeiT
-		if b.Arch.Family == "deit" {
-			before = 2
-		}
-		want := []int64{1, before + int64(b.Arch.GridH)*int64(b.Arch.GridW), int64(b.Arch.Dim)}
+		want := []int64{1, b.Arch.Placed() + int64(b.Arch.GridH)*int64(b.Arch.GridW), int64(b.Arch.Dim)}
 		if len(t.Shape) != 3 || t.Shape[0] != want[0] || t.Shape[1] != want[1] || t.Shape[2] != want[2] {
 			return fmt.Errorf("%s has the shape %v, by image_size, patch_size and hidden_size of %s it should be %v",
 				name, t.Shape, configFile, want)
@@ -330,9 +329,7 @@ func (h *Hub) download(ctx context.Context, m huggingface.Model, progress func(s
 	}, progress)
 	var e *huggingface.Error
 	if errors.As(err, &e) && e.File == weightFile && errors.Is(err, fs.ErrNotExist) {
-		e.Cure = "models that have only PyTorch files must be converted first, like this: " + fmt.Sprintf(
-			`python3 -c 'from transformers import AutoModel; AutoModel.from_pretrained(%q).save_pretrained("converted", max_shard_size="100GB")'`,
-			m.Repo) + ", then name the directory converted"
+		e.Cure = "models that have only PyTorch files must be converted first, like this: " + conversion(m.Repo) + ", then name the directory converted"
 		e.Err = nil
 	}
 	return err

@@ -179,10 +179,7 @@ func (c *Client) do(ctx context.Context, m Model, file string, request func() (*
 		client.Transport = c.transport()
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	pause := c.Pause
-	if pause == 0 {
-		pause = time.Second / 2
-	}
+	pause := c.pause()
 	var last error
 	for attempt := range attempts {
 		if attempt > 0 {
@@ -241,6 +238,13 @@ func (c *Client) timeout() time.Duration {
 		return c.Timeout
 	}
 	return 10 * time.Second
+}
+
+func (c *Client) pause() time.Duration {
+	if c.Pause > 0 {
+		return c.Pause
+	}
+	return time.Second / 2
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -354,11 +358,7 @@ func (t *transfer) run(ctx context.Context) error {
 			}
 		}
 		if idle > 0 {
-			pause := t.client.Pause
-			if pause == 0 {
-				pause = time.Second / 2
-			}
-			if err := sleep(ctx, pause<<idle); err != nil {
+			if err := sleep(ctx, t.client.pause()<<idle); err != nil {
 				return err
 			}
 		}
