@@ -786,6 +786,7 @@ type PredictRequest struct {
 	Run           *RunRequest            `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`               // as in request.json
 	Checkpoint    string                 `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
 	Pictures      []*Picture             `protobuf:"bytes,3,rep,name=pictures,proto3" json:"pictures,omitempty"`
+	Window        *Window                `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"` // absent: pictures are brought to the size of the run's data
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -837,6 +838,13 @@ func (x *PredictRequest) GetCheckpoint() string {
 func (x *PredictRequest) GetPictures() []*Picture {
 	if x != nil {
 		return x.Pictures
+	}
+	return nil
+}
+
+func (x *PredictRequest) GetWindow() *Window {
+	if x != nil {
+		return x.Window
 	}
 	return nil
 }
@@ -2451,7 +2459,7 @@ type Train struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epochs        uint32                 `protobuf:"varint,1,opt,name=epochs,proto3" json:"epochs,omitempty"`
 	Batch         uint32                 `protobuf:"varint,2,opt,name=batch,proto3" json:"batch,omitempty"`
-	Precision     string                 `protobuf:"bytes,3,opt,name=precision,proto3" json:"precision,omitempty"`                   // fp32 | bf16
+	Precision     string                 `protobuf:"bytes,3,opt,name=precision,proto3" json:"precision,omitempty"`                   // fp32 | bf16 | tf32
 	MaxSteps      uint32                 `protobuf:"varint,4,opt,name=max_steps,json=maxSteps,proto3" json:"max_steps,omitempty"`    // 0: no limit
 	Monitor       string                 `protobuf:"bytes,5,opt,name=monitor,proto3" json:"monitor,omitempty"`                       // metric that chooses the best checkpoint: "dice/mean"
 	EvalEvery     uint32                 `protobuf:"varint,6,opt,name=eval_every,json=evalEvery,proto3" json:"eval_every,omitempty"` // epochs between validations; the last epoch always
@@ -2570,9 +2578,15 @@ type Evaluation struct {
 	Domain     string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`         // label, not identity: "test", "histology"
 	Data       *Data                  `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`             // split "test" counts
 	Checkpoint string                 `protobuf:"bytes,3,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
-	Precision  string                 `protobuf:"bytes,4,opt,name=precision,proto3" json:"precision,omitempty"`
+	Precision  string                 `protobuf:"bytes,4,opt,name=precision,proto3" json:"precision,omitempty"`   // fp32 | bf16 | tf32; "": that of the run
 	// With the adapters merged into the backbone, if that is exact enough.
-	Merged        bool `protobuf:"varint,5,opt,name=merged,proto3" json:"merged,omitempty"`
+	Merged bool `protobuf:"varint,5,opt,name=merged,proto3" json:"merged,omitempty"`
+	// The size at which pixels are compared: "" for that of `data`, "original" for
+	// that of each mask as it lies in its file.
+	Resolution string `protobuf:"bytes,6,opt,name=resolution,proto3" json:"resolution,omitempty"`
+	// Images are not brought to the size of `data` but seen by windows of it.
+	// Resolution "original" only. Absent: none.
+	Window        *Window `protobuf:"bytes,7,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2642,6 +2656,84 @@ func (x *Evaluation) GetMerged() bool {
 	return false
 }
 
+func (x *Evaluation) GetResolution() string {
+	if x != nil {
+		return x.Resolution
+	}
+	return ""
+}
+
+func (x *Evaluation) GetWindow() *Window {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+// How windows go over an image: from its corner on, every so many pixels, the
+// last at its edge. Logits are averaged where windows overlap.
+type Window struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	StrideH uint32                 `protobuf:"varint,1,opt,name=stride_h,json=strideH,proto3" json:"stride_h,omitempty"`
+	StrideW uint32                 `protobuf:"varint,2,opt,name=stride_w,json=strideW,proto3" json:"stride_w,omitempty"`
+	// Factor that images are scaled by before. 0: as large as it takes for both
+	// sides to reach those of a window, one of them exactly.
+	Scale         float64 `protobuf:"fixed64,3,opt,name=scale,proto3" json:"scale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Window) Reset() {
+	*x = Window{}
+	mi := &file_spec_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Window) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Window) ProtoMessage() {}
+
+func (x *Window) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Window.ProtoReflect.Descriptor instead.
+func (*Window) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Window) GetStrideH() uint32 {
+	if x != nil {
+		return x.StrideH
+	}
+	return 0
+}
+
+func (x *Window) GetStrideW() uint32 {
+	if x != nil {
+		return x.StrideW
+	}
+	return 0
+}
+
+func (x *Window) GetScale() float64 {
+	if x != nil {
+		return x.Scale
+	}
+	return 0
+}
+
 type RunRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // identity of spec, hex
@@ -2659,7 +2751,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2763,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2776,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RunRequest) GetId() string {
@@ -2764,7 +2856,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2868,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +2881,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Label) GetExperiment() string {
@@ -2848,7 +2940,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +2952,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2965,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Places) GetRunDir() string {
@@ -2916,7 +3008,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +3020,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3033,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Files) GetRoot() string {
@@ -2985,7 +3077,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2997,7 +3089,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3010,7 +3102,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -3175,7 +3267,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3279,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3292,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -3273,7 +3365,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3285,7 +3377,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3298,7 +3390,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -3355,7 +3447,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3367,7 +3459,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3380,7 +3472,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -3420,7 +3512,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3432,7 +3524,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3445,7 +3537,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -3466,7 +3558,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3478,7 +3570,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3491,7 +3583,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Evaluated) GetId() string {
@@ -3524,7 +3616,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3536,7 +3628,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3549,7 +3641,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -3568,7 +3660,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3580,7 +3672,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3593,7 +3685,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -3614,7 +3706,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3718,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3731,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Failed) GetReason() string {
@@ -3673,7 +3765,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3685,7 +3777,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3698,7 +3790,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Note) GetText() string {
@@ -3742,7 +3834,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3754,7 +3846,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3767,7 +3859,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -3887,7 +3979,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3899,7 +3991,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3912,7 +4004,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -4008,7 +4100,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4020,7 +4112,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4033,7 +4125,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Summary) GetId() string {
@@ -4206,13 +4298,14 @@ const file_spec_proto_rawDesc = "" +
 	"difference\x18\x02 \x01(\x01R\n" +
 	"difference\x12#\n" +
 	"\rdifference_at\x18\x03 \x01(\tR\fdifferenceAt\x12+\n" +
-	"\x11output_difference\x18\x04 \x01(\x01R\x10outputDifference\"\x95\x01\n" +
+	"\x11output_difference\x18\x04 \x01(\x01R\x10outputDifference\"\xc6\x01\n" +
 	"\x0ePredictRequest\x12-\n" +
 	"\x03run\x18\x01 \x01(\v2\x1b.loralab.spec.v1.RunRequestR\x03run\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\tR\n" +
 	"checkpoint\x124\n" +
-	"\bpictures\x18\x03 \x03(\v2\x18.loralab.spec.v1.PictureR\bpictures\"s\n" +
+	"\bpictures\x18\x03 \x03(\v2\x18.loralab.spec.v1.PictureR\bpictures\x12/\n" +
+	"\x06window\x18\x04 \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"s\n" +
 	"\aPicture\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
 	"\x04mask\x18\x02 \x01(\tR\x04mask\x12\x18\n" +
@@ -4391,7 +4484,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x03ema\x18\b \x01(\x01R\x03ema\x12\x1a\n" +
 	"\bpatience\x18\t \x01(\rR\bpatience\x12\x1b\n" +
 	"\tmin_delta\x18\n" +
-	" \x01(\x01R\bminDelta\"\xa5\x01\n" +
+	" \x01(\x01R\bminDelta\"\xf6\x01\n" +
 	"\n" +
 	"Evaluation\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12)\n" +
@@ -4400,7 +4493,15 @@ const file_spec_proto_rawDesc = "" +
 	"checkpoint\x18\x03 \x01(\tR\n" +
 	"checkpoint\x12\x1c\n" +
 	"\tprecision\x18\x04 \x01(\tR\tprecision\x12\x16\n" +
-	"\x06merged\x18\x05 \x01(\bR\x06merged\"\x80\x03\n" +
+	"\x06merged\x18\x05 \x01(\bR\x06merged\x12\x1e\n" +
+	"\n" +
+	"resolution\x18\x06 \x01(\tR\n" +
+	"resolution\x12/\n" +
+	"\x06window\x18\a \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"T\n" +
+	"\x06Window\x12\x19\n" +
+	"\bstride_h\x18\x01 \x01(\rR\astrideH\x12\x19\n" +
+	"\bstride_w\x18\x02 \x01(\rR\astrideW\x12\x14\n" +
+	"\x05scale\x18\x03 \x01(\x01R\x05scale\"\x80\x03\n" +
 	"\n" +
 	"RunRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
@@ -4568,7 +4669,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -4603,103 +4704,106 @@ var file_spec_proto_goTypes = []any{
 	(*Schedule)(nil),          // 30: loralab.spec.v1.Schedule
 	(*Train)(nil),             // 31: loralab.spec.v1.Train
 	(*Evaluation)(nil),        // 32: loralab.spec.v1.Evaluation
-	(*RunRequest)(nil),        // 33: loralab.spec.v1.RunRequest
-	(*Label)(nil),             // 34: loralab.spec.v1.Label
-	(*Places)(nil),            // 35: loralab.spec.v1.Places
-	(*Files)(nil),             // 36: loralab.spec.v1.Files
-	(*Event)(nil),             // 37: loralab.spec.v1.Event
-	(*Started)(nil),           // 38: loralab.spec.v1.Started
-	(*Step)(nil),              // 39: loralab.spec.v1.Step
-	(*Validation)(nil),        // 40: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 41: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 42: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 43: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 44: loralab.spec.v1.Stopped
-	(*Failed)(nil),            // 45: loralab.spec.v1.Failed
-	(*Note)(nil),              // 46: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 47: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 48: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 49: loralab.spec.v1.Summary
-	nil,                       // 50: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 51: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 52: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 53: loralab.spec.v1.Places.FilesEntry
-	(*protocol.Model)(nil),    // 54: loralab.variant.v1.Model
-	(*protocol.Program)(nil),  // 55: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 56: loralab.variant.v1.Site
-	(*protocol.Peft)(nil),     // 57: loralab.variant.v1.Peft
+	(*Window)(nil),            // 33: loralab.spec.v1.Window
+	(*RunRequest)(nil),        // 34: loralab.spec.v1.RunRequest
+	(*Label)(nil),             // 35: loralab.spec.v1.Label
+	(*Places)(nil),            // 36: loralab.spec.v1.Places
+	(*Files)(nil),             // 37: loralab.spec.v1.Files
+	(*Event)(nil),             // 38: loralab.spec.v1.Event
+	(*Started)(nil),           // 39: loralab.spec.v1.Started
+	(*Step)(nil),              // 40: loralab.spec.v1.Step
+	(*Validation)(nil),        // 41: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 42: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 43: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 44: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 45: loralab.spec.v1.Stopped
+	(*Failed)(nil),            // 46: loralab.spec.v1.Failed
+	(*Note)(nil),              // 47: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 48: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 49: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 50: loralab.spec.v1.Summary
+	nil,                       // 51: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 52: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 53: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 54: loralab.spec.v1.Places.FilesEntry
+	(*protocol.Model)(nil),    // 55: loralab.variant.v1.Model
+	(*protocol.Program)(nil),  // 56: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 57: loralab.variant.v1.Site
+	(*protocol.Peft)(nil),     // 58: loralab.variant.v1.Peft
 }
 var file_spec_proto_depIdxs = []int32{
-	50, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	54, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	51, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	55, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
 	18, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	33, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	34, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 5: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	33, // 6: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	34, // 6: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
 	12, // 7: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
-	15, // 8: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	18, // 9: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	20, // 10: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	21, // 11: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	27, // 12: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	28, // 13: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	31, // 14: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	16, // 15: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	17, // 16: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	1,  // 17: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	55, // 18: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	19, // 19: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	56, // 20: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	51, // 21: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	52, // 22: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	22, // 23: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	23, // 24: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	24, // 25: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	26, // 26: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	30, // 27: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	29, // 28: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	21, // 29: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	14, // 30: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	32, // 31: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	34, // 32: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	35, // 33: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	57, // 34: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	53, // 35: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	38, // 36: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	39, // 37: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	40, // 38: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	41, // 39: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	42, // 40: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	43, // 41: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	44, // 42: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	45, // 43: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	46, // 44: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	47, // 45: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	47, // 46: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	49, // 47: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	48, // 48: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	47, // 49: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	42, // 50: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	25, // 51: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	36, // 52: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 53: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	33, // 54: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 55: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 56: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 57: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	11, // 58: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	3,  // 59: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	37, // 60: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 61: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 62: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 63: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	13, // 64: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	59, // [59:65] is the sub-list for method output_type
-	53, // [53:59] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	33, // 8: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
+	15, // 9: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	18, // 10: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	20, // 11: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	21, // 12: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	27, // 13: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	28, // 14: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	31, // 15: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	16, // 16: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	17, // 17: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 18: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	56, // 19: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	19, // 20: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	57, // 21: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	52, // 22: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	53, // 23: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	22, // 24: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	23, // 25: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	24, // 26: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	26, // 27: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	30, // 28: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	29, // 29: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	21, // 30: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	33, // 31: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
+	14, // 32: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	32, // 33: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	35, // 34: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	36, // 35: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	58, // 36: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	54, // 37: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	39, // 38: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	40, // 39: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	41, // 40: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	42, // 41: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	43, // 42: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	44, // 43: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	45, // 44: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	46, // 45: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	47, // 46: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	48, // 47: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	48, // 48: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	50, // 49: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	49, // 50: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	48, // 51: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	43, // 52: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	25, // 53: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	37, // 54: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 55: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	34, // 56: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 57: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 58: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 59: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	11, // 60: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	3,  // 61: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	38, // 62: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 63: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 64: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 65: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	13, // 66: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	61, // [61:67] is the sub-list for method output_type
+	55, // [55:61] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -4708,7 +4812,7 @@ func file_spec_proto_init() {
 		return
 	}
 	file_spec_proto_msgTypes[27].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[35].OneofWrappers = []any{
+	file_spec_proto_msgTypes[36].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -4719,15 +4823,15 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
-	file_spec_proto_msgTypes[45].OneofWrappers = []any{}
 	file_spec_proto_msgTypes[46].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[47].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   52,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
