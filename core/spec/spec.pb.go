@@ -1466,13 +1466,17 @@ func (x *Placement) GetProgram() uint32 {
 
 type Head struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
-	Kind    string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`         // conv | linear
-	Hidden  uint32                 `protobuf:"varint,2,opt,name=hidden,proto3" json:"hidden,omitempty"`    // conv: channels of the first convolution; 0 = dim/2
-	Norm    bool                   `protobuf:"varint,3,opt,name=norm,proto3" json:"norm,omitempty"`        // conv: BatchNorm after the first convolution
-	Dropout float64                `protobuf:"fixed64,4,opt,name=dropout,proto3" json:"dropout,omitempty"` // channel dropout before the last convolution
+	Kind    string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`      // core/head/parts lists them, and what each takes of the following
+	Hidden  uint32                 `protobuf:"varint,2,opt,name=hidden,proto3" json:"hidden,omitempty"` // channels of the convolutions; 0 = dim/2
+	Norm    bool                   `protobuf:"varint,3,opt,name=norm,proto3" json:"norm,omitempty"`     // BatchNorm after the convolutions
+	Dropout float64                `protobuf:"fixed64,4,opt,name=dropout,proto3" json:"dropout,omitempty"`
 	// Blocks, ascending, whose patches the head sees, each through the final
 	// LayerNorm and one behind the other; none: the last.
 	Taps          []uint32 `protobuf:"varint,5,rep,packed,name=taps,proto3" json:"taps,omitempty"`
+	Layers        uint32   `protobuf:"varint,6,opt,name=layers,proto3" json:"layers,omitempty"` // of a transformer
+	Heads         uint32   `protobuf:"varint,7,opt,name=heads,proto3" json:"heads,omitempty"`   // of its attention; 0 = one for 64 channels
+	Width         uint32   `protobuf:"varint,8,opt,name=width,proto3" json:"width,omitempty"`   // of its tokens; 0 = dim
+	Stages        uint32   `protobuf:"varint,9,opt,name=stages,proto3" json:"stages,omitempty"` // each doubles the grid of patches
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1540,6 +1544,34 @@ func (x *Head) GetTaps() []uint32 {
 		return x.Taps
 	}
 	return nil
+}
+
+func (x *Head) GetLayers() uint32 {
+	if x != nil {
+		return x.Layers
+	}
+	return 0
+}
+
+func (x *Head) GetHeads() uint32 {
+	if x != nil {
+		return x.Heads
+	}
+	return 0
+}
+
+func (x *Head) GetWidth() uint32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *Head) GetStages() uint32 {
+	if x != nil {
+		return x.Stages
+	}
+	return 0
 }
 
 type Data struct {
@@ -4363,13 +4395,17 @@ const file_spec_proto_rawDesc = "" +
 	"\x05start\x18\x03 \x01(\tR\x05start\"S\n" +
 	"\tPlacement\x12,\n" +
 	"\x04site\x18\x01 \x01(\v2\x18.loralab.variant.v1.SiteR\x04site\x12\x18\n" +
-	"\aprogram\x18\x02 \x01(\rR\aprogram\"t\n" +
+	"\aprogram\x18\x02 \x01(\rR\aprogram\"\xd0\x01\n" +
 	"\x04Head\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06hidden\x18\x02 \x01(\rR\x06hidden\x12\x12\n" +
 	"\x04norm\x18\x03 \x01(\bR\x04norm\x12\x18\n" +
 	"\adropout\x18\x04 \x01(\x01R\adropout\x12\x12\n" +
-	"\x04taps\x18\x05 \x03(\rR\x04taps\"\x97\x04\n" +
+	"\x04taps\x18\x05 \x03(\rR\x04taps\x12\x16\n" +
+	"\x06layers\x18\x06 \x01(\rR\x06layers\x12\x14\n" +
+	"\x05heads\x18\a \x01(\rR\x05heads\x12\x14\n" +
+	"\x05width\x18\b \x01(\rR\x05width\x12\x16\n" +
+	"\x06stages\x18\t \x01(\rR\x06stages\"\x97\x04\n" +
 	"\x04Data\x12\x18\n" +
 	"\aclasses\x18\x01 \x03(\tR\aclasses\x129\n" +
 	"\x06values\x18\x02 \x03(\v2!.loralab.spec.v1.Data.ValuesEntryR\x06values\x12\x16\n" +
