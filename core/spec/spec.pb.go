@@ -126,7 +126,7 @@ func (x Freeze_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freeze_Kind.Descriptor instead.
 func (Freeze_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{15, 0}
+	return file_spec_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type InfoRequest struct {
@@ -781,6 +781,186 @@ func (x *ExportReply) GetOutputDifference() float64 {
 	return 0
 }
 
+// loralab.json of an exported directory: what PEFT and transformers have no
+// place for, and enough to go on without the run. Names of fields are those here.
+type Exported struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Loralab    string                 `protobuf:"bytes,1,opt,name=loralab,proto3" json:"loralab,omitempty"` // the version that wrote it
+	Format     string                 `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`   // peft | merged
+	Run        string                 `protobuf:"bytes,3,opt,name=run,proto3" json:"run,omitempty"`         // identity
+	Label      *Label                 `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
+	Spec       *RunSpec               `protobuf:"bytes,5,opt,name=spec,proto3" json:"spec,omitempty"`             // of the run; the adapter is in program.json
+	Checkpoint string                 `protobuf:"bytes,6,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
+	Step       uint32                 `protobuf:"varint,7,opt,name=step,proto3" json:"step,omitempty"`
+	Classes    []*ExportedClass       `protobuf:"bytes,8,rep,name=classes,proto3" json:"classes,omitempty"` // in the order of the head's outputs
+	// Name of each other file -> its SHA-256.
+	Files map[string]string `protobuf:"bytes,9,rep,name=files,proto3" json:"files,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Metadata of the checkpoint: what training knew besides its tensors.
+	State         map[string]string `protobuf:"bytes,10,rep,name=state,proto3" json:"state,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Exported) Reset() {
+	*x = Exported{}
+	mi := &file_spec_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Exported) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Exported) ProtoMessage() {}
+
+func (x *Exported) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Exported.ProtoReflect.Descriptor instead.
+func (*Exported) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Exported) GetLoralab() string {
+	if x != nil {
+		return x.Loralab
+	}
+	return ""
+}
+
+func (x *Exported) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *Exported) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *Exported) GetLabel() *Label {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *Exported) GetSpec() *RunSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *Exported) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+func (x *Exported) GetStep() uint32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Exported) GetClasses() []*ExportedClass {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *Exported) GetFiles() map[string]string {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *Exported) GetState() map[string]string {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+type ExportedClass struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Colour        string                 `protobuf:"bytes,2,opt,name=colour,proto3" json:"colour,omitempty"`         // in masks and overlays, "#1c1c22"
+	Values        []uint32               `protobuf:"varint,3,rep,packed,name=values,proto3" json:"values,omitempty"` // of mask files that mean this class
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportedClass) Reset() {
+	*x = ExportedClass{}
+	mi := &file_spec_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportedClass) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportedClass) ProtoMessage() {}
+
+func (x *ExportedClass) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportedClass.ProtoReflect.Descriptor instead.
+func (*ExportedClass) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ExportedClass) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExportedClass) GetColour() string {
+	if x != nil {
+		return x.Colour
+	}
+	return ""
+}
+
+func (x *ExportedClass) GetValues() []uint32 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 type PredictRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *RunRequest            `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`               // as in request.json
@@ -793,7 +973,7 @@ type PredictRequest struct {
 
 func (x *PredictRequest) Reset() {
 	*x = PredictRequest{}
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +985,7 @@ func (x *PredictRequest) String() string {
 func (*PredictRequest) ProtoMessage() {}
 
 func (x *PredictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +998,7 @@ func (x *PredictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PredictRequest.ProtoReflect.Descriptor instead.
 func (*PredictRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{9}
+	return file_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PredictRequest) GetRun() *RunRequest {
@@ -863,7 +1043,7 @@ type Picture struct {
 
 func (x *Picture) Reset() {
 	*x = Picture{}
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1055,7 @@ func (x *Picture) String() string {
 func (*Picture) ProtoMessage() {}
 
 func (x *Picture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1068,7 @@ func (x *Picture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Picture.ProtoReflect.Descriptor instead.
 func (*Picture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{10}
+	return file_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Picture) GetImage() string {
@@ -932,7 +1112,7 @@ type Prediction struct {
 
 func (x *Prediction) Reset() {
 	*x = Prediction{}
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1124,7 @@ func (x *Prediction) String() string {
 func (*Prediction) ProtoMessage() {}
 
 func (x *Prediction) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1137,7 @@ func (x *Prediction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
 func (*Prediction) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{11}
+	return file_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Prediction) GetPicture() uint32 {
@@ -1014,7 +1194,7 @@ type RunSpec struct {
 
 func (x *RunSpec) Reset() {
 	*x = RunSpec{}
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1206,7 @@ func (x *RunSpec) String() string {
 func (*RunSpec) ProtoMessage() {}
 
 func (x *RunSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1219,7 @@ func (x *RunSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSpec.ProtoReflect.Descriptor instead.
 func (*RunSpec) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{12}
+	return file_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RunSpec) GetRevision() uint32 {
@@ -1117,7 +1297,7 @@ type Backbone struct {
 
 func (x *Backbone) Reset() {
 	*x = Backbone{}
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1309,7 @@ func (x *Backbone) String() string {
 func (*Backbone) ProtoMessage() {}
 
 func (x *Backbone) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1322,7 @@ func (x *Backbone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backbone.ProtoReflect.Descriptor instead.
 func (*Backbone) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{13}
+	return file_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Backbone) GetDigest() string {
@@ -1192,7 +1372,7 @@ type Architecture struct {
 
 func (x *Architecture) Reset() {
 	*x = Architecture{}
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1384,7 @@ func (x *Architecture) String() string {
 func (*Architecture) ProtoMessage() {}
 
 func (x *Architecture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1397,7 @@ func (x *Architecture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Architecture.ProtoReflect.Descriptor instead.
 func (*Architecture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{14}
+	return file_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Architecture) GetFamily() string {
@@ -1307,7 +1487,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1499,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1512,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{15}
+	return file_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Freeze) GetKind() Freeze_Kind {
@@ -1362,7 +1542,7 @@ type Adapter struct {
 
 func (x *Adapter) Reset() {
 	*x = Adapter{}
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1554,7 @@ func (x *Adapter) String() string {
 func (*Adapter) ProtoMessage() {}
 
 func (x *Adapter) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1567,7 @@ func (x *Adapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adapter.ProtoReflect.Descriptor instead.
 func (*Adapter) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{16}
+	return file_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Adapter) GetPrograms() []*protocol.Program {
@@ -1422,7 +1602,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1614,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1627,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{17}
+	return file_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Placement) GetSite() *protocol.Site {
@@ -1483,7 +1663,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1675,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1688,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{18}
+	return file_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Head) GetKind() string {
@@ -1597,7 +1777,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1789,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1802,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{19}
+	return file_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Data) GetClasses() []string {
@@ -1716,7 +1896,7 @@ type Augment struct {
 
 func (x *Augment) Reset() {
 	*x = Augment{}
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1908,7 @@ func (x *Augment) String() string {
 func (*Augment) ProtoMessage() {}
 
 func (x *Augment) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1921,7 @@ func (x *Augment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Augment.ProtoReflect.Descriptor instead.
 func (*Augment) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{20}
+	return file_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Augment) GetKind() string {
@@ -1811,7 +1991,7 @@ type Corruption struct {
 
 func (x *Corruption) Reset() {
 	*x = Corruption{}
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2003,7 @@ func (x *Corruption) String() string {
 func (*Corruption) ProtoMessage() {}
 
 func (x *Corruption) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2016,7 @@ func (x *Corruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
 func (*Corruption) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{21}
+	return file_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Corruption) GetKind() string {
@@ -1873,7 +2053,7 @@ type Style struct {
 
 func (x *Style) Reset() {
 	*x = Style{}
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +2065,7 @@ func (x *Style) String() string {
 func (*Style) ProtoMessage() {}
 
 func (x *Style) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2078,7 @@ func (x *Style) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Style.ProtoReflect.Descriptor instead.
 func (*Style) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{22}
+	return file_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Style) GetKind() string {
@@ -1941,7 +2121,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2133,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2146,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{23}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Split) GetDigest() string {
@@ -2002,7 +2182,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2194,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2207,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -2076,7 +2256,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2268,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2281,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Loss) GetKind() string {
@@ -2176,7 +2356,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2368,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2381,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Optim) GetKind() string {
@@ -2323,7 +2503,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2515,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2528,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Rule) GetPattern() string {
@@ -2403,7 +2583,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2595,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2608,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Schedule) GetKind() string {
@@ -2505,7 +2685,7 @@ type Train struct {
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +2697,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2710,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -2625,7 +2805,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2817,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2830,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -2717,7 +2897,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2909,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2922,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Window) GetStrideH() uint32 {
@@ -2783,7 +2963,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +2975,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +2988,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RunRequest) GetId() string {
@@ -2888,7 +3068,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3080,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +3093,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Label) GetExperiment() string {
@@ -2972,7 +3152,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3164,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3177,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Places) GetRunDir() string {
@@ -3040,7 +3220,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3232,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3245,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Files) GetRoot() string {
@@ -3109,7 +3289,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3301,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3314,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -3299,7 +3479,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3311,7 +3491,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3324,7 +3504,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -3397,7 +3577,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3409,7 +3589,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3422,7 +3602,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -3479,7 +3659,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3491,7 +3671,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3504,7 +3684,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -3544,7 +3724,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3736,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3749,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -3590,7 +3770,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3602,7 +3782,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3615,7 +3795,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Evaluated) GetId() string {
@@ -3648,7 +3828,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3840,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3853,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -3692,7 +3872,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +3884,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +3897,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -3738,7 +3918,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3750,7 +3930,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3763,7 +3943,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Failed) GetReason() string {
@@ -3797,7 +3977,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3809,7 +3989,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3822,7 +4002,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Note) GetText() string {
@@ -3866,7 +4046,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3878,7 +4058,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3891,7 +4071,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -4011,7 +4191,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4023,7 +4203,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4036,7 +4216,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -4132,7 +4312,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4144,7 +4324,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4157,7 +4337,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{48}
+	return file_spec_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Summary) GetId() string {
@@ -4330,7 +4510,33 @@ const file_spec_proto_rawDesc = "" +
 	"difference\x18\x02 \x01(\x01R\n" +
 	"difference\x12#\n" +
 	"\rdifference_at\x18\x03 \x01(\tR\fdifferenceAt\x12+\n" +
-	"\x11output_difference\x18\x04 \x01(\x01R\x10outputDifference\"\xc6\x01\n" +
+	"\x11output_difference\x18\x04 \x01(\x01R\x10outputDifference\"\x84\x04\n" +
+	"\bExported\x12\x18\n" +
+	"\aloralab\x18\x01 \x01(\tR\aloralab\x12\x16\n" +
+	"\x06format\x18\x02 \x01(\tR\x06format\x12\x10\n" +
+	"\x03run\x18\x03 \x01(\tR\x03run\x12,\n" +
+	"\x05label\x18\x04 \x01(\v2\x16.loralab.spec.v1.LabelR\x05label\x12,\n" +
+	"\x04spec\x18\x05 \x01(\v2\x18.loralab.spec.v1.RunSpecR\x04spec\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x06 \x01(\tR\n" +
+	"checkpoint\x12\x12\n" +
+	"\x04step\x18\a \x01(\rR\x04step\x128\n" +
+	"\aclasses\x18\b \x03(\v2\x1e.loralab.spec.v1.ExportedClassR\aclasses\x12:\n" +
+	"\x05files\x18\t \x03(\v2$.loralab.spec.v1.Exported.FilesEntryR\x05files\x12:\n" +
+	"\x05state\x18\n" +
+	" \x03(\v2$.loralab.spec.v1.Exported.StateEntryR\x05state\x1a8\n" +
+	"\n" +
+	"FilesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"StateEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"S\n" +
+	"\rExportedClass\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06colour\x18\x02 \x01(\tR\x06colour\x12\x16\n" +
+	"\x06values\x18\x03 \x03(\rR\x06values\"\xc6\x01\n" +
 	"\x0ePredictRequest\x12-\n" +
 	"\x03run\x18\x01 \x01(\v2\x1b.loralab.spec.v1.RunRequestR\x03run\x12\x1e\n" +
 	"\n" +
@@ -4705,7 +4911,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -4718,128 +4924,137 @@ var file_spec_proto_goTypes = []any{
 	(*Conformance)(nil),       // 8: loralab.spec.v1.Conformance
 	(*ExportRequest)(nil),     // 9: loralab.spec.v1.ExportRequest
 	(*ExportReply)(nil),       // 10: loralab.spec.v1.ExportReply
-	(*PredictRequest)(nil),    // 11: loralab.spec.v1.PredictRequest
-	(*Picture)(nil),           // 12: loralab.spec.v1.Picture
-	(*Prediction)(nil),        // 13: loralab.spec.v1.Prediction
-	(*RunSpec)(nil),           // 14: loralab.spec.v1.RunSpec
-	(*Backbone)(nil),          // 15: loralab.spec.v1.Backbone
-	(*Architecture)(nil),      // 16: loralab.spec.v1.Architecture
-	(*Freeze)(nil),            // 17: loralab.spec.v1.Freeze
-	(*Adapter)(nil),           // 18: loralab.spec.v1.Adapter
-	(*Placement)(nil),         // 19: loralab.spec.v1.Placement
-	(*Head)(nil),              // 20: loralab.spec.v1.Head
-	(*Data)(nil),              // 21: loralab.spec.v1.Data
-	(*Augment)(nil),           // 22: loralab.spec.v1.Augment
-	(*Corruption)(nil),        // 23: loralab.spec.v1.Corruption
-	(*Style)(nil),             // 24: loralab.spec.v1.Style
-	(*Split)(nil),             // 25: loralab.spec.v1.Split
-	(*Procedural)(nil),        // 26: loralab.spec.v1.Procedural
-	(*Loss)(nil),              // 27: loralab.spec.v1.Loss
-	(*Optim)(nil),             // 28: loralab.spec.v1.Optim
-	(*Rule)(nil),              // 29: loralab.spec.v1.Rule
-	(*Schedule)(nil),          // 30: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 31: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 32: loralab.spec.v1.Evaluation
-	(*Window)(nil),            // 33: loralab.spec.v1.Window
-	(*RunRequest)(nil),        // 34: loralab.spec.v1.RunRequest
-	(*Label)(nil),             // 35: loralab.spec.v1.Label
-	(*Places)(nil),            // 36: loralab.spec.v1.Places
-	(*Files)(nil),             // 37: loralab.spec.v1.Files
-	(*Event)(nil),             // 38: loralab.spec.v1.Event
-	(*Started)(nil),           // 39: loralab.spec.v1.Started
-	(*Step)(nil),              // 40: loralab.spec.v1.Step
-	(*Validation)(nil),        // 41: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 42: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 43: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 44: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 45: loralab.spec.v1.Stopped
-	(*Failed)(nil),            // 46: loralab.spec.v1.Failed
-	(*Note)(nil),              // 47: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 48: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 49: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 50: loralab.spec.v1.Summary
-	nil,                       // 51: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 52: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 53: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 54: loralab.spec.v1.Places.FilesEntry
-	(*protocol.Model)(nil),    // 55: loralab.variant.v1.Model
-	(*protocol.Program)(nil),  // 56: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 57: loralab.variant.v1.Site
-	(*protocol.Peft)(nil),     // 58: loralab.variant.v1.Peft
+	(*Exported)(nil),          // 11: loralab.spec.v1.Exported
+	(*ExportedClass)(nil),     // 12: loralab.spec.v1.ExportedClass
+	(*PredictRequest)(nil),    // 13: loralab.spec.v1.PredictRequest
+	(*Picture)(nil),           // 14: loralab.spec.v1.Picture
+	(*Prediction)(nil),        // 15: loralab.spec.v1.Prediction
+	(*RunSpec)(nil),           // 16: loralab.spec.v1.RunSpec
+	(*Backbone)(nil),          // 17: loralab.spec.v1.Backbone
+	(*Architecture)(nil),      // 18: loralab.spec.v1.Architecture
+	(*Freeze)(nil),            // 19: loralab.spec.v1.Freeze
+	(*Adapter)(nil),           // 20: loralab.spec.v1.Adapter
+	(*Placement)(nil),         // 21: loralab.spec.v1.Placement
+	(*Head)(nil),              // 22: loralab.spec.v1.Head
+	(*Data)(nil),              // 23: loralab.spec.v1.Data
+	(*Augment)(nil),           // 24: loralab.spec.v1.Augment
+	(*Corruption)(nil),        // 25: loralab.spec.v1.Corruption
+	(*Style)(nil),             // 26: loralab.spec.v1.Style
+	(*Split)(nil),             // 27: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 28: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 29: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 30: loralab.spec.v1.Optim
+	(*Rule)(nil),              // 31: loralab.spec.v1.Rule
+	(*Schedule)(nil),          // 32: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 33: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 34: loralab.spec.v1.Evaluation
+	(*Window)(nil),            // 35: loralab.spec.v1.Window
+	(*RunRequest)(nil),        // 36: loralab.spec.v1.RunRequest
+	(*Label)(nil),             // 37: loralab.spec.v1.Label
+	(*Places)(nil),            // 38: loralab.spec.v1.Places
+	(*Files)(nil),             // 39: loralab.spec.v1.Files
+	(*Event)(nil),             // 40: loralab.spec.v1.Event
+	(*Started)(nil),           // 41: loralab.spec.v1.Started
+	(*Step)(nil),              // 42: loralab.spec.v1.Step
+	(*Validation)(nil),        // 43: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 44: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 45: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 46: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 47: loralab.spec.v1.Stopped
+	(*Failed)(nil),            // 48: loralab.spec.v1.Failed
+	(*Note)(nil),              // 49: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 50: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 51: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 52: loralab.spec.v1.Summary
+	nil,                       // 53: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 54: loralab.spec.v1.Exported.FilesEntry
+	nil,                       // 55: loralab.spec.v1.Exported.StateEntry
+	nil,                       // 56: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 57: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 58: loralab.spec.v1.Places.FilesEntry
+	(*protocol.Model)(nil),    // 59: loralab.variant.v1.Model
+	(*protocol.Program)(nil),  // 60: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 61: loralab.variant.v1.Site
+	(*protocol.Peft)(nil),     // 62: loralab.variant.v1.Peft
 }
 var file_spec_proto_depIdxs = []int32{
-	51, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	55, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
-	18, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	53, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	59, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	20, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	34, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	36, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 5: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	34, // 6: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
-	12, // 7: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
-	33, // 8: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
-	15, // 9: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	18, // 10: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	20, // 11: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	21, // 12: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	27, // 13: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	28, // 14: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	31, // 15: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	16, // 16: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	17, // 17: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	1,  // 18: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	56, // 19: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	19, // 20: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	57, // 21: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	52, // 22: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	53, // 23: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	22, // 24: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	23, // 25: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	24, // 26: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	26, // 27: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	30, // 28: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	29, // 29: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	21, // 30: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	33, // 31: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
-	14, // 32: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	32, // 33: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	35, // 34: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	36, // 35: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	58, // 36: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	54, // 37: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	39, // 38: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	40, // 39: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	41, // 40: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	42, // 41: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	43, // 42: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	44, // 43: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	45, // 44: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	46, // 45: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	47, // 46: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	48, // 47: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	48, // 48: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	50, // 49: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	49, // 50: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	48, // 51: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	43, // 52: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	25, // 53: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	37, // 54: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 55: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	34, // 56: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 57: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 58: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 59: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	11, // 60: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	3,  // 61: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	38, // 62: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 63: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 64: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 65: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	13, // 66: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	61, // [61:67] is the sub-list for method output_type
-	55, // [55:61] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	37, // 6: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
+	16, // 7: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
+	12, // 8: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
+	54, // 9: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
+	55, // 10: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
+	36, // 11: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	14, // 12: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
+	35, // 13: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
+	17, // 14: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	20, // 15: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	22, // 16: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	23, // 17: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	29, // 18: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	30, // 19: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	33, // 20: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	18, // 21: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	19, // 22: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 23: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	60, // 24: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	21, // 25: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	61, // 26: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	56, // 27: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	57, // 28: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	24, // 29: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	25, // 30: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	26, // 31: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	28, // 32: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	32, // 33: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	31, // 34: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	23, // 35: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	35, // 36: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
+	16, // 37: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	34, // 38: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	37, // 39: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	38, // 40: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	62, // 41: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	58, // 42: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	41, // 43: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	42, // 44: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	43, // 45: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	44, // 46: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	45, // 47: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	46, // 48: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	47, // 49: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	48, // 50: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	49, // 51: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	50, // 52: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	50, // 53: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	52, // 54: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	51, // 55: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	50, // 56: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	45, // 57: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	27, // 58: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	39, // 59: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 60: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	36, // 61: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 62: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 63: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 64: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	13, // 65: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	3,  // 66: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	40, // 67: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 68: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 69: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 70: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	15, // 71: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	66, // [66:72] is the sub-list for method output_type
+	60, // [60:66] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -4847,8 +5062,8 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[27].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[36].OneofWrappers = []any{
+	file_spec_proto_msgTypes[29].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[38].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -4859,15 +5074,15 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
-	file_spec_proto_msgTypes[46].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[47].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[48].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[49].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   53,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
