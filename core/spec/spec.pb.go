@@ -126,7 +126,7 @@ func (x Freeze_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freeze_Kind.Descriptor instead.
 func (Freeze_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{17, 0}
+	return file_spec_proto_rawDescGZIP(), []int{20, 0}
 }
 
 type InfoRequest struct {
@@ -1175,6 +1175,188 @@ func (x *Prediction) GetPixels() []uint64 {
 	return nil
 }
 
+type StyliseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Style         *Style                 `protobuf:"bytes,1,opt,name=style,proto3" json:"style,omitempty"`     // kind "network"
+	Weights       string                 `protobuf:"bytes,2,opt,name=weights,proto3" json:"weights,omitempty"` // where its file is
+	Pictures      []*Restyled            `protobuf:"bytes,3,rep,name=pictures,proto3" json:"pictures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StyliseRequest) Reset() {
+	*x = StyliseRequest{}
+	mi := &file_spec_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StyliseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StyliseRequest) ProtoMessage() {}
+
+func (x *StyliseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StyliseRequest.ProtoReflect.Descriptor instead.
+func (*StyliseRequest) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StyliseRequest) GetStyle() *Style {
+	if x != nil {
+		return x.Style
+	}
+	return nil
+}
+
+func (x *StyliseRequest) GetWeights() string {
+	if x != nil {
+		return x.Weights
+	}
+	return ""
+}
+
+func (x *StyliseRequest) GetPictures() []*Restyled {
+	if x != nil {
+		return x.Pictures
+	}
+	return nil
+}
+
+// One picture and where it goes, as PNG, below a directory that is there.
+type Restyled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Image string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	Out   string                 `protobuf:"bytes,2,opt,name=out,proto3" json:"out,omitempty"`
+	// Brought to this size before; 0: that which it has, upright.
+	Height        uint32 `protobuf:"varint,3,opt,name=height,proto3" json:"height,omitempty"`
+	Width         uint32 `protobuf:"varint,4,opt,name=width,proto3" json:"width,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restyled) Reset() {
+	*x = Restyled{}
+	mi := &file_spec_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restyled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restyled) ProtoMessage() {}
+
+func (x *Restyled) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restyled.ProtoReflect.Descriptor instead.
+func (*Restyled) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Restyled) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *Restyled) GetOut() string {
+	if x != nil {
+		return x.Out
+	}
+	return ""
+}
+
+func (x *Restyled) GetHeight() uint32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Restyled) GetWidth() uint32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+type Stylised struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Picture       uint32                 `protobuf:"varint,1,opt,name=picture,proto3" json:"picture,omitempty"` // index in the request
+	Failure       string                 `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`  // it could not be done; nothing else counts
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stylised) Reset() {
+	*x = Stylised{}
+	mi := &file_spec_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stylised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stylised) ProtoMessage() {}
+
+func (x *Stylised) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stylised.ProtoReflect.Descriptor instead.
+func (*Stylised) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Stylised) GetPicture() uint32 {
+	if x != nil {
+		return x.Picture
+	}
+	return 0
+}
+
+func (x *Stylised) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
 type RunSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Moves when the engine's arithmetic moves, so that old results are not
@@ -1194,7 +1376,7 @@ type RunSpec struct {
 
 func (x *RunSpec) Reset() {
 	*x = RunSpec{}
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1388,7 @@ func (x *RunSpec) String() string {
 func (*RunSpec) ProtoMessage() {}
 
 func (x *RunSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1401,7 @@ func (x *RunSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSpec.ProtoReflect.Descriptor instead.
 func (*RunSpec) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{14}
+	return file_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RunSpec) GetRevision() uint32 {
@@ -1297,7 +1479,7 @@ type Backbone struct {
 
 func (x *Backbone) Reset() {
 	*x = Backbone{}
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1491,7 @@ func (x *Backbone) String() string {
 func (*Backbone) ProtoMessage() {}
 
 func (x *Backbone) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1504,7 @@ func (x *Backbone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backbone.ProtoReflect.Descriptor instead.
 func (*Backbone) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{15}
+	return file_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Backbone) GetDigest() string {
@@ -1372,7 +1554,7 @@ type Architecture struct {
 
 func (x *Architecture) Reset() {
 	*x = Architecture{}
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1566,7 @@ func (x *Architecture) String() string {
 func (*Architecture) ProtoMessage() {}
 
 func (x *Architecture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1579,7 @@ func (x *Architecture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Architecture.ProtoReflect.Descriptor instead.
 func (*Architecture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{16}
+	return file_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Architecture) GetFamily() string {
@@ -1487,7 +1669,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1681,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1694,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{17}
+	return file_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Freeze) GetKind() Freeze_Kind {
@@ -1542,7 +1724,7 @@ type Adapter struct {
 
 func (x *Adapter) Reset() {
 	*x = Adapter{}
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1736,7 @@ func (x *Adapter) String() string {
 func (*Adapter) ProtoMessage() {}
 
 func (x *Adapter) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1749,7 @@ func (x *Adapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adapter.ProtoReflect.Descriptor instead.
 func (*Adapter) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{18}
+	return file_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Adapter) GetPrograms() []*protocol.Program {
@@ -1602,7 +1784,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +1796,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +1809,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{19}
+	return file_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Placement) GetSite() *protocol.Site {
@@ -1663,7 +1845,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1857,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1870,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{20}
+	return file_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Head) GetKind() string {
@@ -1777,7 +1959,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +1971,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +1984,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{21}
+	return file_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Data) GetClasses() []string {
@@ -1896,7 +2078,7 @@ type Augment struct {
 
 func (x *Augment) Reset() {
 	*x = Augment{}
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2090,7 @@ func (x *Augment) String() string {
 func (*Augment) ProtoMessage() {}
 
 func (x *Augment) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2103,7 @@ func (x *Augment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Augment.ProtoReflect.Descriptor instead.
 func (*Augment) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{22}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Augment) GetKind() string {
@@ -1991,7 +2173,7 @@ type Corruption struct {
 
 func (x *Corruption) Reset() {
 	*x = Corruption{}
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2185,7 @@ func (x *Corruption) String() string {
 func (*Corruption) ProtoMessage() {}
 
 func (x *Corruption) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2198,7 @@ func (x *Corruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
 func (*Corruption) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{23}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Corruption) GetKind() string {
@@ -2040,20 +2222,21 @@ func (x *Corruption) GetSeed() uint64 {
 	return 0
 }
 
-// Pictures in the style of others.
+// Pictures in the style of others, or of a network that was trained for one.
 type Style struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`           // fourier | colour | texture
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`           // fourier | colour | texture | network
 	Strength      float64                `protobuf:"fixed64,2,opt,name=strength,proto3" json:"strength,omitempty"` // 0 to 1
 	Seed          uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`          // decides which style image each picture gets
 	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`       // of the style images: SHA-256 over theirs, in order
+	Weights       string                 `protobuf:"bytes,5,opt,name=weights,proto3" json:"weights,omitempty"`     // network: SHA-256 of its file
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Style) Reset() {
 	*x = Style{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2248,7 @@ func (x *Style) String() string {
 func (*Style) ProtoMessage() {}
 
 func (x *Style) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2261,7 @@ func (x *Style) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Style.ProtoReflect.Descriptor instead.
 func (*Style) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Style) GetKind() string {
@@ -2109,6 +2292,13 @@ func (x *Style) GetDigest() string {
 	return ""
 }
 
+func (x *Style) GetWeights() string {
+	if x != nil {
+		return x.Weights
+	}
+	return ""
+}
+
 type Split struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // over the SHA-256 of every image and mask, in order
@@ -2121,7 +2311,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +2323,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +2336,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Split) GetDigest() string {
@@ -2182,7 +2372,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +2384,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +2397,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -2256,7 +2446,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2458,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2471,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Loss) GetKind() string {
@@ -2356,7 +2546,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2558,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2571,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Optim) GetKind() string {
@@ -2503,7 +2693,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2515,7 +2705,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2528,7 +2718,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Rule) GetPattern() string {
@@ -2583,7 +2773,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2595,7 +2785,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2608,7 +2798,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Schedule) GetKind() string {
@@ -2685,7 +2875,7 @@ type Train struct {
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2697,7 +2887,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2710,7 +2900,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -2805,7 +2995,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +3007,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +3020,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -2897,7 +3087,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2909,7 +3099,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2922,7 +3112,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Window) GetStrideH() uint32 {
@@ -2963,7 +3153,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2975,7 +3165,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2988,7 +3178,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RunRequest) GetId() string {
@@ -3068,7 +3258,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3270,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3283,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Label) GetExperiment() string {
@@ -3145,14 +3335,16 @@ type Places struct {
 	// Digest of a split -> where its files are.
 	Files map[string]*Files `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// safetensors with the values of Adapter.start, named as in adapter.safetensors.
-	Start         string `protobuf:"bytes,4,opt,name=start,proto3" json:"start,omitempty"`
+	Start string `protobuf:"bytes,4,opt,name=start,proto3" json:"start,omitempty"`
+	// Digest of the weights of a style network -> its file.
+	Networks      map[string]string `protobuf:"bytes,5,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3164,7 +3356,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3177,7 +3369,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Places) GetRunDir() string {
@@ -3208,6 +3400,13 @@ func (x *Places) GetStart() string {
 	return ""
 }
 
+func (x *Places) GetNetworks() map[string]string {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
 // Pairs in the order that the digest covers.
 type Files struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3220,7 +3419,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3232,7 +3431,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3444,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Files) GetRoot() string {
@@ -3289,7 +3488,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3301,7 +3500,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3314,7 +3513,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -3479,7 +3678,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3491,7 +3690,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3504,7 +3703,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -3577,7 +3776,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3788,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3801,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -3659,7 +3858,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3671,7 +3870,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3684,7 +3883,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -3724,7 +3923,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3736,7 +3935,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3749,7 +3948,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -3770,7 +3969,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3782,7 +3981,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3795,7 +3994,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Evaluated) GetId() string {
@@ -3828,7 +4027,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3840,7 +4039,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3853,7 +4052,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -3872,7 +4071,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3884,7 +4083,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3897,7 +4096,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -3918,7 +4117,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3930,7 +4129,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3943,7 +4142,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Failed) GetReason() string {
@@ -3977,7 +4176,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3989,7 +4188,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4002,7 +4201,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Note) GetText() string {
@@ -4046,7 +4245,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4058,7 +4257,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4071,7 +4270,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{48}
+	return file_spec_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -4191,7 +4390,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4203,7 +4402,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4216,7 +4415,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{49}
+	return file_spec_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -4312,7 +4511,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4324,7 +4523,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4337,7 +4536,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{50}
+	return file_spec_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Summary) GetId() string {
@@ -4555,7 +4754,19 @@ const file_spec_proto_rawDesc = "" +
 	"\afailure\x18\x02 \x01(\tR\afailure\x12\x16\n" +
 	"\x06height\x18\x03 \x01(\rR\x06height\x12\x14\n" +
 	"\x05width\x18\x04 \x01(\rR\x05width\x12\x16\n" +
-	"\x06pixels\x18\x05 \x03(\x04R\x06pixels\"\x81\x03\n" +
+	"\x06pixels\x18\x05 \x03(\x04R\x06pixels\"\x8f\x01\n" +
+	"\x0eStyliseRequest\x12,\n" +
+	"\x05style\x18\x01 \x01(\v2\x16.loralab.spec.v1.StyleR\x05style\x12\x18\n" +
+	"\aweights\x18\x02 \x01(\tR\aweights\x125\n" +
+	"\bpictures\x18\x03 \x03(\v2\x19.loralab.spec.v1.RestyledR\bpictures\"`\n" +
+	"\bRestyled\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x10\n" +
+	"\x03out\x18\x02 \x01(\tR\x03out\x12\x16\n" +
+	"\x06height\x18\x03 \x01(\rR\x06height\x12\x14\n" +
+	"\x05width\x18\x04 \x01(\rR\x05width\">\n" +
+	"\bStylised\x12\x18\n" +
+	"\apicture\x18\x01 \x01(\rR\apicture\x12\x18\n" +
+	"\afailure\x18\x02 \x01(\tR\afailure\"\x81\x03\n" +
 	"\aRunSpec\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12\x12\n" +
 	"\x04seed\x18\x02 \x01(\x04R\x04seed\x125\n" +
@@ -4649,12 +4860,13 @@ const file_spec_proto_rawDesc = "" +
 	"Corruption\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
 	"\bseverity\x18\x02 \x01(\rR\bseverity\x12\x12\n" +
-	"\x04seed\x18\x03 \x01(\x04R\x04seed\"c\n" +
+	"\x04seed\x18\x03 \x01(\x04R\x04seed\"}\n" +
 	"\x05Style\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
 	"\bstrength\x18\x02 \x01(\x01R\bstrength\x12\x12\n" +
 	"\x04seed\x18\x03 \x01(\x04R\x04seed\x12\x16\n" +
-	"\x06digest\x18\x04 \x01(\tR\x06digest\"r\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x18\n" +
+	"\aweights\x18\x05 \x01(\tR\aweights\"r\n" +
 	"\x05Split\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12;\n" +
@@ -4763,16 +4975,20 @@ const file_spec_proto_rawDesc = "" +
 	"\bbackbone\x18\x03 \x01(\tR\bbackbone\x12\x18\n" +
 	"\avariant\x18\x04 \x01(\tR\avariant\x12'\n" +
 	"\x0fvariant_version\x18\x05 \x01(\tR\x0evariantVersion\x12%\n" +
-	"\x0evariant_params\x18\x06 \x01(\tR\rvariantParams\"\xdf\x01\n" +
+	"\x0evariant_params\x18\x06 \x01(\tR\rvariantParams\"\xdf\x02\n" +
 	"\x06Places\x12\x17\n" +
 	"\arun_dir\x18\x01 \x01(\tR\x06runDir\x12\x1a\n" +
 	"\bbackbone\x18\x02 \x01(\tR\bbackbone\x128\n" +
 	"\x05files\x18\x03 \x03(\v2\".loralab.spec.v1.Places.FilesEntryR\x05files\x12\x14\n" +
-	"\x05start\x18\x04 \x01(\tR\x05start\x1aP\n" +
+	"\x05start\x18\x04 \x01(\tR\x05start\x12A\n" +
+	"\bnetworks\x18\x05 \x03(\v2%.loralab.spec.v1.Places.NetworksEntryR\bnetworks\x1aP\n" +
 	"\n" +
 	"FilesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.loralab.spec.v1.FilesR\x05value:\x028\x01\"I\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.loralab.spec.v1.FilesR\x05value:\x028\x01\x1a;\n" +
+	"\rNetworksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"I\n" +
 	"\x05Files\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\tR\x04root\x12\x16\n" +
 	"\x06images\x18\x02 \x03(\tR\x06images\x12\x14\n" +
@@ -4889,14 +5105,15 @@ const file_spec_proto_rawDesc = "" +
 	"\vevaluations\x18\v \x03(\v2\x1a.loralab.spec.v1.EvaluatedR\vevaluations\x12*\n" +
 	"\x11images_per_second\x18\f \x01(\x01R\x0fimagesPerSecond\x12\x16\n" +
 	"\x06metric\x18\r \x01(\tR\x06metric\x12\x14\n" +
-	"\x05early\x18\x0e \x01(\bR\x05early2\xa9\x03\n" +
+	"\x05early\x18\x0e \x01(\bR\x05early2\xf2\x03\n" +
 	"\x06Engine\x12A\n" +
 	"\x04Info\x12\x1c.loralab.spec.v1.InfoRequest\x1a\x1b.loralab.spec.v1.EngineInfo\x12<\n" +
 	"\x03Run\x12\x1b.loralab.spec.v1.RunRequest\x1a\x16.loralab.spec.v1.Event0\x01\x12@\n" +
 	"\x04Stop\x12\x1c.loralab.spec.v1.StopRequest\x1a\x1a.loralab.spec.v1.StopReply\x12I\n" +
 	"\aConform\x12\x1f.loralab.spec.v1.ConformRequest\x1a\x1d.loralab.spec.v1.ConformReply\x12F\n" +
 	"\x06Export\x12\x1e.loralab.spec.v1.ExportRequest\x1a\x1c.loralab.spec.v1.ExportReply\x12I\n" +
-	"\aPredict\x12\x1f.loralab.spec.v1.PredictRequest\x1a\x1b.loralab.spec.v1.Prediction0\x01B&Z$github.com/loralab/loralab/core/specb\x06proto3"
+	"\aPredict\x12\x1f.loralab.spec.v1.PredictRequest\x1a\x1b.loralab.spec.v1.Prediction0\x01\x12G\n" +
+	"\aStylise\x12\x1f.loralab.spec.v1.StyliseRequest\x1a\x19.loralab.spec.v1.Stylised0\x01B&Z$github.com/loralab/loralab/core/specb\x06proto3"
 
 var (
 	file_spec_proto_rawDescOnce sync.Once
@@ -4911,7 +5128,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -4929,132 +5146,141 @@ var file_spec_proto_goTypes = []any{
 	(*PredictRequest)(nil),    // 13: loralab.spec.v1.PredictRequest
 	(*Picture)(nil),           // 14: loralab.spec.v1.Picture
 	(*Prediction)(nil),        // 15: loralab.spec.v1.Prediction
-	(*RunSpec)(nil),           // 16: loralab.spec.v1.RunSpec
-	(*Backbone)(nil),          // 17: loralab.spec.v1.Backbone
-	(*Architecture)(nil),      // 18: loralab.spec.v1.Architecture
-	(*Freeze)(nil),            // 19: loralab.spec.v1.Freeze
-	(*Adapter)(nil),           // 20: loralab.spec.v1.Adapter
-	(*Placement)(nil),         // 21: loralab.spec.v1.Placement
-	(*Head)(nil),              // 22: loralab.spec.v1.Head
-	(*Data)(nil),              // 23: loralab.spec.v1.Data
-	(*Augment)(nil),           // 24: loralab.spec.v1.Augment
-	(*Corruption)(nil),        // 25: loralab.spec.v1.Corruption
-	(*Style)(nil),             // 26: loralab.spec.v1.Style
-	(*Split)(nil),             // 27: loralab.spec.v1.Split
-	(*Procedural)(nil),        // 28: loralab.spec.v1.Procedural
-	(*Loss)(nil),              // 29: loralab.spec.v1.Loss
-	(*Optim)(nil),             // 30: loralab.spec.v1.Optim
-	(*Rule)(nil),              // 31: loralab.spec.v1.Rule
-	(*Schedule)(nil),          // 32: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 33: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 34: loralab.spec.v1.Evaluation
-	(*Window)(nil),            // 35: loralab.spec.v1.Window
-	(*RunRequest)(nil),        // 36: loralab.spec.v1.RunRequest
-	(*Label)(nil),             // 37: loralab.spec.v1.Label
-	(*Places)(nil),            // 38: loralab.spec.v1.Places
-	(*Files)(nil),             // 39: loralab.spec.v1.Files
-	(*Event)(nil),             // 40: loralab.spec.v1.Event
-	(*Started)(nil),           // 41: loralab.spec.v1.Started
-	(*Step)(nil),              // 42: loralab.spec.v1.Step
-	(*Validation)(nil),        // 43: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 44: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 45: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 46: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 47: loralab.spec.v1.Stopped
-	(*Failed)(nil),            // 48: loralab.spec.v1.Failed
-	(*Note)(nil),              // 49: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 50: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 51: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 52: loralab.spec.v1.Summary
-	nil,                       // 53: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 54: loralab.spec.v1.Exported.FilesEntry
-	nil,                       // 55: loralab.spec.v1.Exported.StateEntry
-	nil,                       // 56: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 57: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 58: loralab.spec.v1.Places.FilesEntry
-	(*protocol.Model)(nil),    // 59: loralab.variant.v1.Model
-	(*protocol.Program)(nil),  // 60: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 61: loralab.variant.v1.Site
-	(*protocol.Peft)(nil),     // 62: loralab.variant.v1.Peft
+	(*StyliseRequest)(nil),    // 16: loralab.spec.v1.StyliseRequest
+	(*Restyled)(nil),          // 17: loralab.spec.v1.Restyled
+	(*Stylised)(nil),          // 18: loralab.spec.v1.Stylised
+	(*RunSpec)(nil),           // 19: loralab.spec.v1.RunSpec
+	(*Backbone)(nil),          // 20: loralab.spec.v1.Backbone
+	(*Architecture)(nil),      // 21: loralab.spec.v1.Architecture
+	(*Freeze)(nil),            // 22: loralab.spec.v1.Freeze
+	(*Adapter)(nil),           // 23: loralab.spec.v1.Adapter
+	(*Placement)(nil),         // 24: loralab.spec.v1.Placement
+	(*Head)(nil),              // 25: loralab.spec.v1.Head
+	(*Data)(nil),              // 26: loralab.spec.v1.Data
+	(*Augment)(nil),           // 27: loralab.spec.v1.Augment
+	(*Corruption)(nil),        // 28: loralab.spec.v1.Corruption
+	(*Style)(nil),             // 29: loralab.spec.v1.Style
+	(*Split)(nil),             // 30: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 31: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 32: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 33: loralab.spec.v1.Optim
+	(*Rule)(nil),              // 34: loralab.spec.v1.Rule
+	(*Schedule)(nil),          // 35: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 36: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 37: loralab.spec.v1.Evaluation
+	(*Window)(nil),            // 38: loralab.spec.v1.Window
+	(*RunRequest)(nil),        // 39: loralab.spec.v1.RunRequest
+	(*Label)(nil),             // 40: loralab.spec.v1.Label
+	(*Places)(nil),            // 41: loralab.spec.v1.Places
+	(*Files)(nil),             // 42: loralab.spec.v1.Files
+	(*Event)(nil),             // 43: loralab.spec.v1.Event
+	(*Started)(nil),           // 44: loralab.spec.v1.Started
+	(*Step)(nil),              // 45: loralab.spec.v1.Step
+	(*Validation)(nil),        // 46: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 47: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 48: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 49: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 50: loralab.spec.v1.Stopped
+	(*Failed)(nil),            // 51: loralab.spec.v1.Failed
+	(*Note)(nil),              // 52: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 53: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 54: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 55: loralab.spec.v1.Summary
+	nil,                       // 56: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 57: loralab.spec.v1.Exported.FilesEntry
+	nil,                       // 58: loralab.spec.v1.Exported.StateEntry
+	nil,                       // 59: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 60: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 61: loralab.spec.v1.Places.FilesEntry
+	nil,                       // 62: loralab.spec.v1.Places.NetworksEntry
+	(*protocol.Model)(nil),    // 63: loralab.variant.v1.Model
+	(*protocol.Program)(nil),  // 64: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 65: loralab.variant.v1.Site
+	(*protocol.Peft)(nil),     // 66: loralab.variant.v1.Peft
 }
 var file_spec_proto_depIdxs = []int32{
-	53, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	59, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
-	20, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	56, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	63, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	23, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	36, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	39, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 5: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	37, // 6: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
-	16, // 7: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
+	40, // 6: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
+	19, // 7: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
 	12, // 8: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
-	54, // 9: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
-	55, // 10: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
-	36, // 11: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	57, // 9: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
+	58, // 10: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
+	39, // 11: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
 	14, // 12: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
-	35, // 13: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
-	17, // 14: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	20, // 15: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	22, // 16: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	23, // 17: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	29, // 18: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	30, // 19: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	33, // 20: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	18, // 21: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	19, // 22: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	1,  // 23: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	60, // 24: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	21, // 25: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	61, // 26: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	56, // 27: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	57, // 28: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	24, // 29: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	25, // 30: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	26, // 31: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	28, // 32: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	32, // 33: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	31, // 34: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	23, // 35: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	35, // 36: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
-	16, // 37: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	34, // 38: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	37, // 39: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	38, // 40: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	62, // 41: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	58, // 42: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	41, // 43: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	42, // 44: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	43, // 45: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	44, // 46: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	45, // 47: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	46, // 48: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	47, // 49: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	48, // 50: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	49, // 51: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	50, // 52: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	50, // 53: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	52, // 54: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	51, // 55: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	50, // 56: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	45, // 57: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	27, // 58: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	39, // 59: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 60: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	36, // 61: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 62: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 63: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 64: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	13, // 65: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	3,  // 66: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	40, // 67: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 68: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 69: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 70: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	15, // 71: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	66, // [66:72] is the sub-list for method output_type
-	60, // [60:66] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	38, // 13: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
+	29, // 14: loralab.spec.v1.StyliseRequest.style:type_name -> loralab.spec.v1.Style
+	17, // 15: loralab.spec.v1.StyliseRequest.pictures:type_name -> loralab.spec.v1.Restyled
+	20, // 16: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	23, // 17: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	25, // 18: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	26, // 19: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	32, // 20: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	33, // 21: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	36, // 22: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	21, // 23: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	22, // 24: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 25: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	64, // 26: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	24, // 27: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	65, // 28: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	59, // 29: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	60, // 30: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	27, // 31: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	28, // 32: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	29, // 33: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	31, // 34: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	35, // 35: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	34, // 36: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	26, // 37: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	38, // 38: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
+	19, // 39: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	37, // 40: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	40, // 41: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	41, // 42: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	66, // 43: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	61, // 44: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	62, // 45: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
+	44, // 46: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	45, // 47: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	46, // 48: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	47, // 49: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	48, // 50: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	49, // 51: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	50, // 52: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	51, // 53: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	52, // 54: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	53, // 55: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	53, // 56: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	55, // 57: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	54, // 58: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	53, // 59: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	48, // 60: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	30, // 61: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	42, // 62: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 63: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	39, // 64: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 65: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 66: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 67: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	13, // 68: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	16, // 69: loralab.spec.v1.Engine.Stylise:input_type -> loralab.spec.v1.StyliseRequest
+	3,  // 70: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	43, // 71: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 72: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 73: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 74: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	15, // 75: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	18, // 76: loralab.spec.v1.Engine.Stylise:output_type -> loralab.spec.v1.Stylised
+	70, // [70:77] is the sub-list for method output_type
+	63, // [63:70] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -5062,8 +5288,8 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[29].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[38].OneofWrappers = []any{
+	file_spec_proto_msgTypes[32].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[41].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -5074,15 +5300,15 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
-	file_spec_proto_msgTypes[48].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[49].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[51].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[52].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   57,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

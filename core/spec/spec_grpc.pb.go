@@ -31,6 +31,7 @@ const (
 	Engine_Conform_FullMethodName = "/loralab.spec.v1.Engine/Conform"
 	Engine_Export_FullMethodName  = "/loralab.spec.v1.Engine/Export"
 	Engine_Predict_FullMethodName = "/loralab.spec.v1.Engine/Predict"
+	Engine_Stylise_FullMethodName = "/loralab.spec.v1.Engine/Stylise"
 )
 
 // EngineClient is the client API for Engine service.
@@ -52,6 +53,9 @@ type EngineClient interface {
 	// Predict segments pictures with a trained run, and says so of each when its
 	// files are written. A picture that fails does not end it.
 	Predict(ctx context.Context, in *PredictRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Prediction], error)
+	// Stylise passes pictures through a style network, and says so of each when
+	// its file is written. A picture that fails does not end it.
+	Stylise(ctx context.Context, in *StyliseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Stylised], error)
 }
 
 type engineClient struct {
@@ -140,6 +144,25 @@ func (c *engineClient) Predict(ctx context.Context, in *PredictRequest, opts ...
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Engine_PredictClient = grpc.ServerStreamingClient[Prediction]
 
+func (c *engineClient) Stylise(ctx context.Context, in *StyliseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Stylised], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Engine_ServiceDesc.Streams[2], Engine_Stylise_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StyliseRequest, Stylised]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Engine_StyliseClient = grpc.ServerStreamingClient[Stylised]
+
 // EngineServer is the server API for Engine service.
 // All implementations must embed UnimplementedEngineServer
 // for forward compatibility.
@@ -159,6 +182,9 @@ type EngineServer interface {
 	// Predict segments pictures with a trained run, and says so of each when its
 	// files are written. A picture that fails does not end it.
 	Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error
+	// Stylise passes pictures through a style network, and says so of each when
+	// its file is written. A picture that fails does not end it.
+	Stylise(*StyliseRequest, grpc.ServerStreamingServer[Stylised]) error
 	mustEmbedUnimplementedEngineServer()
 }
 
@@ -186,6 +212,9 @@ func (UnimplementedEngineServer) Export(context.Context, *ExportRequest) (*Expor
 }
 func (UnimplementedEngineServer) Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error {
 	return status.Error(codes.Unimplemented, "method Predict not implemented")
+}
+func (UnimplementedEngineServer) Stylise(*StyliseRequest, grpc.ServerStreamingServer[Stylised]) error {
+	return status.Error(codes.Unimplemented, "method Stylise not implemented")
 }
 func (UnimplementedEngineServer) mustEmbedUnimplementedEngineServer() {}
 func (UnimplementedEngineServer) testEmbeddedByValue()                {}
@@ -302,6 +331,17 @@ func _Engine_Predict_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Engine_PredictServer = grpc.ServerStreamingServer[Prediction]
 
+func _Engine_Stylise_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StyliseRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(EngineServer).Stylise(m, &grpc.GenericServerStream[StyliseRequest, Stylised]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Engine_StyliseServer = grpc.ServerStreamingServer[Stylised]
+
 // Engine_ServiceDesc is the grpc.ServiceDesc for Engine service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -335,6 +375,11 @@ var Engine_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Predict",
 			Handler:       _Engine_Predict_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Stylise",
+			Handler:       _Engine_Stylise_Handler,
 			ServerStreams: true,
 		},
 	},
