@@ -132,6 +132,9 @@ func there(request *spec.RunRequest) error {
 	if places.GetStart() != "" {
 		look("what its adapter starts with", places.GetStart())
 	}
+	for _, path := range places.GetNetworks() {
+		look("the style network of a domain", path)
+	}
 	for _, files := range places.GetFiles() {
 		look("its data", files.GetRoot())
 	}

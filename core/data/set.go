@@ -34,6 +34,7 @@ type Set struct {
 	corruption *spec.Corruption
 	style      *spec.Style
 	styles     []*styleImage
+	network    Network
 
 	mu    sync.Mutex
 	kept  []*item
@@ -62,6 +63,14 @@ type styleImage struct {
 	rgb  []byte // resized
 	err  error
 }
+
+// Network gives a picture of 3×h×w bytes RGB the look that it was trained for.
+// It is called from several goroutines.
+type Network func(image []byte, h, w int) ([]byte, error)
+
+// UseNetwork has pictures pass through a network, where d of Open has a style of
+// that kind. It is to be called before the first batch.
+func (s *Set) UseNetwork(n Network) { s.network = n }
 
 // Open serves the files of f at the size and with the classes of d, damaged or
 // styled as d says. styles are the images of a style, whose masks do not matter.
@@ -115,7 +124,7 @@ func newSet(names []string, d *spec.Data, styles Files) (*Set, error) {
 		for _, name := range styles.Images {
 			s.styles = append(s.styles, &styleImage{path: styles.path(name)})
 		}
-		if len(s.styles) == 0 {
+		if len(s.styles) == 0 && s.style.Kind != stylise.Network {
 			return nil, fmt.Errorf("style %s has no images", s.style.Kind)
 		}
 	}
@@ -307,8 +316,17 @@ func (s *Set) shift(it *item, name string) error {
 	if s.style == nil && s.corruption == nil {
 		return nil
 	}
+	if s.style.GetKind() == stylise.Network {
+		if s.network == nil {
+			return fmt.Errorf("the look of %s is computed by a network, for which there is no engine here", name)
+		}
+		var err error
+		if it.image, err = s.network(it.image, s.h, s.w); err != nil {
+			return fmt.Errorf("styling %s: %w", name, err)
+		}
+	}
 	p := picture.From(it.image, it.labels, s.h, s.w)
-	if s.style != nil {
+	if len(s.styles) > 0 {
 		style := s.styles[rng.New(s.style.Seed, "style", name).IntN(len(s.styles))]
 		if err := style.read(s.h, s.w); err != nil {
 			return err

@@ -1,7 +1,8 @@
 // Package stylise gives a picture the look of another, without any network: by
 // its slow Fourier amplitudes, by its colours, or by its colours and texture.
 // Shapes stay where they are, so the labels stay valid: a domain shift that
-// needs no download and comes out the same everywhere.
+// needs no download and comes out the same everywhere. Of the look that a network
+// was trained for it knows the file alone.
 //
 //	fourier  the amplitudes of low frequencies are those of the style, phases
 //	         stay (FDA; Yang and Soatto, arXiv:2004.05498)
@@ -31,7 +32,7 @@ var kinds = map[string]func(p, style *picture.Picture, strength float64){
 	"texture": texture,
 }
 
-// Kinds lists the ways by name.
+// Kinds lists by name the ways that Apply knows.
 func Kinds() []string {
 	names := make([]string, 0, len(kinds))
 	for name := range kinds {
@@ -41,10 +42,10 @@ func Kinds() []string {
 	return names
 }
 
-// Check reports what is wrong with a kind and a strength.
+// Check reports what is wrong with a kind, which may be Network, and a strength.
 func Check(kind string, strength float64) error {
-	if kinds[kind] == nil {
-		return fmt.Errorf("unknown style %q, want one of %s", kind, strings.Join(Kinds(), ", "))
+	if kinds[kind] == nil && kind != Network {
+		return fmt.Errorf("unknown style %q, want one of %s", kind, strings.Join(append(Kinds(), Network), ", "))
 	}
 	if !(strength >= 0 && strength <= 1) {
 		return fmt.Errorf("strength %g of style %s, want 0 to 1", strength, kind)
@@ -54,10 +55,13 @@ func Check(kind string, strength float64) error {
 
 // Apply gives p the look of style, which has the same size. At strength 0 p
 // stays, at 1 it takes all that the kind transfers. It panics on what Check
-// refuses and on different sizes.
+// refuses, on Network and on different sizes.
 func Apply(p, style *picture.Picture, kind string, strength float64) {
 	if err := Check(kind, strength); err != nil {
 		panic("stylise: " + err.Error())
+	}
+	if kind == Network {
+		panic("stylise: a network is not applied here")
 	}
 	if p.H != style.H || p.W != style.W {
 		panic(fmt.Sprintf("stylise: a picture of %d×%d and a style of %d×%d", p.W, p.H, style.W, style.H))

@@ -475,6 +475,30 @@ func BatchNorm(x, weight, bias, mean, variance *Tensor, train bool, momentum, ep
 	})
 }
 
+// InstanceNorm brings each channel of each image of [N, C, H, W] to mean 0 and
+// variance 1 over its pixels, then scales it by weight and shifts it by bias [C].
+func InstanceNorm(x, weight, bias *Tensor, eps float64) *Tensor {
+	return x.op("instance norm", list(x, weight, bias), func(o *slot) {
+		libtch.AtgInstanceNorm(o, x.c, weight.c, bias.c, nil, nil, 1, 0, eps, 1)
+	})
+}
+
+// PadReflected adds n pixels on every side of [N, C, H, W], mirrored at those
+// on the edge, which are not repeated. H and W have to be more than n.
+func (t *Tensor) PadReflected(n int64) *Tensor {
+	return t.op("pad reflected", list(t), func(o *slot) {
+		libtch.AtgReflectionPad2d(o, t.c, []int64{n, n, n, n}, 4)
+	})
+}
+
+// UpsampleNearest resizes [N, C, H, W] to h × w; each pixel is that of
+// floor(y·H/h), floor(x·W/w).
+func (t *Tensor) UpsampleNearest(h, w int64) *Tensor {
+	return t.op("upsample nearest", list(t), func(o *slot) {
+		libtch.AtgUpsampleNearest2d(o, t.c, []int64{h, w}, 2, 0, 1, 0, 1)
+	})
+}
+
 // UpsampleBilinear resizes [N, C, H, W] to h × w, pixel centres at half-integers
 // (align_corners false), no antialias.
 func (t *Tensor) UpsampleBilinear(h, w int64) *Tensor {

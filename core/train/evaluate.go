@@ -19,6 +19,8 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/stylenet"
+	"github.com/loralab/loralab/core/stylise"
 	"github.com/loralab/loralab/core/torch"
 )
 
@@ -141,6 +143,14 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	set, err := openSplit(ctx, s.req, e.Data, "test")
 	if err != nil {
 		return nil, err
+	}
+	if style := e.Data.Style; style.GetKind() == stylise.Network {
+		net, err := stylenet.Open(s.t.dev, style, s.req.Places.Networks[style.Weights])
+		if err != nil {
+			return nil, err
+		}
+		defer net.Close()
+		set.UseNetwork(net.Apply)
 	}
 	// What training and other domains used may make room for this one.
 	if err := s.t.dev.Do(func() error { s.t.cache.release(); return nil }); err != nil {

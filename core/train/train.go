@@ -165,7 +165,7 @@ func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name str
 	split := d.Splits[name]
 	var styles data.Files
 	var err error
-	if d.Style != nil {
+	if d.Style.GetDigest() != "" {
 		if styles, err = planned(ctx, req, d.Style.Digest); err != nil {
 			return nil, fmt.Errorf("style of split %s: %w", name, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/stylise"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
 )
@@ -320,11 +321,36 @@ func (x *expansion) checkShifts(c *cell) {
 		if taken[st.name] {
 			x.failAt(c, path, fmt.Sprintf("there is a domain %q already", st.name), "give this one another name")
 		}
-		if st.Images == "" {
+		has, lacks := "images", "weights"
+		if st.Kind == stylise.Network {
+			has, lacks = lacks, has
+		}
+		given := map[string]string{"images": st.Images, "weights": st.Weights}
+		if given[lacks] != "" {
+			x.failAt(c, append(path, lacks), fmt.Sprintf("a look of kind %q has no %s", st.Kind, lacks), map[string]string{
+				"images":  "leave them out: the network has its look from its weights",
+				"weights": `write kind: "network", or leave them out`,
+			}[lacks])
 			continue
 		}
-		if _, _, err := x.resolve.look(x.root, st.Images); err != nil {
-			x.failAt(c, append(path, "images"), err.Error(), "")
+		if given[has] == "" {
+			x.failAt(c, path, fmt.Sprintf("a look of kind %q needs %s", st.Kind, has), map[string]string{
+				"images":  `name the folder of images to take it from, images: "nuclei/histology/test"`,
+				"weights": `name the file of the network, weights: "candy.safetensors"`,
+			}[has])
+			continue
+		}
+		var err error
+		if has == "weights" {
+			_, err = x.resolve.network(x.root, st.Weights)
+		} else {
+			_, _, err = x.resolve.look(x.root, st.Images)
+		}
+		var known *sourceError
+		if errors.As(err, &known) {
+			x.failAt(c, append(path, has), known.message, known.hint)
+		} else if err != nil {
+			x.failAt(c, append(path, has), err.Error(), "")
 		}
 	}
 }

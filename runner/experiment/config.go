@@ -306,6 +306,7 @@ type corruptionsConfig struct {
 type lookConfig struct {
 	Kind     string  `json:"kind"`
 	Images   string  `json:"images"`
+	Weights  string  `json:"weights"`
 	Strength float64 `json:"strength"`
 	Seed     uint64  `json:"seed"`
 }

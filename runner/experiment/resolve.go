@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 	"cuelang.org/go/cue"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/stylise"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
@@ -39,6 +42,7 @@ type resolver struct {
 	checked map[string]string
 	counted map[string]map[uint32]int // masks with a value, by digest
 	looks   map[string]answer[styleFiles]
+	nets    map[string]answer[styleNetwork]
 	layouts map[string]*data.Layout // of sources; nil if they cannot be found
 }
 
@@ -47,6 +51,9 @@ type styleFiles struct {
 	files  data.Files
 	digest string
 }
+
+// styleNetwork is the file of a style network.
+type styleNetwork struct{ path, digest string }
 
 type answer[T any] struct {
 	value T
@@ -63,6 +70,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		splits:    map[string]answer[files]{},
 		checked:   map[string]string{},
 		looks:     map[string]answer[styleFiles]{},
+		nets:      map[string]answer[styleNetwork]{},
 		layouts:   map[string]*data.Layout{},
 		counted:   map[string]map[uint32]int{},
 	}
@@ -195,6 +203,12 @@ func (d *domainConfig) data(base *dataConfig) dataConfig {
 
 // findSource is the directory of a source, absolute.
 func findSource(root, source string) (string, []string, bool) {
+	return findPlace(root, source, fs.FileMode.IsDir)
+}
+
+// findPlace is where something of a kind lies that an experiment names, and all
+// places where it was looked for.
+func findPlace(root, source string, is func(fs.FileMode) bool) (string, []string, bool) {
 	var places []string
 	if filepath.IsAbs(source) {
 		places = []string{source}
@@ -211,7 +225,7 @@ func findSource(root, source string) (string, []string, bool) {
 		}
 	}
 	for _, p := range places {
-		if info, err := os.Stat(p); err == nil && info.IsDir() {
+		if info, err := os.Stat(p); err == nil && is(info.Mode()) {
 			return p, places, true
 		}
 	}
@@ -669,6 +683,62 @@ func (r *resolver) look(root, folder string) (data.Files, string, error) {
 	return a.value.files, a.value.digest, a.err
 }
 
+// network finds the weights of a style network, of the right form, and their
+// digest.
+func (r *resolver) network(root, weights string) (styleNetwork, error) {
+	a, ok := r.nets[weights]
+	if !ok {
+		a.value, a.err = findNetwork(root, weights)
+		r.nets[weights] = a
+	}
+	return a.value, a.err
+}
+
+func findNetwork(root, weights string) (styleNetwork, error) {
+	path, tried, there := findPlace(root, weights, fs.FileMode.IsRegular)
+	if !there {
+		return styleNetwork{}, &sourceError{fmt.Sprintf("there is no file %s", weights), "it was looked for in " + strings.Join(tried, ", ")}
+	}
+	net, err := stylise.OpenNetwork(path)
+	var pickled *stylise.PickledError
+	switch {
+	case errors.As(err, &pickled):
+		return styleNetwork{}, &sourceError{pickled.Error(), pickled.Cure()}
+	case err != nil:
+		return styleNetwork{}, err
+	}
+	if err := net.Close(); err != nil {
+		return styleNetwork{}, err
+	}
+	digest, err := filesum.Of(path)
+	return styleNetwork{path, digest}, err
+}
+
+// style resolves a look, and notes where its files are.
+func (x *expansion) style(look *lookConfig, places *spec.Places) (*spec.Style, error) {
+	// What decides nothing is left out, so that changing it moves nothing.
+	out := &spec.Style{Kind: look.Kind, Strength: look.Strength}
+	if look.Kind == stylise.Network {
+		net, err := x.resolve.network(x.root, look.Weights)
+		if err != nil {
+			return nil, err
+		}
+		out.Weights = net.digest
+		if places.Networks == nil {
+			places.Networks = map[string]string{}
+		}
+		places.Networks[net.digest] = net.path
+		return out, nil
+	}
+	files, digest, err := x.resolve.look(x.root, look.Images)
+	if err != nil {
+		return nil, err
+	}
+	out.Seed, out.Digest = look.Seed, digest
+	places.Files[digest] = &spec.Files{Root: files.Root, Images: files.Images}
+	return out, nil
+}
+
 // data resolves the splits of some roles and notes where their files are.
 func (x *expansion) data(d *dataConfig, bb *hub.Backbone, wanted, used []string, places *spec.Places) (*spec.Data, error) {
 	t := x.resolve.training(x.root, d)
@@ -683,12 +753,11 @@ func (x *expansion) data(d *dataConfig, bb *hub.Backbone, wanted, used []string,
 	}
 	out.Corruption = d.corruption
 	if d.look != nil {
-		files, digest, err := x.resolve.look(x.root, d.look.Images)
+		style, err := x.style(d.look, places)
 		if err != nil {
 			return nil, err
 		}
-		out.Style = &spec.Style{Kind: d.look.Kind, Strength: d.look.Strength, Seed: d.look.Seed, Digest: digest}
-		places.Files[digest] = &spec.Files{Root: files.Root, Images: files.Images}
+		out.Style = style
 	}
 	for _, role := range used {
 		s, err := x.resolve.split(x.root, d, wanted, role)

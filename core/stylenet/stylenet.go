@@ -1,0 +1,152 @@
+// Package stylenet runs the style network of PyTorch's fast_neural_style example
+// (Johnson, Alahi and Fei-Fei, arXiv:1603.08155, with instance norm), the one
+// that the original project made its domains with. It takes pictures of 0 to 255
+// as they are and gives pictures of 0 to 255, cut off:
+//
+//	conv 9×9, conv 3×3 stride 2, conv 3×3 stride 2     each norm, ReLU
+//	5 × x + norm(conv 3×3(ReLU(norm(conv 3×3(x)))))
+//	2 × twice the size, conv 3×3                       each norm, ReLU
+//	conv 9×9
+//
+// Convolutions see their input mirrored at the edge, norms are per picture and
+// channel. All is computed in float32, a picture at a time, so that what a
+// picture becomes depends on it and the weights alone.
+//
+// What a file of weights holds, and what is wrong with one, is known to
+// core/stylise, which needs no libtorch.
+package stylenet
+
+import (
+	"fmt"
+
+	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/stylise"
+	"github.com/loralab/loralab/core/torch"
+)
+
+// eps of instance norm, PyTorch's default.
+const eps = 1e-5
+
+// smallest is the side of a picture that all mirroring fits into: the first
+// convolution reaches 4 pixels beyond the edge, and residual blocks 1 pixel at a
+// quarter of the size.
+const smallest = 5
+
+// Net is a style network on a device.
+type Net struct {
+	dev      *torch.Device
+	strength float32
+	layers   []layer
+}
+
+type layer struct {
+	w, b         *torch.Tensor
+	scale, shift *torch.Tensor // of the norm; nil: none
+}
+
+// Open loads the weights of a style. It is an error if the file is not the one
+// that the style names. Close gives them back.
+func Open(dev *torch.Device, style *spec.Style, path string) (*Net, error) {
+	if err := stylise.Check(style.GetKind(), style.GetStrength()); err != nil {
+		return nil, err
+	}
+	sum, err := filesum.Of(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading a style network: %w", err)
+	}
+	if sum != style.Weights {
+		return nil, fmt.Errorf("the style network %s is no longer that of the plan; plan again", path)
+	}
+	file, err := stylise.OpenNetwork(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	n := &Net{dev: dev, strength: float32(style.Strength)}
+	return n, dev.Do(func() error {
+		for _, l := range file.Layers {
+			var made layer
+			tensors := map[string]**torch.Tensor{l.Conv + ".conv2d.weight": &made.w, l.Conv + ".conv2d.bias": &made.b}
+			if l.Norm != "" {
+				tensors[l.Norm+".weight"], tensors[l.Norm+".bias"] = &made.scale, &made.shift
+			}
+			for name, to := range tensors {
+				values, shape, err := file.Values(name)
+				if err != nil {
+					n.free()
+					return fmt.Errorf("reading the style network %s: %w", path, err)
+				}
+				*to = torch.Of(dev, values, shape...).Keep()
+			}
+			n.layers = append(n.layers, made)
+		}
+		return nil
+	})
+}
+
+// Close gives the weights back.
+func (n *Net) Close() error {
+	return n.dev.Do(func() error { n.free(); return nil })
+}
+
+func (n *Net) free() {
+	for _, l := range n.layers {
+		for _, t := range []*torch.Tensor{l.w, l.b, l.scale, l.shift} {
+			t.Free()
+		}
+	}
+	n.layers = nil
+}
+
+// Apply gives a picture of 3×h×w bytes RGB the style, by its strength: the mean
+// of picture and network's output, weighed. It may be called from any goroutine,
+// outside Device.Do.
+func (n *Net) Apply(image []byte, h, w int) ([]byte, error) {
+	if min(h, w) < smallest {
+		return nil, fmt.Errorf("a picture of %d×%d pixels is too small for a style network, which needs %d", w, h, smallest)
+	}
+	var out []byte
+	err := n.dev.Do(func() error {
+		n.dev.NoGrad(func() {
+			x := torch.Of(n.dev, image, 1, 3, int64(h), int64(w)).To(torch.Float32)
+			// Rounded, not cut: the nearest byte.
+			y := n.forward(x).Scale(float64(n.strength)).Add(x.Scale(1 - float64(n.strength)))
+			out = y.AddScalar(0.5).To(torch.Uint8).Bytes()
+		})
+		return nil
+	})
+	return out, err
+}
+
+// forward is the network on [1, 3, H, W], 0 to 255, and gives the same. It is
+// called on the device's thread, without gradients.
+func (n *Net) forward(x *torch.Tensor) *torch.Tensor {
+	h, w := x.Dim(2), x.Dim(3)
+	at := 0
+	next := func(x *torch.Tensor, stride int64) *torch.Tensor {
+		l := n.layers[at]
+		at++
+		return n.dev.Yield(func() *torch.Tensor {
+			y := torch.Conv2d(x.PadReflected(l.w.Dim(-1)/2), l.w, l.b, stride, 0)
+			if l.scale != nil {
+				y = torch.InstanceNorm(y, l.scale, l.shift, eps)
+			}
+			return y
+		})
+	}
+	twice := func(x *torch.Tensor) *torch.Tensor { return x.UpsampleNearest(2*x.Dim(2), 2*x.Dim(3)) }
+	return n.dev.Yield(func() *torch.Tensor {
+		x := next(x, 1).ReLU()
+		x = next(x, 2).ReLU()
+		x = next(x, 2).ReLU()
+		for len(n.layers)-at > 3 {
+			x = x.Add(next(next(x, 1).ReLU(), 1))
+		}
+		x = next(twice(x), 1).ReLU()
+		x = next(twice(x), 1).ReLU()
+		// Sides that 4 does not divide come out longer; pixels of the beginning
+		// stay where they were.
+		return next(x, 1).Narrow(2, 0, h).Narrow(3, 0, w).Clamp(0, 255)
+	})
+}
