@@ -71,12 +71,14 @@ type network struct {
 	own      bool // the model is freed with the network
 	adapters *adapter.Set
 	head     *head.Head
-	// prefix is how many blocks come before anything that trains or that the
-	// head sees; -1 if the
+	// prefix is how many blocks come before anything that trains; -1 if the
 	// embeddings train as well.
 	prefix int
 	// taps are the blocks that the head sees; none: the last.
 	taps []uint32
+	// stops are numbers of blocks, ascending: what stands after so many is part
+	// of tokens. The prefix ends them; before it come the taps within it.
+	stops []int
 	// tensors are those of the plan, by name; they say what trains and how.
 	tensors map[string]*inventory.Tensor
 }
@@ -114,10 +116,14 @@ func newNetwork(t *Trainer, req *spec.RunRequest) (*network, error) {
 	n.head.Precision = precision
 	n.prefix = min(n.model.TrainableFrom(), n.adapters.FirstBlock())
 	if n.taps = s.Head.Taps; len(n.taps) > 0 {
-		// Cached tokens are those of one block: it comes before all that the
-		// head sees.
-		n.prefix = min(n.prefix, int(n.taps[0]))
+		n.prefix = min(n.prefix, n.last()+1)
 	}
+	for _, tap := range n.taps {
+		if after := int(tap) + 1; after < n.prefix {
+			n.stops = append(n.stops, after)
+		}
+	}
+	n.stops = append(n.stops, n.prefix)
 	// Adapters and head come as if all of them trained.
 	for _, p := range n.adapters.Params {
 		p.T.RequireGrad(p.Trainable && n.tensors["adapter."+p.Name].Trains)
@@ -161,7 +167,17 @@ func (n *network) target(b *data.Batch) *torch.Tensor {
 	})
 }
 
-// tokens is what enters the first block that trains, [N, T, D].
+// last is the last block that the head sees anything of.
+func (n *network) last() int {
+	if len(n.taps) > 0 {
+		return int(n.taps[len(n.taps)-1])
+	}
+	return len(n.model.Blocks) - 1
+}
+
+// tokens is all that comes out of what is frozen: the tokens after each of the
+// stops, one behind the other, [N, stops·T, D]. The last enter the first block
+// that trains.
 func (n *network) tokens(images *torch.Tensor) *torch.Tensor {
 	if n.prefix < 0 {
 		return n.model.Embed(images)
@@ -173,13 +189,21 @@ func (n *network) tokens(images *torch.Tensor) *torch.Tensor {
 	return h
 }
 
-// blocks applies what is left of the frozen prefix from block first on.
+// blocks makes tokens of h [N, T, D], which stands before block first; no stop
+// comes before that.
 func (n *network) blocks(h *torch.Tensor, first int) *torch.Tensor {
 	return n.dev.Yield(func() *torch.Tensor {
+		var kept []*torch.Tensor
 		for i := first; i < n.prefix; i++ {
+			if slices.Contains(n.stops, i) {
+				kept = append(kept, h)
+			}
 			h = n.model.Block(i, h)
 		}
-		return h
+		if kept == nil {
+			return h
+		}
+		return torch.Cat(1, append(kept, h)...)
 	})
 }
 
@@ -205,15 +229,28 @@ func (n *network) logitsAt(tokens *torch.Tensor, h, w, outH, outW int, train boo
 // [N, gh·gw, D], or [N, gh·gw, D·taps] as get_intermediate_layers of DINOv2 gives
 // it with norm and one concatenates it.
 func (n *network) features(tokens *torch.Tensor) *torch.Tensor {
+	if len(n.taps) == 0 {
+		for i := max(0, n.prefix); i < len(n.model.Blocks); i++ {
+			tokens = n.model.Block(i, tokens)
+		}
+		return n.model.Features(tokens)
+	}
 	var levels []*torch.Tensor
-	for i := max(0, n.prefix); i < len(n.model.Blocks); i++ {
-		tokens = n.model.Block(i, tokens)
-		if slices.Contains(n.taps, uint32(i)) {
+	tap := func(after int) {
+		if slices.Contains(n.taps, uint32(after-1)) {
 			levels = append(levels, n.model.Features(tokens))
 		}
 	}
-	if len(n.taps) == 0 {
-		return n.model.Features(tokens)
+	all, t := tokens, tokens.Dim(1)/int64(len(n.stops))
+	for i, after := range n.stops {
+		tokens = all.Narrow(1, int64(i)*t, t)
+		if after > 0 {
+			tap(after)
+		}
+	}
+	for i := max(0, n.prefix); i <= n.last(); i++ {
+		tokens = n.model.Block(i, tokens)
+		tap(i + 1)
 	}
 	return torch.Cat(-1, levels...)
 }

@@ -14,7 +14,7 @@ func TestTaps(t *testing.T) {
 	for _, c := range []struct {
 		taps   []uint32
 		prefix int
-	}{{nil, 3}, {[]uint32{4}, 3}, {[]uint32{1, 3, 4}, 1}, {[]uint32{0, 2}, 0}} {
+	}{{nil, 3}, {[]uint32{4}, 3}, {[]uint32{1, 3, 4}, 3}, {[]uint32{0, 2}, 3}, {[]uint32{0, 1, 2, 4}, 3}, {[]uint32{0, 1}, 2}} {
 		tr := trainer(t)
 		req := request(t, func(r *spec.RunRequest) { r.Spec.Head = &spec.Head{Kind: "linear", Taps: c.taps} })
 		s := &session{t: tr, req: req, spec: req.Spec}
@@ -45,7 +45,7 @@ func TestTaps(t *testing.T) {
 	}
 }
 
-// A run with taps trains, caches what comes before the first, and is scored.
+// A run with taps trains, caches what is frozen, and is scored.
 func TestRunWithTaps(t *testing.T) {
 	req := request(t, func(r *spec.RunRequest) {
 		r.Spec.Head, r.Spec.Train.Epochs = &spec.Head{Kind: "conv", Norm: true, Taps: []uint32{1, 4}}, 1
@@ -53,8 +53,8 @@ func TestRunWithTaps(t *testing.T) {
 	events, err := run(t, trainer(t), req, 0)
 	sum := finished(t, events, err)
 	// Half of 24 channels wide, over two taps.
-	if want := uint64(9*2*24*12 + 12 + 2*12 + 12*3 + 3); sum.HeadParams != want || events[0].GetStarted().CachedBlocks != 1 {
-		t.Errorf("%d weights of the head, want %d; %d cached blocks, want 1", sum.HeadParams, want, events[0].GetStarted().CachedBlocks)
+	if want := uint64(9*2*24*12 + 12 + 2*12 + 12*3 + 3); sum.HeadParams != want || events[0].GetStarted().CachedBlocks != 3 {
+		t.Errorf("%d weights of the head, want %d; %d cached blocks, want 3", sum.HeadParams, want, events[0].GetStarted().CachedBlocks)
 	}
 	if len(sum.Evaluations) != 2 {
 		t.Errorf("evaluations %v", sum.Evaluations)

@@ -17,8 +17,8 @@ const cacheBytes = 4 << 30
 // time. Fixed, so that cached tokens have the same bits whoever fills the cache.
 const cacheBatch = 8
 
-// tokenCache keeps, for whole splits, the tokens that enter the first block
-// that trains. It is touched on the device's thread only.
+// tokenCache keeps, for whole splits, what comes out of the frozen blocks: see
+// network.tokens. It is touched on the device's thread only.
 type tokenCache struct {
 	dev     *torch.Device
 	entries []*tokenEntry // most recently used last
@@ -27,7 +27,7 @@ type tokenCache struct {
 
 type tokenEntry struct {
 	key    tokenKey
-	tokens *torch.Tensor // [n, T, D]
+	tokens *torch.Tensor // [n, stops·T, D]
 	bytes  int64
 	inUse  bool // by the run in progress: not to be let go
 }
@@ -123,13 +123,16 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 		return src, nil
 	}
 	a := s.Backbone.Arch
-	tokens := int64(d.Height/a.Patch)*int64(d.Width/a.Patch) + int64(vit.Prefix(a))
+	tokens := (int64(d.Height/a.Patch)*int64(d.Width/a.Patch) + int64(vit.Prefix(a))) * int64(len(n.stops))
 	bytes := int64(set.Len()) * tokens * int64(a.Dim) * 4
 	digest := d.Splits[split].Digest
 	if p := d.Splits[split].Procedural; p != nil {
 		digest = data.ProceduralDigest(p)
 	}
 	key := tokenKey{fmt.Sprint(s.Backbone.Digest, s.Train.Precision, digest, d.Height, d.Width, d.Mean, d.Std, d.Corruption, d.Style), n.prefix}
+	if len(n.stops) > 1 {
+		key.of += fmt.Sprint(" after ", n.stops) // which nothing else goes on from
+	}
 	var buf, start *torch.Tensor // start: tokens after fewer blocks, to go on from
 	first := 0
 	err := t.dev.Do(func() error {
