@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/plan"
@@ -24,13 +25,14 @@ import (
 
 // applyOptions are the flags of apply.
 type applyOptions struct {
-	slots    int
-	retries  int
-	silence  time.Duration
-	failFast bool
-	join     bool
-	smoke    bool
-	only     plan.Selection
+	slots      int
+	retries    int
+	silence    time.Duration
+	checkpoint time.Duration
+	failFast   bool
+	join       bool
+	smoke      bool
+	only       plan.Selection
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -69,6 +71,7 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 	flags.IntVarP(&o.slots, "jobs", "j", 0, "runs at once, each with an engine; 0: one on each device")
 	flags.IntVar(&o.retries, "retry", 1, "how often a run is tried again that crashed, hung or ran out of memory")
 	flags.DurationVar(&o.silence, "silence", time.Hour, "how long an engine may say nothing before it is killed as hung; 0: for ever")
+	flags.DurationVar(&o.checkpoint, "checkpoint", time.Minute, "how much work a crash may cost; every epoch ends with a checkpoint")
 	flags.BoolVar(&o.failFast, "fail-fast", false, "stop everything after the first run that failed")
 	flags.BoolVar(&o.join, "join", false, "share the work with applies that are running")
 	flags.BoolVar(&o.smoke, "smoke", false, "two steps of every cell, apart from the real runs")
@@ -78,8 +81,8 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 }
 
 func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err error) {
-	if o.slots < 0 || o.retries < 0 || o.silence < 0 {
-		return errors.New("-j, --retry and --silence take no negative numbers")
+	if o.slots < 0 || o.retries < 0 || o.silence < 0 || o.checkpoint < 0 {
+		return errors.New("-j, --retry, --silence and --checkpoint take no negative numbers")
 	}
 	saved, files, only, err := a.saved(files, o.only)
 	if err != nil {
@@ -125,6 +128,9 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	}
 	a.view.Plan(made, view.PlanOptions{})
 	if err := enqueue(ctx, runs, made); err != nil {
+		return err
+	}
+	if err := settle(ctx, runs, made); err != nil {
 		return err
 	}
 	if err := linkLogs(p.root, made); err != nil {
@@ -233,6 +239,23 @@ func enqueue(ctx context.Context, runs *store.Store, made *plan.Plan) error {
 	return runs.Enqueue(ctx, queue, labels)
 }
 
+// settle records the end of runs that have all that was asked of them, but whose
+// process was killed before it could say so.
+func settle(ctx context.Context, runs *store.Store, made *plan.Plan) error {
+	for _, action := range made.Actions {
+		run := action.Stored
+		if action.Symbol != plan.Done || run.State == store.Done || run.Holder != nil {
+			continue
+		}
+		err := runs.Finish(ctx, run.ID, run.Summary)
+		var other *store.ClaimedError
+		if err != nil && !errors.As(err, &other) { // whoever has begun on it since says so himself
+			return err
+		}
+	}
+	return nil
+}
+
 // execute runs the work of a plan.
 func (a *app) execute(ctx context.Context, p *project, runs *store.Store, made *plan.Plan, o applyOptions) (launch.Totals, error) {
 	experiments, metrics := map[string]*experiment.Experiment{}, map[string]string{}
@@ -282,7 +305,7 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 	defer release()
 	local := &launch.Local{
 		Engine: engine, Store: runs, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
-		FailFast: o.failFast, Silence: o.silence, Origin: origin, Watch: progress.Watch, Kill: kill,
+		FailFast: o.failFast, Silence: o.silence, Checkpoint: o.checkpoint, Origin: origin, Watch: progress.Watch, Kill: kill,
 	}
 	return local.Run(ctx, jobs)
 }
@@ -345,7 +368,7 @@ func linkLogs(root string, made *plan.Plan) error {
 		if err != nil {
 			return fmt.Errorf("linking the log of %s: %w", action.Name, err)
 		}
-		if err := link(target, path); err != nil {
+		if err := replacefile.Link(target, path); err != nil {
 			return fmt.Errorf("linking the log of %s: %w", action.Name, err)
 		}
 	}
@@ -360,19 +383,4 @@ func logName(run *experiment.Run) string {
 		return r
 	}, run.Cell)
 	return fmt.Sprintf("%s-seed%d-%s.jsonl", cell, run.Seed, run.ID[:8])
-}
-
-// link makes path a symbolic link to target, in one step.
-func link(target, path string) error {
-	if is, err := os.Readlink(path); err == nil && is == target {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return err
-	}
-	temp := fmt.Sprintf("%s.%d", path, os.Getpid())
-	if err := os.Symlink(target, temp); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
 }

@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // Write makes content the file at path, and its folder if need be.
@@ -45,15 +46,13 @@ func write(path string, mode os.FileMode, fn func(io.Writer) error) (err error) 
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	// Not os.CreateTemp: its files are private, ours follow the umask.
-	temp := filepath.Join(dir, "."+filepath.Base(path)+".tmp-"+strconv.FormatUint(rand.Uint64(), 36))
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := temporary(path, mode)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(temp))
+			err = errors.Join(err, os.Remove(f.Name()), f.Close())
 		}
 	}()
 	w := bufio.NewWriter(f)
@@ -66,13 +65,62 @@ func write(path string, mode os.FileMode, fn func(io.Writer) error) (err error) 
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, path); err != nil {
+	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// temporary opens the file that is to become path, empty and locked. The lock
+// ends with its process, however that ends, so what a killed writer left behind
+// is taken over by the next one of the same file, and never piles up.
+func temporary(path string, mode os.FileMode) (*os.File, error) {
+	for i := 0; ; i++ {
+		name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.tmp-%d", filepath.Base(path), i))
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, mode)
+		if errors.Is(err, fs.ErrPermission) {
+			if _, e := os.Lstat(name); e == nil {
+				continue // left by another user
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		taken, err := take(f)
+		if err == nil && taken {
+			return f, nil
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// take locks and empties a file, unless another process has it or has made it
+// something else meanwhile.
+func take(f *os.File) (bool, error) {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("locking: %w", err)
+	}
+	named, err := os.Stat(f.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // it was renamed or removed between opening and locking
+	}
+	if err != nil {
+		return false, err
+	}
+	opened, err := f.Stat()
+	if err != nil || !os.SameFile(named, opened) {
+		return false, err
+	}
+	return true, f.Truncate(0)
 }
 
 // syncDir makes the new name safe: until then a crash may bring the old file

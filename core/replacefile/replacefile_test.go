@@ -1,11 +1,13 @@
 package replacefile
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -73,4 +75,86 @@ func TestDirAppearsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds("second")
+}
+
+// What a killed writer has left is taken over; what a living one writes is not.
+func TestLeftoversAreTakenOver(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	for _, left := range []string{".file.tmp-0", ".file.tmp-1"} {
+		if err := os.WriteFile(filepath.Join(dir, left), []byte("left behind by a killed process"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := WriteFunc(path, func(w io.Writer) error { // holds .file.tmp-0
+		if err := Write(path, []byte("inner")); err != nil { // takes .file.tmp-1
+			return err
+		}
+		_, err := io.WriteString(w, "outer")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "outer" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// Writers of one file at once: each puts a whole one there.
+func TestWritersAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 50 {
+				if err := Write(path, bytes.Repeat([]byte{byte('a' + i)}, 10000)); err != nil {
+					t.Error(err)
+				}
+				got, err := os.ReadFile(path)
+				if err != nil || len(got) != 10000 || len(bytes.Trim(got, string(got[:1]))) != 0 {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestLink(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "logs", "link")
+	var wg sync.WaitGroup
+	for _, target := range []string{"a", "b", "b", "c"} {
+		if err := Link(target, path); err != nil {
+			t.Fatal(err)
+		}
+		if is, err := os.Readlink(path); err != nil || is != target {
+			t.Errorf("%s, %v; want %s", is, err, target)
+		}
+	}
+	// One that was killed has left its temporary link.
+	if err := os.Symlink("nowhere", filepath.Join(dir, "logs", ".link.tmp-link")); err != nil {
+		t.Fatal(err)
+	}
+	for range 8 {
+		wg.Go(func() {
+			if err := Link("d", path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if is, err := os.Readlink(path); err != nil || is != "d" {
+		t.Errorf("%s, %v; want d", is, err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
 }

@@ -27,9 +27,11 @@ import (
 // largest is a RunRequest, whose list of files grows with the data.
 const MessageLimit = 64 << 20
 
-// parentPoll is how often an engine looks whether its runner still lives. An
-// engine that outlives its runner would hold the lock of its run directory.
-const parentPoll = 300 * time.Millisecond
+// lifeline is the file descriptor of an engine that ends with its runner: the
+// reading end of a pipe that only the runner can write to. An engine that
+// outlives its runner would hold the lock of its run directory. A pipe tells of
+// any death at once, also of one before the engine has come to listen.
+const lifeline = 3
 
 const engineService = "engine"
 
@@ -65,7 +67,7 @@ func ServeEngine(server EngineServer) {
 		os.Exit(1)
 	}
 	signal.Ignore(os.Interrupt)
-	go exitWithParent(os.Getppid())
+	go exitWithRunner()
 	// go-plugin carries what is written to os.Stderr over gRPC, where the last
 	// words of a process that crashes are lost. The pipe below it keeps them,
 	// so the first call puts it back.
@@ -85,21 +87,22 @@ func ServeEngine(server EngineServer) {
 	})
 }
 
-// exitWithParent ends this process when parent is no longer its parent. It
-// holds nothing that could be lost: checkpoints are replaced atomically.
-func exitWithParent(parent int) {
-	for os.Getppid() == parent {
-		time.Sleep(parentPoll)
+// exitWithRunner ends this process when its runner is gone. It holds nothing
+// that could be lost: checkpoints are replaced atomically.
+func exitWithRunner() {
+	pipe := os.NewFile(lifeline, "lifeline")
+	if _, err := pipe.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+		os.Exit(1)
 	}
-	os.Exit(1)
 }
 
 // EngineProcess is a started engine. It ends with its runner, at the latest.
 type EngineProcess struct {
 	EngineClient
-	cmd    *exec.Cmd
-	client *plugin.Client
-	log    *lockedWriter
+	cmd      *exec.Cmd
+	client   *plugin.Client
+	log      *lockedWriter
+	lifeline *os.File // closed with this process, at the latest
 }
 
 // StartEngine starts cmd, which serves with ServeEngine, and waits until it
@@ -129,8 +132,15 @@ func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EnginePr
 		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(MessageLimit), grpc.MaxCallSendMsgSize(MessageLimit))},
 	})
-	if err := e.connect(); err != nil {
-		e.client.Kill()
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting engine %s: %w", cmd.Path, err)
+	}
+	cmd.ExtraFiles, e.lifeline = []*os.File{theirs}, ours // the first is descriptor 3
+	err = e.connect()
+	theirs.Close()
+	if err != nil {
+		e.Close()
 		return nil, fmt.Errorf("starting engine %s: %w", cmd.Path, err)
 	}
 	return e, nil
@@ -170,6 +180,7 @@ func (e *EngineProcess) Exited() bool { return e.client.Exited() }
 // killed".
 func (e *EngineProcess) Close() string {
 	e.client.Kill()
+	e.lifeline.Close()
 	return e.state()
 }
 
@@ -177,8 +188,7 @@ func (e *EngineProcess) Close() string {
 // ended.
 func (e *EngineProcess) Kill() string {
 	_ = e.cmd.Process.Kill() // it may have ended by itself: that is the aim
-	e.client.Kill()
-	return e.state()
+	return e.Close()
 }
 
 func (e *EngineProcess) state() string {

@@ -3144,9 +3144,9 @@ type RunRequest struct {
 	Evaluations       []*Evaluation          `protobuf:"bytes,4,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
 	Label             *Label                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"`
 	Places            *Places                `protobuf:"bytes,6,opt,name=places,proto3" json:"places,omitempty"`
-	CheckpointSeconds uint32                 `protobuf:"varint,7,opt,name=checkpoint_seconds,json=checkpointSeconds,proto3" json:"checkpoint_seconds,omitempty"` // at least this often; 0: at the end of epochs only
-	SampleImages      uint32                 `protobuf:"varint,8,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"`                // written as pictures for each evaluation
-	Peft              *protocol.Peft         `protobuf:"bytes,9,opt,name=peft,proto3" json:"peft,omitempty"`                                                     // how PEFT would store the adapter; for Export
+	CheckpointSeconds float64                `protobuf:"fixed64,7,opt,name=checkpoint_seconds,json=checkpointSeconds,proto3" json:"checkpoint_seconds,omitempty"` // at least this often; 0: at the end of epochs only
+	SampleImages      uint32                 `protobuf:"varint,8,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"`                 // written as pictures for each evaluation
+	Peft              *protocol.Peft         `protobuf:"bytes,9,opt,name=peft,proto3" json:"peft,omitempty"`                                                      // how PEFT would store the adapter; for Export
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3223,7 +3223,7 @@ func (x *RunRequest) GetPlaces() *Places {
 	return nil
 }
 
-func (x *RunRequest) GetCheckpointSeconds() uint32 {
+func (x *RunRequest) GetCheckpointSeconds() float64 {
 	if x != nil {
 		return x.CheckpointSeconds
 	}
@@ -4964,7 +4964,7 @@ const file_spec_proto_rawDesc = "" +
 	"\vevaluations\x18\x04 \x03(\v2\x1b.loralab.spec.v1.EvaluationR\vevaluations\x12,\n" +
 	"\x05label\x18\x05 \x01(\v2\x16.loralab.spec.v1.LabelR\x05label\x12/\n" +
 	"\x06places\x18\x06 \x01(\v2\x17.loralab.spec.v1.PlacesR\x06places\x12-\n" +
-	"\x12checkpoint_seconds\x18\a \x01(\rR\x11checkpointSeconds\x12#\n" +
+	"\x12checkpoint_seconds\x18\a \x01(\x01R\x11checkpointSeconds\x12#\n" +
 	"\rsample_images\x18\b \x01(\rR\fsampleImages\x12,\n" +
 	"\x04peft\x18\t \x01(\v2\x18.loralab.variant.v1.PeftR\x04peft\"\xc1\x01\n" +
 	"\x05Label\x12\x1e\n" +

@@ -27,6 +27,7 @@ type progress struct {
 	Best    int           // step of the best validation so far
 	BestOf  *spec.Metrics // nil: there was none
 	Stale   int           // validations since
+	Recent  []float64     // losses of the last steps
 	Pixels  []uint64      // of each class in the training split, if losses weigh by them
 	Probes  map[string]string
 }
@@ -91,13 +92,17 @@ func (s *session) save(name string, whole bool, p progress) error {
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	recent, err := json.Marshal(p.Recent)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
 	meta := map[string]string{
 		"format": "pt", "id": s.req.Id,
 		"step": strconv.Itoa(p.Step), "steps": strconv.Itoa(s.total),
 		"journal": strconv.FormatInt(p.Journal, 10),
 		"seconds": strconv.FormatFloat(p.Seconds, 'g', -1, 64),
 		"best":    strconv.Itoa(p.Best), "best_metrics": best, "probes": string(probes),
-		"stale": strconv.Itoa(p.Stale), "pixels": string(pixels),
+		"stale": strconv.Itoa(p.Stale), "pixels": string(pixels), "recent": string(recent),
 	}
 	if err := safetensors.Write(s.dir.file("checkpoints", name), ts, meta); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
@@ -180,6 +185,9 @@ func parseProgress(meta map[string]string, id string) (p progress, err error) {
 	fail(e)
 	fail(json.Unmarshal([]byte(meta["probes"]), &p.Probes))
 	fail(json.Unmarshal([]byte(meta["pixels"]), &p.Pixels))
+	if recent, ok := meta["recent"]; ok { // older checkpoints have none
+		fail(json.Unmarshal([]byte(recent), &p.Recent))
+	}
 	if best := meta["best_metrics"]; best != "{}" {
 		p.BestOf = &spec.Metrics{}
 		fail(protojson.Unmarshal([]byte(best), p.BestOf))

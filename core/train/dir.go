@@ -115,14 +115,19 @@ func (d *runDir) summary(id string) (*spec.Summary, error) {
 }
 
 // openJournal opens metrics.jsonl and cuts it to the given length: lines after
-// a checkpoint are of steps that are about to be taken again.
+// a checkpoint are of steps that are about to be taken again. One that somebody
+// has removed or cut begins where it ends.
 func (d *runDir) openJournal(length int64) error {
 	f, err := os.OpenFile(d.file("metrics.jsonl"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return fmt.Errorf("opening the journal: %w", err)
 	}
 	d.journal = f
-	if err := f.Truncate(length); err != nil {
+	info, err := f.Stat()
+	if err == nil {
+		err = f.Truncate(min(length, info.Size()))
+	}
+	if err != nil {
 		return fmt.Errorf("cutting the journal: %w", err)
 	}
 	_, err = f.Seek(0, io.SeekEnd)

@@ -122,7 +122,7 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		return nil, err
 	}
 	if resumed {
-		s.step, s.best, s.bestOf, s.stale, s.seconds = p.Step, p.Best, p.BestOf, p.Stale, p.Seconds
+		s.step, s.best, s.bestOf, s.stale, s.recent, s.seconds = p.Step, p.Best, p.BestOf, p.Stale, p.Recent, p.Seconds
 	} else {
 		if err := s.start(); err != nil {
 			return nil, err
@@ -442,12 +442,12 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) error {
 func (s *session) progress(journal int64, seconds float64) progress {
 	return progress{
 		Step: s.step, Journal: journal, Seconds: seconds, Best: s.best, BestOf: s.bestOf, Stale: s.stale,
-		Pixels: s.pixels, Probes: s.probes,
+		Recent: s.recent, Pixels: s.pixels, Probes: s.probes,
 	}
 }
 
 func (s *session) due(c *clock) bool {
-	return s.req.CheckpointSeconds > 0 && c.sinceCheckpoint() >= time.Duration(s.req.CheckpointSeconds)*time.Second
+	return s.req.CheckpointSeconds > 0 && c.sinceCheckpoint().Seconds() >= s.req.CheckpointSeconds
 }
 
 // checkpoint makes the journal and the state safe.

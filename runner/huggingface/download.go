@@ -499,23 +499,9 @@ func isHex(s string) bool {
 
 // linkTo makes the relative link of a snapshot, in one step.
 func linkTo(link, blob string) error {
-	dir := filepath.Dir(link)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return err
-	}
-	target, err := filepath.Rel(dir, blob)
+	target, err := filepath.Rel(filepath.Dir(link), blob)
 	if err != nil {
 		return err
 	}
-	if had, err := os.Readlink(link); err == nil && had == target {
-		return nil
-	}
-	temp := fmt.Sprintf("%s.%d.tmp", link, os.Getpid())
-	if err := os.Symlink(target, temp); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, link); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return nil
+	return replacefile.Link(target, link)
 }

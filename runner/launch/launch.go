@@ -38,11 +38,9 @@ const (
 	// progressEvery bounds how often the step of a run is written to the store.
 	progressEvery = time.Second
 	// claimEvery is how often runs that others work on are looked at.
-	claimEvery = 300 * time.Millisecond
-	// checkpointSeconds is the most work that a kill costs.
-	checkpointSeconds = 60
-	sampleImages      = 4
-	tailLines         = 12
+	claimEvery   = 300 * time.Millisecond
+	sampleImages = 4
+	tailLines    = 12
 )
 
 // Job is one run to execute.
@@ -112,6 +110,8 @@ type Local struct {
 	// Silence is how long an engine may say nothing before it is taken for
 	// dead; 0 is for ever.
 	Silence time.Duration
+	// Checkpoint is how much work a kill may cost; 0 is an epoch.
+	Checkpoint time.Duration
 	// Origin is written into the directory of every run that is begun.
 	Origin *provenance.Origin
 	// Watch is told what happens, by one goroutine at a time.

@@ -259,7 +259,7 @@ func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*atte
 		})
 	}
 	a := &attempt{}
-	stream, err := engine.Run(call, request(job))
+	stream, err := engine.Run(call, w.request(job))
 	var fatal error
 	if err == nil {
 		fatal = w.listen(ctx, job, a, func() (*spec.Event, error) {
@@ -345,7 +345,7 @@ func (w *worker) listen(ctx context.Context, job *Job, a *attempt, next func() (
 	}
 }
 
-func request(job *Job) *spec.RunRequest {
+func (w *worker) request(job *Job) *spec.RunRequest {
 	places := &spec.Places{}
 	if job.Run.Places != nil {
 		places = proto.CloneOf(job.Run.Places)
@@ -353,7 +353,7 @@ func request(job *Job) *spec.RunRequest {
 	places.RunDir = job.Dir
 	r := &spec.RunRequest{
 		Id: job.Run.ID, Spec: job.Run.Spec, Train: job.Train, Label: job.Run.Label, Places: places,
-		CheckpointSeconds: checkpointSeconds, SampleImages: sampleImages, Peft: job.Run.PEFT,
+		CheckpointSeconds: w.Checkpoint.Seconds(), SampleImages: sampleImages, Peft: job.Run.PEFT,
 	}
 	for _, e := range job.Evaluations {
 		r.Evaluations = append(r.Evaluations, e.Spec)
