@@ -19,10 +19,10 @@ import (
 
 func (a *app) evaluateCommand() *cobra.Command {
 	var named []string
-	var checkpoint string
+	var from weightOptions
 	var asJSON, asCSV bool
 	c := &cobra.Command{
-		Use:   "evaluate RUN --domain NAME=SOURCE",
+		Use:   "evaluate RUN|DIR --domain NAME=SOURCE",
 		Short: "Score a trained run on further data",
 		Long: `Evaluate scores a trained run on data that its experiment does not name. SOURCE is a
 directory with images/ and masks/, looked for as data.source of an experiment is; the
@@ -31,12 +31,17 @@ as status shows them.
 
 The scores are kept with the run: inspect, compare and diff show them under NAME.
 What was scored already, also by an experiment with that domain, is not scored
-again.`,
-		Example:           "  runner evaluate ablation_rank/rank=8/seed=1 --domain clinic=/data/clinic\n  runner evaluate rank=8/seed=1 --domain a=data/a --domain b=data/b --csv",
+again.
+
+DIR is a directory that export wrote with -merged or -peft, here or elsewhere, or
+that of a run. It is enough by itself, but for -peft without the backbone, which is
+found on this machine or downloaded. Nothing is written to it: its scores are shown
+and kept nowhere.`,
+		Example:           "  runner evaluate ablation_rank/rank=8/seed=1 --domain clinic=/data/clinic\n  runner evaluate rank=8/seed=1 --domain a=data/a --domain b=data/b --csv\n  runner evaluate model --domain clinic=/data/clinic --json",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeRuns,
+		ValidArgsFunction: a.completeWeights,
 		RunE: func(c *cobra.Command, args []string) error {
-			scores, err := a.evaluate(c.Context(), args[0], named, checkpoint)
+			scores, err := a.evaluate(c.Context(), args[0], named, from)
 			if err != nil {
 				return err
 			}
@@ -52,7 +57,7 @@ again.`,
 	}
 	flags := c.Flags()
 	flags.StringArrayVar(&named, "domain", nil, "what to score on, `NAME=SOURCE`; may be repeated")
-	flags.StringVar(&checkpoint, "checkpoint", "best", "the weights of the best validation, or `best|last`")
+	from.flag(c)
 	flags.BoolVar(&asJSON, "json", false, "write JSON")
 	flags.BoolVar(&asCSV, "csv", false, "write CSV, a line for each domain")
 	c.MarkFlagsMutuallyExclusive("json", "csv")
@@ -63,23 +68,20 @@ again.`,
 }
 
 // evaluate scores a run on named sources, as far as that is not done.
-func (a *app) evaluate(ctx context.Context, ref string, named []string, checkpoint string) (*view.Scores, error) {
-	if checkpoint != "best" && checkpoint != "last" {
-		return nil, fmt.Errorf("--checkpoint %q is not one of best, last", checkpoint)
-	}
-	root, run, err := findRun(ctx, ref)
+func (a *app) evaluate(ctx context.Context, ref string, named []string, o weightOptions) (_ *view.Scores, err error) {
+	w, err := a.weights(ctx, ref, o)
 	if err != nil {
 		return nil, err
 	}
-	req, err := a.trained(root, run)
+	defer func() { err = errors.Join(err, w.close()) }()
+	known := map[string]*spec.Evaluated{}
+	if w.run != nil {
+		known = w.run.Evaluations
+	}
+	asked, err := domains(ctx, w, known, named)
 	if err != nil {
 		return nil, err
 	}
-	asked, err := domains(ctx, root, run, req, named, checkpoint)
-	if err != nil {
-		return nil, err
-	}
-	known := run.Evaluations
 	var missing []*spec.Evaluation
 	for _, e := range asked {
 		if known[e.ID] == nil {
@@ -88,45 +90,37 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, checkpoi
 	}
 	if len(missing) > 0 {
 		// With those there are: the request is what the run is known by.
-		req.Train, req.Evaluations = false, append(req.Evaluations, missing...)
-		if known, err = a.score(ctx, root, run, req); err != nil {
-			return nil, fmt.Errorf("evaluating %s: %w", run.Name(), err)
+		w.req.Train, w.req.Evaluations = false, append(w.req.Evaluations, missing...)
+		if w.run != nil {
+			known, err = a.score(ctx, w.root, w.run, w.req)
+		} else {
+			err = launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
+				return scores(ctx, engine, w.req, func(e *spec.Evaluated) error { known[e.GetId()] = e; return nil })
+			})
+		}
+		if err != nil {
+			return nil, fmt.Errorf("evaluating %s: %w", w.name, err)
 		}
 	}
-	s := &view.Scores{Run: run.Name(), Checkpoint: checkpoint, Classes: req.Spec.GetData().GetClasses()}
+	s := &view.Scores{Run: w.name, Checkpoint: w.checkpoint, Classes: w.req.Spec.GetData().GetClasses()}
 	for _, e := range asked {
 		s.Domains = append(s.Domains, view.Domain{Name: e.Spec.Domain, ID: e.ID, Metrics: known[e.ID].GetMetrics()})
 	}
 	return s, nil
 }
 
-// trained is the request of a run whose weights this engine can use.
-func (a *app) trained(root string, run *store.Run) (*spec.RunRequest, error) {
-	if run.Summary == nil {
-		return nil, fmt.Errorf("%s is not trained yet; see: runner status", run.Name())
-	}
-	req, err := a.request(root, run)
-	if err != nil {
-		return nil, err
-	}
-	if of := req.GetSpec().GetRevision(); of != spec.Revision {
-		return nil, fmt.Errorf("%s is of revision %d of the engine's arithmetic, and this loralab computes revision %d: run it again, or use the loralab that made it; runner inspect names it", run.Name(), of, spec.Revision)
-	}
-	return req, nil
-}
-
 // domains reads NAME=SOURCE arguments. Where their files are is added to the
 // request. All that is wrong is told at once.
-func domains(ctx context.Context, root string, run *store.Run, req *spec.RunRequest, named []string, checkpoint string) ([]experiment.Evaluation, error) {
+func domains(ctx context.Context, w *weights, known map[string]*spec.Evaluated, named []string) ([]experiment.Evaluation, error) {
 	var asked []experiment.Evaluation
 	var faults []error
 	// A name is shown, and samples/NAME.png written, for one evaluation only.
 	taken := map[string]string{"validation": ""}
-	for id, e := range run.Evaluations {
+	for id, e := range known {
 		taken[e.GetDomain()] = id
 	}
-	if req.Places.Files == nil {
-		req.Places.Files = map[string]*spec.Files{}
+	if w.req.Places.Files == nil {
+		w.req.Places.Files = map[string]*spec.Files{}
 	}
 	for _, arg := range named {
 		name, source, ok := strings.Cut(arg, "=")
@@ -134,19 +128,19 @@ func domains(ctx context.Context, root string, run *store.Run, req *spec.RunRequ
 			faults = append(faults, fmt.Errorf("--domain %s: must be NAME=SOURCE, and the name that of a file", arg))
 			continue
 		}
-		e, files, err := experiment.Domain(ctx, root, req.Spec, name, source)
+		e, files, err := experiment.Domain(ctx, w.root, w.req.Spec, name, source)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("--domain %s: %w", arg, err))
 			continue
 		}
-		e.Checkpoint = checkpoint
-		id := spec.EvaluationIdentity(run.ID, e)
+		e.Checkpoint = w.checkpoint
+		id := spec.EvaluationIdentity(w.req.Id, e)
 		if other, is := taken[name]; is && other != id {
 			faults = append(faults, fmt.Errorf("--domain %s: the run has another evaluation called %s; choose another name", arg, name))
 			continue
 		}
 		taken[name] = id
-		req.Places.Files[e.Data.Splits["test"].Digest] = files
+		w.req.Places.Files[e.Data.Splits["test"].Digest] = files
 		asked = append(asked, experiment.Evaluation{ID: id, Spec: e})
 	}
 	return asked, errors.Join(faults...)
@@ -175,26 +169,33 @@ func (a *app) score(ctx context.Context, root string, run *store.Run, req *spec.
 	defer func() { err = errors.Join(err, runs.Unclaim(keep, run.ID)) }()
 	known := claimed.Evaluations
 	err = launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
-		stream, err := engine.Run(ctx, req)
-		for err == nil {
-			var event *spec.Event
-			if event, err = stream.Recv(); err != nil {
-				break
-			}
-			switch e := event.GetEvent().(type) {
-			case *spec.Event_Evaluated:
-				known[e.Evaluated.GetId()] = e.Evaluated
-				err = runs.Evaluate(keep, run.ID, e.Evaluated)
-			case *spec.Event_Failed:
-				err = errors.New(e.Failed.GetReason())
-			case *spec.Event_Stopped:
-				err = errors.New("the engine stopped")
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		return err
+		return scores(ctx, engine, req, func(e *spec.Evaluated) error {
+			known[e.GetId()] = e
+			return runs.Evaluate(keep, run.ID, e)
+		})
 	})
 	return known, err
+}
+
+// scores has an engine do the evaluations of a request, and hands on each result.
+func scores(ctx context.Context, engine spec.EngineClient, req *spec.RunRequest, each func(*spec.Evaluated) error) error {
+	stream, err := engine.Run(ctx, req)
+	for err == nil {
+		var event *spec.Event
+		if event, err = stream.Recv(); err != nil {
+			break
+		}
+		switch e := event.GetEvent().(type) {
+		case *spec.Event_Evaluated:
+			err = each(e.Evaluated)
+		case *spec.Event_Failed:
+			err = errors.New(e.Failed.GetReason())
+		case *spec.Event_Stopped:
+			err = errors.New("the engine stopped")
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }

@@ -40,7 +40,8 @@ or a file that another project takes in:
             see runner import
 
 The segmentation head lies beside what is for other tools in head.safetensors, and
-loralab.json says what made it all. RUN is the beginning of an id or a name, as status shows them.`,
+loralab.json says what it all is: evaluate and predict take the directory, here or
+elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 		Example:           "  runner export ablation_rank/rank=8/seed=1 -peft\n  runner export rank=8/seed=1 -merged -o model\n  runner export rank=8/seed=1 -archive -o rank8.tar.zst",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeRuns,
@@ -59,7 +60,7 @@ loralab.json says what made it all. RUN is the beginning of an id or a name, as 
 			if run.Summary == nil {
 				return fmt.Errorf("%s is not trained yet: it has nothing to export", run.Name())
 			}
-			if req.Run, err = a.request(root, run); err != nil {
+			if req.Run, err = a.request(c.Context(), root, run); err != nil {
 				return err
 			}
 			out = cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+"-"+format(merged)))
@@ -128,7 +129,7 @@ func findRun(ctx context.Context, ref string) (root string, run *store.Run, err 
 
 // request is what the engine was told of a run, with the places where things
 // are now.
-func (a *app) request(root string, run *store.Run) (*spec.RunRequest, error) {
+func (a *app) request(ctx context.Context, root string, run *store.Run) (*spec.RunRequest, error) {
 	r, err := run.Request(root)
 	if err != nil {
 		return nil, err
@@ -137,20 +138,21 @@ func (a *app) request(root string, run *store.Run) (*spec.RunRequest, error) {
 	if _, err := os.Stat(r.Places.Backbone); err == nil {
 		return r, nil
 	}
+	return r, a.findBackbone(ctx, root, r)
+}
+
+// findBackbone puts the backbone of a request in its place, from wherever it is
+// on this machine; one that is not here is downloaded, as by apply.
+func (a *app) findBackbone(ctx context.Context, root string, r *spec.RunRequest) error {
 	backbones, err := a.backbones(root)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	b, err := backbones.Resolve(r.Label.GetBackbone())
-	if err != nil {
-		return nil, err
+	b, err := backbones.Find(ctx, r.GetLabel().GetBackbone(), r.GetSpec().GetBackbone().GetDigest(), func(text string) { a.view.Aside("%s", text) })
+	if err == nil {
+		r.Places.Backbone = b.Path
 	}
-	if b.Digest != r.Spec.Backbone.GetDigest() {
-		return nil, fmt.Errorf("the backbone %s is not the one that %s was trained on: SHA-256 %s, trained on %s",
-			b.Path, run.Name(), b.Digest, r.Spec.Backbone.GetDigest())
-	}
-	r.Places.Backbone = b.Path
-	return r, nil
+	return err
 }
 
 // writeExport has an engine write an export, which is there when it is whole.

@@ -19,13 +19,16 @@ import (
 )
 
 func (a *app) predictCommand() *cobra.Command {
-	var out, checkpoint string
+	var out string
+	var from weightOptions
 	var probabilities, asJSON bool
 	c := &cobra.Command{
-		Use:   "predict RUN PICTURE... -o DIR",
+		Use:   "predict RUN|DIR PICTURE... -o OUT",
 		Short: "Segment pictures with a trained run",
 		Long: `Predict segments pictures of any size. PICTURE is a file, or a directory of pictures or
-with images/ in it. RUN is the beginning of an id or a name, as status shows them.
+with images/ in it. RUN is the beginning of an id or a name, as status shows them;
+DIR a directory that export wrote with -merged or -peft, here or elsewhere, or that
+of a run.
 
 Into the directory it writes, for each picture and of its size, upright:
 
@@ -35,33 +38,31 @@ Into the directory it writes, for each picture and of its size, upright:
 
 Pictures that cannot be read are listed and the rest goes on; the exit code is 1
 then.`,
-		Example:           "  runner predict ablation_rank/rank=8/seed=1 photos -o segmented\n  runner predict rank=8/seed=1 cat.jpg dog.png -o segmented --probabilities",
+		Example:           "  runner predict ablation_rank/rank=8/seed=1 photos -o segmented\n  runner predict rank=8/seed=1 cat.jpg dog.png -o segmented --probabilities\n  runner predict exports/3fa1b2c4d5e6-merged photos -o segmented",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completePredict,
-		RunE: func(c *cobra.Command, args []string) error {
-			root, run, err := findRun(c.Context(), args[0])
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			w, err := a.weights(c.Context(), args[0], from)
 			if err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, w.close()) }()
 			images, err := picturesOf(args[1:])
 			if err != nil {
 				return err
 			}
-			req := &spec.PredictRequest{Checkpoint: checkpoint}
-			if req.Run, err = a.trained(root, run); err != nil {
-				return err
-			}
+			req := &spec.PredictRequest{Run: w.req, Checkpoint: w.checkpoint}
 			if req.Pictures, err = pictureFiles(images, out, probabilities); err != nil {
 				return err
 			}
-			p := view.Predicted{Run: run.Name(), Checkpoint: checkpoint, Directory: out, Classes: req.Run.Spec.Data.Classes}
+			p := view.Predicted{Run: w.name, Checkpoint: w.checkpoint, Directory: out, Classes: req.Run.Spec.Data.Classes}
 			each := func(one view.Picture) {
 				if p.Pictures = append(p.Pictures, one); !asJSON {
 					a.view.Picture(p.Classes, one)
 				}
 			}
 			if err := predict(c.Context(), req, images, each); err != nil {
-				return fmt.Errorf("predicting with %s: %w", run.Name(), err)
+				return fmt.Errorf("predicting with %s: %w", w.name, err)
 			}
 			if !asJSON {
 				a.view.Predicted(p)
@@ -75,7 +76,7 @@ then.`,
 		},
 	}
 	c.Flags().StringVarP(&out, "out", "o", "", "the `directory` to write into; files of the same names are replaced")
-	c.Flags().StringVar(&checkpoint, "checkpoint", "best", "the weights of the best validation, or `best|last`")
+	from.flag(c)
 	c.Flags().BoolVar(&probabilities, "probabilities", false, "write the probabilities of all classes too")
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	if err := c.MarkFlagRequired("out"); err != nil {
@@ -87,7 +88,7 @@ then.`,
 // completePredict completes a run, then files.
 func (a *app) completePredict(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 0 {
-		return a.completeRuns(c, args, typed)
+		return a.completeWeights(c, args, typed)
 	}
 	return nil, cobra.ShellCompDirectiveDefault
 }

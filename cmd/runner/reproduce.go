@@ -67,7 +67,7 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 	if of := was.Spec.GetRevision(); of != spec.Revision {
 		return fmt.Errorf("%s is of revision %d of the engine's arithmetic, and this loralab computes revision %d: use the loralab that made it; runner inspect names it", was.Run.Name(), of, spec.Revision)
 	}
-	if was.Request, err = a.request(root, was.Run); err == nil {
+	if was.Request, err = a.request(ctx, root, was.Run); err == nil {
 		err = there(was.Request)
 	}
 	if err != nil {

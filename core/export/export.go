@@ -10,15 +10,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/adapter"
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
@@ -26,14 +30,6 @@ import (
 	"github.com/loralab/loralab/core/transformers"
 	"github.com/loralab/loralab/core/vit"
 	"github.com/loralab/loralab/plugins/protocol"
-)
-
-// The files of an export besides PEFT's and the backbone's.
-const (
-	HeadFile       = "head.safetensors"    // named as in checkpoints, without "head."
-	AdapterFile    = "adapter.safetensors" // parameters under our names
-	ProgramFile    = "program.json"        // spec.Adapter
-	ProvenanceFile = "loralab.json"
 )
 
 // Run writes what req asks for into req.Out, an empty directory. What it leaves
@@ -190,34 +186,62 @@ func object(m proto.Message) (map[string]any, error) {
 
 // beside writes what the format has no place for.
 func (x *export) beside(checkpoint map[string]string) error {
-	if err := x.tensors(HeadFile, x.parts["head"]); err != nil {
+	if err := x.tensors(spec.ExportedHeadFile, x.parts["head"]); err != nil {
 		return err
 	}
 	if len(x.spec.Adapter.GetPlacements()) > 0 && x.req.Format == spec.ExportRequest_PEFT {
 		o, err := object(x.spec.Adapter)
 		if err != nil {
-			return fmt.Errorf("encoding %s: %w", ProgramFile, err)
+			return fmt.Errorf("encoding %s: %w", spec.ExportedProgramFile, err)
 		}
-		if err := x.json(ProgramFile, o); err != nil {
+		if err := x.json(spec.ExportedProgramFile, o); err != nil {
 			return err
 		}
-		if err := x.tensors(AdapterFile, x.parts["adapter"]); err != nil {
+		if err := x.tensors(spec.ExportedAdapterFile, x.parts["adapter"]); err != nil {
 			return err
 		}
 	}
-	// The programs have a file of their own.
-	s := proto.CloneOf(x.spec)
-	s.Adapter = nil
-	about, err := object(s)
+	return x.about(checkpoint)
+}
+
+// about writes loralab.json, which vouches for the other files.
+func (x *export) about(checkpoint map[string]string) error {
+	step, err := strconv.ParseUint(checkpoint["step"], 10, 32)
 	if err != nil {
-		return fmt.Errorf("encoding %s: %w", ProvenanceFile, err)
+		return fmt.Errorf("reading the step of the checkpoint: %w", err)
 	}
-	label, err := object(x.req.Run.Label)
+	e := &spec.Exported{
+		Loralab: spec.Version(), Format: spec.ExportedPEFT, Run: x.req.Run.Id, Label: x.req.Run.Label,
+		Spec: proto.CloneOf(x.spec), Checkpoint: x.req.Checkpoint, Step: uint32(step),
+		Classes: classes(x.spec.Data), Files: map[string]string{}, State: checkpoint,
+	}
+	if x.req.Format == spec.ExportRequest_MERGED {
+		e.Format = spec.ExportedMerged
+	}
+	e.Spec.Adapter = nil // it has a file of its own
+	for _, name := range x.reply.Files {
+		if e.Files[name], err = filesum.Of(filepath.Join(x.req.Out, name)); err != nil {
+			return err
+		}
+	}
+	o, err := object(e)
 	if err != nil {
-		return fmt.Errorf("encoding %s: %w", ProvenanceFile, err)
+		return fmt.Errorf("encoding %s: %w", spec.ExportedFile, err)
 	}
-	return x.json(ProvenanceFile, map[string]any{
-		"loralab": spec.Version(), "run": x.req.Run.Id, "label": label, "spec": about,
-		"checkpoint": x.req.Checkpoint, "step": json.Number(checkpoint["step"]),
-	})
+	return x.json(spec.ExportedFile, o)
+}
+
+// classes are those of the head, with what they are in files.
+func classes(d *spec.Data) []*spec.ExportedClass {
+	out := make([]*spec.ExportedClass, len(d.Classes))
+	for i, name := range d.Classes {
+		c := data.ClassColour(byte(i))
+		out[i] = &spec.ExportedClass{Name: name, Colour: fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)}
+	}
+	for _, value := range slices.Sorted(maps.Keys(d.Values)) {
+		if class := d.Values[value]; class >= 0 {
+			out[class].Values = append(out[class].Values, value)
+		}
+	}
+	return out
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/transformers"
 	"github.com/loralab/loralab/core/vit"
@@ -27,7 +28,7 @@ import (
 // The files of a backbone.
 const (
 	configFile       = "config.json"
-	weightFile       = "model.safetensors"
+	weightFile       = spec.ExportedWeightFile
 	preprocessorFile = "preprocessor_config.json"
 )
 

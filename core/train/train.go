@@ -141,7 +141,7 @@ func check(req *spec.RunRequest) error {
 		return errors.New("the identity does not belong to the specification: runner and engine are of different versions")
 	case s.Train.Batch == 0:
 		return errors.New("no batch size")
-	case s.Adapter.GetStart() != "" && req.Places.Start == "":
+	case req.Train && s.Adapter.GetStart() != "" && req.Places.Start == "":
 		return errors.New("the place of the starting values is missing")
 	case s.Data.Splits["train"] == nil || s.Data.Splits["val"] == nil:
 		return errors.New("no split train or no split val")

@@ -2,7 +2,6 @@ package peft
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,7 +21,7 @@ import (
 // readHead is the head beside an adapter of ours if it is one for the run, nil
 // otherwise.
 func readHead(s Source) ([]safetensors.Tensor, error) {
-	text, err := os.ReadFile(filepath.Join(s.Dir, provenanceFile))
+	text, err := os.ReadFile(filepath.Join(s.Dir, spec.ExportedFile))
 	if errors.Is(err, fs.ErrNotExist) || s.Head == nil {
 		return nil, nil
 	}
@@ -31,14 +30,14 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 	}
 	of, err := trainedHead(text)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", filepath.Join(s.Dir, provenanceFile), err)
+		return nil, fmt.Errorf("reading %s: %w", filepath.Join(s.Dir, spec.ExportedFile), err)
 	}
 	hidden := func(h *spec.Head) uint32 { return cmp.Or(h.GetHidden(), s.Arch.GetDim()/2) }
 	if h := of.GetHead(); h.GetKind() != s.Head.GetKind() || hidden(h) != hidden(s.Head) || h.GetNorm() != s.Head.GetNorm() ||
 		!slices.Equal(h.GetTaps(), s.Head.GetTaps()) || !slices.Equal(of.GetData().GetClasses(), s.Classes) {
 		return nil, nil
 	}
-	file, err := safetensors.Open(filepath.Join(s.Dir, headFile))
+	file, err := safetensors.Open(filepath.Join(s.Dir, spec.ExportedHeadFile))
 	if err != nil {
 		return nil, err
 	}
@@ -54,14 +53,9 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 
 // trainedHead is the specification in loralab.json.
 func trainedHead(text []byte) (*spec.RunSpec, error) {
-	var about struct {
-		Spec json.RawMessage `json:"spec"`
-	}
-	if err := json.Unmarshal(text, &about); err != nil {
-		return nil, err
-	}
-	s := &spec.RunSpec{}
-	return s, protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(about.Spec, s)
+	about := &spec.Exported{}
+	err := protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, about)
+	return about.GetSpec(), err
 }
 
 // keep writes starting values under their digest.

@@ -35,9 +35,6 @@ import (
 const (
 	configFile = "adapter_config.json"
 	weightFile = "adapter_model.safetensors"
-	// Of our own exports.
-	headFile       = "head.safetensors"
-	provenanceFile = "loralab.json"
 )
 
 // Source is an adapter and what it is read for.

@@ -88,6 +88,10 @@ func (v *View) Say(format string, args ...any) {
 	fmt.Fprintf(v.out, format+"\n", args...)
 }
 
+// Aside writes a line to standard error: what happens on the way to an answer,
+// which may be for a program.
+func (v *View) Aside(format string, args ...any) { fmt.Fprintf(v.err, format+"\n", args...) }
+
 // ProgressToError shows runs as they go on standard error, line by line: what
 // is written to standard output is for a program.
 func (v *View) ProgressToError() { v.progress, v.live = v.err, false }
