@@ -37,7 +37,7 @@ an effect better than its significance.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeRuns,
 		RunE: func(c *cobra.Command, refs []string) error {
-			made, err := a.compare(c.Context(), refs, name, baseline, domains)
+			made, err := a.compare(c.Context(), refs, metric.Canonical(name), baseline, domains)
 			if err != nil {
 				return err
 			}

@@ -182,6 +182,18 @@ var kinds = []struct {
 	{"boundary", func(c *spec.ClassMetrics) *float64 { return c.BoundaryIou }},
 }
 
+// short are other names of metrics.
+var short = map[string]string{"original": "original/dice"}
+
+// Canonical is the name that Names has for a metric: "original" is the original
+// project's Dice.
+func Canonical(name string) string {
+	if full, ok := short[name]; ok {
+		return full
+	}
+	return name
+}
+
 // Value looks up a metric by the name that experiments, tables and figures use:
 // one of Names. It reports false for a name that m does not have and for a class
 // without a score.

@@ -203,7 +203,7 @@ func sortedKeys(m map[string]string) []string {
 func quoteLabel(name string) string { return cue.Str(name).String() }
 
 func (x *expansion) checkMetric(c *cell, path, name string, classes []string) {
-	if known := metric.Names(classes); !slices.Contains(known, name) {
+	if known := metric.Names(classes); !slices.Contains(known, metric.Canonical(name)) {
 		x.fail(c, path, fmt.Sprintf("there is no metric %q", name), diagnostic.Suggest(name, "metrics", known))
 	}
 }
@@ -356,14 +356,21 @@ func (x *expansion) checkShifts(c *cell) {
 }
 
 func (x *expansion) checkSplit(c *cell) {
-	if d := c.config.Data; d.Fraction < 1 && d.Limit.Train > 0 {
+	if d := c.config.Data; d.Fraction < 1 && d.Limit.Train > 0 && !d.Split.likeOriginal() {
 		x.fail(c, "data.fraction", "data.fraction and data.limit.train both say how many images to train on", "leave one of them out")
 	}
 	s := c.config.Data.Split
+	if s.likeOriginal() && (s.Group != "" || s.Stratify != "") {
+		x.fail(c, "data.split.method", `data.split.method "original" divides by chance alone`, "leave it out, or group and stratify")
+	}
 	if s.Group != "" && s.Stratify != "" {
 		x.fail(c, "data.split.stratify", "data.split is grouped and stratified", "groups stay together and kinds are shared out: leave one of them out")
 	}
-	if sum := s.Train + s.Val + s.Test; sum > 1+1e-9 {
+	sum := s.Train + s.Val + s.Test
+	if s.likeOriginal() { // which trains on what is left
+		sum -= s.Train
+	}
+	if sum > 1+1e-9 {
 		x.fail(c, "data.split", fmt.Sprintf("the fractions add up to %.6g", sum), "train, val and test may be 1 together, or less to leave images out")
 	}
 }
@@ -428,12 +435,17 @@ func (x *expansion) checkBackbone(c *cell) {
 // checkData looks at the files: are they there, are there enough, and with
 // Env.CheckData what is in them.
 func (x *expansion) checkData(c *cell) {
-	data := c.config.Data
+	for _, data := range c.config.Data.each(x.seeds) {
+		x.checkFiles(c, data)
+	}
+}
+
+func (x *expansion) checkFiles(c *cell, data *dataConfig) {
 	if data.Source != "" {
 		if message, hint := x.resolve.checkSource(x.root, data, roles); message != "" {
 			x.fail(c, "data.source", message, hint)
 		} else if x.resolve.check && data.Source != procedural {
-			x.checkPresence(c)
+			x.checkPresence(c, data)
 		}
 	}
 	for _, d := range c.config.Evaluate.Domains {
@@ -454,8 +466,7 @@ func (x *expansion) checkData(c *cell) {
 // checkPresence looks for classes of which a part of the data has no pixel: of
 // one that no training image shows nothing can be learned, and one that is not
 // in val or test has no score there.
-func (x *expansion) checkPresence(c *cell) {
-	d := c.config.Data
+func (x *expansion) checkPresence(c *cell, d *dataConfig) {
 	t := x.resolve.training(x.root, d)
 	for _, role := range roles {
 		counts, images, err := x.resolve.occurring(x.root, d, role)
@@ -490,7 +501,7 @@ func (x *expansion) checkSteps(c *cell) {
 	if c.config.Data.Source == "" || train.Batch == 0 || train.Epochs == 0 {
 		return
 	}
-	s, err := x.resolve.split(x.root, c.config.Data, roles, "train")
+	s, err := x.resolve.split(x.root, c.config.Data.of(x.seeds[0]), roles, "train") // others have as many
 	if err != nil {
 		return // reported at the source
 	}

@@ -202,23 +202,64 @@ func (a *augmentConfig) spec() *spec.Augment {
 }
 
 type splitConfig struct {
-	Seed     uint64  `json:"seed"`
-	Train    float64 `json:"train"`
-	Val      float64 `json:"val"`
-	Test     float64 `json:"test"`
-	Group    string  `json:"group"` // separators; at most one of the two
-	Stratify string  `json:"stratify"`
+	Method   string    `json:"method"`
+	Seed     splitSeed `json:"seed"`
+	Train    float64   `json:"train"`
+	Val      float64   `json:"val"`
+	Test     float64   `json:"test"`
+	Group    string    `json:"group"` // separators; at most one of the two
+	Stratify string    `json:"stratify"`
 }
+
+// splitSeed is a number, or that of each run.
+type splitSeed struct {
+	number uint64
+	run    bool
+}
+
+func (s *splitSeed) UnmarshalJSON(b []byte) error {
+	*s = splitSeed{run: string(b) == `"run"`}
+	if s.run {
+		return nil
+	}
+	return json.Unmarshal(b, &s.number)
+}
+
+// of is the configuration of the data for a run with a seed.
+func (d *dataConfig) of(seed uint64) *dataConfig {
+	if !d.Split.Seed.run {
+		return d
+	}
+	own := *d
+	own.Split.Seed = splitSeed{number: seed}
+	return &own
+}
+
+// each lists the configurations of the data that runs with these seeds have.
+func (d *dataConfig) each(seeds []uint64) []*dataConfig {
+	if !d.Split.Seed.run {
+		return []*dataConfig{d}
+	}
+	list := make([]*dataConfig, len(seeds))
+	for i, seed := range seeds {
+		list[i] = d.of(seed)
+	}
+	return list
+}
+
+// likeOriginal reports whether the source is divided as the original project
+// does it.
+func (s *splitConfig) likeOriginal() bool { return s.Method == "original" }
 
 // cut divides files into fractions.
 func (s *splitConfig) cut(f data.Files, fractions ...float64) []data.Files {
 	switch {
 	case s.Group != "":
-		return f.SplitGroups(s.Seed, s.Group, fractions...)
+		return f.SplitGroups(s.Seed.number, s.Group, fractions...)
 	case s.Stratify != "":
-		return f.SplitStrata(s.Seed, s.Stratify, fractions...)
+		return f.SplitStrata(s.Seed.number, s.Stratify, fractions...)
 	}
-	return f.Split(s.Seed, fractions...)
+	return f.Split(s.Seed.number, fractions...)
 }
 
 type limitConfig struct {
@@ -252,6 +293,7 @@ type optimConfig struct {
 	Groups       []groupConfig `json:"groups"`
 	WeightDecay  float64       `json:"weightDecay"`
 	DecayVectors bool          `json:"decayVectors"`
+	Forget       bool          `json:"forgetAtUnfreezing"`
 	Momentum     float64       `json:"momentum"`
 	Nesterov     bool          `json:"nesterov"`
 	Betas        [2]float64    `json:"betas"`
@@ -265,6 +307,7 @@ type optimConfig struct {
 		Milestones []float64 `json:"milestones"`
 		Gamma      float64   `json:"gamma"`
 		Decay      float64   `json:"decay"`
+		Lagging    bool      `json:"lagging"`
 	} `json:"schedule"`
 }
 

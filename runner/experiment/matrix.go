@@ -12,6 +12,7 @@ import (
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/token"
 
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
@@ -128,7 +129,7 @@ func (x *expansion) expand() *Experiment {
 		Name:    x.name,
 		File:    x.file,
 		About:   c.About,
-		Metric:  c.Report.Metric,
+		Metric:  metric.Canonical(c.Report.Metric),
 		Domains: []string{"test"},
 	}
 	for _, d := range c.Evaluate.Domains {

@@ -16,7 +16,8 @@ import (
 // Part is images with one purpose.
 type Part struct {
 	Name string // "train", "val", "test", "all" or a domain
-	// Cell is the first that has it, where cells differ in their data.
+	// Cell is the first that has it, where cells differ in their data; with the
+	// seed where runs do.
 	Cell  string
 	Split *spec.Split
 	// Data says how the images are read. Normalisation is left out unless it is
@@ -40,13 +41,13 @@ func (p *Part) Open() (*data.Set, error) {
 func (e *Experiment) Parts() ([]Part, error) {
 	x := e.expansion
 	var parts []Part
-	add := func(c *cell, name, role string, d *dataConfig, wanted []string) error {
+	add := func(cell, name, role string, d *dataConfig, wanted []string) error {
 		places := &spec.Places{Files: map[string]*spec.Files{}}
 		read, err := x.data(d, &hub.Backbone{}, wanted, []string{role}, places)
 		if err != nil {
 			return err
 		}
-		p := Part{Name: name, Cell: c.name, Split: read.Splits[role], Data: read}
+		p := Part{Name: name, Cell: cell, Split: read.Splits[role], Data: read}
 		read.Splits = nil
 		if role == "train" {
 			for i := range d.Augment {
@@ -80,20 +81,29 @@ func (e *Experiment) Parts() ([]Part, error) {
 		} else {
 			seen[k] = true
 		}
-		for _, role := range roles {
-			if err := add(c, role, role, d, roles); err != nil {
-				return nil, err
+		for _, seed := range x.seeds {
+			cell, d := c.name, d.of(seed)
+			if d.Split != c.config.Data.Split {
+				cell += fmt.Sprintf(", seed %d", seed)
 			}
-		}
-		for _, domain := range c.config.Evaluate.Domains {
-			m := domain.data(d)
-			if err := add(c, domain.name, "test", &m, []string{"test"}); err != nil {
-				return nil, err
+			for _, role := range roles {
+				if err := add(cell, role, role, d, roles); err != nil {
+					return nil, err
+				}
 			}
-		}
-		for _, shifted := range c.config.Evaluate.shifted(d) {
-			if err := add(c, shifted.name, "test", &shifted.data, roles); err != nil {
-				return nil, err
+			for _, domain := range c.config.Evaluate.Domains {
+				m := domain.data(d)
+				if err := add(cell, domain.name, "test", &m, []string{"test"}); err != nil {
+					return nil, err
+				}
+			}
+			for _, shifted := range c.config.Evaluate.shifted(d) {
+				if err := add(cell, shifted.name, "test", &shifted.data, roles); err != nil {
+					return nil, err
+				}
+			}
+			if d == c.config.Data {
+				break // all runs have these
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylise"
 	"github.com/loralab/loralab/plugins/protocol"
@@ -240,6 +241,9 @@ func (e *sourceError) Error() string { return e.message }
 // scan finds the files of a source and divides them.
 func (r *resolver) scan(root string, d *dataConfig, roles []string) (parts, error) {
 	key := fmt.Sprintf("%q %q %s %+v %v", root, d.Source, d.Layout, d.Split, roles)
+	if d.Split.likeOriginal() {
+		key += fmt.Sprint(d.Fraction) // counts there
+	}
 	if a, ok := r.scans[key]; ok {
 		return a.value, a.err
 	}
@@ -265,6 +269,13 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 	fraction := d.Split
 	if whole, ok := there[data.All]; ok && len(wanted) == 1 { // a domain is scored as a whole
 		p[wanted[0]] = whole
+	} else if fraction.likeOriginal() && len(wanted) > 1 {
+		if !ok {
+			whole = data.Pool(dir, there)
+		}
+		for i, part := range whole.SplitOriginal(fraction.Seed.number, d.Fraction, fraction.Val, fraction.Test) {
+			p[roles[i]] = part
+		}
 	} else if ok {
 		cut := fraction.cut(whole, fraction.Train, fraction.Val, fraction.Test)
 		for i, role := range roles {
@@ -371,7 +382,7 @@ func (d *dataConfig) taken(role string, n int) int {
 	if limit := map[string]uint32{"train": d.Limit.Train, "val": d.Limit.Val, "test": d.Limit.Test}[role]; limit > 0 {
 		n = min(n, int(limit))
 	}
-	if role == "train" && d.Fraction < 1 {
+	if role == "train" && d.Fraction < 1 && !d.Split.likeOriginal() {
 		n = max(1, int(math.Round(d.Fraction*float64(n))))
 	}
 	return n
@@ -470,7 +481,8 @@ func problems(found []data.Problem) string {
 
 // run resolves one cell with one seed. Everything in it has been checked.
 func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
-	r, cfg := x.resolve, c.config
+	r, cfg := x.resolve, *c.config
+	cfg.Data = cfg.Data.of(seed)
 	bb, err := r.backbone(cfg.Backbone.Model)
 	if err != nil {
 		return nil, err
@@ -559,14 +571,17 @@ func (o *optimConfig) spec() *spec.Optim {
 	case "step":
 		s.Milestones, s.Gamma = o.Schedule.Milestones, o.Schedule.Gamma
 	case "trapezoid":
-		s.Decay = o.Schedule.Decay
+		s.Decay, s.Lagging = o.Schedule.Decay, o.Schedule.Lagging
+		if s.Lagging {
+			s.Floor = 0
+		}
 	}
 	return out
 }
 
 func (t *trainConfig) spec() *spec.Train {
 	out := &spec.Train{
-		Epochs: t.Epochs, Batch: t.Batch, Precision: t.Precision, MaxSteps: t.MaxSteps, Monitor: t.Monitor,
+		Epochs: t.Epochs, Batch: t.Batch, Precision: t.Precision, MaxSteps: t.MaxSteps, Monitor: metric.Canonical(t.Monitor),
 		EvalEvery: t.EvalEvery, Ema: t.EMA, Patience: t.Patience,
 	}
 	if t.Accumulate > 1 {
@@ -597,7 +612,13 @@ func (c *config) settle(s *spec.RunSpec) {
 		return
 	}
 	o.LrBackbone, o.LrAdapter, o.LrHead = 0, 0, 0
+	o.ForgetAtUnfreezing = c.Optim.Forget && c.thaws()
 	s.Backbone.Freeze = nil
+}
+
+// thaws reports whether something is frozen up to an epoch.
+func (c *config) thaws() bool {
+	return c.Backbone.Freeze.kind == "until" || slices.ContainsFunc(c.Optim.Groups, func(g groupConfig) bool { return g.Until > 0 })
 }
 
 // everyBackbone is the pattern that layer-wise decay goes with.

@@ -113,6 +113,8 @@ var fields = []struct{ path, name string }{
 	{"optim.beta1", "optim.betas"},
 	{"optim.beta2", "optim.betas"},
 	{"optim.clip_norm", "optim.clip"},
+	{"optim.decay_vectors", "optim.decayVectors"},
+	{"optim.forget_at_unfreezing", "optim.forgetAtUnfreezing"},
 	{"train.max_steps", "train.maxSteps"},
 	{"train.eval_every", "train.evalEvery"},
 }

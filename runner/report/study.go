@@ -178,6 +178,9 @@ func lastElement(path string) string {
 // metricLabel is how a metric is called on an axis.
 func metricLabel(name string) string {
 	kind, of, _ := strings.Cut(name, "/")
+	if kind == "original" { // soft, weighted, by batches
+		return "original " + metricLabel(of)
+	}
 	kind = map[string]string{"dice": "Dice", "iou": "IoU", "accuracy": "pixel accuracy", "loss": "loss"}[kind]
 	switch of {
 	case "":
