@@ -32,6 +32,7 @@ type applyOptions struct {
 	failFast   bool
 	join       bool
 	smoke      bool
+	verify     bool
 	only       plan.Selection
 }
 
@@ -65,7 +66,9 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 			"  runner apply --smoke experiments/ablation_rank.cue\n" +
 			"  runner apply -j 2 --set train.epochs=10 experiments/ablation_rank.cue",
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, files []string) error { return a.apply(c.Context(), files, o) },
+		RunE: func(c *cobra.Command, files []string) error {
+			return a.apply(a.afresh(c.Context(), o.verify), files, o)
+		},
 	}
 	flags := c.Flags()
 	flags.IntVarP(&o.slots, "jobs", "j", 0, "runs at once, each with an engine; 0: one on each device")
@@ -75,6 +78,7 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 	flags.BoolVar(&o.failFast, "fail-fast", false, "stop everything after the first run that failed")
 	flags.BoolVar(&o.join, "join", false, "share the work with applies that are running")
 	flags.BoolVar(&o.smoke, "smoke", false, "two steps of every cell, apart from the real runs")
+	verifyFlag(c, &o.verify)
 	selectFlags(c, &o.only)
 	a.setFlag(c)
 	return c

@@ -26,6 +26,28 @@ use, with their classes, limits and fractions.`,
 	return c
 }
 
+// verifyFlag is for commands that trust what is known of images and masks.
+func verifyFlag(c *cobra.Command, verify *bool) {
+	c.Flags().BoolVar(verify, "verify", false, "read every image and mask again, whatever is known by size and times")
+}
+
+// mostUnlike is how many files are named whose content has moved unseen.
+const mostUnlike = 20
+
+// afresh has files read again if verify asks for it, and warns of those that are
+// not what they were though size and times say so.
+func (a *app) afresh(ctx context.Context, verify bool) context.Context {
+	if !verify {
+		return ctx
+	}
+	n := 0
+	return data.With(ctx, data.Look{Afresh: true, Read: a.view.Reading(), Unlike: func(file string) {
+		if n++; n <= mostUnlike {
+			a.view.Warn(file + ": another content than was read before, under the same size and times")
+		}
+	}})
+}
+
 // parts are the images of a source or of the experiments of a file. Beside a
 // data.ScanError those of a source are returned all the same.
 func (a *app) parts(ctx context.Context, arg string) ([]experiment.Part, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 )
 
 func (a *app) dataCheckCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, verify bool
 	c := &cobra.Command{
 		Use:   "check SOURCE|FILE",
 		Short: "Read every image and mask and list all that is wrong",
@@ -22,11 +23,12 @@ func (a *app) dataCheckCommand() *cobra.Command {
 those that cannot be read, masks of another size than their image and, for an
 experiment file, values of masks that have no class. It warns of images that are
 trained on and stand in another part as well. What was read once is known by size
-and time and not read again.`,
+and times and not read again, unless --verify asks for it.`,
 		Example: "  runner data check nuclei/histology\n  runner data check experiments/ablation_rank.cue",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			parts, err := a.parts(c.Context(), args[0])
+			ctx := a.afresh(c.Context(), verify)
+			parts, err := a.parts(ctx, args[0])
 			scan, err := unpaired(err)
 			if err != nil {
 				return err
@@ -38,7 +40,7 @@ and time and not read again.`,
 			}
 			told := map[string]bool{}
 			for _, p := range checked.Parts {
-				for _, problem := range data.Check(c.Context(), p.Files, p.Data.GetValues()) {
+				for _, problem := range data.Check(ctx, p.Files, p.Data) {
 					if !told[problem.String()] {
 						checked.Problems = append(checked.Problems, problem)
 					}
@@ -48,7 +50,7 @@ and time and not read again.`,
 			if c.Context().Err() != nil {
 				return errors.New("interrupted")
 			}
-			if checked.Repeated, err = repeated(c, checked.Parts); err != nil {
+			if checked.Repeated, err = repeated(ctx, checked.Parts); err != nil {
 				return err
 			}
 			if asJSON {
@@ -63,12 +65,13 @@ and time and not read again.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	verifyFlag(c, &verify)
 	a.setFlag(c)
 	return c
 }
 
 // repeated are images of other parts that are trained on.
-func repeated(c *cobra.Command, parts []experiment.Part) ([]data.Problem, error) {
+func repeated(ctx context.Context, parts []experiment.Part) ([]data.Problem, error) {
 	var found []data.Problem
 	told := map[string]bool{}
 	for _, train := range parts {
@@ -77,7 +80,7 @@ func repeated(c *cobra.Command, parts []experiment.Part) ([]data.Problem, error)
 			if train.Name != "train" || p.Name == "train" || p.Cell != train.Cell && varies(parts, p.Name) {
 				continue
 			}
-			same, err := p.Files.Repeated(c.Context(), train.Files)
+			same, err := p.Files.Repeated(ctx, train.Files)
 			if err != nil {
 				return nil, err
 			}

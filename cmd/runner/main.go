@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/docs/help"
 	"github.com/loralab/loralab/runner/cache"
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -62,7 +63,7 @@ func run() int {
 	}()
 	root := a.command()
 	root.SetArgs(longFlags(root, os.Args[1:]))
-	err := root.ExecuteContext(ctx)
+	err := root.ExecuteContext(data.With(ctx, data.Look{Read: a.view.Reading()}))
 	var code exitCode
 	switch {
 	case err == nil:

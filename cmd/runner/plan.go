@@ -17,7 +17,7 @@ import (
 func (a *app) planCommand() *cobra.Command {
 	var only plan.Selection
 	var show view.PlanOptions
-	var asJSON, detailed bool
+	var asJSON, detailed, verify bool
 	var out string
 	c := &cobra.Command{
 		Use:   "plan FILE...",
@@ -44,7 +44,7 @@ and refuses if anything moved since. Nothing else is run or written.`,
   runner plan --detailed-exitcode experiments/ablation_rank.cue`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			made, known, ask, err := a.plan(c.Context(), files, only)
+			made, known, ask, err := a.plan(a.afresh(c.Context(), verify), files, only)
 			if err != nil {
 				return err
 			}
@@ -77,6 +77,7 @@ and refuses if anything moved since. Nothing else is run or written.`,
 	flags.BoolVar(&show.Groups, "groups", false, "show which tensors train, and at which rate")
 	flags.BoolVar(&show.Cost, "cost", false, "show weights, steps, memory and time of what is left to train")
 	flags.StringVar(&out, "out", "", "write the plan to a `file` that apply takes")
+	verifyFlag(c, &verify)
 	selectFlags(c, &only)
 	a.setFlag(c)
 	return c

@@ -5,7 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/loralab/loralab/core/spec"
 )
 
 // Problem is one thing about a file that would stop a training.
@@ -19,64 +20,76 @@ func (p Problem) String() string { return p.File + ": " + p.Message }
 
 // Check reads every file and returns all that is wrong, ordered by file and
 // value: pictures that cannot be decoded, masks of another size than their
-// image, and values of masks that values gives no class. What was decoded once
-// is remembered like the sums of Digest, so that checking again costs a stat for
+// image, and values of masks that d gives no class. What was decoded once is
+// remembered like the sums of Digest, so that checking again costs a stat for
 // each file. An ended context leaves the rest unchecked.
-func Check(ctx context.Context, f Files, values map[uint32]int32) []Problem {
-	ix := openIndex(f.Root)
-	found := make([][]Problem, f.Len())
-	_ = parallel(ctx, f.Len(), func(i int) error { // do returns no error; an ended context is told by ctx itself
-		found[i] = checkPair(ix, f, i, values)
+func Check(ctx context.Context, f Files, d *spec.Data) []Problem {
+	facts, faults, err := f.look(ctx, f.pairs(), pairKind(d.GetColours()))
+	if err != nil { // an ended context is told by ctx itself
 		return nil
-	})
-	ix.save()
-	problems := slices.Concat(found...)
+	}
+	var problems []Problem
+	for i := range f.Images {
+		problems = append(problems, f.checkPair(i, facts[2*i:2*i+2], faults[2*i:2*i+2], d)...)
+	}
 	slices.SortFunc(problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Value, b.Value))
 	})
 	return problems
 }
 
-func checkPair(ix *index, f Files, i int, values map[uint32]int32) []Problem {
-	img, problem := inspect(ix, f, f.Images[i], false)
-	var problems []Problem
-	if problem != nil {
-		problems = append(problems, *problem)
+// pairKind is how the files of Files.pairs are read.
+func pairKind(colours bool) func(i int) kind {
+	return func(i int) kind {
+		if i%2 == 0 {
+			return asImage
+		}
+		return maskKind(colours)
 	}
-	msk, problem := inspect(ix, f, f.Masks[i], true)
-	if problem != nil {
-		return append(problems, *problem)
+}
+
+func maskKind(colours bool) kind {
+	if colours {
+		return asColours
 	}
-	if img.Checked && (img.Width != msk.Width || img.Height != msk.Height) {
-		problems = append(problems, Problem{
-			f.path(f.Masks[i]), -1,
-			"the mask is " + mismatch(msk.Width, msk.Height, img.Width, img.Height),
-		})
+	return asIndices
+}
+
+// checkPair is what is wrong with an image and its mask.
+func (f Files) checkPair(i int, facts []fact, faults []error, d *spec.Data) (problems []Problem) {
+	imagePath, maskPath := f.path(f.Images[i]), f.path(f.Masks[i])
+	img, msk := facts[0], facts[1]
+	if faults[0] != nil {
+		problems = append(problems, problem(imagePath, faults[0]))
 	}
-	for _, v := range msk.Values {
-		if _, ok := values[v]; !ok {
-			problems = append(problems, Problem{
-				f.path(f.Masks[i]), int(v),
-				fmt.Sprintf("the mask holds the value %d, which belongs to no class", v),
-			})
+	if faults[1] != nil {
+		return append(problems, problem(maskPath, faults[1]))
+	}
+	if faults[0] == nil && (img.width != msk.width || img.height != msk.height) {
+		problems = append(problems, Problem{maskPath, -1, "the mask is " + mismatch(msk.width, msk.height, img.width, img.height)})
+	}
+	if d.GetColours() {
+		return append(problems, strangeColours(maskPath, msk, d)...)
+	}
+	for _, v := range msk.values {
+		if _, ok := d.GetValues()[v]; !ok {
+			problems = append(problems, Problem{maskPath, int(v), fmt.Sprintf("the mask holds the value %d, which belongs to no class", v)})
 		}
 	}
 	return problems
 }
 
-// Occurring counts the masks in which each value occurs. What was decoded once,
-// by Check too, costs a stat; a mask that cannot be read counts for nothing.
-func Occurring(ctx context.Context, f Files) map[uint32]int {
-	ix := openIndex(f.Root)
-	found := make([]fact, f.Len())
-	_ = parallel(ctx, f.Len(), func(i int) error {
-		found[i], _ = inspect(ix, f, f.Masks[i], true)
-		return nil
-	})
-	ix.save()
+// Occurring counts the masks in which each value occurs; values are colours if
+// the masks are read so. What was decoded once, by Check too, costs a stat; a
+// mask that cannot be read counts for nothing.
+func Occurring(ctx context.Context, f Files, colours bool) map[uint32]int {
+	facts, _, err := f.look(ctx, f.Masks, func(int) kind { return maskKind(colours) })
 	count := map[uint32]int{}
-	for _, mask := range found {
-		for _, v := range mask.Values {
+	if err != nil {
+		return count
+	}
+	for _, mask := range facts {
+		for _, v := range mask.values {
 			count[v]++
 		}
 	}
@@ -90,34 +103,4 @@ func mismatch(w, h, imageW, imageH int) string {
 		text += "; one of them was turned, for instance by the EXIF orientation of the image: bake it into both"
 	}
 	return text
-}
-
-// inspect decodes a file unless that is known to work.
-func inspect(ix *index, f Files, name string, isMask bool) (fact, *Problem) {
-	known, err := ix.lookup(f, name)
-	if err == nil && known.Checked && (len(known.Values) > 0) == isMask && len(known.Pixels) == len(known.Values) {
-		return known, nil
-	}
-	path := f.path(name)
-	if err == nil {
-		if isMask {
-			var m mask
-			if m, err = readMask(path); err == nil {
-				known.Width, known.Height = m.w, m.h
-				known.Values, known.Pixels = m.counted()
-			}
-		} else {
-			var p pixels
-			if p, err = readImage(path); err == nil {
-				known.Width, known.Height, known.Values, known.Pixels = p.w, p.h, nil, nil
-			}
-		}
-	}
-	if err != nil {
-		message := strings.ReplaceAll(err.Error(), " "+path, "") // File names it already
-		return fact{}, &Problem{path, -1, message}
-	}
-	known.Checked = true
-	ix.store(name, known)
-	return known, nil
 }

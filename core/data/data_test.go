@@ -10,6 +10,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -301,48 +302,120 @@ func TestDigestDoesNotTrustFreshTimes(t *testing.T) {
 	}
 }
 
-// A warm cache answers without reading: here the files cannot be read as what
-// they were, but size and time say that they are.
-func TestWarmDigestAndCheckReadNoFile(t *testing.T) {
+// reads counts the files that a look at them reads.
+func reads(ctx context.Context, look func(ctx context.Context)) int {
+	n := 0
+	look(data.With(ctx, data.Look{Read: func(done, of int) { n = max(n, done) }}))
+	return n
+}
+
+// On the second start, a data set of any size costs no reading: here that of
+// 2,000 files, in a process that has forgotten the first.
+func TestASecondStartReadsNoFile(t *testing.T) {
+	f := scan(t, folder(t, 1000))
+	data.Later(t, time.Minute)
+	d := &spec.Data{Classes: []string{"right", "left"}, Values: map[uint32]int32{0: 0, 1: 1}}
+	var digests []string
+	start := func(ctx context.Context) {
+		for _, part := range append(f.Split(1, 0.8, 0.1, 0.1), f) {
+			digest, err := part.Digest(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			digests = append(digests, digest)
+			if p := data.Check(ctx, part, d); len(p) != 0 {
+				t.Fatalf("problems in good data: %v", p)
+			}
+			if n := data.Occurring(ctx, part, false)[1]; n != part.Len() {
+				t.Errorf("value 1 occurs in %d masks of %d", n, part.Len())
+			}
+			if s, err := part.Stats(ctx, d); err != nil || s.Images != part.Len() || s.Unread != 0 {
+				t.Errorf("stats %+v, %v", s, err)
+			}
+		}
+	}
+	if n := reads(t.Context(), start); n == 0 {
+		t.Error("the first start read nothing")
+	}
+	data.Restart()
+	if n := reads(t.Context(), start); n != 0 {
+		t.Errorf("the second start read %d files", n)
+	}
+	if !slices.Equal(digests[:4], digests[4:]) {
+		t.Errorf("digests %q, then %q", digests[:4], digests[4:])
+	}
+	// What is remembered are the values, so another mapping is judged afresh.
+	if p := data.Check(t.Context(), f, &spec.Data{Values: map[uint32]int32{0: 0}}); len(p) != 1000 || p[0].Value != 1 {
+		t.Errorf("with fewer values: %d problems", len(p))
+	}
+	// Asked to, it reads all files again, once.
+	data.Restart()
+	n := 0
+	ctx := data.With(t.Context(), data.Look{Afresh: true, Read: func(int, int) { n++ }})
+	for range 2 {
+		if _, err := f.Digest(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 2000 {
+		t.Errorf("%d files were read again, of 2000", n)
+	}
+}
+
+// A file whose size and modification time were put back has still changed.
+func TestAFileIsNotTrustedForItsModificationTime(t *testing.T) {
 	root := folder(t, 3)
 	f := scan(t, root)
+	data.Later(t, time.Minute)
 	want, err := f.Digest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[uint32]int32{0: 0, 1: 1}
-	if p := data.Check(t.Context(), f, values); len(p) != 0 {
-		t.Fatalf("problems in good data: %v", p)
+	path := filepath.Join(root, f.Images[1])
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, name := range slices.Concat(f.Images, f.Masks) {
-		path := filepath.Join(root, name)
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, make([]byte, info.Size()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(path, make([]byte, info.Size()), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	got, err := f.Digest(t.Context())
-	if err != nil || got != want {
-		t.Errorf("digest %s, %v; want %s from the cache", got, err, want)
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
 	}
-	if p := data.Check(t.Context(), f, values); len(p) != 0 {
-		t.Errorf("the check read files again: %v", p)
+	if runtime.GOOS != "linux" { // its stamps have no other time
+		return
 	}
-	// What is remembered are the values, so another mapping is judged afresh.
-	if p := data.Check(t.Context(), f, map[uint32]int32{0: 0}); len(p) != 3 || p[0].Value != 1 {
-		t.Errorf("with fewer values: %v", p)
+	if got, err := f.Digest(t.Context()); err != nil || got == want {
+		t.Errorf("digest %s, %v: that of the old content", got, err)
 	}
 }
 
+// Content that moves under its stamp, as on a failing disk, is found by reading
+// afresh.
+func TestReadingAfreshFindsWhatStampsHide(t *testing.T) {
+	root := folder(t, 3)
+	f := scan(t, root)
+	data.Later(t, time.Minute)
+	want, err := f.Digest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	data.SpoilSum(t, root, f.Images[2])
+	if got, err := f.Digest(t.Context()); err != nil || got == want {
+		t.Fatalf("the sum is not spoilt: %s, %v", got, err)
+	}
+	var unlike []string
+	got, err := f.Digest(data.With(t.Context(), data.Look{Afresh: true, Unlike: func(file string) { unlike = append(unlike, file) }}))
+	if err != nil || got != want || !slices.Equal(unlike, []string{filepath.Join(root, f.Images[2])}) {
+		t.Errorf("digest %s, %v, unlike %q; want %s", got, err, unlike, want)
+	}
+}
+
+// A cache that is cut off or has a bit turned is made anew, never believed.
 func TestADamagedCacheCostsOnlyTime(t *testing.T) {
 	root := folder(t, 2)
 	f := scan(t, root)
+	data.Later(t, time.Minute)
 	want, err := f.Digest(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -351,13 +424,56 @@ func TestADamagedCacheCostsOnlyTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(cache, "loralab", "digests", "*.json"))
+	files, err := filepath.Glob(filepath.Join(cache, "loralab", "digests", "*.files"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("cache files %v, %v", files, err)
 	}
-	write(t, files[0], []byte("{"))
-	if got, err := f.Digest(t.Context()); err != nil || got != want {
-		t.Errorf("got %s, %v", got, err)
+	good, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := [][]byte{{}, []byte("{"), good[:len(good)-1], good[:len(good)/2], append(slices.Clone(good), 0)}
+	for at := 0; at < len(good); at += 7 {
+		turned := slices.Clone(good)
+		turned[at] ^= 1
+		damaged = append(damaged, turned)
+	}
+	for i, content := range damaged {
+		data.Restart()
+		write(t, files[0], content)
+		n := reads(t.Context(), func(ctx context.Context) {
+			if got, err := f.Digest(ctx); err != nil || got != want {
+				t.Errorf("damage %d: got %s, %v", i, got, err)
+			}
+		})
+		if n != 4 {
+			t.Errorf("damage %d: %d files read, want all 4", i, n)
+		}
+		if now, err := os.ReadFile(files[0]); err != nil || !bytes.Equal(now, good) {
+			t.Errorf("damage %d: the cache was not made anew, %v", i, err)
+		}
+	}
+}
+
+// Processes that look at different parts of one data set at once share what they
+// learn: each keeps what the others have written.
+func TestProcessesShareTheCache(t *testing.T) {
+	f := scan(t, folder(t, 40))
+	data.Later(t, time.Minute)
+	for _, part := range f.Split(1, 0.25, 0.25, 0.25, 0.25) {
+		data.Restart()
+		if _, err := part.Digest(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data.Restart()
+	n := reads(t.Context(), func(ctx context.Context) {
+		if _, err := f.Digest(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%d files were read again", n)
 	}
 }
 
@@ -370,7 +486,7 @@ func TestDigestsOfOneRootAtTheSameTime(t *testing.T) {
 			if _, err := p.Digest(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if problems := data.Check(t.Context(), p, map[uint32]int32{0: 0, 1: 1}); len(problems) > 0 {
+			if problems := data.Check(t.Context(), p, &spec.Data{Values: map[uint32]int32{0: 0, 1: 1}}); len(problems) > 0 {
 				t.Error(problems)
 			}
 		})
@@ -404,7 +520,7 @@ func TestCheckTellsEverythingAtOnce(t *testing.T) {
 		{"masks/p004.png", -1},
 	}
 	for range 2 { // the second time from the cache
-		problems := data.Check(t.Context(), f, map[uint32]int32{0: 0, 1: 1, 7: -1})
+		problems := data.Check(t.Context(), f, &spec.Data{Values: map[uint32]int32{0: 0, 1: 1, 7: -1}})
 		var got []key
 		for _, p := range problems {
 			rel, err := filepath.Rel(root, p.File)
@@ -645,7 +761,7 @@ func TestNucleiInTheRepository(t *testing.T) {
 		if f.Len() != count {
 			t.Errorf("%s holds %d pairs, want %d", split, f.Len(), count)
 		}
-		for _, p := range data.Check(t.Context(), f, map[uint32]int32{0: 0, 1: 1, 2: 2}) {
+		for _, p := range data.Check(t.Context(), f, &spec.Data{Values: map[uint32]int32{0: 0, 1: 1, 2: 2}}) {
 			t.Error(p)
 		}
 		for _, name := range f.Images {

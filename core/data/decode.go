@@ -9,7 +9,9 @@ import (
 	_ "image/gif" // some ".jpg" of public sets are GIF or BMP: decoded by content, not by name
 	_ "image/jpeg"
 	_ "image/png"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/bep/imagemeta"
 	_ "golang.org/x/image/bmp"
@@ -121,15 +123,17 @@ func general(p pixels, img image.Image) {
 // mask holds the stored values of a mask, not yet classes.
 type mask struct {
 	h, w   int
-	values []uint16
+	values []uint32
 }
 
 // maskFormats are those that keep numbers as they are.
 var maskFormats = map[string]bool{"png": true, "tiff": true, "bmp": true}
 
-// decodeMask reads the stored numbers of a PNG, TIFF or BMP, upright: grey
-// values of any depth or palette indices. Colours have no index and are refused.
-func decodeMask(content []byte) (mask, error) {
+// decodeMask reads what a PNG, TIFF or BMP stores, upright. As indices these are
+// grey values of any depth or palette indices; colours have no index and are
+// refused. As colours they are 0xRRGGBB, through the palette if there is one;
+// alpha is dropped.
+func decodeMask(content []byte, as kind) (mask, error) {
 	img, format, err := image.Decode(bytes.NewReader(content))
 	if err != nil {
 		return mask{}, err
@@ -138,7 +142,7 @@ func decodeMask(content []byte) (mask, error) {
 		return mask{}, fmt.Errorf("the content is %s, but a mask must be PNG, TIFF or BMP", format)
 	}
 	b := img.Bounds()
-	m := mask{h: b.Dy(), w: b.Dx(), values: make([]uint16, b.Dx()*b.Dy())}
+	m := mask{h: b.Dy(), w: b.Dx(), values: make([]uint32, b.Dx()*b.Dy())}
 	if len(m.values) == 0 {
 		return mask{}, errors.New("the picture is empty")
 	}
@@ -146,32 +150,88 @@ func decodeMask(content []byte) (mask, error) {
 	if err != nil {
 		return mask{}, err
 	}
-	switch img := img.(type) {
-	case *image.Paletted:
-		m.fill(img.Pix, img.Stride, 1)
-	case *image.Gray:
-		// The decoders stretch grey of less than 8 bits to 0…255; the stored
-		// number is what the mask means.
-		step := map[int]byte{1: 0xff, 2: 0x55, 4: 0x11, 8: 1}[about.bits]
-		if step == 0 {
-			return mask{}, fmt.Errorf("grey of %d bits is not read: save the mask as 8-bit grey or palette PNG", about.bits)
-		}
-		m.fill(img.Pix, img.Stride, step)
-	case *image.Gray16:
-		for y := range m.h {
-			row := img.Pix[y*img.Stride:]
-			for x := range m.w {
-				m.values[y*m.w+x] = uint16(row[2*x])<<8 | uint16(row[2*x+1])
-			}
-		}
-	default:
-		return mask{}, errors.New("the mask holds colours, but class indices are wanted: save it as 8-bit grey or palette PNG")
+	if as == asColours {
+		m.colours(img)
+	} else if err := m.indices(img, about.bits); err != nil {
+		return mask{}, err
 	}
 	if about.turn != upright {
 		m.values = turned(m.values, m.h, m.w, about.turn)
 		m.h, m.w = about.turn.size(m.h, m.w)
 	}
 	return m, nil
+}
+
+// indices takes grey values, of so many bits in the file, or palette indices.
+func (m mask) indices(img image.Image, bits int) error {
+	switch img := img.(type) {
+	case *image.Paletted:
+		m.fill(img.Pix, img.Stride, 1)
+	case *image.Gray:
+		// The decoders stretch grey of less than 8 bits to 0…255; the stored
+		// number is what the mask means.
+		step := map[int]byte{1: 0xff, 2: 0x55, 4: 0x11, 8: 1}[bits]
+		if step == 0 {
+			return fmt.Errorf("grey of %d bits is not read: save the mask as 8-bit grey or palette PNG", bits)
+		}
+		m.fill(img.Pix, img.Stride, step)
+	case *image.Gray16:
+		for y := range m.h {
+			row := img.Pix[y*img.Stride:]
+			for x := range m.w {
+				m.values[y*m.w+x] = uint32(row[2*x])<<8 | uint32(row[2*x+1])
+			}
+		}
+	default:
+		return errColours
+	}
+	return nil
+}
+
+// errColours is a mask of colours where indices are wanted.
+var errColours = errors.New("the mask holds colours, but class indices are wanted: give the class of each colour in data.colours, or save it as 8-bit grey or palette PNG")
+
+// colours takes colours.
+func (m mask) colours(img image.Image) {
+	if img, ok := img.(*image.Paletted); ok {
+		var packed [256]uint32
+		for i, c := range img.Palette {
+			packed[i] = packColour(c)
+		}
+		for y := range m.h {
+			for x, v := range img.Pix[y*img.Stride:][:m.w] {
+				m.values[y*m.w+x] = packed[v]
+			}
+		}
+		return
+	}
+	b := img.Bounds()
+	var pix []byte
+	stride := 0
+	switch img := img.(type) {
+	case *image.NRGBA:
+		pix, stride = img.Pix, img.Stride
+	case *image.RGBA: // what the PNG decoder returns for RGB without alpha
+		if img.Opaque() {
+			pix, stride = img.Pix, img.Stride
+		}
+	}
+	for y := range m.h {
+		for x := range m.w {
+			if pix != nil {
+				c := pix[y*stride+4*x:][:3]
+				m.values[y*m.w+x] = uint32(c[0])<<16 | uint32(c[1])<<8 | uint32(c[2])
+			} else {
+				m.values[y*m.w+x] = packColour(img.At(b.Min.X+x, b.Min.Y+y))
+			}
+		}
+	}
+}
+
+// packColour is a colour as 0xRRGGBB, without alpha.
+func packColour(c color.Color) uint32 {
+	n := color.NRGBAModel.Convert(c).(color.NRGBA)
+	return uint32(n.R)<<16 | uint32(n.G)<<8 | uint32(n.B)
 }
 
 // about is what a file says of its pixels beside them.
@@ -271,7 +331,7 @@ func (m mask) fill(pix []byte, stride int, step byte) {
 		row := pix[y*stride:][:m.w]
 		out := m.values[y*m.w:][:m.w]
 		for x, v := range row {
-			out[x] = uint16(v / step)
+			out[x] = uint32(v / step)
 		}
 	}
 }
@@ -279,14 +339,16 @@ func (m mask) fill(pix []byte, stride int, step byte) {
 // counted lists the values of the mask in ascending order, and the pixels of
 // each.
 func (m mask) counted() (values []uint32, pixels []uint64) {
-	var count [1 << 16]uint64
-	for _, v := range m.values {
-		count[v]++
-	}
-	for v, n := range count {
-		if n > 0 {
-			values, pixels = append(values, uint32(v)), append(pixels, n)
+	count := map[uint32]uint64{}
+	for i := 0; i < len(m.values); { // neighbours mostly agree
+		from, v := i, m.values[i]
+		for i < len(m.values) && m.values[i] == v {
+			i++
 		}
+		count[v] += uint64(i - from)
+	}
+	for _, v := range slices.Sorted(maps.Keys(count)) {
+		values, pixels = append(values, v), append(pixels, count[v])
 	}
 	return values, pixels
 }
@@ -303,12 +365,12 @@ func readImage(path string) (pixels, error) {
 	return p, nil
 }
 
-func readMask(path string) (mask, error) {
+func readMask(path string, as kind) (mask, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return mask{}, fmt.Errorf("reading mask: %w", err)
 	}
-	m, err := decodeMask(content)
+	m, err := decodeMask(content, as)
 	if err != nil {
 		return mask{}, fmt.Errorf("reading mask %s: %w", path, err)
 	}

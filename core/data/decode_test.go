@@ -23,7 +23,7 @@ type fixtures struct {
 	}
 	Masks map[string]struct {
 		W, H   int
-		Values []uint16
+		Values []uint32
 	}
 }
 
@@ -112,7 +112,7 @@ func TestEveryStorageFormReadsLikePillow(t *testing.T) {
 
 func TestMasksAreTheStoredNumbers(t *testing.T) {
 	for name, want := range loadFixtures(t).Masks {
-		m, err := readMask(filepath.Join("testdata", "pictures", name))
+		m, err := readMask(filepath.Join("testdata", "pictures", name), asIndices)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -125,7 +125,7 @@ func TestMasksAreTheStoredNumbers(t *testing.T) {
 
 func TestColoursAndJPEGAreNoMask(t *testing.T) {
 	for _, name := range []string{"rgb.png", "rgba.png", "rgb.tif", "rgb.bmp", "grey.jpg", "gif.jpg", "lossless.webp"} {
-		if _, err := readMask(filepath.Join("testdata", "pictures", name)); err == nil {
+		if _, err := readMask(filepath.Join("testdata", "pictures", name), asIndices); err == nil {
 			t.Errorf("%s was read as a mask", name)
 		}
 	}

@@ -5,15 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-
-	"github.com/loralab/loralab/core/filesum"
 )
 
 // Digest is the identity of the content: SHA-256 over the SHA-256 of every
 // image and mask, in order. Names do not count, nor does where the files lie.
 //
-// Sums are cached by path, size and modification time in the user's cache
-// directory, so that asking again costs a stat for each file.
+// Sums are cached by path, size and times in the user's cache directory, so that
+// asking again costs a stat for each file. With says how that is watched, or
+// done without.
 func (f Files) Digest(ctx context.Context) (string, error) {
 	sums, err := f.sums(ctx, f.pairs())
 	if err != nil {
@@ -21,11 +20,7 @@ func (f Files) Digest(ctx context.Context) (string, error) {
 	}
 	all := sha256.New()
 	for _, s := range sums {
-		b, err := hex.DecodeString(s)
-		if err != nil {
-			return "", fmt.Errorf("digest of the data in %s: a cached sum is damaged: %w", f.Root, err)
-		}
-		all.Write(b)
+		all.Write(s[:])
 	}
 	return hex.EncodeToString(all.Sum(nil)), nil
 }
@@ -37,7 +32,7 @@ func (f Files) Repeated(ctx context.Context, other Files) ([][2]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("comparing with the images in %s: %w", other.Root, err)
 	}
-	first := map[string]string{}
+	first := map[[sha256.Size]byte]string{}
 	for i, sum := range theirs {
 		if _, ok := first[sum]; !ok {
 			first[sum] = other.path(other.Images[i])
@@ -57,25 +52,19 @@ func (f Files) Repeated(ctx context.Context, other Files) ([][2]string, error) {
 }
 
 // sums are the SHA-256 of files.
-func (f Files) sums(ctx context.Context, paths []string) ([]string, error) {
-	ix := openIndex(f.Root)
-	sums := make([]string, len(paths))
-	err := parallel(ctx, len(paths), func(i int) error {
-		fact, err := ix.lookup(f, paths[i])
-		if err != nil {
-			return err
+func (f Files) sums(ctx context.Context, paths []string) ([][sha256.Size]byte, error) {
+	facts, faults, err := f.look(ctx, paths, func(int) kind { return bytesAlone })
+	if err != nil {
+		return nil, err
+	}
+	sums := make([][sha256.Size]byte, len(paths))
+	for i := range facts {
+		if faults[i] != nil {
+			return nil, faults[i]
 		}
-		if fact.Sum == "" {
-			if fact.Sum, err = filesum.Of(f.path(paths[i])); err != nil {
-				return err
-			}
-			ix.store(paths[i], fact)
-		}
-		sums[i] = fact.Sum
-		return nil
-	})
-	ix.save()
-	return sums, err
+		sums[i] = facts[i].sum
+	}
+	return sums, nil
 }
 
 // pairs lists image, mask, image, mask, …, or images alone.

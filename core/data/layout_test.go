@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/spec"
 )
 
 // published makes a data set as it is published: pictures in place of files
@@ -113,7 +114,7 @@ func TestLayoutsAreRecognised(t *testing.T) {
 			t.Errorf("%s: %v, first mask %s", set.name, got, parts["train"].Masks[0])
 		}
 		for role, f := range parts {
-			if problems := data.Check(t.Context(), f, map[uint32]int32{1: 0}); len(problems) > 0 {
+			if problems := data.Check(t.Context(), f, &spec.Data{Values: map[uint32]int32{1: 0}}); len(problems) > 0 {
 				t.Errorf("%s %s: %v", set.name, role, problems)
 			}
 		}

@@ -109,7 +109,7 @@ func drawAnimal(seed, index uint64, style string, size int) (pixels, mask) {
 			}
 		}
 	}
-	m := mask{h: size, w: size, values: make([]uint16, n)}
+	m := mask{h: size, w: size, values: make([]uint32, n)}
 	border := 1
 	if size >= 128 {
 		border = 2

@@ -25,7 +25,8 @@ type Set struct {
 	h, w    int
 	classes int
 	// classOf maps a value of a mask to its label; absent values are an error.
-	classOf map[uint16]byte
+	classOf map[uint32]byte
+	colours bool // values are colours, 0xRRGGBB
 	read    func(i int) (pixels, mask, error)
 	// maskName names the file of a mask in errors.
 	maskName func(i int) string
@@ -92,7 +93,7 @@ func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 		if err != nil {
 			return pixels{}, mask{}, err
 		}
-		m, err := readMask(f.path(f.Masks[i]))
+		m, err := readMask(f.path(f.Masks[i]), maskKind(d.GetColours()))
 		if err != nil {
 			return pixels{}, mask{}, err
 		}
@@ -106,7 +107,7 @@ func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 
 func newSet(names []string, d *spec.Data, styles Files) (*Set, error) {
 	s := &Set{
-		names: names, h: int(d.GetHeight()), w: int(d.GetWidth()), kept: make([]*item, len(names)), free: CacheBytes,
+		names: names, colours: d.GetColours(), h: int(d.GetHeight()), w: int(d.GetWidth()), kept: make([]*item, len(names)), free: CacheBytes,
 		augment: d.GetAugment(), corruption: d.GetCorruption(), style: d.GetStyle(),
 	}
 	if err := augment.Check(s.augment); err != nil {
@@ -140,17 +141,17 @@ func newSet(names []string, d *spec.Data, styles Files) (*Set, error) {
 	if len(d.GetValues()) == 0 {
 		return nil, fmt.Errorf("no mask value is given a class")
 	}
-	s.classOf = make(map[uint16]byte, len(d.GetValues()))
+	s.classOf = make(map[uint32]byte, len(d.GetValues()))
 	for value, class := range d.GetValues() {
 		switch {
-		case value > 0xffff:
+		case value > 0xffff && !d.GetColours():
 			return nil, fmt.Errorf("mask value %d is above 65535, which no mask can hold", value)
 		case class == -1:
-			s.classOf[uint16(value)] = Ignored
+			s.classOf[value] = Ignored
 		case class < 0 || int(class) >= classes:
 			return nil, fmt.Errorf("mask value %d stands for class %d, but there are %d classes", value, class, classes)
 		default:
-			s.classOf[uint16(value)] = byte(class)
+			s.classOf[value] = byte(class)
 		}
 	}
 	return s, nil
@@ -283,19 +284,27 @@ func (s *Set) item(i int) (*item, error) {
 // fit brings a picture to the size of the set and its mask to labels.
 func (s *Set) fit(p pixels, m mask) (*item, error) {
 	labels := make([]byte, len(m.values))
-	last, label := uint16(0), byte(0)
+	last, label := uint32(0), byte(0)
 	known := false
 	for i, v := range m.values {
 		if !known || v != last { // neighbours mostly agree
 			var ok bool
 			if label, ok = s.classOf[v]; !ok {
-				return nil, fmt.Errorf("value %d at x=%d, y=%d belongs to no class", v, i%m.w, i/m.w)
+				return nil, fmt.Errorf("%s at x=%d, y=%d belongs to no class", s.value(v), i%m.w, i/m.w)
 			}
 			last, known = v, true
 		}
 		labels[i] = label
 	}
 	return &item{image: p.resized(s.h, s.w), labels: resizeNearest(labels, m.h, m.w, s.h, s.w)}, nil
+}
+
+// value is what a value of a mask is called.
+func (s *Set) value(v uint32) string {
+	if s.colours {
+		return "colour " + ColourName(v)
+	}
+	return fmt.Sprintf("value %d", v)
 }
 
 // resized are the planes at another size.

@@ -44,26 +44,20 @@ func (s *Stats) Fraction(class int) float64 {
 // Stats counts what the files hold, with the classes of d. Pictures that were
 // decoded once, by Check too, cost a stat.
 func (f Files) Stats(ctx context.Context, d *spec.Data) (Stats, error) {
-	ix := openIndex(f.Root)
-	images, masks := make([]fact, f.Len()), make([]fact, f.Len())
-	err := parallel(ctx, f.Len(), func(i int) error {
-		// What is wrong with a file is Check's to say.
-		images[i], _ = inspect(ix, f, f.Images[i], false)
-		masks[i], _ = inspect(ix, f, f.Masks[i], true)
-		return nil
-	})
-	ix.save()
+	facts, faults, err := f.look(ctx, f.pairs(), pairKind(d.GetColours()))
 	if err != nil {
 		return Stats{}, err
 	}
 	c := newCounter(d)
-	for i := range images {
-		if !images[i].Checked || !masks[i].Checked {
+	for i := range f.Images {
+		// What is wrong with a file is Check's to say.
+		if faults[2*i] != nil || faults[2*i+1] != nil {
 			c.stats.Images++
 			c.stats.Unread++
 			continue
 		}
-		c.add(images[i].Width, images[i].Height, masks[i].Values, masks[i].Pixels)
+		mask := facts[2*i+1]
+		c.add(facts[2*i].width, facts[2*i].height, mask.values, mask.pixels)
 	}
 	return c.done(), nil
 }

@@ -1951,8 +1951,10 @@ type Data struct {
 	// What is done to training images, in this order.
 	Augment []*Augment `protobuf:"bytes,8,rep,name=augment,proto3" json:"augment,omitempty"`
 	// Images are damaged, or styled, before the model sees them.
-	Corruption    *Corruption `protobuf:"bytes,10,opt,name=corruption,proto3" json:"corruption,omitempty"`
-	Style         *Style      `protobuf:"bytes,11,opt,name=style,proto3" json:"style,omitempty"`
+	Corruption *Corruption `protobuf:"bytes,10,opt,name=corruption,proto3" json:"corruption,omitempty"`
+	Style      *Style      `protobuf:"bytes,11,opt,name=style,proto3" json:"style,omitempty"`
+	// Masks hold colours, and values are these, 0xRRGGBB.
+	Colours       bool `protobuf:"varint,12,opt,name=colours,proto3" json:"colours,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2055,6 +2057,13 @@ func (x *Data) GetStyle() *Style {
 		return x.Style
 	}
 	return nil
+}
+
+func (x *Data) GetColours() bool {
+	if x != nil {
+		return x.Colours
+	}
+	return false
 }
 
 // One augmentation; which numbers count depends on the kind.
@@ -4822,7 +4831,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x06layers\x18\x06 \x01(\rR\x06layers\x12\x14\n" +
 	"\x05heads\x18\a \x01(\rR\x05heads\x12\x14\n" +
 	"\x05width\x18\b \x01(\rR\x05width\x12\x16\n" +
-	"\x06stages\x18\t \x01(\rR\x06stages\"\x97\x04\n" +
+	"\x06stages\x18\t \x01(\rR\x06stages\"\xb1\x04\n" +
 	"\x04Data\x12\x18\n" +
 	"\aclasses\x18\x01 \x03(\tR\aclasses\x129\n" +
 	"\x06values\x18\x02 \x03(\v2!.loralab.spec.v1.Data.ValuesEntryR\x06values\x12\x16\n" +
@@ -4836,7 +4845,8 @@ const file_spec_proto_rawDesc = "" +
 	"corruption\x18\n" +
 	" \x01(\v2\x1b.loralab.spec.v1.CorruptionR\n" +
 	"corruption\x12,\n" +
-	"\x05style\x18\v \x01(\v2\x16.loralab.spec.v1.StyleR\x05style\x1a9\n" +
+	"\x05style\x18\v \x01(\v2\x16.loralab.spec.v1.StyleR\x05style\x12\x18\n" +
+	"\acolours\x18\f \x01(\bR\acolours\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1aQ\n" +

@@ -561,6 +561,12 @@ func (f *freezeConfig) UnmarshalJSON(b []byte) error {
 type training struct {
 	classes []string         // as trained
 	values  map[uint32]int32 // value of a mask -> index of the class; -1: ignored
+	colours bool             // values are colours
+}
+
+// data is that as masks are read with.
+func (t training) data() *spec.Data {
+	return &spec.Data{Classes: t.classes, Values: t.values, Colours: t.colours}
 }
 
 const ignored = "ignore" // in remap

@@ -26,7 +26,7 @@ func Domain(ctx context.Context, root string, run *spec.RunSpec, name, source st
 		return nil, nil, err
 	}
 	files := p["test"]
-	if text := problems(data.Check(ctx, files, run.GetData().GetValues())); text != "" {
+	if text := problems(data.Check(ctx, files, run.GetData())); text != "" {
 		return nil, nil, fmt.Errorf("files of %q cannot be used:%s\nrepair or remove them; masks hold the values of those that the run was trained on", source, text)
 	}
 	digest, err := files.Digest(ctx)

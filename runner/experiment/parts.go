@@ -136,7 +136,7 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 	}
 	var all []uint32
 	for _, f := range found {
-		for value := range data.Occurring(ctx, f) {
+		for value := range data.Occurring(ctx, f, false) {
 			all = append(all, value)
 		}
 	}

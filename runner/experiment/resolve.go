@@ -415,11 +415,11 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		if !r.check || s.split.GetProcedural() != nil {
 			continue
 		}
-		values := r.training(root, d).values
-		key := fmt.Sprint(s.split.GetDigest(), values)
+		t := r.training(root, d)
+		key := fmt.Sprint(s.split.GetDigest(), t.values, t.colours)
 		text, ok := r.checked[key]
 		if !ok {
-			text = problems(data.Check(r.ctx, s.files, values))
+			text = problems(data.Check(r.ctx, s.files, t.data()))
 			r.checked[key] = text
 		}
 		if text != "" {
@@ -436,10 +436,12 @@ func (r *resolver) occurring(root string, d *dataConfig, role string) (map[uint3
 	if err != nil {
 		return nil, 0, err
 	}
-	counts, ok := r.counted[s.split.GetDigest()]
+	colours := r.training(root, d).colours
+	key := fmt.Sprint(s.split.GetDigest(), colours)
+	counts, ok := r.counted[key]
 	if !ok {
-		counts = data.Occurring(r.ctx, s.files)
-		r.counted[s.split.GetDigest()] = counts
+		counts = data.Occurring(r.ctx, s.files, colours)
+		r.counted[key] = counts
 	}
 	return counts, s.files.Len(), nil
 }
@@ -764,7 +766,7 @@ func (x *expansion) style(look *lookConfig, places *spec.Places) (*spec.Style, e
 func (x *expansion) data(d *dataConfig, bb *hub.Backbone, wanted, used []string, places *spec.Places) (*spec.Data, error) {
 	t := x.resolve.training(x.root, d)
 	out := &spec.Data{
-		Classes: t.classes, Values: t.values,
+		Classes: t.classes, Values: t.values, Colours: t.colours,
 		Height: d.Size[0], Width: d.Size[1],
 		Mean: bb.Mean, Std: bb.Std,
 		Splits: map[string]*spec.Split{},

@@ -284,9 +284,10 @@ func describe(path string) (known, error) {
 	if err != nil {
 		return known{}, err
 	}
-	k := known{Path: path, Size: info.Size(), MTime: info.ModTime().UnixNano()}
+	stamp := filesum.StampOf(info)
+	k := known{Path: path, Size: stamp.Size, MTime: stamp.Modified, CTime: stamp.Changed}
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		k.CTime, k.Inode = changeTime(s), s.Ino
+		k.Inode = s.Ino
 	}
 	return k, nil
 }

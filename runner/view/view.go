@@ -23,9 +23,10 @@ type View struct {
 	out, err io.Writer
 	progress io.Writer // of runs
 	// Live: output is a terminal, so lines may be drawn over.
-	live  bool
-	width int // of the terminal, in columns; 0: not a terminal
-	size  func() int
+	live    bool
+	liveErr bool // the same of standard error
+	width   int  // of the terminal, in columns; 0: not a terminal
+	size    func() int
 
 	good, bad, warn, dim, bold, accent lipgloss.Style
 }
@@ -35,7 +36,9 @@ type View struct {
 func New(out, err *os.File, noColor bool) *View {
 	v := &View{out: out, err: err, progress: out, size: func() int { return 0 }}
 	outTerminal, errTerminal := term.IsTerminal(out.Fd()), term.IsTerminal(err.Fd())
-	if dumb := os.Getenv("TERM") == "dumb"; outTerminal && !dumb {
+	dumb := os.Getenv("TERM") == "dumb"
+	v.liveErr = errTerminal && !dumb
+	if outTerminal && !dumb {
 		v.live = true
 		v.size = func() int {
 			width, _, err := term.GetSize(out.Fd())

@@ -1,0 +1,111 @@
+package data
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+)
+
+// Look is how files are looked at; see With.
+type Look struct {
+	// Read is told how many files were read, of those that have to be: none where
+	// the cache knows them all. It is not called by two goroutines at once. May
+	// be nil.
+	Read func(done, of int)
+	// Afresh reads every file, once in this process, whatever is cached.
+	Afresh bool
+	// Unlike is told of files whose content is not what was read before although
+	// size and times are the same. May be nil; not called by two goroutines at
+	// once.
+	Unlike func(file string)
+}
+
+type lookKey struct{}
+
+// With has whatever looks at files below ctx look as told.
+func With(ctx context.Context, how Look) context.Context {
+	return context.WithValue(ctx, lookKey{}, how)
+}
+
+// look is what is known of files, each read as what as says where that is not
+// known yet, by all processors. What is wrong with one stands beside it. The
+// error is that of an ended context.
+func (f Files) look(ctx context.Context, names []string, as func(i int) kind) ([]fact, []error, error) {
+	how, _ := ctx.Value(lookKey{}).(Look)
+	ix := openIndex(f.Root)
+	facts, faults, known := make([]fact, len(names)), make([]error, len(names)), make([]bool, len(names))
+	err := parallel(ctx, len(names), func(i int) error {
+		facts[i], known[i], faults[i] = ix.lookup(f.path(names[i]), names[i], as(i), how.Afresh)
+		return nil
+	})
+	if err != nil {
+		return facts, faults, err
+	}
+	var missing []int
+	for i := range names {
+		if !known[i] && faults[i] == nil {
+			missing = append(missing, i)
+		}
+	}
+	if len(missing) == 0 {
+		return facts, faults, nil
+	}
+	defer ix.save()
+	var mu sync.Mutex
+	done := 0
+	err = parallel(ctx, len(missing), func(k int) error {
+		i := missing[k]
+		path := f.path(names[i])
+		unlike := false
+		if faults[i] = facts[i].learn(path, as(i)); faults[i] == nil {
+			unlike = ix.store(names[i], facts[i])
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done++
+		if how.Read != nil {
+			how.Read(done, len(missing))
+		}
+		if unlike && how.Unlike != nil {
+			how.Unlike(path)
+		}
+		return nil
+	})
+	return facts, faults, err
+}
+
+// learn reads a file.
+func (f *fact) learn(path string, as kind) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	f.sum = sha256.Sum256(content)
+	switch as {
+	case bytesAlone:
+		return nil
+	case asImage:
+		p, err := decodeImage(content)
+		if err != nil {
+			return fmt.Errorf("reading image: %w", err)
+		}
+		f.width, f.height = p.w, p.h
+	default:
+		m, err := decodeMask(content, as)
+		if err != nil {
+			return fmt.Errorf("reading mask: %w", err)
+		}
+		f.width, f.height = m.w, m.h
+		f.values, f.pixels = m.counted()
+	}
+	f.as = as
+	return nil
+}
+
+// problem tells what is wrong with a file, which stands before it.
+func problem(path string, err error) Problem {
+	return Problem{path, -1, strings.ReplaceAll(err.Error(), " "+path, "")}
+}
