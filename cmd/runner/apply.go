@@ -130,6 +130,9 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 			return err
 		}
 	}
+	if err := computable(ctx, made); err != nil {
+		return err
+	}
 	a.view.Plan(made, view.PlanOptions{})
 	if err := enqueue(ctx, runs, made); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/launch"
 
 	"github.com/spf13/cobra"
 
@@ -103,5 +104,22 @@ func (a *app) plan(ctx context.Context, files []string, only plan.Selection) (*p
 		return nil, nil, ask, err
 	}
 	made, err := plan.Make(p.experiments, known, only)
+	if err == nil {
+		err = computable(ctx, made)
+	}
 	return made, known, ask, err
+}
+
+// computable reports work of a plan that the engine here cannot do.
+func computable(ctx context.Context, made *plan.Plan) error {
+	var precisions []string
+	for _, action := range made.Work() {
+		if action.Train {
+			precisions = append(precisions, action.Run.Spec.GetTrain().GetPrecision())
+		}
+		for _, e := range action.Evaluations {
+			precisions = append(precisions, e.Spec.GetPrecision())
+		}
+	}
+	return launch.CheckPrecision(ctx, precisions)
 }

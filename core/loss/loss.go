@@ -21,17 +21,24 @@ const Ignored = 255
 // Smoothing of the soft Dice, so that 0/0 is 1.
 const epsilon = 1e-6
 
-// kinds computes each term for logits [N, C, H, W] and targets [N, H, W].
-var kinds = map[string]func(t *spec.Loss, logits, target *torch.Tensor) *torch.Tensor{
-	"cross_entropy": func(t *spec.Loss, logits, target *torch.Tensor) *torch.Tensor {
-		return torch.CrossEntropy(logits, target, classWeights(t, logits), Ignored, t.Smoothing)
-	},
-	"dice":          func(_ *spec.Loss, logits, target *torch.Tensor) *torch.Tensor { return SoftDice(logits, target) },
-	"log_cosh_dice": func(_ *spec.Loss, logits, target *torch.Tensor) *torch.Tensor { return LogCoshDice(logits, target) },
-	"focal": func(t *spec.Loss, logits, target *torch.Tensor) *torch.Tensor {
-		return Focal(logits, target, classWeights(t, logits), t.Gamma)
-	},
-	"lovasz": func(_ *spec.Loss, logits, target *torch.Tensor) *torch.Tensor { return Lovasz(logits, target) },
+// outputs are what a term is computed from: logits [N, C, H, W], their softmax p
+// over the classes, if it asks for it, and targets [N, H, W].
+type outputs struct{ logits, p, target *torch.Tensor }
+
+// kinds computes each term, and says which look at p.
+var kinds = map[string]struct {
+	compute       func(t *spec.Loss, o outputs) *torch.Tensor
+	probabilities bool
+}{
+	"cross_entropy": {compute: func(t *spec.Loss, o outputs) *torch.Tensor {
+		return torch.CrossEntropy(o.logits, o.target, classWeights(t, o.logits), Ignored, t.Smoothing)
+	}},
+	"focal": {compute: func(t *spec.Loss, o outputs) *torch.Tensor {
+		return focal(o.logits, o.target, classWeights(t, o.logits), t.Gamma)
+	}},
+	"dice":          {func(_ *spec.Loss, o outputs) *torch.Tensor { return softDice(o.p, o.target) }, true},
+	"log_cosh_dice": {func(_ *spec.Loss, o outputs) *torch.Tensor { return logCoshDice(o.p, o.target) }, true},
+	"lovasz":        {func(_ *spec.Loss, o outputs) *torch.Tensor { return lovasz(o.p, o.target) }, true},
 }
 
 // Kinds lists the losses by name.
@@ -120,7 +127,7 @@ func Check(terms []*spec.Loss, classes int) error {
 	}
 	for _, t := range terms {
 		switch {
-		case kinds[t.Kind] == nil:
+		case kinds[t.Kind].compute == nil:
 			return fmt.Errorf("unknown loss %q, want one of %s", t.Kind, strings.Join(Kinds(), ", "))
 		case !(t.Weight > 0):
 			return fmt.Errorf("weight of %s is %v, want a positive number", t.Kind, t.Weight)
@@ -141,10 +148,23 @@ func Check(terms []*spec.Loss, classes int) error {
 // targets [N, H, W] (int64 class, or Ignored): a scalar. A weighting must have
 // been turned into class weights before.
 func Compute(terms []*spec.Loss, logits, target *torch.Tensor) *torch.Tensor {
-	return logits.Device().Yield(func() *torch.Tensor {
+	return Score(terms, logits, nil, target)
+}
+
+// Score is Compute for those who have p already, the softmax of the logits.
+func Score(terms []*spec.Loss, logits, p, target *torch.Tensor) *torch.Tensor {
+	dev := logits.Device()
+	return dev.Yield(func() *torch.Tensor {
 		var total *torch.Tensor
 		for _, t := range terms {
-			l := kinds[t.Kind](t, logits, target)
+			kind := kinds[t.Kind]
+			l := dev.Yield(func() *torch.Tensor {
+				o := outputs{logits, p, target}
+				if p == nil && kind.probabilities {
+					o.p = logits.Softmax(1)
+				}
+				return kind.compute(t, o)
+			})
 			if t.Weight != 1 {
 				l = l.Scale(t.Weight)
 			}
@@ -157,48 +177,44 @@ func Compute(terms []*spec.Loss, logits, target *torch.Tensor) *torch.Tensor {
 	})
 }
 
-// SoftDice is 1 − the mean over the classes that occur in target of
+// softDice is 1 − the mean over the classes that occur in target of
 //
 //	dice_c = (2 Σ p_c y_c + ε) / (Σ p_c + Σ y_c + ε)
 //
-// with p the softmax of the logits, y the target as 0 and 1, and sums over all
-// pixels of the batch that are not Ignored (Milletari et al., arXiv:1606.04797,
+// with p the probabilities, y the target as 0 and 1, and sums over all pixels
+// of the batch that are not Ignored (Milletari et al., arXiv:1606.04797,
 // with plain instead of squared sums). A class that does not occur is left out
 // of the mean: its dice would be near 0 whatever the model does.
-func SoftDice(logits, target *torch.Tensor) *torch.Tensor {
-	dev := logits.Device()
-	return dev.Yield(func() *torch.Tensor {
-		p := logits.Softmax(1)
-		valid := target.NotEqual(Ignored).To(torch.Float32)
-		var dice, present []*torch.Tensor
-		for c := range logits.Dim(1) {
-			y := target.Equal(float64(c)).To(torch.Float32)
-			pc := p.Select(1, c).Mul(valid)
-			count := y.Sum()
-			top := pc.Mul(y).Sum().Scale(2).AddScalar(epsilon)
-			dice = append(dice, top.Div(pc.Sum().Add(count).AddScalar(epsilon)))
-			present = append(present, count.Clamp(0, 1))
-		}
-		on := torch.Stack(0, present...)
-		mean := torch.Stack(0, dice...).Mul(on).Sum().Div(on.Sum().ClampMin(1))
-		return mean.Neg().AddScalar(1)
-	})
+func softDice(p, target *torch.Tensor) *torch.Tensor {
+	valid := target.NotEqual(Ignored).To(torch.Float32)
+	var dice, present []*torch.Tensor
+	for c := range p.Dim(1) {
+		y := target.Equal(float64(c)).To(torch.Float32)
+		pc := p.Select(1, c).Mul(valid)
+		count := y.Sum()
+		top := pc.Mul(y).Sum().Scale(2).AddScalar(epsilon)
+		dice = append(dice, top.Div(pc.Sum().Add(count).AddScalar(epsilon)))
+		present = append(present, count.Clamp(0, 1))
+	}
+	on := torch.Stack(0, present...)
+	mean := torch.Stack(0, dice...).Mul(on).Sum().Div(on.Sum().ClampMin(1))
+	return mean.Neg().AddScalar(1)
 }
 
 // Original are the Dice and IoU that the project which this one grew out of
-// trains on and reports: soft, of the whole batch, the mean over classes weighted
-// by the inverse of their pixels in this batch,
+// trains on and reports, of probabilities p [N, C, H, W] and targets [N, H, W]:
+// soft, of the whole batch, the mean over classes weighted by the inverse of
+// their pixels in this batch,
 //
 //	w_c = 1/(n_c+ε) / Σ_k 1/(n_k+ε)
 //
 // Thin classes weigh most, and a class that the batch lacks takes nearly all the
 // weight: use them for comparison, and with few classes that are always there.
-func Original(logits, target *torch.Tensor) (dice, iou *torch.Tensor) {
-	p := logits.Softmax(1)
-	valid := target.NotEqual(Ignored).To(logits.DType())
+func Original(p, target *torch.Tensor) (dice, iou *torch.Tensor) {
+	valid := target.NotEqual(Ignored).To(p.DType())
 	var dices, ious, weights []*torch.Tensor
-	for c := range logits.Dim(1) {
-		y := target.Equal(float64(c)).To(logits.DType())
+	for c := range p.Dim(1) {
+		y := target.Equal(float64(c)).To(p.DType())
 		pc := p.Select(1, c).Mul(valid)
 		count, inter := y.Sum(), pc.Mul(y).Sum()
 		sum := pc.Sum().Add(count)
@@ -211,58 +227,51 @@ func Original(logits, target *torch.Tensor) (dice, iou *torch.Tensor) {
 	return torch.Stack(0, dices...).Mul(w).Sum(), torch.Stack(0, ious...).Mul(w).Sum()
 }
 
-// LogCoshDice is log cosh(1 − dice) of the Original dice (Jadon,
+// logCoshDice is log cosh(1 − dice) of the Original dice (Jadon,
 // arXiv:2006.14822, with weights).
-func LogCoshDice(logits, target *torch.Tensor) *torch.Tensor {
-	return logits.Device().Yield(func() *torch.Tensor {
-		dice, _ := Original(logits, target)
-		return dice.Neg().AddScalar(1).Cosh().Log()
-	})
+func logCoshDice(p, target *torch.Tensor) *torch.Tensor {
+	dice, _ := Original(p, target)
+	return dice.Neg().AddScalar(1).Cosh().Log()
 }
 
-// Focal is the mean over pixels of −(1−p)^γ log p, p the softmax at the target's
+// focal is the mean over pixels of −(1−p)^γ log p, p the softmax at the target's
 // class (Lin et al., arXiv:1708.02002); weights [C] or nil multiply pixels by
 // class, and the mean is over their sum, as in cross entropy, which it is at
 // γ = 0.
-func Focal(logits, target, weights *torch.Tensor, gamma float64) *torch.Tensor {
-	return logits.Device().Yield(func() *torch.Tensor {
-		valid := target.NotEqual(Ignored)
-		// Ignored pixels look up class 0 and count 0.
-		index := target.Mul(valid.To(torch.Int64))
-		weight := valid.To(logits.DType())
-		if weights != nil {
-			weight = weight.Mul(weights.Rows(0, index.Reshape(-1)).Reshape(index.Shape()...))
-		}
-		logp := logits.LogSoftmax(1).Gather(1, index.Unsqueeze(1)).Select(1, 0)
-		l := logp.Neg()
-		if gamma != 0 {
-			// At p = 1 a power below 1 has no gradient; a hair above it does.
-			l = l.Mul(logp.Exp().Neg().AddScalar(1).ClampMin(1e-7).Pow(gamma))
-		}
-		return l.Mul(weight).Sum().Div(weight.Sum())
-	})
+func focal(logits, target, weights *torch.Tensor, gamma float64) *torch.Tensor {
+	valid := target.NotEqual(Ignored)
+	// Ignored pixels look up class 0 and count 0.
+	index := target.Mul(valid.To(torch.Int64))
+	weight := valid.To(logits.DType())
+	if weights != nil {
+		weight = weight.Mul(weights.Rows(0, index.Reshape(-1)).Reshape(index.Shape()...))
+	}
+	logp := logits.LogSoftmax(1).Gather(1, index.Unsqueeze(1)).Select(1, 0)
+	l := logp.Neg()
+	if gamma != 0 {
+		// At p = 1 a power below 1 has no gradient; a hair above it does.
+		l = l.Mul(logp.Exp().Neg().AddScalar(1).ClampMin(1e-7).Pow(gamma))
+	}
+	return l.Mul(weight).Sum().Div(weight.Sum())
 }
 
-// Lovasz is the Lovász-Softmax loss (Berman et al., arXiv:1705.08790): a convex
+// lovasz is the Lovász-Softmax loss (Berman et al., arXiv:1705.08790): a convex
 // stand-in for 1 − IoU, mean over the classes that occur in the batch, all of
 // its pixels together.
-func Lovasz(logits, target *torch.Tensor) *torch.Tensor {
-	return logits.Device().Yield(func() *torch.Tensor {
-		p := logits.Softmax(1)
-		valid := target.NotEqual(Ignored).To(logits.DType()).Reshape(-1)
-		var losses, present []*torch.Tensor
-		for c := range logits.Dim(1) {
-			y := target.Equal(float64(c)).To(logits.DType()).Reshape(-1)
-			pc := p.Select(1, c).Reshape(-1)
-			// |y − p|, 0 for ignored pixels, which then come last and add nothing.
-			miss := y.Add(pc).Sub(y.Mul(pc).Scale(2)).Mul(valid)
-			order := miss.Detach().ArgSort(0)
-			losses = append(losses, miss.Rows(0, order).Mul(jaccardGradient(y.Rows(0, order), valid.Rows(0, order))).Sum())
-			present = append(present, y.Sum().Clamp(0, 1))
-		}
-		on := torch.Stack(0, present...)
-		return torch.Stack(0, losses...).Mul(on).Sum().Div(on.Sum().ClampMin(1))
-	})
+func lovasz(p, target *torch.Tensor) *torch.Tensor {
+	valid := target.NotEqual(Ignored).To(p.DType()).Reshape(-1)
+	var losses, present []*torch.Tensor
+	for c := range p.Dim(1) {
+		y := target.Equal(float64(c)).To(p.DType()).Reshape(-1)
+		pc := p.Select(1, c).Reshape(-1)
+		// |y − p|, 0 for ignored pixels, which then come last and add nothing.
+		miss := y.Add(pc).Sub(y.Mul(pc).Scale(2)).Mul(valid)
+		order := miss.Detach().ArgSort(0)
+		losses = append(losses, miss.Rows(0, order).Mul(jaccardGradient(y.Rows(0, order), valid.Rows(0, order))).Sum())
+		present = append(present, y.Sum().Clamp(0, 1))
+	}
+	on := torch.Stack(0, present...)
+	return torch.Stack(0, losses...).Mul(on).Sum().Div(on.Sum().ClampMin(1))
 }
 
 // jaccardGradient is the gradient of the Lovász extension of the Jaccard loss

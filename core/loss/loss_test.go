@@ -62,6 +62,9 @@ func TestLossesEqualPyTorch(t *testing.T) {
 			if got, want := l.Item(), float64(floats(name)[0]); math.Abs(got-want) > 1e-6 {
 				t.Errorf("%s is %v, want %v", kind, got, want)
 			}
+			if again := Score([]*spec.Loss{term}, x, x.Softmax(1), target).Item(); again != l.Item() {
+				t.Errorf("%s is %v of probabilities, %v of logits", kind, again, l.Item())
+			}
 			l.Backward()
 			want := floats("grad." + name)
 			for i, g := range x.Grad().Floats() {
@@ -100,7 +103,7 @@ func TestSoftDiceBounds(t *testing.T) {
 			}
 			dev.Scope(func() {
 				y := torch.Of(dev, labels, 1, 3, 4)
-				dice := func(v []float32) float64 { return SoftDice(torch.Of(dev, v, 1, classes, 3, 4), y).Item() }
+				dice := func(v []float32) float64 { return softDice(torch.Of(dev, v, 1, classes, 3, 4).Softmax(1), y).Item() }
 
 				a, b := scores("logits"), scores("other logits")
 				if d := dice(a); !(d >= -1e-6 && d <= 1+1e-6) {
@@ -193,10 +196,10 @@ func TestFocal(t *testing.T) {
 		x := torch.Of(dev, []float32{2, -1, 0.5, 0, 1, 3, -2, 0.1}, 1, 2, 2, 2)
 		y := torch.Of(dev, []int64{0, 1, 1, 255}, 1, 2, 2)
 		ce := torch.CrossEntropy(x, y, nil, Ignored, 0).Item()
-		if f := Focal(x, y, nil, 0).Item(); math.Abs(f-ce) > 1e-6 {
+		if f := focal(x, y, nil, 0).Item(); math.Abs(f-ce) > 1e-6 {
 			t.Errorf("%v at γ = 0, cross entropy is %v", f, ce)
 		}
-		if a, b := Focal(x, y, nil, 1).Item(), Focal(x, y, nil, 3).Item(); !(b < a && a < ce) {
+		if a, b := focal(x, y, nil, 1).Item(), focal(x, y, nil, 3).Item(); !(b < a && a < ce) {
 			t.Errorf("γ = 1: %v, γ = 3: %v, cross entropy %v", a, b, ce)
 		}
 		return nil

@@ -194,6 +194,25 @@ func (d *Device) NoGrad(fn func()) {
 	fn()
 }
 
+// SetTF32 says whether a GPU may round the factors of fp32 products, in matrices
+// and convolutions alike, to the 10 bits of mantissa of TF32. Left alone, libtorch
+// does so in convolutions and not elsewhere, so whoever wants fp32 has to say so.
+// It holds for the whole process; a CPU is not moved by it.
+func (d *Device) SetTF32(on bool) {
+	d.check("set tf32")
+	must("set tf32", C.ll_set_tf32(C.int(b2i(on))))
+}
+
+// TF32 reports what SetTF32 set: in matrix products, in convolutions.
+func (d *Device) TF32() (products, convolutions bool) {
+	d.check("tf32")
+	set := C.ll_tf32()
+	return set&1 != 0, set&2 != 0
+}
+
+// IsCUDA reports whether the device is a GPU.
+func (d *Device) IsCUDA() bool { return d.index >= 0 }
+
 // Live is the number of tensor handles that exist.
 func (d *Device) Live() int { d.check("live"); return d.live }
 

@@ -367,9 +367,13 @@ func (t *Tensor) ArgSort(dim int64) *Tensor {
 	return t.op("argsort", list(t), func(o *slot) { libtch.AtgArgsortStable(o, t.c, 1, dim, 1) })
 }
 
-// ArgMax is the position of the largest along dim (int64).
+// ArgMax is the position of the largest along dim (int64), the first of them. It
+// comes from libtorch's max, which on the CPU takes a quarter of the time of its
+// argmax where dim is not the last.
 func (t *Tensor) ArgMax(dim int64) *Tensor {
-	return t.op("argmax", list(t), func(o *slot) { libtch.AtgArgmax(o, t.c, dim, 0, 0) })
+	return t.d.shim("argmax", list(t), func(o *C.ll_tensor) *C.char {
+		return C.ll_argmax(o, t.p(), C.int64_t(dim))
+	})
 }
 
 // TopKMask is 1 at the k largest along dim, else 0; no gradient passes.

@@ -187,6 +187,17 @@ char *ll_load_cuda(const char *path) {
   return nullptr;
 }
 
+char *ll_set_tf32(int on) {
+  return guarded([&] {
+    at::globalContext().setAllowTF32CuBLAS(on != 0);
+    at::globalContext().setAllowTF32CuDNN(on != 0);
+  });
+}
+
+int ll_tf32(void) {
+  return (at::globalContext().allowTF32CuBLAS() ? 1 : 0) | (at::globalContext().allowTF32CuDNN() ? 2 : 0);
+}
+
 int ll_cuda_devices(void) {
   try {
     return torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
@@ -352,6 +363,10 @@ char *ll_topk_mask(ll_tensor *out, ll_tensor x, int64_t k, int64_t dim) {
     auto idx = std::get<1>(at::topk(T(x).detach(), k, dim));
     *out = box(at::zeros_like(T(x)).scatter(dim, idx, 1));
   });
+}
+
+char *ll_argmax(ll_tensor *out, ll_tensor x, int64_t dim) {
+  return guarded([&] { *out = box(std::get<1>(at::max(T(x), dim))); });
 }
 
 char *ll_copy(ll_tensor dst, ll_tensor src) {

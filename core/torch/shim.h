@@ -27,6 +27,11 @@ void ll_keep_freed_memory(void);
 char *ll_load_cuda(const char *path);
 int ll_cuda_devices(void);
 
+// Whether CUDA may round what it multiplies to TF32, in matrix products (bit 0)
+// and in convolutions (bit 1). Of the whole process.
+char *ll_set_tf32(int on);
+int ll_tf32(void);
+
 // Random numbers of a device (-1: CPU).
 char *ll_seed(int device, uint64_t seed);
 char *ll_rng_get(int device, ll_tensor *out);
@@ -61,6 +66,7 @@ char *ll_svd(ll_tensor *u, ll_tensor *s, ll_tensor *vt, ll_tensor x);
 char *ll_qr(ll_tensor *q, ll_tensor *r, ll_tensor x);
 char *ll_ifft2_real(ll_tensor *out, ll_tensor x);
 char *ll_topk_mask(ll_tensor *out, ll_tensor x, int64_t k, int64_t dim);
+char *ll_argmax(ll_tensor *out, ll_tensor x, int64_t dim);
 char *ll_copy(ll_tensor dst, ll_tensor src);
 char *ll_item(double *out, ll_tensor t);
 

@@ -493,3 +493,15 @@ func TestRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// Left to libtorch, convolutions on a GPU are in TF32.
+func TestTF32(t *testing.T) {
+	do(t, func() {
+		for _, on := range []bool{true, false} {
+			cpu.SetTF32(on)
+			if products, convolutions := cpu.TF32(); products != on || convolutions != on {
+				t.Errorf("set to %v: %v in products, %v in convolutions", on, products, convolutions)
+			}
+		}
+	})
+}

@@ -2,6 +2,7 @@ package train
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,16 +82,25 @@ type scored struct {
 
 // scored is called on the device's thread, without gradients.
 func (s *session) scored(logits, target *torch.Tensor) *scored {
-	sc := &scored{loss: loss.Compute(s.loss, logits, target).Item()}
-	dice, iou := loss.Original(logits, target)
+	p := logits.Softmax(1)
+	sc := pixels(logits, p, target)
+	sc.loss = loss.Score(s.loss, logits, p, target).Item()
+	dice, iou := loss.Original(p, target)
 	sc.dice, sc.iou = dice.Item(), iou.Item()
-	p, predicted := logits.Softmax(1), logits.ArgMax(1)
-	at := func(index *torch.Tensor) []float32 { return p.Gather(1, index.Unsqueeze(1)).Floats() }
-	sc.predicted = predicted.To(torch.Uint8).Bytes()
-	sc.highest = at(predicted)
-	sc.ofTruth = at(target.Mul(target.NotEqual(data.Ignored).To(torch.Int64))) // ignored pixels look at class 0
-	sc.squares = p.Mul(p).SumDims(false, 1).Floats()
 	return sc
+}
+
+// pixels is what is scored of each pixel: of logits and their softmax p,
+// [N, C, H, W], and targets [N, H, W].
+func pixels(logits, p, target *torch.Tensor) *scored {
+	predicted := logits.ArgMax(1)
+	at := func(index *torch.Tensor) []float32 { return p.Gather(1, index.Unsqueeze(1)).Floats() }
+	return &scored{
+		predicted: predicted.To(torch.Uint8).Bytes(),
+		highest:   at(predicted),
+		ofTruth:   at(target.Mul(target.NotEqual(data.Ignored).To(torch.Int64))), // ignored pixels look at class 0
+		squares:   p.Mul(p).SumDims(false, 1).Floats(),
+	}
 }
 
 // evaluate scores every domain that has no result yet.
@@ -110,7 +120,10 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 		if e.Checkpoint == "last" {
 			file = lastCheckpoint
 		}
-		if loaded != file {
+		if err := s.compute(cmp.Or(e.Precision, s.spec.Train.Precision)); err != nil {
+			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
+		}
+		if at := s.net.precision + " " + file; loaded != at {
 			p, ok, err := s.restore(file, false)
 			if err != nil {
 				return err
@@ -121,7 +134,7 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 			if _, err := s.t.probes(s.net.model, int(s.spec.Train.Batch), int(e.Data.Height), int(e.Data.Width), p.Probes); err != nil {
 				return err
 			}
-			loaded = file
+			loaded = at
 		}
 		done, err := s.domain(ctx, id, e)
 		if err != nil {

@@ -93,6 +93,9 @@ func TestInventoryIsTheEngines(t *testing.T) {
 			if err := s.open(); err != nil {
 				t.Fatal(err)
 			}
+			if err := s.compute(s.spec.Train.Precision); err != nil {
+				t.Fatal(err)
+			}
 			defer s.close()
 			var engines []string
 			var frozen int64

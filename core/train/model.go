@@ -81,24 +81,33 @@ type network struct {
 	stops []int
 	// tensors are those of the plan, by name; they say what trains and how.
 	tensors map[string]*inventory.Tensor
+	// precision that it computes in: fp32, bf16 or tf32.
+	precision string
 }
 
-// newNetwork is called inside dev.Do.
-func newNetwork(t *Trainer, req *spec.RunRequest) (*network, error) {
+// newNetwork makes the network of a run to compute in a precision. It is called
+// inside dev.Do.
+func newNetwork(t *Trainer, req *spec.RunRequest, computed string) (*network, error) {
 	s := req.Spec
 	precision := torch.Float32
-	switch s.Train.Precision {
+	switch computed {
 	case "fp32":
+	case "tf32":
+		if !t.dev.IsCUDA() {
+			return nil, fmt.Errorf("tf32 needs a CUDA device: this engine computes on %s; use fp32 or bf16", t.dev)
+		}
 	case "bf16":
 		precision = torch.BFloat16
 	default:
-		return nil, fmt.Errorf("unknown precision %q, want fp32 or bf16", s.Train.Precision)
+		return nil, fmt.Errorf("unknown precision %q, want fp32, bf16 or tf32", computed)
 	}
+	// In bf16 what stays in fp32 (norms, losses, the last layer) is to be exact.
+	t.dev.SetTF32(computed == "tf32")
 	tensors, err := inventory.Of(s)
 	if err != nil {
 		return nil, err
 	}
-	n := &network{dev: t.dev, tensors: make(map[string]*inventory.Tensor, len(tensors))}
+	n := &network{dev: t.dev, tensors: make(map[string]*inventory.Tensor, len(tensors)), precision: computed}
 	for i := range tensors {
 		n.tensors[tensors[i].Name] = &tensors[i]
 	}

@@ -21,6 +21,9 @@ func TestTaps(t *testing.T) {
 		if err := s.open(); err != nil {
 			t.Fatal(err)
 		}
+		if err := s.compute(s.spec.Train.Precision); err != nil {
+			t.Fatal(err)
+		}
 		err := cpu.Do(func() error {
 			images := torch.Of(cpu, make([]float32, 2*3*48*32), 2, 3, 48, 32).AddScalar(0.3)
 			got := s.net.features(s.net.tokens(images))

@@ -38,6 +38,13 @@ func (t *Trainer) Predict(ctx context.Context, req *spec.PredictRequest, emit fu
 	if err := s.open(); err != nil {
 		return err
 	}
+	precision := run.Spec.Train.Precision
+	if precision == "tf32" && !t.dev.IsCUDA() {
+		precision = "fp32" // the same, only more exact
+	}
+	if err := s.compute(precision); err != nil {
+		return err
+	}
 	p, ok, err := s.restore(file, false)
 	if err != nil {
 		return err

@@ -43,18 +43,29 @@ type session struct {
 	seconds     float64       // of training before this process
 }
 
-// open builds the network of the run.
+// open looks at what the run is asked to do before anything is read for it.
 func (s *session) open() error {
 	clearPeak()
 	if err := loss.Check(s.spec.Loss, len(s.spec.Data.Classes)); err != nil {
 		return err
 	}
 	s.loss = s.spec.Loss
-	if err := optim.CheckSchedule(s.spec.Optim.Schedule); err != nil {
-		return err
+	return optim.CheckSchedule(s.spec.Optim.Schedule)
+}
+
+// compute builds the network, to compute in a precision, in place of one that
+// computes in another. Its weights are those of the start.
+func (s *session) compute(precision string) error {
+	if s.net != nil && s.net.precision == precision {
+		return nil
 	}
 	return s.t.dev.Do(func() (err error) {
-		s.net, err = newNetwork(s.t, s.req)
+		if s.net != nil {
+			s.t.cache.release()
+			s.net.free()
+			s.net = nil
+		}
+		s.net, err = newNetwork(s.t, s.req, precision)
 		return err
 	})
 }
@@ -77,6 +88,9 @@ func (s *session) close() {
 // train goes from the last checkpoint to the end.
 func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	sp := s.spec
+	if err := s.compute(sp.Train.Precision); err != nil {
+		return nil, err
+	}
 	trainSet, err := openSplit(ctx, s.req, sp.Data, "train")
 	if err != nil {
 		return nil, err

@@ -129,7 +129,7 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 	if p := d.Splits[split].Procedural; p != nil {
 		digest = data.ProceduralDigest(p)
 	}
-	key := tokenKey{fmt.Sprint(s.Backbone.Digest, s.Train.Precision, digest, d.Height, d.Width, d.Mean, d.Std, d.Corruption, d.Style), n.prefix}
+	key := tokenKey{fmt.Sprint(s.Backbone.Digest, n.precision, digest, d.Height, d.Width, d.Mean, d.Std, d.Corruption, d.Style), n.prefix}
 	if len(n.stops) > 1 {
 		key.of += fmt.Sprint(" after ", n.stops) // which nothing else goes on from
 	}

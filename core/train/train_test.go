@@ -401,6 +401,7 @@ func TestFailuresAreTold(t *testing.T) {
 		"other backbone": {func(r *spec.RunRequest) { r.Spec.Backbone.Digest = "00" }, "is not the one of the plan"},
 		"no files":       {func(r *spec.RunRequest) { r.Spec.Data.Splits["val"] = &spec.Split{Digest: "aa", Count: 2} }, "split val"},
 		"precision":      {func(r *spec.RunRequest) { r.Spec.Train.Precision = "fp8" }, `unknown precision "fp8"`},
+		"tf32 on a CPU":  {func(r *spec.RunRequest) { r.Spec.Train.Precision = "tf32" }, "tf32 needs a CUDA device: this engine computes on cpu; use fp32 or bf16"},
 		"metric":         {func(r *spec.RunRequest) { r.Spec.Train.Monitor = "dice/cat" }, `unknown metric "dice/cat"`},
 		"loss":           {func(r *spec.RunRequest) { r.Spec.Loss[0].Kind = "hinge" }, `unknown loss "hinge"`},
 		"schedule":       {func(r *spec.RunRequest) { r.Spec.Optim.Schedule.Kind = "sawtooth" }, `unknown schedule "sawtooth"`},
@@ -580,5 +581,29 @@ func TestDivergence(t *testing.T) {
 	_, err := run(t, trainer(t), req, 0)
 	if err == nil || !strings.Contains(err.Error(), "images of the update: procedural-") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A run is scored in its own precision unless an evaluation names another, and
+// the next evaluation is in that of the run again.
+func TestEvaluationHasItsPrecision(t *testing.T) {
+	tr := trainer(t)
+	req := request(t, func(r *spec.RunRequest) {
+		r.Spec.Train.Epochs = 1
+		for i, p := range []string{"fp32", "bf16", ""} {
+			e := proto.CloneOf(r.Evaluations[0])
+			e.Domain, e.Precision = fmt.Sprint(i), p
+			r.Evaluations = append(r.Evaluations, e)
+		}
+		r.Evaluations = r.Evaluations[2:]
+		r.Evaluations[2].Checkpoint = "last" // another identity
+	})
+	events, err := run(t, tr, req, 0)
+	var nll []float64
+	for _, e := range finished(t, events, err).Evaluations {
+		nll = append(nll, e.Metrics.GetNll())
+	}
+	if len(nll) != 3 || nll[0] != nll[2] || nll[1] == nll[0] || math.Abs(nll[1]-nll[0]) > 0.05*nll[0] {
+		t.Errorf("negative log-likelihoods in fp32, bf16 and the run's precision: %v", nll)
 	}
 }

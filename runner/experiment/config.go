@@ -335,6 +335,7 @@ type groupConfig struct {
 
 type evaluateConfig struct {
 	Checkpoint  string             `json:"checkpoint"`
+	Precision   string             `json:"precision"` // "": that of training
 	Domains     domains            `json:"domains"`
 	Corruptions *corruptionsConfig `json:"corruptions"`
 	Styles      looks              `json:"styles"`

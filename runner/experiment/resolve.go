@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -530,7 +531,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		if err != nil {
 			return err
 		}
-		e := &spec.Evaluation{Domain: name, Data: resolved, Checkpoint: cfg.Evaluate.Checkpoint, Precision: cfg.Train.Precision}
+		e := &spec.Evaluation{Domain: name, Data: resolved, Checkpoint: cfg.Evaluate.Checkpoint, Precision: cmp.Or(cfg.Evaluate.Precision, cfg.Train.Precision)}
 		run.Evaluations = append(run.Evaluations, Evaluation{ID: spec.EvaluationIdentity(run.ID, e), Spec: e})
 		return nil
 	}
