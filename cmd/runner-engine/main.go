@@ -22,6 +22,7 @@ import (
 	"github.com/loralab/loralab/core/conform"
 	"github.com/loralab/loralab/core/export"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/stylenet"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/train"
 )
@@ -145,6 +146,12 @@ func (e *engine) Export(ctx context.Context, req *spec.ExportRequest) (*spec.Exp
 // Predict segments pictures, when no run is in progress.
 func (e *engine) Predict(req *spec.PredictRequest, stream grpc.ServerStreamingServer[spec.Prediction]) error {
 	return e.trainer.Predict(stream.Context(), req, stream.Send)
+}
+
+// Stylise passes pictures through a style network; a run in progress waits
+// between two steps.
+func (e *engine) Stylise(req *spec.StyliseRequest, stream grpc.ServerStreamingServer[spec.Stylised]) error {
+	return stylenet.Write(stream.Context(), e.dev, req, stream.Send)
 }
 
 // Stop makes the run in progress write a checkpoint and end.

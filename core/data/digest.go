@@ -25,27 +25,53 @@ func (f Files) Digest(ctx context.Context) (string, error) {
 	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
-// Repeated lists the images of f whose file is also among those of other, each
-// with the one there, as where they lie. Caching is that of Digest.
-func (f Files) Repeated(ctx context.Context, other Files) ([][2]string, error) {
-	theirs, err := other.sums(ctx, other.Images)
-	if err != nil {
-		return nil, fmt.Errorf("comparing with the images in %s: %w", other.Root, err)
-	}
-	first := map[[sha256.Size]byte]string{}
-	for i, sum := range theirs {
-		if _, ok := first[sum]; !ok {
-			first[sum] = other.path(other.Images[i])
-		}
-	}
-	ours, err := f.sums(ctx, f.Images)
+// Fingerprints are for each image the SHA-256 of its file and, in a folder that
+// Copy has written, that of the image it was made of. Caching is that of Digest.
+func (f Files) Fingerprints(ctx context.Context) ([][]string, error) {
+	sums, err := f.sums(ctx, f.Images)
 	if err != nil {
 		return nil, fmt.Errorf("comparing the images in %s: %w", f.Root, err)
 	}
+	origin, err := ReadOrigin(f.Root)
+	if err != nil {
+		return nil, err
+	}
+	list := make([][]string, len(sums))
+	for i, sum := range sums {
+		list[i] = []string{hex.EncodeToString(sum[:])}
+		if of := origin.Images[stem(f.Images[i])]; of != "" {
+			list[i] = append(list[i], of)
+		}
+	}
+	return list, nil
+}
+
+// Repeated lists the images of f that are, or were made of, one of other's, each
+// with the one there, as where they lie.
+func (f Files) Repeated(ctx context.Context, other Files) ([][2]string, error) {
+	theirs, err := other.Fingerprints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	first := map[string]string{}
+	for i, sums := range theirs {
+		for _, sum := range sums {
+			if _, ok := first[sum]; !ok {
+				first[sum] = other.path(other.Images[i])
+			}
+		}
+	}
+	ours, err := f.Fingerprints(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var list [][2]string
-	for i, sum := range ours {
-		if at, ok := first[sum]; ok {
-			list = append(list, [2]string{f.path(f.Images[i]), at})
+	for i, sums := range ours {
+		for _, sum := range sums {
+			if at, ok := first[sum]; ok {
+				list = append(list, [2]string{f.path(f.Images[i]), at})
+				break
+			}
 		}
 	}
 	return list, nil

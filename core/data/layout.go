@@ -81,7 +81,7 @@ func counting(first, last uint32) (list []uint32) {
 
 // FindLayout recognises how a data set lies in a folder, or returns the layout
 // of a name other than "auto". It is an error if the folder lacks what that
-// needs.
+// needs. In a folder that Copy has written masks mean what they did before.
 func FindLayout(dir, name string) (*Layout, error) {
 	for _, l := range layouts {
 		var missing []string
@@ -92,12 +92,28 @@ func FindLayout(dir, name string) (*Layout, error) {
 		}
 		switch {
 		case name == "auto" && len(missing) == 0, name == l.Name && len(missing) == 0:
-			return l, nil
+			return l.copied(dir)
 		case name == l.Name:
 			return nil, fmt.Errorf("%s is not laid out as %s: it lacks %s", dir, name, strings.Join(missing, ", "))
 		}
 	}
 	return nil, fmt.Errorf("there is no layout %q of data sets", name)
+}
+
+// copied is l, with the values of the layout that a copy in dir was made of.
+func (l *Layout) copied(dir string) (*Layout, error) {
+	origin, err := ReadOrigin(dir)
+	if err != nil || l.Needs != nil {
+		return l, err
+	}
+	for _, of := range layouts {
+		if of.Name == origin.Layout {
+			c := *l
+			c.Values, c.Ignored = of.Values, of.Ignored
+			return &c, nil
+		}
+	}
+	return l, nil
 }
 
 // Label completes the classes of mask values, which count from 0: if as many

@@ -98,12 +98,12 @@ func clip(sum int32) byte {
 
 // resizeNearest resizes a plane of labels: output pixel i shows input pixel
 // floor((i + ½)·in/out).
-func resizeNearest(src []byte, h, w, toH, toW int) []byte {
+func resizeNearest[T any](src []T, h, w, toH, toW int) []T {
 	if h == toH && w == toW {
 		return src
 	}
 	rows, columns := nearest(h, toH), nearest(w, toW)
-	dst := make([]byte, toH*toW)
+	dst := make([]T, toH*toW)
 	for y, r := range rows {
 		row, out := src[r*w:][:w], dst[y*toW:][:toW]
 		for x, c := range columns {

@@ -7,11 +7,8 @@ import (
 	"sync"
 
 	"github.com/loralab/loralab/core/augment"
-	"github.com/loralab/loralab/core/corrupt"
 	"github.com/loralab/loralab/core/picture"
-	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/stylise"
 )
 
 // CacheBytes bounds the memory in which a Set keeps decoded pictures, unless
@@ -31,11 +28,8 @@ type Set struct {
 	// maskName names the file of a mask in errors.
 	maskName func(i int) string
 
-	augment    []*spec.Augment
-	corruption *spec.Corruption
-	style      *spec.Style
-	styles     []*styleImage
-	network    Network
+	augment []*spec.Augment
+	shift   *shift
 
 	mu    sync.Mutex
 	kept  []*item
@@ -56,22 +50,9 @@ type Batch struct {
 	Names  []string
 }
 
-// styleImage is a picture that others take the look of, read when it is first
-// needed.
-type styleImage struct {
-	path string
-	once sync.Once
-	rgb  []byte // resized
-	err  error
-}
-
-// Network gives a picture of 3×h×w bytes RGB the look that it was trained for.
-// It is called from several goroutines.
-type Network func(image []byte, h, w int) ([]byte, error)
-
 // UseNetwork has pictures pass through a network, where d of Open has a style of
 // that kind. It is to be called before the first batch.
-func (s *Set) UseNetwork(n Network) { s.network = n }
+func (s *Set) UseNetwork(n Network) { s.shift.network = n }
 
 // Open serves the files of f at the size and with the classes of d, damaged or
 // styled as d says. styles are the images of a style, whose masks do not matter.
@@ -108,26 +89,14 @@ func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 func newSet(names []string, d *spec.Data, styles Files) (*Set, error) {
 	s := &Set{
 		names: names, colours: d.GetColours(), h: int(d.GetHeight()), w: int(d.GetWidth()), kept: make([]*item, len(names)), free: CacheBytes,
-		augment: d.GetAugment(), corruption: d.GetCorruption(), style: d.GetStyle(),
+		augment: d.GetAugment(),
 	}
 	if err := augment.Check(s.augment); err != nil {
 		return nil, err
 	}
-	if c := s.corruption; c != nil {
-		if err := corrupt.Check(c.Kind, int(c.Severity)); err != nil {
-			return nil, err
-		}
-	}
-	if s.style != nil {
-		if err := stylise.Check(s.style.Kind, s.style.Strength); err != nil {
-			return nil, err
-		}
-		for _, name := range styles.Images {
-			s.styles = append(s.styles, &styleImage{path: styles.path(name)})
-		}
-		if len(s.styles) == 0 && s.style.Kind != stylise.Network {
-			return nil, fmt.Errorf("style %s has no images", s.style.Kind)
-		}
+	var err error
+	if s.shift, err = newShift(d.GetStyle(), styles, d.GetCorruption()); err != nil {
+		return nil, err
 	}
 	if s.h <= 0 || s.w <= 0 {
 		return nil, fmt.Errorf("the size %d×%d is empty", s.w, s.h)
@@ -269,7 +238,7 @@ func (s *Set) item(i int) (*item, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mask %s: %w", s.maskName(i), err)
 	}
-	if err := s.shift(it, s.names[i]); err != nil {
+	if it.image, it.labels, err = s.shift.apply(it.image, it.labels, s.h, s.w, s.names[i]); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -318,45 +287,4 @@ func (p pixels) resized(h, w int) []byte {
 		copy(out[c*to:], resizeBilinear(p.planes[c*from:(c+1)*from], p.h, p.w, h, w))
 	}
 	return out
-}
-
-// shift takes a picture out of its domain: styled, then damaged.
-func (s *Set) shift(it *item, name string) error {
-	if s.style == nil && s.corruption == nil {
-		return nil
-	}
-	if s.style.GetKind() == stylise.Network {
-		if s.network == nil {
-			return fmt.Errorf("the look of %s is computed by a network, for which there is no engine here", name)
-		}
-		var err error
-		if it.image, err = s.network(it.image, s.h, s.w); err != nil {
-			return fmt.Errorf("styling %s: %w", name, err)
-		}
-	}
-	p := picture.From(it.image, it.labels, s.h, s.w)
-	if len(s.styles) > 0 {
-		style := s.styles[rng.New(s.style.Seed, "style", name).IntN(len(s.styles))]
-		if err := style.read(s.h, s.w); err != nil {
-			return err
-		}
-		stylise.Apply(p, picture.From(style.rgb, nil, s.h, s.w), s.style.Kind, s.style.Strength)
-	}
-	if c := s.corruption; c != nil {
-		corrupt.Apply(p, c.Kind, int(c.Severity), c.Seed, name)
-	}
-	it.image, it.labels = p.Bytes(), p.Labels
-	return nil
-}
-
-func (s *styleImage) read(h, w int) error {
-	s.once.Do(func() {
-		p, err := readImage(s.path)
-		if err != nil {
-			s.err = fmt.Errorf("reading style: %w", err)
-			return
-		}
-		s.rgb = p.resized(h, w)
-	})
-	return s.err
 }

@@ -17,8 +17,11 @@
 package stylenet
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylise"
@@ -117,6 +120,49 @@ func (n *Net) Apply(image []byte, h, w int) ([]byte, error) {
 		return nil
 	})
 	return out, err
+}
+
+// Write passes pictures through the style network of a request and writes what
+// they become. A picture that cannot be read, or is too large for the memory, is
+// told like any other and the rest goes on; an error ends it all.
+func Write(ctx context.Context, dev *torch.Device, req *spec.StyliseRequest, emit func(*spec.Stylised) error) (err error) {
+	n, err := Open(dev, req.GetStyle(), req.GetWeights())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	for i, p := range req.Pictures {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		said := &spec.Stylised{Picture: uint32(i)}
+		if err := n.write(p); err != nil {
+			said.Failure = err.Error()
+		}
+		if err := emit(said); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Net) write(p *spec.Restyled) error {
+	im, err := data.ReadImage(p.Image)
+	if err != nil {
+		return err
+	}
+	h, w := int(p.Height), int(p.Width)
+	if h == 0 || w == 0 {
+		h, w = im.H, im.W
+	}
+	styled, err := n.Apply(im.Resized(h, w), h, w)
+	if torch.OutOfMemory(err) {
+		return fmt.Errorf("there is not memory enough for %d×%d pixels", w, h)
+	}
+	if err != nil {
+		return err
+	}
+	return data.WriteImage(p.Out, styled, h, w)
 }
 
 // forward is the network on [1, 3, H, W], 0 to 255, and gives the same. It is

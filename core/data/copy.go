@@ -1,0 +1,260 @@
+package data
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/stylise"
+)
+
+// Copy makes another domain of pictures: a folder of images/ and masks/ with
+// each of them resized, styled and damaged, in this order, as a Set has them.
+type Copy struct {
+	Files         Files
+	Height, Width int // 0: each picture keeps its own size
+	Style         *spec.Style
+	Styles        Files // the images of the style
+	Corruption    *spec.Corruption
+}
+
+// Image is where below the folder the image of a pair goes.
+func (c *Copy) Image(i int) string { return path.Join("images", stem(c.Files.Images[i])+".png") }
+
+// Write fills dir. Images become PNG, upright; masks are copied byte for byte
+// unless they have to be resized, or the damage moves pixels and labels alike.
+// Where a network gives the style only masks are written: images are the
+// engine's to make, from the files as they are. done is called for each pair,
+// from several goroutines. The first file that cannot be read ends it.
+func (c *Copy) Write(ctx context.Context, dir string, done func()) error {
+	s, err := newShift(c.Style, c.Styles, c.Corruption)
+	if err != nil {
+		return err
+	}
+	for _, folder := range []string{"images", "masks"} {
+		if err := os.MkdirAll(filepath.Join(dir, folder), 0o777); err != nil {
+			return err
+		}
+	}
+	return parallel(ctx, c.Files.Len(), func(i int) error {
+		if err := c.pair(s, dir, i); err != nil {
+			return err
+		}
+		done()
+		return nil
+	})
+}
+
+func (c *Copy) pair(s *shift, dir string, i int) error {
+	name, maskFile := stem(c.Files.Images[i]), c.Files.path(c.Files.Masks[i])
+	p, err := readImage(c.Files.path(c.Files.Images[i]))
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(maskFile)
+	if err != nil {
+		return fmt.Errorf("reading mask: %w", err)
+	}
+	as := asIndices
+	m, err := decodeMask(content, as)
+	if errors.Is(err, errColours) {
+		as = asColours
+		m, err = decodeMask(content, as)
+	}
+	if err != nil {
+		return fmt.Errorf("reading mask %s: %w", maskFile, err)
+	}
+	if p.h != m.h || p.w != m.w {
+		return fmt.Errorf("mask %s is %s", maskFile, mismatch(m.w, m.h, p.w, p.h))
+	}
+	h, w := c.Height, c.Width
+	if h == 0 || w == 0 {
+		h, w = p.h, p.w
+	}
+	values := resizeNearest(m.values, m.h, m.w, h, w)
+	moved := values
+	if s.style.GetKind() != stylise.Network {
+		var styled []byte
+		if styled, moved, err = s.applied(p.resized(h, w), values, h, w, name); err != nil {
+			return err
+		}
+		if err := WriteImage(filepath.Join(dir, filepath.FromSlash(c.Image(i))), styled, h, w); err != nil {
+			return err
+		}
+	}
+	if m.h == h && m.w == w && slices.Equal(moved, values) {
+		return os.WriteFile(filepath.Join(dir, "masks", name+path.Ext(c.Files.Masks[i])), content, 0o666)
+	}
+	return encodePNG(filepath.Join(dir, "masks", name+".png"), valueImage(moved, h, w, as, paletteOf(content)))
+}
+
+// applied is apply for values of any size: all of their bytes move alike.
+func (s *shift) applied(rgb []byte, values []uint32, h, w int, name string) (styled []byte, moved []uint32, err error) {
+	moved = make([]uint32, len(values))
+	part := make([]byte, len(values))
+	for bits := 0; bits == 0 || slices.Max(values)>>bits > 0; bits += 8 {
+		for i, v := range values {
+			part[i] = byte(v >> bits)
+		}
+		var labels []byte
+		if styled, labels, err = s.apply(rgb, part, h, w, name); err != nil {
+			return nil, nil, err
+		}
+		for i, v := range labels {
+			moved[i] |= uint32(v) << bits
+		}
+	}
+	return styled, moved, nil
+}
+
+// paletteOf is the palette of a picture; nil if it has none.
+func paletteOf(content []byte) color.Palette {
+	about, _, err := image.DecodeConfig(bytes.NewReader(content))
+	if err != nil {
+		return nil
+	}
+	palette, _ := about.ColorModel.(color.Palette)
+	return palette
+}
+
+// valueImage is a mask of these values. Indices have the colours of a palette,
+// or else those of classes, or are grey of 16 bits where they are too many.
+func valueImage(values []uint32, h, w int, as kind, palette color.Palette) image.Image {
+	area := image.Rect(0, 0, w, h)
+	switch {
+	case as == asColours:
+		out := image.NewRGBA(area)
+		for i, v := range values {
+			out.SetRGBA(i%w, i/w, color.RGBA{byte(v >> 16), byte(v >> 8), byte(v), 0xff})
+		}
+		return out
+	case slices.Max(values) > 0xff:
+		out := image.NewGray16(area)
+		for i, v := range values {
+			out.SetGray16(i%w, i/w, color.Gray16{Y: uint16(v)})
+		}
+		return out
+	}
+	indices := make([]byte, len(values))
+	for i, v := range values {
+		indices[i] = byte(v)
+	}
+	out := MaskImage(indices, h, w, 256)
+	if palette != nil {
+		out.Palette = palette
+	}
+	return out
+}
+
+// WriteImage writes a picture of 3×h×w bytes RGB in planes as PNG.
+func WriteImage(path string, planes []byte, h, w int) error {
+	n := h * w
+	out := image.NewRGBA(image.Rect(0, 0, w, h))
+	for i := range n {
+		p := out.Pix[4*i:]
+		p[0], p[1], p[2], p[3] = planes[i], planes[n+i], planes[2*n+i], 0xff
+	}
+	return encodePNG(path, out)
+}
+
+func encodePNG(path string, m image.Image) error {
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		return fmt.Errorf("encoding %s: %w", path, err)
+	}
+	return os.WriteFile(path, b.Bytes(), 0o666)
+}
+
+// Origin is what a folder that Copy has written was made of: origin.json in it.
+type Origin struct {
+	Loralab string `json:"loralab"` // version that wrote it
+	Source  string `json:"source"`  // as it was named
+	Layout  string `json:"layout"`  // of the source
+	Part    string `json:"part"`    // "test"; "all" of a source that is not divided
+	Digest  string `json:"digest"`  // of the pairs it was made of
+	// Size in pixels, absent where each image has kept its own.
+	Height     int               `json:"height,omitempty"`
+	Width      int               `json:"width,omitempty"`
+	Corruption *OriginCorruption `json:"corruption,omitempty"`
+	Style      *OriginStyle      `json:"style,omitempty"`
+	// Images are the SHA-256 of what each was made of, by name without ending.
+	Images map[string]string `json:"images"`
+}
+
+// OriginCorruption is how pictures were damaged.
+type OriginCorruption struct {
+	Kind     string `json:"kind"`
+	Severity uint32 `json:"severity"`
+	Seed     uint64 `json:"seed"`
+}
+
+// OriginStyle is what look pictures were given.
+type OriginStyle struct {
+	Kind     string  `json:"kind"`
+	Strength float64 `json:"strength"`
+	Seed     uint64  `json:"seed"`
+	From     string  `json:"from"`   // images or weights, as they were named
+	Digest   string  `json:"digest"` // theirs
+}
+
+const originFile = "origin.json"
+
+// NewOrigin is the origin of what c writes. Caching is that of Digest.
+func NewOrigin(ctx context.Context, c *Copy) (*Origin, error) {
+	o := &Origin{Loralab: spec.Version(), Height: c.Height, Width: c.Width, Images: make(map[string]string, c.Files.Len())}
+	if k := c.Corruption; k != nil {
+		o.Corruption = &OriginCorruption{Kind: k.Kind, Severity: k.Severity, Seed: k.Seed}
+	}
+	if k := c.Style; k != nil {
+		o.Style = &OriginStyle{Kind: k.Kind, Strength: k.Strength, Seed: k.Seed, Digest: k.Digest + k.Weights}
+	}
+	var err error
+	if o.Digest, err = c.Files.Digest(ctx); err != nil {
+		return nil, err
+	}
+	// What was made of a copy was made of the copy's origin.
+	sums, err := c.Files.Fingerprints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, of := range sums {
+		o.Images[stem(c.Files.Images[i])] = of[len(of)-1]
+	}
+	return o, nil
+}
+
+// Write puts the origin into the folder.
+func (o *Origin) Write(dir string) error {
+	content, err := json.MarshalIndent(o, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, originFile), append(content, '\n'), 0o666)
+}
+
+// ReadOrigin reads what a folder was made of; of any other it is empty.
+func ReadOrigin(dir string) (*Origin, error) {
+	content, err := os.ReadFile(filepath.Join(dir, originFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &Origin{}, nil
+	case err != nil:
+		return nil, err
+	}
+	o := &Origin{}
+	if err := json.Unmarshal(content, o); err != nil {
+		return nil, fmt.Errorf("%s does not say what the folder was made of: %w", filepath.Join(dir, originFile), err)
+	}
+	return o, nil
+}
