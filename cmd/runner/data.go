@@ -22,7 +22,7 @@ use, with their classes, limits and fractions.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
 	}
-	c.AddCommand(a.dataCheckCommand(), a.dataStatsCommand(), a.dataShowCommand())
+	c.AddCommand(a.dataCheckCommand(), a.dataStatsCommand(), a.dataShowCommand(), a.dataStylizeCommand())
 	return c
 }
 

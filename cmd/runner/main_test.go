@@ -163,6 +163,8 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			"borrow":   borrow,
 			"size":     size,
 			"pictures": pictures,
+			"network":  network,
+			"agree":    agree,
 		},
 	})
 }

@@ -2,6 +2,7 @@ package data
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,6 +31,7 @@ type Layout struct {
 	// Ignored are values of no class.
 	Ignored []uint32
 
+	masks string // of a copy: the layout of its source
 	parts func(dir string) (map[string]Files, error)
 }
 
@@ -109,12 +111,16 @@ func (l *Layout) copied(dir string) (*Layout, error) {
 	for _, of := range layouts {
 		if of.Name == origin.Layout {
 			c := *l
-			c.Values, c.Ignored = of.Values, of.Ignored
+			c.Values, c.Ignored, c.masks = of.Values, of.Ignored, of.Name
 			return &c, nil
 		}
 	}
 	return l, nil
 }
+
+// Masks is the layout whose masks hold such values: its own, or, of a copy, that
+// of its source.
+func (l *Layout) Masks() string { return cmp.Or(l.masks, l.Name) }
 
 // Label completes the classes of mask values, which count from 0: if as many
 // classes are named as the data set is scored on, they are those. What belongs

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -355,8 +356,13 @@ type lookConfig struct {
 	Seed     uint64  `json:"seed"`
 }
 
+// name is what the look is taken from.
+func (l *lookConfig) name() string { return cmp.Or(l.Weights, l.Images) }
+
 // looks keeps the order of the file.
-type looks []struct {
+type looks []namedLook
+
+type namedLook struct {
 	name string
 	lookConfig
 }
@@ -365,10 +371,7 @@ func (l *looks) UnmarshalJSON(b []byte) error {
 	return eachMember(b, func(name string, value json.RawMessage) error {
 		var c lookConfig
 		err := json.Unmarshal(value, &c)
-		*l = append(*l, struct {
-			name string
-			lookConfig
-		}{name, c})
+		*l = append(*l, namedLook{name, c})
 		return err
 	})
 }

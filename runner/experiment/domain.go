@@ -2,7 +2,6 @@ package experiment
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -19,11 +18,7 @@ import (
 func Domain(ctx context.Context, root string, run *spec.RunSpec, name, source string) (*spec.Evaluation, *spec.Files, error) {
 	p, err := scan(root, &dataConfig{Source: source, Layout: "auto"}, []string{"test"})
 	if err != nil {
-		var known *sourceError
-		if errors.As(err, &known) && known.hint != "" {
-			return nil, nil, fmt.Errorf("%s\n%s", known.message, known.hint)
-		}
-		return nil, nil, err
+		return nil, nil, withHint(err)
 	}
 	files := p["test"]
 	if text := problems(data.Check(ctx, files, run.GetData())); text != "" {

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/corrupt"
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/stylise"
+	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
 )
 
@@ -24,8 +29,14 @@ type Part struct {
 	// given, and Splits.
 	Data   *spec.Data
 	Files  data.Files // none if they are drawn
+	Source string     // as it is named
 	Layout string     // of a source without an experiment
+	Masks  string     // the layout whose masks hold the values that these hold
+	Whole  bool       // of ShiftedParts: the source is not divided
 	Styles data.Files
+	// Network is the file of the style network, and Look how that, or the folder
+	// of Styles, is named.
+	Network, Look string
 }
 
 // Open serves the images.
@@ -47,8 +58,11 @@ func (e *Experiment) Parts() ([]Part, error) {
 		if err != nil {
 			return err
 		}
-		p := Part{Name: name, Cell: cell, Split: read.Splits[role], Data: read}
+		p := Part{Name: name, Cell: cell, Split: read.Splits[role], Data: read, Source: d.Source}
 		read.Splits = nil
+		if layout := x.resolve.layout(x.root, d); layout != nil {
+			p.Masks = layout.Masks()
+		}
 		if role == "train" {
 			for i := range d.Augment {
 				read.Augment = append(read.Augment, d.Augment[i].spec())
@@ -60,7 +74,7 @@ func (e *Experiment) Parts() ([]Part, error) {
 		}
 		p.Files = files(p.Split.GetDigest())
 		if read.Style != nil {
-			p.Styles = files(read.Style.Digest)
+			p.Styles, p.Network, p.Look = files(read.Style.Digest), places.Networks[read.Style.Weights], d.look.name()
 		}
 		if !slices.ContainsFunc(parts, func(q Part) bool {
 			return q.Name == name && q.Split.GetDigest() == p.Split.GetDigest() && proto.Equal(q.Data, p.Data)
@@ -110,6 +124,31 @@ func (e *Experiment) Parts() ([]Part, error) {
 	return parts, nil
 }
 
+// sourceFiles are the files of a source by part. Beside a data.ScanError they are
+// returned all the same.
+func sourceFiles(root, source string) (*data.Layout, map[string]data.Files, error) {
+	dir, err := findData(root, source)
+	if err != nil {
+		return nil, nil, withHint(err)
+	}
+	layout, err := data.FindLayout(dir, "auto")
+	if err != nil {
+		return nil, nil, err
+	}
+	found, err := layout.Parts(dir)
+	return layout, found, err
+}
+
+// withHint is an error about a source with what helps against it, for those who
+// have no file to point at.
+func withHint(err error) error {
+	var known *sourceError
+	if errors.As(err, &known) && known.hint != "" {
+		return fmt.Errorf("%s\n%s", known.message, known.hint)
+	}
+	return err
+}
+
 // sourceSize is the height and width at which a source without an experiment is
 // shown.
 const sourceSize = 224
@@ -118,18 +157,7 @@ const sourceSize = 224
 // classes are is not known: every value of a mask is one of its own, but 255
 // and what the layout ignores. Beside a data.ScanError, the parts are returned all the same.
 func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
-	dir, err := findData(root, source)
-	var missing *sourceError
-	if errors.As(err, &missing) {
-		return nil, fmt.Errorf("%s\n%s", missing.message, missing.hint)
-	} else if err != nil {
-		return nil, err
-	}
-	layout, err := data.FindLayout(dir, "auto")
-	if err != nil {
-		return nil, err
-	}
-	found, err := layout.Parts(dir)
+	layout, found, err := sourceFiles(root, source)
 	var unpaired *data.ScanError
 	if err != nil && !errors.As(err, &unpaired) {
 		return nil, err
@@ -157,11 +185,114 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 			if err != nil {
 				return nil, err
 			}
-			parts = append(parts, Part{Name: name, Data: d, Files: f, Layout: layout.Name, Split: &spec.Split{Digest: digest, Count: uint32(f.Len())}})
+			parts = append(parts, Part{Name: name, Data: d, Files: f, Source: source, Layout: layout.Name, Masks: layout.Masks(), Split: &spec.Split{Digest: digest, Count: uint32(f.Len())}})
 		}
 	}
 	if unpaired != nil {
 		return parts, unpaired
 	}
 	return parts, nil
+}
+
+// Shifts are further domains of a source, as evaluate has them in a file.
+type Shifts struct {
+	Kinds      []string // corruptions or families of them
+	Severities []int
+	Styles     []string // kinds
+	Images     string   // of styles
+	Weights    string   // of a network
+	Strength   float64
+	Seed       uint64
+}
+
+// ShiftedParts are domains made of the test images of a source that is found as
+// in an experiment; whole is for a source that is not divided, and takes all. The
+// images keep their sizes.
+func ShiftedParts(ctx context.Context, root, source string, whole bool, s Shifts) ([]Part, error) {
+	e, err := s.evaluate()
+	if err != nil {
+		return nil, err
+	}
+	layout, found, err := sourceFiles(root, source)
+	if err != nil {
+		return nil, err
+	}
+	name := "test"
+	if f, undivided := found[data.All]; undivided {
+		name = data.All
+		if origin, err := data.ReadOrigin(f.Root); err != nil {
+			return nil, err
+		} else if origin.Part == "test" { // made of test images itself
+			whole = true
+		}
+	}
+	switch f := found[name]; {
+	case name == data.All && !whole:
+		return nil, fmt.Errorf("%s is not divided, so some of its images may be trained on\n--all takes all of them; of an experiment's file, the images that it tests on are taken", source)
+	case name == "test" && whole:
+		return nil, fmt.Errorf("%s has a test split, and the other images are there to be trained on\n--all is for sources that are not divided", source)
+	case f.Len() == 0:
+		return nil, fmt.Errorf("%s has no test images, and the others are there to be trained on", source)
+	}
+	digest, err := found[name].Digest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resolve := newResolver(ctx, Env{})
+	var parts []Part
+	for _, shifted := range e.shifted(&dataConfig{Source: source}) {
+		p := Part{
+			Name: shifted.name, Files: found[name], Source: source, Layout: layout.Name, Masks: layout.Masks(),
+			Whole: name == data.All,
+			Split: &spec.Split{Digest: digest, Count: uint32(found[name].Len())},
+			Data:  &spec.Data{Corruption: shifted.data.corruption},
+		}
+		if look := shifted.data.look; look != nil {
+			places := &spec.Places{Files: map[string]*spec.Files{}}
+			if p.Data.Style, err = resolve.style(root, look, places); err != nil {
+				return nil, withHint(err)
+			}
+			f := places.Files[p.Data.Style.Digest]
+			p.Styles, p.Network, p.Look = data.Files{Root: f.GetRoot(), Images: f.GetImages()}, places.Networks[p.Data.Style.Weights], look.name()
+		}
+		parts = append(parts, p)
+	}
+	return parts, nil
+}
+
+// evaluate is what a file would say.
+func (s *Shifts) evaluate() (*evaluateConfig, error) {
+	e := &evaluateConfig{}
+	known := append(corrupt.Families(), corrupt.Kinds()...)
+	for _, kind := range s.Kinds {
+		if !slices.Contains(known, kind) {
+			return nil, fmt.Errorf("there is no corruption %q\n%s", kind, diagnostic.Suggest(kind, "there are", known))
+		}
+	}
+	for _, severity := range s.Severities {
+		if severity < 1 || severity > corrupt.Severities {
+			return nil, fmt.Errorf("severity %d: want 1 to %d", severity, corrupt.Severities)
+		}
+	}
+	if len(s.Kinds) > 0 {
+		e.Corruptions = &corruptionsConfig{Kinds: s.Kinds, Severities: s.Severities, Seed: s.Seed}
+	}
+	for _, kind := range s.Styles {
+		if err := stylise.Check(kind, s.Strength); err != nil {
+			return nil, err
+		}
+		look := lookConfig{Kind: kind, Images: s.Images, Strength: s.Strength, Seed: s.Seed}
+		name := kind
+		switch {
+		case kind != stylise.Network && s.Images == "":
+			return nil, fmt.Errorf("whose look? Style %s takes that of images, which --images names", kind)
+		case kind == stylise.Network && s.Weights == "":
+			return nil, fmt.Errorf("style %s needs the file of its weights, which --weights names", kind)
+		case kind == stylise.Network:
+			look.Images, look.Weights = "", s.Weights
+			name = strings.TrimSuffix(filepath.Base(s.Weights), filepath.Ext(s.Weights))
+		}
+		e.Styles = append(e.Styles, namedLook{name, look})
+	}
+	return e, nil
 }

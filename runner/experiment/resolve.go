@@ -307,8 +307,16 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 // cannot be found, which is reported at the source, leaves them as they are.
 func (r *resolver) training(root string, d *dataConfig) training {
 	t := mergeClasses(d.Classes, d.Remap, d.Ignore)
+	if layout := r.layout(root, d); layout != nil {
+		t.values = layout.Label(t.values, len(d.Classes))
+	}
+	return t
+}
+
+// layout is that of a source; nil of one that cannot be found, or is drawn.
+func (r *resolver) layout(root string, d *dataConfig) *data.Layout {
 	if d.Source == procedural {
-		return t
+		return nil
 	}
 	key := fmt.Sprintf("%q %q %s", root, d.Source, d.Layout)
 	layout, ok := r.layouts[key]
@@ -318,10 +326,7 @@ func (r *resolver) training(root string, d *dataConfig) training {
 		}
 		r.layouts[key] = layout
 	}
-	if layout != nil {
-		t.values = layout.Label(t.values, len(d.Classes))
-	}
-	return t
+	return layout
 }
 
 // findData is findSource with a word about what is not found.
@@ -739,11 +744,11 @@ func findNetwork(root, weights string) (styleNetwork, error) {
 }
 
 // style resolves a look, and notes where its files are.
-func (x *expansion) style(look *lookConfig, places *spec.Places) (*spec.Style, error) {
+func (r *resolver) style(root string, look *lookConfig, places *spec.Places) (*spec.Style, error) {
 	// What decides nothing is left out, so that changing it moves nothing.
 	out := &spec.Style{Kind: look.Kind, Strength: look.Strength}
 	if look.Kind == stylise.Network {
-		net, err := x.resolve.network(x.root, look.Weights)
+		net, err := r.network(root, look.Weights)
 		if err != nil {
 			return nil, err
 		}
@@ -754,7 +759,7 @@ func (x *expansion) style(look *lookConfig, places *spec.Places) (*spec.Style, e
 		places.Networks[net.digest] = net.path
 		return out, nil
 	}
-	files, digest, err := x.resolve.look(x.root, look.Images)
+	files, digest, err := r.look(root, look.Images)
 	if err != nil {
 		return nil, err
 	}
@@ -777,7 +782,7 @@ func (x *expansion) data(d *dataConfig, bb *hub.Backbone, wanted, used []string,
 	}
 	out.Corruption = d.corruption
 	if d.look != nil {
-		style, err := x.style(d.look, places)
+		style, err := x.resolve.style(x.root, d.look, places)
 		if err != nil {
 			return nil, err
 		}
