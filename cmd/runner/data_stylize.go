@@ -150,7 +150,7 @@ func (a *app) shiftedOf(ctx context.Context, file string, named []string) ([]sty
 		}
 		if i := slices.Index(known, p.Name); i >= 0 {
 			if other := domains[i].Part; other.Split.GetDigest() != p.Split.GetDigest() || !proto.Equal(other.Data, p.Data) {
-				return nil, fmt.Errorf("cells or experiments of %s differ in what the domain %s is\nwith --set all have one value, for instance --set data.size=%d", file, p.Name, p.Data.GetHeight())
+				return nil, fmt.Errorf("cells or experiments of %s differ in what the domain %s is\nname their source instead, %s, with --corruption or --style and --size", file, p.Name, p.Source)
 			}
 			continue
 		}
