@@ -156,6 +156,7 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			"await":    await,
 			"replace":  replace,
 			"send":     send,
+			"confine":  confine,
 			"fields":   fields,
 			"counted":  counted,
 			"vet":      vet,
@@ -230,17 +231,34 @@ func send(ts *testscript.TestScript, neg bool, args []string) {
 	if number == 0 {
 		ts.Fatalf("there is no signal %s", args[0])
 	}
+	ts.Check(unix.Kill(process(ts, args[1]), number))
+}
+
+// confine PROGRAM BYTES bounds the files that the one process of a program in
+// the directory of the script may write, as a full disk would.
+func confine(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: confine PROGRAM BYTES")
+	}
+	limit, err := strconv.ParseUint(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(unix.Prlimit(process(ts, args[0]), unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit, Max: limit}, nil))
+}
+
+// process is the one process of a program that works in the directory of the
+// script.
+func process(ts *testscript.TestScript, name string) int {
 	work := ts.Getenv("WORK")
 	var found []int
-	for _, pid := range processes(ts, args[1]) {
+	for _, pid := range processes(ts, name) {
 		if dir, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd")); err == nil && strings.HasPrefix(dir, work) {
 			found = append(found, pid)
 		}
 	}
 	if len(found) != 1 {
-		ts.Fatalf("%d processes are %s", len(found), args[1])
+		ts.Fatalf("%d processes are %s", len(found), name)
 	}
-	ts.Check(unix.Kill(found[0], number))
+	return found[0]
 }
 
 func processes(ts *testscript.TestScript, name string) (pids []int) {

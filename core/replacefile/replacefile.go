@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +35,13 @@ func WriteProgram(path string, fn func(io.Writer) error) error {
 }
 
 func inPlace(path string, mode os.FileMode, fn func(io.Writer) error) error {
-	if err := write(path, mode, fn); err != nil {
+	err := write(path, mode, fn)
+	// Who reads of it knows the file, not what is to become it.
+	var at *fs.PathError
+	if errors.As(err, &at) && strings.HasPrefix(filepath.Base(at.Path), "."+filepath.Base(path)+".tmp-") {
+		err = at.Err
+	}
+	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil

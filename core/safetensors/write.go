@@ -18,13 +18,10 @@ func Write(path string, tensors []Tensor, metadata map[string]string) error {
 	sorted := slices.Clone(tensors)
 	slices.SortStableFunc(sorted, order)
 	header, err := encodeHeader(sorted, metadata)
-	if err == nil {
-		err = replacefile.WriteFunc(path, func(w io.Writer) error { return encode(w, header, sorted) })
-	}
 	if err != nil {
 		return fmt.Errorf("writing weights %s: %w", path, err)
 	}
-	return nil
+	return replacefile.WriteFunc(path, func(w io.Writer) error { return encode(w, header, sorted) })
 }
 
 // encode writes a file from its parts.

@@ -105,7 +105,7 @@ func (s *session) save(name string, whole bool, p progress) error {
 		"stale": strconv.Itoa(p.Stale), "pixels": string(pixels), "recent": string(recent),
 	}
 	if err := safetensors.Write(s.dir.file("checkpoints", name), ts, meta); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
+		return fmt.Errorf("checkpoint after step %d: %w; %s", s.step, err, s.lastGood())
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type session struct {
 	pixels      []uint64     // of each class in the training split, if they weigh
 	probes      map[string]string
 	step, total int
+	kept        int           // step of the last checkpoint, 0: there is none
 	best        int
 	bestOf      *spec.Metrics // nil: no validation so far
 	stale       int           // validations since the best
@@ -136,6 +137,7 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		return nil, err
 	}
 	if resumed {
+		s.kept = p.Step
 		s.step, s.best, s.bestOf, s.stale, s.recent, s.seconds = p.Step, p.Best, p.BestOf, p.Stale, p.Recent, p.Seconds
 	} else {
 		if err := s.start(); err != nil {
@@ -369,10 +371,25 @@ func (s *session) update(u *update, epoch int) (*spec.Step, error) {
 	return st, s.dir.note("step", st)
 }
 
-// diverged is the end of a run whose numbers make no sense any more.
+// namesTold is how many images the first line about an update names.
+const namesTold = 4
+
+// diverged is the end of a run whose numbers make no sense any more. The first
+// line says what users need, the second has more if there is.
 func (s *session) diverged(u *update, what string) error {
-	return fmt.Errorf("%s at step %d; the last good state is in the checkpoint; images of the update: %s",
-		what, s.step+1, strings.Join(u.names, ", "))
+	names := strings.Join(u.names[:min(namesTold, len(u.names))], ", ")
+	if more := len(u.names) - namesTold; more > 0 {
+		names += fmt.Sprintf(" and %d more\nall images of the update: %s", more, strings.Join(u.names, ", "))
+	}
+	return fmt.Errorf("%s at step %d; %s; images of the update: %s", what, s.step+1, s.lastGood(), names)
+}
+
+// lastGood says where a run that fails goes on.
+func (s *session) lastGood() string {
+	if s.kept == 0 {
+		return "there is no checkpoint yet"
+	}
+	return fmt.Sprintf("the last good state, after step %d, is in the checkpoint", s.kept)
 }
 
 // early reports whether patience is at its end.
@@ -474,6 +491,7 @@ func (s *session) checkpoint(c *clock) error {
 		return err
 	}
 	c.checkpointed()
+	s.kept = s.step
 	s.emit(&spec.Event{Event: &spec.Event_Checkpoint{Checkpoint: &spec.Checkpoint{Step: uint64(s.step)}}})
 	return nil
 }

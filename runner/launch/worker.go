@@ -274,6 +274,9 @@ func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*atte
 	cancel()
 	asides.Wait()
 	if fatal != nil || a.end != nil {
+		if a.end != nil && a.end.Outcome == Failed {
+			fmt.Fprintln(log, a.end.Detail)
+		}
 		if fatal != nil || a.retryable {
 			// Memory is the usual reason to try again; a new process has it back.
 			w.close()
