@@ -1,6 +1,7 @@
 package huggingface
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -15,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +28,8 @@ import (
 )
 
 const (
-	attempts      = 5 // of a request, when the server or the network fails
+	attempts      = 5           // of a request, when the server or the network fails
+	longestWait   = time.Minute // that a server may ask for
 	reportEvery   = 5 * time.Second
 	hopsAtMost    = 5 // redirects inside the hub, of a renamed repository
 	etagIsSHA256  = 2 * sha256.Size
@@ -59,6 +62,10 @@ func (c *Client) Fetch(ctx context.Context, m Model, files []File, progress func
 		b, err := c.head(ctx, at, f.Name)
 		var gone *Error
 		if f.Optional && errors.As(err, &gone) && errors.Is(err, fs.ErrNotExist) {
+			if gone.commit != "" {
+				// Python's tools then know without asking. Nothing else needs it.
+				_ = replacefile.Write(filepath.Join(root, ".no_exist", gone.commit, filepath.FromSlash(f.Name)), nil)
+			}
 			continue
 		}
 		if err != nil {
@@ -69,10 +76,13 @@ func (c *Client) Fetch(ctx context.Context, m Model, files []File, progress func
 			// somebody pushes meanwhile.
 			commit, revision = b.commit, b.commit
 		}
+		link := filepath.Join(root, "snapshots", commit, filepath.FromSlash(f.Name))
+		if _, err := os.Stat(link); err == nil {
+			continue // also where the cache has files in place of links
+		}
 		if err := c.blob(ctx, at, f.Name, root, b, progress); err != nil {
 			return "", "", err
 		}
-		link := filepath.Join(root, "snapshots", commit, filepath.FromSlash(f.Name))
 		if err := linkTo(link, filepath.Join(root, "blobs", b.etag)); err != nil {
 			return "", "", fmt.Errorf("putting %s of %s into the cache: %w", f.Name, m, err)
 		}
@@ -80,8 +90,11 @@ func (c *Client) Fetch(ctx context.Context, m Model, files []File, progress func
 	if m.Revision != commit {
 		// Last, so that a branch never names a snapshot that lacks files.
 		ref := filepath.Join(root, "refs", filepath.FromSlash(m.Revision))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(ref), 0o777), replacefile.Write(ref, []byte(commit))); err != nil {
-			return "", "", fmt.Errorf("recording the commit of %s: %w", m, err)
+		// The cache may be one that can only be read.
+		if had, err := os.ReadFile(ref); err != nil || string(had) != commit {
+			if err := replacefile.Write(ref, []byte(commit)); err != nil {
+				return "", "", fmt.Errorf("recording the commit of %s: %w", m, err)
+			}
 		}
 	}
 	return filepath.Join(root, "snapshots", commit), commit, nil
@@ -106,15 +119,18 @@ func (c *Client) head(ctx context.Context, m Model, file string) (*blob, error) 
 		resp.Body.Close()
 		location := resp.Header.Get("Location")
 		commit := resp.Header.Get("X-Repo-Commit")
-		if resp.StatusCode/100 == 3 && commit == "" {
-			// A renamed repository. Redirects to where contents are stored
-			// carry the commit and are followed when the content is read.
+		if resp.StatusCode/100 == 3 {
 			next, err := resp.Request.URL.Parse(location)
-			if err != nil || next.Host != resp.Request.URL.Host {
+			if err == nil && (c.ours(next) || origin(next) == origin(resp.Request.URL)) {
+				// A renamed repository, a mirror, a cache of the hub's own.
+				at = next.String()
+				continue
+			}
+			// Redirects to where contents are stored say what they are, and are
+			// followed when the content is read.
+			if err != nil || commit == "" {
 				return nil, &Error{Model: m, File: file, Reason: "the server redirects to " + strconv.Quote(location)}
 			}
-			at = next.String()
-			continue
 		}
 		if resp.StatusCode >= 400 {
 			return nil, c.refusal(m, file, resp)
@@ -146,11 +162,20 @@ func (c *Client) refusal(m Model, file string, resp *http.Response) error {
 	e := &Error{Model: m, File: file}
 	token := "set HF_TOKEN to an access token (https://huggingface.co/settings/tokens)"
 	if c.Token != "" {
-		token = "check that the token in HF_TOKEN is valid and may read it"
+		token = "check that the token in " + c.tokenFrom() + " is valid and may read it"
 	}
+	message := resp.Header.Get("X-Error-Message")
 	switch code := resp.Header.Get("X-Error-Code"); {
+	case message == "Invalid credentials in Authorization header":
+		// Also for public models.
+		e.Reason, e.Cure = "the token is not valid", "renew the one in "+c.tokenFrom()+", or remove it if the model is public"
+	case message == "Access to this resource is disabled.":
+		e.Reason = "access to it is disabled on the hub"
 	case code == "EntryNotFound":
 		e.Reason, e.Err = "the repository has no such file", fs.ErrNotExist
+		if commit := resp.Header.Get("X-Repo-Commit"); commitRule.MatchString(commit) {
+			e.commit = commit
+		}
 	case code == "RevisionNotFound":
 		e.Reason, e.Cure = "there is no branch, tag or commit "+strconv.Quote(m.Revision), "look at "+c.Endpoint+"/"+m.Repo+"/commits"
 	case code == "GatedRepo":
@@ -167,6 +192,8 @@ func (c *Client) refusal(m Model, file string, resp *http.Response) error {
 	}
 	return e
 }
+
+func (c *Client) tokenFrom() string { return cmp.Or(c.TokenFrom, "HF_TOKEN") }
 
 // do makes a request, again after a pause when the network breaks or the
 // server is overloaded. Redirects are not followed. Statuses below 500 but 429
@@ -193,6 +220,8 @@ func (c *Client) do(ctx context.Context, m Model, file string, request func() (*
 			return nil, &Error{Model: m, File: file, Reason: "the address is not one", Cure: "check HF_ENDPOINT", Err: err}
 		}
 		req.Header.Set("User-Agent", "loralab")
+		// What is compressed on its way has another length than is announced.
+		req.Header.Set("Accept-Encoding", "identity")
 		if c.Token != "" && c.ours(req.URL) {
 			req.Header.Set("Authorization", "Bearer "+c.Token)
 		}
@@ -213,6 +242,9 @@ func (c *Client) do(ctx context.Context, m Model, file string, request func() (*
 		}
 		resp.Body.Close()
 		last = fmt.Errorf("the server answers %s", resp.Status)
+		if wait := asked(resp.Header); wait > pause {
+			pause = min(wait, longestWait)
+		}
 	}
 	return nil, &Error{
 		Model: m, File: file, Reason: c.Endpoint + " cannot be reached", Err: last,
@@ -220,10 +252,41 @@ func (c *Client) do(ctx context.Context, m Model, file string, request func() (*
 	}
 }
 
-// ours reports whether a URL is the hub's own: the token goes nowhere else.
+// rateLimit is the header of a server that limits requests: "api";r=0;t=55 is
+// none left for 55 seconds.
+var rateLimit = regexp.MustCompile(`r=0;\s*t=(\d+)`)
+
+// asked is how long a server asks to wait before the next request.
+func asked(h http.Header) time.Duration {
+	text := h.Get("Retry-After")
+	if m := rateLimit.FindStringSubmatch(h.Get("RateLimit")); m != nil {
+		text = m[1]
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// ours reports whether a URL is the hub's own, or that of a mirror which is
+// asked in its place: the token goes nowhere else.
 func (c *Client) ours(u *url.URL) bool {
-	hub, err := url.Parse(c.Endpoint)
-	return err == nil && hub.Host == u.Host && hub.Scheme == u.Scheme
+	for _, hub := range []string{c.Endpoint, defaultEndpoint, "https://hf.co"} {
+		if hub, err := url.Parse(hub); err == nil && origin(hub) == origin(u) {
+			return true
+		}
+	}
+	return false
+}
+
+// origin is scheme, host and port.
+func origin(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
 }
 
 func (c *Client) transport() *http.Transport {

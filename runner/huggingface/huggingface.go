@@ -7,7 +7,8 @@
 //
 //	models--org--name/refs/<branch or tag>        the commit it stands for
 //	models--org--name/blobs/<etag>                contents, by SHA-256 or git's SHA-1
-//	models--org--name/snapshots/<commit>/<file>   links to blobs
+//	models--org--name/snapshots/<commit>/<file>   links to blobs, or the files
+//	models--org--name/.no_exist/<commit>/<file>   empty: the commit has no such file
 //	.locks/models--org--name/<etag>.lock          held while a blob is written
 //
 // A blob is there whole or not at all: a download goes to <etag>.incomplete,
@@ -15,11 +16,13 @@
 package huggingface
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -32,6 +35,8 @@ type Client struct {
 	Endpoint string
 	// Token authorises downloads of gated and private models; may be empty.
 	Token string
+	// TokenFrom says where it is from, for messages; empty: HF_TOKEN.
+	TokenFrom string
 	// Offline forbids downloads.
 	Offline bool
 	// HTTP makes the requests; nil: a client that honours HTTPS_PROXY and
@@ -45,36 +50,76 @@ type Client struct {
 
 // Default is the client that the environment describes, with the variables and
 // defaults of huggingface_hub: HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN,
-// HF_TOKEN_PATH, HF_HUB_OFFLINE.
+// HF_TOKEN_PATH, HF_HUB_DISABLE_IMPLICIT_TOKEN, HF_HUB_OFFLINE,
+// HF_HUB_DOWNLOAD_TIMEOUT. Where there is no HF_TOKEN, the token is the one that
+// `hf auth login` left.
 func Default() *Client {
-	c := &Client{Cache: cacheDir(), Endpoint: "https://huggingface.co", Token: strings.TrimSpace(os.Getenv("HF_TOKEN"))}
+	c := &Client{
+		Cache: cacheDir(), Endpoint: defaultEndpoint,
+		Offline: isTrue(cmp.Or(os.Getenv("HF_HUB_OFFLINE"), os.Getenv("TRANSFORMERS_OFFLINE"))),
+	}
 	if e := strings.TrimRight(os.Getenv("HF_ENDPOINT"), "/"); e != "" {
 		c.Endpoint = e
 	}
-	for _, name := range []string{"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"} {
-		switch strings.ToUpper(os.Getenv(name)) {
-		case "1", "ON", "YES", "TRUE":
-			c.Offline = true
-		}
+	if !isTrue(os.Getenv("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
+		c.Token, c.TokenFrom = token()
 	}
-	if c.Token == "" {
-		path := os.Getenv("HF_TOKEN_PATH")
-		if home := homeDir(); path == "" && home != "" {
-			path = filepath.Join(home, "token")
-		}
-		if text, err := os.ReadFile(path); err == nil { // most have none
-			c.Token = strings.TrimSpace(string(text))
-		}
+	if n, err := strconv.Atoi(os.Getenv("HF_HUB_DOWNLOAD_TIMEOUT")); err == nil {
+		c.Timeout = time.Duration(n) * time.Second
 	}
 	return c
 }
 
+const defaultEndpoint = "https://huggingface.co"
+
+func isTrue(value string) bool {
+	switch strings.ToUpper(value) {
+	case "1", "ON", "YES", "TRUE":
+		return true
+	}
+	return false
+}
+
+// token is what authorises, and where it is from; "" if there is none.
+func token() (token, from string) {
+	for _, name := range []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} {
+		if token := strings.TrimSpace(os.Getenv(name)); token != "" {
+			return token, name
+		}
+	}
+	path := expand(os.Getenv("HF_TOKEN_PATH"))
+	if home := homeDir(); path == "" && home != "" {
+		path = filepath.Join(home, "token")
+	}
+	text, err := os.ReadFile(path) // most have none
+	if token := strings.TrimSpace(string(text)); err == nil && token != "" {
+		return token, path
+	}
+	return "", ""
+}
+
+// expand puts the home directory in place of ~ at the beginning of a path, and
+// variables of the environment in place of $NAME and ${NAME}.
+func expand(path string) string {
+	if path == "~" || strings.HasPrefix(path, "~/") {
+		if home, err := os.UserHomeDir(); err == nil {
+			path = home + path[1:]
+		}
+	}
+	return os.Expand(path, func(name string) string {
+		if value, ok := os.LookupEnv(name); ok {
+			return value
+		}
+		return "${" + name + "}"
+	})
+}
+
 // homeDir is where Hugging Face's tools keep everything, "" if unknown.
 func homeDir() string {
-	if home := os.Getenv("HF_HOME"); home != "" {
+	if home := expand(os.Getenv("HF_HOME")); home != "" {
 		return home
 	}
-	base := os.Getenv("XDG_CACHE_HOME")
+	base := expand(os.Getenv("XDG_CACHE_HOME"))
 	if base == "" {
 		user, err := os.UserHomeDir()
 		if err != nil {
@@ -87,7 +132,7 @@ func homeDir() string {
 
 func cacheDir() string {
 	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
-		if dir := os.Getenv(name); dir != "" {
+		if dir := expand(os.Getenv(name)); dir != "" {
 			return dir
 		}
 	}
@@ -179,6 +224,7 @@ type Error struct {
 	// Reason ends a sentence about the model; Cure is what to do, may be "".
 	Reason, Cure string
 	Err          error
+	commit       string // that lacks the file, "" if unknown
 }
 
 func (e *Error) Error() string {

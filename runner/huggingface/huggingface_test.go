@@ -35,6 +35,8 @@ type server struct {
 	damage   bool // and sends other bytes than announced
 	busy     int  // so many 503 first
 	noRanges bool
+	cached   bool // small files are reached by a redirect inside the hub
+	badToken bool // whatever token is sent
 	requests []string
 }
 
@@ -64,6 +66,14 @@ func (s *server) hub(w http.ResponseWriter, r *http.Request) {
 	revision, file, _ := strings.Cut(rest, "/")
 	revision, _ = url.PathUnescape(revision)
 	switch {
+	case s.badToken && r.Header.Get("Authorization") != "":
+		w.Header().Set("X-Error-Message", "Invalid credentials in Authorization header")
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	case repo == "org/disabled":
+		w.Header().Set("X-Error-Message", "Access to this resource is disabled.")
+		w.WriteHeader(http.StatusForbidden)
+		return
 	case repo == "old/name":
 		http.Redirect(w, r, "/org/model/resolve/"+rest, http.StatusTemporaryRedirect)
 		return
@@ -78,6 +88,12 @@ func (s *server) hub(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if small, ok := s.files[file]; ok {
+		if s.cached && r.URL.Query().Get("cached") == "" {
+			w.Header().Set("X-Repo-Commit", commit)
+			w.Header().Set("Location", r.URL.EscapedPath()+"?cached=1")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+			return
+		}
 		sum := sha1.Sum(fmt.Appendf(nil, "blob %d\x00%s", len(small), small))
 		w.Header().Set("X-Repo-Commit", commit)
 		w.Header().Set("ETag", `W/"`+hex.EncodeToString(sum[:])+`"`)
@@ -89,6 +105,10 @@ func (s *server) hub(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Repo-Commit", commit)
 		w.Header().Set("X-Linked-Etag", `"`+hex.EncodeToString(sum[:])+`"`)
 		w.Header().Set("X-Linked-Size", fmt.Sprint(len(large)))
+		// The hub stores large files as chunks; who asks without knowing of it is
+		// sent to a bridge that puts them together.
+		w.Header().Set("X-Xet-Hash", hex.EncodeToString(sum[:]))
+		w.Header().Set("Link", `<https://huggingface.co/api/models/org/model/xet-read-token/`+commit+`>; rel="xet-auth"`)
 		http.Redirect(w, r, s.storage.URL+"/"+file+"?signature=x", http.StatusFound)
 		return
 	}
@@ -161,7 +181,8 @@ func TestFetch(t *testing.T) {
 	s := newServer(t)
 	s.files["config.json"], s.large["model.safetensors"] = "{}", strings.Repeat("weights ", 1000)
 	c := s.client(t)
-	for _, name := range []string{"org/model", "org/model@feature/x", "org/model@" + commit, "old/name"} {
+	for i, name := range []string{"org/model", "org/model@feature/x", "org/model@" + commit, "old/name"} {
+		s.cached = i > 0
 		m := mustParse(t, name)
 		if _, _, ok := c.Snapshot(m); ok && name == "org/model" {
 			t.Fatal("there before it is fetched")
@@ -187,6 +208,9 @@ func TestFetch(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(dir, "preprocessor_config.json")); err == nil {
 			t.Errorf("%s: a file that the repository lacks", name)
+		}
+		if _, err := os.Stat(filepath.Join(root, ".no_exist", commit, "preprocessor_config.json")); err != nil {
+			t.Errorf("%s: it is not noted that there is none: %v", name, err)
 		}
 	}
 	root := filepath.Join(c.Cache, "models--org--model")
@@ -292,6 +316,9 @@ func TestFailures(t *testing.T) {
 		{"no server", "org/model", "HTTPS_PROXY for a proxy", func(c *Client) { c.Endpoint = closed.URL }},
 		{"another server", "org/model", "does not answer as the hub does", func(c *Client) { c.Endpoint = plain.URL }},
 		{"damaged", "org/model", "what came is damaged", func(*Client) { s.damage = true }},
+		{"token", "org/model", "renew the one in HF_TOKEN, or remove it", func(c *Client) { s.badToken, c.Token = true, "old" }},
+		{"token of a file", "org/model", "renew the one in /home/me/token, or", func(c *Client) { c.Token, c.TokenFrom = "old", "/home/me/token" }},
+		{"disabled", "org/disabled", "disabled on the hub", func(*Client) { s.badToken = false }},
 		{"overloaded", "org/model", "503", func(*Client) { s.damage, s.busy = false, attempts }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -378,7 +405,8 @@ func TestProxy(t *testing.T) {
 func TestDefault(t *testing.T) {
 	for _, name := range []string{
 		"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HF_ENDPOINT", "HF_TOKEN",
-		"HF_TOKEN_PATH", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE",
+		"HF_TOKEN_PATH", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HUGGING_FACE_HUB_TOKEN",
+		"HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_HUB_DOWNLOAD_TIMEOUT",
 	} {
 		t.Setenv(name, "")
 	}
@@ -388,7 +416,9 @@ func TestDefault(t *testing.T) {
 		{"HOME", home, filepath.Join(home, ".cache/huggingface/hub")},
 		{"XDG_CACHE_HOME", "/c", "/c/huggingface/hub"},
 		{"HF_HOME", filepath.Join(home, "h"), filepath.Join(home, "h/hub")},
+		{"HF_HOME", "~/h", filepath.Join(home, "h/hub")},
 		{"HUGGINGFACE_HUB_CACHE", "/old", "/old"},
+		{"HF_HUB_CACHE", "$HOME/new-${NOT_SET}", home + "/new-${NOT_SET}"},
 		{"HF_HUB_CACHE", "/new", "/new"},
 	} { // each outranks those before it
 		t.Setenv(c.name, c.value)
@@ -402,14 +432,28 @@ func TestDefault(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(filepath.Join(home, "h"), 0o777), os.WriteFile(filepath.Join(home, "h", "token"), []byte("of the file\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if got := Default().Token; got != "of the file" {
+	if c := Default(); c.Token != "of the file" || c.TokenFrom != filepath.Join(home, "h", "token") {
+		t.Errorf("token %q from %s", c.Token, c.TokenFrom)
+	}
+	t.Setenv("HUGGING_FACE_HUB_TOKEN", "of old")
+	if c := Default(); c.Token != "of old" || c.TokenFrom != "HUGGING_FACE_HUB_TOKEN" {
+		t.Errorf("token %q from %s", c.Token, c.TokenFrom)
+	}
+	t.Setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+	if got := Default().Token; got != "" {
 		t.Errorf("token %q", got)
 	}
+	t.Setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "0")
+	t.Setenv("HF_HUB_DOWNLOAD_TIMEOUT", "30")
 	t.Setenv("HF_TOKEN", "of the environment")
 	t.Setenv("HF_ENDPOINT", "https://mirror.example/")
 	t.Setenv("TRANSFORMERS_OFFLINE", "yes")
-	if c := Default(); !c.Offline || c.Token != "of the environment" || c.Endpoint != "https://mirror.example" {
+	if c := Default(); !c.Offline || c.Token != "of the environment" || c.Endpoint != "https://mirror.example" || c.Timeout != 30*time.Second {
 		t.Errorf("got %+v", c)
+	}
+	t.Setenv("HF_HUB_OFFLINE", "0") // outranks the other
+	if Default().Offline {
+		t.Error("offline")
 	}
 }
 
@@ -423,6 +467,57 @@ func TestParse(t *testing.T) {
 		m, ok := Parse(name)
 		if got := m.Repo + " " + m.Revision; ok != (want != "") || ok && got != want {
 			t.Errorf("%s: %v %v, want %q", name, m, ok, want)
+		}
+	}
+}
+
+// A cache that can only be read, and one with files in place of links, serve
+// without being written to.
+func TestCacheIsLeftAlone(t *testing.T) {
+	s := newServer(t)
+	s.files["config.json"], s.large["model.safetensors"] = "{}", "weights"
+	c, m := s.client(t), mustParse(t, "org/model")
+	dir, _, err := c.Fetch(t.Context(), m, wanted, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "model.safetensors")
+	config := filepath.Join(dir, "config.json")
+	if err := errors.Join(os.Remove(link), os.WriteFile(link, []byte("weights"), 0o666),
+		os.Remove(config), os.WriteFile(config, []byte("{}"), 0o666),
+		os.RemoveAll(filepath.Join(c.Cache, m.folder(), "blobs"))); err != nil {
+		t.Fatal(err)
+	}
+	ref := filepath.Join(c.Cache, m.folder(), "refs", "main")
+	before, err := os.Stat(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.requests = nil
+	if _, _, err := c.Fetch(t.Context(), m, wanted, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(s.requests, ", "); strings.Contains(got, "GET") {
+		t.Errorf("asked for %s", got)
+	}
+	if after, err := os.Stat(ref); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the reference was written anew, %v", err)
+	}
+}
+
+// A server that asks for patience gets it.
+func TestAsked(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"Retry-After: 7":                           7 * time.Second,
+		`RateLimit: "api";r=0;t=55`:                55 * time.Second,
+		`RateLimit: "api";r=12;t=55`:               0,
+		"Retry-After: Wed, 21 Oct 2015 07:28:00 Z": 0,
+	} {
+		name, value, _ := strings.Cut(header, ": ")
+		h := http.Header{}
+		h.Set(name, value)
+		if got := asked(h); got != want {
+			t.Errorf("%s: %v, want %v", header, got, want)
 		}
 	}
 }
