@@ -36,7 +36,7 @@ type session struct {
 	pixels      []uint64     // of each class in the training split, if they weigh
 	probes      map[string]string
 	step, total int
-	kept        int           // step of the last checkpoint, 0: there is none
+	kept        int // step of the last checkpoint, 0: there is none
 	best        int
 	bestOf      *spec.Metrics // nil: no validation so far
 	stale       int           // validations since the best

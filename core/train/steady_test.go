@@ -83,8 +83,11 @@ func TestMemoryIsSteadyOverSteps(t *testing.T) {
 		"cached": func(*spec.RunRequest) {},
 		"augmented, uncached": func(r *spec.RunRequest) {
 			r.Spec.Data.Augment = []*spec.Augment{
-				{Kind: "flip", P: 0.5}, {Kind: "rotate", P: 0.5, Low: -10, High: 10}, {Kind: "colour", P: 0.5, Brightness: 0.2, Hue: 0.02},
-				{Kind: "blur", P: 0.5, Low: 0.1, High: 2}, {Kind: "noise", P: 0.5, High: 0.05},
+				{Kind: "flip", P: 0.5},
+				{Kind: "rotate", P: 0.5, Low: -10, High: 10},
+				{Kind: "colour", P: 0.5, Brightness: 0.2, Hue: 0.02},
+				{Kind: "blur", P: 0.5, Low: 0.1, High: 2},
+				{Kind: "noise", P: 0.5, High: 0.05},
 			}
 		},
 	} {
