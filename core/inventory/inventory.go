@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
 )
@@ -42,6 +43,7 @@ type Tensor struct {
 	block int    // -1: in none
 	site  string // "": in none
 	rest  string // the name without part, block and site
+	token bool   // learned tokens of a head
 }
 
 // Elements is the number of weights.
@@ -91,7 +93,7 @@ func (t *Tensor) vector() bool {
 			long++
 		}
 	}
-	return len(t.Shape) <= 1 || t.Part == Backbone && long <= 1
+	return len(t.Shape) <= 1 || t.Part == Backbone && long <= 1 || t.token
 }
 
 // layers of a family's block by their Hugging Face names: each has weight and
@@ -222,40 +224,25 @@ func (t *Tensor) decayMult() float64 {
 }
 
 func head(s *spec.RunSpec) ([]Tensor, error) {
-	var out []Tensor
-	add := func(rest string, shape ...int64) {
-		out = append(out, Tensor{
-			Name: "head." + rest, Part: Head, Shape: shape, Trains: true, block: -1, rest: rest,
-			LR: s.GetOptim().GetLrHead(), Decay: s.GetOptim().GetWeightDecay(),
-		})
-	}
 	h := s.GetHead()
-	dim, c := int64(s.GetBackbone().GetArch().GetDim()), int64(len(s.GetData().GetClasses()))
-	d := dim * int64(max(1, len(h.GetTaps())))
 	for i, block := range h.GetTaps() {
 		if block >= s.GetBackbone().GetDepth() || i > 0 && block <= h.Taps[i-1] {
 			return nil, fmt.Errorf("listing the tensors of the head: taps %v are not ascending blocks of %d", h.Taps, s.GetBackbone().GetDepth())
 		}
 	}
-	switch h.GetKind() {
-	case "linear":
-		add("classifier.weight", c, d)
-		add("classifier.bias", c)
-	case "conv":
-		width := int64(h.GetHidden())
-		if width == 0 {
-			width = dim / 2
+	list, err := design.Of(h, int(s.GetBackbone().GetArch().GetDim()), len(s.GetData().GetClasses()))
+	if err != nil {
+		return nil, fmt.Errorf("listing the tensors of the head: %w", err)
+	}
+	var out []Tensor
+	for _, t := range list {
+		if t.Buffer {
+			continue
 		}
-		add("conv1.weight", width, d, 3, 3)
-		add("conv1.bias", width)
-		if h.GetNorm() {
-			add("norm.weight", width)
-			add("norm.bias", width)
-		}
-		add("conv2.weight", c, width, 1, 1)
-		add("conv2.bias", c)
-	default:
-		return nil, fmt.Errorf("listing the tensors of the head: unknown kind %q", h.GetKind())
+		out = append(out, Tensor{
+			Name: "head." + t.Name, Part: Head, Shape: t.Shape, Trains: true, block: -1, rest: t.Name, token: t.Token,
+			LR: s.GetOptim().GetLrHead(), Decay: s.GetOptim().GetWeightDecay(),
+		})
 	}
 	return out, nil
 }

@@ -1828,7 +1828,7 @@ func (x *Placement) GetProgram() uint32 {
 
 type Head struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
-	Kind    string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`      // core/head/parts lists them, and what each takes of the following
+	Kind    string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`      // core/head/design lists them, and what each takes of the following
 	Hidden  uint32                 `protobuf:"varint,2,opt,name=hidden,proto3" json:"hidden,omitempty"` // channels of the convolutions; 0 = dim/2
 	Norm    bool                   `protobuf:"varint,3,opt,name=norm,proto3" json:"norm,omitempty"`     // BatchNorm after the convolutions
 	Dropout float64                `protobuf:"fixed64,4,opt,name=dropout,proto3" json:"dropout,omitempty"`

@@ -12,6 +12,7 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/core/augment"
+	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
@@ -416,6 +417,10 @@ func (x *expansion) checkBackbone(c *cell) {
 		if _, message, hint := taps.of(depth); message != "" {
 			x.fail(c, "head.taps", message, hint)
 		}
+	}
+	var unfit *design.Error
+	if _, err := design.Of(c.config.headSpec(arch), int(arch.GetDim()), len(c.config.Data.Classes)); errors.As(err, &unfit) {
+		x.fail(c, "head."+unfit.Setting, unfit.Problem, unfit.Hint)
 	}
 	size, patch := c.config.Data.Size, arch.GetPatch()
 	if patch > 0 && (size[0]%patch != 0 || size[1]%patch != 0) {

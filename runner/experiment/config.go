@@ -143,6 +143,10 @@ type headConfig struct {
 	Hidden  uint32  `json:"hidden"`
 	Norm    bool    `json:"norm"`
 	Dropout float64 `json:"dropout"`
+	Layers  uint32  `json:"layers"`
+	Heads   uint32  `json:"heads"`
+	Width   uint32  `json:"width"`
+	Stages  uint32  `json:"stages"`
 	Taps    *blocks `json:"taps"`
 }
 

@@ -8,26 +8,27 @@ import (
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/token"
 
+	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
 // A value that takes nothing is not wrong, and moves no result; but whoever
 // wrote it believes that it does something.
 
-// idle are the values that count only beside others.
-var idle = []struct {
+// idleRule is a value that counts only beside others.
+type idleRule struct {
 	path   string
 	counts func(*config) bool
 	why    string
 	hint   string
-}{
+}
+
+var idle = append(ofHeads(), []idleRule{
 	{"optim.lr.backbone", func(c *config) bool { return c.Backbone.Freeze.kind != "all" }, "the backbone is frozen", "leave it out, or free some of the backbone with backbone.freeze"},
 	{"optim.lr.adapter", adapted, "there is no adapter", "leave it out, or name a variant"},
 	{"adapter.params", adapted, "there is no adapter", "leave them out, or name a variant"},
 	{"adapter.targets", adapted, "there is no adapter", "leave them out, or name a variant"},
 	{"adapter.blocks", adapted, "there is no adapter", "leave them out, or name a variant"},
-	{"head.hidden", convolved, `only head "conv" has hidden channels`, "leave it out"},
-	{"head.norm", convolved, `only head "conv" has a norm`, "leave it out"},
 	{"optim.schedule.floor", func(c *config) bool { return c.Optim.Schedule.Kind != "constant" }, "the rates are constant", "leave it out"},
 	{"optim.schedule.lagging", func(c *config) bool { return c.Optim.Schedule.Kind == "trapezoid" || !c.Optim.Schedule.Lagging }, `only schedule "trapezoid" lags`, "leave it out"},
 	{"optim.schedule.floor", func(c *config) bool { return c.Optim.Schedule.Kind != "trapezoid" || !c.Optim.Schedule.Lagging }, "a lagging trapezoid ends at 0", "leave it out"},
@@ -36,10 +37,21 @@ var idle = []struct {
 	{"data.procedural", func(c *config) bool {
 		return c.Data.Source == procedural || slices.ContainsFunc(c.Evaluate.Domains, func(d domain) bool { return d.Source == procedural })
 	}, "the data is not drawn", `leave it out, or write source: "procedural"`},
+}...)
+
+// ofHeads are the settings that count for some kinds of head alone.
+func ofHeads() (rules []idleRule) {
+	for _, setting := range design.Settings() {
+		kinds := design.TakenBy(setting)
+		rules = append(rules, idleRule{
+			"head." + setting, func(c *config) bool { return slices.Contains(kinds, c.Head.Kind) },
+			`it belongs to head "` + strings.Join(kinds, `" or "`) + `"`, "leave it out",
+		})
+	}
+	return rules
 }
 
-func adapted(c *config) bool   { return c.Adapter.Variant != none }
-func convolved(c *config) bool { return c.Head.Kind == "conv" }
+func adapted(c *config) bool { return c.Adapter.Variant != none }
 
 // checkIdle warns of values that count in none of the cells that have them.
 func (x *expansion) checkIdle(cells []*cell) {

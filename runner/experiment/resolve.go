@@ -16,6 +16,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylise"
@@ -659,7 +660,10 @@ func (g *groupConfig) rules(depth uint32) []*spec.Rule {
 
 // headSpec leaves out what its kind has not.
 func (c *config) headSpec(arch *spec.Architecture) *spec.Head {
-	h := &spec.Head{Kind: c.Head.Kind}
+	h := &spec.Head{
+		Kind: c.Head.Kind, Hidden: c.Head.Hidden, Norm: c.Head.Norm, Dropout: c.Head.Dropout,
+		Layers: c.Head.Layers, Heads: c.Head.Heads, Width: c.Head.Width, Stages: c.Head.Stages,
+	}
 	if c.Head.Taps != nil {
 		depth := c.depth(arch)
 		// The last block alone is what a head sees anyway.
@@ -667,9 +671,7 @@ func (c *config) headSpec(arch *spec.Architecture) *spec.Head {
 			h.Taps = taps
 		}
 	}
-	if h.Kind == "conv" {
-		h.Hidden, h.Norm, h.Dropout = c.Head.Hidden, c.Head.Norm, c.Head.Dropout
-	}
+	design.Prune(h)
 	return h
 }
 

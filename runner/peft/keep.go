@@ -1,7 +1,6 @@
 package peft
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,8 +11,10 @@ import (
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -32,9 +33,7 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", filepath.Join(s.Dir, spec.ExportedFile), err)
 	}
-	hidden := func(h *spec.Head) uint32 { return cmp.Or(h.GetHidden(), s.Arch.GetDim()/2) }
-	if h := of.GetHead(); h.GetKind() != s.Head.GetKind() || hidden(h) != hidden(s.Head) || h.GetNorm() != s.Head.GetNorm() ||
-		!slices.Equal(h.GetTaps(), s.Head.GetTaps()) || !slices.Equal(of.GetData().GetClasses(), s.Classes) {
+	if !sameTensors(of.GetHead(), s.Head, s.Arch) || !slices.Equal(of.GetData().GetClasses(), s.Classes) {
 		return nil, nil
 	}
 	file, err := safetensors.Open(filepath.Join(s.Dir, spec.ExportedHeadFile))
@@ -49,6 +48,16 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 		out = append(out, t)
 	}
 	return out, nil
+}
+
+// sameTensors reports whether two heads differ in dropout at most.
+func sameTensors(a, b *spec.Head, arch *spec.Architecture) bool {
+	settled := func(h *spec.Head) *spec.Head {
+		h = design.Settle(h, int(arch.GetDim()))
+		h.Dropout = 0
+		return h
+	}
+	return a != nil && proto.Equal(settled(a), settled(b))
 }
 
 // trainedHead is the specification in loralab.json.

@@ -1,4 +1,4 @@
-"""Makes the parity fixtures of core/vit, core/adapter, core/head and core/loss.
+"""Makes the parity fixtures of core/vit, core/adapter and core/loss.
 
     python3.11 -m venv venv && venv/bin/pip install -r core/vit/testdata/requirements.txt
     venv/bin/python core/vit/testdata/make_fixtures.py
@@ -16,7 +16,6 @@ What is written, each folder with its own case:
     core/vit/testdata/deit            DeiTModel, with the distillation token, 2 blocks, grid 5x5 stored, run at 6x4
     core/vit/testdata/registers       Dinov2WithRegistersModel, 4 registers, 2 blocks, grid 5x5 run at 6x3
     core/adapter/testdata/peft_lora   PEFT LoRA on query and value of vit: three steps of AdamW
-    core/head/testdata                conv head, conv head with BatchNorm, linear head
     core/loss/testdata                every loss with its gradient
 
 A model folder holds config.json and model.safetensors as Hugging Face writes
@@ -39,7 +38,6 @@ from transformers import DeiTConfig, DeiTModel, Dinov2Config, Dinov2Model, Dinov
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 VIT = ROOT / "core/vit/testdata"
 ADAPTER = ROOT / "core/adapter/testdata"
-HEAD = ROOT / "core/head/testdata"
 LOSS = ROOT / "core/loss/testdata"
 
 DIM, DEPTH, HEADS, MLP = 24, 5, 3, 64
@@ -215,11 +213,7 @@ def peft_lora():
     }, indent=2) + "\n")
 
 
-GRID, SIZE, CLASSES, IGNORE = (6, 4), (24, 16), 3, 255
-
-
-def upsampled(logits):
-    return F.interpolate(logits, size=SIZE, mode="bilinear", align_corners=False)
+IGNORE = 255
 
 
 def soft_dice(logits, labels, eps=1e-6):
@@ -231,31 +225,6 @@ def soft_dice(logits, labels, eps=1e-6):
     inter = (p * onehot).sum((0, 2, 3))
     total = (p + onehot).sum((0, 2, 3))
     return (2 * inter + eps) / (total + eps), onehot.sum((0, 2, 3)) > 0
-
-
-def head_case(name, head, seed):
-    """features [N,T,D] are patch tokens, row-major over the 6x4 grid."""
-    g = torch.Generator().manual_seed(seed)
-    features = torch.randn(2, GRID[0] * GRID[1], DIM, generator=g)
-    # Smooth labels with an ignored border; class 2 is absent from the second image.
-    labels = torch.randint(0, CLASSES, (2, 6, 4), generator=g)
-    labels[1][labels[1] == 2] = 1
-    labels = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    labels[:, :, 7:9] = IGNORE
-    randomise(head, seed)
-    out = {f"init.{n}": p.detach().clone() for n, p in head.state_dict().items() if "num_batches" not in n}
-    head = head.double().train()
-    x = features.double().requires_grad_()
-    logits = upsampled(head(x.transpose(1, 2).reshape(2, DIM, *GRID)))
-    loss = F.cross_entropy(logits, labels, ignore_index=IGNORE)
-    loss.backward()
-    out |= {f"grad.{n}": p.grad for n, p in head.named_parameters()}
-    out |= {f"after.{n}": b for n, b in head.named_buffers() if "num_batches" not in n}
-    out |= {"grad.features": x.grad, "features": features, "labels": labels.to(torch.uint8), "logits": logits,
-            "cross_entropy": loss}
-    with torch.no_grad():
-        out["logits_eval"] = upsampled(head.eval()(x.transpose(1, 2).reshape(2, DIM, *GRID)))
-    save(HEAD / f"{name}.safetensors", out)
 
 
 def loss_case():
@@ -319,39 +288,9 @@ def loss_case():
     save(LOSS / "losses.safetensors", out)
 
 
-def heads():
-    hidden = DIM // 2
-
-    class Conv(nn.Module):
-        def __init__(self, norm):
-            super().__init__()
-            self.conv1 = nn.Conv2d(DIM, hidden, 3, padding=1)
-            self.norm = nn.BatchNorm2d(hidden) if norm else None
-            self.conv2 = nn.Conv2d(hidden, CLASSES, 1)
-
-        def forward(self, x):
-            x = self.conv1(x)
-            if self.norm is not None:
-                x = self.norm(x)
-            return self.conv2(F.relu(x))
-
-    class Linear(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(DIM, CLASSES, 1)
-
-        def forward(self, x):
-            return self.conv(x)
-
-    head_case("conv", Conv(False), 400)
-    head_case("conv_norm", Conv(True), 500)
-    head_case("linear", Linear(), 600)
-    loss_case()
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.manual_seed(0)
     models()
     peft_lora()
-    heads()
+    loss_case()

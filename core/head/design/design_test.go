@@ -1,0 +1,61 @@
+package design_test
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/head/design"
+	"github.com/loralab/loralab/core/spec"
+)
+
+func TestBadHeadsAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		cfg          *spec.Head
+		dim, classes int
+		setting      string
+		want         string
+	}{
+		{&spec.Head{Kind: "upernet"}, 24, 3, "kind", `"upernet" is not one of ["conv" "linear"`},
+		{nil, 24, 3, "kind", "is not one of"},
+		{&spec.Head{Kind: "conv"}, 24, 1, "", "at least 2 classes"},
+		{&spec.Head{Kind: "conv"}, 1, 3, "hidden", "no channel"},
+		{&spec.Head{Kind: "conv", Dropout: 1}, 24, 3, "dropout", "not in [0, 1)"},
+		{&spec.Head{Kind: "conv", Dropout: math.NaN()}, 24, 3, "dropout", "not in [0, 1)"},
+		{&spec.Head{Kind: "linear", Norm: true}, 24, 3, "norm", `head "linear" does not take it`},
+		{&spec.Head{Kind: "segmenter", Layers: 2, Hidden: 8}, 24, 3, "hidden", `head "segmenter" does not take it`},
+		{&spec.Head{Kind: "segmenter"}, 24, 3, "layers", "at least one"},
+		{&spec.Head{Kind: "segmenter", Layers: 1, Heads: 5}, 24, 3, "heads", "5 heads cannot share a width of 24"},
+		{&spec.Head{Kind: "segmenter", Layers: 1, Heads: 8, Width: 4}, 24, 3, "heads", "8 heads cannot share a width of 4"},
+		{&spec.Head{Kind: "setr_pup"}, 24, 3, "stages", "at least one"},
+	} {
+		_, err := design.Of(c.cfg, c.dim, c.classes)
+		var e *design.Error
+		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &e) != (c.setting != "") || e != nil && e.Setting != c.setting {
+			t.Errorf("%v: got %v, want an error of %q with %q", c.cfg, err, c.setting, c.want)
+		}
+	}
+}
+
+// A setting left out means the width that the documentation names.
+func TestDefaultsFollowTheBackbone(t *testing.T) {
+	for _, c := range []struct {
+		cfg, want *spec.Head
+		dim       int
+	}{
+		{&spec.Head{Kind: "conv"}, &spec.Head{Kind: "conv", Hidden: 384}, 768},
+		{&spec.Head{Kind: "linear"}, &spec.Head{Kind: "linear"}, 768},
+		{&spec.Head{Kind: "segmenter", Layers: 2}, &spec.Head{Kind: "segmenter", Layers: 2, Width: 384, Heads: 6}, 384},
+		{&spec.Head{Kind: "segmenter", Layers: 2}, &spec.Head{Kind: "segmenter", Layers: 2, Width: 24, Heads: 1}, 24},
+		// Three heads of 64 do not share 224.
+		{&spec.Head{Kind: "segmenter", Layers: 2, Width: 224}, &spec.Head{Kind: "segmenter", Layers: 2, Width: 224, Heads: 2}, 384},
+		{&spec.Head{Kind: "setr_pup", Stages: 2}, &spec.Head{Kind: "setr_pup", Stages: 2, Hidden: 192}, 384},
+	} {
+		if got := design.Settle(c.cfg, c.dim); !proto.Equal(got, c.want) {
+			t.Errorf("%v of %d dimensions: got %v, want %v", c.cfg, c.dim, got, c.want)
+		}
+	}
+}
