@@ -115,7 +115,7 @@ func eachCase(t *testing.T, fn func(f fixture, h *Head, forward func(x *torch.Te
 				}
 				defer h.Free()
 				for _, p := range append(h.Params(), h.Buffers()...) {
-					p.T.Assign(f.tensor("init."+p.Name).Reshape(p.T.Shape()...))
+					p.T.Assign(f.tensor("init." + p.Name).Reshape(p.T.Shape()...))
 				}
 				fn(f, h, func(x *torch.Tensor, train bool) *torch.Tensor {
 					return h.Forward(x, c.gh, c.gw, logits[2], logits[3], train)

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
@@ -85,6 +86,25 @@ head.* (vectors): 1 tensors, 2 weights, lr 0.002, decay 0
 	}
 }
 
+// Decay is for matrices: neither norms nor the tokens of the classes are any.
+func TestTokensOfAHeadDoNotDecay(t *testing.T) {
+	s := vitB()
+	s.Adapter, s.Head = nil, &spec.Head{Kind: "segmenter", Layers: 2}
+	tensors, err := inventory.Of(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	for i := range tensors {
+		if x := &tensors[i]; x.Trains && x.Decay == 0 && len(x.Shape) > 1 {
+			kept = append(kept, x.Name)
+		}
+	}
+	if !slices.Equal(kept, []string{"head.class_tokens"}) {
+		t.Errorf("besides vectors %q do not decay", kept)
+	}
+}
+
 // No tensor is in two groups or in none.
 func TestGroupsAreAPartition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -92,7 +112,8 @@ func TestGroupsAreAPartition(t *testing.T) {
 		s.Backbone.Depth = uint32(rapid.IntRange(1, 12).Draw(t, "depth"))
 		s.Backbone.Freeze.Kind = spec.Freeze_Kind(rapid.IntRange(1, 3).Draw(t, "freeze"))
 		s.Backbone.Freeze.Trainable = rapid.SliceOfDistinct(rapid.Uint32Range(0, s.Backbone.Depth-1), func(b uint32) uint32 { return b }).Draw(t, "trainable")
-		s.Head.Kind = rapid.SampledFrom([]string{"conv", "linear"}).Draw(t, "head")
+		s.Head = &spec.Head{Kind: rapid.SampledFrom(design.Kinds()).Draw(t, "head"), Norm: true, Layers: 1, Stages: 2}
+		design.Prune(s.Head)
 		if rapid.Bool().Draw(t, "taps") {
 			s.Head.Taps = slices.Compact([]uint32{0, s.Backbone.Depth - 1})
 		}

@@ -52,6 +52,18 @@ func TestInventoryIsTheEngines(t *testing.T) {
 		"norm and width": func(r *spec.RunRequest) {
 			r.Spec.Head = &spec.Head{Kind: "conv", Norm: true, Hidden: 7}
 		},
+		"segmenter": func(r *spec.RunRequest) {
+			r.Spec.Head = &spec.Head{Kind: "segmenter", Layers: 2, Dropout: 0.1}
+		},
+		"segmenter of taps": func(r *spec.RunRequest) {
+			r.Spec.Head = &spec.Head{Kind: "segmenter", Layers: 1, Width: 16, Heads: 2, Taps: []uint32{0, 4}}
+		},
+		"setr_pup": func(r *spec.RunRequest) {
+			r.Spec.Head = &spec.Head{Kind: "setr_pup", Stages: 2, Norm: true}
+		},
+		"setr_pup of taps": func(r *spec.RunRequest) {
+			r.Spec.Head = &spec.Head{Kind: "setr_pup", Stages: 1, Hidden: 7, Taps: []uint32{0, 4}}
+		},
 		"all trains": func(r *spec.RunRequest) {
 			r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_NONE}
 		},

@@ -247,6 +247,12 @@ func TestResumeIsExact(t *testing.T) {
 			r.Spec.Adapter = nil
 			r.Spec.Head.Norm = true
 		},
+		"segmenter": func(r *spec.RunRequest) {
+			r.Spec.Head = &spec.Head{Kind: "segmenter", Layers: 2, Heads: 2, Dropout: 0.2}
+		},
+		"setr_pup": func(r *spec.RunRequest) {
+			r.Spec.Head = &spec.Head{Kind: "setr_pup", Stages: 1, Norm: true, Dropout: 0.2}
+		},
 		"unfrozen": func(r *spec.RunRequest) { r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_NONE} },
 		"augmented": func(r *spec.RunRequest) {
 			r.Spec.Data.Augment = []*spec.Augment{

@@ -43,7 +43,7 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 		"loss":                      {"{cross_entropy: 0}", "{dice: 1}"},
 		"train.batch":               {"1", "2", "0", "2.5"},
 		"train.monitor":             {`"loss"`, `"dice/x"`},
-		"head.kind":                 {`"linear"`, `"conv"`, `"cnv"`},
+		"head.kind":                 {`"linear"`, `"segmenter"`, `"cnv"`},
 		"optim.weigthDecay":         {"1"},
 		"data.procedural.train":     {"4", "5"},
 		"data.normalize":            {"{mean: [0, 0, 0], std: [1, 1, 1]}", "{mean: [0, 0]}"},

@@ -3,8 +3,12 @@ package experiment
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/loralab/loralab/core/head/design"
 )
 
 // Every field says what it means, what it may be and where it is defined.
@@ -82,4 +86,40 @@ func TestValues(t *testing.T) {
 	_, err := e[0].Values("fred")
 	fmt.Fprintf(&b, "%v\n", err)
 	golden(t, "testdata/values.txt", b.String())
+}
+
+// The schema has the heads of core/head/design and their settings, no more and
+// no fewer.
+func TestHeadsOfTheSchema(t *testing.T) {
+	s, err := OpenSchema(context.Background(), Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind, err := s.Field("head.kind", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := regexp.MustCompile(`"(\w+)"`).FindAllStringSubmatch(kind.Type, -1)
+	var got []string
+	for _, m := range kinds {
+		got = append(got, m[1])
+	}
+	if want := design.Kinds(); !slices.Equal(slices.Compact(got), want) {
+		t.Errorf("head.kind is %s, the heads are %q", kind.Type, want)
+	}
+	settings := []string{"head.kind", "head.taps"}
+	for _, name := range design.Settings() {
+		settings = append(settings, "head."+name)
+	}
+	var fields []string
+	for _, f := range s.Fields("") {
+		if strings.HasPrefix(f, "head.") {
+			fields = append(fields, f)
+		}
+	}
+	slices.Sort(settings)
+	slices.Sort(fields)
+	if !slices.Equal(fields, settings) {
+		t.Errorf("the schema has %q, heads take %q", fields, settings)
+	}
 }

@@ -27,11 +27,15 @@ var writable = map[string][]string{
 	"adapter.params.rank":     {"4", "8"},
 	"adapter.params.alpha":    {"4", "8", "0.5"},
 	"adapter.params.init":     {"1", "2"},
-	"head.kind":               {`"conv"`, `"linear"`},
+	"head.kind":               {`"conv"`, `"linear"`, `"segmenter"`, `"setr_pup"`},
 	"head.hidden":             {"0", "16"},
 	"head.taps":               {"unset", "[2, 5]", `"1..3"`},
 	"head.norm":               {"true", "false"},
 	"head.dropout":            {"0.1", "0", "0.5"},
+	"head.layers":             {"2", "1"},
+	"head.heads":              {"0", "2"},
+	"head.width":              {"0", "32"},
+	"head.stages":             {"2", "1", "3"},
 	"data.size":               {"224", "112", "[112, 224]"},
 	"data.remap":              {"{}", `{boundary: "animal"}`, `{boundary: "ignore"}`},
 	"data.ignore":             {"unset", "255", "7"},
@@ -94,7 +98,11 @@ func (d drawn) meaning() string {
 	unless(variant != `"none"`, "optim.lr.adapter", "adapter.targets", "adapter.blocks")
 	unless(variant == `"lora"`, "adapter.params.rank", "adapter.params.alpha")
 	unless(variant == `"scale"`, "adapter.params.init")
-	unless(d.get("head.kind") == `"conv"`, "head.hidden", "head.norm", "head.dropout")
+	kind := d.get("head.kind")
+	unless(kind == `"conv"` || kind == `"setr_pup"`, "head.hidden", "head.norm")
+	unless(kind != `"linear"`, "head.dropout")
+	unless(kind == `"segmenter"`, "head.layers", "head.heads", "head.width")
+	unless(kind == `"setr_pup"`, "head.stages")
 	unless(d.get("optim.schedule.kind") != `"constant"`, "optim.schedule.floor")
 	var b strings.Builder
 	for _, path := range slices.Sorted(maps.Keys(writable)) {
