@@ -2,10 +2,16 @@ package design_test
 
 import (
 	"errors"
+	"fmt"
+	"go/token"
+	"go/types"
 	"math"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/head/design"
@@ -56,6 +62,47 @@ func TestDefaultsFollowTheBackbone(t *testing.T) {
 	} {
 		if got := design.Settle(c.cfg, c.dim); !proto.Equal(got, c.want) {
 			t.Errorf("%v of %d dimensions: got %v, want %v", c.cfg, c.dim, got, c.want)
+		}
+	}
+}
+
+// Formulas and figures of docs/heads.md are those of the heads.
+func TestTheDocumentationCountsRight(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/heads.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const dim, classes = 768, 3
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(kind: .*)` \\| (.*) \\| ([0-9,]+) \\|$").FindAllStringSubmatch(string(text), -1) {
+		cfg := &spec.Head{}
+		if err := prototext.Unmarshal([]byte(row[1]), cfg); err != nil {
+			t.Fatal(err)
+		}
+		tensors, err := design.Of(cfg, dim, classes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		documented[cfg.Kind] = true
+		count := fmt.Sprint(design.Count(tensors))
+		if figure := strings.ReplaceAll(row[3], ",", ""); figure != count {
+			t.Errorf("%s: the documentation says %s weights, they are %s", row[1], figure, count)
+		}
+		s := design.Settle(cfg, dim)
+		formula := strings.NewReplacer("·", "*", "−", "-",
+			"D", fmt.Sprint(dim), "C", fmt.Sprint(classes), "h", fmt.Sprint(s.Hidden),
+			"s", fmt.Sprint(s.Stages), "d", fmt.Sprint(s.Width), "L", fmt.Sprint(s.Layers)).Replace(row[2])
+		value, err := types.Eval(token.NewFileSet(), nil, token.NoPos, formula)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if value.Value.String() != count {
+			t.Errorf("%s: %s is %s, the weights are %s", row[1], row[2], value.Value, count)
+		}
+	}
+	for _, kind := range design.Kinds() {
+		if !documented[kind] {
+			t.Errorf("the documentation does not count the weights of head %s", kind)
 		}
 	}
 }
