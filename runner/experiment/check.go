@@ -361,9 +361,6 @@ func (x *expansion) checkSplit(c *cell) {
 		x.fail(c, "data.fraction", "data.fraction and data.limit.train both say how many images to train on", "leave one of them out")
 	}
 	s := c.config.Data.Split
-	if s.likeOriginal() && (s.Group != "" || s.Stratify != "") {
-		x.fail(c, "data.split.method", `data.split.method "original" divides by chance alone`, "leave it out, or group and stratify")
-	}
 	if s.Group != "" && s.Stratify != "" {
 		x.fail(c, "data.split.stratify", "data.split is grouped and stratified", "groups stay together and kinds are shared out: leave one of them out")
 	}

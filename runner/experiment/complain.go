@@ -174,6 +174,23 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		is = fmt.Sprintf("%s is %s", subject, given)
 	}
 
+	if preset, p, ok := d.contradicted(path, s); ok {
+		if n := len(p.path); n < len(below) && below[0] != "cases" || n+2 < len(below) { // in a list
+			path = path[:len(path)-1]
+			if pos = d.valueAt(path); covering(s.overlay, below) != nil {
+				pos = covering(s.overlay, below).place(d)
+			}
+			dg.Path = strings.Join(path, ".")
+		}
+		if !d.mine(pos) {
+			pos = d.labelAt(path)
+		}
+		dg.Message = fmt.Sprintf("preset %q sets %s to %s", preset, strings.Join(p.path, "."), inCUE(p.value))
+		dg.Hint = "leave one of them out"
+		d.report(d.mark(dg, pos))
+		return
+	}
+
 	// A sentence of the schema.
 	if !own {
 		for _, e := range group {

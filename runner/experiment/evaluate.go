@@ -134,6 +134,14 @@ func (x *expansion) bind(cells []*cell) {
 			o.bound = o.bound || x.env.slow || refs.touches(o.path, isStruct)
 		}
 	}
+	// What stands beside a preset may contradict it.
+	for _, c := range cells {
+		if _, own := x.presetOf(c.overlay); own {
+			for _, o := range c.overlay {
+				o.bound = true
+			}
+		}
+	}
 }
 
 // checkFree holds every value that nothing depends on against its place.
@@ -356,13 +364,30 @@ func (x *expansion) checkRest(c *cell, err error) {
 }
 
 // without is the experiment with the base's values at the paths of an overlay
-// taken out.
+// taken out, and at those that a preset in it sets.
 func (x *expansion) without(overlay []*override) cue.Value {
+	var paths [][]string
+	for _, o := range overlay {
+		paths = append(paths, o.path)
+	}
+	from := x.document
+	if preset, own := x.presetOf(overlay); own {
+		pins := x.pins(preset)
+		for _, p := range pins {
+			paths = append(paths, p.path)
+		}
+		paths = append(paths, []string{"cases"}) // which are held to the base's preset
+		own := *from
+		own.fill = slices.DeleteFunc(slices.Clone(from.fill), func(o *override) bool {
+			return slices.ContainsFunc(pins, func(p pin) bool { return slices.Equal(o.path[1:], p.path) })
+		})
+		from = &own
+	}
 	var full [][]string
 	key := ""
-	found := false
-	for _, o := range overlay {
-		path := append([]string{x.name}, o.path...)
+	found := len(from.fill) < len(x.fill)
+	for _, below := range paths {
+		path := append([]string{x.name}, below...)
 		if text := strings.Join(path, ".") + "\n"; !strings.Contains(key, text) {
 			key += text
 			full = append(full, path)
@@ -373,8 +398,8 @@ func (x *expansion) without(overlay []*override) cue.Value {
 	if !ok {
 		root = x.value
 		if found {
-			if e := x.edited(x.with(full, nil)); e != nil && e.value.Err() == nil {
-				root = e.value
+			if e := from.edited(x.with(full, nil)); e != nil && e.value.LookupPath(cue.MakePath(cue.Str(x.name))).Err() == nil {
+				root = e.value // whatever is wrong elsewhere in the file
 			}
 		}
 		x.roots[key] = root

@@ -33,6 +33,8 @@ var idle = append(ofHeads(), []idleRule{
 	{"optim.schedule.lagging", func(c *config) bool { return c.Optim.Schedule.Kind == "trapezoid" || !c.Optim.Schedule.Lagging }, `only schedule "trapezoid" lags`, "leave it out"},
 	{"optim.schedule.floor", func(c *config) bool { return c.Optim.Schedule.Kind != "trapezoid" || !c.Optim.Schedule.Lagging }, "a lagging trapezoid ends at 0", "leave it out"},
 	{"optim.forgetAtUnfreezing", func(c *config) bool { return c.thaws() || !c.Optim.Forget }, "nothing is frozen up to an epoch", "leave it out, or say backbone: freeze: until: 5"},
+	{"data.split.group", func(c *config) bool { return !c.Data.Split.likeOriginal() }, `split.method "original" divides by chance alone`, "leave it out"},
+	{"data.split.stratify", func(c *config) bool { return !c.Data.Split.likeOriginal() }, `split.method "original" divides by chance alone`, "leave it out"},
 	{"data.split.train", func(c *config) bool { return !c.Data.Split.likeOriginal() }, `split.method "original" trains on what val and test leave`, "leave it out"},
 	{"data.procedural", func(c *config) bool {
 		return c.Data.Source == procedural || slices.ContainsFunc(c.Evaluate.Domains, func(d domain) bool { return d.Source == procedural })

@@ -147,6 +147,7 @@ type document struct {
 	value    cue.Value
 	schemas  cue.Value   // the package of the schema
 	schema   cue.Value   // its #Experiment
+	presets  cue.Value   // its presets by name
 	marker   cue.Path    // what tells experiments from other values
 	gone     [][]string  // fields that repair has taken out
 	fill     []*override // in place of what is missing, see repair
@@ -200,6 +201,7 @@ func (l *loader) file(name string) []*Experiment {
 			d.marker = cue.MakePath(cue.Hid("_experiment", dep.ImportPath))
 			d.schemas = l.cue.BuildInstance(dep)
 			d.schema = d.schemas.LookupPath(cue.ParsePath("#Experiment"))
+			d.presets = d.schemas.LookupPath(cue.MakePath(cue.Hid("_presets", dep.ImportPath)))
 		}
 	}
 	return d.experiments()

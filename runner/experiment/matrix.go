@@ -157,7 +157,7 @@ func (x *expansion) expand() *Experiment {
 		return nil
 	}
 	x.checkIdle(cells)
-	e.expansion, e.cells = x, cells
+	e.expansion, e.cells, e.Differences = x, cells, x.differences(cells)
 	if x.document.resolve.partial() {
 		return e
 	}
@@ -338,8 +338,8 @@ func (x *expansion) varying(path, at string, pos token.Pos) ([]string, bool) {
 	for _, s := range parsed.Selectors() {
 		names = append(names, s.String())
 	}
-	if !slices.Contains(sections, names[0]) {
-		return fail(fmt.Sprintf("%q cannot vary", path), diagnostic.Suggest(names[0], "what can", sections))
+	if can := append(slices.Clone(sections), presetField); !slices.Contains(can, names[0]) {
+		return fail(fmt.Sprintf("%q cannot vary", path), diagnostic.Suggest(names[0], "what can", can))
 	}
 	if !lookup(x.schema, names).Exists() && !(len(names) > 2 && names[0] == "adapter" && names[1] == "params") {
 		return fail(fmt.Sprintf("an experiment has no field %q", path), diagnostic.Suggest(path, "known", x.paths()))
@@ -630,6 +630,11 @@ func (x *expansion) cases(base cue.Value) []*cell {
 		at := []string{x.name, "cases", it.Selector().String()}
 		c := &cell{name: it.Selector().Unquoted(), label: x.labelAt(at)}
 		x.leaves(nil, it.Value(), base, c)
+		preset, given := presetIn(it.Value())
+		if !given {
+			preset, _ = presetIn(base)
+		}
+		c.overlay = slices.DeleteFunc(c.overlay, func(o *override) bool { return x.allPinned(preset, o.path, o.value) })
 		for _, o := range c.overlay {
 			o.from = append(slices.Clone(at), o.path...)
 			o.label = x.labelAt(o.from)

@@ -14,6 +14,7 @@ const (
 	FromFile        = "file"         // the base, as the file has it
 	FromCell        = "cell"         // a value of vary, or of a case
 	FromCommandLine = "command line" // --set
+	FromPreset      = "preset"       // of the file or of the cell
 	FromVariant     = "variant"      // a default of the variant's schema
 	FromSchema      = "schema"       // a default of the schema
 )
@@ -83,6 +84,14 @@ func (x *expansion) origin(c *cell, path []string, text json.RawMessage) Value {
 			}
 			return v
 		}
+	}
+	preset, _ := x.presetOf(c.overlay)
+	if p, ok := x.pinned(preset, path); ok {
+		v.From = FromPreset
+		if f, ok := fieldOf(p.value); ok {
+			v.At = schemaPosition(f.Label.Pos())
+		}
+		return v
 	}
 	full := append([]string{x.name}, path...)
 	if o := covering(x.set, path); o != nil && o.value.LookupPath(selectors(path[len(o.path):])).Exists() {

@@ -501,6 +501,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		Cell:       c.name,
 		Values:     c.values,
 		Seed:       seed,
+		Fraction:   cfg.Data.Fraction,
 		Places:     &spec.Places{Backbone: bb.Path, Files: map[string]*spec.Files{}},
 		Label:      &spec.Label{Experiment: x.name, Cell: c.name, Backbone: bb.Name, Variant: cfg.Adapter.Variant},
 	}

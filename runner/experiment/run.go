@@ -24,6 +24,9 @@ type Experiment struct {
 	Metric string
 	// Domains in order of the tables; the first is "test", in domain.
 	Domains []string
+	// Differences are what presets set otherwise than the defaults, by preset in
+	// the order of the cells.
+	Differences []Difference
 	// LeftOut are the cells whose plug-in fails (Env.KeepGoing).
 	LeftOut []string
 	Runs    []*Run
@@ -39,6 +42,8 @@ type Run struct {
 	// Values of the cell on the axes of its experiment; a named case has none.
 	Values []AxisValue
 	Seed   uint64
+	// Fraction of the data, as data.fraction has it.
+	Fraction float64
 
 	ID          string // identity of Spec, 64 hex digits
 	Spec        *spec.RunSpec

@@ -57,7 +57,10 @@ type Written struct {
 	Markdown   string // table.md
 	CSV        string // table.csv, aggregated
 	RunsCSV    string // runs.csv, a line for each run and domain
-	Figures    []string
+	// original.csv and original_mean.csv, the tables of the original project; ""
+	// where the experiment has neither its preset nor its metric.
+	Original, OriginalMean string `json:",omitempty"`
+	Figures                []string
 	// Replaced is what another report in the same place was asked for with, ""
 	// for nothing but the file; nil where there was none.
 	Replaced *string `json:",omitempty"`
@@ -134,12 +137,20 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	if err != nil {
 		return nil, fmt.Errorf("linking the figures: %w", err)
 	}
-	for path, content := range map[string]string{
-		w.Markdown: table.Markdown(),
+	contents := map[string]string{
+		w.Markdown: table.Markdown() + table.differencesMarkdown(),
 		w.CSV:      table.CSV(),
 		w.RunsCSV:  s.runsCSV(),
 		w.Page:     s.page(table, figures, filepath.ToSlash(relative), asked),
-	} {
+	}
+	original, mean := filepath.Join(reportDir, "original.csv"), filepath.Join(reportDir, "original_mean.csv")
+	if s.likeOriginal() {
+		w.Original, w.OriginalMean = original, mean
+		contents[original], contents[mean] = s.originalCSV(), s.originalMeanCSV()
+	} else if err := errors.Join(removed(original), removed(mean)); err != nil {
+		return nil, err
+	}
+	for path, content := range contents {
 		if err := replace(path, []byte(content)); err != nil {
 			return nil, err
 		}
@@ -177,10 +188,18 @@ func (w *Written) succeed(plotsDir string, figures []figure, asked string) error
 			continue
 		}
 		for _, suffix := range []string{".png", ".svg"} {
-			if err := os.Remove(filepath.Join(plotsDir, name+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("removing a figure of the earlier report: %w", err)
+			if err := removed(filepath.Join(plotsDir, name+suffix)); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// removed removes a file of an earlier report, if it is there.
+func removed(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing what the earlier report had: %w", err)
 	}
 	return nil
 }
@@ -197,6 +216,10 @@ func (s *study) page(t Table, figures []figure, plots, asked string) string {
 	}
 	b.WriteString(t.Markdown())
 	b.WriteString("\n`table.csv` holds these figures in full precision, `runs.csv` every run.\n")
+	if s.likeOriginal() {
+		b.WriteString("`original.csv` and `original_mean.csv` are the tables of the original project: its Dice and IoU of every run, and their mean with the standard deviation of the population.\n")
+	}
+	b.WriteString(t.differencesMarkdown())
 	for _, f := range figures {
 		fmt.Fprintf(&b, "\n## %s\n\n![%s](%s/%s.png)\n\n%s\n", f.title, f.title, plots, f.name, f.caption)
 	}

@@ -24,6 +24,8 @@ type Table struct {
 	// Notes are what a reader must know to judge the table, one sentence or two
 	// each.
 	Notes []string
+	// Presets are the settings of presets that differ from the defaults.
+	Presets []PresetSetting
 }
 
 // Row is one cell.
@@ -71,7 +73,7 @@ func (s *study) table() Table {
 		}
 		t.Rows = append(t.Rows, row)
 	}
-	t.Notes = s.notes(t)
+	t.Notes, t.Presets = s.notes(t), s.presets()
 	return t
 }
 
@@ -258,6 +260,9 @@ func (s *study) notes(t Table) []string {
 		few = few || (r.N > 1 && r.N < 6)
 	}
 	add("Mean ± sample standard deviation (n−1) over n seeds. Scores come from pixel counts over a whole split; a mean over classes leaves out those that neither occur nor are predicted.")
+	if strings.HasPrefix(t.Metric, "original/") {
+		add("The %s is that of the original project and of no other: soft, its classes weighted by the inverse of their pixels in a batch, so that the rarest counts most, and the mean over batches as large as those of training.", metricLabel(t.Metric))
+	}
 	if sizes := s.domainSizes(); sizes != "" {
 		add("Images scored: %s.", sizes)
 	}

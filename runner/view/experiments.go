@@ -89,7 +89,7 @@ func (v *View) Results(root string, all []report.Written) {
 		v.Say("")
 		v.Say("%s", v.bold.Render(w.Experiment))
 		v.table(v.fit(table{header: w.Table.Header(), rows: w.Table.Cells()}))
-		for _, note := range w.Table.Notes {
+		for _, note := range slices.Concat(w.Table.Notes, w.Table.Differences()) {
 			if v.width > 0 {
 				note = v.wrap(note, 2)
 			}
