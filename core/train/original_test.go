@@ -1,6 +1,7 @@
 package train
 
 import (
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/rng"
@@ -46,24 +49,32 @@ func (localized) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 	return g.Add(g.Base(g.X()), g.Scale(4, y))
 }
 
-// original is the run of the fixtures: settings of the original project on
-// drawn animals, 20 updates.
-func original(t *testing.T, v sdk.Builder, sites []string, edit ...func(*spec.RunRequest)) *spec.RunRequest {
+// original is the run of the fixtures: settings of the original project in one
+// of its ways to train, on drawn animals, 20 updates. That preset "original"
+// comes to these settings is tested in runner/experiment.
+func original(t *testing.T, way string, v sdk.Builder, sites []string, edit ...func(*spec.RunRequest)) *spec.RunRequest {
 	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "original", "settings.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways, settings := map[string]json.RawMessage{}, &spec.RunSpec{}
+	if err := json.Unmarshal(text, &ways); err != nil {
+		t.Fatal(err)
+	}
+	if err := protojson.Unmarshal(ways[way], settings); err != nil {
+		t.Fatalf("settings of %q: %v", way, err)
+	}
 	return request(t, append([]func(*spec.RunRequest){func(r *spec.RunRequest) {
 		s := r.Spec
 		s.Adapter = everywhere(t, v, sites)
-		s.Head = &spec.Head{Kind: "conv"}
-		s.Data.Mean, s.Data.Std = []float64{0.485, 0.456, 0.406}, []float64{0.229, 0.224, 0.225}
+		s.Data.Mean, s.Data.Std = settings.Data.Mean, settings.Data.Std
 		train := &spec.Procedural{Seed: 1, Count: 11, Size: 64}
 		s.Data.Splits["train"] = &spec.Split{Count: train.Count, Procedural: train}
-		s.Loss = []*spec.Loss{{Kind: "log_cosh_dice", Weight: 1}}
-		s.Optim = &spec.Optim{
-			Kind: "adam", DecayVectors: true, WeightDecay: 1e-4, LrBackbone: 1e-3, LrAdapter: 1e-2, LrHead: 1e-2,
-			Beta1: 0.9, Beta2: 0.999, Eps: 1e-8,
-			Schedule: &spec.Schedule{Kind: "trapezoid", Warmup: 0.05, Decay: 0.2, Lagging: true},
+		s.Head, s.Loss, s.Optim, s.Train = settings.Head, settings.Loss, settings.Optim, settings.Train
+		if freeze := settings.GetBackbone().GetFreeze(); freeze != nil {
+			s.Backbone.Freeze = freeze
 		}
-		s.Train = &spec.Train{Epochs: 5, Batch: 3, Precision: "fp32", Monitor: "dice/mean", EvalEvery: 5}
 		r.Evaluations = nil
 	}}, edit...)...)
 }
@@ -88,24 +99,10 @@ func everywhere(t *testing.T, v sdk.Builder, names []string) *spec.Adapter {
 	return a
 }
 
-// unfrozen trains the whole backbone at the adapters' rate.
-func unfrozen(r *spec.RunRequest) {
-	r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_NONE}
-	r.Spec.Optim.LrAdapter = r.Spec.Optim.LrBackbone
-}
-
-// unfreezing trains the head alone for two epochs, then all.
-func unfreezing(r *spec.RunRequest) {
-	r.Spec.Optim.Rules = []*spec.Rule{
-		{Pattern: "head.*", Lr: 1e-2},
-		{Pattern: "*", Lr: 1e-3, Frozen: true, UntilEpoch: 2},
-	}
-}
-
 // The data that the fixtures were made of are still those that a run sees, in
 // its order.
 func TestOriginalData(t *testing.T) {
-	req := original(t, plainLoRA{}, []string{"query"})
+	req := original(t, "frozen", plainLoRA{}, []string{"query"})
 	set, err := openSplit(t.Context(), req, req.Spec.Data, "train")
 	if err != nil {
 		t.Fatal(err)
@@ -155,22 +152,11 @@ func TestOriginalTraining(t *testing.T) {
 	variants := map[string]struct {
 		adapter sdk.Builder
 		sites   []string
-		lr      float64 // with the backbone frozen
+		lr      float64 // with the backbone frozen, if not that of LoRA
 	}{
-		"lora":      {plainLoRA{}, []string{"query", "value"}, 1e-2},
-		"serial":    {serial{}, []string{"query", "key", "value"}, 1e-2},
+		"lora":      {plainLoRA{}, []string{"query", "value"}, 0},
+		"serial":    {serial{}, []string{"query", "key", "value"}, 0},
 		"localized": {localized{}, []string{"query", "value"}, 1e-3},
-	}
-	ways := map[string]func(*spec.RunRequest){
-		"frozen":     func(*spec.RunRequest) {},
-		"unfrozen":   unfrozen,
-		"unfreezing": unfreezing,
-		"forgetting": func(r *spec.RunRequest) {
-			unfreezing(r)
-			r.Spec.Optim.Rules[1].Lr = 3e-4
-			r.Spec.Optim.WeightDecay, r.Spec.Optim.ForgetAtUnfreezing = 1e-2, true
-		},
-		"adamw": func(r *spec.RunRequest) { r.Spec.Optim.Kind, r.Spec.Optim.WeightDecay = "adamw", 1e-2 },
 	}
 	files, err := filepath.Glob(filepath.Join("testdata", "original", "*_*.safetensors"))
 	if err != nil || len(files) == 0 {
@@ -181,17 +167,18 @@ func TestOriginalTraining(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(path), ".safetensors")
 		t.Run(name, func(t *testing.T) {
 			variant, way, _ := strings.Cut(name, "_")
-			v, set := variants[variant], ways[way]
-			if v.adapter == nil || set == nil {
+			v := variants[variant]
+			if v.adapter == nil {
 				t.Fatal("the fixture is of no case that is known here")
 			}
 			sum, err := filesum.Of(start(variant))
 			if err != nil {
 				t.Fatal(err)
 			}
-			req := original(t, v.adapter, v.sites, func(r *spec.RunRequest) {
-				r.Spec.Optim.LrAdapter = v.lr
-				set(r)
+			req := original(t, way, v.adapter, v.sites, func(r *spec.RunRequest) {
+				if way == "frozen" && v.lr > 0 {
+					r.Spec.Optim.LrAdapter = v.lr
+				}
 				r.Spec.Adapter.Start, r.Places.Start = sum, start(variant)
 			})
 			events, err := run(t, tr, req, 0)

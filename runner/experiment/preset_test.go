@@ -1,10 +1,17 @@
 package experiment
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/spec"
 )
 
 // A cell with a preset has its settings in place of the base's, a cell without
@@ -88,6 +95,54 @@ func TestPresetsAreExplained(t *testing.T) {
 	for _, v := range values {
 		if _, ok := e.expansion.pinned("original", cuePath(v.Path)); ok != (v.From == FromPreset) || ok && v.At.File != "schema/preset.cue" {
 			t.Errorf("%s is said to be from %s %s", v.Path, v.From, v.At)
+		}
+	}
+}
+
+// With a preset, the engine is told the settings with which core/train is held
+// against the original project: the parity that is shown there is the preset's.
+func TestPresetIsWhatParityIsShownFor(t *testing.T) {
+	text, err := os.ReadFile("../../core/train/testdata/original/settings.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := map[string]json.RawMessage{}
+	if err := json.Unmarshal(text, &ways); err != nil {
+		t.Fatal(err)
+	}
+	budget := "\ttrain: {epochs: 5, batch: 3, evalEvery: 5}\n"
+	rates := "\toptim: {weightDecay: 1e-4, lr: {adapter: 1e-2, head: 1e-2}}\n"
+	for way, lines := range map[string]string{
+		"frozen":   "\tpreset: \"original\"\n" + rates,
+		"unfrozen": "\tpreset: \"original\"\n\tbackbone: freeze: \"none\"\n\toptim: {weightDecay: 1e-4, lr: {backbone: 1e-3, adapter: 1e-3, head: 1e-2}}\n",
+		"forgetting": `	preset: "original"
+	optim: weightDecay: 1e-2
+	optim: groups: [{pattern: "head.*", lr: 1e-2}, {pattern: "*", lr: 3e-4, until: 2}]
+`,
+		// Its search has another head than that which its optimiser is tested with.
+		"adamw": "\tpreset: \"original_search\"\n\toptim: {weightDecay: 1e-2, lr: {adapter: 1e-2, head: 1e-2}}\n",
+	} {
+		want := &spec.RunSpec{}
+		if err := protojson.Unmarshal(ways[way], want); err != nil {
+			t.Fatalf("%s: %v", way, err)
+		}
+		base := strings.NewReplacer("\toptim: lr: {adapter: 1e-3, head: 2e-3}\n", "", "\ttrain: {epochs: 2, batch: 4}\n", "").Replace(sound)
+		run := loadText(t, insert(base, budget+lines))[0].Runs[0]
+		got := &spec.RunSpec{
+			Head: run.Spec.Head, Loss: run.Spec.Loss, Optim: run.Spec.Optim, Train: run.Spec.Train,
+			Data: &spec.Data{Mean: run.Spec.Data.Mean, Std: run.Spec.Data.Std},
+		}
+		if run.Spec.Backbone.Freeze != nil {
+			got.Backbone = &spec.Backbone{Freeze: run.Spec.Backbone.Freeze}
+		}
+		if way == "adamw" {
+			want.Head.Norm = true
+		}
+		if !proto.Equal(got, want) {
+			t.Errorf("%s: the engine is told\n%v\nparity is shown for\n%v", way, got, want)
+		}
+		if c := run.Evaluations[0].Spec.Checkpoint; c != "last" {
+			t.Errorf("%s: scored is the %s checkpoint", way, c)
 		}
 	}
 }
