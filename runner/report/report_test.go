@@ -3,7 +3,6 @@ package report_test
 import (
 	"bytes"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"image"
@@ -426,30 +425,7 @@ func TestCSVHoldsEveryRunInFullPrecision(t *testing.T) {
 	w := ranks(t, true)
 	w.add("rank=64", at(rank, 64.0), 1, 0) // not trained
 	written := w.build(t.TempDir())
-	read := func(path string) ([]map[string]string, error) {
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		lines, err := csv.NewReader(file).ReadAll()
-		if err != nil {
-			return nil, err
-		}
-		var out []map[string]string
-		for _, l := range lines[1:] {
-			m := map[string]string{}
-			for i, name := range lines[0] {
-				m[name] = l[i]
-			}
-			out = append(out, m)
-		}
-		return out, nil
-	}
-	runs, err := read(written.RunsCSV)
-	if err != nil {
-		t.Fatal(err)
-	}
+	runs := readCSV(t, written.RunsCSV)
 	if want := (5*3 + 1) * 3; len(runs) != want { // validation, test and histology
 		t.Errorf("%d lines, want %d", len(runs), want)
 	}
@@ -469,10 +445,7 @@ func TestCSVHoldsEveryRunInFullPrecision(t *testing.T) {
 			t.Errorf("a run that is missing has the line %v", l)
 		}
 	}
-	cells, err := read(written.CSV)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cells := readCSV(t, written.CSV)
 	found := false
 	for _, l := range cells {
 		if l["cell"] == "rank=8" && l["domain"] == "histology" {

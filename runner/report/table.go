@@ -318,10 +318,20 @@ func (s *study) domainSizes() string {
 	var parts []string
 	for _, d := range s.pictured() {
 		var sizes []uint64
+		images := map[string]bool{}
 		for _, c := range s.cells {
 			for _, o := range c.runs {
-				if m := o.Evaluations[d]; m != nil && !slices.Contains(sizes, m.Images) {
+				m := o.Evaluations[d]
+				if m == nil {
+					continue
+				}
+				if !slices.Contains(sizes, m.Images) {
 					sizes = append(sizes, m.Images)
+				}
+				for _, e := range o.Run.Evaluations {
+					if e.Spec.GetDomain() == d {
+						images[e.Spec.GetData().GetSplits()["test"].GetDigest()] = true
+					}
 				}
 			}
 		}
@@ -332,7 +342,11 @@ func (s *study) domainSizes() string {
 		switch len(sizes) {
 		case 0:
 		case 1:
-			parts = append(parts, fmt.Sprintf("%s %d", d, sizes[0]))
+			text := fmt.Sprintf("%s %d", d, sizes[0])
+			if len(images) > 1 {
+				text += " (**the runs do not share their images**)"
+			}
+			parts = append(parts, text)
 		default:
 			parts = append(parts, fmt.Sprintf("%s %d to %d (**the cells do not share their images**)", d, sizes[0], sizes[len(sizes)-1]))
 		}
