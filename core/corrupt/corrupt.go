@@ -34,6 +34,28 @@ type corruption struct {
 	apply  func(p *picture.Picture, level int, r rng.Stream)
 }
 
+// moves are the corruptions that move labels: of an image of h×w, where each
+// pixel's comes from.
+var moves = map[string]func(h, w, level int, r rng.Stream) func(y, x int) (fy, fx float64){
+	"elastic_transform": elasticMap,
+}
+
+// MoveLabels moves labels of h×w as Apply moves those of the same picture at
+// atH×atW pixels; most corruptions move none.
+func MoveLabels(labels []byte, h, w, atH, atW int, kind string, severity int, seed uint64, name string) []byte {
+	move := moves[kind]
+	if move == nil {
+		return labels
+	}
+	return picture.WarpLabels(labels, h, w, atH, atW, move(atH, atW, severity-1, stream(kind, seed, name)))
+}
+
+func stream(kind string, seed uint64, name string) rng.Stream {
+	// The severity is no part of the name: a picture gets the same noise, only
+	// more of it.
+	return rng.New(seed, "corrupt", kind, name)
+}
+
 var corruptions = map[string]corruption{
 	"gaussian_noise":    {"noise", gaussianNoise},
 	"shot_noise":        {"noise", shotNoise},
@@ -97,9 +119,7 @@ func Apply(p *picture.Picture, kind string, severity int, seed uint64, name stri
 	if err := Check(kind, severity); err != nil {
 		panic("corrupt: " + err.Error())
 	}
-	// The severity is no part of the name: a picture gets the same noise, only
-	// more of it.
-	corruptions[kind].apply(p, severity-1, rng.New(seed, "corrupt", kind, name))
+	corruptions[kind].apply(p, severity-1, stream(kind, seed, name))
 	p.Clamp()
 }
 
@@ -444,20 +464,24 @@ func contrast(p *picture.Picture, level int, _ rng.Stream) {
 
 // elastic shifts by a random affine map and a smooth random field, labels too.
 func elastic(p *picture.Picture, level int, r rng.Stream) {
+	p.Warp(picture.Reflect, elasticMap(p.H, p.W, level, r))
+}
+
+func elasticMap(h, w, level int, r rng.Stream) func(y, x int) (fy, fx float64) {
 	c := [...]struct{ alpha, sigma, affine float64 }{
 		{488, 170.8, 24.4}, {488, 19.52, 48.8}, {12.2, 2.44, 4.88}, {17.08, 2.44, 4.88}, {29.28, 2.44, 4.88},
 	}[level]
 	// The constants are for 244 pixels.
-	size := float64(min(p.H, p.W)) / 244
+	size := float64(min(h, w)) / 244
 	alpha, sigma, affine := c.alpha*size, c.sigma*size, c.affine*size
 	field := func() []float32 {
-		v := make([]float32, p.H*p.W)
+		v := make([]float32, h*w)
 		r.Uniform(v, -1, 1)
-		picture.BlurPlane(v, p.H, p.W, sigma)
+		picture.BlurPlane(v, h, w, sigma)
 		return v
 	}
 	// Three points of the middle, each moved a little, make the affine map.
-	cy, cx, s := float64(p.H)/2, float64(p.W)/2, float64(min(p.H, p.W))/3
+	cy, cx, s := float64(h)/2, float64(w)/2, float64(min(h, w))/3
 	at := [3][2]float64{{cx + s, cy + s}, {cx + s, cy - s}, {cx - s, cy - s}}
 	var to [3][2]float64
 	for i := range at {
@@ -467,11 +491,11 @@ func elastic(p *picture.Picture, level int, r rng.Stream) {
 	}
 	m := affineMap(to, at) // from the new place back to the old
 	dx, dy := field(), field()
-	p.Warp(picture.Reflect, func(y, x int) (float64, float64) {
-		i := y*p.W + x
+	return func(y, x int) (float64, float64) {
+		i := y*w + x
 		fx, fy := float64(x)+alpha*float64(dx[i]), float64(y)+alpha*float64(dy[i])
 		return m[1][0]*fx + m[1][1]*fy + m[1][2], m[0][0]*fx + m[0][1]*fy + m[0][2]
-	})
+	}
 }
 
 // affineMap takes three points to three others: [x', y'] = m · [x, y, 1].

@@ -55,6 +55,10 @@ func OpenProcedural(p *spec.Procedural, d *spec.Data, styles Files) (*Set, error
 		px, m := drawAnimal(p.GetSeed(), uint64(i), p.GetStyle(), int(p.GetSize()))
 		return px, m, nil
 	}
+	s.readMask = func(i int) (mask, error) {
+		_, m, err := s.read(i)
+		return m, err
+	}
 	return s, nil
 }
 

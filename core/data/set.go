@@ -25,6 +25,8 @@ type Set struct {
 	classOf map[uint32]byte
 	colours bool // values are colours, 0xRRGGBB
 	read    func(i int) (pixels, mask, error)
+	// readMask is what read gives of the mask.
+	readMask func(i int) (mask, error)
 	// maskName names the file of a mask in errors.
 	maskName func(i int) string
 
@@ -50,6 +52,12 @@ type Batch struct {
 	Names  []string
 }
 
+// One is the batch of picture k alone.
+func (b *Batch) One(k int) *Batch {
+	n := b.H * b.W
+	return &Batch{N: 1, H: b.H, W: b.W, Images: b.Images[k*3*n : (k+1)*3*n], Labels: b.Labels[k*n : (k+1)*n], Names: b.Names[k : k+1]}
+}
+
 // UseNetwork has pictures pass through a network, where d of Open has a style of
 // that kind. It is to be called before the first batch.
 func (s *Set) UseNetwork(n Network) { s.shift.network = n }
@@ -69,12 +77,13 @@ func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 		return nil, fmt.Errorf("opening data in %s: %w", f.Root, err)
 	}
 	s.maskName = func(i int) string { return f.path(f.Masks[i]) }
+	s.readMask = func(i int) (mask, error) { return readMask(f.path(f.Masks[i]), maskKind(d.GetColours())) }
 	s.read = func(i int) (pixels, mask, error) {
 		p, err := readImage(f.path(f.Images[i]))
 		if err != nil {
 			return pixels{}, mask{}, err
 		}
-		m, err := readMask(f.path(f.Masks[i]), maskKind(d.GetColours()))
+		m, err := s.readMask(i)
 		if err != nil {
 			return pixels{}, mask{}, err
 		}
@@ -234,10 +243,11 @@ func (s *Set) item(i int) (*item, error) {
 	if err != nil {
 		return nil, err
 	}
-	it, err = s.fit(p, m)
+	labels, err := s.labels(i, m)
 	if err != nil {
-		return nil, fmt.Errorf("mask %s: %w", s.maskName(i), err)
+		return nil, err
 	}
+	it = &item{image: p.resized(s.h, s.w), labels: resizeNearest(labels, m.h, m.w, s.h, s.w)}
 	if it.image, it.labels, err = s.shift.apply(it.image, it.labels, s.h, s.w, s.names[i]); err != nil {
 		return nil, err
 	}
@@ -250,22 +260,22 @@ func (s *Set) item(i int) (*item, error) {
 	return it, nil
 }
 
-// fit brings a picture to the size of the set and its mask to labels.
-func (s *Set) fit(p pixels, m mask) (*item, error) {
+// labels gives the values of mask i their classes.
+func (s *Set) labels(i int, m mask) ([]byte, error) {
 	labels := make([]byte, len(m.values))
 	last, label := uint32(0), byte(0)
 	known := false
-	for i, v := range m.values {
+	for at, v := range m.values {
 		if !known || v != last { // neighbours mostly agree
 			var ok bool
 			if label, ok = s.classOf[v]; !ok {
-				return nil, fmt.Errorf("%s at x=%d, y=%d belongs to no class", s.value(v), i%m.w, i/m.w)
+				return nil, fmt.Errorf("mask %s: %s at x=%d, y=%d belongs to no class", s.maskName(i), s.value(v), at%m.w, at/m.w)
 			}
 			last, known = v, true
 		}
-		labels[i] = label
+		labels[at] = label
 	}
-	return &item{image: p.resized(s.h, s.w), labels: resizeNearest(labels, m.h, m.w, s.h, s.w)}, nil
+	return labels, nil
 }
 
 // value is what a value of a mask is called.

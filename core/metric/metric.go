@@ -23,6 +23,7 @@ package metric
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -94,7 +95,7 @@ func (c *Counts) Confusion(truth, pred int) uint64 {
 }
 
 // Metrics scores what was counted. Loss and the number of images are carried
-// along, since counts know neither. With no pixel counted the means and the
+// along, since counts know neither; a loss that is not computed is NaN. With no pixel counted the means and the
 // accuracy are 0 and Pixels says so.
 func (c *Counts) Metrics(loss float64, images int) *spec.Metrics {
 	n := len(c.classes)
@@ -155,7 +156,7 @@ var whole = []struct {
 	name  string
 	value func(m *spec.Metrics) (float64, bool)
 }{
-	{"loss", func(m *spec.Metrics) (float64, bool) { return m.Loss, true }},
+	{"loss", func(m *spec.Metrics) (float64, bool) { return m.Loss, !math.IsNaN(m.Loss) }},
 	{"accuracy", func(m *spec.Metrics) (float64, bool) { return m.Accuracy, m.Pixels > 0 }},
 	{"dice/mean", func(m *spec.Metrics) (float64, bool) { return m.Dice, m.Pixels > 0 }},
 	{"iou/mean", func(m *spec.Metrics) (float64, bool) { return m.Iou, m.Pixels > 0 }},

@@ -109,6 +109,25 @@ func (p *Picture) Warp(outside Outside, from func(y, x int) (fy, fx float64)) {
 	p.RGB, p.Labels = rgb, labels
 }
 
+// WarpLabels moves labels of h×w as a Warp with Reflect moves those of the same
+// picture at atH×atW pixels, where from says where each comes from.
+func WarpLabels(labels []byte, h, w, atH, atW int, from func(y, x int) (fy, fx float64)) []byte {
+	sy, sx := float64(h)/float64(atH), float64(w)/float64(atW)
+	out := make([]byte, len(labels))
+	for y := range h {
+		ay := (float64(y)+0.5)/sy - 0.5 // in the picture of the other size
+		ny := min(max(int(math.Round(ay)), 0), atH-1)
+		for x := range w {
+			ax := (float64(x)+0.5)/sx - 0.5
+			nx := min(max(int(math.Round(ax)), 0), atW-1)
+			fy, fx := from(ny, nx)
+			fy, fx = (ay+fy-float64(ny)+0.5)*sy-0.5, (ax+fx-float64(nx)+0.5)*sx-0.5
+			out[y*w+x] = labels[mirror(int(math.Round(fy)), h)*w+mirror(int(math.Round(fx)), w)]
+		}
+	}
+	return out
+}
+
 // mirror brings an index into 0…n-1 by reflection at the edges: -1 is 0, n is
 // n-1.
 func mirror(i, n int) int {

@@ -169,9 +169,11 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	if err := s.t.dev.Do(func() error { s.t.cache.release(); return nil }); err != nil {
 		return nil, err
 	}
-	src, err := s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set)
-	if err != nil {
-		return nil, err
+	var src *source
+	if e.Window == nil {
+		if src, err = s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set); err != nil {
+			return nil, err
+		}
 	}
 	if e.Merged {
 		unmerge, err := s.merge()
@@ -182,7 +184,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	}
 	var images, truth, predicted []byte
 	n := 0
-	m, err := s.score(ctx, src, func(b *data.Batch, p []byte) {
+	shots := func(b *data.Batch, p []byte) {
 		take := min(b.N, int(s.req.SampleImages)-n)
 		if take <= 0 {
 			return
@@ -192,7 +194,16 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		truth = append(truth, b.Labels[:take*pixels]...)
 		predicted = append(predicted, p[:take*pixels]...)
 		n += take
-	})
+	}
+	var m *spec.Metrics
+	switch {
+	case e.Window != nil:
+		m, err = s.scoreWindows(ctx, set, e.Data, e.Window, shots)
+	case e.Resolution == spec.Original:
+		m, err = s.scoreOriginal(ctx, src, shots)
+	default:
+		m, err = s.score(ctx, src, shots)
+	}
 	if err != nil {
 		return nil, err
 	}

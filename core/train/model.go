@@ -218,11 +218,6 @@ func (n *network) blocks(h *torch.Tensor, first int) *torch.Tensor {
 
 // logits goes on from tokens of images of h × w to [N, C, h, w].
 func (n *network) logits(tokens *torch.Tensor, h, w int, train bool) *torch.Tensor {
-	return n.logitsAt(tokens, h, w, h, w, train)
-}
-
-// logitsAt is logits at another size, [N, C, outH, outW].
-func (n *network) logitsAt(tokens *torch.Tensor, h, w, outH, outW int, train bool) *torch.Tensor {
 	return n.dev.Yield(func() *torch.Tensor {
 		n.adapters.Train(train)
 		features := n.features(tokens)
@@ -230,7 +225,7 @@ func (n *network) logitsAt(tokens *torch.Tensor, h, w, outH, outW int, train boo
 		if err != nil {
 			panic(&torch.Error{Op: "logits", Err: err})
 		}
-		return n.head.Forward(features, int64(gh), int64(gw), int64(outH), int64(outW), train)
+		return n.head.Forward(features, int64(gh), int64(gw), int64(h), int64(w), train)
 	})
 }
 

@@ -13,10 +13,11 @@ import (
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/window"
 )
 
 // Predict segments pictures of any size with the weights of a trained run: they
-// are resized as the run's data was, and the logits of the patches are
+// are resized as the run's data was, or seen by windows, and the logits are
 // interpolated to the size they came in. A corruption or style of the run's
 // data is not applied. A picture that cannot be read, or is too large for the
 // memory, is told like any other and the rest goes on; an error ends it all.
@@ -37,6 +38,11 @@ func (t *Trainer) Predict(ctx context.Context, req *spec.PredictRequest, emit fu
 	defer s.close()
 	if err := s.open(); err != nil {
 		return err
+	}
+	if w := req.Window; w != nil {
+		if err := checkWindow(w, run.Spec.Data); err != nil {
+			return err
+		}
 	}
 	precision := run.Spec.Train.Precision
 	if precision == "tf32" && !t.dev.IsCUDA() {
@@ -60,7 +66,7 @@ func (t *Trainer) Predict(ctx context.Context, req *spec.PredictRequest, emit fu
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		said, err := s.predict(picture)
+		said, err := s.predict(ctx, picture, req.Window)
 		if err != nil {
 			return fmt.Errorf("segmenting %s: %w", picture.Image, err)
 		}
@@ -73,12 +79,12 @@ func (t *Trainer) Predict(ctx context.Context, req *spec.PredictRequest, emit fu
 }
 
 // predict segments one picture and writes its files.
-func (s *session) predict(picture *spec.Picture) (*spec.Prediction, error) {
+func (s *session) predict(ctx context.Context, picture *spec.Picture, w *spec.Window) (*spec.Prediction, error) {
 	im, err := data.ReadImage(picture.Image)
 	if err != nil {
 		return &spec.Prediction{Failure: err.Error()}, nil
 	}
-	classes, p, err := s.segment(im, picture.Probabilities != "")
+	classes, p, err := s.segment(ctx, im, w, picture.Probabilities != "")
 	if torch.OutOfMemory(err) {
 		return &spec.Prediction{Failure: fmt.Sprintf("there is not memory enough for %d×%d pixels", im.W, im.H)}, nil
 	}
@@ -115,18 +121,40 @@ func (s *session) predict(picture *spec.Picture) (*spec.Prediction, error) {
 }
 
 // segment gives every pixel of a picture its class, and, if wanted, the
-// probabilities of all classes, [C, H, W].
-func (s *session) segment(im *data.Image, probabilities bool) (classes []byte, p []float32, err error) {
+// probabilities of all classes, [C, H, W]. Logits at the size of the run's data,
+// or of windows, are resized to the picture's own, as they are when scored there.
+func (s *session) segment(ctx context.Context, im *data.Image, w *spec.Window, probabilities bool) (classes []byte, p []float32, err error) {
 	d := s.spec.Data
+	classes = make([]byte, im.H*im.W)
+	if probabilities {
+		p = make([]float32, len(d.Classes)*len(classes))
+	}
+	emit := func(y int, logits *torch.Tensor) {
+		at := y * im.W
+		copy(classes[at:], logits.ArgMax(1).To(torch.Uint8).Bytes())
+		if !probabilities {
+			return
+		}
+		values, n := logits.Softmax(1).Floats(), int(logits.Dim(2))*im.W
+		for c := range d.Classes {
+			copy(p[c*len(classes)+at:], values[c*n:(c+1)*n])
+		}
+	}
+	if w != nil {
+		panes := s.panes(d, w)
+		defer panes.free()
+		h, w := panes.size(im.H, im.W)
+		if err := panes.add(ctx, newCanvas(s.t.dev, panes.over(h, w), im.H, im.W, emit), im.Resized(h, w)); err != nil {
+			return nil, nil, err
+		}
+		return classes, p, panes.flush()
+	}
 	b := &data.Batch{N: 1, H: int(d.Height), W: int(d.Width)}
 	b.Images = im.Resized(b.H, b.W)
 	err = s.t.dev.Do(func() error {
 		s.t.dev.NoGrad(func() {
-			logits := s.net.logitsAt(s.net.tokens(s.net.input(b, d)), b.H, b.W, im.H, im.W, false)
-			classes = logits.ArgMax(1).To(torch.Uint8).Bytes()
-			if probabilities {
-				p = logits.Softmax(1).Floats()
-			}
+			logits := s.net.logits(s.net.tokens(s.net.input(b, d)), b.H, b.W, false)
+			newCanvas(s.t.dev, window.Over(b.H, b.W, b.H, b.W, b.H, b.W), im.H, im.W, emit).add(logits.Select(0, 0))
 		})
 		return nil
 	})

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
@@ -161,5 +163,113 @@ func TestPredictAtAnySize(t *testing.T) {
 	}
 	if req.Checkpoint = "first"; tr.Predict(t.Context(), req, nil) == nil {
 		t.Error("there is a first checkpoint")
+	}
+}
+
+// fullSize scores two domains of a run as it is scored by default, at original
+// resolution, and by windows.
+func fullSize(t *testing.T, edit func(e *spec.Evaluation)) (*spec.RunRequest, []*spec.Evaluated) {
+	t.Helper()
+	tr := trainer(t)
+	req := request(t, func(r *spec.RunRequest) {
+		r.Spec.Train.Epochs = 1
+		first := r.Evaluations[0]
+		edit(first)
+		original, windows := proto.CloneOf(first), proto.CloneOf(first)
+		original.Domain, original.Resolution = "test@original", spec.Original
+		windows.Domain, windows.Resolution, windows.Window = "test@window-24x16", spec.Original, &spec.Window{StrideH: 24, StrideW: 16}
+		r.Evaluations = []*spec.Evaluation{first, original, windows}
+	})
+	events, err := run(t, tr, req, 0)
+	return req, finished(t, events, err).Evaluations
+}
+
+// Images of the size that the model sees: there is one window on each, and
+// nothing to resize.
+func TestOneSizeScoresAlike(t *testing.T) {
+	_, e := fullSize(t, func(e *spec.Evaluation) {
+		e.Data.Height, e.Data.Width = 48, 48
+		e.Data.Splits["test"].Procedural.Size = 48
+	})
+	for _, other := range e[1:] {
+		want, got := proto.CloneOf(e[0].Metrics), proto.CloneOf(other.Metrics)
+		if !math.IsNaN(got.Loss) || got.OriginalDice != nil {
+			t.Errorf("%s has the loss %v", other.Domain, got.Loss)
+		}
+		want.Loss, got.Loss, want.OriginalDice, want.OriginalIou = 0, 0, nil, nil
+		// Probabilities are summed up in another order.
+		for _, m := range []*spec.Metrics{want, got} {
+			for _, v := range []*float64{m.Ece, m.Nll, m.Brier} {
+				*v = math.Round(*v*1e6) / 1e6
+			}
+		}
+		if !proto.Equal(got, want) {
+			t.Errorf("%s:\n%v, want\n%v", other.Domain, got, want)
+		}
+	}
+}
+
+// Larger images count with all their pixels, by windows with those of other
+// logits; a damage that moves pixels moves the mask as it lies in the file.
+func TestOriginalResolution(t *testing.T) {
+	req, e := fullSize(t, func(e *spec.Evaluation) {
+		e.Data.Splits["test"].Procedural.Size = 101
+		e.Data.Corruption = &spec.Corruption{Kind: "elastic_transform", Severity: 1}
+	})
+	images := uint64(req.Evaluations[0].Data.Splits["test"].Count)
+	for i, pixels := range []uint64{48 * 32, 101 * 101, 101 * 101} {
+		m := e[i].Metrics
+		if m.Pixels != images*pixels || m.Images != images || m.Nll == nil || m.BoundaryIou == 0 {
+			t.Errorf("%s: %d images of %d pixels, %v", e[i].Domain, m.Images, m.Pixels, m)
+		}
+		if _, err := os.Stat(filepath.Join(req.Places.RunDir, "samples", e[i].Domain+".png")); err != nil {
+			t.Error(err)
+		}
+	}
+	if a, b := e[0].Metrics.Dice, e[1].Metrics.Dice; math.Abs(a-b) > 0.1 {
+		t.Errorf("Dice %v at the model's size, %v at the original", a, b)
+	}
+	if *e[1].Metrics.Nll == *e[2].Metrics.Nll {
+		t.Error("windows change nothing")
+	}
+}
+
+// A picture predicted by windows has the classes that scoring by windows counts.
+func TestPredictByWindows(t *testing.T) {
+	tr := trainer(t)
+	window := &spec.Window{StrideH: 20, StrideW: 32, Scale: 0.75}
+	large := func(d *spec.Data) {
+		d.Height, d.Width = 96, 96
+		d.Splits["test"].Procedural.Size = 96
+	}
+	req := request(t, func(r *spec.RunRequest) {
+		r.Spec.Train.Epochs = 1
+		e := r.Evaluations[0]
+		e.Data.Splits["test"].Procedural.Size = 96
+		e.Resolution, e.Window = spec.Original, window
+		r.Evaluations = r.Evaluations[:1]
+	})
+	events, err := run(t, tr, req, 0)
+	scores := finished(t, events, err).Evaluations[0].Metrics
+	whole := proto.CloneOf(req.Evaluations[0].Data)
+	large(whole)
+	ask := &spec.PredictRequest{Run: req, Checkpoint: "best", Window: window}
+	for _, path := range drawn(t, whole) {
+		ask.Pictures = append(ask.Pictures, &spec.Picture{Image: path})
+	}
+	counted := make([]uint64, 3)
+	for _, p := range predictions(t, tr, ask) {
+		for c, n := range p.Pixels {
+			counted[c] += n
+		}
+	}
+	for c, class := range scores.Classes {
+		if counted[c] != class.Predicted {
+			t.Errorf("%s: %d pixels predicted, %d scored", class.Name, counted[c], class.Predicted)
+		}
+	}
+	ask.Window = &spec.Window{StrideH: 49, StrideW: 32}
+	if err := tr.Predict(t.Context(), ask, nil); err == nil || !strings.Contains(err.Error(), "stride") {
+		t.Errorf("windows with gaps: %v", err)
 	}
 }

@@ -211,10 +211,10 @@ func cut(order []int, batch int) [][]int {
 
 // each reads batches one ahead of fn, in order, until fn or reading fails or
 // the context ends.
-func each(ctx context.Context, read func(context.Context, []int) (*data.Batch, error), batches [][]int, fn func(*data.Batch) error) error {
+func each[T any](ctx context.Context, read func(context.Context, []int) (T, error), batches [][]int, fn func(T) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	type item struct {
-		batch *data.Batch
+		batch T
 		err   error
 	}
 	items := make(chan item, 1)

@@ -156,6 +156,24 @@ func check(req *spec.RunRequest) error {
 		if e.Data.Splits["test"] == nil {
 			return fmt.Errorf("domain %s has no split test", e.Domain)
 		}
+		switch w := e.Window; {
+		case e.Resolution != "" && e.Resolution != spec.Original:
+			return fmt.Errorf("domain %s is to be scored at resolution %q, which this engine does not know", e.Domain, e.Resolution)
+		case w != nil && e.Resolution != spec.Original:
+			return fmt.Errorf("domain %s is seen by windows, but not scored at its original resolution", e.Domain)
+		case w != nil:
+			if err := checkWindow(w, e.Data); err != nil {
+				return fmt.Errorf("domain %s: %w", e.Domain, err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkWindow reports windows that would leave pixels out.
+func checkWindow(w *spec.Window, d *spec.Data) error {
+	if w.StrideH < 1 || w.StrideW < 1 || w.StrideH > d.Height || w.StrideW > d.Width || !(w.Scale >= 0) {
+		return fmt.Errorf("windows of %d×%d cannot go over an image at a stride of %d×%d, scaled by %g", d.Height, d.Width, w.StrideH, w.StrideW, w.Scale)
 	}
 	return nil
 }
