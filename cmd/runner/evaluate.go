@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 func (a *app) evaluateCommand() *cobra.Command {
 	var named []string
 	var from weightOptions
+	var seen seenOptions
 	var asJSON, asCSV bool
 	c := &cobra.Command{
 		Use:   "evaluate RUN|DIR --domain NAME=SOURCE",
@@ -33,15 +35,19 @@ The scores are kept with the run: inspect, compare and diff show them under NAME
 What was scored already, also by an experiment with that domain, is not scored
 again.
 
+With --resolution original each mask counts as it lies in its file, and NAME becomes
+NAME@original; with --window besides, NAME@window-STRIDE. See: runner help
+large-images.
+
 DIR is a directory that export wrote with -merged or -peft, here or elsewhere, or
 that of a run. It is enough by itself, but for -peft without the backbone, which is
 found on this machine or downloaded. Nothing is written to it: its scores are shown
 and kept nowhere.`,
-		Example:           "  runner evaluate ablation_rank/rank=8/seed=1 --domain clinic=/data/clinic\n  runner evaluate rank=8/seed=1 --domain a=data/a --domain b=data/b --csv\n  runner evaluate model --domain clinic=/data/clinic --json",
+		Example:           "  runner evaluate ablation_rank/rank=8/seed=1 --domain clinic=/data/clinic\n  runner evaluate rank=8/seed=1 --domain a=data/a --domain b=data/b --csv\n  runner evaluate rank=8/seed=1 --domain clinic=/data/clinic --resolution original --window 126\n  runner evaluate model --domain clinic=/data/clinic --json",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeWeights,
 		RunE: func(c *cobra.Command, args []string) error {
-			scores, err := a.evaluate(c.Context(), args[0], named, from)
+			scores, err := a.evaluate(c.Context(), args[0], named, from, seen)
 			if err != nil {
 				return err
 			}
@@ -58,6 +64,7 @@ and kept nowhere.`,
 	flags := c.Flags()
 	flags.StringArrayVar(&named, "domain", nil, "what to score on, `NAME=SOURCE`; may be repeated")
 	from.flag(c)
+	seen.flags(c)
 	flags.BoolVar(&asJSON, "json", false, "write JSON")
 	flags.BoolVar(&asCSV, "csv", false, "write CSV, a line for each domain")
 	c.MarkFlagsMutuallyExclusive("json", "csv")
@@ -67,18 +74,55 @@ and kept nowhere.`,
 	return c
 }
 
+// seenOptions are flags that say how an evaluation sees images.
+type seenOptions struct {
+	resolution, precision string
+	window                windowOptions
+}
+
+func (o *seenOptions) flags(c *cobra.Command) {
+	c.Flags().StringVar(&o.resolution, "resolution", "model", "compare pixels at the model's size, or at that of each mask: `model|original`")
+	c.Flags().StringVar(&o.precision, "precision", "", "compute in `fp32|bf16|tf32`; default: what the run was trained in")
+	o.window.flags(c)
+}
+
+// of is an evaluation as the flags ask for it.
+func (o *seenOptions) of(s *spec.RunSpec) (*spec.Evaluation, error) {
+	e := &spec.Evaluation{Precision: cmp.Or(o.precision, s.GetTrain().GetPrecision())}
+	switch {
+	case o.resolution == spec.Original:
+		e.Resolution = spec.Original
+	case o.resolution != "model":
+		return nil, fmt.Errorf("--resolution %q is not one of model, original", o.resolution)
+	case o.window.stride != "":
+		return nil, errors.New("--window: windows are scored at the original resolution; give --resolution original too")
+	}
+	switch o.precision {
+	case "", "fp32", "bf16", "tf32":
+	default:
+		return nil, fmt.Errorf("--precision %q is not one of fp32, bf16, tf32", o.precision)
+	}
+	var err error
+	e.Window, err = o.window.of(s.GetData())
+	return e, err
+}
+
 // evaluate scores a run on named sources, as far as that is not done.
-func (a *app) evaluate(ctx context.Context, ref string, named []string, o weightOptions) (_ *view.Scores, err error) {
+func (a *app) evaluate(ctx context.Context, ref string, named []string, o weightOptions, seen seenOptions) (_ *view.Scores, err error) {
 	w, err := a.weights(ctx, ref, o)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
+	how, err := seen.of(w.req.Spec)
+	if err != nil {
+		return nil, err
+	}
 	known := map[string]*spec.Evaluated{}
 	if w.run != nil {
 		known = w.run.Evaluations
 	}
-	asked, err := domains(ctx, w, known, named)
+	asked, err := domains(ctx, w, known, named, how)
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +153,9 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 	return s, nil
 }
 
-// domains reads NAME=SOURCE arguments. Where their files are is added to the
+// domains reads NAME=SOURCE arguments, to be seen as how says. Where their files are is added to the
 // request. All that is wrong is told at once.
-func domains(ctx context.Context, w *weights, known map[string]*spec.Evaluated, named []string) ([]experiment.Evaluation, error) {
+func domains(ctx context.Context, w *weights, known map[string]*spec.Evaluated, named []string, how *spec.Evaluation) ([]experiment.Evaluation, error) {
 	var asked []experiment.Evaluation
 	var faults []error
 	// A name is shown, and samples/NAME.png written, for one evaluation only.
@@ -128,12 +172,13 @@ func domains(ctx context.Context, w *weights, known map[string]*spec.Evaluated, 
 			faults = append(faults, fmt.Errorf("--domain %s: must be NAME=SOURCE, and the name that of a file", arg))
 			continue
 		}
+		name = how.Seen(name)
 		e, files, err := experiment.Domain(ctx, w.root, w.req.Spec, name, source)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("--domain %s: %w", arg, err))
 			continue
 		}
-		e.Checkpoint = w.checkpoint
+		e.Checkpoint, e.Precision, e.Resolution, e.Window = w.checkpoint, how.Precision, how.Resolution, how.Window
 		id := spec.EvaluationIdentity(w.req.Id, e)
 		if other, is := taken[name]; is && other != id {
 			faults = append(faults, fmt.Errorf("--domain %s: the run has another evaluation called %s; choose another name", arg, name))

@@ -21,6 +21,7 @@ import (
 func (a *app) predictCommand() *cobra.Command {
 	var out string
 	var from weightOptions
+	var window windowOptions
 	var probabilities, asJSON bool
 	c := &cobra.Command{
 		Use:   "predict RUN|DIR PICTURE... -o OUT",
@@ -36,9 +37,12 @@ Into the directory it writes, for each picture and of its size, upright:
   overlays/NAME.png               the picture with the classes in colour
   probabilities/NAME.safetensors  with --probabilities: float32 [classes, height, width]
 
+Large pictures may be seen by windows instead of being resized to the size that the
+run was trained at; see: runner help large-images.
+
 Pictures that cannot be read are listed and the rest goes on; the exit code is 1
 then.`,
-		Example:           "  runner predict ablation_rank/rank=8/seed=1 photos -o segmented\n  runner predict rank=8/seed=1 cat.jpg dog.png -o segmented --probabilities\n  runner predict exports/3fa1b2c4d5e6-merged photos -o segmented",
+		Example:           "  runner predict ablation_rank/rank=8/seed=1 photos -o segmented\n  runner predict rank=8/seed=1 cat.jpg dog.png -o segmented --probabilities\n  runner predict exports/3fa1b2c4d5e6-merged photos -o segmented\n  runner predict rank=8/seed=1 panorama.jpg -o segmented --window 126 --scale 0.5",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completePredict,
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -52,6 +56,9 @@ then.`,
 				return err
 			}
 			req := &spec.PredictRequest{Run: w.req, Checkpoint: w.checkpoint}
+			if req.Window, err = window.of(w.req.Spec.GetData()); err != nil {
+				return err
+			}
 			if req.Pictures, err = pictureFiles(images, out, probabilities); err != nil {
 				return err
 			}
@@ -77,6 +84,7 @@ then.`,
 	}
 	c.Flags().StringVarP(&out, "out", "o", "", "the `directory` to write into; files of the same names are replaced")
 	from.flag(c)
+	window.flags(c)
 	c.Flags().BoolVar(&probabilities, "probabilities", false, "write the probabilities of all classes too")
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	if err := c.MarkFlagRequired("out"); err != nil {

@@ -237,15 +237,15 @@ func TestOriginalResolution(t *testing.T) {
 // A picture predicted by windows has the classes that scoring by windows counts.
 func TestPredictByWindows(t *testing.T) {
 	tr := trainer(t)
-	window := &spec.Window{StrideH: 20, StrideW: 32, Scale: 0.75}
+	window := &spec.Window{StrideH: 20, StrideW: 16}
 	large := func(d *spec.Data) {
-		d.Height, d.Width = 96, 96
-		d.Splits["test"].Procedural.Size = 96
+		d.Height, d.Width = 97, 97
+		d.Splits["test"].Procedural.Size = 97
 	}
 	req := request(t, func(r *spec.RunRequest) {
 		r.Spec.Train.Epochs = 1
 		e := r.Evaluations[0]
-		e.Data.Splits["test"].Procedural.Size = 96
+		e.Data.Splits["test"].Procedural.Size = 97
 		e.Resolution, e.Window = spec.Original, window
 		r.Evaluations = r.Evaluations[:1]
 	})

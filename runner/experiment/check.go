@@ -97,6 +97,7 @@ func (x *expansion) check(c *cell) {
 	x.once(c, "augment", x.checkAugment, g.Data)
 	x.once(c, "groups", x.checkGroups, g.Optim, g.Backbone)
 	x.once(c, "shifts", x.checkShifts, g.Evaluate)
+	x.once(c, "window", x.checkWindow, g.Evaluate, g.Data)
 	x.once(c, "split", x.checkSplit, g.Data)
 	x.once(c, "backbone", x.checkBackbone, g.Backbone, g.Adapter, g.Head, g.Data)
 	x.once(c, "adapter", x.checkAdapter, g.Backbone, g.Adapter, g.Head, g.Data)
@@ -300,6 +301,20 @@ func (x *expansion) checkTensors(c *cell, s *spec.RunSpec) bool {
 		x.fail(c, "optim.groups", "no pattern takes "+shown, `add one, for instance {pattern: "*", frozen: true} at the end`)
 	}
 	return false
+}
+
+// checkWindow looks at how windows go over images.
+func (x *expansion) checkWindow(c *cell) {
+	e, size := c.config.Evaluate, c.config.Data.Size
+	if e.Window == nil {
+		return
+	}
+	if e.Resolution != spec.Original {
+		x.fail(c, "evaluate.window", "windows are scored at the original resolution, and this evaluation is at the model's", `write resolution: "original" beside it, or leave the window out`)
+	}
+	if s := e.Window.Stride; s[0] > size[0] || s[1] > size[1] {
+		x.fail(c, "evaluate.window.stride", fmt.Sprintf("windows of %s at a stride of %s leave pixels out", size, s), fmt.Sprintf("the stride is at most data.size, %s; half of it is usual", size))
+	}
 }
 
 // checkShifts looks at the domains that are made of the test split.

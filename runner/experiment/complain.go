@@ -139,8 +139,12 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		d.report(d.mark(dg, pos))
 		return
 	}
+	missing := subject + " is missing"
+	if slices.ContainsFunc(d.found, func(f diagnostic.Diagnostic) bool { return f.Path == dg.Path && f.Message == missing }) {
+		return // that nothing is not of its type follows
+	}
 	if e := find(group, "field is required but not present"); e != nil {
-		dg.Message = subject + " is missing"
+		dg.Message = missing
 		if text := doc(lookup(s.schema, below[min(s.skip, len(below)):])); text != "" {
 			dg.Hint = path[len(path)-1] + ": " + text
 		}

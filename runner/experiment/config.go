@@ -341,9 +341,39 @@ type groupConfig struct {
 type evaluateConfig struct {
 	Checkpoint  string             `json:"checkpoint"`
 	Precision   string             `json:"precision"` // "": that of training
+	Resolution  string             `json:"resolution"`
+	Window      *windowConfig      `json:"window"`
 	Domains     domains            `json:"domains"`
 	Corruptions *corruptionsConfig `json:"corruptions"`
 	Styles      looks              `json:"styles"`
+}
+
+// seen is an evaluation with what it says of how images are seen.
+func (e *evaluateConfig) seen() *spec.Evaluation {
+	out := &spec.Evaluation{Checkpoint: e.Checkpoint}
+	if e.Resolution == spec.Original {
+		out.Resolution = spec.Original
+	}
+	if w := e.Window; w != nil {
+		out.Window = &spec.Window{StrideH: w.Stride[0], StrideW: w.Stride[1], Scale: float64(w.Scale)}
+	}
+	return out
+}
+
+type windowConfig struct {
+	Stride size  `json:"stride"`
+	Scale  scale `json:"scale"`
+}
+
+// scale is a factor; 0, in JSON "fit", is as large as it takes.
+type scale float64
+
+func (s *scale) UnmarshalJSON(b []byte) error {
+	if string(b) == `"fit"` {
+		*s = 0
+		return nil
+	}
+	return json.Unmarshal(b, (*float64)(s))
 }
 
 type corruptionsConfig struct {
@@ -470,6 +500,13 @@ func eachMember(b []byte, do func(name string, value json.RawMessage) error) err
 
 // size is height and width; in JSON one number if they are alike.
 type size [2]uint32
+
+func (s size) String() string {
+	if s[0] == s[1] {
+		return fmt.Sprint(s[0])
+	}
+	return fmt.Sprintf("[%d, %d]", s[0], s[1])
+}
 
 func (s *size) UnmarshalJSON(b []byte) error {
 	var both uint32

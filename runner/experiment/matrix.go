@@ -126,17 +126,18 @@ func (x *expansion) expand() *Experiment {
 	}
 	c := whole.config
 	e := &Experiment{
-		Name:    x.name,
-		File:    x.file,
-		About:   c.About,
-		Metric:  metric.Canonical(c.Report.Metric),
-		Domains: []string{"test"},
+		Name:   x.name,
+		File:   x.file,
+		About:  c.About,
+		Metric: metric.Canonical(c.Report.Metric),
 	}
+	seen := c.Evaluate.seen()
+	e.Domains = []string{seen.Seen("test")}
 	for _, d := range c.Evaluate.Domains {
-		e.Domains = append(e.Domains, d.name)
+		e.Domains = append(e.Domains, seen.Seen(d.name))
 	}
 	for _, d := range c.Evaluate.shifted(c.Data) {
-		e.Domains = append(e.Domains, d.name)
+		e.Domains = append(e.Domains, seen.Seen(d.name))
 	}
 	x.about, x.seeds = c.About, c.Seeds
 	x.checkSeeds(c.Seeds)

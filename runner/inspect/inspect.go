@@ -295,11 +295,11 @@ func Order(domains map[string]*spec.Metrics) []string {
 		names = append(names, name)
 	}
 	rank := func(name string) string {
-		switch name {
+		switch plain, seen, _ := strings.Cut(name, "@"); plain {
 		case "validation":
-			return "\x00"
+			return "\x00" + seen
 		case "test":
-			return "\x01"
+			return "\x01" + seen
 		}
 		return name
 	}

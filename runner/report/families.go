@@ -11,11 +11,29 @@ import (
 // Corruptions make many domains, "fog-1" to "snow-5". Tables and figures show
 // the mean over a family of them, as ImageNet-C is reported; runs.csv has each.
 
-// ofFamily is the name of a family's column.
-func ofFamily(family string) string { return family + " corruptions" }
+// ofFamily is the name of a family's column: that of "weather@original" is
+// "weather corruptions@original".
+func ofFamily(family string) string {
+	family, seen, at := strings.Cut(family, "@")
+	family += " corruptions"
+	if at {
+		family += "@" + seen
+	}
+	return family
+}
 
-// familyOf is the family of a corrupted domain, "" for any other.
+// familyOf is the family of a corrupted domain, "" for any other. What says how
+// images are seen, as in "fog-3@original", stays behind it.
 func familyOf(domain string) string {
+	domain, seen, at := strings.Cut(domain, "@")
+	family := plainFamilyOf(domain)
+	if at && family != "" {
+		family += "@" + seen
+	}
+	return family
+}
+
+func plainFamilyOf(domain string) string {
 	kind, severity, ok := strings.Cut(domain, "-")
 	if !ok || len(severity) != 1 || severity < "1" || severity > "5" {
 		return ""

@@ -269,6 +269,9 @@ func (s *study) notes(t Table) []string {
 	if text := s.checkpoints(); text != "" {
 		add("%s", text)
 	}
+	if text := s.seen(); text != "" {
+		add("%s", text)
+	}
 	if single {
 		add("Cells with n = 1 have no spread: their differences may be chance.")
 	}
@@ -352,6 +355,29 @@ func (s *study) domainSizes() string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// seen says how images are scored that are not at the model's size; one
+// experiment has one way.
+func (s *study) seen() string {
+	for _, run := range s.exp.Runs {
+		for _, e := range run.Evaluations {
+			if e.Spec.GetResolution() != spec.Original {
+				return ""
+			}
+			text := "Scored at the size of each mask as it lies in its file"
+			if w := e.Spec.GetWindow(); w != nil {
+				text += fmt.Sprintf(", by windows of %d×%d pixels, %d×%d apart, on images ", e.Spec.GetData().GetHeight(), e.Spec.GetData().GetWidth(), w.StrideH, w.StrideW)
+				if w.Scale == 0 {
+					text += "as large as it takes for both sides to reach a window's"
+				} else {
+					text += fmt.Sprintf("scaled by %g", w.Scale)
+				}
+			}
+			return text + "."
+		}
+	}
+	return ""
 }
 
 // checkpoints says which weights are scored.

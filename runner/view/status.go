@@ -75,7 +75,7 @@ func (v *View) status(e Status) {
 				row[2] = fmt.Sprint(s.Step)
 			}
 			for _, evaluated := range s.Evaluations {
-				if evaluated.GetDomain() != "test" {
+				if name, _, _ := strings.Cut(evaluated.GetDomain(), "@"); name != "test" {
 					continue
 				}
 				if value, ok := metric.Value(evaluated.GetMetrics(), e.Metric); ok {
