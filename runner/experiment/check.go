@@ -461,8 +461,11 @@ func (x *expansion) checkFiles(c *cell, data *dataConfig) {
 	if data.Source != "" {
 		if message, hint := x.resolve.checkSource(x.root, data, roles); message != "" {
 			x.fail(c, "data.source", message, hint)
-		} else if x.resolve.check && data.Source != procedural {
-			x.checkPresence(c, data)
+		} else {
+			x.checkOverlap(c, []string{"data", "source"}, "test", data, data)
+			if x.resolve.check && data.Source != procedural {
+				x.checkPresence(c, data)
+			}
 		}
 	}
 	for _, d := range c.config.Evaluate.Domains {
@@ -476,8 +479,60 @@ func (x *expansion) checkFiles(c *cell, data *dataConfig) {
 		} else if n := x.resolve.shared(x.root, data, &m); n > 0 {
 			x.failAt(c, path, fmt.Sprintf("domain %q holds %d images that runs are trained on", d.name, n),
 				"a score on them says nothing; the images of data that are kept apart are the domain \"test\"")
+		} else {
+			x.checkOverlap(c, path, d.name, data, &m)
 		}
 	}
+}
+
+// checkOverlap warns of a domain with images that are trained on as well, by
+// their content, or that were made of such.
+func (x *expansion) checkOverlap(c *cell, path []string, name string, data, domain *dataConfig) {
+	n, of, err := x.resolve.overlap(x.root, data, domain)
+	if err != nil || n == 0 {
+		return // what cannot be read is reported at the source
+	}
+	d := diagnostic.Diagnostic{
+		Path: x.name + "." + strings.Join(path, "."), Warning: true,
+		Message: fmt.Sprintf("%d of %d images of domain %q are in the training split of %q, or were made of images that are", n, of, name, data.Source),
+		Hint:    "its scores are better than on images that are new; runner data check lists them", Cells: x.cellOf(c), Of: x.total,
+	}
+	x.report(x.mark(d, x.placeIn(c, path)))
+}
+
+// overlaps are the domains with images that are trained on, over all cells.
+func (x *expansion) overlaps(cells []*cell) (list []Overlap) {
+	seen := map[[2]any]bool{}
+	for _, c := range cells {
+		key := [2]any{c.config.Data, c.config.Evaluate}
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		for _, data := range c.config.Data.each(x.seeds) {
+			add := func(name string, domain *dataConfig) {
+				n, of, err := x.resolve.overlap(x.root, data, domain)
+				if err != nil || n == 0 {
+					return
+				}
+				i := slices.IndexFunc(list, func(o Overlap) bool { return o.Domain == name })
+				if i < 0 {
+					i = len(list)
+					list = append(list, Overlap{Domain: name, Images: n, Of: of})
+				}
+				list[i].Some = list[i].Some || n != list[i].Images
+				if n > list[i].Images {
+					list[i].Images, list[i].Of = n, of
+				}
+			}
+			add("test", data)
+			for _, d := range c.config.Evaluate.Domains {
+				m := d.data(data)
+				add(d.name, &m)
+			}
+		}
+	}
+	return list
 }
 
 // checkPresence looks for classes of which a part of the data has no pixel: of

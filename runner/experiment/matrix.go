@@ -159,6 +159,7 @@ func (x *expansion) expand() *Experiment {
 	}
 	x.checkIdle(cells)
 	e.expansion, e.cells, e.Differences = x, cells, x.differences(cells)
+	e.Overlaps = x.overlaps(cells)
 	if x.document.resolve.partial() {
 		return e
 	}

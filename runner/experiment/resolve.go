@@ -46,7 +46,10 @@ type resolver struct {
 	counted map[string]map[uint32]int // masks with a value, by digest
 	looks   map[string]answer[styleFiles]
 	nets    map[string]answer[styleNetwork]
-	layouts map[string]*data.Layout // of sources; nil if they cannot be found
+	// repeated counts images of a test split that are also in a training split,
+	// by the digests of both.
+	repeated map[[2]string]int
+	layouts  map[string]*data.Layout // of sources; nil if they cannot be found
 }
 
 // styleFiles are images to take a look from.
@@ -74,6 +77,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		checked:   map[string]string{},
 		looks:     map[string]answer[styleFiles]{},
 		nets:      map[string]answer[styleNetwork]{},
+		repeated:  map[[2]string]int{},
 		layouts:   map[string]*data.Layout{},
 		counted:   map[string]map[uint32]int{},
 	}
@@ -470,6 +474,38 @@ func (r *resolver) shared(root string, d, domain *dataConfig) int {
 		}
 	}
 	return n
+}
+
+// overlap counts the images of a domain, of so many, that are by their content
+// among those trained on, or were made of such. Only what is known anyway is
+// compared: the sums of files that make the digests of splits.
+func (r *resolver) overlap(root string, d, domain *dataConfig) (n, of int, err error) {
+	if d.Source == "" || d.Source == procedural || domain.Source == procedural {
+		return 0, 0, nil
+	}
+	wanted := []string{"test"}
+	if domain == d {
+		wanted = roles
+	}
+	test, err := r.split(root, domain, wanted, "test")
+	if err != nil {
+		return 0, 0, err
+	}
+	train, err := r.split(root, d, roles, "train")
+	if err != nil {
+		return 0, 0, err
+	}
+	key := [2]string{train.split.GetDigest(), test.split.GetDigest()}
+	n, known := r.repeated[key]
+	if !known {
+		same, err := test.files.Repeated(r.ctx, train.files)
+		if err != nil {
+			return 0, 0, err
+		}
+		n = len(same)
+		r.repeated[key] = n
+	}
+	return n, test.files.Len(), nil
 }
 
 // problems lists the first files at fault.

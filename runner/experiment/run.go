@@ -29,10 +29,21 @@ type Experiment struct {
 	Differences []Difference
 	// LeftOut are the cells whose plug-in fails (Env.KeepGoing).
 	LeftOut []string
+	// Overlaps are the domains with images that runs are trained on.
+	Overlaps []Overlap
 	Runs    []*Run
 
 	expansion *expansion
 	cells     []*cell
+}
+
+// Overlap is how many images of a domain are, by content, among those that runs
+// are trained on, or were made of such.
+type Overlap struct {
+	Domain string
+	Images int
+	Of     int
+	Some   bool // cells differ in it, and this is the most
 }
 
 // Run is a cell with a seed, resolved: the engine needs nothing else.

@@ -222,6 +222,7 @@ func TestNotesSayWhatTheNumbersDoNot(t *testing.T) {
 	w.results = append(w.results, report.Result{Run: w.exp.Runs[len(w.exp.Runs)-1], Failed: "out of memory in\nmatmul"})
 	delete(w.results[0].Evaluations, "histology") // of rank=2
 	w.results[3].Summary.Steps = 50               // of rank=4
+	w.exp.Overlaps = []experiment.Overlap{{Domain: "histology", Images: 37, Of: 60, Some: true}}
 	table, err := report.Tabulate(w.exp, w.results)
 	if err != nil {
 		t.Fatal(err)
@@ -231,6 +232,7 @@ func TestNotesSayWhatTheNumbersDoNot(t *testing.T) {
 		"sample standard deviation (n−1)",
 		"test 60, histology 60",
 		"best validation dice/mean",
+		"**Trained on**: up to 37 of 60 images of histology are in the training split",
 		"Not budget-matched: adapter parameters from 12,288 (rank=2) to 196,608 (rank=32); without an adapter: head_only.",
 		"Not matched in training steps: from 50 (rank=4) to 72 (rank=2)",
 		"Cells with n = 1 have no spread",

@@ -266,6 +266,13 @@ func (s *study) notes(t Table) []string {
 	if sizes := s.domainSizes(); sizes != "" {
 		add("Images scored: %s.", sizes)
 	}
+	for _, o := range s.exp.Overlaps {
+		most := ""
+		if o.Some {
+			most = "up to "
+		}
+		add("**Trained on**: %s%d of %d images of %s are in the training split, or were made of images that are. Scores on them say nothing about new images.", most, o.Images, o.Of, o.Domain)
+	}
 	if text := s.checkpoints(); text != "" {
 		add("%s", text)
 	}
