@@ -31,7 +31,7 @@ type Experiment struct {
 	LeftOut []string
 	// Overlaps are the domains with images that runs are trained on.
 	Overlaps []Overlap
-	Runs    []*Run
+	Runs     []*Run
 
 	expansion *expansion
 	cells     []*cell

@@ -25,7 +25,7 @@ import (
 // below.
 const (
 	columns = 6
-	tile    = 100
+	tile    = 96
 	caption = 16
 	gap     = 4
 )
