@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"slices"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -20,7 +20,9 @@ type tailWriter struct {
 	part  []byte   // of a line
 }
 
-var signs = []string{"panic: ", "fatal error: ", "what(): ", "terminate called"}
+// cause begins the last words of a Go program, of a C++ one, and of a signal such
+// as "SIGSEGV: segmentation violation".
+var cause = regexp.MustCompile(`panic: |fatal error: |what\(\): |terminate called|^SIG[A-Z]+: `)
 
 func (t *tailWriter) Write(p []byte) (int, error) {
 	t.mu.Lock()
@@ -44,7 +46,7 @@ func (t *tailWriter) line(line string) {
 			t.lines = append(t.lines, line)
 		}
 	default:
-		if slices.ContainsFunc(signs, func(sign string) bool { return strings.Contains(line, sign) }) {
+		if cause.MatchString(line) {
 			t.cause = line
 			t.lines = t.lines[max(0, len(t.lines)-tailLines/4):]
 		}
