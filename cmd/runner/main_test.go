@@ -221,17 +221,21 @@ func replace(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(file, bytes.ReplaceAll(text, []byte(args[0]), []byte(args[1])), 0o666))
 }
 
-// send SIGNAL PROGRAM sends a signal to the one process of a program that works
-// in the directory of the script.
+// send SIGNAL PROGRAM [any] sends a signal to the one process of a program that
+// works in the directory of the script, or to any of them.
 func send(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: send SIGNAL PROGRAM")
+	if neg || len(args) < 2 || len(args) > 3 || len(args) == 3 && args[2] != "any" {
+		ts.Fatalf("usage: send SIGNAL PROGRAM [any]")
 	}
 	number := unix.SignalNum(args[0])
 	if number == 0 {
 		ts.Fatalf("there is no signal %s", args[0])
 	}
-	ts.Check(unix.Kill(process(ts, args[1]), number))
+	pids := processesHere(ts, args[1])
+	if len(pids) == 0 || len(pids) > 1 && len(args) == 2 {
+		ts.Fatalf("%d processes are %s", len(pids), args[1])
+	}
+	ts.Check(unix.Kill(pids[0], number))
 }
 
 // confine PROGRAM BYTES bounds the files that the one process of a program in
@@ -242,23 +246,22 @@ func confine(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	limit, err := strconv.ParseUint(args[1], 10, 64)
 	ts.Check(err)
-	ts.Check(unix.Prlimit(process(ts, args[0]), unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit, Max: limit}, nil))
+	pids := processesHere(ts, args[0])
+	if len(pids) != 1 {
+		ts.Fatalf("%d processes are %s", len(pids), args[0])
+	}
+	ts.Check(unix.Prlimit(pids[0], unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit, Max: limit}, nil))
 }
 
-// process is the one process of a program that works in the directory of the
-// script.
-func process(ts *testscript.TestScript, name string) int {
+// processesHere are those of a program that work in the directory of the script.
+func processesHere(ts *testscript.TestScript, name string) (found []int) {
 	work := ts.Getenv("WORK")
-	var found []int
 	for _, pid := range processes(ts, name) {
 		if dir, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd")); err == nil && strings.HasPrefix(dir, work) {
 			found = append(found, pid)
 		}
 	}
-	if len(found) != 1 {
-		ts.Fatalf("%d processes are %s", len(found), name)
-	}
-	return found[0]
+	return found
 }
 
 func processes(ts *testscript.TestScript, name string) (pids []int) {

@@ -105,6 +105,10 @@ type EngineProcess struct {
 	lifeline *os.File // closed with this process, at the latest
 }
 
+// ErrDied is the cause where an engine ended while it started, though nothing was
+// wrong with its start. The next one may fare better.
+var ErrDied = errors.New("it died while it started (killed for lack of memory, by hand, or by a crash)")
+
 // StartEngine starts cmd, which serves with ServeEngine, and waits until it
 // answers or timeout is over. What it writes to its stderr goes to log, line by
 // line and from several goroutines, though never at the same time; SetLog
@@ -140,7 +144,10 @@ func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EnginePr
 	err = e.connect()
 	theirs.Close()
 	if err != nil {
-		e.Close()
+		died := e.Exited() // before it is ended here
+		if how := e.Close(); died && how == "signal: killed" {
+			err = ErrDied
+		}
 		return nil, fmt.Errorf("starting engine %s: %w", cmd.Path, err)
 	}
 	return e, nil

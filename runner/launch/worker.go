@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -176,8 +177,13 @@ func (w *worker) start(ctx context.Context, log *tailWriter) (*spec.EngineInfo, 
 	w.engine = engine
 	info, err := engine.Info(ctx, &spec.InfoRequest{})
 	if err != nil {
+		gone := status.Code(err) == codes.Unavailable
 		w.close()
-		return nil, withTail(fmt.Errorf("asking engine %s what it is: %s", w.Engine, status.Convert(err).Message()), log)
+		err = fmt.Errorf("asking engine %s what it is: %s", w.Engine, status.Convert(err).Message())
+		if gone {
+			err = fmt.Errorf("starting engine %s: %w", w.Engine, spec.ErrDied)
+		}
+		return nil, withTail(err, log)
 	}
 	return info, nil
 }
@@ -192,6 +198,10 @@ func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*atte
 	}
 	if w.engine == nil {
 		info, err := w.start(ctx, log)
+		for try := 2; errors.Is(err, spec.ErrDied) && try <= w.Retries+1 && ctx.Err() == nil; try++ {
+			w.Watch(Event{Job: job, Retry: &Retry{Reason: oneLine(err.Error()), Attempt: try, Of: w.Retries + 1}})
+			info, err = w.start(ctx, log)
+		}
 		if err != nil && ctx.Err() != nil {
 			return &attempt{end: &End{Outcome: Stopped}}, nil
 		}
