@@ -137,21 +137,22 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	if err != nil {
 		return nil, fmt.Errorf("linking the figures: %w", err)
 	}
-	contents := map[string]string{
-		w.Markdown: table.Markdown() + table.differencesMarkdown(),
-		w.CSV:      table.CSV(),
-		w.RunsCSV:  s.runsCSV(),
-		w.Page:     s.page(table, figures, filepath.ToSlash(relative), asked),
+	type text struct{ path, content string }
+	texts := []text{
+		{w.Markdown, table.Markdown() + table.differencesMarkdown()},
+		{w.RunsCSV, s.runsCSV()},
+		{w.Page, s.page(table, figures, filepath.ToSlash(relative), asked)},
 	}
 	original, mean := filepath.Join(reportDir, "original.csv"), filepath.Join(reportDir, "original_mean.csv")
 	if s.likeOriginal() {
 		w.Original, w.OriginalMean = original, mean
-		contents[original], contents[mean] = s.originalCSV(), s.originalMeanCSV()
+		texts = append(texts, text{original, s.originalCSV()}, text{mean, s.originalMeanCSV()})
 	} else if err := errors.Join(removed(original), removed(mean)); err != nil {
 		return nil, err
 	}
-	for path, content := range contents {
-		if err := replace(path, []byte(content)); err != nil {
+	// The table is last: where it says what is known now, all else is there.
+	for _, f := range append(texts, text{w.CSV, table.CSV()}) {
+		if err := replace(f.path, []byte(f.content)); err != nil {
 			return nil, err
 		}
 	}
