@@ -2,6 +2,7 @@ package data
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"image/color"
 	"slices"
@@ -78,4 +79,17 @@ func nearestColour(c uint32, d *spec.Data) (nearest uint32, class string) {
 
 func unpackColour(packed uint32) color.RGBA {
 	return color.RGBA{byte(packed >> 16), byte(packed >> 8), byte(packed), 0xff}
+}
+
+// Coloured reports whether masks hold colours, told by the first that can be
+// read.
+func (f Files) Coloured() bool {
+	for _, name := range f.Masks {
+		if _, err := readMask(f.path(name), asIndices); err == nil {
+			return false
+		} else if errors.Is(err, errColours) {
+			return true
+		}
+	}
+	return false
 }

@@ -197,7 +197,7 @@ func TestOrigin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := l.Label(map[uint32]int32{0: 0, 1: 1, 2: 2}, 3); got[3] != 2 || len(got) != 3 {
+		if got, err := l.Label(map[uint32]int32{0: 0, 1: 1, 2: 2}, 3); err != nil || got[3] != 2 || len(got) != 3 {
 			t.Errorf("masks of pets count from 1: %v", got)
 		}
 	}

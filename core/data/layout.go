@@ -25,23 +25,45 @@ type Layout struct {
 	Name string
 	// Needs is what it is recognised by.
 	Needs []string
-	// Values are those that stand in the masks for the classes that the data set
-	// is scored on, in their order; nil where classes count from 0.
-	Values []uint32
+	// Legends are the sets of classes that the data set is scored on; none where
+	// classes count from 0.
+	Legends []Legend
 	// Ignored are values of no class.
 	Ignored []uint32
+	// Colours: masks hold colours, and these are the values.
+	Colours bool
 
-	masks string // of a copy: the layout of its source
+	masks string // of a copy: the layout of its source; of a form whose masks are others: its own
 	parts func(dir string) (map[string]Files, error)
 }
 
+// Legend has, for each class in order, the values of masks that stand for it.
+type Legend [][]uint32
+
+// each is the legend of classes with one value.
+func each(values ...uint32) (l Legend) {
+	for _, v := range values {
+		l = append(l, []uint32{v})
+	}
+	return l
+}
+
 // layouts in the order in which they are recognised; the last is any other.
+// Some data sets are published in several forms.
 var layouts = []*Layout{
 	{
 		Name: "pets", Needs: []string{"images", "annotations/trimaps", "annotations/trainval.txt", "annotations/test.txt"},
-		Values: []uint32{1, 2, 3}, // animal, background, boundary
+		Legends: []Legend{each(1, 2, 3)}, // animal, background, boundary
 		parts: func(dir string) (map[string]Files, error) {
 			return listed(dir, "images", "annotations/trimaps", map[string]string{"train": "annotations/trainval.txt", "test": "annotations/test.txt"})
+		},
+	},
+	{
+		// Resized once, with all values one less: as the project of the original
+		// variants keeps it.
+		Name: "pets", masks: "pets resized", Needs: []string{"resized_images", "resized_masks"},
+		parts: func(dir string) (map[string]Files, error) {
+			return beside(dir, map[string][2]string{All: {"resized_images", "resized_masks"}}, "")
 		},
 	},
 	{
@@ -58,7 +80,7 @@ var layouts = []*Layout{
 		// Of road, sidewalk, building, wall, fence, pole, traffic light, traffic
 		// sign, vegetation, terrain, sky, person, rider, car, truck, bus, train,
 		// motorcycle, bicycle.
-		Values:  []uint32{7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33},
+		Legends: []Legend{each(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)},
 		Ignored: []uint32{0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255},
 		parts: func(dir string) (map[string]Files, error) {
 			return foldered(dir, map[string]string{"train": "train", "test": "val"}, "leftImg8bit/", "_leftImg8bit", "gtFine/", "_gtFine_labelIds")
@@ -66,10 +88,30 @@ var layouts = []*Layout{
 	},
 	{
 		Name: "ade20k", Needs: []string{"images/training", "images/validation", "annotations/training", "annotations/validation"},
-		Values: counting(1, 150), Ignored: []uint32{0},
+		Legends: []Legend{each(counting(1, 150)...)}, Ignored: []uint32{0},
 		parts: func(dir string) (map[string]Files, error) {
 			return foldered(dir, map[string]string{"train": "training", "test": "validation"}, "images/", "", "annotations/", "")
 		},
+	},
+	{
+		// As its authors publish it, undivided.
+		Name: "camvid", Needs: []string{"701_StillsRaw_full", "LabeledApproved_full"},
+		Legends: camVid, Ignored: []uint32{0}, Colours: true, // void is black
+		parts: func(dir string) (map[string]Files, error) {
+			return beside(dir, map[string][2]string{All: {"701_StillsRaw_full", "LabeledApproved_full"}}, "_L")
+		},
+	},
+	{
+		// The same divided, as it is often passed on.
+		Name: "camvid", Needs: []string{"train", "train_labels", "val", "val_labels", "test", "test_labels"},
+		Legends: camVid, Ignored: []uint32{0}, Colours: true,
+		parts: func(dir string) (map[string]Files, error) { return divided(dir, "_labels", "_L") },
+	},
+	{
+		// As SegNet's tutorial has it: merged to 11 classes, 360 by 480 pixels.
+		Name: "camvid", masks: "camvid indices", Needs: []string{"train", "trainannot", "val", "valannot", "test", "testannot"},
+		Ignored: []uint32{11}, // void
+		parts:   func(dir string) (map[string]Files, error) { return divided(dir, "annot", "") },
 	},
 	{Name: "folders", parts: folders},
 }
@@ -85,6 +127,7 @@ func counting(first, last uint32) (list []uint32) {
 // of a name other than "auto". It is an error if the folder lacks what that
 // needs. In a folder that Copy has written masks mean what they did before.
 func FindLayout(dir, name string) (*Layout, error) {
+	var lacks []string // of each form
 	for _, l := range layouts {
 		var missing []string
 		for _, need := range l.Needs {
@@ -93,11 +136,15 @@ func FindLayout(dir, name string) (*Layout, error) {
 			}
 		}
 		switch {
-		case name == "auto" && len(missing) == 0, name == l.Name && len(missing) == 0:
+		case name != "auto" && name != l.Name:
+		case len(missing) == 0:
 			return l.copied(dir)
 		case name == l.Name:
-			return nil, fmt.Errorf("%s is not laid out as %s: it lacks %s", dir, name, strings.Join(missing, ", "))
+			lacks = append(lacks, strings.Join(missing, ", "))
 		}
+	}
+	if len(lacks) > 0 {
+		return nil, fmt.Errorf("%s is not laid out as %s: it lacks %s", dir, name, strings.Join(lacks, "; or "))
 	}
 	return nil, fmt.Errorf("there is no layout %q of data sets", name)
 }
@@ -109,9 +156,9 @@ func (l *Layout) copied(dir string) (*Layout, error) {
 		return l, err
 	}
 	for _, of := range layouts {
-		if of.Name == origin.Layout {
+		if of.Masks() == origin.Layout {
 			c := *l
-			c.Values, c.Ignored, c.masks = of.Values, of.Ignored, of.Name
+			c.Legends, c.Ignored, c.Colours, c.masks = of.Legends, of.Ignored, of.Colours, origin.Layout
 			return &c, nil
 		}
 	}
@@ -124,23 +171,33 @@ func (l *Layout) Masks() string { return cmp.Or(l.masks, l.Name) }
 
 // Label completes the classes of mask values, which count from 0: if as many
 // classes are named as the data set is scored on, they are those. What belongs
-// to no class by design is ignored (-1).
-func (l *Layout) Label(values map[uint32]int32, classes int) map[uint32]int32 {
+// to no class by design is ignored (-1). It is an error that masks hold colours
+// and the classes are none that the data set is scored on.
+func (l *Layout) Label(values map[uint32]int32, classes int) (map[uint32]int32, error) {
 	out := maps.Clone(values)
-	if len(l.Values) == classes {
+	legend := slices.IndexFunc(l.Legends, func(g Legend) bool { return len(g) == classes })
+	if legend >= 0 {
 		for value := range uint32(classes) {
 			delete(out, value)
 		}
-		for i, value := range l.Values {
-			out[value] = values[uint32(i)]
+		for i, stand := range l.Legends[legend] {
+			for _, value := range stand {
+				out[value] = values[uint32(i)]
+			}
 		}
+	} else if l.Colours {
+		var scored []string
+		for _, g := range l.Legends {
+			scored = append(scored, fmt.Sprint(len(g)))
+		}
+		return nil, fmt.Errorf("the masks of %s hold the colours of %s classes, but %d are named", l.Name, strings.Join(scored, " or "), classes)
 	}
 	for _, value := range l.Ignored {
 		if _, ok := out[value]; !ok {
 			out[value] = -1
 		}
 	}
-	return out
+	return out, nil
 }
 
 // Parts finds the files of a data set by role, those that are there; of one
@@ -173,6 +230,42 @@ func folders(dir string) (map[string]Files, error) {
 		parts[role] = f
 	}
 	return parts, faulty(dir, faults)
+}
+
+// beside pairs the pictures of two folders, images and masks, for each part, by
+// their stems without the ending of the masks.
+func beside(dir string, pairs map[string][2]string, maskEnd string) (map[string]Files, error) {
+	parts := map[string]Files{}
+	var faults []string
+	for _, role := range append(slices.Clone(Roles), All) {
+		pair, ok := pairs[role]
+		if !ok {
+			continue
+		}
+		ours, _, err := pictures(dir, pair[0])
+		if err != nil {
+			return nil, err
+		}
+		theirs, _, err := pictures(dir, pair[1])
+		if err != nil {
+			return nil, err
+		}
+		image, mask := keyed(ours, ""), keyed(theirs, maskEnd)
+		all := slices.Concat(slices.Collect(maps.Keys(image)), slices.Collect(maps.Keys(mask)))
+		f, wrong := paired(dir, all, image, mask, pair[0]+" or "+pair[1])
+		parts[role], faults = f, append(faults, wrong...)
+	}
+	return parts, faulty(dir, faults)
+}
+
+// divided are train/, val/ and test/, with masks in folders of the same names and
+// an ending.
+func divided(dir, folderEnd, maskEnd string) (map[string]Files, error) {
+	pairs := map[string][2]string{}
+	for _, role := range Roles {
+		pairs[role] = [2]string{role, role + folderEnd}
+	}
+	return beside(dir, pairs, maskEnd)
 }
 
 // listed pairs the pictures of two folders that stand in lists by role, one a

@@ -27,13 +27,23 @@ func published(t *testing.T, files map[string]string, pictures ...string) string
 	return root
 }
 
-var publishedSets = []struct {
+type publishedSet struct {
 	name     string
 	files    map[string]string
 	pictures []string
 	want     map[string][]string // images by role
 	mask     string              // of the first that is trained on
-}{
+}
+
+// first is the part that is trained on.
+func (s publishedSet) first() string {
+	if _, ok := s.want["train"]; ok {
+		return "train"
+	}
+	return data.All
+}
+
+var publishedSets = []publishedSet{
 	{
 		name: "pets",
 		files: map[string]string{
@@ -86,6 +96,51 @@ var publishedSets = []struct {
 		mask: "annotations/training/ADE_train_1.png",
 	},
 	{
+		name: "pets", // as the original project has resized it
+		pictures: []string{
+			"resized_images/beagle_3.jpg", "resized_images/Bombay_2.jpg", "resized_masks/beagle_3.png", "resized_masks/Bombay_2.png",
+			"resized_masks/._beagle_3.png",
+		},
+		want: map[string][]string{"all": {"resized_images/Bombay_2.jpg", "resized_images/beagle_3.jpg"}},
+		mask: "resized_masks/Bombay_2.png",
+	},
+	{
+		name: "camvid", // of Cambridge
+		files: map[string]string{
+			"label_colors.txt": "64 128 64\tAnimal\n192 0 128\tArchway\n", "701_StillsRaw_full/Thumbs.db": "x",
+		},
+		pictures: []string{
+			"701_StillsRaw_full/0001TP_006690.png", "701_StillsRaw_full/Seq05VD_f00000.png",
+			"LabeledApproved_full/0001TP_006690_L.png", "LabeledApproved_full/Seq05VD_f00000_L.png",
+		},
+		want: map[string][]string{"all": {"701_StillsRaw_full/0001TP_006690.png", "701_StillsRaw_full/Seq05VD_f00000.png"}},
+		mask: "LabeledApproved_full/0001TP_006690_L.png",
+	},
+	{
+		name: "camvid", // of Cambridge, divided
+		files: map[string]string{
+			"class_dict.csv": "name,r,g,b\nAnimal,64,128,64\n",
+		},
+		pictures: []string{
+			"train/0001TP_006690.png", "train_labels/0001TP_006690_L.png", "val/0016E5_07959.png", "val_labels/0016E5_07959_L.png",
+			"test/Seq05VD_f00000.png", "test_labels/Seq05VD_f00000_L.png",
+		},
+		want: map[string][]string{"train": {"train/0001TP_006690.png"}, "val": {"val/0016E5_07959.png"}, "test": {"test/Seq05VD_f00000.png"}},
+		mask: "train_labels/0001TP_006690_L.png",
+	},
+	{
+		name: "camvid", // of SegNet's tutorial, whose lists name other machines' folders
+		files: map[string]string{
+			"train.txt": "/SegNet/CamVid/train/0001TP_006690.png /SegNet/CamVid/trainannot/0001TP_006690.png\n",
+		},
+		pictures: []string{
+			"train/0001TP_006690.png", "trainannot/0001TP_006690.png", "val/0016E5_07959.png", "valannot/0016E5_07959.png",
+			"test/Seq05VD_f00000.png", "testannot/Seq05VD_f00000.png",
+		},
+		want: map[string][]string{"train": {"train/0001TP_006690.png"}, "val": {"val/0016E5_07959.png"}, "test": {"test/Seq05VD_f00000.png"}},
+		mask: "trainannot/0001TP_006690.png",
+	},
+	{
 		name:     "folders",
 		pictures: []string{"train/images/a.png", "train/masks/a.png", "val/images/b.png", "val/masks/b.png"},
 		want:     map[string][]string{"train": {"images/a.png"}, "val": {"images/b.png"}},
@@ -110,8 +165,9 @@ func TestLayoutsAreRecognised(t *testing.T) {
 		for role, f := range parts {
 			got[role] = f.Images
 		}
-		if !reflect.DeepEqual(got, set.want) || parts["train"].Masks[0] != set.mask {
-			t.Errorf("%s: %v, first mask %s", set.name, got, parts["train"].Masks[0])
+		first := set.first()
+		if !reflect.DeepEqual(got, set.want) || parts[first].Masks[0] != set.mask {
+			t.Errorf("%s: %v, first mask %s", set.name, got, parts[first].Masks[0])
 		}
 		for role, f := range parts {
 			if problems := data.Check(t.Context(), f, &spec.Data{Values: map[uint32]int32{1: 0}}); len(problems) > 0 {
@@ -139,10 +195,10 @@ func TestLayoutsTellWhatIsMissing(t *testing.T) {
 		}
 		parts, err := layout.Parts(root)
 		var scan *data.ScanError
-		if !errors.As(err, &scan) || !strings.Contains(strings.Join(scan.Faults, "\n"), set.want["train"][0]) {
+		if !errors.As(err, &scan) || !strings.Contains(strings.Join(scan.Faults, "\n"), set.want[set.first()][0]) {
 			t.Errorf("%s: %v", set.name, err)
 		}
-		if n := parts["train"].Len(); n != len(set.want["train"])-1 {
+		if n := parts[set.first()].Len(); n != len(set.want[set.first()])-1 {
 			t.Errorf("%s: %d images left to train on", set.name, n)
 		}
 	}
@@ -158,10 +214,10 @@ func TestLayoutsLabelMasks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := pets.Label(map[uint32]int32{0: 0, 1: 1, 2: -1, 255: -1}, 3); !reflect.DeepEqual(got, map[uint32]int32{1: 0, 2: 1, 3: -1, 255: -1}) {
+	if got, err := pets.Label(map[uint32]int32{0: 0, 1: 1, 2: -1, 255: -1}, 3); err != nil || !reflect.DeepEqual(got, map[uint32]int32{1: 0, 2: 1, 3: -1, 255: -1}) {
 		t.Errorf("three classes: %v", got)
 	}
-	if got := pets.Label(map[uint32]int32{0: -1, 1: 0, 2: 1, 3: 2}, 4); !reflect.DeepEqual(got, map[uint32]int32{0: -1, 1: 0, 2: 1, 3: 2}) {
+	if got, err := pets.Label(map[uint32]int32{0: -1, 1: 0, 2: 1, 3: 2}, 4); err != nil || !reflect.DeepEqual(got, map[uint32]int32{0: -1, 1: 0, 2: 1, 3: 2}) {
 		t.Errorf("four classes: %v", got)
 	}
 	city, err := data.FindLayout(published(t, nil, publishedSets[2].pictures...), "cityscapes")
@@ -172,8 +228,50 @@ func TestLayoutsLabelMasks(t *testing.T) {
 	for i := range uint32(19) {
 		values[i] = int32(i)
 	}
-	got := city.Label(values, 19)
-	if got[7] != 0 || got[26] != 13 || got[33] != 18 || got[0] != -1 || got[255] != -1 || len(got) != 35 {
+	got, err := city.Label(values, 19)
+	if err != nil || got[7] != 0 || got[26] != 13 || got[33] != 18 || got[0] != -1 || got[255] != -1 || len(got) != 35 {
 		t.Errorf("19 classes: %v", got)
+	}
+}
+
+// CamVid's colours stand for the 32 classes of its own list, and for the 11 that
+// are usually scored, where void is ignored; its masks cannot mean others.
+func TestCamVidsColours(t *testing.T) {
+	for _, set := range publishedSets {
+		if set.name != "camvid" {
+			continue
+		}
+		camvid, err := data.FindLayout(published(t, set.files, set.pictures...), "camvid")
+		if err != nil {
+			t.Fatal(err)
+		}
+		identity := func(classes int) map[uint32]int32 {
+			values := map[uint32]int32{}
+			for i := range uint32(classes) {
+				values[i] = int32(i)
+			}
+			return values
+		}
+		eleven, err := camvid.Label(identity(11), 11)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !camvid.Colours {
+			if eleven[0] != 0 || eleven[11] != -1 || len(eleven) != 12 {
+				t.Errorf("indices: %v", eleven)
+			}
+			continue
+		}
+		const sky, wall, trafficCone, void, bicyclist = 0x808080, 0x40c000, 0x000040, 0, 0x0080c0
+		if eleven[sky] != 0 || eleven[wall] != 1 || eleven[trafficCone] != 2 || eleven[void] != -1 || eleven[bicyclist] != 10 || len(eleven) != 32 {
+			t.Errorf("11 classes: %v", eleven)
+		}
+		all, err := camvid.Label(identity(32), 32)
+		if err != nil || all[sky] != 21 || all[void] != 30 || all[wall] != 31 || len(all) != 32 {
+			t.Errorf("32 classes: %v, %v", all, err)
+		}
+		if _, err := camvid.Label(identity(5), 5); err == nil || !strings.Contains(err.Error(), "the colours of 32 or 11 classes, but 5 are named") {
+			t.Errorf("5 classes: %v", err)
+		}
 	}
 }

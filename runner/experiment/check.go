@@ -12,6 +12,7 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/core/augment"
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/metric"
@@ -114,6 +115,7 @@ func (x *expansion) checkClasses(c *cell) {
 	if !x.checkNames(c, []string{"data"}, data.Classes, data.Remap, data.Ignore) {
 		return
 	}
+	x.checkColours(c, []string{"data"}, data)
 	trained := mergeClasses(data.Classes, data.Remap, data.Ignore).classes
 	if len(trained) < 2 {
 		x.fail(c, "data.remap", fmt.Sprintf("only %d class is left to train: %s", len(trained), strings.Join(trained, ", ")), "a segmentation needs two classes at least")
@@ -130,6 +132,9 @@ func (x *expansion) checkClasses(c *cell) {
 		if !x.checkNames(c, path, m.Classes, m.Remap, m.Ignore) {
 			continue
 		}
+		if d.Colours != nil || d.Ignore != nil {
+			x.checkColours(c, path, &m)
+		}
 		if got := mergeClasses(m.Classes, m.Remap, m.Ignore).classes; !slices.Equal(got, trained) {
 			x.failAt(c, path, fmt.Sprintf("domain %q has the classes %s, trained are %s", d.name, strings.Join(got, ", "), strings.Join(trained, ", ")),
 				"name and remap its classes so that they are the same, in the same order")
@@ -141,7 +146,10 @@ func (x *expansion) checkClasses(c *cell) {
 func (d *domainConfig) merged(data *dataConfig) dataConfig {
 	m := *data
 	if d.Classes != nil {
-		m.Classes, m.Remap = d.Classes, nil
+		m.Classes, m.Remap, m.Colours = d.Classes, nil, nil
+	}
+	if d.Colours != nil {
+		m.Colours = d.Colours
 	}
 	if d.Remap != nil {
 		m.Remap = d.Remap
@@ -190,6 +198,36 @@ func (x *expansion) checkNames(c *cell, path []string, classes []string, remap m
 		fail([]string{"ignore"}, fmt.Sprintf("value %d is class %q", *ignore, classes[*ignore]), fmt.Sprintf("to ignore a class, write remap: %s: \"ignore\"", classes[*ignore]))
 	}
 	return ok
+}
+
+// checkColours looks at the colours of classes: each has one, and none has two
+// classes.
+func (x *expansion) checkColours(c *cell, path []string, d *dataConfig) {
+	if len(d.Colours) == 0 {
+		return
+	}
+	at := func(field ...string) []string { return append(slices.Clone(path), field...) }
+	if d.Ignore != nil {
+		x.failAt(c, at("ignore"), fmt.Sprintf("masks hold colours, and %d is the index of a class", *d.Ignore), `colours that are ignored are given with colours: ignore: "#rrggbb"`)
+	}
+	of := map[uint32]string{}
+	for _, name := range slices.Sorted(maps.Keys(d.Colours)) {
+		if name != ignored && !slices.Contains(d.Classes, name) {
+			x.failKey(c, at("colours", quoteLabel(name)), fmt.Sprintf("there is no class %q", name), diagnostic.Suggest(name, "classes", append(slices.Clone(d.Classes), ignored)))
+		}
+		for _, v := range d.Colours[name] {
+			if other, taken := of[v]; taken && other != name {
+				x.failAt(c, at("colours", quoteLabel(name)), fmt.Sprintf("%s is the colour of %s already", data.ColourName(v), other), "a pixel has one class; remap merges classes")
+			}
+			of[v] = name
+		}
+	}
+	for i, name := range d.Classes {
+		_, ok := d.Colours[name]
+		if !ok && len(x.fields(append([]string{x.name}, at("colours", quoteLabel(name))...))) == 0 { // one that is wrong is reported as that
+			x.failAt(c, at("classes", fmt.Sprint(i)), fmt.Sprintf("class %q has no colour", name), "give it in colours, as all classes of masks in colour")
+		}
+	}
 }
 
 func sortedKeys(m map[string]string) []string {

@@ -151,18 +151,19 @@ type headConfig struct {
 }
 
 type dataConfig struct {
-	Source     string            `json:"source"`
-	Layout     string            `json:"layout"`
-	Size       size              `json:"size"`
-	Classes    []string          `json:"classes"`
-	Remap      map[string]string `json:"remap"`
-	Ignore     *uint32           `json:"ignore"`
-	Split      splitConfig       `json:"split"`
-	Fraction   float64           `json:"fraction"`
-	Limit      limitConfig       `json:"limit"`
-	Augment    []augmentConfig   `json:"augment"`
-	Normalize  *normalizeConfig  `json:"normalize"`
-	Procedural proceduralConfig  `json:"procedural"`
+	Source     string             `json:"source"`
+	Layout     string             `json:"layout"`
+	Size       size               `json:"size"`
+	Classes    []string           `json:"classes"`
+	Remap      map[string]string  `json:"remap"`
+	Ignore     *uint32            `json:"ignore"`
+	Colours    map[string]colours `json:"colours"`
+	Split      splitConfig        `json:"split"`
+	Fraction   float64            `json:"fraction"`
+	Limit      limitConfig        `json:"limit"`
+	Augment    []augmentConfig    `json:"augment"`
+	Normalize  *normalizeConfig   `json:"normalize"`
+	Procedural proceduralConfig   `json:"procedural"`
 
 	// Of the test split as a domain.
 	corruption *spec.Corruption
@@ -452,13 +453,14 @@ func (e *evaluateConfig) shifted(data *dataConfig) (out []struct {
 }
 
 type domainConfig struct {
-	Source  string            `json:"source"`
-	Classes []string          `json:"classes"`
-	Remap   map[string]string `json:"remap"`
-	Ignore  *uint32           `json:"ignore"`
-	Limit   uint32            `json:"limit"`
-	Seed    uint64            `json:"seed"`
-	Style   string            `json:"style"`
+	Source  string             `json:"source"`
+	Classes []string           `json:"classes"`
+	Remap   map[string]string  `json:"remap"`
+	Colours map[string]colours `json:"colours"`
+	Ignore  *uint32            `json:"ignore"`
+	Limit   uint32             `json:"limit"`
+	Seed    uint64             `json:"seed"`
+	Style   string             `json:"style"`
 }
 
 // domains keeps the order of the file.
@@ -607,6 +609,7 @@ type training struct {
 	classes []string         // as trained
 	values  map[uint32]int32 // value of a mask -> index of the class; -1: ignored
 	colours bool             // values are colours
+	fault   error            // values of the classes are not known
 }
 
 // data is that as masks are read with.
@@ -615,6 +618,63 @@ func (t training) data() *spec.Data {
 }
 
 const ignored = "ignore" // in remap
+
+// colours are one or several, 0xRRGGBB.
+type colours []uint32
+
+func (c *colours) UnmarshalJSON(b []byte) error {
+	var one colour
+	if one.UnmarshalJSON(b) == nil {
+		*c = colours{uint32(one)}
+		return nil
+	}
+	var several []colour
+	if err := json.Unmarshal(b, &several); err != nil {
+		return err
+	}
+	*c = make(colours, len(several))
+	for i, packed := range several {
+		(*c)[i] = uint32(packed)
+	}
+	return nil
+}
+
+// colour is "#rrggbb" or [red, green, blue]; the schema has checked the numbers.
+type colour uint32
+
+func (c *colour) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		v, err := strconv.ParseUint(strings.TrimPrefix(text, "#"), 16, 24)
+		*c = colour(v)
+		return err
+	}
+	var rgb []uint32
+	if err := json.Unmarshal(b, &rgb); err != nil {
+		return err
+	}
+	if len(rgb) != 3 {
+		return fmt.Errorf("a colour of %d numbers", len(rgb))
+	}
+	*c = colour(rgb[0]<<16 | rgb[1]<<8 | rgb[2])
+	return nil
+}
+
+// coloured has colours as values in place of indices. The caller has checked the
+// names.
+func (t training) coloured(classes []string, of map[string]colours) training {
+	out := training{classes: t.classes, values: map[uint32]int32{}, colours: true}
+	for name, list := range of {
+		class := int32(-1)
+		if name != ignored {
+			class = t.values[uint32(slices.Index(classes, name))]
+		}
+		for _, c := range list {
+			out.values[c] = class
+		}
+	}
+	return out
+}
 
 // train merges classes. The caller has checked the names.
 func mergeClasses(classes []string, remap map[string]string, ignore *uint32) training {

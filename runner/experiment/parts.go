@@ -162,21 +162,29 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 	if err != nil && !errors.As(err, &unpaired) {
 		return nil, err
 	}
+	colours := layout.Colours
+	for _, f := range found {
+		colours = colours || f.Coloured()
+	}
 	var all []uint32
 	for _, f := range found {
-		for value := range data.Occurring(ctx, f, false) {
+		for value := range data.Occurring(ctx, f, colours) {
 			all = append(all, value)
 		}
 	}
 	slices.Sort(all)
-	d := &spec.Data{Height: sourceSize, Width: sourceSize, Values: map[uint32]int32{}}
+	d := &spec.Data{Height: sourceSize, Width: sourceSize, Values: map[uint32]int32{}, Colours: colours}
 	for _, value := range slices.Compact(all) {
-		if value == data.Ignored || slices.Contains(layout.Ignored, value) {
+		if value == data.Ignored && !colours || slices.Contains(layout.Ignored, value) {
 			d.Values[value] = -1
 			continue
 		}
 		d.Values[value] = int32(len(d.Classes))
-		d.Classes = append(d.Classes, fmt.Sprintf("value %d", value))
+		name := fmt.Sprintf("value %d", value)
+		if colours {
+			name = data.ColourName(value)
+		}
+		d.Classes = append(d.Classes, name)
 	}
 	var parts []Part
 	for _, name := range append(slices.Clone(data.Roles), data.All) {

@@ -312,8 +312,12 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 // cannot be found, which is reported at the source, leaves them as they are.
 func (r *resolver) training(root string, d *dataConfig) training {
 	t := mergeClasses(d.Classes, d.Remap, d.Ignore)
+	if len(d.Colours) > 0 && d.Source != procedural {
+		return t.coloured(d.Classes, d.Colours)
+	}
 	if layout := r.layout(root, d); layout != nil {
-		t.values = layout.Label(t.values, len(d.Classes))
+		t.colours = layout.Colours
+		t.values, t.fault = layout.Label(t.values, len(d.Classes))
 	}
 	return t
 }
@@ -423,10 +427,16 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 			}
 			return fmt.Sprintf("data %q cannot be used: %v", d.Source, err), ""
 		}
-		if !r.check || s.split.GetProcedural() != nil {
+		if s.split.GetProcedural() != nil {
 			continue
 		}
 		t := r.training(root, d)
+		if t.fault != nil {
+			return t.fault.Error(), "name as many in data.classes, or give the colour of each in data.colours"
+		}
+		if !r.check {
+			continue
+		}
 		key := fmt.Sprint(s.split.GetDigest(), t.values, t.colours)
 		text, ok := r.checked[key]
 		if !ok {

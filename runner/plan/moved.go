@@ -101,6 +101,7 @@ var fields = []struct{ path, name string }{
 	{"data.splits.train", "the training images"},
 	{"data.splits.val", "the validation images"},
 	{"data.values", "the values of the masks"},
+	{"data.colours", "whether masks hold colours"},
 	{"data.mean", "data.normalize.mean"},
 	{"data.std", "data.normalize.std"},
 	{"data.height", "data.size"},
