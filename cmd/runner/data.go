@@ -15,14 +15,14 @@ import (
 func (a *app) dataCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "data",
-		Short: "Check, count and show images and masks",
+		Short: "Check, count, show and divide images and masks",
 		Long: `Data looks at images and masks before anything is trained on them: those of a
 source, a folder found as in experiments, or those that the experiments of a file
 use, with their classes, limits and fractions.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
 	}
-	c.AddCommand(a.dataCheckCommand(), a.dataStatsCommand(), a.dataShowCommand(), a.dataStylizeCommand())
+	c.AddCommand(a.dataCheckCommand(), a.dataStatsCommand(), a.dataShowCommand(), a.dataSplitCommand(), a.dataStylizeCommand())
 	return c
 }
 

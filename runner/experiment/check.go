@@ -417,6 +417,9 @@ func (x *expansion) checkSplit(c *cell) {
 	if s.Group != "" && s.Stratify != "" {
 		x.fail(c, "data.split.stratify", "data.split is grouped and stratified", "groups stay together and kinds are shared out: leave one of them out")
 	}
+	if s.From != "" && (s.Group != "" || s.Stratify != "" || s.likeOriginal()) {
+		x.fail(c, "data.split.from", "data.split is listed, and says how to divide as well", "a list says where every image is: leave method, group and stratify out")
+	}
 	sum := s.Train + s.Val + s.Test
 	if s.likeOriginal() { // which trains on what is left
 		sum -= s.Train
@@ -504,6 +507,9 @@ func (x *expansion) checkFiles(c *cell, data *dataConfig) {
 			if x.resolve.check && data.Source != procedural {
 				x.checkPresence(c, data)
 			}
+		}
+		if n := x.resolve.unlisted(x.root, data); n > 0 {
+			x.warn(c, "data.split.from", fmt.Sprintf("%d of the images of %q are in no part", n, data.Source), "they are neither trained nor scored on")
 		}
 	}
 	for _, d := range c.config.Evaluate.Domains {

@@ -215,6 +215,7 @@ type splitConfig struct {
 	Test     float64   `json:"test"`
 	Group    string    `json:"group"` // separators; at most one of the two
 	Stratify string    `json:"stratify"`
+	From     string    `json:"from"` // a list, in place of all above
 }
 
 // splitSeed is a number, or that of each run.

@@ -272,6 +272,12 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 		return nil, err
 	}
 	p := parts{}
+	if d.Split.From != "" && len(wanted) > 1 {
+		if there, err = listed(root, dir, d, there); err != nil {
+			return nil, err
+		}
+		p[unlisted] = there[unlisted]
+	}
 	fraction := d.Split
 	if whole, ok := there[data.All]; ok && len(wanted) == 1 { // a domain is scored as a whole
 		p[wanted[0]] = whole
@@ -305,6 +311,27 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 			}
 		}
 	}
+	return p, nil
+}
+
+// unlisted are the images that a list of the parts leaves out.
+const unlisted = "unlisted"
+
+// listed are the files of a source by part as a list has them.
+func listed(root, dir string, d *dataConfig, there parts) (parts, error) {
+	from := d.Split.From
+	if !filepath.IsAbs(from) {
+		from = filepath.Join(root, from)
+	}
+	lists, err := data.ReadParts(from)
+	if err != nil {
+		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", d.Source, err), "data.split.from is a CSV file, or a folder with train.txt, val.txt and test.txt, found from the project's directory"}
+	}
+	p, rest, err := data.Pool(dir, there).Divide(lists)
+	if err != nil {
+		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", d.Source, err), "a line names an image of the source by its stem or its path, and no image stands twice"}
+	}
+	p[unlisted] = rest
 	return p, nil
 }
 
@@ -465,6 +492,18 @@ func (r *resolver) occurring(root string, d *dataConfig, role string) (map[uint3
 		r.counted[key] = counts
 	}
 	return counts, s.files.Len(), nil
+}
+
+// unlisted counts the images of the data that a list of the parts leaves out.
+func (r *resolver) unlisted(root string, d *dataConfig) int {
+	if d.Source == procedural || d.Split.From == "" {
+		return 0
+	}
+	p, err := r.scan(root, d, roles)
+	if err != nil {
+		return 0 // reported at the source
+	}
+	return p[unlisted].Len()
 }
 
 // shared counts the images of a domain that are also trained on.

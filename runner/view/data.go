@@ -233,3 +233,33 @@ func (v *View) DataShownJSON(s DataShown) error {
 		Classes []class  `json:"classes"`
 	}{file, s.Part.Name, s.Images, classes})
 }
+
+// DataSplit is how data is divided.
+type DataSplit struct {
+	Parts []experiment.Part
+	File  string // the list; "" if none was written
+}
+
+// DataSplit shows the parts of the data, with what identifies them.
+func (v *View) DataSplit(s DataSplit) {
+	t := table{header: []string{"PART", "IMAGES", "DIGEST"}, right: map[int]bool{1: true}}
+	for _, p := range s.Parts {
+		t.rows = append(t.rows, []string{partName(p, s.Parts), amount(uint64(p.Split.GetCount())), p.Split.GetDigest()})
+	}
+	v.table(t)
+	if s.File != "" {
+		v.Say("list of the images in %s", s.File)
+	}
+}
+
+// DataSplitJSON is DataSplit for programs.
+func (v *View) DataSplitJSON(s DataSplit) error {
+	parts := []dataPart{}
+	for _, p := range s.Parts {
+		parts = append(parts, dataPartOf(p))
+	}
+	return v.JSON(struct {
+		Parts []dataPart `json:"parts"`
+		File  string     `json:"file,omitempty"`
+	}{parts, s.File})
+}

@@ -1,0 +1,187 @@
+package data
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A division of a data set is published as lists: which image is in which part.
+
+// listHeader are the columns of a list of all parts. Only the first two are read.
+var listHeader = []string{"image", "part", "image_sha256", "mask_sha256"}
+
+// Listed are the names of images by part, each with the place where it stands.
+type Listed map[string][]struct{ Name, At string }
+
+// ReadParts reads which image is in which part: of a CSV with the columns image
+// and part, or of a folder with train.txt, val.txt and test.txt, an image a line.
+// Lines that begin with # say nothing.
+func ReadParts(from string) (Listed, error) {
+	info, err := os.Stat(from)
+	if err != nil {
+		return nil, fmt.Errorf("reading the parts of the data: %w", err)
+	}
+	out := Listed{}
+	add := func(role, name, file string, line int) {
+		out[role] = append(out[role], struct{ Name, At string }{name, fmt.Sprintf("%s:%d", file, line)})
+	}
+	if !info.IsDir() {
+		return out, readCSV(from, add)
+	}
+	for _, role := range Roles {
+		file := filepath.Join(from, role+".txt")
+		content, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("reading the parts of the data: %w", err)
+		}
+		n := 0
+		for text := range strings.Lines(string(content)) {
+			n++
+			if name := strings.TrimSpace(text); name != "" && !strings.HasPrefix(name, "#") {
+				add(role, name, file, n)
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s has no train.txt, val.txt or test.txt with names of images", from)
+	}
+	return out, nil
+}
+
+func readCSV(file string, add func(role, name, file string, line int)) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("reading the parts of the data: %w", err)
+	}
+	defer f.Close()
+	r := csv.NewReader(f)
+	r.Comment = '#'
+	header, err := r.Read()
+	image, part := slices.Index(header, listHeader[0]), slices.Index(header, listHeader[1])
+	if err != nil || image < 0 || part < 0 {
+		return fmt.Errorf("%s:1: a CSV of parts begins with the line %q", file, strings.Join(listHeader[:2], ","))
+	}
+	for {
+		row, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("reading %s: %w", file, err)
+		}
+		line, _ := r.FieldPos(0)
+		if !slices.Contains(Roles, row[part]) {
+			return fmt.Errorf("%s:%d: there is no part %q, only %s", file, line, row[part], strings.Join(Roles, ", "))
+		}
+		add(row[part], row[image], file, line)
+	}
+}
+
+// Divide is the files by part as they are listed, and those that no list has. An
+// image is listed by its path below the root or its stem; of a line with several
+// words the first may be it. What fits no image, more than one, or stands in two
+// parts is told in one ListError.
+func (f Files) Divide(lists Listed) (parts map[string]Files, rest Files, err error) {
+	byName := map[string][]int{}
+	for i, name := range f.Images {
+		byName[name] = append(byName[name], i)
+		if s := stem(name); s != name {
+			byName[s] = append(byName[s], i)
+		}
+	}
+	find := func(name string) []int {
+		first := name
+		if words := strings.Fields(name); len(words) > 0 {
+			first = words[0]
+		}
+		for _, n := range []string{name, stem(name), first, stem(first)} {
+			if at := byName[n]; len(at) > 0 {
+				return at
+			}
+		}
+		return nil
+	}
+	var faults []string
+	taken := make([]string, f.Len()) // by part and place
+	members := map[string][]int{}
+	for _, role := range Roles {
+		for _, line := range lists[role] {
+			at := find(line.Name)
+			switch {
+			case len(at) == 0:
+				faults = append(faults, fmt.Sprintf("%s: there is no image %q", line.At, line.Name))
+			case len(at) > 1:
+				faults = append(faults, fmt.Sprintf("%s: %q may be %s or %s: write the path", line.At, line.Name, f.Images[at[0]], f.Images[at[1]]))
+			case taken[at[0]] != "":
+				faults = append(faults, fmt.Sprintf("%s: %s stands at %s already", line.At, f.Images[at[0]], taken[at[0]]))
+			default:
+				taken[at[0]] = line.At
+				members[role] = append(members[role], at[0])
+			}
+		}
+	}
+	if len(faults) > 0 {
+		return nil, Files{}, &ListError{faults}
+	}
+	parts = map[string]Files{}
+	for role, list := range members {
+		parts[role] = f.pick(list)
+	}
+	var left []int
+	for i, place := range taken {
+		if place == "" {
+			left = append(left, i)
+		}
+	}
+	return parts, f.pick(left), nil
+}
+
+// ListError is all that is wrong with lists of images.
+type ListError struct{ Faults []string } // one line each, its place first
+
+func (e *ListError) Error() string {
+	const shown = 20
+	list := e.Faults[:min(shown, len(e.Faults))]
+	text := fmt.Sprintf("%d lines do not fit the images:\n  %s", len(e.Faults), strings.Join(list, "\n  "))
+	if more := len(e.Faults) - len(list); more > 0 {
+		text += fmt.Sprintf("\n  and %d more", more)
+	}
+	return text
+}
+
+// WriteParts writes the list that ReadParts reads, with the SHA-256 of each image
+// and mask, of which Digest is made. Names are those below root.
+func WriteParts(ctx context.Context, w io.Writer, root string, parts map[string]Files) error {
+	out := csv.NewWriter(w)
+	if err := out.Write(listHeader); err != nil {
+		return err
+	}
+	for _, role := range Roles {
+		f, ok := parts[role]
+		if !ok {
+			continue
+		}
+		sums, err := f.sums(ctx, f.pairs())
+		if err != nil {
+			return fmt.Errorf("listing the data in %s: %w", f.Root, err)
+		}
+		joined := Pool(root, map[string]Files{role: f})
+		for i, name := range joined.Images {
+			if err := out.Write([]string{name, role, hex.EncodeToString(sums[2*i][:]), hex.EncodeToString(sums[2*i+1][:])}); err != nil {
+				return err
+			}
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
