@@ -526,16 +526,21 @@ func TestExperimentsOfTheProject(t *testing.T) {
 		if scale == "paper" {
 			// Its data is not in the repository: one message for each file.
 			for _, d := range found {
-				if !strings.Contains(d.Message, "oxford-iiit-pet") && !strings.Contains(d.Message, "patch") {
+				if !strings.Contains(d.Message, "oxford-iiit-pet") && !strings.Contains(d.Message, "patch") && !strings.Contains(d.Message, `no data "camvid"`) {
 					t.Errorf("%s", d.Text())
 				}
 			}
 			continue
 		}
+		absent := 0 // experiments on data that is never in the repository
 		for _, d := range found {
+			if strings.Contains(d.Message, `no data "camvid"`) {
+				absent++
+				continue
+			}
 			t.Errorf("%s: %s", scale, d.Text())
 		}
-		if len(experiments) != len(files) {
+		if len(experiments) != len(files)-absent || absent > 1 {
 			t.Errorf("%s: %d experiments in %d files", scale, len(experiments), len(files))
 		}
 		for _, e := range experiments {
