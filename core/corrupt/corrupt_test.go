@@ -132,3 +132,34 @@ func TestCheck(t *testing.T) {
 		t.Errorf("the families hold %v", all)
 	}
 }
+
+// Labels that are moved by themselves go where those of the picture go, at other
+// sizes to the same place; other corruptions move none.
+func TestMoveLabels(t *testing.T) {
+	const h, w = 40, 60
+	labels := make([]byte, h*w)
+	for i := range labels {
+		labels[i] = byte(i/w/4*16 + i%w/4)
+	}
+	for _, kind := range Kinds() {
+		p := picture.From(make([]byte, 3*h*w), slices.Clone(labels), h, w)
+		Apply(p, kind, 3, 5, "a")
+		if got := MoveLabels(labels, h, w, h, w, kind, 3, 5, "a"); !slices.Equal(got, p.Labels) {
+			t.Errorf("%s moves labels by themselves otherwise than in a picture", kind)
+		}
+		double := make([]byte, 4*h*w)
+		for i := range double {
+			double[i] = labels[i/(2*w)/2*w+i%(2*w)/2]
+		}
+		double = MoveLabels(double, 2*h, 2*w, h, w, kind, 3, 5, "a")
+		alike := 0
+		for i, l := range double {
+			if l == p.Labels[i/(2*w)/2*w+i%(2*w)/2] {
+				alike++
+			}
+		}
+		if share := float64(alike) / float64(len(double)); share < 0.8 {
+			t.Errorf("%s at twice the size: %.0f%% of the labels are where they belong", kind, 100*share)
+		}
+	}
+}

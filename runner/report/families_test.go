@@ -12,7 +12,19 @@ import (
 // Many corruptions are one column for each family: the mean over them, only of
 // runs that have all.
 func TestCorruptionsByFamily(t *testing.T) {
-	domains := []string{"test", "fog-1", "fog-3", "contrast-1", "snow-3", "mine-3"}
+	for _, seen := range []string{"", "@original"} {
+		t.Run("seen"+seen, func(t *testing.T) { corruptionsByFamily(t, seen) })
+	}
+}
+
+func corruptionsByFamily(t *testing.T, seen string) {
+	as := func(names ...string) []string {
+		for i := range names {
+			names[i] += seen
+		}
+		return names
+	}
+	domains := as("test", "fog-1", "fog-3", "contrast-1", "snow-3", "mine-3")
 	run := func(seed uint64, dice ...float64) (*experiment.Run, Result) {
 		r := &experiment.Run{Experiment: "x", Cell: "base", Seed: seed, Spec: &spec.RunSpec{}}
 		res := Result{Run: r, Summary: &spec.Summary{}, Evaluations: map[string]*spec.Metrics{}}
@@ -32,7 +44,7 @@ func TestCorruptionsByFamily(t *testing.T) {
 		t.Fatal(err)
 	}
 	tab := s.table()
-	if want := []string{"test", "weather corruptions", "digital corruptions", "mine-3"}; !slices.Equal(tab.Domains, want) {
+	if want := as("test", "weather corruptions", "digital corruptions", "mine-3"); !slices.Equal(tab.Domains, want) {
 		t.Fatalf("columns %v", tab.Domains)
 	}
 	scores := tab.Rows[0].Scores
@@ -42,7 +54,7 @@ func TestCorruptionsByFamily(t *testing.T) {
 	if got := scores[2].Metric; got.N != 1 || got.Mean != 0.5 {
 		t.Errorf("digital: %+v", got)
 	}
-	if got := s.pictured(); !slices.Equal(got, []string{"test", "fog-1", "contrast-1", "mine-3"}) {
+	if got := s.pictured(); !slices.Equal(got, as("test", "fog-1", "contrast-1", "mine-3")) {
 		t.Errorf("pictures of %v", got)
 	}
 	exp.Domains = domains[:3]
