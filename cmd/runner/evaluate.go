@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
@@ -126,6 +127,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 	if err != nil {
 		return nil, err
 	}
+	a.warnOfOverlap(ctx, w.req, asked)
 	var missing []*spec.Evaluation
 	for _, e := range asked {
 		if known[e.ID] == nil {
@@ -189,6 +191,26 @@ func domains(ctx context.Context, w *weights, known map[string]*spec.Evaluated, 
 		asked = append(asked, experiment.Evaluation{ID: id, Spec: e})
 	}
 	return asked, errors.Join(faults...)
+}
+
+// warnOfOverlap tells of domains with images that the run was trained on, by
+// content, or that were made of such. Where the training images are no longer
+// what they were there is nothing to compare with.
+func (a *app) warnOfOverlap(ctx context.Context, req *spec.RunRequest, asked []experiment.Evaluation) {
+	files := func(d *spec.Data, role string) data.Files {
+		f := req.GetPlaces().GetFiles()[d.GetSplits()[role].GetDigest()]
+		return data.Files{Root: f.GetRoot(), Images: f.GetImages(), Masks: f.GetMasks()}
+	}
+	train := files(req.GetSpec().GetData(), "train")
+	if train.Len() == 0 {
+		return
+	}
+	for _, e := range asked {
+		domain := files(e.Spec.GetData(), "test")
+		if same, err := domain.Repeated(ctx, train); err == nil && len(same) > 0 {
+			a.view.Warn(fmt.Sprintf("%d of %d images of domain %q are in the training split, or were made of images that are", len(same), domain.Len(), e.Spec.GetDomain()))
+		}
+	}
 }
 
 // score has an engine evaluate a run, which nobody else may work on meanwhile,
