@@ -64,6 +64,7 @@ places. Each folder appears when it is complete.`,
 				done.Written, err = stylize.Write(c.Context(), out, domains, func(s stylize.Step) {
 					progress(s.Domain, s.Done, s.Of)
 				})
+				progress("", 0, 0) // it may have ended in the middle
 				if err != nil {
 					return err
 				}

@@ -42,6 +42,9 @@ func (c *Copy) Write(ctx context.Context, dir string, done func()) error {
 	if err != nil {
 		return err
 	}
+	if c.Style.GetKind() == stylise.Network && c.Corruption != nil {
+		return errors.New("what a network makes is not damaged here: copy the copy")
+	}
 	for _, folder := range []string{"images", "masks"} {
 		if err := os.MkdirAll(filepath.Join(dir, folder), 0o777); err != nil {
 			return err
