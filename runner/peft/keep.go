@@ -33,7 +33,7 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", filepath.Join(s.Dir, spec.ExportedFile), err)
 	}
-	if !sameTensors(of.GetHead(), s.Head, s.Arch) || !slices.Equal(of.GetData().GetClasses(), s.Classes) {
+	if !sameHead(of.GetHead(), s.Head, s.Arch) || !slices.Equal(of.GetData().GetClasses(), s.Classes) {
 		return nil, nil
 	}
 	file, err := safetensors.Open(filepath.Join(s.Dir, spec.ExportedHeadFile))
@@ -50,8 +50,9 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 	return out, nil
 }
 
-// sameTensors reports whether two heads differ in dropout at most.
-func sameTensors(a, b *spec.Head, arch *spec.Architecture) bool {
+// sameHead reports whether two heads compute the same of the same tensors: they
+// differ in dropout at most.
+func sameHead(a, b *spec.Head, arch *spec.Architecture) bool {
 	settled := func(h *spec.Head) *spec.Head {
 		h = design.Settle(h, int(arch.GetDim()))
 		h.Dropout = 0
