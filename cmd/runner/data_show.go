@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/sheet"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/view"
@@ -28,7 +28,8 @@ func (a *app) dataShowCommand() *cobra.Command {
 		Use:   "show SOURCE|FILE",
 		Short: "Draw images, masks and both over each other into a PNG",
 		Long: `Show draws some images of a part into a PNG: a row for each, with the image, its mask
-in the colours of the classes, and the mask over the image. Of an experiment file it
+in the colours of the classes, and the mask over the image, with its name and a legend.
+Of an experiment file it
 shows what the model sees: resized, of a domain damaged or styled, and with
 --augmented each training image again below itself as the first epoch changes it.`,
 		Example: "  runner data show nuclei/histology\n  runner data show --part test -n 4 -o test.png experiments/ablation_rank.cue",
@@ -58,22 +59,24 @@ shows what the model sees: resized, of a domain damaged or styled, and with
 			if err != nil {
 				return err
 			}
-			var images, labels []byte
-			n := 0
+			var rows []sheet.Row
 			for i := range min(number, set.Len()) {
 				b, err := set.Batch(c.Context(), []int{i})
+				if err == nil {
+					rows = append(rows, sheet.Row{Image: b.Images, Labels: b.Labels, Caption: b.Names[0]})
+					shown.Images = append(shown.Images, b.Names[0])
+				}
 				if err == nil && augmented {
-					images, labels, n = append(images, b.Images...), append(labels, b.Labels...), n+1
-					b, err = set.Augmented(c.Context(), []int{i}, seed, 0)
+					if b, err = set.Augmented(c.Context(), []int{i}, seed, 0); err == nil {
+						rows = append(rows, sheet.Row{Image: b.Images, Labels: b.Labels, Caption: b.Names[0] + ", augmented"})
+					}
 				}
 				if err != nil {
 					return fmt.Errorf("drawing: %w", err)
 				}
-				images, labels, n = append(images, b.Images...), append(labels, b.Labels...), n+1
-				shown.Images = append(shown.Images, b.Names...)
 			}
-			sheet := data.OverlaySheet(images, labels, n, int(p.Data.GetHeight()), int(p.Data.GetWidth()))
-			if err := replacefile.WriteFunc(shown.File, func(w io.Writer) error { return png.Encode(w, sheet) }); err != nil {
+			drawn := sheet.Masks(p.Data.GetClasses(), int(p.Data.GetHeight()), int(p.Data.GetWidth())).Draw(rows)
+			if err := replacefile.WriteFunc(shown.File, func(w io.Writer) error { return png.Encode(w, drawn) }); err != nil {
 				return fmt.Errorf("writing the picture: %w", err)
 			}
 			if asJSON {

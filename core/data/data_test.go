@@ -685,32 +685,6 @@ func TestProceduralDigestCoversWhatIsDrawn(t *testing.T) {
 	}
 }
 
-func TestSampleSheetPlacesItsTiles(t *testing.T) {
-	const n, h, w = 2, 3, 5
-	images := make([]byte, n*3*h*w)
-	truth, pred := make([]byte, n*h*w), make([]byte, n*h*w)
-	images[3*h*w] = 200 // red of the first pixel of the second picture
-	truth[h*w] = 1
-	pred[h*w] = data.Ignored
-	sheet := data.SampleSheet(images, truth, pred, n, h, w)
-	if got := data.SheetRows(sheet, h); got != n {
-		t.Fatalf("%d rows, want %d", got, n)
-	}
-	for column, want := range []color.RGBA{{200, 0, 0, 255}, data.ClassColour(1), data.ClassColour(data.Ignored)} {
-		at := data.SheetTile(sheet, 1, column, h, w)
-		if got := sheet.RGBAAt(at.Min.X, at.Min.Y); got != want {
-			t.Errorf("column %d begins with %v, want %v", column, got, want)
-		}
-		if !at.In(sheet.Bounds()) || at.Dx() != w || at.Dy() != h {
-			t.Errorf("column %d is at %v in %v", column, at, sheet.Bounds())
-		}
-	}
-	gap := data.SheetTile(sheet, 0, 0, h, w)
-	if got := sheet.RGBAAt(gap.Max.X, gap.Min.Y); got != (color.RGBA{255, 255, 255, 255}) {
-		t.Errorf("between tiles stands %v", got)
-	}
-}
-
 func TestClassColoursDiffer(t *testing.T) {
 	seen := map[color.RGBA]int{}
 	for c := range 16 {

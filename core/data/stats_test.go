@@ -1,8 +1,6 @@
 package data_test
 
 import (
-	"image"
-	"image/color"
 	"path/filepath"
 	"reflect"
 	"testing"
@@ -67,22 +65,5 @@ func TestRepeatedImages(t *testing.T) {
 	got, err := scan(t, b).Repeated(t.Context(), scan(t, a))
 	if err != nil || len(got) != 3 || got[2] != [2]string{filepath.Join(b, "images", "p002.png"), filepath.Join(a, "images", "p002.png")} {
 		t.Errorf("%v, %v", got, err)
-	}
-}
-
-func TestOverlaySheet(t *testing.T) {
-	sheet := data.OverlaySheet([]byte{100, 0, 200, 100, 10, 0}, []byte{1, 255}, 1, 1, 2)
-	blue := data.ClassColour(1)
-	over := color.RGBA{(100 + blue.R) / 2, byte((200 + int(blue.G)) / 2), byte((10 + int(blue.B)) / 2), 0xff}
-	for at, want := range map[image.Point]color.RGBA{
-		{0, 0}:                       {100, 200, 10, 0xff},
-		{1, 0}:                       {0, 100, 0, 0xff},
-		{2 + data.SheetGap, 0}:       blue,
-		{3 + data.SheetGap, 0}:       data.ClassColour(data.Ignored),
-		{2 + 2 + 2*data.SheetGap, 0}: over,
-	} {
-		if got := sheet.RGBAAt(at.X, at.Y); got != want {
-			t.Errorf("pixel %v is %v, want %v", at, got, want)
-		}
 	}
 }

@@ -1,12 +1,10 @@
 package train
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"image/png"
 	"math"
 	"os"
 	"slices"
@@ -17,8 +15,8 @@ import (
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/loss"
 	"github.com/loralab/loralab/core/metric"
-	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/sheet"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylenet"
 	"github.com/loralab/loralab/core/stylise"
@@ -182,18 +180,9 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		}
 		defer unmerge()
 	}
-	var images, truth, predicted []byte
-	n := 0
+	var samples []sheet.Row
 	shots := func(b *data.Batch, p []byte) {
-		take := min(b.N, int(s.req.SampleImages)-n)
-		if take <= 0 {
-			return
-		}
-		pixels := b.H * b.W
-		images = append(images, b.Images[:take*3*pixels]...)
-		truth = append(truth, b.Labels[:take*pixels]...)
-		predicted = append(predicted, p[:take*pixels]...)
-		n += take
+		samples = append(samples, rows(b, p, s.spec.Data.Classes, int(s.req.SampleImages)-len(samples))...)
 	}
 	var m *spec.Metrics
 	switch {
@@ -207,16 +196,35 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	if err != nil {
 		return nil, err
 	}
-	if n > 0 {
-		var b bytes.Buffer
-		if err := png.Encode(&b, data.SampleSheet(images, truth, predicted, n, int(e.Data.Height), int(e.Data.Width))); err != nil {
+	if len(samples) > 0 {
+		drawn := sheet.Samples(s.spec.Data.Classes, int(e.Data.Height), int(e.Data.Width)).Draw(samples)
+		if err := writePNG(s.dir.file("samples", e.Domain+".png"), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
-		}
-		if err := replacefile.Write(s.dir.file("samples", e.Domain+".png"), b.Bytes()); err != nil {
-			return nil, err
 		}
 	}
 	return &spec.Evaluated{Id: id, Domain: e.Domain, Metrics: m}, nil
+}
+
+// rows are the first pictures of a batch, most at most, with what was predicted
+// of them, captioned with name and Dice.
+func rows(b *data.Batch, predicted []byte, classes []string, most int) []sheet.Row {
+	var out []sheet.Row
+	for k := range min(b.N, most) {
+		of := func(planes int, all []byte) []byte {
+			n := planes * b.H * b.W
+			return slices.Clone(all[k*n : (k+1)*n])
+		}
+		r := sheet.Row{Image: of(3, b.Images), Labels: of(1, b.Labels), Classes: of(1, predicted)}
+		counts := metric.NewCounts(classes)
+		counts.Add(r.Classes, r.Labels)
+		m := counts.Metrics(0, 1)
+		r.Caption = b.Names[k] + "   all ignored"
+		if m.Pixels > 0 {
+			r.Caption = fmt.Sprintf("%s   Dice %.3f", b.Names[k], m.Dice)
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 // mergeTolerance is how far a merged layer may be from the adapted one,

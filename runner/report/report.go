@@ -37,7 +37,7 @@ type Result struct {
 	// MetricsFile is the run's metrics.jsonl, one spec.Event a line; "" or a
 	// file that is not there leaves the run out of the curves.
 	MetricsFile string
-	// SamplesDir holds <domain>.png as data.SampleSheet draws it; "" or a
+	// SamplesDir holds <domain>.png as core/sheet draws samples; "" or a
 	// missing file leaves the run out of the sample pictures.
 	SamplesDir string
 	// Failed is why the run failed, in one line; "" if it did not.
@@ -141,7 +141,7 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	texts := []text{
 		{w.Markdown, table.Markdown() + table.differencesMarkdown()},
 		{w.RunsCSV, s.runsCSV()},
-		{w.Page, s.page(table, figures, filepath.ToSlash(relative), asked)},
+		{w.Page, s.page(table, figures, filepath.ToSlash(relative), asked) + s.sheets(reportDir)},
 	}
 	original, mean := filepath.Join(reportDir, "original.csv"), filepath.Join(reportDir, "original_mean.csv")
 	if s.likeOriginal() {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/sheet"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/report"
@@ -143,8 +144,13 @@ func (w *world) samples(path, domain string, dice float64, rng *rand.Rand) {
 			pred[i] = 1 - pred[i]
 		}
 	}
+	var rows []sheet.Row
+	for i := range b.N {
+		n := b.H * b.W
+		rows = append(rows, sheet.Row{Image: b.Images[3*i*n : 3*(i+1)*n], Labels: b.Labels[i*n : (i+1)*n], Classes: pred[i*n : (i+1)*n], Caption: b.Names[i]})
+	}
 	var out bytes.Buffer
-	if err := png.Encode(&out, data.SampleSheet(b.Images, b.Labels, pred, b.N, b.H, b.W)); err != nil {
+	if err := png.Encode(&out, sheet.Samples(classes, b.H, b.W).Draw(rows)); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
@@ -416,10 +422,17 @@ func TestBuildWritesTheSameBytesEveryTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, link := range regexp.MustCompile(`!\[[^]]*\]\(([^)]*)\)`).FindAllStringSubmatch(string(page), -1) {
+	sheets := 0
+	for _, link := range regexp.MustCompile(`\[[^]]*\]\(<?([^)>]*)>?\)`).FindAllStringSubmatch(string(page), -1) {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(written.Page), link[1])); err != nil {
 			t.Errorf("the page shows what is not there: %v", err)
 		}
+		if slices.Contains([]string{"test.png", "histology.png"}, filepath.Base(link[1])) {
+			sheets++
+		}
+	}
+	if sheets != 5*2 {
+		t.Errorf("%d links to sheets, want one for each of 5 cells and 2 domains", sheets)
 	}
 }
 

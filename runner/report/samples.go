@@ -19,6 +19,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/sheet"
 )
 
 // Bounds of the sample pictures: more is unreadable on a page.
@@ -32,7 +33,19 @@ const (
 type sampleGroup struct {
 	domain string
 	h, w   int
-	sheets []image.Image // one for each shown cell, nil where there is none
+	sheets []*drawn // one for each shown cell, nil where there is none
+}
+
+// drawn is a sheet of samples with its form, by which its panels are found.
+type drawn struct {
+	*sheet.Sheet
+	image.Image
+	rows int
+}
+
+// panel is the place of a panel.
+func (d *drawn) panel(row, column int) image.Rectangle {
+	return d.Panel(row, column).Add(d.Bounds().Min)
 }
 
 // samplesFigure sets the predictions of the cells beside image and truth, each
@@ -80,25 +93,25 @@ func (s *study) samplesFigure() (figure, bool) {
 			}
 		}
 		for _, d := range s.pictured() {
-			g := sampleGroup{domain: d, sheets: make([]image.Image, len(sources))}
+			g := sampleGroup{domain: d, sheets: make([]*drawn, len(sources))}
 			found := false
 			for i, src := range sources {
-				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, d+".png"))
+				h, w := s.tileSize(src.run, d)
+				if src.run.Evaluations[d] == nil || h == 0 || w == 0 {
+					continue
+				}
+				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, d+".png"), sheet.Samples(src.run.Run.Spec.GetData().GetClasses(), h, w))
 				if err != nil {
 					return nil, err
 				}
 				if sheet == nil {
 					continue
 				}
-				h, w := s.tileSize(src.run, d)
-				if src.run.Evaluations[d] == nil || h == 0 || w == 0 || sheet.Bounds().Dx() != 3*w+2*data.SheetGap || data.SheetRows(sheet, h) < 1 {
-					continue // left by an evaluation that no longer counts
-				}
 				if !found {
 					g.h, g.w, found = h, w, true
 				}
 				// A sheet of other images cannot stand in the same rows.
-				if h == g.h && w == g.w && sameImages(sheet, g.sheets[:i], h, w) {
+				if h == g.h && w == g.w && sameImages(sheet, g.sheets[:i]) {
 					g.sheets[i] = sheet
 				}
 			}
@@ -112,6 +125,36 @@ func (s *study) samplesFigure() (figure, bool) {
 		}
 		return []file{{".png", content}}, nil
 	}}, true
+}
+
+// sheets links to the sheets of samples with captions and errors that runs have
+// left, each from the trained run of its cell with the smallest seed.
+func (s *study) sheets(from string) string {
+	var b strings.Builder
+	for _, c := range s.cells {
+		o := c.first()
+		if o == nil || o.SamplesDir == "" {
+			continue
+		}
+		var links []string
+		for _, d := range s.pictured() {
+			path := filepath.Join(o.SamplesDir, d+".png")
+			if _, err := os.Stat(path); err != nil || o.Evaluations[d] == nil {
+				continue
+			}
+			// Where there is no way from the one to the other, no link leads there.
+			if to, err := filepath.Rel(from, path); err == nil {
+				links = append(links, fmt.Sprintf("[%s](<%s>)", d, filepath.ToSlash(to)))
+			}
+		}
+		if len(links) > 0 {
+			fmt.Fprintf(&b, "- %s, seed %d: %s\n", c.name, o.Run.Seed, strings.Join(links, ", "))
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "\n## Sheets\n\nThe first images of each domain with truth, prediction, errors and the Dice of the image:\n\n" + b.String()
 }
 
 func (s *study) hasSamples(o *outcome) bool {
@@ -132,7 +175,9 @@ func (s *study) tileSize(o *outcome, domain string) (h, w int) {
 	return int(d.GetHeight()), int(d.GetWidth())
 }
 
-func readSheet(path string) (image.Image, error) {
+// readSheet reads a sheet of samples; nil where there is none, or one of another
+// form, which was left by an evaluation that no longer counts.
+func readSheet(path string, form *sheet.Sheet) (*drawn, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -140,24 +185,28 @@ func readSheet(path string) (image.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading sample pictures: %w", err)
 	}
-	sheet, err := png.Decode(bytes.NewReader(content))
+	m, err := png.Decode(bytes.NewReader(content))
 	if err != nil {
 		return nil, fmt.Errorf("reading sample pictures %s: %w", path, err)
 	}
-	return sheet, nil
+	d := &drawn{form, m, form.Rows(m)}
+	if d.rows == 0 {
+		return nil, nil
+	}
+	return d, nil
 }
 
-// sameImages compares the first image of the sheet with that of the sheets
+// sameImages compares the first image of a sheet with that of the sheets
 // before it.
-func sameImages(sheet image.Image, before []image.Image, h, w int) bool {
+func sameImages(d *drawn, before []*drawn) bool {
 	for _, b := range before {
 		if b == nil {
 			continue
 		}
-		p, q := data.SheetTile(sheet, 0, 0, h, w), data.SheetTile(b, 0, 0, h, w)
-		for y := range h {
-			for x := range w {
-				if color.RGBAModel.Convert(sheet.At(p.Min.X+x, p.Min.Y+y)) != color.RGBAModel.Convert(b.At(q.Min.X+x, q.Min.Y+y)) {
+		p, q := d.panel(0, sheet.Image), b.panel(0, sheet.Image)
+		for y := range p.Dy() {
+			for x := range p.Dx() {
+				if color.RGBAModel.Convert(d.At(p.Min.X+x, p.Min.Y+y)) != color.RGBAModel.Convert(b.At(q.Min.X+x, q.Min.Y+y)) {
 					return false
 				}
 			}
@@ -183,7 +232,7 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 	for i, g := range groups {
 		for _, sheet := range g.sheets {
 			if sheet != nil {
-				rows[i] = max(rows[i], min(sampleRows, data.SheetRows(sheet, g.h)))
+				rows[i] = max(rows[i], min(sampleRows, sheet.rows))
 			}
 		}
 		tall[i] = max(1, sampleTile*g.h/g.w)
@@ -192,13 +241,13 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 
 	// At 72 dots an inch a point of text is a pixel of the tiles.
 	raster := vgimg.NewWith(vgimg.UseWH(vg.Length(width), vg.Length(height)), vgimg.UseDPI(72), vgimg.UseBackgroundColor(color.White))
-	sheet := raster.Image()
-	tile := func(src image.Image, row, column, h, w int, at image.Rectangle, smooth bool) {
+	canvas := raster.Image()
+	tile := func(src *drawn, row, column int, at image.Rectangle, smooth bool) {
 		var scaler scaling.Scaler = scaling.NearestNeighbor // colours of classes do not mix
 		if smooth {
 			scaler = scaling.CatmullRom
 		}
-		scaler.Scale(sheet, at, src, data.SheetTile(src, row, column, h, w), scaling.Src, nil)
+		scaler.Scale(canvas, at, src, src.panel(row, column), scaling.Src, nil)
 	}
 	type band struct{ top, bottom int }
 	var bands []band
@@ -210,16 +259,16 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 				x := margin + label + column*(sampleTile+gap)
 				at := image.Rect(x, y, x+sampleTile, y+tall[i])
 				if column >= 2 {
-					if src := g.sheets[column-2]; src != nil && r < data.SheetRows(src, g.h) {
-						tile(src, r, 2, g.h, g.w, at, false)
+					if src := g.sheets[column-2]; src != nil && r < src.rows {
+						tile(src, r, sheet.Prediction, at, false)
 					} else {
-						scaling.Draw(sheet, at, image.NewUniform(rule), image.Point{}, scaling.Src)
+						scaling.Draw(canvas, at, image.NewUniform(rule), image.Point{}, scaling.Src)
 					}
 					continue
 				}
 				for _, src := range g.sheets {
-					if src != nil && r < data.SheetRows(src, g.h) {
-						tile(src, r, column, g.h, g.w, at, column == 0)
+					if src != nil && r < src.rows {
+						tile(src, r, column, at, column == sheet.Image)
 						break
 					}
 				}
