@@ -89,9 +89,11 @@ func params(l *spec.Label) map[string]json.RawMessage {
 }
 
 // fields are the places of a specification that experiment files name
-// otherwise, or not at all. The first that begins the path counts.
+// otherwise, or not at all. The first that begins the path counts; what is not
+// listed has the same name there.
 var fields = []struct{ path, name string }{
 	{"revision", "the engine's arithmetic"},
+	{"seed", "the seed"},
 	{"backbone.digest", "the backbone's weights"},
 	{"backbone.arch", "the backbone's architecture"},
 	{"backbone.freeze", "backbone.freeze"},
@@ -100,24 +102,32 @@ var fields = []struct{ path, name string }{
 	{"adapter.start", "the adapter's starting values"},
 	{"data.splits.train", "the training images"},
 	{"data.splits.val", "the validation images"},
+	{"data.splits", "the images"},
 	{"data.values", "the values of the masks"},
 	{"data.colours", "whether masks hold colours"},
 	{"data.mean", "data.normalize.mean"},
 	{"data.std", "data.normalize.std"},
 	{"data.height", "data.size"},
 	{"data.width", "data.size"},
+	{"data.augment", "data.augment"},
+	{"data.corruption", "the damage to images"},
+	{"data.style", "the style of images"},
 	{"loss", "loss"},
 	{"optim.lr_backbone", "optim.lr.backbone"},
 	{"optim.lr_adapter", "optim.lr.adapter"},
 	{"optim.lr_head", "optim.lr.head"},
 	{"optim.weight_decay", "optim.weightDecay"},
+	{"optim.decay_vectors", "optim.decayVectors"},
 	{"optim.beta1", "optim.betas"},
 	{"optim.beta2", "optim.betas"},
 	{"optim.clip_norm", "optim.clip"},
+	{"optim.rules", "optim.groups"},
+	{"optim.forget_at_unfreezing", "optim.forgetAtUnfreezing"},
 	{"optim.decay_vectors", "optim.decayVectors"},
 	{"optim.forget_at_unfreezing", "optim.forgetAtUnfreezing"},
 	{"train.max_steps", "train.maxSteps"},
 	{"train.eval_every", "train.evalEvery"},
+	{"train.min_delta", "train.minDelta"},
 }
 
 // field is a place of a specification as experiment files name it.

@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
 )
 
@@ -29,6 +31,51 @@ func TestMoved(t *testing.T) {
 	} {
 		if got := moved(changes); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// Whatever field of a specification moves, people are told so in the words of
+// experiment files, or in plain ones.
+func TestEveryFieldHasAName(t *testing.T) {
+	schema, err := experiment.OpenSchema(t.Context(), experiment.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	var walk func(m protoreflect.MessageDescriptor, path string)
+	walk = func(m protoreflect.MessageDescriptor, path string) {
+		for i := range m.Fields().Len() {
+			f := m.Fields().Get(i)
+			at := path + string(f.Name())
+			if f.Message() != nil && !f.IsList() && !f.IsMap() {
+				walk(f.Message(), at+".")
+				continue
+			}
+			// As in a change: of a list an element, of a map the value of a key.
+			paths := map[bool][]string{false: {at}, true: {at, at + "[0].name"}}[f.IsList()]
+			if f.IsMap() {
+				paths = []string{at + ".1.count"}
+			}
+			for _, p := range paths {
+				seen++
+				name := field(p)
+				if strings.Contains(name, " ") {
+					continue
+				}
+				if _, err := schema.Field(name, ""); err != nil && p != at+"[0].name" || strings.Contains(name, "_") {
+					t.Errorf("%s is called %s, which no experiment file says: %v", p, name, err)
+				}
+			}
+		}
+	}
+	walk((&spec.RunSpec{}).ProtoReflect().Descriptor(), "")
+	if seen < 80 {
+		t.Errorf("%d fields were looked at", seen)
+	}
+	for _, f := range fields {
+		if got := field(f.path); got != f.name {
+			t.Errorf("%s is called %s, not %s: another name stands before it", f.path, got, f.name)
 		}
 	}
 }
