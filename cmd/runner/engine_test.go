@@ -110,7 +110,11 @@ func (r *testRun) run() (*spec.Summary, error) {
 	if spec.Identity(r.request.GetSpec()) != r.request.GetId() {
 		return nil, errors.New("the identity is not that of the specification")
 	}
-	if err := r.write("request.json", r.request); err != nil {
+	before := &spec.RunRequest{}
+	if text, err := os.ReadFile(filepath.Join(r.dir, "request.json")); err != nil || protojson.Unmarshal(text, before) != nil {
+		before = nil
+	}
+	if err := r.write("request.json", spec.Remembered(before, r.request)); err != nil {
 		return nil, err
 	}
 	if r.request.GetLabel().GetCell() == os.Getenv("TEST_FAIL") {

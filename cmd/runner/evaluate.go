@@ -135,8 +135,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 		}
 	}
 	if len(missing) > 0 {
-		// With those there are: the request is what the run is known by.
-		w.req.Train, w.req.Evaluations = false, append(w.req.Evaluations, missing...)
+		w.req.Train, w.req.Evaluations = false, missing // the engine remembers those before
 		if w.run != nil {
 			known, err = a.score(ctx, w.root, w.run, w.req)
 		} else {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/inspect"
@@ -31,9 +32,10 @@ func (a *app) reproduceCommand() *cobra.Command {
 		Use:   "reproduce RUN",
 		Short: "Run a run again elsewhere, and say whether it comes out the same",
 		Long: `Reproduce runs a run again from its own specification, in a directory of its own, and
-holds the scores and the weights against what it left. On the same kind of processor
+holds the weights and the scores on all domains against what it left. On the same kind of processor
 with the same engine and as many threads the weights must be the same bit for bit;
-elsewhere the scores must agree within the tolerance.
+elsewhere the scores must agree within the tolerance. Domains whose data is gone or
+has changed are named, and count neither way.
 
 Nothing of the run or of the project is changed. The repetition is removed when it
 agrees, unless --out names a directory for it, which then is a project: status, logs
@@ -70,6 +72,10 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 	if was.Request, err = a.request(ctx, root, was.Run); err == nil {
 		err = there(was.Request)
 	}
+	var gone map[string]string
+	if err == nil {
+		gone, err = scoredAgain(ctx, was)
+	}
 	if err != nil {
 		return fmt.Errorf("%s cannot be run again here: %w", was.Run.Name(), err)
 	}
@@ -98,7 +104,7 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 	if err != nil {
 		return err
 	}
-	verdict := reproduce.Judge(was, now, tolerance)
+	verdict := reproduce.Judge(was, now, tolerance, gone)
 	kept := ""
 	if keep || !verdict.Agrees {
 		kept = dir
@@ -120,25 +126,79 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 	return err
 }
 
-// there reports whether what a run reads is where it was.
+// there reports whether what a run is trained from is where it was.
 func there(request *spec.RunRequest) error {
 	var errs []error
-	look := func(what, path string) {
+	if path := request.GetPlaces().GetStart(); path != "" {
 		if _, err := os.Stat(path); err != nil {
-			errs = append(errs, fmt.Errorf("%s is no longer at %s", what, path))
+			errs = append(errs, fmt.Errorf("what its adapter starts with is no longer at %s", path))
 		}
 	}
-	places := request.GetPlaces()
-	if places.GetStart() != "" {
-		look("what its adapter starts with", places.GetStart())
-	}
-	for _, path := range places.GetNetworks() {
-		look("the style network of a domain", path)
-	}
-	for _, files := range places.GetFiles() {
-		look("its data", files.GetRoot())
+	for _, split := range request.GetSpec().GetData().GetSplits() {
+		if files := request.GetPlaces().GetFiles()[split.GetDigest()]; files != nil {
+			if _, err := os.Stat(files.GetRoot()); err != nil {
+				errs = append(errs, fmt.Errorf("its data is no longer at %s", files.GetRoot()))
+			}
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// scoredAgain leaves in the request of a run the evaluations that it has and
+// that can be made again; of the others it says why not.
+func scoredAgain(ctx context.Context, was *inspect.Report) (gone map[string]string, err error) {
+	gone = map[string]string{}
+	var able []*spec.Evaluation
+	for _, e := range was.Request.GetEvaluations() {
+		id := spec.EvaluationIdentity(was.Run.ID, e)
+		if was.Run.Evaluations[id] == nil {
+			continue // it was asked for and never made
+		}
+		why, err := unreadable(ctx, was.Request.GetPlaces(), e.GetData())
+		switch {
+		case err != nil:
+			return nil, err
+		case why != "":
+			gone[id] = why
+		default:
+			able = append(able, e)
+		}
+	}
+	was.Request.Evaluations = able
+	return gone, nil
+}
+
+// unreadable is why a domain cannot be scored, "" if it can.
+func unreadable(ctx context.Context, places *spec.Places, d *spec.Data) (string, error) {
+	var digests []string
+	if s := d.GetSplits()["test"]; s.GetProcedural() == nil {
+		digests = append(digests, s.GetDigest())
+	}
+	if s := d.GetStyle(); s.GetDigest() != "" {
+		digests = append(digests, s.GetDigest())
+	}
+	for _, digest := range digests {
+		at := places.GetFiles()[digest]
+		if at == nil {
+			return "it is not known where its data is", nil
+		}
+		files := data.Files{Root: at.GetRoot(), Images: at.GetImages(), Masks: at.GetMasks()}
+		now, err := files.Digest(ctx)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return "its data is no longer at " + at.GetRoot(), nil
+		case err != nil:
+			return "", err
+		case now != digest:
+			return "its data at " + at.GetRoot() + " has changed", nil
+		}
+	}
+	if weights := d.GetStyle().GetWeights(); weights != "" {
+		if _, err := os.Stat(places.GetNetworks()[weights]); err != nil {
+			return fmt.Sprintf("its style network is no longer at %q", places.GetNetworks()[weights]), nil
+		}
+	}
+	return "", nil
 }
 
 // again runs a run in a project of its own at dir.

@@ -50,7 +50,11 @@ func openDir(ctx context.Context, req *spec.RunRequest) (*runDir, error) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if err := d.replace("request.json", req); err != nil {
+	before := &spec.RunRequest{}
+	if b, err := os.ReadFile(d.file("request.json")); err != nil || protojson.Unmarshal(b, before) != nil {
+		before = nil // of a run that begins, or by another version of loralab
+	}
+	if err := d.replace("request.json", spec.Remembered(before, req)); err != nil {
 		d.close()
 		return nil, err
 	}

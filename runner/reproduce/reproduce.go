@@ -8,6 +8,7 @@ package reproduce
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -38,27 +39,64 @@ type Verdict struct {
 	Expected bool     `json:"bits_expected"`
 	Why      string   `json:"why,omitempty"`
 	Scores   []Score  `json:"scores"`
-	Missing  []string `json:"missing,omitempty"` // domains that were not scored again
+	Domains  []Domain `json:"domains"`
+}
+
+// Domain is how the scores on one came out.
+type Domain struct {
+	Domain string `json:"domain"`
+	// Same says that every score is the same to the last bit.
+	Same   bool `json:"same"`
+	Agrees bool `json:"agrees"`
+	// Missing is why it was not scored again, "" if it was. Then nothing else
+	// counts, here and for the verdict.
+	Missing string `json:"missing,omitempty"`
 }
 
 // Judge holds a run against its repetition. Tolerance is absolute for values up
 // to 1, which all scores are, and relative to larger ones, which a loss may be.
-func Judge(was, now *inspect.Report, tolerance float64) *Verdict {
+// gone says of evaluations, by identity, why they were not made again.
+func Judge(was, now *inspect.Report, tolerance float64, gone map[string]string) *Verdict {
 	v := &Verdict{Bits: was.Run.Summary.GetWeightsDigest() == now.Run.Summary.GetWeightsDigest()}
 	v.Expected, v.Why = expected(was.Record, now.Record)
-	before, after := inspect.Domains(was.Run), inspect.Domains(now.Run)
-	for _, domain := range inspect.Order(before) {
-		if after[domain] == nil {
-			v.Missing = append(v.Missing, domain)
-			continue
+	v.domain("validation", was.Run.Summary.GetValidation(), now.Run.Summary.GetValidation(), tolerance, "")
+	// Two evaluations may go by one name: of data that changed, or of both
+	// checkpoints.
+	ids := map[string][]string{}
+	for _, id := range slices.Sorted(maps.Keys(was.Run.Evaluations)) {
+		name := was.Run.Evaluations[id].GetDomain()
+		ids[name] = append(ids[name], id)
+	}
+	for _, name := range inspect.Order(inspect.Domains(was.Run)) {
+		for _, id := range ids[name] {
+			v.domain(name, was.Run.Evaluations[id].GetMetrics(), now.Run.Evaluations[id].GetMetrics(), tolerance, gone[id])
 		}
-		v.Scores = append(v.Scores, scores(domain, before[domain], after[domain], tolerance)...)
 	}
 	v.Agrees = v.Bits || !v.Expected
-	for _, s := range v.Scores {
-		v.Agrees = v.Agrees && s.Agrees
+	for _, d := range v.Domains {
+		v.Agrees = v.Agrees && (d.Agrees || d.Missing != "")
 	}
 	return v
+}
+
+func (v *Verdict) domain(name string, was, now *spec.Metrics, tolerance float64, missing string) {
+	d := Domain{Domain: name, Missing: missing}
+	switch {
+	case was == nil:
+		return
+	case now == nil:
+		if d.Missing == "" {
+			d.Missing = "it is not known any more what it was scored on"
+		}
+	default:
+		all := scores(name, was, now, tolerance)
+		d.Same, d.Agrees = true, true
+		for _, s := range all {
+			d.Same, d.Agrees = d.Same && s.Was == s.Now, d.Agrees && s.Agrees
+		}
+		v.Scores = append(v.Scores, all...)
+	}
+	v.Domains = append(v.Domains, d)
 }
 
 func scores(domain string, was, now *spec.Metrics, tolerance float64) []Score {

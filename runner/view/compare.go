@@ -215,8 +215,17 @@ func (v *View) Verdict(r *inspect.Report, d *reproduce.Verdict, kept string) {
 	if !d.Bits {
 		v.repeated(d)
 	}
-	for _, domain := range d.Missing {
-		v.Say("%s", v.dim.Render(domain+" was not scored again: it was asked for after the run"))
+	for _, one := range d.Domains {
+		switch {
+		case one.Missing != "":
+			v.Say("%s %s was not scored again: %s", v.warn.Render("–"), one.Domain, one.Missing)
+		case one.Same:
+			v.Say("%s %s: the same scores", v.good.Render("✓"), one.Domain)
+		case one.Agrees:
+			v.Say("%s %s: scores within the tolerance", v.good.Render("✓"), one.Domain)
+		default:
+			v.Say("%s %s: other scores", v.bad.Render("✗"), one.Domain)
+		}
 	}
 	switch {
 	case d.Bits && d.Agrees:
