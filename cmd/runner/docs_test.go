@@ -153,3 +153,54 @@ func TestVariantsPage(t *testing.T) {
 		t.Errorf("docs/variants.md is not what the variants say; write it anew with LORALAB_UPDATE=1 go test ./cmd/runner -run TestVariantsPage\n%s", table)
 	}
 }
+
+// TestOriginalPage does all that docs/original.md says to do.
+func TestOriginalPage(t *testing.T) {
+	bin := installation(t)
+	if bin == "" {
+		return
+	}
+	const page = "../../docs/original.md"
+	text, commands := script(t, page)
+	if commands < 7 {
+		t.Fatalf("the page has only %d commands", commands)
+	}
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", text)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		`optim: kind: "adam" +// preset, schema/preset\.cue:\d+\n`,
+		`(?m)^ +set +"adamw" .*\n.*"adam" .*preset, schema/preset\.cue`,
+		`(?m)^lora,as_original,100,1,test,4,0\.\d+,0\.\d+$`,
+		`(?m)^lora,corrected,100,test,1,0\.\d+,0,0\.\d+,0$`,
+		`optim\.kind is "adam", by default "adamw"\. `,
+	} {
+		if !regexp.MustCompile(want).Match(out) {
+			t.Errorf("nothing matches %s in\n%s", want, out)
+		}
+	}
+	// Every setting of the presets that differs from a default is in the table.
+	source, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := os.ReadFile(filepath.Join(dir, "my-project", "report", "quirks", "report.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := regexp.MustCompile("(?m)^\\| `([a-zA-Z_.]+)` \\| [^|]+ \\| [^|]+ \\| [^|]{20,} \\|$").FindAllSubmatch(report, -1)
+	if len(settings) < 20 {
+		t.Errorf("the report names only %d settings:\n%s", len(settings), report)
+	}
+	for _, m := range settings {
+		field := string(m[1][bytes.LastIndexByte(m[1], '.')+1:])
+		if !bytes.Contains(source, []byte(field+":")) {
+			t.Errorf("%s does not mention %s", page, m[1])
+		}
+	}
+}

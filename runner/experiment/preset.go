@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -35,11 +36,17 @@ func (d *document) pins(preset string) (list []pin) {
 	if preset != "" {
 		walk(nil, d.presets.LookupPath(cue.MakePath(cue.Str(preset))))
 	}
-	// The order in which CUE has put things together is of no use to readers.
-	order := func(path []string) int {
-		return slices.Index(configSections, path[0])
+	// In the order of the schema: that in which CUE has put things together is of
+	// no use to readers.
+	line := func(p pin) int {
+		if f, ok := fieldOf(lookup(d.schema, p.path)); ok {
+			return f.Label.Pos().Line()
+		}
+		return 0
 	}
-	slices.SortStableFunc(list, func(a, b pin) int { return order(a.path) - order(b.path) })
+	slices.SortStableFunc(list, func(a, b pin) int {
+		return cmp.Or(slices.Index(configSections, a.path[0])-slices.Index(configSections, b.path[0]), line(a)-line(b))
+	})
 	return list
 }
 

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,22 +29,29 @@ func (t Table) Differences() (lines []string) {
 // A PresetSetting is a difference that a table notes.
 type PresetSetting struct {
 	experiment.Difference
-	first bool // of its preset
-	all   bool // cells of the table have it
+	first   bool     // of its preset
+	without []string // cells of the table that have not the preset
 }
 
 func (s *study) presets() (list []PresetSetting) {
 	for i, d := range s.exp.Differences {
-		list = append(list, PresetSetting{
-			Difference: d, first: i == 0 || s.exp.Differences[i-1].Preset != d.Preset, all: len(d.Cells) == len(s.cells),
-		})
+		p := PresetSetting{Difference: d, first: i == 0 || s.exp.Differences[i-1].Preset != d.Preset}
+		for _, c := range s.cells {
+			if !slices.Contains(d.Cells, c.name) {
+				p.without = append(p.without, c.name)
+			}
+		}
+		list = append(list, p)
 	}
 	return list
 }
 
 func (d PresetSetting) heading() string {
-	if d.all {
+	switch {
+	case len(d.without) == 0:
 		return fmt.Sprintf("Preset %q", d.Preset)
+	case len(d.without) < len(d.Cells):
+		return fmt.Sprintf("Preset %q (all cells but %s)", d.Preset, strings.Join(d.without, ", "))
 	}
 	return fmt.Sprintf("Preset %q (%s)", d.Preset, strings.Join(d.Cells, ", "))
 }

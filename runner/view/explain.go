@@ -179,6 +179,8 @@ func from(v experiment.Value) string {
 			return where
 		case experiment.FromSchema, experiment.FromVariant:
 			return fmt.Sprintf("default of %s:%d", v.At.File, v.At.Line)
+		case experiment.FromPreset:
+			return fmt.Sprintf("preset, %s:%d", v.At.File, v.At.Line)
 		default:
 			return v.From + " " + where
 		}
