@@ -198,7 +198,7 @@ func TestStartIsStrict(t *testing.T) {
 		},
 		"half a head":       {append(slices.Clone(good), head[0]), noEpochs, []string{"missing", head[1].Name}},
 		"changed meanwhile": {good, func(r *spec.RunRequest) { r.Spec.Adapter.Start = strings.Repeat("0", 64) }, []string{"are not those of the plan"}},
-		"nowhere":           {good, func(r *spec.RunRequest) { r.Places.Start = "" }, []string{"place of the starting values"}},
+		"nowhere":           {good, func(r *spec.RunRequest) { r.Train, r.Places.Start = true, "" }, []string{"place of the starting values"}},
 		"no file":           {good, func(r *spec.RunRequest) { _ = os.Remove(r.Places.Start) }, []string{"reading starting values", "no such file"}},
 	} {
 		t.Run(name, func(t *testing.T) {

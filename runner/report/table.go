@@ -367,24 +367,25 @@ func (s *study) domainSizes() string {
 // seen says how images are scored that are not at the model's size; one
 // experiment has one way.
 func (s *study) seen() string {
+	var e *spec.Evaluation
 	for _, run := range s.exp.Runs {
-		for _, e := range run.Evaluations {
-			if e.Spec.GetResolution() != spec.Original {
-				return ""
-			}
-			text := "Scored at the size of each mask as it lies in its file"
-			if w := e.Spec.GetWindow(); w != nil {
-				text += fmt.Sprintf(", by windows of %d×%d pixels, %d×%d apart, on images ", e.Spec.GetData().GetHeight(), e.Spec.GetData().GetWidth(), w.StrideH, w.StrideW)
-				if w.Scale == 0 {
-					text += "as large as it takes for both sides to reach a window's"
-				} else {
-					text += fmt.Sprintf("scaled by %g", w.Scale)
-				}
-			}
-			return text + "."
+		if len(run.Evaluations) > 0 {
+			e = run.Evaluations[0].Spec
 		}
 	}
-	return ""
+	if e.GetResolution() != spec.Original {
+		return ""
+	}
+	text := "Scored at the size of each mask as it lies in its file"
+	if w := e.GetWindow(); w != nil {
+		text += fmt.Sprintf(", by windows of %d×%d pixels, %d×%d apart, on images ", e.GetData().GetHeight(), e.GetData().GetWidth(), w.StrideH, w.StrideW)
+		if w.Scale == 0 {
+			text += "as large as it takes for both sides to reach a window's"
+		} else {
+			text += fmt.Sprintf("scaled by %g", w.Scale)
+		}
+	}
+	return text + "."
 }
 
 // checkpoints says which weights are scored.
