@@ -18,7 +18,7 @@ TAGS := -tags=netgo,osusergo
 ENV := . .build/env.sh;
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help build test lint race demo bench bench-variants clean proto env models python bin/bench-step
+.PHONY: help build test lint race demo bench bench-variants bench-files clean proto env models python bin/bench-step
 
 help:
 	@echo 'make build   build bin/runner, bin/runner-engine and bin/plugins/*'
@@ -27,6 +27,7 @@ help:
 	@echo 'make python  the Python environment of the tests, 800 MB in the cache'
 	@echo 'make bench   a training step side by side with transformers and PEFT'
 	@echo 'make bench-variants   what variants cost beside the same maths by hand'
+	@echo 'make bench-files   a data set of 100,000 files, on the first start and the second'
 	@echo 'make proto   generate Go code from the .proto files'
 	@echo 'make clean   remove what was built here (the cache of downloads stays)'
 	@echo
@@ -100,6 +101,10 @@ bench: build
 bench-variants: build
 	@$(ENV) $(GO) build $(TAGS) -o bin/bench-variants ./bench/variants
 	@bin/bench-variants -plugins bin/plugins
+
+bench-files: build
+	@$(ENV) $(GO) build $(TAGS) -o bin/bench-files ./bench/files
+	@bin/bench-files -runner bin/runner
 
 # grpcio-tools is protoc in a Python package; nothing of it is used otherwise.
 proto:

@@ -139,7 +139,7 @@ func decodeMask(content []byte, as kind) (mask, error) {
 		return mask{}, err
 	}
 	if !maskFormats[format] {
-		return mask{}, fmt.Errorf("the content is %s, but a mask must be PNG, TIFF or BMP", format)
+		return mask{}, fmt.Errorf("the content is %s, but a mask must be PNG, TIFF or BMP: lossy compression changes indices and colours", format)
 	}
 	b := img.Bounds()
 	m := mask{h: b.Dy(), w: b.Dx(), values: make([]uint32, b.Dx()*b.Dy())}

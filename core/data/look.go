@@ -3,7 +3,9 @@ package data
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -84,25 +86,37 @@ func (f *fact) learn(path string, as kind) error {
 		return err
 	}
 	f.sum = sha256.Sum256(content)
-	switch as {
-	case bytesAlone:
+	if as == bytesAlone {
 		return nil
+	}
+	if len(content) == 0 {
+		return errors.New("the file is empty")
+	}
+	switch as {
 	case asImage:
 		p, err := decodeImage(content)
 		if err != nil {
-			return fmt.Errorf("reading image: %w", err)
+			return fmt.Errorf("reading image: %w", cutOff(err))
 		}
 		f.width, f.height = p.w, p.h
 	default:
 		m, err := decodeMask(content, as)
 		if err != nil {
-			return fmt.Errorf("reading mask: %w", err)
+			return fmt.Errorf("reading mask: %w", cutOff(err))
 		}
 		f.width, f.height = m.w, m.h
 		f.values, f.pixels = m.counted()
 	}
 	f.as = as
 	return nil
+}
+
+// cutOff says in plain words that a file ends too early.
+func cutOff(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || strings.Contains(err.Error(), "not enough pixel data") {
+		return fmt.Errorf("the file is cut off: %w", err)
+	}
+	return err
 }
 
 // problem tells what is wrong with a file, which stands before it.

@@ -452,7 +452,12 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 			if errors.As(err, &known) {
 				return known.message, known.hint
 			}
-			return fmt.Sprintf("data %q cannot be used: %v", d.Source, err), ""
+			hint := ""
+			var scan *data.ScanError
+			if errors.As(err, &scan) {
+				hint = fmt.Sprintf("runner data check %s lists all that is wrong with the files", d.Source)
+			}
+			return fmt.Sprintf("data %q cannot be used: %v", d.Source, err), hint
 		}
 		if s.split.GetProcedural() != nil {
 			continue

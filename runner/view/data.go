@@ -16,14 +16,22 @@ type DataCheck struct {
 	Repeated []data.Problem // images that are trained on, in other parts
 }
 
+// mostProblems keeps a folder of wrong masks from filling the screen.
+const mostProblems = 100
+
 // DataChecked lists what is wrong with images and masks.
 func (v *View) DataChecked(c DataCheck) {
-	for _, p := range c.Problems {
-		v.Say("%s %s: %s", v.bad.Render("✗"), relative("", p.File), p.Message)
+	list := func(mark string, problems []data.Problem) {
+		for i, p := range problems {
+			if i == mostProblems {
+				v.Say("%s and %s more; --json lists all", mark, amount(uint64(len(problems)-i)))
+				break
+			}
+			v.Say("%s %s: %s", mark, relative("", p.File), p.Message)
+		}
 	}
-	for _, p := range c.Repeated {
-		v.Say("%s %s: %s", v.warn.Render("!"), relative("", p.File), p.Message)
-	}
+	list(v.bad.Render("✗"), c.Problems)
+	list(v.warn.Render("!"), c.Repeated)
 	var parts []string
 	for _, p := range c.Parts {
 		parts = append(parts, fmt.Sprintf("%s %s", partName(p, c.Parts), amount(uint64(p.Split.GetCount()))))
