@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"image/color"
 	"slices"
 
 	"github.com/loralab/loralab/core/spec"
@@ -75,10 +74,6 @@ func nearestColour(c uint32, d *spec.Data) (nearest uint32, class string) {
 		class = d.GetClasses()[i]
 	}
 	return nearest, class
-}
-
-func unpackColour(packed uint32) color.RGBA {
-	return color.RGBA{byte(packed >> 16), byte(packed >> 8), byte(packed), 0xff}
 }
 
 // Coloured reports whether masks hold colours, told by the first that can be
