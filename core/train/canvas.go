@@ -19,9 +19,8 @@ type canvas struct {
 	dev  *torch.Device
 	grid window.Grid
 	next int // window
-	// strip is sums over windows, [C, Height, columns], from row top on.
+	// strip is sums over the windows of the row in progress, [C, Height, columns].
 	strip         *torch.Tensor
-	top           int
 	rows, columns []int // windows over each
 	out           resizer
 }

@@ -112,7 +112,7 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	}
 	dg := diagnostic.Diagnostic{Path: strings.Join(path, "."), Cells: s.cells, Of: s.of}
 
-	if e := find(group, "field not allowed"); e != nil {
+	if e := find(group, notAllowed); e != nil {
 		name := label(path[len(path)-1])
 		pos := d.labelAt(path)
 		for _, p := range errors.Positions(e) {
@@ -447,6 +447,9 @@ func telling(group []errors.Error) errors.Error {
 	}
 	return best
 }
+
+// notAllowed is how CUE says that a closed struct has no such field.
+const notAllowed = "field not allowed"
 
 func find(group []errors.Error, format string) errors.Error {
 	for _, e := range group {

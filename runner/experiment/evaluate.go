@@ -229,7 +229,9 @@ func (x *expansion) evaluateGroup(whole *cell, g *group) {
 		overlay = slices.DeleteFunc(slices.Clone(overlay), bad)
 		v := x.filled(x.without(overlay), overlay)
 		if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
-			x.complain(err, scope{prefix: []string{x.name}, schema: x.schema, overlay: overlay, cells: namesOf(g.cells), of: x.total})
+			in := scope{prefix: []string{x.name}, schema: x.schema, overlay: overlay, cells: namesOf(g.cells), of: x.total}
+			x.complain(err, in)
+			x.complainOfUnknown(overlay, in)
 			for _, c := range g.cells {
 				x.checkRest(c, err)
 			}
@@ -250,6 +252,23 @@ func (x *expansion) evaluateGroup(whole *cell, g *group) {
 		c.tree = g.tree
 		if err := x.assemble(c); err != nil {
 			x.failRead([]*cell{c}, err)
+		}
+	}
+}
+
+// complainOfUnknown reports fields that nothing knows: beside some other
+// mistakes CUE does not come to them.
+func (x *expansion) complainOfUnknown(overlay []*override, in scope) {
+	for _, o := range overlay {
+		one := []*override{o}
+		var unknown errors.Error
+		for _, e := range errors.Errors(x.filled(x.without(one), one).Validate(cue.Concrete(true), cue.Final())) {
+			if find([]errors.Error{e}, notAllowed) != nil {
+				unknown = errors.Append(unknown, e)
+			}
+		}
+		if unknown != nil {
+			x.complain(unknown, in)
 		}
 	}
 }

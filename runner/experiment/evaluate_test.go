@@ -189,6 +189,20 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 	}
 }
 
+// A field that nothing knows is reported beside other mistakes of its cell,
+// whichever way the cell is evaluated.
+func TestUnknownFieldBesideOtherMistakes(t *testing.T) {
+	file := write(t, insert(sound, `	cases: other: optim: schedule: {kind: "none"}
+	cases: other: optim: weigthDecay: 1
+	cases: other: adapter: params: {rank: 4, alpha: 2}`))
+	for _, slow := range []bool{false, true} {
+		_, found := loadWith([]string{file}, Env{slow: slow}, world())
+		if len(found) != 2 || !strings.Contains(found[0].Message, `"none"`) || !strings.Contains(found[1].Message, `no field "weigthDecay"`) {
+			t.Errorf("slow %v: %v", slow, found)
+		}
+	}
+}
+
 // sorted is JSON with its members in order.
 func sorted(text string) string {
 	var v any
