@@ -62,30 +62,42 @@ func script(t *testing.T, page string) (text string, commands int) {
 	return b.String(), commands
 }
 
-func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-// TestPluginsPage does all that docs/plugins.md says to do.
-func TestPluginsPage(t *testing.T) {
+// followed does all that a page says to do, in an empty folder, with the
+// installation first in PATH, and returns the folder and what was printed. dir
+// is "" where there is no installation.
+func followed(t *testing.T, page string, least int) (dir string, out []byte) {
+	t.Helper()
 	bin := installation(t)
 	if bin == "" {
-		return
+		return "", nil
 	}
-	text, commands := script(t, "../../docs/plugins.md")
-	if commands < 20 {
-		t.Fatalf("the page has only %d commands", commands)
+	text, commands := script(t, page)
+	if commands < least {
+		t.Fatalf("%s has only %d commands", page, commands)
 	}
-	dir := t.TempDir()
+	dir = t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", text)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(),
-		"PATH="+strings.Join([]string{bin, filepath.Dir(python.Find(t)), os.Getenv("PATH")}, string(os.PathListSeparator)),
-		"XDG_DATA_HOME="+filepath.Join(dir, ".data"), "LORALAB_PYTHON=",
-		"GOFLAGS=-tags=netgo,osusergo", // as make does, so that nothing is built twice
-	)
+	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return dir, out
+}
+
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// TestPluginsPage does all that docs/plugins.md says to do.
+func TestPluginsPage(t *testing.T) {
+	if installation(t) == "" {
+		return
+	}
+	t.Setenv("PATH", filepath.Dir(python.Find(t))+string(os.PathListSeparator)+os.Getenv("PATH"))
+	t.Setenv("LORALAB_PYTHON", "")
+	t.Setenv("GOFLAGS", "-tags=netgo,osusergo") // as make does, so that nothing is built twice
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	dir, out := followed(t, "../../docs/plugins.md", 20)
 	for _, want := range []string{
 		`gated_lora 0\.1\.0 conforms: \d+ checks passed\n`,
 		`gated_py 0\.1\.0 conforms: \d+ checks passed\n`,
@@ -156,22 +168,10 @@ func TestVariantsPage(t *testing.T) {
 
 // TestOriginalPage does all that docs/original.md says to do.
 func TestOriginalPage(t *testing.T) {
-	bin := installation(t)
-	if bin == "" {
-		return
-	}
 	const page = "../../docs/original.md"
-	text, commands := script(t, page)
-	if commands < 7 {
-		t.Fatalf("the page has only %d commands", commands)
-	}
-	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", text)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	dir, out := followed(t, page, 7)
+	if dir == "" {
+		return
 	}
 	for _, want := range []string{
 		`optim: kind: "adam" +// preset, schema/preset\.cue:\d+\n`,

@@ -5,7 +5,6 @@ import (
 	"image/png"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,21 +13,9 @@ import (
 // TestDomainsPage does all that docs/domains.md says to do, and holds its
 // picture against the one that comes out. LORALAB_UPDATE=1 replaces it.
 func TestDomainsPage(t *testing.T) {
-	bin := installation(t)
-	if bin == "" {
+	dir, out := followed(t, "../../docs/domains.md", 8)
+	if dir == "" {
 		return
-	}
-	text, commands := script(t, "../../docs/domains.md")
-	if commands < 8 {
-		t.Fatalf("the page has only %d commands", commands)
-	}
-	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", text)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, want := range []string{
 		"ok, images: train 128, val 40, test 60, histology 40",
