@@ -50,7 +50,7 @@ and times and not read again, unless --verify asks for it.`,
 			if c.Context().Err() != nil {
 				return errors.New("interrupted")
 			}
-			if checked.Repeated, err = repeated(ctx, checked.Parts); err != nil {
+			if checked.Repeated, err = repeated(ctx, parts); err != nil {
 				return err
 			}
 			if asJSON {
@@ -70,14 +70,14 @@ and times and not read again, unless --verify asks for it.`,
 	return c
 }
 
-// repeated are images of other parts that are trained on.
+// repeated are images of other parts that their experiment trains on.
 func repeated(ctx context.Context, parts []experiment.Part) ([]data.Problem, error) {
 	var found []data.Problem
 	told := map[string]bool{}
 	for _, train := range parts {
 		for _, p := range parts {
 			// Where cells divide differently, one may test on what another trains on.
-			if train.Name != "train" || p.Name == "train" || p.Cell != train.Cell && varies(parts, p.Name) {
+			if train.Name != "train" || p.Name == "train" || p.Experiment != train.Experiment || p.Cell != train.Cell && varies(parts, p) {
 				continue
 			}
 			same, err := p.Files.Repeated(ctx, train.Files)
@@ -95,11 +95,11 @@ func repeated(ctx context.Context, parts []experiment.Part) ([]data.Problem, err
 	return found, nil
 }
 
-// varies reports whether cells differ in a part.
-func varies(parts []experiment.Part, name string) bool {
+// varies reports whether cells of an experiment differ in a part.
+func varies(parts []experiment.Part, of experiment.Part) bool {
 	n := 0
 	for _, p := range parts {
-		if p.Name == name {
+		if p.Name == of.Name && p.Experiment == of.Experiment {
 			n++
 		}
 	}

@@ -70,13 +70,16 @@ func divided(parts []experiment.Part, cell string) (map[string]data.Files, strin
 	var cells []string
 	root := ""
 	for _, p := range parts {
+		if p.Experiment != parts[0].Experiment {
+			return nil, "", errors.New("--out: the file has several experiments: say which data with a file of one")
+		}
 		if !slices.Contains(data.Roles, p.Name) {
 			continue
 		}
 		if p.Split.GetProcedural() != nil {
 			return nil, "", errors.New("--out: the images are drawn and have no files; seed and number say all")
 		}
-		if varies(parts, p.Name) {
+		if varies(parts, p) {
 			cells = append(cells, p.Cell)
 			if p.Cell != cell {
 				continue

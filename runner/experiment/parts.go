@@ -20,7 +20,8 @@ import (
 
 // Part is images with one purpose.
 type Part struct {
-	Name string // "train", "val", "test", "all" or a domain
+	Experiment string // "" of a source
+	Name       string // "train", "val", "test", "all" or a domain
 	// Cell is the first that has it, where cells differ in their data; with the
 	// seed where runs do.
 	Cell  string
@@ -58,7 +59,7 @@ func (e *Experiment) Parts() ([]Part, error) {
 		if err != nil {
 			return err
 		}
-		p := Part{Name: name, Cell: cell, Split: read.Splits[role], Data: read, Source: d.Source}
+		p := Part{Experiment: e.Name, Name: name, Cell: cell, Split: read.Splits[role], Data: read, Source: d.Source}
 		read.Splits = nil
 		if layout := x.resolve.layout(x.root, d); layout != nil {
 			p.Masks = layout.Masks()
