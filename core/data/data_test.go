@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -685,14 +686,28 @@ func TestProceduralDigestCoversWhatIsDrawn(t *testing.T) {
 	}
 }
 
+// Two dozen classes are told apart; so are they from ignored pixels.
 func TestClassColoursDiffer(t *testing.T) {
-	seen := map[color.RGBA]int{}
-	for c := range 16 {
+	apart := func(a, b color.RGBA) float64 {
+		return math.Hypot(math.Hypot(float64(a.R)-float64(b.R), float64(a.G)-float64(b.G)), float64(a.B)-float64(b.B))
+	}
+	for c := range 24 {
 		colour := data.ClassColour(byte(c))
-		if other, ok := seen[colour]; ok {
-			t.Errorf("classes %d and %d look the same", other, c)
+		for other := range c {
+			if d := apart(colour, data.ClassColour(byte(other))); d < 40 {
+				t.Errorf("classes %d and %d are only %.0f apart", other, c, d)
+			}
 		}
-		seen[colour] = c
+		if d := apart(colour, data.ClassColour(data.Ignored)); d < 40 {
+			t.Errorf("class %d is only %.0f from what is ignored", c, d)
+		}
+	}
+	for c := range 150 {
+		for other := range c {
+			if data.ClassColour(byte(c)) == data.ClassColour(byte(other)) {
+				t.Errorf("classes %d and %d look the same", other, c)
+			}
+		}
 	}
 }
 

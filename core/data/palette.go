@@ -1,6 +1,11 @@
 package data
 
-import "image/color"
+import (
+	"image/color"
+	"math"
+	"slices"
+	"sync"
+)
 
 // classColours are those of Okabe and Ito, told apart with every common kind of
 // colour vision; class 0, mostly background, is nearly black.
@@ -17,15 +22,69 @@ var classColours = []color.RGBA{
 
 var ignoredColour = color.RGBA{0x80, 0x80, 0x80, 0xff}
 
-// ClassColour is the colour of a class index in pictures of masks. Beyond the
-// eighth class the colours return, darker each time.
+// reserved are colours that no class is near to: of ignored pixels, and of
+// errors, which core/sheet draws.
+var reserved = []color.RGBA{ignoredColour, {0xff, 0x00, 0x66, 0xff}, {0xff, 0xff, 0xff, 0xff}}
+
+// manyColours are classColours and, for every further class, the colour that is
+// farthest from all before it.
+var manyColours = sync.OnceValue(func() []color.RGBA {
+	colours := slices.Clone(classColours)
+	var candidates []color.RGBA
+	levels := []uint8{0x20, 0x50, 0x80, 0xb0, 0xe0, 0xff}
+	for _, r := range levels {
+		for _, g := range levels {
+			for _, b := range levels {
+				candidates = append(candidates, color.RGBA{r, g, b, 0xff})
+			}
+		}
+	}
+	nearest := make([]int, len(candidates)) // squared distance to what is taken
+	for i := range nearest {
+		nearest[i] = math.MaxInt
+	}
+	take := func(taken color.RGBA) {
+		for i, c := range candidates {
+			nearest[i] = min(nearest[i], distance(c, taken))
+		}
+	}
+	for _, c := range append(colours, reserved...) {
+		take(c)
+	}
+	for len(colours) < len(candidates) {
+		best := 0
+		for i := range candidates {
+			if nearest[i] > nearest[best] {
+				best = i
+			}
+		}
+		if nearest[best] == 0 {
+			break
+		}
+		colours = append(colours, candidates[best])
+		take(candidates[best])
+	}
+	return colours
+})
+
+// distance is the square of how far apart two colours look, after Riemersma's
+// weights of red, green and blue.
+func distance(a, b color.RGBA) int {
+	red := (int(a.R) + int(b.R)) / 2
+	r, g, u := int(a.R)-int(b.R), int(a.G)-int(b.G), int(a.B)-int(b.B)
+	return ((512+red)*r*r + 1024*g*g + (767-red)*u*u) / 256
+}
+
+// ClassColour is the colour of a class index in pictures of masks. The first
+// eight are made to be told apart, the others are as far apart as there is room;
+// beyond some 200 classes they return.
 func ClassColour(class byte) color.RGBA {
 	if class == Ignored {
 		return ignoredColour
 	}
-	c := classColours[int(class)%len(classColours)]
-	for range int(class) / len(classColours) {
-		c.R, c.G, c.B = c.R/4*3, c.G/4*3, c.B/4*3
+	if int(class) < len(classColours) {
+		return classColours[class]
 	}
-	return c
+	many := manyColours()
+	return many[int(class)%len(many)]
 }

@@ -222,10 +222,28 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 		margin = 16
 		header = 34
 		label  = 34 // for the name of the domain, turned
-		footer = 40
+		line   = 26 // of the legend
 	)
 	columns := 2 + len(names)
 	width := margin*2 + label + columns*(sampleTile+gap) - gap
+	left := text(15, ink)
+	left.YAlign = draw.YCenter
+	// Where each class stands in the legend.
+	type key struct {
+		x    vg.Length
+		line int
+	}
+	keys := make([]key, min(len(classes), data.Ignored))
+	x, footer := vg.Length(margin+label), 40
+	for k := range keys {
+		wide := 23 + left.Width(classes[k])
+		if x > margin+label && x+wide > vg.Length(width-margin) {
+			x = margin + label
+			footer += line
+		}
+		keys[k] = key{x, (footer - 40) / line}
+		x += wide + 28
+	}
 	height := margin*2 + header + footer
 	rows := make([]int, len(groups))
 	tall := make([]int, len(groups)) // of a tile, in its own proportions
@@ -293,16 +311,10 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 		c.FillText(turned, vg.Point{X: margin + label/2 - 4, Y: up((b.top + b.bottom) / 2)},
 			fit(turned, groups[i].domain, vg.Length(b.bottom-b.top)))
 	}
-	left := text(15, ink)
-	left.YAlign = draw.YCenter
-	x, base := vg.Length(margin+label), up(height-margin-footer/2+6)
-	for k, class := range classes {
-		if k >= data.Ignored {
-			break
-		}
+	for k, key := range keys {
+		x, base := key.x, up(height-margin-footer+26+key.line*line)
 		c.FillPolygon(data.ClassColour(byte(k)), []vg.Point{{X: x, Y: base - 8}, {X: x + 16, Y: base - 8}, {X: x + 16, Y: base + 8}, {X: x, Y: base + 8}})
-		c.FillText(left, vg.Point{X: x + 23, Y: base}, class)
-		x += 23 + left.Width(class) + 28
+		c.FillText(left, vg.Point{X: x + 23, Y: base}, classes[k])
 	}
 	var b bytes.Buffer
 	if err := png.Encode(&b, raster.Image()); err != nil {
