@@ -222,7 +222,8 @@ func replace(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // send SIGNAL PROGRAM [any] sends a signal to the one process of a program that
-// works in the directory of the script, or to any of them.
+// works in the directory of the script, or to any of them that has a run in
+// work, waiting for one.
 func send(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 || len(args) > 3 || len(args) == 3 && args[2] != "any" {
 		ts.Fatalf("usage: send SIGNAL PROGRAM [any]")
@@ -232,10 +233,27 @@ func send(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("there is no signal %s", args[0])
 	}
 	pids := processesHere(ts, args[1])
+	if len(args) == 3 {
+		until(ts, "a "+args[1]+" has a run in work", func() bool {
+			pids = slices.DeleteFunc(processesHere(ts, args[1]), func(pid int) bool { return !hasRun(pid) })
+			return len(pids) > 0
+		})
+	}
 	if len(pids) == 0 || len(pids) > 1 && len(args) == 2 {
 		ts.Fatalf("%d processes are %s", len(pids), args[1])
 	}
 	ts.Check(unix.Kill(pids[0], number))
+}
+
+var runLock = regexp.MustCompile(`/runs/[^/]+/[^/]+/lock$`)
+
+// hasRun reports whether a process holds the lock of a run's directory.
+func hasRun(pid int) bool {
+	files, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "fd", "*"))
+	return err == nil && slices.ContainsFunc(files, func(file string) bool {
+		to, err := os.Readlink(file)
+		return err == nil && runLock.MatchString(to)
+	})
 }
 
 // confine PROGRAM BYTES bounds the files that the one process of a program in
