@@ -16,7 +16,6 @@ import (
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
 )
 
@@ -82,21 +81,7 @@ func original(t *testing.T, way string, v sdk.Builder, sites []string, edit ...f
 // everywhere puts an adapter at these sites of all blocks.
 func everywhere(t *testing.T, v sdk.Builder, names []string) *spec.Adapter {
 	t.Helper()
-	var sites []*protocol.Site
-	for b := range uint32(5) {
-		for _, name := range names {
-			sites = append(sites, &protocol.Site{Name: name, Block: b, Kind: protocol.Site_LINEAR, In: 24, Out: 24, Bias: true})
-		}
-	}
-	reply, err := sdk.Programs(t.Context(), v, &protocol.Model{Family: "vit", Dim: 24, Depth: 5, Heads: 3, Mlp: 64}, sites)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &spec.Adapter{Programs: reply.Programs}
-	for i, s := range sites {
-		a.Placements = append(a.Placements, &spec.Placement{Site: s, Program: reply.ProgramOfSite[i]})
-	}
-	return a
+	return placed(t, v, []uint32{0, 1, 2, 3, 4}, names)
 }
 
 // The data that the fixtures were made of are still those that a run sees, in

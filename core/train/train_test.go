@@ -97,9 +97,15 @@ func request(t *testing.T, edit ...func(*spec.RunRequest)) *spec.RunRequest {
 
 func adapted(t *testing.T, v sdk.Builder, blocks ...uint32) *spec.Adapter {
 	t.Helper()
+	return placed(t, v, blocks, []string{"query", "value"})
+}
+
+// placed puts an adapter at these sites of some blocks.
+func placed(t *testing.T, v sdk.Builder, blocks []uint32, names []string) *spec.Adapter {
+	t.Helper()
 	var sites []*protocol.Site
 	for _, b := range blocks {
-		for _, name := range []string{"query", "value"} {
+		for _, name := range names {
 			sites = append(sites, &protocol.Site{Name: name, Block: b, Kind: protocol.Site_LINEAR, In: 24, Out: 24, Bias: true})
 		}
 	}
