@@ -13,9 +13,11 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
@@ -33,25 +35,18 @@ type cache struct {
 
 // summed is the sum of a file as it was.
 type summed struct {
-	Size   int64  `json:"size"`
-	Time   int64  `json:"time"` // of modification, ns
-	Inode  uint64 `json:"inode"`
-	SHA256 string `json:"sha256"`
+	filesum.Stamp
+	Inode  uint64
+	SHA256 string
 }
 
-// sum is the SHA-256 of a file, read again only if its size, time or inode
-// have changed, or if fresh.
+// sum is the SHA-256 of a file, read again only if its stamp or inode has
+// changed since it was read, or if fresh. The time of change is part of the stamp
+// and no program can put it back, so a file that was written to is always read
+// again, whatever its time of modification says.
 func (c *cache) sum(path string, fresh bool) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	now := summed{Size: info.Size(), Time: info.ModTime().UnixNano()}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		now.Inode = s.Ino
-	}
 	file := filepath.Join(c.dir, "variants", "sums.json")
 	if c.sums == nil {
 		c.sums = map[string]summed{}
@@ -61,21 +56,30 @@ func (c *cache) sum(path string, fresh bool) (string, error) {
 			}
 		}
 	}
-	was, ok := c.sums[path]
-	now.SHA256 = was.SHA256
-	if ok && !fresh && now == was && len(was.SHA256) == 2*sha256.Size {
-		return was.SHA256, nil
-	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	now, err := stamp(f)
+	if err != nil {
+		return "", err
+	}
+	was, ok := c.sums[path]
+	now.SHA256 = was.SHA256
+	if ok && !fresh && now == was && isSum(was.SHA256) {
+		return was.SHA256, nil
+	}
+	begun := time.Now()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
 	now.SHA256 = hex.EncodeToString(h.Sum(nil))
+	if !now.Settled(begun) {
+		delete(c.sums, path) // a change from now on might not show in the stamp
+		return now.SHA256, nil
+	}
 	c.sums[path] = now
 	if c.dir != "" {
 		maps.DeleteFunc(c.sums, func(path string, _ summed) bool {
@@ -87,6 +91,25 @@ func (c *cache) sum(path string, fresh bool) (string, error) {
 		}
 	}
 	return now.SHA256, nil
+}
+
+// stamp is what the file system says of an open file.
+func stamp(f *os.File) (summed, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return summed{}, err
+	}
+	s := summed{Stamp: filesum.StampOf(info)}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.Inode = sys.Ino
+	}
+	return s, nil
+}
+
+// isSum reports whether a text is a SHA-256 in hex.
+func isSum(text string) bool {
+	b, err := hex.DecodeString(text)
+	return err == nil && len(b) == sha256.Size
 }
 
 // name of a reply: other rules of checking or another op list are another key.

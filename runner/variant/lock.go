@@ -2,7 +2,6 @@ package variant
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,7 +93,7 @@ func (l *Lock) check() error {
 			return fmt.Errorf("variant %s has protocol %d, want %d", name, pin.Protocol, protocol.Version)
 		}
 		for _, sum := range pin.SHA256 {
-			if b, err := hex.DecodeString(sum); err != nil || len(b) != 32 {
+			if !isSum(sum) {
 				return fmt.Errorf("variant %s: %q is no SHA-256", name, sum)
 			}
 		}

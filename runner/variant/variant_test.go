@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-plugin"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
@@ -338,6 +339,68 @@ func TestAnswersAreKept(t *testing.T) {
 	starts("no cache", 4)
 }
 
+// A file that is written in place is asked again, also where its size is the same
+// and its time of modification is put back (trial-reliability 28).
+func TestAnswersOfAChangedFile(t *testing.T) {
+	p := newPlace(t)
+	p.copyOf("good", "1")
+	r := p.open()
+	if err := use(r, "good"); err != nil {
+		t.Fatal(err)
+	}
+	r.Close() // a program that runs cannot be written to
+	p.overwrite("good", "2")
+	if err := use(p.open(), "good"); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(p.pids()); n != 2 {
+		t.Errorf("%d processes started, want one for each content", n)
+	}
+}
+
+// The sum of a settled file is kept; one in a cache that is no sum is not used
+// (trial-reliability 27).
+func TestSums(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	if err := os.WriteFile(path, []byte("abc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want, err := filesum.Of(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	now, err := stamp(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kept := range []string{"", "abc", strings.Repeat("x", 64), strings.Repeat("ab", 32)} {
+		now.SHA256 = kept
+		c := cache{sums: map[string]summed{path: now}}
+		expect := want
+		if isSum(kept) {
+			expect = kept // it was not read again
+		}
+		if got, err := c.sum(path, false); err != nil || got != expect {
+			t.Errorf("kept %q: %s, %v", kept, got, err)
+		}
+		if got, err := c.sum(path, true); err != nil || got != want {
+			t.Errorf("kept %q, read again: %s, %v", kept, got, err)
+		}
+	}
+	now.Changed--
+	now.SHA256 = strings.Repeat("ab", 32)
+	c := cache{sums: map[string]summed{path: now}}
+	if got, err := c.sum(path, false); err != nil || got != want {
+		t.Errorf("changed since: %s, %v", got, err)
+	}
+}
+
 // The settings of PEFT give parameters, are asked once, and a variant that does
 // not read them says so.
 func TestAdopt(t *testing.T) {
@@ -634,6 +697,28 @@ func (p *place) copyOf(name, mark string) {
 	}
 }
 
+// overwrite writes the last byte of a plug-in in place and puts its time back.
+func (p *place) overwrite(name, mark string) {
+	p.t.Helper()
+	info, err := os.Stat(p.file(name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	f, err := os.OpenFile(p.file(name), os.O_WRONLY, 0)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte(mark), info.Size()-int64(len(mark))); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Chtimes(p.file(name), info.ModTime(), info.ModTime()); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func TestLock(t *testing.T) {
 	p := newPlace(t)
 	p.copyOf("good", "1")
@@ -685,24 +770,7 @@ func TestLock(t *testing.T) {
 			t.Fatal(err)
 		}
 		pin("1.2.3", was.SHA256)
-		// Overwritten in place, the time put back: the sum that was kept is wrong.
-		info, err := os.Stat(p.file("good"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.OpenFile(p.file("good"), os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.WriteAt([]byte("4"), info.Size()-1); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(p.file("good"), info.ModTime(), info.ModTime()); err != nil {
-			t.Fatal(err)
-		}
+		p.overwrite("good", "4")
 		if err := use(p.open(), "good"); err == nil || !strings.Contains(err.Error(), "the file has changed") {
 			t.Errorf("error %v", err)
 		}
