@@ -115,17 +115,20 @@ var ErrDied = errors.New("it died while it started (killed for lack of memory, b
 // changes where.
 //
 // The engine runs in a process group of its own, so that Ctrl-C on the
-// terminal reaches the runner alone.
+// terminal reaches the runner alone. It sees the environment of cmd, and where
+// that is nil, the environment of this process.
 func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EngineProcess, error) {
 	e := &EngineProcess{cmd: cmd, log: &lockedWriter{w: log}}
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setpgid = true
+	cmd.Env = cmd.Environ()
 	e.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  engineHandshake,
 		Plugins:          plugin.PluginSet{engineService: &enginePlugin{}},
 		Cmd:              cmd,
+		SkipHostEnv:      true, // cmd has it
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		StartTimeout:     timeout,

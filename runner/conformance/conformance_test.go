@@ -214,7 +214,7 @@ func engineTry(t *testing.T) func(context.Context, *spec.ConformRequest) (*spec.
 		return nil
 	}
 	cmd := exec.Command(path)
-	cmd.Env = []string{"OMP_WAIT_POLICY=PASSIVE", "LORALAB_THREADS=1"}
+	cmd.Env = append(os.Environ(), "OMP_WAIT_POLICY=PASSIVE", "LORALAB_THREADS=1")
 	p, err := spec.StartEngine(cmd, io.Discard, time.Minute)
 	if err != nil {
 		t.Fatal(err)

@@ -87,11 +87,12 @@ func allowedCPUs() []int {
 	return cpus
 }
 
-// environment is what an engine in the slot is started with.
-func (s Slot) environment() []string {
+// environment is what an engine in the slot is started with. Of two values of a
+// variable the last counts, which is the user's.
+func (s Slot) environment(user []string) []string {
 	// Threads of OpenMP spin while they wait for each other, which on a machine
 	// with anything else to do costs three quarters of the speed. They read
-	// this before the engine's first line runs. The user's own setting wins.
+	// this before the engine's first line runs.
 	env := []string{"OMP_WAIT_POLICY=PASSIVE"}
 	if s.Device != "" {
 		env = append(env, "LORALAB_DEVICE="+s.Device)
@@ -99,7 +100,7 @@ func (s Slot) environment() []string {
 	if s.Threads > 0 {
 		env = append(env, fmt.Sprintf("LORALAB_THREADS=%d", s.Threads), fmt.Sprintf("OMP_NUM_THREADS=%d", s.Threads))
 	}
-	return env
+	return append(env, user...)
 }
 
 // bound runs start so that a process which it starts is bound to the

@@ -69,3 +69,12 @@ func TestBound(t *testing.T) {
 		t.Errorf("this process may use %v, before %v", after, before)
 	}
 }
+
+// An engine is started with what its slot says, unless the user says otherwise.
+func TestEnvironment(t *testing.T) {
+	got := Slot{Device: "cuda:1", Threads: 2}.environment([]string{"OMP_NUM_THREADS=3"})
+	want := []string{"OMP_WAIT_POLICY=PASSIVE", "LORALAB_DEVICE=cuda:1", "LORALAB_THREADS=2", "OMP_NUM_THREADS=2", "OMP_NUM_THREADS=3"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/environ"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -165,7 +166,7 @@ func (w *worker) attempt(ctx context.Context, job *Job) (*attempt, error) {
 // start starts an engine and asks what it is.
 func (w *worker) start(ctx context.Context, log *tailWriter) (*spec.EngineInfo, error) {
 	cmd := exec.Command(w.Engine)
-	cmd.Env = w.slot.environment()
+	cmd.Env = w.slot.environment(environ.ForEngine(os.Environ()))
 	var engine *spec.EngineProcess
 	err := w.slot.bound(func() (err error) {
 		engine, err = spec.StartEngine(cmd, log, startTimeout)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/environ"
 )
 
 // process is a started plug-in.
@@ -45,12 +46,14 @@ func start(ctx context.Context, p *Plugin, timeout time.Duration) (*process, err
 	// A group of its own: it does not hear Ctrl-C meant for runner, and ends
 	// with all it has started.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Env = environ.ForPlugin(os.Environ())
 	printed := &tail{}
 	proc := &process{cmd: cmd, printed: printed}
 	proc.control = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  protocol.Handshake,
 		Plugins:          plugin.PluginSet{protocol.Service: &protocol.GRPCPlugin{}},
 		Cmd:              cmd,
+		SkipHostEnv:      true,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		SecureConfig:     &plugin.SecureConfig{Checksum: sum, Hash: sha256.New()},

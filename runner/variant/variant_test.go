@@ -27,14 +27,14 @@ import (
 func TestMain(m *testing.M) {
 	name := filepath.Base(os.Args[0])
 	if behave, ok := behaviours[name]; ok && protocol.Started() {
-		if log := os.Getenv("STARTS"); log != "" {
-			f, err := os.OpenFile(log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-			if err != nil {
-				panic(err)
-			}
-			fmt.Fprintln(f, os.Getpid())
-			f.Close()
+		// The file is in the folder above plugins.d, as a plug-in does not see the
+		// environment of the test.
+		f, err := os.OpenFile(filepath.Join(filepath.Dir(os.Args[0]), "..", "starts"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			panic(err)
 		}
+		fmt.Fprintln(f, os.Getpid())
+		f.Close()
 		behave(name)
 		os.Exit(0)
 	}
@@ -179,8 +179,7 @@ type place struct {
 func newPlace(t *testing.T, names ...string) *place {
 	t.Helper()
 	p := &place{root: t.TempDir(), cache: t.TempDir(), t: t}
-	p.starts = filepath.Join(p.cache, "starts")
-	t.Setenv("STARTS", p.starts)
+	p.starts = filepath.Join(p.root, "starts")
 	if err := os.Mkdir(filepath.Join(p.root, "plugins.d"), 0o755); err != nil {
 		t.Fatal(err)
 	}
