@@ -95,12 +95,12 @@ func (a *app) complete(root *cobra.Command) {
 			c.ValidArgsFunction = arguments(c, words)
 		}
 		if do := c.ValidArgsFunction; do != nil {
-			c.ValidArgsFunction = cobra.CompletionFunc(within(completer(do)))
+			c.ValidArgsFunction = cobra.CompletionFunc(a.within(completer(do)))
 		}
 		add := func(f *pflag.Flag) {
 			if do := flags[f.Name]; do != nil {
 				// It fails only if the flag has one already, which then counts.
-				_ = c.RegisterFlagCompletionFunc(f.Name, cobra.CompletionFunc(within(do)))
+				_ = c.RegisterFlagCompletionFunc(f.Name, cobra.CompletionFunc(a.within(do)))
 			}
 		}
 		c.Flags().VisitAll(add)
@@ -152,9 +152,11 @@ func files(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
-// within completes where -C points.
-func within(do completer) completer {
+// within completes where -C points. Nobody expects that the Tab key starts a
+// program: a plug-in is known as far as it was asked before.
+func (a *app) within(do completer) completer {
 	return func(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		a.completing = true
 		if dir := c.Flag("directory").Value.String(); dir != "" && os.Chdir(dir) != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}

@@ -34,8 +34,14 @@ to do, and exits with 1.`,
 			if err != nil {
 				return fmt.Errorf("finding the current directory: %w", err)
 			}
+			registry, err := a.variants(root)
+			if err != nil {
+				return err
+			}
+			defer registry.Close()
 			checks := doctor.Examine(c.Context(), doctor.Options{
-				Version: spec.Version(), WorkDir: dir, Hub: h, Plugins: variant.DefaultDirs(root), Engine: launch.Probe,
+				Version: spec.Version(), WorkDir: dir, Hub: h, Plugins: variant.DefaultDirs(root),
+				Untrusted: registry.Untrusted(), Engine: launch.Probe,
 			})
 			if asJSON {
 				err = a.view.JSON(checks)

@@ -64,6 +64,11 @@ func (a *app) explain(ctx context.Context, path, variant string, files []string)
 	if err != nil {
 		return nil, err
 	}
+	if variant != "" && variant != "none" {
+		if _, err := registry.Describe(ctx, variant); err != nil {
+			return nil, err
+		}
+	}
 	var set []view.Setting
 	var used []string // variants
 	if len(files) > 0 {

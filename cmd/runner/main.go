@@ -81,6 +81,8 @@ type app struct {
 	tags    []string
 	set     []string
 	plugins []string
+	// completing says that the shell asks what may be typed: nothing is started.
+	completing bool
 	// SIGINT and SIGTERM; the first cancels the context of the command, unless
 	// the verb has closed taken and listens itself.
 	signals chan os.Signal
@@ -222,6 +224,11 @@ func (a *app) load(ctx context.Context, files []string, env experiment.Env) (*pr
 		p.close()
 		return nil, errors.New("interrupted")
 	}
+	if !p.found.HasErrors() {
+		for _, name := range p.variants.UnusedDev() {
+			a.view.Warn(fmt.Sprintf("--dev-plugin %s: no experiment uses a variant of that name", name))
+		}
+	}
 	return p, nil
 }
 
@@ -254,6 +261,9 @@ func (a *app) variants(root string) (*variant.Registry, error) {
 		if !ok || name == "" || path == "" {
 			return nil, fmt.Errorf("--dev-plugin %s: must be name=path", entry)
 		}
+		if !variant.IsName(name) {
+			return nil, fmt.Errorf("--dev-plugin %s: %q cannot be the name of a variant, which has lower-case letters, digits and _", entry, name)
+		}
 		abs, err := filepath.Abs(path)
 		if err != nil {
 			return nil, fmt.Errorf("--dev-plugin %s: %w", entry, err)
@@ -264,7 +274,13 @@ func (a *app) variants(root string) (*variant.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return variant.Open(variant.Options{Root: root, CacheDir: dir, Dev: dev, Warn: a.view.Warn}), nil
+	trusted, err := variant.TrustFile()
+	if err != nil {
+		return nil, err
+	}
+	return variant.Open(variant.Options{
+		Root: root, CacheDir: dir, Dev: dev, Trust: trusted, KnownOnly: a.completing, Warn: a.view.Warn,
+	}), nil
 }
 
 func (a *app) backbones(root string) (*hub.Hub, error) {

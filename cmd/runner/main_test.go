@@ -21,9 +21,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/sdk"
+	"github.com/loralab/loralab/runner/trust"
 )
 
 // The scripts in testdata are what users rely on. Each runs in a project of its
@@ -123,6 +125,14 @@ func isEndToEnd(file string) bool { return strings.HasPrefix(filepath.Base(file)
 // scripts runs scripts with an engine.
 func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string, error)) {
 	cache := t.TempDir() // shared: hashing this binary takes a while
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := filesum.Of(self) // which every command is
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Files:               files,
 		RequireExplicitExec: true,
@@ -148,6 +158,13 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 				return err
 			}
 			if err := os.Symlink(lora, filepath.Join(env.WorkDir, "plugins.d", "lora")); err != nil {
+				return err
+			}
+			trusted, err := trust.Open(filepath.Join(env.WorkDir, ".data", "loralab", "trusted.json"))
+			if err != nil {
+				return err
+			}
+			if err := trusted.Add(trust.Entry{SHA256: sum, Name: "lora"}); err != nil {
 				return err
 			}
 			return tinyBackbone(filepath.Join(env.WorkDir, "vit"))

@@ -16,14 +16,17 @@ import (
 func (a *app) pluginsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "plugins",
-		Short: "Write, test, install, show and pin variant plug-ins",
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, args []string) error { return c.Help() },
+		Short: "Write, test, install, trust, show and pin variant plug-ins",
+		Long: `A variant plug-in is a program that runs with your rights. Runner starts those in
+your data directory and next to itself, and those in the plugins.d of a project
+once you have trusted them: see "runner plugins trust -h".`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
 	}
 	c.AddCommand(
 		a.pluginsListCommand(), a.pluginsInfoCommand(), a.pluginsSchemaCommand(), a.pluginsShowCommand(),
-		a.pluginsNewCommand(), a.pluginsTestCommand(), a.pluginsInstallCommand(), a.pluginsLockCommand(),
-		a.pluginsDocsCommand(),
+		a.pluginsNewCommand(), a.pluginsTestCommand(), a.pluginsInstallCommand(), a.pluginsTrustCommand(),
+		a.pluginsLockCommand(), a.pluginsDocsCommand(),
 	)
 	return c
 }
@@ -39,29 +42,45 @@ func (a *app) openPlugins() (*variant.Registry, string, error) {
 }
 
 // openPlugin opens a registry for one plug-in, named or given by the path of
-// its file. Who gives a path wants that file, whatever runner.lock says.
+// its file. A path means that file, whatever runner.lock says; if it is in the
+// plugins.d of a project, it needs trust all the same.
 func (a *app) openPlugin(arg string) (*variant.Registry, string, error) {
-	info, err := os.Stat(arg)
-	isPath := strings.ContainsRune(arg, filepath.Separator)
-	switch {
-	case err != nil && isPath:
-		return nil, "", fmt.Errorf("finding the plug-in: %w", err)
-	case err == nil && info.IsDir() && isPath:
-		return nil, "", fmt.Errorf("%s is a directory: name the program that is built from it", arg)
-	case !isPath:
+	if !strings.ContainsRune(arg, filepath.Separator) {
 		r, _, err := a.openPlugins()
 		return r, arg, err
 	}
-	path, err := filepath.Abs(arg)
-	if err != nil {
-		return nil, "", fmt.Errorf("finding the plug-in: %w", err)
-	}
-	dir, err := cache.Dir()
+	path, o, err := pluginFile(arg)
 	if err != nil {
 		return nil, "", err
 	}
-	name := filepath.Base(path)
-	return variant.Open(variant.Options{CacheDir: dir, Dirs: []string{}, Dev: map[string]string{name: path}}), name, nil
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil && dir == variant.ProjectDir(filepath.Dir(dir)) {
+		o.Root, o.Dirs, o.NoLock = filepath.Dir(dir), []string{dir}, true
+		if o.Trust, err = variant.TrustFile(); err != nil {
+			return nil, "", err
+		}
+	} else {
+		o.Dev = map[string]string{filepath.Base(path): path}
+	}
+	return variant.Open(o), filepath.Base(path), nil
+}
+
+// pluginFile is the absolute path of a plug-in's file, and what a registry needs
+// that knows no other.
+func pluginFile(arg string) (string, variant.Options, error) {
+	o := variant.Options{Dirs: []string{}}
+	path, err := filepath.Abs(arg)
+	if err != nil {
+		return "", o, fmt.Errorf("finding the plug-in: %w", err)
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", o, fmt.Errorf("finding the plug-in: %w", err)
+	case info.IsDir():
+		return "", o, fmt.Errorf("%s is a directory: name the program that is built from it", arg)
+	}
+	o.CacheDir, err = cache.Dir()
+	return path, o, err
 }
 
 // plugin is what is known of one.

@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/runner/trust"
 	"github.com/loralab/loralab/runner/variant"
 )
 
@@ -19,20 +21,24 @@ func (a *app) pluginsInstallCommand() *cobra.Command {
 		Short: "Put a plug-in where experiments find it",
 		Long: `Install copies the file of a plug-in into the user's data directory, where all
 projects find it, or with --project into plugins.d beside the experiments. It asks
-the plug-in what it is first, and replaces one of the same name in one step.`,
+the plug-in what it is first, and replaces one of the same name in one step. To
+install a plug-in is to trust it: see "runner plugins trust -h".`,
 		Example: "  runner plugins install ./gain\n  runner plugins install --project ./gain",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			path, err := filepath.Abs(args[0])
-			if err != nil {
-				return fmt.Errorf("finding the plug-in: %w", err)
-			}
-			r, name, err := a.openPlugin(path)
+			path, o, err := pluginFile(args[0])
 			if err != nil {
 				return err
 			}
+			name := filepath.Base(path)
+			o.Dev = map[string]string{name: path}
+			r := variant.Open(o)
 			defer r.Close()
 			d, err := r.Describe(c.Context(), name)
+			if err != nil {
+				return err
+			}
+			found, err := r.Find(name)
 			if err != nil {
 				return err
 			}
@@ -48,9 +54,19 @@ the plug-in what it is first, and replaces one of the same name in one step.`,
 			}
 			_, err = os.Stat(filepath.Join(dir, name))
 			replaced := !errors.Is(err, fs.ErrNotExist)
-			to, err := variant.Install(path, dir)
+			to, err := variant.Install(path, dir, found.SHA256)
 			if err != nil {
 				return err
+			}
+			if project {
+				trusted, err := openTrust()
+				if err != nil {
+					return err
+				}
+				entry := trust.Entry{SHA256: found.SHA256, Name: name, Path: to, Date: time.Now().UTC().Truncate(time.Second)}
+				if err := trusted.Add(entry); err != nil {
+					return err
+				}
 			}
 			a.view.Installed(name, d.GetVersion(), to, replaced)
 			return a.checkInstalled(root, name, to)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -14,9 +15,10 @@ func (a *app) pluginsLockCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "lock [NAME...]",
 		Short: "Pin variants to their files by checksum",
-		Long: `Lock writes version and SHA-256 of the named plug-ins, or of all that are found,
-into runner.lock beside the experiments. Once there is such a file, only plug-ins
-that it lists, with these sums, are started. Commit it.`,
+		Long: `Lock writes version and SHA-256 of the named plug-ins, or of all that are found
+and answer, into runner.lock beside the experiments. Once there is such a file, only
+plug-ins that it lists, with these sums, are started. Commit it. It gives no trust:
+see "runner plugins trust -h".`,
 		Example: "  runner plugins lock lora",
 		RunE: func(c *cobra.Command, names []string) error {
 			root, err := rootOf(nil)
@@ -28,11 +30,18 @@ that it lists, with these sums, are started. Commit it.`,
 	}
 }
 
+// lockPlugins pins the named plug-ins, of which each must answer, or without names
+// those that do.
 func (a *app) lockPlugins(ctx context.Context, root string, names []string) error {
-	// Without a root the registry obeys no lock: this one is to be replaced.
-	r := variant.Open(variant.Options{Dirs: variant.DefaultDirs(root)})
+	trusted, err := variant.TrustFile()
+	if err != nil {
+		return err
+	}
+	// The lock is to be replaced, so it is not obeyed.
+	r := variant.Open(variant.Options{Root: root, NoLock: true, Trust: trusted})
 	defer r.Close()
-	if len(names) == 0 {
+	all := len(names) == 0
+	if all {
 		names = r.Names()
 	}
 	path := filepath.Join(root, variant.LockFile)
@@ -43,23 +52,42 @@ func (a *app) lockPlugins(ctx context.Context, root string, names []string) erro
 	if lock == nil {
 		lock = &variant.Lock{Variants: map[string]variant.Pin{}}
 	}
+	var pinned []string
 	for _, name := range names {
-		found, err := r.Find(name)
-		if err != nil {
+		pin, err := pinOf(ctx, r, name)
+		switch {
+		case ctx.Err() != nil:
+			return errors.New("interrupted")
+		case err != nil && !all:
 			return err
+		case err != nil:
+			a.view.NotPinned(name, err)
+			continue
 		}
-		d, err := r.Describe(ctx, name)
-		if err != nil {
-			return err
-		}
-		lock.Variants[name] = variant.Pin{Version: d.GetVersion(), Protocol: protocol.Version, SHA256: []string{found.SHA256}}
+		lock.Variants[name] = pin
+		pinned = append(pinned, name)
+	}
+	if len(pinned) == 0 {
+		return errors.New("there is no plug-in to pin")
 	}
 	if err := variant.WriteLock(path, lock); err != nil {
 		return err
 	}
-	for _, name := range names {
+	for _, name := range pinned {
 		pin := lock.Variants[name]
 		a.view.Pinned(name, pin.Version, pin.SHA256[0], path)
 	}
 	return nil
+}
+
+func pinOf(ctx context.Context, r *variant.Registry, name string) (variant.Pin, error) {
+	d, err := r.Describe(ctx, name)
+	if err != nil {
+		return variant.Pin{}, err
+	}
+	found, err := r.Find(name)
+	if err != nil {
+		return variant.Pin{}, err
+	}
+	return variant.Pin{Version: d.GetVersion(), Protocol: protocol.Version, SHA256: []string{found.SHA256}}, nil
 }

@@ -32,6 +32,7 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	dir := t.TempDir()
 	files := map[string]bool{}
 	for _, m := range block.FindAllSubmatch(readme, -1) {
@@ -58,10 +59,13 @@ func TestReadme(t *testing.T) {
 	if out, err := run(runner, "init", "."); err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "plugins.d/gain"), filepath.Join(dir, "plugins/gain/main.go"))
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "bin/gain"), filepath.Join(dir, "plugins/gain/main.go"))
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the plug-in: %v\n%s", err, out)
+	}
+	if out, err := run(runner, "plugins", "install", "--project", "bin/gain"); err != nil {
+		t.Fatalf("installing the plug-in: %v\n%s", err, out)
 	}
 	out, err := run(runner, "plugins", "show", "gain", "-params", `{"start": 1}`)
 	if err != nil || !strings.Contains(out, "mul") || !strings.Contains(out, "[T, 384]") {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/runner/plan"
 )
 
@@ -36,6 +37,9 @@ func (a *app) saved(files []string, only plan.Selection) (*plan.Saved, []string,
 	if len(a.tags)+len(a.set)+len(a.plugins)+len(only.Target)+len(only.Exclude) > 0 {
 		return nil, nil, only, errors.New("a saved plan says what it was made with: leave out -t, --set, --dev-plugin, --target and --exclude, or plan again with them")
 	}
+	if err := trustedDev(s.Ask.DevPlugins); err != nil {
+		return nil, nil, only, fmt.Errorf("applying %s: %w", files[0], err)
+	}
 	a.tags, a.set, a.plugins = s.Ask.Tags, s.Ask.Set, s.Ask.DevPlugins
 	wd, err := os.Getwd()
 	if err != nil {
@@ -49,4 +53,36 @@ func (a *app) saved(files []string, only plan.Selection) (*plan.Saved, []string,
 		}
 	}
 	return s, named, s.Selection(), nil
+}
+
+// trustedDev refuses plug-ins that a plan names and the user does not trust: the
+// plan may be somebody else's.
+func trustedDev(plugins []string) error {
+	if len(plugins) == 0 {
+		return nil
+	}
+	trusted, err := openTrust()
+	if err != nil {
+		return err
+	}
+	for _, entry := range plugins {
+		_, path, _ := strings.Cut(entry, "=")
+		sum, err := filesum.Of(path)
+		if err != nil {
+			return fmt.Errorf("reading the plug-in of --dev-plugin %s: %w", entry, err)
+		}
+		if !trusted.Has(sum) {
+			return fmt.Errorf("the plan was made with --dev-plugin %s, and you have not trusted that file: a plug-in runs with your rights\n"+
+				"if you know what it does: runner plugins trust %s", entry, pathArgument(path))
+		}
+	}
+	return nil
+}
+
+// pathArgument is a path as verbs take it that take names too.
+func pathArgument(path string) string {
+	if !strings.ContainsRune(path, filepath.Separator) {
+		return "." + string(filepath.Separator) + path
+	}
+	return path
 }

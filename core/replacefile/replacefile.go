@@ -34,6 +34,11 @@ func WriteProgram(path string, fn func(io.Writer) error) error {
 	return inPlace(path, 0o777, fn)
 }
 
+// WritePrivate is WriteFunc for a file that only its user can read.
+func WritePrivate(path string, fn func(io.Writer) error) error {
+	return inPlace(path, 0o600, fn)
+}
+
 func inPlace(path string, mode os.FileMode, fn func(io.Writer) error) error {
 	err := write(path, mode, fn)
 	// Who reads of it knows the file, not what is to become it.

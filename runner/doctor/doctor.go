@@ -57,6 +57,8 @@ type Options struct {
 	WorkDir string // where runs are written
 	Hub     *hub.Hub
 	Plugins []string // directories with variants, by precedence
+	// Untrusted are files in them that the user has not trusted.
+	Untrusted []string
 	// Engine starts the engine, asks what it is and stops it. Path is where it
 	// is or should be, also with an error.
 	Engine func(ctx context.Context) (path string, info *spec.EngineInfo, err error)
@@ -83,7 +85,7 @@ func Examine(ctx context.Context, o Options) []Check {
 	for _, name := range hub.Known() {
 		checks = append(checks, backbone(o.Hub, name))
 	}
-	return append(checks, plugins(o.Plugins))
+	return append(checks, plugins(o.Plugins, o.Untrusted))
 }
 
 func (o Options) engine(ctx context.Context) (Check, *spec.EngineInfo) {
@@ -351,7 +353,7 @@ func backbone(h *hub.Hub, name string) Check {
 	return Check{label, OK, b.Path + ", from " + b.Source, ""}
 }
 
-func plugins(dirs []string) Check {
+func plugins(dirs, untrusted []string) Check {
 	const name = "variants"
 	var found []string
 	for _, dir := range dirs {
@@ -371,5 +373,11 @@ func plugins(dirs []string) Check {
 		return Check{name, Fail, "none in " + strings.Join(dirs, ", "), "run `make build` where loralab's sources are"}
 	}
 	slices.Sort(found)
+	if len(untrusted) > 0 {
+		return Check{
+			name, Warn, strings.Join(found, " ") + "\nnot trusted: " + strings.Join(untrusted, " "),
+			"see `runner plugins trust -h`",
+		}
+	}
 	return Check{name, OK, strings.Join(found, " "), ""}
 }

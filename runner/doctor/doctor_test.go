@@ -129,12 +129,13 @@ func TestPlugins(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := plugins([]string{"/not/there", a, b})
+	c := plugins([]string{"/not/there", a, b}, nil)
 	expect(t, "found", c, OK)
 	if c.Value != "dora lora" {
 		t.Errorf("got %q", c.Value)
 	}
-	expect(t, "none", plugins([]string{"/not/there"}), Fail, "/not/there", "make build")
+	expect(t, "none", plugins([]string{"/not/there"}, nil), Fail, "/not/there", "make build")
+	expect(t, "not trusted", plugins([]string{a}, []string{a + "/lora"}), Warn, "not trusted: "+a+"/lora", "runner plugins trust")
 }
 
 // All of it, on the machine that runs the test: every check has a name and a

@@ -150,8 +150,11 @@ func (x *expansion) checkVariant(c *cell) {
 		case errors.As(err, &unknown):
 			known := append(slices.Clone(unknown.Known), none)
 			message, hint = fmt.Sprintf("unknown variant %q", a.Variant), diagnostic.Suggest(a.Variant, "variants", known)
-			if len(unknown.Known) == 0 {
+			switch {
+			case len(unknown.Known) == 0:
 				hint = "no plug-in was found in " + strings.Join(unknown.Dirs, ", ")
+			case diagnostic.DidYouMean(a.Variant, known) == "" && variant.IsName(a.Variant):
+				hint += fmt.Sprintf("\na plug-in of your own is used after: runner plugins install --project PATH, or with: --dev-plugin %s=PATH", a.Variant)
 			}
 		case errors.As(err, &broken):
 			message, hint = fmt.Sprintf("variant %q: %s", a.Variant, broken.Message), broken.Hint
@@ -161,8 +164,10 @@ func (x *expansion) checkVariant(c *cell) {
 			if broken.Stack != "" {
 				hint += "\nwhat the plug-in printed:\n" + broken.Stack
 			}
-			x.failPlugin(c, message, hint)
-			return
+			if !broken.Untrusted { // which is for the user to decide, before anything trains
+				x.failPlugin(c, message, hint)
+				return
+			}
 		}
 		x.fail(c, "adapter.variant", message, hint)
 		return

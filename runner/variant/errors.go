@@ -14,6 +14,9 @@ type Error struct {
 	Hint    string // what to do
 	// Unknown says that the plug-in does not have the call.
 	Unknown bool
+	// Untrusted says that the file came with the project and that the user has not
+	// trusted it. It was not started.
+	Untrusted bool
 	// Crashed says that it panicked, ended or hung instead of answering.
 	Crashed bool
 	// Stack is what the plug-in printed when it crashed.

@@ -17,8 +17,8 @@ import (
 // experiments. It belongs into version control.
 const LockFile = "runner.lock"
 
-// Lock says which plug-ins may be started. Without one, those that are found
-// are trusted.
+// Lock says which of the plug-ins that the user trusts may be started. Without
+// one, all of them.
 type Lock struct {
 	Variants map[string]Pin // by name
 }

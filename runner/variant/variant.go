@@ -6,8 +6,12 @@
 // started only when there is something to ask that its file has not answered
 // before: replies are kept under the SHA-256 of the file. Whatever it says is
 // checked before anyone else sees it, and whatever it does instead (crash,
-// hang, babble) becomes one Error that names it and says what to do. If
-// runner.lock lies in the root, only files with the sums it lists are started.
+// hang, babble) becomes one Error that names it and says what to do.
+//
+// A plug-in runs with the user's rights. One in plugins.d came with the project,
+// and is started only if the user trusts its content; the other places are the
+// user's own. If runner.lock lies in the root, only files with the sums it lists
+// are started; it narrows the choice and gives no trust.
 package variant
 
 import (
@@ -16,6 +20,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,6 +34,7 @@ import (
 
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/trust"
 )
 
 // How long a plug-in may take, unless Options say otherwise.
@@ -40,15 +46,24 @@ const (
 // Options of a Registry.
 type Options struct {
 	// Root is the directory of the experiments; <Root>/runner.lock, if there,
-	// is obeyed.
+	// is obeyed, and files in <Root>/plugins.d need the user's trust.
 	Root string
+	// Trust is the file with the contents that the user trusts, see TrustFile;
+	// "" trusts none.
+	Trust string
+	// NoLock disregards runner.lock.
+	NoLock bool
+	// KnownOnly starts no plug-in, trusted or not: only what was answered before
+	// is there.
+	KnownOnly bool
 	// Dirs are searched in order, the first file of a name counts; nil is
 	// DefaultDirs(Root).
 	Dirs []string
 	// CacheDir keeps what plug-ins answered, below variants/; "" keeps it in
 	// memory only.
 	CacheDir string
-	// Dev names files to use instead of what Dirs and runner.lock say.
+	// Dev names files to use instead of what Dirs and runner.lock say. The user
+	// has named them, so they are trusted.
 	Dev map[string]string
 	// Warn hears of what is legal but should not go unnoticed; may be nil.
 	Warn func(string)
@@ -66,8 +81,11 @@ type Registry struct {
 	found    map[string]file // by name
 	lock     *Lock           // nil: none
 	lockErr  error
+	trust    *trust.List // nil: trusts nothing
+	trustErr error
 	plugins  map[string]*Plugin
 	warned   map[string]bool
+	asked    map[string]bool                    // names that were looked up
 	describe map[string]*protocol.DescribeReply // by sum
 	process  map[string]*process                // by sum
 	closed   bool
@@ -85,6 +103,8 @@ type Plugin struct {
 type file struct {
 	path       string
 	executable bool
+	project    bool   // it came with the project
+	shadows    string // the file of that name that is found without it
 }
 
 // nameRule is what a variant may be called.
@@ -113,7 +133,12 @@ func DefaultDirs(root string) []string {
 func ProjectDir(root string) string { return filepath.Join(root, "plugins.d") }
 
 // UserDir holds the plug-ins of a user, in $XDG_DATA_HOME or ~/.local/share.
-func UserDir() (string, error) {
+func UserDir() (string, error) { return inUserData("plugins") }
+
+// TrustFile lists the contents that a user trusts in any project.
+func TrustFile() (string, error) { return inUserData("trusted.json") }
+
+func inUserData(name string) (string, error) {
 	data := os.Getenv("XDG_DATA_HOME")
 	if !filepath.IsAbs(data) {
 		home, err := os.UserHomeDir()
@@ -122,7 +147,7 @@ func UserDir() (string, error) {
 		}
 		data = filepath.Join(home, ".local", "share")
 	}
-	return filepath.Join(data, "loralab", "plugins"), nil
+	return filepath.Join(data, "loralab", name), nil
 }
 
 // Open looks which plug-ins there are. It starts none and cannot fail: a
@@ -140,9 +165,10 @@ func Open(o Options) *Registry {
 	r := &Registry{
 		o:        o,
 		cache:    cache{dir: o.CacheDir},
-		found:    discover(o.Dirs),
+		found:    discover(o.Dirs, o.Root),
 		plugins:  map[string]*Plugin{},
 		warned:   map[string]bool{},
+		asked:    map[string]bool{},
 		describe: map[string]*protocol.DescribeReply{},
 		process:  map[string]*process{},
 	}
@@ -152,23 +178,30 @@ func Open(o Options) *Registry {
 		}
 		r.found[name] = file{path: path, executable: executable(path)}
 	}
-	if o.Root != "" {
+	if o.Root != "" && !o.NoLock {
 		r.lock, r.lockErr = ReadLock(filepath.Join(o.Root, LockFile))
+	}
+	for _, f := range r.found {
+		if f.project && o.Trust != "" {
+			r.trust, r.trustErr = trust.Open(o.Trust)
+			break
+		}
 	}
 	return r
 }
 
 // discover lists the files that are named like a variant.
-func discover(dirs []string) map[string]file {
+func discover(dirs []string, root string) map[string]file {
 	found := map[string]file{}
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			continue
 		}
+		project := root != "" && sameDir(dir, ProjectDir(root))
 		for _, e := range entries {
 			name := e.Name()
-			if _, ok := found[name]; ok || !nameRule.MatchString(name) {
+			if !nameRule.MatchString(name) {
 				continue
 			}
 			path := filepath.Join(dir, name)
@@ -176,12 +209,31 @@ func discover(dirs []string) map[string]file {
 				path = abs
 			}
 			// Stat, not the entry: a plug-in may be a link.
-			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-				found[name] = file{path: path, executable: info.Mode()&0o111 != 0}
+			info, err := os.Stat(path)
+			if err != nil || !info.Mode().IsRegular() {
+				continue
+			}
+			first, ok := found[name]
+			switch {
+			case !ok:
+				found[name] = file{path: path, executable: info.Mode()&0o111 != 0, project: project}
+			case first.shadows == "":
+				first.shadows = path
+				found[name] = first
 			}
 		}
 	}
 	return found
+}
+
+// sameDir reports whether two names lead to one directory.
+func sameDir(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	two, err := os.Stat(b)
+	return err == nil && os.SameFile(one, two)
 }
 
 func executable(path string) bool {
@@ -201,11 +253,40 @@ func (r *Registry) Names() []string {
 	return names
 }
 
+// UnusedDev are the names in Options.Dev that nobody has asked for, sorted.
+func (r *Registry) UnusedDev() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for name := range r.o.Dev {
+		if !r.asked[name] {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Dirs are the directories that were searched.
 func (r *Registry) Dirs() []string { return slices.Clone(r.o.Dirs) }
 
+// Untrusted are the files of the project that have the names of variants and that
+// the user does not trust, sorted. None of them is started.
+func (r *Registry) Untrusted() []string {
+	var paths []string
+	for _, name := range r.Names() {
+		var e *Error
+		if _, err := r.Find(name); errors.As(err, &e) && e.Untrusted {
+			paths = append(paths, e.Path)
+		}
+	}
+	slices.Sort(paths)
+	return paths
+}
+
 // Find returns the plug-in of a name if it may be started: an *UnknownError
-// if there is none, an *Error if its file cannot run or runner.lock forbids it.
+// if there is none, an *Error if its file cannot run, is not trusted, or
+// runner.lock forbids it.
 func (r *Registry) Find(name string) (*Plugin, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -213,6 +294,7 @@ func (r *Registry) Find(name string) (*Plugin, error) {
 }
 
 func (r *Registry) find(name string) (*Plugin, error) {
+	r.asked[name] = true
 	if p, ok := r.plugins[name]; ok {
 		return p, nil
 	}
@@ -241,11 +323,37 @@ func (r *Registry) find(name string) (*Plugin, error) {
 			r.warn(fmt.Sprintf("variant %s comes from %s, as --dev-plugin says; runner.lock is not obeyed", name, f.path))
 			r.warned[name] = true
 		}
+	} else if err := r.trusted(f, p); err != nil {
+		return nil, err
 	} else if err := r.permit(p); err != nil {
 		return nil, err
 	}
 	r.plugins[name] = p
 	return p, nil
+}
+
+// trusted asks whether the user lets a plug-in of the project be started. One that
+// has the name of a variant of the user's own is refused too: neither of the two
+// may be used silently in place of the other.
+func (r *Registry) trusted(f file, p *Plugin) error {
+	switch {
+	case !f.project:
+		return nil
+	case r.trustErr != nil:
+		return r.trustErr
+	case r.trust.Has(p.SHA256):
+		return nil
+	}
+	e := &Error{
+		Variant: p.Name, Path: p.Path, Untrusted: true,
+		Message: "it came with the project and you have not trusted it: a plug-in runs with your rights",
+		Hint:    "if you know what " + p.Path + " does: runner plugins trust " + p.Name,
+	}
+	if f.shadows != "" {
+		e.Message += "; it has the name of " + f.shadows + ", which is not used in its place"
+		e.Hint += "; otherwise remove the file"
+	}
+	return e
 }
 
 // permit holds a plug-in against runner.lock.
@@ -326,6 +434,7 @@ func (r *Registry) Build(ctx context.Context, name, paramsJSON string, m *protoc
 	if err != nil {
 		return nil, err
 	}
+	reply.Problems = fewer(reply.GetProblems())
 	return reply, nil
 }
 
@@ -352,6 +461,7 @@ func (r *Registry) Adopt(ctx context.Context, name, configJSON string, m *protoc
 	if err != nil {
 		return nil, err
 	}
+	reply.Problems = fewer(reply.GetProblems())
 	return reply, nil
 }
 
@@ -431,6 +541,9 @@ func (r *Registry) running(ctx context.Context, p *Plugin) (*process, *Plugin, e
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, nil, fmt.Errorf("starting variant %s: %w", p.Name, err)
+		}
+		if r.o.KnownOnly {
+			return nil, nil, fmt.Errorf("variant %s has not been asked before", p.Name)
 		}
 		proc, err := start(ctx, p, r.o.StartTimeout)
 		if err == nil {
@@ -561,6 +674,29 @@ func checkProblems(p *Plugin, doing string, problems []*protocol.Problem, sites 
 		}
 	}
 	return nil
+}
+
+// problemsMost is how many problems of one site are shown; more say the same.
+const problemsMost = 10
+
+// fewer leaves out problems beyond problemsMost of a site and says how many.
+func fewer(problems []*protocol.Problem) []*protocol.Problem {
+	var kept []*protocol.Problem
+	var sites []int32 // that have some left out, in order
+	seen := map[int32]int{}
+	for _, p := range problems {
+		site := p.GetSite()
+		if seen[site]++; seen[site] <= problemsMost {
+			kept = append(kept, p)
+		} else if seen[site] == problemsMost+1 {
+			sites = append(sites, site)
+		}
+	}
+	for _, site := range sites {
+		more := seen[site] - problemsMost
+		kept = append(kept, &protocol.Problem{Site: site, Message: fmt.Sprintf("the variant finds %d more problems here", more)})
+	}
+	return kept
 }
 
 // canonical is JSON with sorted keys and no spaces.

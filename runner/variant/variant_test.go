@@ -20,6 +20,7 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
+	"github.com/loralab/loralab/runner/trust"
 )
 
 // The plug-ins of these tests are links to the test binary: started as a
@@ -27,7 +28,7 @@ import (
 func TestMain(m *testing.M) {
 	name := filepath.Base(os.Args[0])
 	if behave, ok := behaviours[name]; ok && protocol.Started() {
-		// The file is in the folder above plugins.d, as a plug-in does not see the
+		// The file is in the folder above that of the plug-in, as a plug-in does not see the
 		// environment of the test.
 		f, err := os.OpenFile(filepath.Join(filepath.Dir(os.Args[0]), "..", "starts"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 		if err != nil {
@@ -170,7 +171,7 @@ var (
 
 const params = `{"size": 2}`
 
-// place is a root with plug-ins of these behaviours.
+// place is a root with plug-ins of these behaviours, in a directory of the user's.
 type place struct {
 	root, cache, starts string
 	t                   *testing.T
@@ -180,7 +181,7 @@ func newPlace(t *testing.T, names ...string) *place {
 	t.Helper()
 	p := &place{root: t.TempDir(), cache: t.TempDir(), t: t}
 	p.starts = filepath.Join(p.root, "starts")
-	if err := os.Mkdir(filepath.Join(p.root, "plugins.d"), 0o755); err != nil {
+	if err := os.Mkdir(p.dir(), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	self, err := os.Executable()
@@ -195,12 +196,14 @@ func newPlace(t *testing.T, names ...string) *place {
 	return p
 }
 
-func (p *place) file(name string) string { return filepath.Join(p.root, "plugins.d", name) }
+func (p *place) dir() string { return filepath.Join(p.root, "plugins") }
+
+func (p *place) file(name string) string { return filepath.Join(p.dir(), name) }
 
 // open opens a registry with a cache that closes with the test.
 func (p *place) open(change ...func(*Options)) *Registry {
 	o := Options{
-		Root: p.root, Dirs: []string{filepath.Join(p.root, "plugins.d")}, CacheDir: p.cache,
+		Root: p.root, Dirs: []string{p.dir()}, CacheDir: p.cache,
 		StartTimeout: time.Minute, CallTimeout: time.Minute, // a busy machine is no failure
 	}
 	for _, c := range change {
@@ -435,7 +438,11 @@ func TestInstall(t *testing.T) {
 		if err := os.WriteFile(from, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		to, err := Install(from, dir)
+		sum, err := filesum.Of(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := Install(from, dir, sum)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -443,12 +450,129 @@ func TestInstall(t *testing.T) {
 		if err != nil || string(got) != text || to != filepath.Join(dir, "tiny") || !executable(to) {
 			t.Errorf("%s has %q, error %v", to, got, err)
 		}
+		if _, err := Install(from, dir, strings.Repeat("0", 64)); err == nil || !strings.Contains(err.Error(), "the file changed meanwhile") {
+			t.Errorf("another file than was looked at is installed: %v", err)
+		}
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("left are %v, error %v", entries, err)
 	}
-	if _, err := Install(from+"x", dir); err == nil {
+	if _, err := Install(from+"x", dir, ""); err == nil {
 		t.Error("no error for a file that is not there")
+	}
+}
+
+// What came with a project is started only if the user trusts its content, also
+// where it has the name of a variant of the user's own (trial-reliability 10).
+func TestTrust(t *testing.T) {
+	p := newPlace(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, mine := ProjectDir(p.root), p.dir()
+	if err := os.Mkdir(theirs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{filepath.Join(theirs, "good"), filepath.Join(theirs, "chatty"), filepath.Join(mine, "chatty"), filepath.Join(mine, "refuses")} {
+		if err := os.Symlink(self, file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sum, err := filesum.Of(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The project pins its own plug-ins, which gives no trust.
+	pins := map[string]Pin{}
+	for _, name := range []string{"good", "chatty", "refuses"} {
+		pins[name] = Pin{Version: "1.2.3", Protocol: 1, SHA256: []string{sum}}
+	}
+	if err := WriteLock(filepath.Join(p.root, LockFile), &Lock{Variants: pins}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "trusted.json")
+	open := func(trust string) *Registry {
+		return p.open(func(o *Options) { o.Dirs, o.Trust = []string{theirs, mine}, trust })
+	}
+	starts := func(what string, want int) {
+		t.Helper()
+		if n := len(p.pids()); n != want {
+			t.Errorf("%s: %d processes started, want %d", what, n, want)
+		}
+	}
+
+	for _, trust := range []string{"", file} {
+		r := open(trust)
+		for _, name := range []string{"good", "chatty"} {
+			var e *Error
+			if err := use(r, name); !errors.As(err, &e) || !e.Untrusted || !strings.Contains(e.Hint, "runner plugins trust "+name) {
+				t.Errorf("%s: %v", name, err)
+			} else if shadows := strings.Contains(e.Message, filepath.Join(mine, name)); shadows != (name == "chatty") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if got := r.Untrusted(); len(got) != 2 || got[0] != filepath.Join(theirs, "chatty") {
+			t.Errorf("not trusted are %q", got)
+		}
+	}
+	starts("without trust", 0)
+	if err := use(open(file), "refuses"); err != nil {
+		t.Errorf("the user's own: %v", err)
+	}
+	starts("the user's own", 1)
+
+	list, err := trust.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := list.Add(trust.Entry{SHA256: sum, Name: "good"}); err != nil {
+		t.Fatal(err)
+	}
+	r := open(file)
+	if err := use(r, "good"); err != nil {
+		t.Errorf("trusted: %v", err)
+	}
+	if got := r.Untrusted(); len(got) != 0 {
+		t.Errorf("not trusted are %q", got)
+	}
+	r.Close()
+	starts("trusted", 2)
+
+	// Answers that are known from the time before do not count either.
+	if _, err := list.Revoke("good"); err != nil {
+		t.Fatal(err)
+	}
+	if err := use(open(file), "good"); err == nil {
+		t.Error("it answers after the trust was revoked")
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := use(open(file), "good"); err == nil || !strings.Contains(err.Error(), "remove the file") {
+		t.Errorf("a damaged list: %v", err)
+	}
+	starts("in the end", 2)
+	if err := use(open(file), "refuses"); err != nil {
+		t.Errorf("a damaged list, the user's own: %v", err)
+	}
+}
+
+// Where nothing may be started, what was answered before is known.
+func TestKnownOnly(t *testing.T) {
+	p := newPlace(t, "good")
+	known := func() *Registry { return p.open(func(o *Options) { o.KnownOnly = true }) }
+	if _, err := known().Describe(t.Context(), "good"); err == nil || !strings.Contains(err.Error(), "has not been asked before") {
+		t.Errorf("error %v", err)
+	}
+	if err := use(p.open(), "good"); err != nil {
+		t.Fatal(err)
+	}
+	if err := use(known(), "good"); err != nil {
+		t.Error(err)
+	}
+	if n := len(p.pids()); n != 1 {
+		t.Errorf("%d processes", n)
 	}
 }
 
@@ -514,6 +638,25 @@ func TestProblemsWithTheParametersAreNoError(t *testing.T) {
 	}
 	if _, err := r.Build(t.Context(), "refuses", `{"size": `, model, sites); err == nil || !strings.Contains(err.Error(), "not JSON") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// Of the problems of a site the first ten are shown, and how many there are more
+// (trial-plugins F8).
+func TestFewerProblems(t *testing.T) {
+	var problems []*protocol.Problem
+	for i := range 100_000 {
+		problems = append(problems, &protocol.Problem{Site: int32(i%2) - 1, Message: fmt.Sprint(i)})
+	}
+	got := fewer(append(problems, &protocol.Problem{Site: 7, Message: "one"}))
+	if len(got) != 2*problemsMost+1+2 {
+		t.Fatalf("%d problems are left", len(got))
+	}
+	if last := got[len(got)-1]; last.GetSite() != 0 || last.GetMessage() != "the variant finds 49990 more problems here" {
+		t.Errorf("the last is %v", last)
+	}
+	if got[0].GetMessage() != "0" || got[20].GetMessage() != "one" {
+		t.Errorf("left are %v", got)
 	}
 }
 
@@ -650,7 +793,7 @@ func TestFilesThatCannotRun(t *testing.T) {
 
 func TestTheFirstDirectoryCounts(t *testing.T) {
 	one, two := newPlace(t, "good"), newPlace(t, "good", "chatty")
-	r := Open(Options{Dirs: []string{filepath.Join(one.root, "plugins.d"), filepath.Join(two.root, "plugins.d"), "/no/such/directory"}})
+	r := Open(Options{Dirs: []string{one.dir(), two.dir(), "/no/such/directory"}})
 	defer r.Close()
 	if got := strings.Join(r.Names(), " "); got != "chatty good" {
 		t.Errorf("names are %q", got)

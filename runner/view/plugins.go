@@ -1,12 +1,15 @@
 package view
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/conformance"
+	"github.com/loralab/loralab/runner/trust"
 	"github.com/loralab/loralab/runner/variant"
 )
 
@@ -25,15 +28,46 @@ func (v *View) Plugins(plugins []Plugin, dirs []string) {
 		return
 	}
 	t := table{header: []string{"NAME", "VERSION", "WHAT", "WHERE"}}
+	more := ""
 	for _, p := range plugins {
 		if p.Err != nil {
-			first, _, _ := strings.Cut(p.Err.Error(), "\n")
-			t.rows = append(t.rows, []string{p.Name, "", v.bad.Render("broken"), first})
+			var e *variant.Error
+			if errors.As(p.Err, &e) && e.Untrusted {
+				t.rows = append(t.rows, []string{p.Name, "", v.warn.Render("not trusted:") + " runner plugins trust " + p.Name, e.Path})
+				continue
+			}
+			t.rows = append(t.rows, p.broken(v))
+			more = p.Name
 			continue
 		}
 		t.rows = append(t.rows, []string{p.Name, p.Description.GetVersion(), p.Description.GetAbout(), p.Found.Path})
 	}
 	v.table(t)
+	if more != "" {
+		v.Say("%s", v.dim.Render("What is wrong with one, in full: runner plugins info "+more))
+	}
+}
+
+// broken is the row of a plug-in that cannot be used: one short line.
+func (p Plugin) broken(v *View) []string {
+	text, where := p.Err.Error(), ""
+	var e *variant.Error
+	if errors.As(p.Err, &e) {
+		text, where = strings.TrimPrefix(e.Message, "it cannot start: "), e.Path
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	return []string{p.Name, "", v.bad.Render("broken:") + " " + clip(text, 72), where}
+}
+
+// NotPinned says that a plug-in does not answer, and so was left out.
+func (v *View) NotPinned(name string, err error) {
+	text := err.Error()
+	var e *variant.Error
+	if errors.As(err, &e) {
+		text = e.Message
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	v.Warn(fmt.Sprintf("%s is not pinned: %s", name, text))
 }
 
 // pluginJSON is a variant as programs read it.
@@ -102,7 +136,7 @@ func (v *View) Plugin(p Plugin) {
 	case p.Found.Locked:
 		lock = "pinned in " + variant.LockFile
 	}
-	for _, line := range []struct{ what, text string }{
+	v.facts([][2]string{
 		{"paper", d.GetPaper()},
 		{"authors", strings.Join(d.GetAuthors(), ", ")},
 		{"formula", d.GetFormula()},
@@ -112,9 +146,14 @@ func (v *View) Plugin(p Plugin) {
 		{"examples", strings.Join(d.GetExamples(), "\n            ")},
 		{"file", p.Found.Path},
 		{"sha-256", p.Found.SHA256 + ", " + lock},
-	} {
-		if line.text != "" {
-			v.Say("%s %s", v.dim.Render(fmt.Sprintf("%-11s", line.what)), line.text)
+	})
+}
+
+// facts lists what something is: a name and a text each, if there is a text.
+func (v *View) facts(lines [][2]string) {
+	for _, line := range lines {
+		if line[1] != "" {
+			v.Say("%s %s", v.dim.Render(fmt.Sprintf("%-11s", line[0])), line[1])
 		}
 	}
 }
@@ -164,6 +203,50 @@ func (v *View) Installed(name, version, file string, replaced bool) {
 		how = "replaced"
 	}
 	v.Say("%s %s %s at %s", v.good.Render(how), name, version, file)
+}
+
+// Trusted is a plug-in that a user has trusted.
+type Trusted struct {
+	Name, Path, SHA256 string
+	Size               int64
+	Shadows            string // the file of that name that is not used any more, ""
+	Known              bool   // it was trusted before
+}
+
+// Trusted shows what a user has trusted.
+func (v *View) Trusted(t Trusted) {
+	how := "trusted"
+	if t.Known {
+		how = "trusted already"
+	}
+	v.Say("%s %s, which runs with your rights", v.good.Render(how), t.Name)
+	v.facts([][2]string{
+		{"file", t.Path},
+		{"size", amountOfBytes(t.Size)},
+		{"sha-256", t.SHA256},
+		{"in place of", t.Shadows},
+	})
+}
+
+// TrustList shows what a user trusts; the list is in file.
+func (v *View) TrustList(entries []trust.Entry, file string) {
+	if len(entries) == 0 {
+		v.Say("No plug-in of a project is trusted.")
+		return
+	}
+	t := table{header: []string{"NAME", "SHA-256", "SINCE", "WHERE IT WAS"}}
+	for _, e := range entries {
+		t.rows = append(t.rows, []string{e.Name, e.SHA256[:min(12, len(e.SHA256))], e.Date.Local().Format(time.DateOnly), e.Path})
+	}
+	v.table(t)
+	v.Say("%s", v.dim.Render("in "+file))
+}
+
+// Revoked says which plug-ins are trusted no longer.
+func (v *View) Revoked(entries []trust.Entry) {
+	for _, e := range entries {
+		v.Say("%s %s %s", v.good.Render("revoked"), e.Name, e.SHA256[:min(12, len(e.SHA256))])
+	}
 }
 
 // Tried shows a check when it is done.

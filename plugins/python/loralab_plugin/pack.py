@@ -35,7 +35,7 @@ try:
     import cryptography, google.protobuf, grpc
 except ImportError as e:
     sys.exit(
-        f"error: this plug-in needs Python packages that {sys.executable} has not ({e}): run "
+        f"error: Python packages are missing ({e}): run "
         f"{sys.executable} -m pip install grpcio protobuf cryptography, or name another Python in $LORALAB_PYTHON"
     )
 from loralab_plugin.serve import serve
