@@ -20,7 +20,7 @@ import (
 )
 
 func (a *app) exportCommand() *cobra.Command {
-	var peft, merged, archived, force, asJSON bool
+	var peft, merged, archived, patch, force, asJSON bool
 	var out string
 	req := &spec.ExportRequest{}
 	c := &cobra.Command{
@@ -37,7 +37,8 @@ func (a *app) exportCommand() *cobra.Command {
 or a file that another project takes in:
 
   -archive  all that the run left, trained or not, with a digest for each file;
-            see runner import
+            see runner import. What was not committed when the run was made
+            (dirty.patch) is kept back unless -with-patch is given
 
 The segmentation head lies beside what is for other tools in head.safetensors, and
 loralab.json says what it all is: evaluate and predict take the directory, here or
@@ -50,12 +51,15 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 			if merged {
 				req.Format = spec.ExportRequest_MERGED
 			}
+			if patch && !archived {
+				return errors.New("--with-patch is for --archive")
+			}
 			root, run, err := findRun(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			if archived {
-				return a.archive(root, run, cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+".tar.zst")), asJSON)
+				return a.archive(root, run, cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+".tar.zst")), patch, asJSON)
 			}
 			if run.Summary == nil {
 				return fmt.Errorf("%s is not trained yet: it has nothing to export", run.Name())
@@ -79,6 +83,7 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 	flags.BoolVar(&peft, "peft", false, "as an adapter for PEFT")
 	flags.BoolVar(&merged, "merged", false, "as a model for transformers")
 	flags.BoolVar(&archived, "archive", false, "as one file for runner import")
+	flags.BoolVar(&patch, "with-patch", false, "with -archive: what was not committed, too")
 	c.MarkFlagsOneRequired("peft", "merged", "archive")
 	c.MarkFlagsMutuallyExclusive("peft", "merged", "archive")
 	flags.StringVarP(&out, "out", "o", "", "the `directory` to write, or the file with -archive; default: in exports/ of the project")
@@ -92,11 +97,11 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 }
 
 // archive writes all that a run left into one file.
-func (a *app) archive(root string, run *store.Run, out string, asJSON bool) error {
+func (a *app) archive(root string, run *store.Run, out string, patch, asJSON bool) error {
 	if run.Holder != nil {
 		return fmt.Errorf("exporting %s: %w", run.Name(), &store.ClaimedError{Run: run.ID, Holder: *run.Holder})
 	}
-	m, err := archive.Export(filepath.Join(root, filepath.FromSlash(run.Dir)), run, out)
+	m, err := archive.Export(filepath.Join(root, filepath.FromSlash(run.Dir)), run, out, patch)
 	if err != nil {
 		return err
 	}

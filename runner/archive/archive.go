@@ -29,6 +29,7 @@ import (
 
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/store"
 )
 
@@ -48,6 +49,8 @@ type Manifest struct {
 	Seed       uint64 `json:"seed"`
 	Trained    bool   `json:"trained"` // a result is among the files
 	Files      []File `json:"files"`
+	// LeftOut are files of the run that were kept back.
+	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // Name is how people refer to the run.
@@ -63,8 +66,10 @@ type File struct {
 }
 
 // Export writes the run, whose directory lies in dir, to the file at path, in one
-// step. An existing file stays, and is an error. Nobody may work on the run.
-func Export(dir string, run *store.Run, to string) (*Manifest, error) {
+// step. An existing file stays, and is an error. Nobody may work on the run. What
+// was not committed when the run was made goes with it only if patches says so:
+// it is of no use for the run, and whoever made it may not know that it is there.
+func Export(dir string, run *store.Run, to string, patches bool) (*Manifest, error) {
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = fs.ErrExist
@@ -84,6 +89,10 @@ func Export(dir string, run *store.Run, to string) (*Manifest, error) {
 		rel, err := filepath.Rel(dir, at)
 		if err != nil {
 			return err
+		}
+		if !patches && provenance.IsPatch(rel) {
+			m.LeftOut = append(m.LeftOut, rel)
+			return nil
 		}
 		file, err := os.Open(at)
 		if err != nil {

@@ -55,17 +55,44 @@ func export(t *testing.T) (path string, run *store.Run) {
 	root := t.TempDir()
 	run = trained(t, root)
 	path = filepath.Join(root, "run.tar.zst")
-	m, err := Export(filepath.Join(root, run.Dir), run, path)
+	m, err := Export(filepath.Join(root, run.Dir), run, path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(m.Files) != 3 {
 		t.Errorf("exported %v", m.Files)
 	}
-	if _, err := Export(filepath.Join(root, run.Dir), run, path); !errors.Is(err, os.ErrExist) {
+	if _, err := Export(filepath.Join(root, run.Dir), run, path, false); !errors.Is(err, os.ErrExist) {
 		t.Errorf("exported over a file: %v", err)
 	}
 	return path, run
+}
+
+// What was not committed stays where it is, unless it is asked for
+// (trial-reliability 11).
+func TestPatchStays(t *testing.T) {
+	root := t.TempDir()
+	run := trained(t, root)
+	dir := filepath.Join(root, run.Dir)
+	for _, name := range []string{"dirty.patch", "dirty-2.patch"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("+TOKEN=hidden\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for patches, want := range map[bool]int{false: 3, true: 5} {
+		path := filepath.Join(t.TempDir(), "run.tar.zst")
+		m, err := Export(dir, run, path, patches)
+		if err != nil || len(m.Files) != want || len(m.LeftOut) != 5-want {
+			t.Errorf("patches %v: %+v, %v", patches, m, err)
+		}
+		into, _, err := take(t, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(into, run.Dir, "dirty.patch")); errors.Is(err, os.ErrNotExist) == patches {
+			t.Errorf("patches %v: %v", patches, err)
+		}
+	}
 }
 
 // take imports an archive into a new project and returns it.

@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -86,7 +87,9 @@ type Machine struct {
 type Git struct {
 	Commit string `json:"commit"`
 	Branch string `json:"branch,omitempty"`
-	Dirty  bool   `json:"dirty"`
+	// Dirty says that files of the project were changed since the commit. Other
+	// files of the repository are nobody's business here, and may hold secrets.
+	Dirty bool `json:"dirty"`
 	// Untracked files are named only, up to untrackedMost of them.
 	Untracked []string `json:"untracked,omitempty"`
 	// PatchNote says why there is no patch of a dirty tree.
@@ -220,6 +223,11 @@ func (o *Origin) Record(dir string, source *Source, label *spec.Label, engine *s
 	}
 	return replacefile.Write(filepath.Join(dir, File), append(text, '\n'))
 }
+
+// IsPatch reports whether a file in a run directory is what was not committed.
+func IsPatch(name string) bool { return patchName.MatchString(name) }
+
+var patchName = regexp.MustCompile(`^dirty(-[0-9]+)?\.patch$`)
 
 // keepPatch writes a patch into a run directory, under a name of its own unless
 // it is there already.

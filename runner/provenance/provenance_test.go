@@ -81,26 +81,33 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// What was not committed is kept, each state of it once.
-func TestPatch(t *testing.T) {
+// repo makes a repository with a function that runs git in it, where there is git.
+func repo(t *testing.T) (root string, git func(args ...string)) {
+	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
-		t.Logf("nothing tested: %v", err)
-		return
+		t.Skipf("nothing tested: %v", err)
 	}
-	root, dir := t.TempDir(), t.TempDir()
-	git := func(args ...string) {
+	root = t.TempDir()
+	git = func(args ...string) {
 		t.Helper()
 		cmd := exec.Command("git", append([]string{"-C", root, "-c", "user.name=a", "-c", "user.email=a@b"}, args...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("git %v: %v\n%s", args, err, out)
 		}
 	}
+	git("init", "-q", "-b", "main")
+	return root, git
+}
+
+// What was not committed is kept, each state of it once.
+func TestPatch(t *testing.T) {
+	root, git := repo(t)
+	dir := t.TempDir()
 	file := filepath.Join(root, "a.cue")
 	write(t, file, "one\n")
-	git("init", "-q", "-b", "main")
 	git("add", ".")
 	git("commit", "-q", "-m", "first")
 	a := capture(t, root, dir, nil)
@@ -115,9 +122,76 @@ func TestPatch(t *testing.T) {
 			t.Errorf("dirty: %+v %q, want %q", a.Git, a.Patch, c.patch)
 		}
 		patch, err := os.ReadFile(filepath.Join(dir, a.Patch))
-		if err != nil || !strings.Contains(string(patch), "+"+c.text) {
+		if err != nil || !strings.Contains(string(patch), "+"+c.text) || !IsPatch(a.Patch) {
 			t.Errorf("patch %s: %v\n%s", a.Patch, err, patch)
 		}
+	}
+}
+
+// Of a repository with more in it than the project, only the project's own files
+// are looked at (trial-reliability 11).
+func TestPatchOfAPart(t *testing.T) {
+	root, git := repo(t)
+	dir, project := t.TempDir(), filepath.Join(root, "mono", "proj")
+	if err := os.MkdirAll(project, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(root, "mono", "secrets.env")
+	write(t, filepath.Join(project, "a.cue"), "one\n")
+	write(t, secret, "none yet\n")
+	git("add", ".")
+	git("commit", "-q", "-m", "first")
+	write(t, secret, "TOKEN=hidden\n")
+	write(t, filepath.Join(root, "other.env"), "TOKEN=hidden\n")
+	if a := capture(t, project, dir, nil); a.Git == nil || a.Git.Dirty || a.Patch != "" || len(a.Git.Untracked) > 0 {
+		t.Errorf("the project is clean, and captured is %+v %q", a.Git, a.Patch)
+	}
+	write(t, filepath.Join(project, "a.cue"), "two\n")
+	a := capture(t, project, dir, nil)
+	patch, err := os.ReadFile(filepath.Join(dir, a.Patch))
+	if err != nil || !strings.Contains(string(patch), "+++ b/a.cue\n") || strings.Contains(string(patch), "hidden") {
+		t.Errorf("%v\n%s", err, patch)
+	}
+}
+
+// Looking at a project starts no program that its repository names
+// (trial-reliability 10).
+func TestNoPrograms(t *testing.T) {
+	root, git := repo(t)
+	mark := filepath.Join(t.TempDir(), "started")
+	program := filepath.Join(root, "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho \"$0 $*\" >>"+mark+"\ncat\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(root, "a.cue"), "one\n")
+	write(t, filepath.Join(root, "b.bin"), "\x00one\n")
+	git("add", ".")
+	git("commit", "-q", "-m", "first")
+	write(t, filepath.Join(root, ".gitattributes"), "*.cue filter=evil diff=evil\n*.bin filter=evil.dotted diff=evil\n")
+	hooks := filepath.Join(root, ".git", "hooks")
+	if err := os.MkdirAll(hooks, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, hook := range []string{"post-index-change", "reference-transaction", "fsmonitor-watchman"} {
+		if err := os.Symlink(program, filepath.Join(hooks, hook)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for key, value := range map[string]string{
+		"core.fsmonitor": program, "core.pager": program, "diff.external": program, "diff.evil.command": program,
+		"diff.evil.textconv": program, "filter.evil.clean": program, "filter.evil.required": "true",
+		"filter.evil.dotted.process": program, "core.sshCommand": program,
+	} {
+		git("config", key, value)
+	}
+	write(t, filepath.Join(root, "a.cue"), "two\n")
+	write(t, filepath.Join(root, "b.bin"), "\x00two\n")
+	a := capture(t, root, t.TempDir(), nil)
+	if a.Git == nil || !a.Git.Dirty || a.Git.PatchNote != "" || a.Patch == "" {
+		t.Errorf("captured is %+v %q", a.Git, a.Patch)
+	}
+	if text, err := os.ReadFile(mark); err == nil {
+		t.Errorf("started were:\n%s", text)
 	}
 }
 

@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/loralab/loralab/runner/archive"
 	"github.com/loralab/loralab/runner/gc"
@@ -23,6 +24,9 @@ func (v *View) Archived(m *archive.Manifest, path string) {
 		sum += f.Size
 	}
 	v.Say("wrote %s: %s, %s of %s", path, m.Name(), count(len(m.Files), "file"), amountOfBytes(sum))
+	if len(m.LeftOut) > 0 {
+		v.Say("%s", v.dim.Render("kept back "+strings.Join(m.LeftOut, ", ")+", which is what was not committed; --with-patch takes it along"))
+	}
 }
 
 // Garbage shows what can be removed, or what was.
