@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,7 +50,7 @@ func (a *app) applyCommand() *cobra.Command {
   4. writes tables and figures
 
 Nothing is done twice. The first Ctrl-C writes a checkpoint and stops, the second
-kills; either way, and after any crash, the next apply goes on where this one
+kills; SIGTERM and a terminal that is closed do the same. Either way, and after any crash, the next apply goes on where this one
 ended. A run that crashes, hangs or runs out of memory is tried again from its last
 checkpoint; any other failure ends that run alone.
 
@@ -309,24 +310,38 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 	progress := a.view.Progress(jobs, metrics)
 	defer progress.Close()
 	ctx, kill, release := a.interrupts(ctx, progress)
-	defer release()
+	defer release() // before the progress, which a blocked output may hold
 	local := &launch.Local{
 		Engine: engine, Store: runs, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
 		FailFast: o.failFast, Silence: o.silence, Checkpoint: o.checkpoint, Origin: origin, Watch: progress.Watch, Kill: kill,
 	}
-	return local.Run(ctx, jobs)
+	totals, err := local.Run(ctx, jobs)
+	if totals.Stopped && ctx.Err() != nil {
+		// All is written down: only a blocked output can keep it from ending.
+		go func() {
+			time.Sleep(endGrace)
+			os.Exit(1)
+		}()
+	}
+	return totals, err
 }
 
-// interrupts takes SIGINT and SIGTERM from the rest of the program: the first
-// cancels the context, the second closes kill, and a third ends this process
-// the hard way. Once released, any does.
+// interrupts takes signals from the rest of the program: the first cancels the
+// context, the second closes kill, and a third ends this process the hard way. No
+// signal waits for the output, which may be blocked. Once released, any signal
+// ends this process.
 func (a *app) interrupts(ctx context.Context, progress *view.Progress) (_ context.Context, kill <-chan struct{}, release func()) {
 	close(a.taken)
 	ctx, stop := context.WithCancel(ctx)
 	hard, done := make(chan struct{}), make(chan struct{})
+	quit := make(chan os.Signal, 1)
+	signal.Notify(quit, syscall.SIGQUIT) // Ctrl-\ ends it, without a page of goroutines
 	heard := func() bool {
 		select {
 		case <-a.signals:
+			return true
+		case <-quit:
+			os.Exit(128 + int(syscall.SIGQUIT))
 			return true
 		case <-done:
 			return false
@@ -336,17 +351,19 @@ func (a *app) interrupts(ctx context.Context, progress *view.Progress) (_ contex
 		if !heard() {
 			return
 		}
-		progress.Note("stopping after a checkpoint (again to kill)")
 		stop()
+		go progress.Note("stopping after a checkpoint (again to kill)")
 		if !heard() {
 			return
 		}
 		signal.Stop(a.signals)
-		progress.Note("killing the engine")
+		signal.Stop(quit)
 		close(hard)
+		progress.Note("killing the engine")
 	}()
 	return ctx, hard, func() {
 		signal.Stop(a.signals)
+		signal.Stop(quit)
 		close(done)
 		stop()
 	}

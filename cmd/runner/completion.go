@@ -189,14 +189,15 @@ func (a *app) list(names func(c *cobra.Command, args []string, typed string) ([]
 
 // cellNames are the cells of the files that were named so far.
 func (a *app) cellNames(c *cobra.Command, args []string, _ string) ([]string, error) {
-	p, err := a.load(c.Context(), args, experiment.Env{})
+	// Cells have their names without the plug-ins, which are not started here.
+	p, err := a.load(c.Context(), args, experiment.Env{KeepGoing: true})
 	if err != nil {
 		return nil, err
 	}
 	defer p.close()
 	var names []string
 	for _, e := range p.experiments {
-		names = append(names, cellsOf(e)...)
+		names = append(names, append(cellsOf(e), e.LeftOut...)...)
 	}
 	return names, nil
 }

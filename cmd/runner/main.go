@@ -15,7 +15,9 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -52,11 +54,22 @@ func run() int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signal.Notify(a.signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+		signal.Notify(a.signals, syscall.SIGHUP)
+	}
+	var interrupted atomic.Int32 // the exit code of a verb that a signal ends
 	go func() {
 		select {
-		case <-a.signals:
+		case s := <-a.signals:
 			signal.Stop(a.signals) // the second one kills
+			interrupted.Store(128 + int32(s.(syscall.Signal)))
 			cancel()
+			// A verb may be reading, or evaluate what it has read, and not look at
+			// its context. Files are replaced in one step, so nothing is lost.
+			time.Sleep(endGrace)
+			go a.view.Error(errors.New("interrupted")) // the output may be blocked
+			time.Sleep(endGrace / 10)
+			os.Exit(int(interrupted.Load()))
 		case <-a.taken:
 		case <-ctx.Done():
 		}
@@ -64,16 +77,26 @@ func run() int {
 	root := a.command()
 	root.SetArgs(longFlags(root, os.Args[1:]))
 	err := root.ExecuteContext(data.With(ctx, data.Look{Read: a.view.Reading()}))
-	var code exitCode
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.As(err, &code):
-		return int(code)
 	}
-	a.view.Error(err)
-	return 1
+	code := exitCode(1)
+	if !errors.As(err, &code) {
+		a.view.Error(err)
+	}
+	if signalled := interrupted.Load(); signalled != 0 {
+		return int(signalled)
+	}
+	if code == 1 {
+		for _, limit := range limits() {
+			a.view.Warn(limit)
+		}
+	}
+	return int(code)
 }
+
+// endGrace is how long after a signal a program may take to end by itself.
+const endGrace = time.Second
 
 // app is what verbs share.
 type app struct {
@@ -83,7 +106,7 @@ type app struct {
 	plugins []string
 	// completing says that the shell asks what may be typed: nothing is started.
 	completing bool
-	// SIGINT and SIGTERM; the first cancels the context of the command, unless
+	// SIGINT, SIGTERM and SIGHUP; the first cancels the context of the command, unless
 	// the verb has closed taken and listens itself.
 	signals chan os.Signal
 	taken   chan struct{}

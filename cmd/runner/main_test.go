@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -171,7 +172,9 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await":    await,
+			"choke":    choke,
 			"replace":  replace,
+			"busy":     busy,
 			"send":     send,
 			"confine":  confine,
 			"fields":   fields,
@@ -224,6 +227,24 @@ func until(ts *testscript.TestScript, what string, ok func() bool) {
 	}
 }
 
+// choke FIFO fills a pipe, so that its writers wait.
+func choke(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: choke FIFO")
+	}
+	fd, err := unix.Open(ts.MkAbs(args[0]), unix.O_RDWR|unix.O_NONBLOCK, 0)
+	ts.Check(err)
+	defer unix.Close(fd)
+	for _, size := range []int{4096, 1} {
+		for err = nil; err == nil; {
+			_, err = unix.Write(fd, bytes.Repeat([]byte("\n"), size))
+		}
+		if !errors.Is(err, unix.EAGAIN) {
+			ts.Check(err)
+		}
+	}
+}
+
 // replace OLD NEW FILE edits a file.
 func replace(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
@@ -260,6 +281,27 @@ func send(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%d processes are %s", len(pids), args[1])
 	}
 	ts.Check(unix.Kill(pids[0], number))
+}
+
+// busy PROGRAM waits until a process of a program in the directory of the script
+// has computed for half a second.
+func busy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: busy PROGRAM")
+	}
+	const ticks = 50 // of 10 ms, whatever the kernel's own are
+	until(ts, args[0]+" is busy", func() bool {
+		return slices.ContainsFunc(processesHere(ts, args[0]), func(pid int) bool {
+			stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+			_, rest, _ := bytes.Cut(stat, []byte(") ")) // the name may have spaces
+			fields := strings.Fields(string(rest))
+			if err != nil || len(fields) < 12 {
+				return false
+			}
+			used, err := strconv.Atoi(fields[11])
+			return err == nil && used >= ticks
+		})
+	})
 }
 
 var runLock = regexp.MustCompile(`/runs/[^/]+/[^/]+/lock$`)

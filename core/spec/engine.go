@@ -105,9 +105,9 @@ type EngineProcess struct {
 	lifeline *os.File // closed with this process, at the latest
 }
 
-// ErrDied is the cause where an engine ended while it started, though nothing was
-// wrong with its start. The next one may fare better.
-var ErrDied = errors.New("it died while it started (killed for lack of memory, by hand, or by a crash)")
+// ErrDied is the cause where an engine ended while it started, or did not answer.
+// The next one may fare better.
+var ErrDied = errors.New("it died while it started")
 
 // StartEngine starts cmd, which serves with ServeEngine, and waits until it
 // answers or timeout is over. What it writes to its stderr goes to log, line by
@@ -147,11 +147,10 @@ func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EnginePr
 	err = e.connect()
 	theirs.Close()
 	if err != nil {
-		died := e.Exited() // before it is ended here
-		if how := e.Close(); died && how == "signal: killed" {
-			err = ErrDied
-		}
-		return nil, fmt.Errorf("starting engine %s: %w", cmd.Path, err)
+		// How it ended is known when it is waited for, and not before; what it
+		// has started itself would hold its output.
+		e.killGroup()
+		return nil, fmt.Errorf("starting engine %s: %w", cmd.Path, startError(err, e.Close(), timeout))
 	}
 	return e, nil
 }
@@ -159,10 +158,7 @@ func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EnginePr
 func (e *EngineProcess) connect() error {
 	rpc, err := e.client.Client()
 	if err != nil {
-		// go-plugin explains at length what a plug-in is; the first line says
-		// what happened, the log what the engine said.
-		line, _, _ := strings.Cut(err.Error(), "\n")
-		return errors.New(line)
+		return err
 	}
 	service, err := rpc.Dispense(engineService)
 	if err != nil {
@@ -170,6 +166,32 @@ func (e *EngineProcess) connect() error {
 	}
 	e.EngineClient = service.(EngineClient)
 	return nil
+}
+
+// startError says why an engine did not start, and how it ended. go-plugin has no
+// types for what it finds, and explains at length what a plug-in is.
+func startError(err error, ended string, timeout time.Duration) error {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	printed, strange := strings.CutPrefix(text, "Unrecognized remote plugin message: ")
+	switch {
+	case strings.Contains(err.Error(), "Failed to read any lines"), strings.Contains(text, "exited before we could connect"):
+		return fmt.Errorf("%w: %s", ErrDied, InWords(ended))
+	case strings.Contains(text, "timeout while waiting for plugin"):
+		return fmt.Errorf("%w: no answer within %v", ErrDied, timeout)
+	case strange:
+		return fmt.Errorf("it is no engine of loralab: it printed %.100q", printed)
+	case strings.Contains(text, "ncompatible API version"), strings.Contains(text, "incompatible core API version"):
+		return errors.New("it speaks another version of the protocol; run `make build`, which builds runner and engine together")
+	}
+	return err
+}
+
+// InWords adds to how a process ended what that usually means.
+func InWords(ended string) string {
+	if ended == "signal: killed" {
+		return ended + " (by the system for lack of memory, or by hand)"
+	}
+	return ended
 }
 
 // SetLog sends what the engine writes to its stderr to w from now on.
@@ -194,11 +216,19 @@ func (e *EngineProcess) Close() string {
 	return e.state()
 }
 
-// Kill ends the engine at once and waits for it. It returns how the process
-// ended.
+// Kill ends the engine at once, with all it has started, and waits for it. It
+// returns how the process ended.
 func (e *EngineProcess) Kill() string {
-	_ = e.cmd.Process.Kill() // it may have ended by itself: that is the aim
+	e.killGroup()
 	return e.Close()
+}
+
+// killGroup kills the process and what it has started. It may have ended by itself:
+// that is the aim.
+func (e *EngineProcess) killGroup() {
+	if e.cmd.Process != nil && e.cmd.Process.Pid > 0 {
+		_ = syscall.Kill(-e.cmd.Process.Pid, syscall.SIGKILL)
+	}
 }
 
 func (e *EngineProcess) state() string {

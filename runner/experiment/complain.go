@@ -403,7 +403,7 @@ func (d *document) reportLoad(err error) {
 		default:
 			format, args := e.Msg()
 			dg.Message = fmt.Sprintf(format, args...)
-			if dg.Message == "" {
+			if dg.Message == "" || dg.Message == "load" { // which is all that CUE says of its own
 				dg.Message = text
 			}
 		}

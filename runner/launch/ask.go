@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/loralab/loralab/core/spec"
@@ -21,17 +22,25 @@ func Ask(ctx context.Context, calls func(context.Context, spec.EngineClient) err
 	w := worker{Local: &Local{Engine: path}}
 	defer w.close()
 	log := &tailWriter{w: io.Discard}
-	if _, err := w.start(ctx, log); err != nil {
-		return err
+	_, err = w.start(ctx, log)
+	if errors.Is(err, spec.ErrDied) && ctx.Err() == nil {
+		_, err = w.start(ctx, log)
 	}
-	err = calls(ctx, w.engine)
+	if err == nil {
+		err = calls(ctx, w.engine)
+	}
+	s, ofCall := status.FromError(err)
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return errors.New("interrupted")
-	case w.engine.Exited():
-		return withTail(fmt.Errorf("the engine ended: %s", w.engine.Close()), log)
+	case w.engine == nil || !ofCall:
+		return err
+	case s.Code() == codes.Unavailable:
+		return withTail(fmt.Errorf("the engine ended: %s", spec.InWords(w.engine.Close())), log)
+	case s.Code() == codes.ResourceExhausted:
+		return errors.New(misunderstanding(err))
 	}
-	return errors.New(status.Convert(err).Message())
+	return errors.New(s.Message())
 }

@@ -72,6 +72,7 @@ type Event struct {
 	Engine *spec.EngineInfo // a new engine answers
 	Event  *spec.Event      // said by the engine; never its last word
 	Retry  *Retry
+	Slot   *SlotEnd
 	Wait   *store.Holder // all that is left is worked on by others, this is one of them
 	End    *End
 }
@@ -85,6 +86,9 @@ type Retry struct {
 	Attempt int // which begins now, counted from 1
 	Of      int // attempts at most
 }
+
+// SlotEnd says that a slot has no engine any more, while others go on.
+type SlotEnd struct{ Reason string }
 
 // End says how a job ended.
 type End struct {
@@ -114,7 +118,8 @@ type Local struct {
 	Checkpoint time.Duration
 	// Origin is written into the directory of every run that is begun.
 	Origin *provenance.Origin
-	// Watch is told what happens, by one goroutine at a time.
+	// Watch is called with what happens, by one goroutine at a time. It may take
+	// its time: once the context given to Run is cancelled, nobody waits for it.
 	Watch func(Event)
 	// Kill ends runs without a checkpoint when it is closed. It matters only
 	// after the context given to Run was cancelled, which stops with one.
@@ -172,41 +177,85 @@ func Probe(ctx context.Context) (path string, info *spec.EngineInfo, err error) 
 // that fails is no error; one is returned when nothing can be executed at all,
 // or nothing be written down.
 func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
+	asked := ctx // to stop
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var watching sync.Mutex
+	telling := newTeller(l.Watch)
 	serial := *l
-	serial.Watch = func(e Event) {
-		watching.Lock()
-		defer watching.Unlock()
-		l.Watch(e)
-	}
+	serial.Watch = func(e Event) { telling.tell(asked, e) }
 	slots := l.Slots
 	if len(slots) == 0 {
 		slots = []Slot{{}}
 	}
-	q := &queue{left: jobs}
+	slots = slots[:min(len(slots), max(len(jobs), 1))]
+	q := &queue{left: jobs, working: len(slots)}
 	errs := make([]error, len(slots))
 	var wg sync.WaitGroup
-	for i, slot := range slots[:min(len(slots), max(len(jobs), 1))] {
+	for i, slot := range slots {
 		wg.Go(func() {
-			w := worker{Local: &serial, slot: slot}
+			w := worker{Local: &serial, slot: slot, queue: q}
 			defer w.close()
-			if errs[i] = w.work(ctx, q, cancel); errs[i] != nil {
+			if errs[i] = w.work(ctx, cancel); errs[i] != nil {
 				cancel()
 			}
 		})
 	}
 	wg.Wait()
+	telling.end(asked)
 	q.totals.Stopped = q.totals.Stopped || len(q.left) > 0
 	return q.totals, errors.Join(errs...)
 }
 
 // queue is the jobs that no slot has taken yet, and what became of the others.
 type queue struct {
-	mu     sync.Mutex
-	left   []*Job
-	totals Totals
+	mu      sync.Mutex
+	left    []*Job
+	totals  Totals
+	working int  // slots that take further jobs
+	engines bool // one has answered
+}
+
+// verdict is what ends where no engine can be started for a job.
+type verdict int
+
+const (
+	endRun  verdict = iota // the job fails; the next may fare better
+	endSlot                // the job is in the queue again, for the other slots
+	endAll                 // nothing can be run
+)
+
+// without says what follows where no engine could be started for a job, after as
+// many tries as a run has: times says for how many jobs in a row.
+func (q *queue) without(times int) verdict {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.working > 1:
+		return endSlot
+	case !q.engines || times > 1:
+		return endAll
+	}
+	return endRun
+}
+
+// giveBack ends a slot and leaves its job to the others. It reports whether there
+// are any.
+func (q *queue) giveBack(job *Job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.working == 1 {
+		return false
+	}
+	q.working--
+	q.left = append([]*Job{job}, q.left...)
+	return true
+}
+
+// answered records that an engine works.
+func (q *queue) answered() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.engines = true
 }
 
 // next takes the first job that no other process works on. With none, it
@@ -226,6 +275,7 @@ func (q *queue) next(ctx context.Context, s *store.Store) (*Job, *store.Run, *st
 		}
 	}
 	if other == nil {
+		q.working--
 		return nil, nil, nil, nil
 	}
 	return q.left[0], nil, &other.Holder, nil

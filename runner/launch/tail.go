@@ -2,7 +2,7 @@ package launch
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"io"
 	"regexp"
 	"strings"
@@ -61,6 +61,13 @@ func (t *tailWriter) tail() string {
 	return strings.Join(append(t.lines[:len(t.lines):len(t.lines)], string(t.part)), "\n")
 }
 
+// forget starts over: what follows is said by another process.
+func (t *tailWriter) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cause, t.lines, t.part = "", nil, nil
+}
+
 // reason is the line that says most.
 func (t *tailWriter) reason() string {
 	t.mu.Lock()
@@ -71,11 +78,30 @@ func (t *tailWriter) reason() string {
 	return oneLine(t.lines[len(t.lines)-1])
 }
 
+// saidError is an error with what an engine said before.
+type saidError struct {
+	err          error
+	reason, tail string
+}
+
 func withTail(err error, log *tailWriter) error {
 	if tail := strings.TrimSpace(log.tail()); tail != "" {
-		return fmt.Errorf("%w; it said:\n%s", err, tail)
+		return &saidError{err, log.reason(), tail}
 	}
 	return err
+}
+
+func (e *saidError) Error() string { return e.err.Error() + "; it said:\n" + e.tail }
+
+func (e *saidError) Unwrap() error { return e.err }
+
+// inOneLine is an error with the line that says most, of all that an engine said.
+func inOneLine(err error) string {
+	var said *saidError
+	if errors.As(err, &said) {
+		return oneLine(said.err.Error() + "; it said: " + said.reason)
+	}
+	return oneLine(err.Error())
 }
 
 func oneLine(s string) string {

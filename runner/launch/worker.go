@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,25 +26,29 @@ import (
 type worker struct {
 	*Local
 	slot   Slot
+	queue  *queue
 	engine *spec.EngineProcess
-	info   *spec.EngineInfo // of the engine
+	end    context.CancelFunc // ends the engine by force
+	info   *spec.EngineInfo   // of the engine
+	failed int                // jobs in a row for which no engine could be started
 }
 
 func (w *worker) close() {
 	if w.engine != nil {
 		w.engine.Close()
+		w.end()
 		w.engine = nil
 	}
 }
 
 // work takes jobs until none is left or ctx ends. It calls stop after a failure
 // if nothing is to follow one.
-func (w *worker) work(ctx context.Context, q *queue, stop func()) error {
+func (w *worker) work(ctx context.Context, stop func()) error {
 	// Writing down what happened must not fail because the user asked to stop.
 	keep := context.WithoutCancel(ctx)
 	var waiting store.Holder
 	for ctx.Err() == nil {
-		job, run, other, err := q.next(keep, w.Store)
+		job, run, other, err := w.queue.next(keep, w.Store)
 		if err != nil {
 			return fmt.Errorf("running %s: %w", job.Run.Name(), err)
 		}
@@ -68,7 +73,10 @@ func (w *worker) work(ctx context.Context, q *queue, stop func()) error {
 		if err != nil {
 			return fmt.Errorf("running %s: %w", job.Run.Name(), err)
 		}
-		q.ended(end.Outcome)
+		if end == nil {
+			return nil // the slot has no engine, and another has the job
+		}
+		w.queue.ended(end.Outcome)
 		w.Watch(Event{Job: job, End: end})
 		if end.Outcome == Failed && w.FailFast {
 			stop()
@@ -108,7 +116,8 @@ func (w *worker) settled(ctx context.Context, job *Job, run *store.Run) (*End, e
 	return nil, nil
 }
 
-// execute makes an attempt at a job, and another few if it crashes.
+// execute makes an attempt at a job, and another few if it crashes. Without an end
+// and an error the slot is at its end: the job is in the queue again.
 func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 	keep := context.WithoutCancel(ctx)
 	for attempt := 1; ; attempt++ {
@@ -117,6 +126,23 @@ func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 			return nil, err
 		}
 		a, err := w.attempt(ctx, job)
+		var none *noEngineError
+		if errors.As(err, &none) {
+			w.failed++
+			switch w.queue.without(w.failed) {
+			case endRun:
+				a, err = failure(none), nil
+			case endSlot:
+				if err := w.Store.Stop(keep, job.Run.ID, 0); err != nil {
+					return nil, err
+				}
+				if !w.queue.giveBack(job) {
+					return nil, none
+				}
+				w.Watch(Event{Job: job, Slot: &SlotEnd{Reason: inOneLine(none)}})
+				return nil, nil
+			}
+		}
 		if err != nil {
 			return nil, errors.Join(err, w.Store.Stop(keep, job.Run.ID, 0))
 		}
@@ -137,95 +163,149 @@ func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 	}
 }
 
-// attempt is one try at a job, as far as it has come.
-type attempt struct {
+// attempted is one try at a job, as far as it has come.
+type attempted struct {
 	end       *End
 	retryable bool
 	step      uint64 // of the last checkpoint
 }
 
-func (w *worker) attempt(ctx context.Context, job *Job) (*attempt, error) {
+// failure is a try that came to nothing because of the run's own files.
+func failure(err error) *attempted {
+	return &attempted{end: &End{Outcome: Failed, Reason: inOneLine(err), Detail: err.Error()}}
+}
+
+// attempt tries a job. What is wrong in its directory ends this job alone; the
+// error is of the engine or the store.
+func (w *worker) attempt(ctx context.Context, job *Job) (*attempted, error) {
 	if err := os.MkdirAll(job.Dir, 0o777); err != nil {
-		return nil, fmt.Errorf("making the run directory: %w", err)
+		return failure(fmt.Errorf("making the run directory: %w", err)), nil
 	}
 	if err := store.AwaitEngine(job.Dir, lockTimeout); err != nil {
-		return nil, err
+		return failure(err), nil
 	}
 	file, err := os.OpenFile(filepath.Join(job.Dir, "log.txt"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
 	if err != nil {
-		return nil, fmt.Errorf("opening the log of the run: %w", err)
+		return failure(fmt.Errorf("opening the log of the run: %w", err)), nil
 	}
+	defer file.Close() // what is lost of it does not end a run
 	log := &tailWriter{w: file}
-	a, err := w.converse(ctx, job, log)
-	if w.engine != nil {
-		w.engine.SetLog(io.Discard)
+	if err := w.begin(ctx, job, log); err != nil {
+		if ctx.Err() != nil {
+			return &attempted{end: &End{Outcome: Stopped}}, nil
+		}
+		return nil, &noEngineError{err}
 	}
-	return a, errors.Join(err, file.Close())
+	defer func() {
+		if w.engine != nil {
+			w.engine.SetLog(io.Discard)
+		}
+	}()
+	if w.Origin != nil {
+		if err := w.Origin.Record(job.Dir, job.Source, job.Run.Label, w.info); err != nil {
+			return failure(err), nil
+		}
+	}
+	return w.converse(ctx, job, log)
 }
 
-// start starts an engine and asks what it is.
+// noEngineError says that no engine could be started for a job.
+type noEngineError struct{ err error }
+
+func (e *noEngineError) Error() string { return e.err.Error() }
+
+func (e *noEngineError) Unwrap() error { return e.err }
+
+// begin sees to it that there is an engine, which writes to log. One that dies
+// while it starts is tried again as one that dies later.
+func (w *worker) begin(ctx context.Context, job *Job, log *tailWriter) error {
+	if w.engine != nil && w.engine.Exited() {
+		w.close()
+	}
+	if w.engine != nil {
+		w.engine.SetLog(log)
+		return nil
+	}
+	info, err := w.start(ctx, log)
+	for try := 2; errors.Is(err, spec.ErrDied) && try <= w.Retries+1 && ctx.Err() == nil; try++ {
+		w.Watch(Event{Job: job, Retry: &Retry{Reason: inOneLine(err), Attempt: try, Of: w.Retries + 1}})
+		info, err = w.start(ctx, log)
+	}
+	if err != nil {
+		return err
+	}
+	w.info, w.failed = info, 0
+	w.queue.answered()
+	w.Watch(Event{Job: job, Engine: info})
+	return nil
+}
+
+// start starts an engine and asks what it is. While it starts it has nothing to
+// lose, and ends with ctx.
 func (w *worker) start(ctx context.Context, log *tailWriter) (*spec.EngineInfo, error) {
-	cmd := exec.Command(w.Engine)
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	started := context.AfterFunc(ctx, end)
+	defer started()
+	cmd := exec.CommandContext(life, w.Engine)
 	cmd.Env = w.slot.environment(environ.ForEngine(os.Environ()))
+	log.forget()
 	var engine *spec.EngineProcess
 	err := w.slot.bound(func() (err error) {
 		engine, err = spec.StartEngine(cmd, log, startTimeout)
 		return err
 	})
 	if err != nil {
+		end()
 		return nil, withTail(err, log)
 	}
-	w.engine = engine
+	w.engine, w.end = engine, end
 	info, err := engine.Info(ctx, &spec.InfoRequest{})
-	if err != nil {
-		gone := status.Code(err) == codes.Unavailable
-		w.close()
-		err = fmt.Errorf("asking engine %s what it is: %s", w.Engine, status.Convert(err).Message())
-		if gone {
-			err = fmt.Errorf("starting engine %s: %w", w.Engine, spec.ErrDied)
-		}
-		return nil, withTail(err, log)
+	if err == nil {
+		return info, nil
 	}
-	return info, nil
+	ended := engine.Close()
+	w.close()
+	if misunderstood(err) {
+		err = fmt.Errorf("asking engine %s what it is: %s", w.Engine, misunderstanding(err))
+	} else {
+		err = fmt.Errorf("starting engine %s: %w: %s", w.Engine, spec.ErrDied, spec.InWords(ended))
+	}
+	return nil, withTail(err, log)
+}
+
+// misunderstood reports whether a call failed for what was to be sent, while the
+// engine was well: another try ends the same.
+func misunderstood(err error) bool {
+	s := status.Convert(err)
+	switch s.Code() {
+	case codes.ResourceExhausted, codes.Unimplemented, codes.InvalidArgument, codes.OutOfRange:
+		return true
+	case codes.Internal: // also of a connection that breaks
+		return strings.Contains(s.Message(), "marshal") || strings.Contains(s.Message(), "compress")
+	}
+	return false
+}
+
+// misunderstanding says what was wrong with the call.
+func misunderstanding(err error) string {
+	text := oneLine(status.Convert(err).Message())
+	if status.Code(err) == codes.ResourceExhausted {
+		return fmt.Sprintf("a message between runner and engine is larger than %d MiB, the most allowed: %s; "+
+			"the largest is the list of the files of a data set", spec.MessageLimit>>20, text)
+	}
+	return "runner and engine do not understand each other: " + text + "; run `make build`, which builds both"
 }
 
 // stopAgain is how long after an engine was told to stop it is told again.
 const stopAgain = 250 * time.Millisecond
 
 // converse sends a job to the engine and listens until its end.
-func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*attempt, error) {
-	if w.engine != nil && w.engine.Exited() {
-		w.close()
-	}
-	if w.engine == nil {
-		info, err := w.start(ctx, log)
-		for try := 2; errors.Is(err, spec.ErrDied) && try <= w.Retries+1 && ctx.Err() == nil; try++ {
-			w.Watch(Event{Job: job, Retry: &Retry{Reason: oneLine(err.Error()), Attempt: try, Of: w.Retries + 1}})
-			info, err = w.start(ctx, log)
-		}
-		if err != nil && ctx.Err() != nil {
-			return &attempt{end: &End{Outcome: Stopped}}, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		w.info = info
-		w.Watch(Event{Job: job, Engine: info})
-	} else {
-		w.engine.SetLog(log)
-	}
-
-	if w.Origin != nil {
-		if err := w.Origin.Record(job.Dir, job.Source, job.Run.Label, w.info); err != nil {
-			return nil, err
-		}
-	}
-
+func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*attempted, error) {
 	// The call outlives ctx: stopping takes as long as a checkpoint takes.
 	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	engine, killed, hung := w.engine, false, false
-	heard := make(chan struct{}, 1)
+	ear := newEar(w.Silence)
 	var asides sync.WaitGroup
 	asides.Go(func() {
 		select {
@@ -254,31 +334,18 @@ func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*atte
 	})
 	if w.Silence > 0 {
 		asides.Go(func() {
-			silence := time.NewTimer(w.Silence)
-			for {
-				select {
-				case <-heard:
-					silence.Reset(w.Silence)
-				case <-silence.C:
-					hung = true
-					engine.Kill()
-					return
-				case <-call.Done():
-					return
-				}
+			if ear.wait(call.Done()) {
+				hung = true
+				engine.Kill()
 			}
 		})
 	}
-	a := &attempt{}
+	a := &attempted{}
 	stream, err := engine.Run(call, w.request(job))
 	var fatal error
 	if err == nil {
-		fatal = w.listen(ctx, job, a, func() (*spec.Event, error) {
-			event, err := stream.Recv()
-			select {
-			case heard <- struct{}{}:
-			default: // not yet taken notice of
-			}
+		fatal = w.listen(ctx, job, a, func() (event *spec.Event, _ error) {
+			ear.listen(func() { event, err = stream.Recv() })
 			return event, err
 		})
 	}
@@ -296,29 +363,31 @@ func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*atte
 	}
 	// No last word: the engine is gone, or will not be heard any more.
 	how := engine.Kill()
-	w.engine = nil
-	if killed {
+	w.close()
+	a.end = &End{Outcome: Failed, Step: a.step, Detail: log.tail()}
+	switch {
+	case killed:
 		a.end = &End{Outcome: Stopped, Step: a.step}
 		return a, nil
-	}
-	reason := "the engine ended: " + how
-	if hung {
-		reason = fmt.Sprintf("the engine was silent for %v and was killed", w.Silence)
-	} else if how == "signal: killed" {
-		reason += " (by the system for lack of memory, or by hand)"
+	case hung:
+		a.end.Reason = fmt.Sprintf("the engine was silent for %v and was killed", w.Silence)
+	case misunderstood(err):
+		a.end.Reason = misunderstanding(err)
+		return a, nil
+	default:
+		a.end.Reason = "the engine ended: " + spec.InWords(how)
 	}
 	if last := log.reason(); last != "" {
-		reason += "; it said: " + last
+		a.end.Reason += "; it said: " + last
 	}
 	a.retryable = true
-	a.end = &End{Outcome: Failed, Step: a.step, Reason: reason, Detail: log.tail()}
 	return a, nil
 }
 
 // listen passes on what the engine says until its last word, which it puts
 // into a.end; that stays nil where the engine went without one. The error is
 // of the store.
-func (w *worker) listen(ctx context.Context, job *Job, a *attempt, next func() (*spec.Event, error)) error {
+func (w *worker) listen(ctx context.Context, job *Job, a *attempted, next func() (*spec.Event, error)) error {
 	keep := context.WithoutCancel(ctx)
 	id := job.Run.ID
 	var steps uint64

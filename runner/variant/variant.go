@@ -543,7 +543,7 @@ func (r *Registry) running(ctx context.Context, p *Plugin) (*process, *Plugin, e
 			return nil, nil, fmt.Errorf("starting variant %s: %w", p.Name, err)
 		}
 		if r.o.KnownOnly {
-			return nil, nil, fmt.Errorf("variant %s has not been asked before", p.Name)
+			return nil, nil, &Error{Variant: p.Name, Path: p.Path, Message: "it has not been asked this before, and is not started now"}
 		}
 		proc, err := start(ctx, p, r.o.StartTimeout)
 		if err == nil {

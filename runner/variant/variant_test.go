@@ -562,7 +562,7 @@ func TestTrust(t *testing.T) {
 func TestKnownOnly(t *testing.T) {
 	p := newPlace(t, "good")
 	known := func() *Registry { return p.open(func(o *Options) { o.KnownOnly = true }) }
-	if _, err := known().Describe(t.Context(), "good"); err == nil || !strings.Contains(err.Error(), "has not been asked before") {
+	if _, err := known().Describe(t.Context(), "good"); err == nil || !strings.Contains(err.Error(), "has not been asked this before") {
 		t.Errorf("error %v", err)
 	}
 	if err := use(p.open(), "good"); err != nil {

@@ -95,6 +95,9 @@ func (p *Progress) Watch(e launch.Event) {
 		*r = progressRun{job: e.Job, began: r.began, state: "starting"}
 	case e.Engine != nil:
 		p.engine(e.Engine)
+	case e.Slot != nil:
+		p.runs = slices.DeleteFunc(p.runs, func(other *progressRun) bool { return other == r })
+		p.print(p.v.warn.Render("warning:") + " " + e.Slot.Reason + "; the other engines go on")
 	case e.Retry != nil:
 		p.line(r, fmt.Sprintf("%s %s; try %d of %d", p.v.warn.Render("retrying:"), e.Retry.Reason, e.Retry.Attempt, e.Retry.Of))
 	case e.End != nil:
@@ -247,7 +250,9 @@ func (p *Progress) epoch(r *progressRun, validation *spec.Validation) {
 
 // end writes the one line that stays of a run.
 func (p *Progress) end(r *progressRun, end *launch.End) {
-	p.ended++
+	if end.Outcome != launch.Stopped {
+		p.ended++
+	}
 	p.runs = slices.DeleteFunc(p.runs, func(other *progressRun) bool { return other == r })
 	took := time.Since(r.began)
 	switch end.Outcome {
@@ -327,10 +332,14 @@ func (p *Progress) print(text string) {
 
 func (p *Progress) erase() {
 	if p.drawn > 0 {
-		fmt.Fprintf(p.v.progress, "\x1b[%dA\x1b[J", p.drawn)
+		fmt.Fprint(p.v.progress, up(p.drawn))
 		p.drawn = 0
 	}
 }
+
+// up goes up some lines and clears what is below. The cursor may be behind a ^C
+// that the terminal has shown.
+func up(lines int) string { return fmt.Sprintf("\r\x1b[%dA\x1b[J", lines) }
 
 // barsMost is how many runs have a bar; further ones are counted.
 const barsMost = 8
@@ -353,7 +362,7 @@ func (p *Progress) draw(force bool) {
 	lines = append(lines, p.allBar(bar))
 	var b strings.Builder
 	if p.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", p.drawn)
+		b.WriteString(up(p.drawn))
 	}
 	for _, line := range lines {
 		b.WriteString(clip(line, width) + "\n")

@@ -1,0 +1,29 @@
+package launch
+
+import "testing"
+
+// Where no engine starts for a job, a slot ends while others go on; the last one
+// goes on with the next job, unless no engine ever started or none does any more
+// (trial-reliability 14).
+func TestWithoutEngine(t *testing.T) {
+	q := &queue{working: 2, left: []*Job{{Attempts: 1}}}
+	if v := q.without(1); v != endSlot {
+		t.Errorf("with another slot: %v", v)
+	}
+	if job := (&Job{Attempts: 7}); !q.giveBack(job) || q.left[0] != job || q.working != 1 {
+		t.Errorf("the queue is %+v", q)
+	}
+	if v := q.without(1); v != endAll {
+		t.Errorf("no engine ever started: %v", v)
+	}
+	q.answered()
+	if v := q.without(1); v != endRun {
+		t.Errorf("one started before: %v", v)
+	}
+	if v := q.without(2); v != endAll {
+		t.Errorf("the second job in a row: %v", v)
+	}
+	if q.giveBack(&Job{}) || len(q.left) != 2 {
+		t.Error("the last slot leaves a job to nobody")
+	}
+}
