@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -182,8 +183,8 @@ func (t *trial) fault(reproduce, expected, format string, args ...any) {
 	t.now.Faults = append(t.now.Faults, f)
 }
 
-// said is what an error of a plug-in says, without its name and with the top
-// of its stack only.
+// said is what an error of a plug-in says, without its name and with the lines of
+// its stack only that say most: the first ones of Go's, the last ones of Python's.
 func said(err error) string {
 	var e *variant.Error
 	if !errors.As(err, &e) {
@@ -194,9 +195,14 @@ func said(err error) string {
 		text += ": " + e.Err.Error()
 	}
 	if e.Stack != "" {
-		const most = 4
-		lines := strings.SplitN(e.Stack, "\n", most+1)
-		text += "\n" + strings.Join(lines[:min(most, len(lines))], "\n")
+		const most, mostOfPython = 4, 6
+		lines := strings.Split(strings.TrimSpace(e.Stack), "\n")
+		if slices.Contains(lines, "Traceback (most recent call last):") {
+			lines = lines[max(0, len(lines)-mostOfPython):]
+		} else {
+			lines = lines[:min(most, len(lines))]
+		}
+		text += "\n" + strings.Join(lines, "\n")
 	}
 	return text
 }

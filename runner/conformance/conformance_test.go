@@ -16,6 +16,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
+	"github.com/loralab/loralab/runner/variant"
 )
 
 // The plug-ins of these tests are links to the test binary, which serves the
@@ -359,6 +360,30 @@ func TestFormula(t *testing.T) {
 	} {
 		if _, err := evaluate(text, vars); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", text, err, want)
+		}
+	}
+}
+
+// Of a stack the lines are shown that lead to the author's: the first of Go's, the
+// last of Python's (trial-plugins F5).
+func TestSaid(t *testing.T) {
+	stack := func(lines ...string) error {
+		return &variant.Error{Message: "it failed", Stack: strings.Join(lines, "\n")}
+	}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{stack("main.go:1", "2", "3", "4", "5"), "it failed\nmain.go:1\n2\n3\n4"},
+		{
+			stack("Traceback (most recent call last):", "  serve.py, line 1", "  serve.py, line 2", "  serve.py, line 3", "  serve.py, line 4",
+				`  File "main.py", line 7, in build`, `    raise ValueError("I do not like it")`, "ValueError: I do not like it", ""),
+			"it failed\n  serve.py, line 2\n  serve.py, line 3\n  serve.py, line 4\n" +
+				`  File "main.py", line 7, in build` + "\n" + `    raise ValueError("I do not like it")` + "\nValueError: I do not like it",
+		},
+	} {
+		if got := said(c.err); got != c.want {
+			t.Errorf("got %q", got)
 		}
 	}
 }

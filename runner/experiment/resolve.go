@@ -126,6 +126,8 @@ func (r *resolver) params(c *cue.Context, name string) (cue.Value, error) {
 		a.value = v.LookupPath(cue.ParsePath("#Params"))
 		if a.err = v.Err(); a.err == nil && !a.value.Exists() {
 			a.err = fmt.Errorf("the schema of variant %q has no definition #Params; tell its author", name)
+		} else if a.err != nil {
+			a.err = fmt.Errorf("the schema of variant %q: %w; tell its author", name, a.err)
 		}
 	}
 	r.schemas[name] = a

@@ -19,6 +19,8 @@ type Error struct {
 	Untrusted bool
 	// Crashed says that it panicked, ended or hung instead of answering.
 	Crashed bool
+	// killed says that a signal ended it while it started.
+	killed bool
 	// Stack is what the plug-in printed when it crashed.
 	Stack string
 	// Err adds to Message what the system or the check of a program said; may

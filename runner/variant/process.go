@@ -103,6 +103,24 @@ func (p *process) killGroup() {
 	}
 }
 
+// ended is how the process has ended, in parentheses; "" if that is not known. It
+// is asked for when the process was waited for.
+func (p *process) ended() string {
+	if p.cmd.ProcessState == nil {
+		return ""
+	}
+	return " (" + p.cmd.ProcessState.String() + ")"
+}
+
+// signalled reports whether a signal has ended the process.
+func (p *process) signalled() bool {
+	if p.cmd.ProcessState == nil {
+		return false
+	}
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled()
+}
+
 // isChanged reports whether the file did not have the sum it should.
 func isChanged(err error) bool { return errors.Is(err, plugin.ErrChecksumsDoNotMatch) }
 
@@ -142,10 +160,13 @@ func (p *process) explainStart(of *Plugin, err error, timeout time.Duration) err
 		e.Message = fmt.Sprintf("it did not say hello within %v and was killed", timeout)
 		e.Stack = p.printed.String()
 	case strings.Contains(text, "Failed to read any lines"), strings.Contains(text, "exited before we could connect"):
-		e.Message = "it ended instead of saying hello"
+		e.Message = "it ended instead of saying hello" + p.ended()
+		e.killed = p.signalled()
 		e.Stack = p.printed.String()
 		if why, ok := reason(e.Stack); ok {
 			e.Message, e.Hint, e.Stack = "it cannot start: "+why, "", ""
+		} else if cause := crash(e.Stack); cause != "" {
+			e.Message += ": " + cause
 		} else if e.Stack == "" {
 			e.Hint = "it may be no variant plug-in; run it by hand to see what it is"
 		}
@@ -178,7 +199,7 @@ func (p *process) explain(of *Plugin, doing string, err error, timeout time.Dura
 		if cause := crash(e.Stack); cause != "" {
 			e.Message, e.Crashed = "it crashed: "+cause, true
 		} else if s.Code() == codes.Unavailable {
-			e.Message = "it ended in the middle of the call"
+			e.Message = "it ended in the middle of the call" + p.ended()
 		}
 	case codes.ResourceExhausted:
 		e.Message = fmt.Sprintf("its reply is larger than %d bytes", protocol.MessageLimit)

@@ -392,11 +392,19 @@ func (r *Registry) warn(message string) {
 func (r *Registry) Describe(ctx context.Context, name string) (*protocol.DescribeReply, error) {
 	reply := &protocol.DescribeReply{}
 	var p *Plugin
+	asked := false
 	err := r.ask(ctx, name, "Describe", "describe", reply,
 		func(ctx context.Context, c protocol.VariantClient) (proto.Message, error) {
+			asked = true
 			return c.Describe(ctx, &protocol.DescribeRequest{})
 		},
-		func(q *Plugin) error { p = q; return checkDescription(q, reply) })
+		func(q *Plugin) error {
+			p = q
+			if err := checkDescription(q, reply); err != nil || !asked {
+				return err // what was kept has been evaluated before
+			}
+			return evaluable(ctx, q, reply, r.o.CallTimeout)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -550,8 +558,12 @@ func (r *Registry) running(ctx context.Context, p *Plugin) (*process, *Plugin, e
 			r.process[p.SHA256] = proc
 			return proc, p, nil
 		}
-		if !isChanged(err) || again {
+		var e *Error
+		if again || !isChanged(err) && !(errors.As(err, &e) && e.killed) {
 			return nil, nil, err
+		}
+		if !isChanged(err) {
+			continue // memory that was short may be there now
 		}
 		// Changed within the same size and time: read it in full and ask
 		// runner.lock once more.
@@ -625,6 +637,30 @@ func checkDescription(p *Plugin, d *protocol.DescribeReply) error {
 		}
 	}
 	return nil
+}
+
+// evaluable checks that a schema can be evaluated in the time of a call; what is
+// wrong with it is for those who use it. Nothing ends CUE once it evaluates, so it
+// is left behind where it does not end itself.
+func evaluable(ctx context.Context, p *Plugin, d *protocol.DescribeReply, limit time.Duration) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if schema, err := ReadSchema(d); err == nil {
+			_ = schema.Params.Validate()
+		}
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(limit):
+		return &Error{
+			Variant: p.Name, Path: p.Path, Doing: "Describe", Hint: hintAuthor,
+			Message: fmt.Sprintf("its schema takes more than %v to evaluate", limit),
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("evaluating the schema of variant %s: %w", p.Name, ctx.Err())
+	}
 }
 
 // checkPrograms checks the reply to a Build.

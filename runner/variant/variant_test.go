@@ -72,6 +72,14 @@ var behaviours = map[string]func(name string){
 			Plugins: plugin.PluginSet{protocol.Service: &protocol.GRPCPlugin{Variant: raw{}}},
 		})
 	},
+	"dies": func(name string) { // once
+		mark := filepath.Join(filepath.Dir(os.Args[0]), "..", "died")
+		if f, err := os.OpenFile(mark, os.O_CREATE|os.O_EXCL, 0o644); err == nil {
+			f.Close()
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		serve(name)
+	},
 	"wrong": rawly, "huge": rawly, "short": rawly, "impostor": rawly, "schemaless": rawly, "versionless": rawly, "mute": rawly,
 }
 
@@ -666,8 +674,8 @@ func TestMisbehaviour(t *testing.T) {
 	for name, c := range map[string]struct {
 		doing, message, hint, stack string
 	}{
-		"panics":        {"start", "ended instead of saying hello", "tell its author", "panic: no config file"},
-		"ends":          {"start", "ended instead of saying hello", "no variant plug-in", ""},
+		"panics":        {"start", "ended instead of saying hello (exit status 2): panic: no config file", "tell its author", "panic: no config file"},
+		"ends":          {"start", "ended instead of saying hello (exit status 0)", "no variant plug-in", ""},
 		"explains":      {"start", "it cannot start: the Python package grpcio is missing: pip install grpcio", "", ""},
 		"floods":        {"Build", "panic: drowned", "tell its author", "size.Build"},
 		"hangs":         {"start", "did not say hello within 1s and was killed", "tell its author", ""},
@@ -722,6 +730,44 @@ func TestMisbehaviour(t *testing.T) {
 			r.Close()
 			p.gone()
 		})
+	}
+}
+
+// A schema that takes long is a fault of its plug-in, and keeps nobody waiting
+// (trial-plugins F4).
+func TestEndlessSchema(t *testing.T) {
+	const million = `#Params: {
+		#a0: [1,1,1,1,1,1,1,1,1,1]
+		#a1: [for x in #a0 for y in #a0 for z in #a0 {x}]
+		#a2: [for x in #a1 for y in #a1 {x}]
+		_n: len(#a2)
+	}`
+	p := &Plugin{Name: "evil", Path: "/p/evil"}
+	err := evaluable(t.Context(), p, &protocol.DescribeReply{Name: "evil", Schema: million}, time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "variant evil (/p/evil), Describe: its schema takes more than 1ms to evaluate") {
+		t.Errorf("error %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := evaluable(ctx, p, &protocol.DescribeReply{Name: "evil", Schema: million}, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	for _, schema := range []string{schema, "#Params: {"} { // the second is for those who use it
+		if err := evaluable(t.Context(), p, &protocol.DescribeReply{Name: "evil", Schema: schema}, time.Hour); err != nil {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// A plug-in that is killed while it starts is started again, once
+// (trial-reliability 14).
+func TestKilledAtTheStart(t *testing.T) {
+	p := newPlace(t, "dies")
+	if err := use(p.open(), "dies"); err != nil {
+		t.Error(err)
+	}
+	if n := len(p.pids()); n != 2 {
+		t.Errorf("%d processes", n)
 	}
 }
 
