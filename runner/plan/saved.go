@@ -3,11 +3,13 @@ package plan
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -50,7 +52,17 @@ type SavedAction struct {
 	Spec        json.RawMessage `json:"spec"`                  // to tell what moved
 }
 
-const savedFormat = 1
+const savedFormat = 2
+
+// Bounds of what is read. A plan of 10,000 runs has some 100 MB of text, which
+// gzip makes a tenth of.
+const (
+	savedMost     = 256 << 20 // bytes of the file
+	savedMostText = 1 << 30   // bytes of JSON in it
+)
+
+// A saved plan is JSON in gzip, and behind it the SHA-256 of all that: gzip's own
+// sum does not see every byte.
 
 // Write saves the plan. The file is replaced in one step.
 func (p *Plan) Write(file string, ask Ask) error {
@@ -67,10 +79,15 @@ func (p *Plan) Write(file string, ask Ask) error {
 	if err := errors.Join(json.NewEncoder(z).Encode(saved), z.Close()); err != nil {
 		return fmt.Errorf("saving the plan: %w", err)
 	}
-	if err := replacefile.Write(file, b.Bytes()); err != nil {
+	if err := replacefile.Write(file, seal(b.Bytes())); err != nil {
 		return fmt.Errorf("saving the plan: %w", err)
 	}
 	return nil
+}
+
+func seal(b []byte) []byte {
+	sum := sha256.Sum256(b)
+	return append(b, sum[:]...)
 }
 
 func (a *Action) saved(text []byte) SavedAction {
@@ -83,6 +100,10 @@ func (a *Action) saved(text []byte) SavedAction {
 
 // IsSaved reports whether a file is a saved plan, and not an experiment.
 func IsSaved(file string) bool {
+	info, err := os.Stat(file)
+	if err != nil || !info.Mode().IsRegular() { // to open another one may take for ever
+		return false
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return false
@@ -93,25 +114,78 @@ func IsSaved(file string) bool {
 	return err == nil && magic[0] == 0x1f && magic[1] == 0x8b // gzip
 }
 
-// ReadSaved reads a saved plan.
+// ReadSaved reads a saved plan. A damaged one is an error, whatever is damaged.
 func ReadSaved(file string) (*Saved, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the plan: %w", err)
 	}
 	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, fmt.Errorf("reading the plan %s: %w", file, err)
+	b, err := io.ReadAll(io.LimitReader(f, savedMost+1))
+	if err == nil && len(b) > savedMost {
+		err = fmt.Errorf("it is larger than %d MiB", savedMost>>20)
 	}
 	s := &Saved{}
-	if err := json.NewDecoder(z).Decode(s); err != nil {
-		return nil, fmt.Errorf("reading the plan %s: %w", file, err)
+	if err == nil {
+		s, err = parseSaved(b)
 	}
-	if s.Format != savedFormat {
-		return nil, fmt.Errorf("the plan %s has format %d, this runner knows %d: plan again", file, s.Format, savedFormat)
+	if err != nil {
+		return nil, fmt.Errorf("reading the plan %s: %w: plan again", file, err)
 	}
 	return s, nil
+}
+
+func parseSaved(b []byte) (*Saved, error) {
+	n := len(b) - sha256.Size
+	if n < 0 || !bytes.Equal(seal(bytes.Clone(b[:n])), b) {
+		return nil, errors.New("the file is damaged, or was written by another version of runner")
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b[:n]))
+	if err != nil {
+		return nil, err
+	}
+	// To its end: only there gzip compares its sum.
+	text, err := io.ReadAll(io.LimitReader(z, savedMostText+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > savedMostText {
+		return nil, fmt.Errorf("it has more than %d MiB of text", savedMostText>>20)
+	}
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		return nil, err
+	}
+	if head.Format != savedFormat {
+		return nil, fmt.Errorf("it has format %d, this runner knows %d", head.Format, savedFormat)
+	}
+	s := &Saved{}
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, err
+	}
+	return s, s.check()
+}
+
+// check reports what no plan has that was written here.
+func (s *Saved) check() error {
+	if len(s.Ask.Files) == 0 || !filepath.IsAbs(s.Ask.Root) {
+		return errors.New("it names no file or no project")
+	}
+	for _, file := range s.Ask.Files {
+		if !filepath.IsAbs(file) {
+			return fmt.Errorf("the file %q has no absolute path", file)
+		}
+	}
+	seen := map[string]bool{}
+	for _, a := range s.Actions {
+		if seen[a.Name] {
+			return fmt.Errorf("it has two actions for %q", a.Name)
+		}
+		seen[a.Name] = true
+	}
+	return nil
 }
 
 // Selection is the part of the plan that was asked for.
