@@ -14,6 +14,7 @@ import (
 
 	"github.com/loralab/loralab/docs/help"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/runner/hub"
 )
 
@@ -176,7 +177,8 @@ func (a *app) list(names func(c *cobra.Command, args []string, typed string) ([]
 		out := []string{}
 		for _, name := range found {
 			text, _, _ := strings.Cut(name, "\t")
-			if strings.HasPrefix(text, typed) && !slices.Contains(out, name) {
+			// A name that a terminal takes for an order is nothing to type.
+			if strings.HasPrefix(text, typed) && foreign.Line(text) == text && !slices.Contains(out, name) {
 				out = append(out, name)
 				if strings.HasSuffix(text, "=") {
 					directive |= cobra.ShellCompDirectiveNoSpace

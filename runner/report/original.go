@@ -9,6 +9,7 @@ import (
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/foreign"
 )
 
 // What those need who compare with the original project: what a preset does
@@ -68,9 +69,9 @@ func (t Table) differencesMarkdown() string {
 	var b strings.Builder
 	for _, d := range t.Presets {
 		if d.first {
-			fmt.Fprintf(&b, "\n## %s\n\nIts settings that differ from the defaults.\n\n| setting | preset | default | why |\n|---|---|---|---|\n", d.heading())
+			fmt.Fprintf(&b, "\n## %s\n\nIts settings that differ from the defaults.\n\n| setting | preset | default | why |\n|---|---|---|---|\n", foreign.Markdown(d.heading()))
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", d.Path, escape(d.Value), escape(d.standard()), escape(d.Why))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", escape(d.Path), escape(d.Value), escape(d.standard()), escape(d.Why))
 	}
 	return b.String()
 }

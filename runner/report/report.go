@@ -24,6 +24,7 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/foreign"
 )
 
 // Result is what is known of one run. A run without a result is reported as
@@ -208,9 +209,9 @@ func removed(path string) error {
 // page is report.md.
 func (s *study) page(t Table, figures []figure, plots, asked string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\n", s.exp.Name)
+	fmt.Fprintf(&b, "# %s\n\n", escape(s.exp.Name))
 	if s.exp.About != "" {
-		fmt.Fprintf(&b, "%s\n\n", s.exp.About)
+		fmt.Fprintf(&b, "%s\n\n", foreign.Markdown(s.exp.About))
 	}
 	if asked != "" {
 		fmt.Fprintf(&b, askedFor+"\n\n", asked)
@@ -222,7 +223,7 @@ func (s *study) page(t Table, figures []figure, plots, asked string) string {
 	}
 	b.WriteString(t.differencesMarkdown())
 	for _, f := range figures {
-		fmt.Fprintf(&b, "\n## %s\n\n![%s](%s/%s.png)\n\n%s\n", f.title, f.title, plots, f.name, f.caption)
+		fmt.Fprintf(&b, "\n## %s\n\n![%s](%s/%s.png)\n\n%s\n", foreign.Markdown(f.title), foreign.Markdown(f.title), plots, f.name, foreign.Markdown(f.caption))
 	}
 	return b.String()
 }

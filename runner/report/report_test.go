@@ -3,11 +3,14 @@ package report_test
 import (
 	"bytes"
 	"context"
+	"encoding/csv"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
+	"io"
 	"io/fs"
 	"math"
 	"math/rand/v2"
@@ -582,6 +585,74 @@ func TestBuildRefusesAnExperimentWithoutRuns(t *testing.T) {
 	r := ranks(t, true)
 	if _, err := report.Build(ctx, t.TempDir(), []*experiment.Experiment{r.exp}, r.results, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end of the context: %v", err)
+	}
+}
+
+// Names from elsewhere stay text: in Markdown, in a spreadsheet and in a picture
+// (trial-reliability 26).
+func TestForeignNames(t *testing.T) {
+	const order = "\x1b]0;owned\x07"
+	w := newWorld(t, "e", "init")
+	w.bare = true
+	w.exp.About = "about" + order + "<script>alert(1)</script>![x](http://tracker)"
+	cells := []string{"=HYPERLINK(\"http://x\")" + order, "<img src=x onerror=alert(1)>|a", "a](javascript:alert(1))\nb & c"}
+	for i, cell := range cells {
+		for seed := range uint64(2) {
+			w.add(cell, at("init", cell), seed, 1000, 0.5+0.1*float64(i), 0.4)
+		}
+	}
+	w.add("+failed", at("init", "+failed"), 1, 1000)
+	w.results = append(w.results, report.Result{Run: w.exp.Runs[len(w.exp.Runs)-1], Failed: "reason" + order + "<b>\nlast"})
+	root := t.TempDir()
+	w.build(root)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) == ".png" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if bytes.ContainsAny(text, "\x1b\x07") {
+			t.Errorf("%s has control characters", path)
+		}
+		switch filepath.Ext(path) {
+		case ".md":
+			for _, bad := range []string{"<script", "<img", "<b>", "](http", "](java"} {
+				if bytes.Contains(text, []byte(bad)) {
+					t.Errorf("%s has %s:\n%s", path, bad, text)
+				}
+			}
+		case ".csv":
+			lines, err := csv.NewReader(bytes.NewReader(text)).ReadAll()
+			if err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+			for _, line := range lines {
+				for _, cell := range line {
+					if strings.HasPrefix(cell, "=") || strings.HasPrefix(cell, "+f") {
+						t.Errorf("%s has a formula: %s", path, cell)
+					}
+				}
+			}
+		case ".svg":
+			for d := xml.NewDecoder(bytes.NewReader(text)); ; {
+				token, err := d.Token()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatalf("%s: %v", path, err)
+				}
+				if e, ok := token.(xml.StartElement); ok && (e.Name.Local == "script" || e.Name.Local == "img") {
+					t.Errorf("%s has an element %s", path, e.Name.Local)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

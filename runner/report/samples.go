@@ -144,11 +144,11 @@ func (s *study) sheets(from string) string {
 			}
 			// Where there is no way from the one to the other, no link leads there.
 			if to, err := filepath.Rel(from, path); err == nil {
-				links = append(links, fmt.Sprintf("[%s](<%s>)", d, filepath.ToSlash(to)))
+				links = append(links, fmt.Sprintf("[%s](<%s>)", escape(d), escape(filepath.ToSlash(to))))
 			}
 		}
 		if len(links) > 0 {
-			fmt.Fprintf(&b, "- %s, seed %d: %s\n", c.name, o.Run.Seed, strings.Join(links, ", "))
+			fmt.Fprintf(&b, "- %s, seed %d: %s\n", escape(c.name), o.Run.Seed, strings.Join(links, ", "))
 		}
 	}
 	if b.Len() == 0 {

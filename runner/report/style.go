@@ -13,6 +13,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/loralab/loralab/runner/foreign"
 )
 
 // Figures measure 7.5 × 5 inches; at 160 dots an inch that is 1200 × 800
@@ -208,5 +210,12 @@ func renderPlot(p *plot.Plot, width, height vg.Length) ([]file, error) {
 	// The type is free but not everywhere installed: name what looks alike.
 	named := bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans;"),
 		[]byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
+	// XML has no place for most control characters, however they are written.
+	named = bytes.Map(func(r rune) rune {
+		if foreign.Hidden(r) && r != '\n' && r != '\t' {
+			return '\uFFFD'
+		}
+		return r
+	}, named)
 	return []file{{".png", png.Bytes()}, {".svg", named}}, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/foreign"
 )
 
 // Table is the result of an experiment as data: a row for each cell, in the
@@ -145,7 +146,7 @@ func (t Table) Markdown() string {
 	}
 	b.WriteByte('\n')
 	for _, n := range t.Notes {
-		fmt.Fprintf(&b, "- %s\n", n)
+		fmt.Fprintf(&b, "- %s\n", foreign.Markdown(foreign.Line(n)))
 	}
 	return b.String()
 }
@@ -420,7 +421,13 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
+// toCSV writes lines as CSV. Numbers are of our own, and all else is foreign.
 func toCSV(lines [][]string) string {
+	for _, line := range lines {
+		for i := range line {
+			line[i] = foreign.CSV(line[i])
+		}
+	}
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
 	_ = w.WriteAll(lines) // a bytes.Buffer takes everything
@@ -438,5 +445,5 @@ func thousands(n uint64) string {
 
 func runes(s string) int { return len([]rune(escape(s))) }
 
-// escape keeps a name from ending a Markdown cell.
-func escape(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+// escape keeps a name from ending a Markdown cell, and from being more than text.
+func escape(s string) string { return foreign.MarkdownCell(s) }

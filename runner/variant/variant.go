@@ -34,6 +34,7 @@ import (
 
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/runner/trust"
 )
 
@@ -631,9 +632,13 @@ func checkDescription(p *Plugin, d *protocol.DescribeReply) error {
 	case !strings.Contains(d.GetSchema(), "#Params"):
 		return fail("its schema has no definition #Params")
 	}
-	for _, text := range []string{d.GetPaper(), d.GetAbout(), d.GetFormula(), d.GetParameters(), d.GetPeftType(), strings.Join(d.GetAuthors(), "")} {
+	texts := slices.Concat([]string{d.GetVersion(), d.GetPaper(), d.GetAbout(), d.GetFormula(), d.GetParameters(), d.GetPeftType()}, d.GetAuthors(), d.GetExamples())
+	for _, text := range texts {
 		if len(text) > maxText {
 			return fail("a text of %d bytes, at most %d are allowed", len(text), maxText)
+		}
+		if foreign.Line(text) != text {
+			return fail("a text with control characters or more than one line: %.100q", text)
 		}
 	}
 	return nil
@@ -721,6 +726,8 @@ func fewer(problems []*protocol.Problem) []*protocol.Problem {
 	var sites []int32 // that have some left out, in order
 	seen := map[int32]int{}
 	for _, p := range problems {
+		// They become messages and hints, a line each.
+		p.Param, p.Message, p.Hint = foreign.Line(p.GetParam()), foreign.Line(p.GetMessage()), foreign.Line(p.GetHint())
 		site := p.GetSite()
 		if seen[site]++; seen[site] <= problemsMost {
 			kept = append(kept, p)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/runner/compare"
+	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/runner/inspect"
 	"github.com/loralab/loralab/runner/reproduce"
 )
@@ -94,7 +95,10 @@ func (v *View) CompareCSV(c *compare.Comparison) error {
 	lines := [][]string{{"metric", "domain", "group", "n", "mean", "sample_std", "baseline", "difference", "low95", "high95", "p", "p_holm", "paired", "n_difference"}}
 	for _, d := range c.Domains {
 		for _, r := range d.Rows {
-			line := []string{c.Metric, d.Name, r.Group, strconv.Itoa(r.N), number(r.Mean), number(r.Std), c.Baseline}
+			line := []string{
+				foreign.CSV(c.Metric), foreign.CSV(d.Name), foreign.CSV(r.Group),
+				strconv.Itoa(r.N), number(r.Mean), number(r.Std), foreign.CSV(c.Baseline),
+			}
 			if diff := r.Difference; diff != nil {
 				line = append(line, number(&diff.Mean), number(diff.Low), number(diff.High), number(diff.P), number(diff.Adjusted),
 					strconv.FormatBool(diff.Paired), strconv.Itoa(diff.N))
@@ -206,7 +210,7 @@ func (v *View) DiffJSON(a, b *inspect.Report, d *inspect.Difference) error {
 
 // Reproducing says what begins.
 func (v *View) Reproducing(r *inspect.Report, dir string) {
-	fmt.Fprintf(v.progress, "Running %s again in %s\n", v.bold.Render(r.Run.Name()), dir)
+	printf(v.progress, "Running %s again in %s\n", v.bold.Render(r.Run.Name()), dir)
 }
 
 // Verdict says whether a run was reproduced.

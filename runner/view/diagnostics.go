@@ -1,7 +1,6 @@
 package view
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -16,7 +15,7 @@ func (v *View) Diagnostics(list diagnostic.List) {
 	errors, files := 0, map[string]bool{}
 	for i, d := range list {
 		if i > 0 {
-			fmt.Fprintln(v.err)
+			printLine(v.err, "")
 		}
 		v.diagnostic(d)
 		if !d.Warning {
@@ -25,20 +24,20 @@ func (v *View) Diagnostics(list diagnostic.List) {
 		}
 	}
 	if errors > 0 {
-		fmt.Fprintf(v.err, "\n%s in %s\n", v.bad.Render(count(errors, "error")), count(len(files), "file"))
+		printf(v.err, "\n%s in %s\n", v.bad.Render(count(errors, "error")), count(len(files), "file"))
 	}
 }
 
 func (v *View) diagnostic(d diagnostic.Diagnostic) {
-	kind, style := "error:", v.bad
+	kind, look := "error:", v.bad
 	if d.Warning {
-		kind, style = "warning:", v.warn
+		kind, look = "warning:", v.warn
 	}
 	// Only the first line is set off: a style would pad the others to one width.
 	first, rest, _ := strings.Cut(d.Message, "\n")
-	fmt.Fprintf(v.err, "%s %s\n", style.Render(kind), v.bold.Render(first))
-	if rest != "" {
-		fmt.Fprintln(v.err, rest)
+	printf(v.err, "%s %s\n", look.Render(kind), v.bold.Render(first))
+	for line := range strings.Lines(rest) {
+		printf(v.err, "  %s\n", strings.TrimRight(line, "\n"))
 	}
 	gutter := " "
 	if d.At.Line > 0 {
@@ -46,16 +45,16 @@ func (v *View) diagnostic(d diagnostic.Diagnostic) {
 	}
 	bar := gutter + v.dim.Render(" |")
 	if where := d.At.String(); where != "" {
-		fmt.Fprintf(v.err, "%s%s %s\n", gutter, v.dim.Render("-->"), where)
+		printf(v.err, "%s%s %s\n", gutter, v.dim.Render("-->"), where)
 	}
 	if d.Source != "" && d.At.Line > 0 {
 		source, caret := underline(d.Source, d.At.Column, d.At.Width)
 		if v.width > 0 {
 			source, caret = excerpt(source, caret, v.width-len(gutter)-len(" | "))
 		}
-		fmt.Fprintf(v.err, "%s %s\n", v.dim.Render(strconv.Itoa(d.At.Line)+" |"), source)
+		printf(v.err, "%s %s\n", v.dim.Render(strconv.Itoa(d.At.Line)+" |"), source)
 		if caret != "" {
-			fmt.Fprintf(v.err, "%s %s\n", bar, style.Render(caret))
+			printf(v.err, "%s %s\n", bar, look.Render(caret))
 		}
 	}
 	if len(d.Cells) > 0 {
@@ -68,9 +67,9 @@ func (v *View) diagnostic(d diagnostic.Diagnostic) {
 
 func (v *View) footnote(gutter, kind, text string) {
 	first, rest, _ := strings.Cut(text, "\n")
-	fmt.Fprintf(v.err, "%s %s %s %s\n", gutter, v.dim.Render("="), v.accent.Render(kind+":"), first)
+	printf(v.err, "%s %s %s %s\n", gutter, v.dim.Render("="), v.accent.Render(kind+":"), first)
 	for line := range strings.Lines(rest) {
-		fmt.Fprintf(v.err, "%s   %s %s\n", gutter, strings.Repeat(" ", len(kind)+1), strings.TrimRight(line, "\n"))
+		printf(v.err, "%s   %s %s\n", gutter, strings.Repeat(" ", len(kind)+1), strings.TrimRight(line, "\n"))
 	}
 }
 

@@ -23,10 +23,10 @@ func (v *View) Doctor(checks []doctor.Check) {
 			failed++
 		}
 		indent := strings.Repeat(" ", width+4)
-		value := strings.ReplaceAll(strings.TrimSpace(c.Value), "\n", "\n"+indent)
+		value := block(strings.ReplaceAll(strings.TrimSpace(c.Value), "\n", "\n"+indent))
 		v.Say("%s %-*s  %s", mark, width, c.Name, value)
 		if c.Cure != "" {
-			v.Say("%s%s %s", indent, v.accent.Render("→"), strings.ReplaceAll(c.Cure, "\n", "\n"+indent+"  "))
+			v.Say("%s%s %s", indent, v.accent.Render("→"), block(strings.ReplaceAll(c.Cure, "\n", "\n"+indent+"  ")))
 		}
 	}
 	if failed > 0 {

@@ -65,7 +65,7 @@ func (v *View) ValidatedJSON(experiments []*experiment.Experiment, found diagnos
 
 // Stopped says how to go on after Ctrl-C.
 func (v *View) Stopped(t launch.Totals) {
-	fmt.Fprintf(v.err, "%s after %s; the same command goes on from here\n", v.warn.Render("stopped"), count(t.Finished, "finished run"))
+	printf(v.err, "%s after %s; the same command goes on from here\n", v.warn.Render("stopped"), count(t.Finished, "finished run"))
 }
 
 // SomeFailed says that an apply ended with failures.
@@ -74,12 +74,12 @@ func (v *View) SomeFailed(t launch.Totals) {
 	if t.Stopped {
 		rest = "; the rest was not tried"
 	}
-	fmt.Fprintf(v.err, "%s%s; the same command tries again, and runner status says why\n", v.bad.Render(count(t.Failed, "run")+" failed"), rest)
+	printf(v.err, "%s%s; the same command tries again, and runner status says why\n", v.bad.Render(count(t.Failed, "run")+" failed"), rest)
 }
 
 // LeftOut says which cells did not run because their plug-in fails.
 func (v *View) LeftOut(cells []string) {
-	fmt.Fprintf(v.err, "%s: their plug-ins fail, as the warnings say; the same command tries again\n",
+	printf(v.err, "%s: their plug-ins fail, as the warnings say; the same command tries again\n",
 		v.bad.Render(count(len(cells), "cell")+" left out, "+some(cells, 4)))
 }
 

@@ -36,7 +36,7 @@ type Setting struct {
 func (v *View) Explained(list []Explained) {
 	for i, e := range list {
 		if i > 0 {
-			fmt.Fprintln(v.out)
+			printLine(v.out, "")
 		}
 		v.explained(e)
 	}
@@ -50,19 +50,19 @@ func (v *View) explained(e Explained) {
 	case e.Variant != "":
 		title += v.dim.Render(", variant " + e.Variant)
 	}
-	fmt.Fprintln(v.out, v.bold.Render(title))
+	printLine(v.out, v.bold.Render(title))
 	v.paragraphs(e.Doc)
 	fact := func(name, text string) {
 		if text != "" {
 			first, rest, _ := strings.Cut(v.wrap(text, 12), "\n")
-			fmt.Fprintf(v.out, "  %s%s\n", v.dim.Render(fmt.Sprintf("%-10s", name)), first)
+			printf(v.out, "  %s%s\n", v.dim.Render(fmt.Sprintf("%-10s", name)), first)
 			for line := range strings.Lines(rest) {
-				fmt.Fprintf(v.out, "%12s%s\n", "", strings.TrimRight(line, "\n"))
+				printf(v.out, "%12s%s\n", "", strings.TrimRight(line, "\n"))
 			}
 		}
 	}
 	if e.At.Line > 0 {
-		fmt.Fprintln(v.out)
+		printLine(v.out, "")
 	}
 	if e.Path != "adapter.params" {
 		fact("type", tidy(e.Type))
@@ -95,13 +95,13 @@ func (v *View) explained(e Explained) {
 		}
 		what := setTo(e.Path, s)
 		what += strings.Repeat(" ", min(wide, 32)-min(lipgloss.Width(what), min(wide, 32)))
-		fmt.Fprintln(v.out, clip(fmt.Sprintf("  %s%s  %s  %s", v.dim.Render(fmt.Sprintf("%-10s", name)), v.bold.Render(what),
+		printLine(v.out, clip(fmt.Sprintf("  %s%s  %s  %s", v.dim.Render(fmt.Sprintf("%-10s", name)), v.bold.Render(what),
 			from(s.Value), v.dim.Render(s.where())), v.width))
 	}
 	if len(e.Below) == 0 {
 		return
 	}
-	fmt.Fprintln(v.out)
+	printLine(v.out, "")
 	t := table{header: []string{"  field", "default", "is"}}
 	for _, f := range e.Below {
 		kind, standard := f.Type, f.Default
@@ -145,7 +145,7 @@ func (v *View) paragraphs(text string) {
 	flush := func() {
 		if len(paragraph) > 0 {
 			for line := range strings.Lines(v.wrap(strings.Join(paragraph, " "), 2)) {
-				fmt.Fprintf(v.out, "  %s\n", strings.TrimRight(line, "\n"))
+				printf(v.out, "  %s\n", strings.TrimRight(line, "\n"))
 			}
 			paragraph = nil
 		}
@@ -158,7 +158,7 @@ func (v *View) paragraphs(text string) {
 			if line != "" {
 				line = "    " + strings.TrimLeft(line, "\t")
 			}
-			fmt.Fprintln(v.out, line)
+			printLine(v.out, line)
 		default:
 			paragraph = append(paragraph, line)
 		}
@@ -213,7 +213,7 @@ func (v *View) Resolved(list []ResolvedCell, origin bool) {
 			end++
 		}
 		if i > 0 {
-			fmt.Fprintln(v.out)
+			printLine(v.out, "")
 		}
 		v.resolved(list[i:end], origin)
 		i = end
@@ -232,7 +232,7 @@ func (v *View) resolved(list []ResolvedCell, origin bool) {
 	v.heading("%s, all %d cells", list[0].Experiment, len(list))
 	v.values(common, origin)
 	for _, c := range list {
-		fmt.Fprintln(v.out)
+		printLine(v.out, "")
 		v.heading("%s, cell %s", c.Experiment, c.Cell)
 		v.values(slices.DeleteFunc(slices.Clone(c.Values), func(x experiment.Value) bool { return has(ResolvedCell{Values: common}, x) }), origin)
 	}
@@ -245,7 +245,7 @@ func has(c ResolvedCell, x experiment.Value) bool {
 }
 
 func (v *View) heading(format string, args ...any) {
-	fmt.Fprintln(v.out, v.bold.Render("// "+fmt.Sprintf(format, args...)))
+	printLine(v.out, v.bold.Render("// "+fmt.Sprintf(format, args...)))
 }
 
 // values writes a line for each value, with comments in one column.
@@ -268,20 +268,20 @@ func (v *View) values(list []experiment.Value, origin bool) {
 	for i, x := range list {
 		line := lines[i]
 		if section, _, _ := strings.Cut(x.Path, "."); i > 0 && len(list) > 20 && !strings.HasPrefix(list[i-1].Path, section+".") {
-			fmt.Fprintln(v.out)
+			printLine(v.out, "")
 		}
 		if !origin {
-			fmt.Fprintln(v.out, line)
+			printLine(v.out, line)
 			continue
 		}
 		comment := "// " + from(x)
 		gap := strings.Repeat(" ", max(1, column+2-lipgloss.Width(line)))
 		if v.width > 0 && lipgloss.Width(line+gap+comment) > v.width {
-			fmt.Fprintln(v.out, v.dim.Render(comment))
-			fmt.Fprintln(v.out, line)
+			printLine(v.out, v.dim.Render(comment))
+			printLine(v.out, line)
 			continue
 		}
-		fmt.Fprintln(v.out, line+gap+v.dim.Render(comment))
+		printLine(v.out, line+gap+v.dim.Render(comment))
 	}
 }
 

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -42,7 +41,7 @@ func (v *View) Markdown(text string) {
 			for _, s := range inline.FindAllString(joined, -1) {
 				line = strings.Replace(line, code(s), v.accent.Render(code(s)), 1)
 			}
-			fmt.Fprintln(v.out, indent+strings.ReplaceAll(line, "\u00a0", " "))
+			printLine(v.out, indent+strings.ReplaceAll(line, "\u00a0", " "))
 		}
 	}
 	for line := range strings.Lines(text) {
@@ -52,12 +51,12 @@ func (v *View) Markdown(text string) {
 			flush()
 			block = !block
 		case block:
-			fmt.Fprintln(v.out, strings.TrimRight(indent+indent+strings.ReplaceAll(line, "\t", "    "), " "))
+			printLine(v.out, strings.TrimRight(indent+indent+strings.ReplaceAll(line, "\t", "    "), " "))
 		case strings.HasPrefix(line, "# "):
-			fmt.Fprintln(v.out, v.bold.Render(strings.TrimPrefix(line, "# ")))
+			printLine(v.out, v.bold.Render(strings.TrimPrefix(line, "# ")))
 		case line == "":
 			flush()
-			fmt.Fprintln(v.out)
+			printLine(v.out, "")
 		case strings.HasPrefix(line, "- "):
 			flush()
 			paragraph = []string{line}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/charmbracelet/lipgloss"
 	"github.com/dustin/go-humanize"
 
 	"github.com/loralab/loralab/core/inventory"
@@ -32,18 +31,18 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 		}
 		name, cell, _ := strings.Cut(a.Name, "/")
 		if name != experiment {
-			fmt.Fprintf(v.out, "%s\n", v.bold.Render(name))
+			printf(v.out, "%s\n", v.bold.Render(name))
 			experiment = name
 		}
 		line := fmt.Sprintf("  %s %s", v.symbol(a.Symbol), strings.ReplaceAll(cell, "/", " "))
 		if a.Reason != "" {
 			line += v.dim.Render("  " + a.Reason)
 		}
-		fmt.Fprintln(v.out, clip(line, v.width))
+		printLine(v.out, clip(line, v.width))
 		shown = true
 	}
 	if shown {
-		fmt.Fprintln(v.out)
+		printLine(v.out, "")
 	}
 	if o.Groups {
 		v.groups(o.Cells)
@@ -55,9 +54,9 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 	if n := p.Unselected; n > 0 {
 		line += v.dim.Render(fmt.Sprintf("  (%s left out)", count(n, "other run")))
 	}
-	fmt.Fprintln(v.out, line)
+	printLine(v.out, line)
 	if o.Saved != "" {
-		fmt.Fprintf(v.out, "Saved to %s. To do just this: runner apply %s\n", o.Saved, o.Saved)
+		printf(v.out, "Saved to %s. To do just this: runner apply %s\n", o.Saved, o.Saved)
 	}
 }
 
@@ -78,7 +77,7 @@ func (v *View) groups(cells []plan.Cell) {
 		tables[i].names = append(tables[i].names, cellName(cells, c))
 	}
 	for _, of := range tables {
-		fmt.Fprintln(v.out, clip(v.bold.Render(strings.Join(of.names, ", ")), v.width))
+		printLine(v.out, clip(v.bold.Render(strings.Join(of.names, ", ")), v.width))
 		t := table{
 			header: []string{"  tensors", "n", "weights", "rate", "decay"},
 			right:  map[int]bool{1: true, 2: true, 3: true, 4: true},
@@ -94,7 +93,7 @@ func (v *View) groups(cells []plan.Cell) {
 			t.rows = append(t.rows, row)
 		}
 		v.table(t.fit(v.width))
-		fmt.Fprintln(v.out)
+		printLine(v.out, "")
 	}
 }
 
@@ -128,7 +127,7 @@ func (v *View) cost(cells []plan.Cell) {
 	if len(t.rows) > 1 {
 		t.rows = append(t.rows, []string{"  all", fmt.Sprint(runs), "", fmt.Sprint(steps), memory(total), duration(total), ""})
 	}
-	fmt.Fprintln(v.out, v.bold.Render("Cost"))
+	printLine(v.out, v.bold.Render("Cost"))
 	v.table(t.fit(v.width))
 	any := func(is func(plan.Cost) bool) bool {
 		return slices.ContainsFunc(cells, func(c plan.Cell) bool { return c.Runs > 0 && is(c.Cost) })
@@ -142,11 +141,11 @@ func (v *View) cost(cells []plan.Cell) {
 	if any(func(c plan.Cost) bool { return c.From == 0 }) {
 		v.note("unknown: no run of that shape was trained in this project yet")
 	}
-	fmt.Fprintln(v.out)
+	printLine(v.out, "")
 }
 
 func (v *View) note(text string) {
-	fmt.Fprintln(v.out, clip(v.dim.Render("  "+text), v.width))
+	printLine(v.out, clip(v.dim.Render("  "+text), v.width))
 }
 
 func origin(c plan.Cost) string {
@@ -178,20 +177,20 @@ func duration(c plan.Cost) string {
 }
 
 func (v *View) symbol(s plan.Symbol) string {
-	style := lipgloss.Style{}
+	look := style{}
 	switch s {
 	case plan.New:
-		style = v.good
+		look = v.good
 	case plan.Resume:
-		style = v.accent
+		look = v.accent
 	case plan.Retry:
-		style = v.bad
+		look = v.bad
 	case plan.Stale:
-		style = v.warn
+		look = v.warn
 	case plan.Done, plan.Orphan:
-		style = v.dim
+		look = v.dim
 	}
-	return style.Render(s.String())
+	return look.Render(s.String())
 }
 
 // PlanJSON writes the same for programs.

@@ -3,12 +3,14 @@ package view
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/conformance"
+	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/runner/trust"
 	"github.com/loralab/loralab/runner/variant"
 )
@@ -24,7 +26,10 @@ type Plugin struct {
 // Plugins lists variants; dirs are where they were searched for.
 func (v *View) Plugins(plugins []Plugin, dirs []string) {
 	if len(plugins) == 0 {
-		v.Say("No variants found in:\n  %s", strings.Join(dirs, "\n  "))
+		v.Say("No variants found in:")
+		for _, dir := range dirs {
+			v.Say("  %s", dir)
+		}
 		return
 	}
 	t := table{header: []string{"NAME", "VERSION", "WHAT", "WHERE"}}
@@ -136,17 +141,25 @@ func (v *View) Plugin(p Plugin) {
 	case p.Found.Locked:
 		lock = "pinned in " + variant.LockFile
 	}
-	v.facts([][2]string{
+	facts := [][2]string{
 		{"paper", d.GetPaper()},
 		{"authors", strings.Join(d.GetAuthors(), ", ")},
 		{"formula", d.GetFormula()},
 		{"parameters", d.GetParameters()},
 		{"start", start},
 		{"in PEFT", d.GetPeftType()},
-		{"examples", strings.Join(d.GetExamples(), "\n            ")},
+	}
+	for i, example := range d.GetExamples() {
+		name := ""
+		if i == 0 {
+			name = "examples"
+		}
+		facts = append(facts, [2]string{name, example})
+	}
+	v.facts(append(facts, [][2]string{
 		{"file", p.Found.Path},
 		{"sha-256", p.Found.SHA256 + ", " + lock},
-	})
+	}...))
 }
 
 // facts lists what something is: a name and a text each, if there is a text.
@@ -159,19 +172,19 @@ func (v *View) facts(lines [][2]string) {
 }
 
 // Schema shows the schema of a variant's parameters, CUE.
-func (v *View) Schema(text string) { v.Say("%s", strings.TrimSpace(text)) }
+func (v *View) Schema(text string) { v.Say("%s", block(strings.TrimSpace(text))) }
 
 // Program shows an adapter program, and what PEFT stores of it if stored is
 // not nil.
 func (v *View) Program(typed *program.Typed, stored *program.Stored, config string) {
 	v.Say("%s", v.dim.Render(fmt.Sprintf("# %s [%d, %d], %s",
 		program.SiteName(typed.Site), typed.Site.GetOut(), typed.Site.GetIn(), count(int(typed.TrainableCount), "trainable parameter"))))
-	v.Say("%s", strings.TrimSpace(typed.Text()))
+	v.Say("%s", block(strings.TrimSpace(typed.Text())))
 	for _, w := range typed.Warnings {
 		v.Warn(w)
 	}
 	if stored != nil {
-		v.Say("\n%s\n%s", v.dim.Render("# stored by PEFT as "+config), strings.TrimSpace(stored.Text()))
+		v.Say("\n%s\n%s", v.dim.Render("# stored by PEFT as "+config), block(strings.TrimSpace(stored.Text())))
 	}
 }
 
@@ -273,8 +286,8 @@ func (v *View) Tried(c conformance.Check) {
 }
 
 // indented puts further lines of a text below its first.
-func indented(text string) string {
-	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n              ")
+func indented(text string) block {
+	return block(strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n              "))
 }
 
 // Conformed sums up a trial.
@@ -294,14 +307,14 @@ func (v *View) Conformed(r *conformance.Report) {
 	if failed > 0 {
 		verdict = v.bad.Render("does not conform")
 	}
-	text := fmt.Sprintf("\n%s %s %s: %s passed", r.Variant, r.Version, verdict, count(passed, "check"))
+	text := fmt.Sprintf("%s %s %s: %s passed", r.Variant, r.Version, verdict, count(passed, "check"))
 	if failed > 0 {
 		text += fmt.Sprintf(", %d failed", failed)
 	}
 	if left > 0 {
 		text += fmt.Sprintf(", %d not tried", left)
 	}
-	v.Say("%s", text)
+	v.Say("\n%s", text)
 }
 
 // Variant is a row of the table of variants.
@@ -319,13 +332,13 @@ func (v *View) VariantTable(rows []Variant) {
 	for _, r := range rows {
 		d := r.Description
 		v.Say("| `%s` | %s | %s | %s: %s | %s | %s | %s |", d.GetName(), cell(d.GetFormula()), code(d.GetParameters(), "–"),
-			code(r.Example, "defaults"), grouped(r.Trainable), r.Merge, orDash(d.GetPeftType()), cell(paper(d.GetPaper())))
+			code(r.Example, "defaults"), grouped(r.Trainable), r.Merge, orDash(d.GetPeftType()), paper(d.GetPaper()))
 	}
 }
 
 // cell keeps a text within a cell of a Markdown table.
 func cell(text string) string {
-	text = strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "|", `\|`)
+	text = foreign.MarkdownCell(strings.Join(strings.Fields(text), " "))
 	return orDash(strings.NewReplacer("_", `\_`, "*", `\*`).Replace(text))
 }
 
@@ -336,13 +349,15 @@ func code(text, none string) string {
 	return "`" + strings.ReplaceAll(text, "|", `\|`) + "`"
 }
 
-// paper links the number of a paper on arXiv.
+// paper is a cell that links the number of a paper on arXiv.
 func paper(text string) string {
-	if id, ok := strings.CutPrefix(text, "arXiv:"); ok && !strings.ContainsAny(id, " ,;") {
+	if id, ok := strings.CutPrefix(text, "arXiv:"); ok && arXiv.MatchString(id) {
 		return fmt.Sprintf("[%s](https://arxiv.org/abs/%s)", text, id)
 	}
-	return text
+	return cell(text)
 }
+
+var arXiv = regexp.MustCompile(`^[A-Za-z0-9./-]+$`)
 
 func orDash(text string) string {
 	if text == "" {

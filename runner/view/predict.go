@@ -37,7 +37,7 @@ func (p Predicted) Failed() (n int) {
 // that was found.
 func (v *View) Picture(classes []string, p Picture) {
 	if p.Failure != "" {
-		fmt.Fprintf(v.err, "%s %s: %s\n", v.bad.Render("failed:"), p.Image, p.Failure)
+		printf(v.err, "%s %s: %s\n", v.bad.Render("failed:"), p.Image, p.Failure)
 		return
 	}
 	var shares []string
@@ -59,7 +59,7 @@ func (v *View) Predicted(p Predicted) {
 	done := len(p.Pictures) - p.Failed()
 	v.Say("%s %s with %s, %s weights, in %s", v.good.Render("segmented"), count(done, "picture"), p.Run, p.Checkpoint, v.bold.Render(p.Directory))
 	if n := p.Failed(); n > 0 {
-		fmt.Fprintf(v.err, "%s could not be segmented\n", count(n, "picture"))
+		printf(v.err, "%s could not be segmented\n", count(n, "picture"))
 	}
 }
 

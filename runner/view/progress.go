@@ -327,19 +327,19 @@ func (p *Progress) line(r *progressRun, text string) {
 // print writes a line above the bars.
 func (p *Progress) print(text string) {
 	p.erase()
-	fmt.Fprintln(p.v.progress, text)
+	printLine(p.v.progress, text)
 }
 
 func (p *Progress) erase() {
 	if p.drawn > 0 {
-		fmt.Fprint(p.v.progress, up(p.drawn))
+		printf(p.v.progress, "%s", up(p.drawn))
 		p.drawn = 0
 	}
 }
 
 // up goes up some lines and clears what is below. The cursor may be behind a ^C
 // that the terminal has shown.
-func up(lines int) string { return fmt.Sprintf("\r\x1b[%dA\x1b[J", lines) }
+func up(lines int) string { return order("", 'G') + order(fmt.Sprint(lines), 'A') + order("", 'J') }
 
 // barsMost is how many runs have a bar; further ones are counted.
 const barsMost = 8
@@ -365,10 +365,10 @@ func (p *Progress) draw(force bool) {
 		b.WriteString(up(p.drawn))
 	}
 	for _, line := range lines {
-		b.WriteString(clip(line, width) + "\n")
+		b.WriteString(clip(visible(line, false, false), width) + "\n")
 	}
 	p.drawn = len(lines)
-	fmt.Fprint(p.v.progress, b.String())
+	printf(p.v.progress, "%s", block(b.String()))
 }
 
 // textWidth is how many columns the text behind a bar takes, about.

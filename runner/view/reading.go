@@ -26,14 +26,17 @@ func (v *View) Reading() func(done, of int) {
 		switch {
 		case now.Sub(began) < readingAfter:
 		case v.liveErr && done == of:
-			fmt.Fprint(v.err, "\r\x1b[K")
+			printf(v.err, "%s", clearLine())
 			drawn = false
 		case v.liveErr && (!drawn || now.Sub(told) >= redrawEvery):
-			fmt.Fprintf(v.err, "\r\x1b[K%s", text)
+			printf(v.err, "%s%s", clearLine(), text)
 			told, drawn = now, true
 		case !v.liveErr && now.Sub(told) >= readingEvery:
-			fmt.Fprintln(v.err, text)
+			printLine(v.err, text)
 			told = now
 		}
 	}
 }
+
+// clearLine empties the line of the cursor, and goes to its beginning.
+func clearLine() string { return order("", 'G') + order("", 'K') }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/foreign"
 )
 
 // Scores are those of one run on some domains.
@@ -74,9 +75,12 @@ func (v *View) ScoresJSON(s *Scores) error {
 // empty where it has no value.
 func (v *View) ScoresCSV(s *Scores) error {
 	names := metric.Names(s.Classes)
-	lines := [][]string{append([]string{"run", "checkpoint", "domain", "images"}, names...)}
+	lines := [][]string{{"run", "checkpoint", "domain", "images"}}
+	for _, name := range names { // they end with the names of classes
+		lines[0] = append(lines[0], foreign.CSV(name))
+	}
 	for _, d := range s.Domains {
-		line := []string{s.Run, s.Checkpoint, d.Name, strconv.FormatUint(d.Metrics.GetImages(), 10)}
+		line := []string{foreign.CSV(s.Run), foreign.CSV(s.Checkpoint), foreign.CSV(d.Name), strconv.FormatUint(d.Metrics.GetImages(), 10)}
 		for _, name := range names {
 			cell := ""
 			if x, ok := metric.Value(d.Metrics, name); ok {

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/loralab/loralab/runner/stylize"
@@ -36,9 +35,9 @@ func (v *View) Counting() func(what string, done, of int) {
 			return
 		}
 		drew = time.Now()
-		fmt.Fprintf(v.progress, "\r\x1b[K")
+		printf(v.progress, "%s", clearLine())
 		if done < of {
-			fmt.Fprintf(v.progress, "%s %d of %d", what, done, of)
+			printf(v.progress, "%s %d of %d", what, done, of)
 		}
 	}
 }

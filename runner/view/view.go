@@ -4,6 +4,7 @@
 package view
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,13 +29,14 @@ type View struct {
 	width   int  // of the terminal, in columns; 0: not a terminal
 	size    func() int
 
-	good, bad, warn, dim, bold, accent lipgloss.Style
+	good, bad, warn, dim, bold, accent style
 }
 
 // New makes a view of two files, each with colour if it is a terminal and
 // neither noColor nor $NO_COLOR says otherwise.
 func New(out, err *os.File, noColor bool) *View {
-	v := &View{out: out, err: err, progress: out, size: func() int { return 0 }}
+	v := &View{out: &guard{w: out}, err: &guard{w: err}, size: func() int { return 0 }}
+	v.progress = v.out
 	outTerminal, errTerminal := term.IsTerminal(out.Fd()), term.IsTerminal(err.Fd())
 	dumb := os.Getenv("TERM") == "dumb"
 	v.liveErr = errTerminal && !dumb
@@ -66,34 +68,33 @@ func (v *View) style(color bool) {
 	// The sixteen colours of the terminal's own theme are legible on any
 	// background.
 	s := r.NewStyle()
-	v.good, v.bad = s.Foreground(lipgloss.Color("2")), s.Foreground(lipgloss.Color("1")).Bold(true)
-	v.warn, v.accent = s.Foreground(lipgloss.Color("3")), s.Foreground(lipgloss.Color("6"))
-	v.dim, v.bold = s.Faint(true), s.Bold(true)
+	v.good, v.bad = style{s.Foreground(lipgloss.Color("2"))}, style{s.Foreground(lipgloss.Color("1")).Bold(true)}
+	v.warn, v.accent = style{s.Foreground(lipgloss.Color("3"))}, style{s.Foreground(lipgloss.Color("6"))}
+	v.dim, v.bold = style{s.Faint(true)}, style{s.Bold(true)}
 }
 
 // Error reports what stopped a command, once, on standard error. Further
 // lines of the error are indented below the first.
-func (v *View) Error(err error) {
-	first, rest, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
-	fmt.Fprintf(v.err, "%s %s\n", v.bad.Render("error:"), first)
+func (v *View) Error(err error) { v.report(v.bad.Render("error:"), err.Error()) }
+
+// Warn reports what the user should know and need not act on, as Error does.
+func (v *View) Warn(text string) { v.report(v.warn.Render("warning:"), text) }
+
+func (v *View) report(kind, text string) {
+	first, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	printf(v.err, "%s %s\n", kind, first)
 	for line := range strings.Lines(rest) {
-		fmt.Fprintf(v.err, "  %s\n", strings.TrimRight(line, "\n"))
+		printf(v.err, "  %s\n", strings.TrimRight(line, "\r\n"))
 	}
 }
 
-// Warn reports what the user should know and need not act on.
-func (v *View) Warn(text string) {
-	fmt.Fprintf(v.err, "%s %s\n", v.warn.Render("warning:"), text)
-}
-
-// Say writes a line to standard output.
-func (v *View) Say(format string, args ...any) {
-	fmt.Fprintf(v.out, format+"\n", args...)
-}
+// Say writes a line to standard output. What the format does not say itself is
+// shown as text, see printf.
+func (v *View) Say(format string, args ...any) { printf(v.out, format+"\n", args...) }
 
 // Aside writes a line to standard error: what happens on the way to an answer,
 // which may be for a program.
-func (v *View) Aside(format string, args ...any) { fmt.Fprintf(v.err, format+"\n", args...) }
+func (v *View) Aside(format string, args ...any) { printf(v.err, format+"\n", args...) }
 
 // ProgressToError shows runs as they go on standard error, line by line: what
 // is written to standard output is for a program.
@@ -101,10 +102,15 @@ func (v *View) ProgressToError() { v.progress, v.live = v.err, false }
 
 // JSON writes a value for programs.
 func (v *View) JSON(value any) error {
-	e := json.NewEncoder(v.out)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(value)
+	if err := e.Encode(value); err != nil {
+		return err
+	}
+	_, err := v.out.Write(escapedJSON(b.Bytes()))
+	return err
 }
 
 // Raw copies what a program wrote.
@@ -129,7 +135,7 @@ func (t table) widths() []int {
 			continue // a line of its own
 		}
 		for i, cell := range row {
-			widths[i] = max(widths[i], lipgloss.Width(cell))
+			widths[i] = max(widths[i], lipgloss.Width(visible(cell, false, false)))
 		}
 	}
 	return widths
@@ -162,27 +168,28 @@ const columnGap = 2
 
 func (v *View) table(t table) {
 	widths := t.widths()
-	line := func(row []string, style lipgloss.Style) {
+	line := func(row []string, look style) {
 		var b strings.Builder
 		for i, cell := range row {
+			cell = visible(cell, false, false)
 			gap := strings.Repeat(" ", max(0, widths[i]-lipgloss.Width(cell)))
 			switch {
 			case t.right[i]:
-				b.WriteString(gap + style.Render(cell))
+				b.WriteString(gap + look.Render(cell))
 			case i == len(row)-1:
-				b.WriteString(style.Render(cell))
+				b.WriteString(look.Render(cell))
 			default:
-				b.WriteString(style.Render(cell) + gap)
+				b.WriteString(look.Render(cell) + gap)
 			}
 			if i < len(row)-1 {
 				b.WriteString(strings.Repeat(" ", columnGap))
 			}
 		}
-		fmt.Fprintln(v.out, clip(strings.TrimRight(b.String(), " "), v.width))
+		printLine(v.out, clip(strings.TrimRight(b.String(), " "), v.width))
 	}
 	line(t.header, v.dim)
 	for _, row := range t.rows {
-		line(row, lipgloss.NewStyle())
+		line(row, style{})
 	}
 }
 

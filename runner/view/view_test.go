@@ -24,7 +24,8 @@ import (
 // was sent.
 func terminal(width int) (*View, *bytes.Buffer) {
 	var out bytes.Buffer
-	v := &View{out: &out, err: &out, progress: &out, live: width > 0, width: width, size: func() int { return width }}
+	w := &guard{w: &out}
+	v := &View{out: w, err: w, progress: w, live: width > 0, width: width, size: func() int { return width }}
 	v.style(width > 0)
 	return v, &out
 }
