@@ -90,7 +90,18 @@ func (a *app) explain(ctx context.Context, path, variant string, files []string)
 	case len(used) > 0:
 		names = used
 	default:
-		if names = registry.Names(); len(names) == 0 {
+		var silent []string
+		for _, name := range registry.Names() {
+			if _, err := registry.Describe(ctx, name); err != nil {
+				silent = append(silent, name)
+			} else {
+				names = append(names, name)
+			}
+		}
+		if len(silent) > 0 {
+			a.view.Warn("left out: " + strings.Join(silent, ", ") + "; runner plugins list says why")
+		}
+		if len(names) == 0 {
 			names = []string{""}
 		}
 	}

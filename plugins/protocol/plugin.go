@@ -71,7 +71,7 @@ func (l limited) Invoke(ctx context.Context, method string, args, reply any, opt
 func Serve(server VariantServer) {
 	if !Started() {
 		fmt.Fprintln(os.Stderr, "This is a loralab variant plug-in. It is not meant to be run by itself:\n"+
-			"put it into plugins.d beside your experiments and name it in adapter.variant;\n"+
+			"install it with \"runner plugins install PATH\" and name it in adapter.variant;\n"+
 			"runner starts it when an experiment needs it.")
 		os.Exit(1)
 	}

@@ -34,7 +34,7 @@ from .graph import Mistake
 COOKIE = ("LORALAB_VARIANT", "6d0c5be95ae3f2c1")
 MESSAGE_LIMIT = 4 << 20
 BY_HAND = """This is a loralab variant plug-in. It is not meant to be run by itself:
-put it into plugins.d beside your experiments and name it in adapter.variant;
+install it with "runner plugins install PATH" and name it in adapter.variant;
 runner starts it when an experiment needs it."""
 
 
