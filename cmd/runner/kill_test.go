@@ -167,8 +167,9 @@ func newVictim(t *testing.T, engine string) *victim {
 	p.env = append(os.Environ(), "HOME="+cache, "XDG_CACHE_HOME="+cache, "XDG_DATA_HOME="+cache, "HF_HOME="+cache,
 		"TZ=UTC", "LORALAB_THREADS=1", "LORALAB_DEVICE=cpu", "LORALAB_ENGINE="+engine)
 	text, err := os.ReadFile("testdata/killed.cue")
-	if err := errors.Join(err, tinyBackbone(filepath.Join(p.dir, "vit")), os.Mkdir(filepath.Join(p.dir, "plugins.d"), 0o777),
-		os.Symlink(lora, filepath.Join(p.dir, "plugins.d", "lora")), os.WriteFile(filepath.Join(p.dir, "killed.cue"), text, 0o666)); err != nil {
+	plugins := filepath.Join(cache, "loralab", "plugins") // of the user, who trusts them
+	if err := errors.Join(err, tinyBackbone(filepath.Join(p.dir, "vit")), os.MkdirAll(plugins, 0o777),
+		os.Symlink(lora, filepath.Join(plugins, "lora")), os.WriteFile(filepath.Join(p.dir, "killed.cue"), text, 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	return p
