@@ -608,6 +608,8 @@ const (
 	maxText   = 4 << 10
 )
 
+var peftType = regexp.MustCompile(`^[A-Za-z0-9_]*$`)
+
 // checkDescription checks what a variant says of itself.
 func checkDescription(p *Plugin, d *protocol.DescribeReply) error {
 	fail := func(format string, args ...any) error {
@@ -627,6 +629,8 @@ func checkDescription(p *Plugin, d *protocol.DescribeReply) error {
 		}
 	case d.GetVersion() == "" || len(d.GetVersion()) > 100:
 		return fail("version %.100q, want a semantic version such as 1.0.0", d.GetVersion())
+	case !peftType.MatchString(d.GetPeftType()):
+		return fail("PEFT type %.100q, want letters, digits and _, LORA for example", d.GetPeftType())
 	case len(d.GetSchema()) > maxSchema:
 		return fail("a schema of %d bytes, at most %d are allowed", len(d.GetSchema()), maxSchema)
 	case !strings.Contains(d.GetSchema(), "#Params"):

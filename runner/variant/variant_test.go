@@ -20,6 +20,7 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
+	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/runner/trust"
 )
 
@@ -646,6 +647,36 @@ func TestProblemsWithTheParametersAreNoError(t *testing.T) {
 	}
 	if _, err := r.Build(t.Context(), "refuses", `{"size": `, model, sites); err == nil || !strings.Contains(err.Error(), "not JSON") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// What a variant says of itself is shown on one line and without orders for a
+// terminal, or it is refused (trial-plugins F8).
+func TestDescriptionsAreText(t *testing.T) {
+	p := &Plugin{Name: "good", Path: "/p/good"}
+	sound := func() *protocol.DescribeReply {
+		return &protocol.DescribeReply{Name: "good", Version: "1.0.0", Schema: schema, About: "An update", Formula: "y = base(x) + s·x Aᵀ Bᵀ", PeftType: "LORA"}
+	}
+	if err := checkDescription(p, sound()); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*protocol.DescribeReply){
+		"about":   func(d *protocol.DescribeReply) { d.About = "x\x1b[2J" },
+		"version": func(d *protocol.DescribeReply) { d.Version = "1\nerror: fake" },
+		"author":  func(d *protocol.DescribeReply) { d.Authors = []string{"a", "\u009b1m"} },
+		"example": func(d *protocol.DescribeReply) { d.Examples = []string{"\r"} },
+		"formula": func(d *protocol.DescribeReply) { d.Formula = "a\u202eb" },
+		"peft":    func(d *protocol.DescribeReply) { d.PeftType = "../../../x" },
+	} {
+		d := sound()
+		change(d)
+		if err := checkDescription(p, d); err == nil || foreign.Line(strings.ReplaceAll(err.Error(), "\n", " ")) != strings.ReplaceAll(err.Error(), "\n", " ") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	problem := fewer([]*protocol.Problem{{Param: "a\n", Message: "b\x1b[2J\nerror: fake", Hint: "c\r"}})[0]
+	if problem.GetParam() != `a\n` || problem.GetMessage() != `b\x1b[2J\nerror: fake` || problem.GetHint() != `c\r` {
+		t.Errorf("the problem is %v", problem)
 	}
 }
 
