@@ -50,8 +50,8 @@ func (a *app) applyCommand() *cobra.Command {
   4. writes tables and figures
 
 Nothing is done twice. The first Ctrl-C writes a checkpoint and stops, the second
-kills; SIGTERM and a terminal that is closed do the same. Either way, and after any crash, the next apply goes on where this one
-ended. A run that crashes, hangs or runs out of memory is tried again from its last
+kills; SIGTERM and a terminal that is closed do the same. Either way, and after any crash, the next apply continues where this
+one ended. A run that crashes, hangs or runs out of memory is tried again from its last
 checkpoint; any other failure ends that run alone.
 
 With --join several applies share the work of a project, whatever their files: each

@@ -16,7 +16,7 @@ func (a *app) pluginsLockCommand() *cobra.Command {
 		Use:   "lock [NAME...]",
 		Short: "Pin variants to their files by checksum",
 		Long: `Lock writes version and SHA-256 of the named plug-ins, or of all that are found
-and answer, into runner.lock beside the experiments. Once there is such a file, only
+and answer, into runner.lock next to the experiments. Once there is such a file, only
 plug-ins that it lists, with these sums, are started. Commit it. It gives no trust:
 see "runner plugins trust -h".`,
 		Example: "  runner plugins lock lora",

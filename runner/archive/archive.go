@@ -68,7 +68,7 @@ type File struct {
 // Export writes the run, whose directory lies in dir, to the file at path, in one
 // step. An existing file stays, and is an error. Nobody may work on the run. What
 // was not committed when the run was made goes with it only if patches says so:
-// it is of no use for the run, and whoever made it may not know that it is there.
+// it is of no use for the run, and the person who made it may not know of it.
 func Export(dir string, run *store.Run, to string, patches bool) (*Manifest, error) {
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {

@@ -180,9 +180,9 @@ func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
 	asked := ctx // to stop
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	telling := newTeller(l.Watch)
+	relay := newRelay(l.Watch)
 	serial := *l
-	serial.Watch = func(e Event) { telling.tell(asked, e) }
+	serial.Watch = func(e Event) { relay.send(asked, e) }
 	slots := l.Slots
 	if len(slots) == 0 {
 		slots = []Slot{{}}
@@ -201,7 +201,7 @@ func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
 		})
 	}
 	wg.Wait()
-	telling.end(asked)
+	relay.end(asked)
 	q.totals.Stopped = q.totals.Stopped || len(q.left) > 0
 	return q.totals, errors.Join(errs...)
 }

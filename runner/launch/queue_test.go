@@ -2,8 +2,8 @@ package launch
 
 import "testing"
 
-// Where no engine starts for a job, a slot ends while others go on; the last one
-// goes on with the next job, unless no engine ever started or none does any more
+// Where no engine starts for a job, a slot ends if there are others; the last one
+// continues with the next job, unless no engine ever started or none does any more
 // (trial-reliability 14).
 func TestWithoutEngine(t *testing.T) {
 	q := &queue{working: 2, left: []*Job{{Attempts: 1}}}

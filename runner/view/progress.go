@@ -97,7 +97,7 @@ func (p *Progress) Watch(e launch.Event) {
 		p.engine(e.Engine)
 	case e.Slot != nil:
 		p.runs = slices.DeleteFunc(p.runs, func(other *progressRun) bool { return other == r })
-		p.print(p.v.warn.Render("warning:") + " " + e.Slot.Reason + "; the other engines go on")
+		p.print(p.v.warn.Render("warning:") + " " + e.Slot.Reason + "; the other engines continue")
 	case e.Retry != nil:
 		p.line(r, fmt.Sprintf("%s %s; try %d of %d", p.v.warn.Render("retrying:"), e.Retry.Reason, e.Retry.Attempt, e.Retry.Of))
 	case e.End != nil:

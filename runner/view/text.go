@@ -150,7 +150,7 @@ func shown(arg any) any {
 	return visible(text, false, false)
 }
 
-// guard is a writer that a terminal may stand behind: only our own orders reach it.
+// guard is a writer in front of what may be a terminal: only our own orders pass.
 type guard struct {
 	mu   sync.Mutex
 	w    io.Writer

@@ -124,7 +124,7 @@ func checkShown(t *testing.T, what, sent string) {
 func TestHostileText(t *testing.T) {
 	// These are not for values of any kind.
 	leftOut := map[string]string{
-		"Progress": "below", "ProgressToError": "takes nothing", "Reading": "takes nothing", "Counting": "below", "Raw": "below", "Log": "below",
+		"Progress": "below", "ProgressToError": "has no arguments", "Reading": "has no arguments", "Counting": "below", "Raw": "below", "Log": "below",
 		"Say": "below", "Aside": "below", "Program": "below", "ProgramJSON": "JSON", "Schema": "shows a file as it is", "Picture": "below", "Predicted": "below", "PredictedJSON": "below",
 	}
 	for _, width := range []int{0, 60} {
