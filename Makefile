@@ -71,6 +71,8 @@ lint: build
 	@$(ENV) $(GO) vet $(TAGS) ./...
 	$(call say,staticcheck)
 	@$(ENV) .build/staticcheck $(TAGS) ./...
+	$(call say,words that docs/writing.md avoids)
+	@cd tools && $(GO) test ./... && $(GO) run ./words
 
 # All packages without C++: the detector does not see what libtorch does. The
 # end-to-end scripts and pages train with the real engine, and shipped plug-ins
