@@ -74,14 +74,22 @@ lint: build
 	$(call say,words that docs/writing.md avoids)
 	@cd tools && $(GO) test ./... && $(GO) run ./words
 
-# All packages without C++: the detector does not see what libtorch does. The
-# end-to-end scripts and pages train with the real engine, and shipped plug-ins
-# are tried with it; once is enough, and the other tests go through the same code
-# of runner.
+# A package may take this long, as on a slow or busy machine. Only a hang needs it.
+LIMIT := -timeout=60m
+
+# The packages that use goroutines, without C++: the detector does not see what
+# libtorch does. Each path once: the end-to-end scripts and pages train with the
+# real engine, the shipped plug-ins are tried with it, and figures are drawn by
+# one goroutine each, so the tests above are enough for these. -short draws fewer
+# examples in the property tests.
 race: env
 	$(call say,tests with the race detector)
-	@$(ENV) $(GO) test $(TAGS) -race -skip '^(TestEndToEnd|TestKilled|Test[A-Z][a-z]*Page|TestShippedPlugins)$$' $$($(GO) list $(TAGS) -f '{{.ImportPath}} {{join .Deps " "}}' ./... \
-		| grep -v github.com/sugarme/gotch | cut -d' ' -f1)
+	@$(ENV) $(GO) test $(TAGS) $(LIMIT) -race -short \
+		-skip '^(TestScripts|TestEndToEnd|TestKilled|Test[A-Z][a-z]*Page|TestShippedPlugins|TestBuildInThePlaceOfAnother|TestBuildWritesTheSameBytesEveryTime|TestPanelsAreFound)$$' \
+		$$($(GO) list $(TAGS) -f '{{.ImportPath}} {{join .Deps " "}}' \
+			$$(grep -lrE '(^|[^[:alnum:]_])go [[:alnum:]_.]+\(|\.Go\(|"sync' --include='*.go' cmd core plugins runner | xargs -n1 dirname | sort -u | sed 's,^,./,') \
+			| grep -v github.com/sugarme/gotch | cut -d' ' -f1)
+	@$(ENV) $(GO) test $(TAGS) $(LIMIT) -race -run '^TestScripts$$/^(apply|logs)_' ./cmd/runner
 
 # Transformers and PEFT, which the tests hold our numbers against.
 python:
@@ -89,7 +97,7 @@ python:
 
 test: build models python lint
 	$(call say,tests)
-	@$(ENV) $(GO) test $(TAGS) ./...
+	@$(ENV) $(GO) test $(TAGS) $(LIMIT) ./...
 	@$(MAKE) race
 	$(call say,all passed)
 
