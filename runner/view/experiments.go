@@ -65,7 +65,7 @@ func (v *View) ValidatedJSON(experiments []*experiment.Experiment, found diagnos
 
 // Stopped says how to go on after Ctrl-C.
 func (v *View) Stopped(t launch.Totals) {
-	printf(v.err, "%s after %s; the same command goes on from here\n", v.warn.Render("stopped"), count(t.Finished, "finished run"))
+	printf(v.err, "%s after %s; run the same command to continue\n", v.warn.Render("stopped"), count(t.Finished, "finished run"))
 }
 
 // SomeFailed says that an apply ended with failures.
