@@ -6,13 +6,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
+
+	"github.com/loralab/loralab/core/regular"
 )
 
 // Of is the SHA-256 of a file's content, in hex. The error of a missing file
-// is fs.ErrNotExist.
+// is fs.ErrNotExist. What is no regular file is refused.
 func Of(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return "", err
 	}

@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/loralab/loralab/core/regular"
 )
 
 // File is an open file. It may be read from several goroutines at once.
@@ -38,7 +39,7 @@ func Open(path string) (*File, error) {
 }
 
 func open(path string) (*File, error) {
-	fd, err := os.Open(path)
+	fd, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -46,9 +47,6 @@ func open(path string) (*File, error) {
 	info, err := fd.Stat()
 	if err != nil {
 		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
 	}
 	if info.Size() < 8 {
 		return nil, fmt.Errorf("not a safetensors file: it has %d bytes, its header alone takes more", info.Size())

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/safetensors"
 )
 
@@ -150,7 +150,7 @@ func (e *PickledError) Cure() string {
 // pickled reports whether a file begins as those of torch.save do: a zip, or
 // before version 1.6 a pickle.
 func pickled(path string) bool {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return false
 	}

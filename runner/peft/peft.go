@@ -23,6 +23,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/transformers"
@@ -113,9 +114,12 @@ type module struct {
 	transformers.Place
 }
 
+// mostConfig bounds adapter_config.json.
+const mostConfig = 16 << 20
+
 func openDir(dir string) (*directory, error) {
 	path := filepath.Join(dir, configFile)
-	text, err := os.ReadFile(path)
+	text, err := regular.Read(path, mostConfig)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s has no %s: name the directory of an adapter that PEFT, or runner export, has written", dir, configFile)
