@@ -2,48 +2,55 @@ package data
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"image"
 	"image/color"
-	_ "image/gif" // some ".jpg" of public sets are GIF or BMP: decoded by content, not by name
-	_ "image/jpeg"
-	_ "image/png"
 	"maps"
-	"os"
 	"slices"
-
-	"github.com/bep/imagemeta"
-	_ "golang.org/x/image/bmp"
-	_ "golang.org/x/image/tiff"
-	_ "golang.org/x/image/webp"
 )
 
 // pixels are the planes of a decoded image: 3×h×w bytes, RGB.
 type pixels struct {
 	h, w   int
 	planes []byte
+	pages  int // pictures in the file
+}
+
+// decode reads the header and the picture of a file.
+func decode(content []byte) (image.Image, header, error) {
+	h, err := readHeader(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		return nil, h, err
+	}
+	if h.transparency > 0 {
+		// The decoder of GIF takes the transparent color out of the palette. Alpha is
+		// dropped here, whatever the format.
+		content = bytes.Clone(content)
+		content[h.transparency] &^= 1
+	}
+	img, _, err := image.Decode(bytes.NewReader(content))
+	if err != nil {
+		return nil, h, err
+	}
+	if size := img.Bounds().Size(); size.X != h.w || size.Y != h.h {
+		return nil, h, fmt.Errorf("the file is damaged: it says %d×%d pixels and holds %d×%d", h.w, h.h, size.X, size.Y)
+	}
+	return img, h, nil
 }
 
 // decodeImage reads a picture as 8-bit RGB, upright. Grey becomes three equal
 // planes, 16-bit is reduced to its upper byte, alpha is dropped (not blended),
 // as Pillow's convert("RGB") does.
 func decodeImage(content []byte) (pixels, error) {
-	img, format, err := image.Decode(bytes.NewReader(content))
+	img, about, err := decode(content)
 	if err != nil {
 		return pixels{}, err
 	}
-	about, err := read(content, format)
-	if err != nil {
-		return pixels{}, err
-	}
-	b := img.Bounds()
-	h, w := b.Dy(), b.Dx()
-	if h == 0 || w == 0 {
-		return pixels{}, errors.New("the picture is empty")
-	}
+	b, h, w := img.Bounds(), about.h, about.w
 	n := h * w
-	p := pixels{h: h, w: w, planes: make([]byte, 3*n)}
+	p := pixels{h: h, w: w, planes: make([]byte, 3*n), pages: about.pages}
 	red, green, blue := p.planes[:n], p.planes[n:2*n], p.planes[2*n:]
 	if alpha, ok := img.(*image.NYCbCrA); ok { // WebP
 		img = &alpha.YCbCr
@@ -51,7 +58,7 @@ func decodeImage(content []byte) (pixels, error) {
 	switch img := img.(type) {
 	case *image.YCbCr:
 		rgb := color.YCbCrToRGB
-		if format == "webp" {
+		if about.format == "webp" {
 			rgb = studioToRGB
 		}
 		for y := range h {
@@ -66,25 +73,87 @@ func decodeImage(content []byte) (pixels, error) {
 		}
 		copy(green, red)
 		copy(blue, red)
-	case *image.NRGBA:
-		interleaved(p, img.Pix, img.Stride)
-	case *image.RGBA: // what the PNG decoder returns for RGB without alpha
-		if img.Opaque() {
-			interleaved(p, img.Pix, img.Stride)
-			break
+	case *image.Gray16:
+		for y := range h {
+			row := img.Pix[y*img.Stride:]
+			for x := range w {
+				red[y*w+x] = row[2*x]
+			}
 		}
-		general(p, img)
+		copy(green, red)
+		copy(blue, red)
+	case *image.Paletted:
+		table := packedPalette(img.Palette)
+		for y := range h {
+			for x, v := range img.Pix[y*img.Stride:][:w] {
+				i, c := y*w+x, table[v]
+				red[i], green[i], blue[i] = byte(c>>16), byte(c>>8), byte(c)
+			}
+		}
+	case *image.CMYK:
+		for y := range h {
+			for x := range w {
+				c := packColour(img.CMYKAt(b.Min.X+x, b.Min.Y+y))
+				i := y*w + x
+				red[i], green[i], blue[i] = byte(c>>16), byte(c>>8), byte(c)
+			}
+		}
 	default:
-		general(p, img)
+		of, ok := channelsOf(img)
+		if !ok {
+			return pixels{}, fmt.Errorf("pixels of the kind %T are not read: save it as PNG", img)
+		}
+		for y := range h {
+			for x := range w {
+				i, c := y*w+x, of.at(y, x)
+				r, g, b := c[0], c[of.bytes], c[2*of.bytes]
+				if about.premultiplied {
+					r, g, b = straight(r, c[3]), straight(g, c[3]), straight(b, c[3])
+				}
+				red[i], green[i], blue[i] = r, g, b
+			}
+		}
 	}
 	if about.turn != upright {
-		n := h * w
 		for c := range 3 {
 			copy(p.planes[c*n:], turned(p.planes[c*n:(c+1)*n], h, w, about.turn))
 		}
 		p.h, p.w = about.turn.size(h, w)
 	}
 	return p, nil
+}
+
+// channels are the bytes of a picture of four channels. image.Image.At cannot be
+// used for them: it loses the colors under transparent pixels.
+type channels struct {
+	pix    []byte
+	stride int
+	bytes  int // of a channel, the upper one first
+}
+
+func channelsOf(img image.Image) (channels, bool) {
+	switch img := img.(type) {
+	case *image.NRGBA:
+		return channels{img.Pix, img.Stride, 1}, true
+	case *image.RGBA: // what decoders return for RGB without alpha
+		return channels{img.Pix, img.Stride, 1}, true
+	case *image.NRGBA64:
+		return channels{img.Pix, img.Stride, 2}, true
+	case *image.RGBA64:
+		return channels{img.Pix, img.Stride, 2}, true
+	}
+	return channels{}, false
+}
+
+// at is a pixel from its first channel on.
+func (c channels) at(y, x int) []byte { return c.pix[y*c.stride+4*c.bytes*x:] }
+
+// straight is a color that was multiplied by alpha, as Pillow undoes it.
+func straight(c, alpha byte) byte {
+	if alpha == 0 || alpha == 0xff {
+		return c
+	}
+	return byte(min(0xff*int(c)/int(alpha), 0xff))
 }
 
 // studioToRGB is for lossy WebP, whose luma lies in 16…235 (BT.601), while the
@@ -98,32 +167,11 @@ func studioToRGB(y, cb, cr uint8) (uint8, uint8, uint8) {
 		clip(luma + high(cb, 33050) - 17685)
 }
 
-func interleaved(p pixels, pix []byte, stride int) {
-	n := p.h * p.w
-	for y := range p.h {
-		row := pix[y*stride:]
-		for x := range p.w {
-			i := y*p.w + x
-			p.planes[i], p.planes[n+i], p.planes[2*n+i] = row[4*x], row[4*x+1], row[4*x+2]
-		}
-	}
-}
-
-func general(p pixels, img image.Image) {
-	b, n := img.Bounds(), p.h*p.w
-	for y := range p.h {
-		for x := range p.w {
-			c := color.NRGBAModel.Convert(img.At(b.Min.X+x, b.Min.Y+y)).(color.NRGBA)
-			i := y*p.w + x
-			p.planes[i], p.planes[n+i], p.planes[2*n+i] = c.R, c.G, c.B
-		}
-	}
-}
-
 // mask holds the stored values of a mask, not yet classes.
 type mask struct {
 	h, w   int
 	values []uint32
+	pages  int // pictures in the file
 }
 
 // maskFormats are those that keep numbers as they are.
@@ -131,28 +179,23 @@ var maskFormats = map[string]bool{"png": true, "tiff": true, "bmp": true}
 
 // decodeMask reads what a PNG, TIFF or BMP stores, upright. As indices these are
 // grey values of any depth or palette indices; colours have no index and are
-// refused. As colours they are 0xRRGGBB, through the palette if there is one;
-// alpha is dropped.
+// refused. As colours they are 0xRRGGBB, through the palette if there is one.
+// Alpha is dropped.
 func decodeMask(content []byte, as kind) (mask, error) {
-	img, format, err := image.Decode(bytes.NewReader(content))
+	img, about, err := decode(content)
+	if err == nil && !maskFormats[about.format] {
+		err = fmt.Errorf("the content is %s, but a mask must be PNG, TIFF or BMP: lossy compression changes indices and colours", about.format)
+	}
 	if err != nil {
 		return mask{}, err
 	}
-	if !maskFormats[format] {
-		return mask{}, fmt.Errorf("the content is %s, but a mask must be PNG, TIFF or BMP: lossy compression changes indices and colours", format)
-	}
-	b := img.Bounds()
-	m := mask{h: b.Dy(), w: b.Dx(), values: make([]uint32, b.Dx()*b.Dy())}
-	if len(m.values) == 0 {
-		return mask{}, errors.New("the picture is empty")
-	}
-	about, err := read(content, format)
-	if err != nil {
-		return mask{}, err
-	}
+	m := mask{h: about.h, w: about.w, values: make([]uint32, about.w*about.h), pages: about.pages}
 	if as == asColours {
-		m.colours(img)
-	} else if err := m.indices(img, about.bits); err != nil {
+		err = m.colours(img, about)
+	} else {
+		err = m.indices(img, about)
+	}
+	if err != nil {
 		return mask{}, err
 	}
 	if about.turn != upright {
@@ -162,18 +205,18 @@ func decodeMask(content []byte, as kind) (mask, error) {
 	return m, nil
 }
 
-// indices takes grey values, of so many bits in the file, or palette indices.
-func (m mask) indices(img image.Image, bits int) error {
+// indices takes grey values or palette indices.
+func (m mask) indices(img image.Image, about header) error {
+	// The decoders stretch grey of less than 8 bits to 0…255; the stored number is
+	// what the mask means.
+	step := map[int]byte{1: 0xff, 2: 0x55, 4: 0x11}[about.bits]
+	if step == 0 {
+		step = 1
+	}
 	switch img := img.(type) {
 	case *image.Paletted:
 		m.fill(img.Pix, img.Stride, 1)
 	case *image.Gray:
-		// The decoders stretch grey of less than 8 bits to 0…255; the stored
-		// number is what the mask means.
-		step := map[int]byte{1: 0xff, 2: 0x55, 4: 0x11, 8: 1}[bits]
-		if step == 0 {
-			return fmt.Errorf("grey of %d bits is not read: save the mask as 8-bit grey or palette PNG", bits)
-		}
 		m.fill(img.Pix, img.Stride, step)
 	case *image.Gray16:
 		for y := range m.h {
@@ -183,7 +226,21 @@ func (m mask) indices(img image.Image, bits int) error {
 			}
 		}
 	default:
-		return errColours
+		of, ok := channelsOf(img)
+		if !ok || !about.grey {
+			return errColours
+		}
+		// Grey with alpha, or with a transparent value.
+		for y := range m.h {
+			for x := range m.w {
+				c := of.at(y, x)
+				if of.bytes == 2 {
+					m.values[y*m.w+x] = uint32(c[0])<<8 | uint32(c[1])
+				} else {
+					m.values[y*m.w+x] = uint32(c[0] / step)
+				}
+			}
+		}
 	}
 	return nil
 }
@@ -192,40 +249,32 @@ func (m mask) indices(img image.Image, bits int) error {
 var errColours = errors.New("the mask holds colours, but class indices are wanted: give the class of each colour in data.colours, or save it as 8-bit grey or palette PNG")
 
 // colours takes colours.
-func (m mask) colours(img image.Image) {
+func (m mask) colours(img image.Image, about header) error {
+	if about.premultiplied {
+		return errors.New("the colors of the mask are multiplied by alpha: save it as RGB")
+	}
 	if img, ok := img.(*image.Paletted); ok {
-		var packed [256]uint32
-		for i, c := range img.Palette {
-			packed[i] = packColour(c)
-		}
+		table := packedPalette(img.Palette)
 		for y := range m.h {
 			for x, v := range img.Pix[y*img.Stride:][:m.w] {
-				m.values[y*m.w+x] = packed[v]
+				m.values[y*m.w+x] = table[v]
 			}
 		}
-		return
+		return nil
 	}
+	of, straight := channelsOf(img)
 	b := img.Bounds()
-	var pix []byte
-	stride := 0
-	switch img := img.(type) {
-	case *image.NRGBA:
-		pix, stride = img.Pix, img.Stride
-	case *image.RGBA: // what the PNG decoder returns for RGB without alpha
-		if img.Opaque() {
-			pix, stride = img.Pix, img.Stride
-		}
-	}
 	for y := range m.h {
 		for x := range m.w {
-			if pix != nil {
-				c := pix[y*stride+4*x:][:3]
-				m.values[y*m.w+x] = uint32(c[0])<<16 | uint32(c[1])<<8 | uint32(c[2])
-			} else {
+			if straight {
+				c := of.at(y, x)
+				m.values[y*m.w+x] = uint32(c[0])<<16 | uint32(c[of.bytes])<<8 | uint32(c[2*of.bytes])
+			} else { // grey
 				m.values[y*m.w+x] = packColour(img.At(b.Min.X+x, b.Min.Y+y))
 			}
 		}
 	}
+	return nil
 }
 
 // packColour is a colour as 0xRRGGBB, without alpha.
@@ -234,96 +283,12 @@ func packColour(c color.Color) uint32 {
 	return uint32(n.R)<<16 | uint32(n.G)<<8 | uint32(n.B)
 }
 
-// about is what a file says of its pixels beside them.
-type about struct {
-	turn turn
-	bits int // of a grey value
-}
-
-// read finds what a file says of its pixels.
-func read(content []byte, format string) (about, error) {
-	a := about{turn: upright, bits: 8}
-	if format == "png" {
-		a.bits = int(content[24]) // in the header, which the decoder has checked
+// packedPalette are the colors of a palette as 0xRRGGBB, without alpha.
+func packedPalette(p color.Palette) (table [256]uint32) {
+	for i, c := range p[:min(len(p), len(table))] {
+		table[i] = packColour(c)
 	}
-	container, ok := map[string]imagemeta.ImageFormat{
-		"jpeg": imagemeta.JPEG, "png": imagemeta.PNG, "webp": imagemeta.WebP, "tiff": imagemeta.TIFF,
-	}[format]
-	if !ok {
-		return a, nil
-	}
-	inverted := false
-	_, err := imagemeta.Decode(imagemeta.Options{
-		R: bytes.NewReader(content), ImageFormat: container, Sources: imagemeta.EXIF,
-		ShouldHandleTag: func(t imagemeta.TagInfo) bool {
-			return t.Namespace == "IFD0" && (t.Tag == "Orientation" || t.Tag == "BitsPerSample" || t.Tag == "PhotometricInterpretation")
-		},
-		HandleTag: func(t imagemeta.TagInfo) error {
-			v, ok := t.Value.(uint16)
-			switch {
-			case !ok: // the bits of several channels
-			case t.Tag == "Orientation" && v >= 1 && v <= 8:
-				a.turn = turn(v)
-			case t.Tag == "BitsPerSample" && format == "tiff":
-				a.bits = int(v)
-			case t.Tag == "PhotometricInterpretation" && format == "tiff":
-				inverted = v == 0
-			}
-			return nil
-		},
-	})
-	if err != nil && !imagemeta.IsInvalidFormat(err) {
-		return a, fmt.Errorf("reading its EXIF: %w", err)
-	}
-	if inverted {
-		return a, errors.New("a TIFF whose 0 is white is not read: save it as PNG")
-	}
-	// Damaged EXIF beside sound pixels: viewers show such a picture as stored.
-	return a, nil
-}
-
-// turn is how a camera was held, as EXIF numbers it: what has to be done with
-// the stored picture to see it upright.
-type turn int
-
-const upright turn = 1
-
-// size is that of the upright picture.
-func (t turn) size(h, w int) (int, int) {
-	if t >= 5 { // on its side
-		return w, h
-	}
-	return h, w
-}
-
-// turned is a plane of h×w, upright.
-func turned[T any](src []T, h, w int, t turn) []T {
-	toH, toW := t.size(h, w)
-	dst := make([]T, len(src))
-	for y := range toH {
-		for x := range toW {
-			// Where the upright pixel is stored.
-			sy, sx := y, x
-			switch t {
-			case 2: // mirrored left to right
-				sx = w - 1 - x
-			case 3: // upside down
-				sy, sx = h-1-y, w-1-x
-			case 4: // mirrored top to bottom
-				sy = h - 1 - y
-			case 5: // transposed
-				sy, sx = x, y
-			case 6: // to be turned clockwise
-				sy, sx = h-1-x, y
-			case 7: // transposed over the other diagonal
-				sy, sx = h-1-x, w-1-y
-			case 8: // to be turned anticlockwise
-				sy, sx = x, w-1-y
-			}
-			dst[y*toW+x] = src[sy*w+sx]
-		}
-	}
-	return dst
+	return table
 }
 
 func (m mask) fill(pix []byte, stride int, step byte) {
@@ -336,43 +301,50 @@ func (m mask) fill(pix []byte, stride int, step byte) {
 	}
 }
 
+// mostValues is how many values a mask may hold. Indices have no more, and a mask
+// of more colors is a photograph, or was resized smoothly.
+const mostValues = 1 << 16
+
 // counted lists the values of the mask in ascending order, and the pixels of
 // each.
-func (m mask) counted() (values []uint32, pixels []uint64) {
+func (m mask) counted() (values []uint32, pixels []uint64, err error) {
 	count := map[uint32]uint64{}
 	for i := 0; i < len(m.values); { // neighbours mostly agree
 		from, v := i, m.values[i]
 		for i < len(m.values) && m.values[i] == v {
 			i++
 		}
-		count[v] += uint64(i - from)
+		if count[v] += uint64(i - from); len(count) > mostValues {
+			return nil, nil, fmt.Errorf("the mask holds more than %d colors: it is a photograph, or was resized smoothly or compressed with losses", mostValues)
+		}
 	}
 	for _, v := range slices.Sorted(maps.Keys(count)) {
 		values, pixels = append(values, v), append(pixels, count[v])
 	}
-	return values, pixels
+	return values, pixels, nil
 }
 
-func readImage(path string) (pixels, error) {
-	content, err := os.ReadFile(path)
+// readImage reads an image alone. The memory that it takes counts while it is
+// decoded; what is returned is the caller's.
+func readImage(path string) (p pixels, err error) {
+	err = load(context.Background(), []string{path}, func(contents [][]byte) error {
+		p, err = decodeImage(contents[0])
+		return err
+	})
 	if err != nil {
-		return pixels{}, fmt.Errorf("reading image: %w", err)
-	}
-	p, err := decodeImage(content)
-	if err != nil {
-		return pixels{}, fmt.Errorf("reading image %s: %w", path, err)
+		return pixels{}, fmt.Errorf("reading image %w", at(path, err))
 	}
 	return p, nil
 }
 
-func readMask(path string, as kind) (mask, error) {
-	content, err := os.ReadFile(path)
+// readMask is readImage of a mask.
+func readMask(path string, as kind) (m mask, err error) {
+	err = load(context.Background(), []string{path}, func(contents [][]byte) error {
+		m, err = decodeMask(contents[0], as)
+		return err
+	})
 	if err != nil {
-		return mask{}, fmt.Errorf("reading mask: %w", err)
-	}
-	m, err := decodeMask(content, as)
-	if err != nil {
-		return mask{}, fmt.Errorf("reading mask %s: %w", path, err)
+		return mask{}, fmt.Errorf("reading mask %w", at(path, err))
 	}
 	return m, nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/replacefile"
 )
 
@@ -28,6 +29,8 @@ type fact struct {
 	width, height int
 	values        []uint32
 	pixels        []uint64
+	pages         int  // pictures in the file, of which the first is read
+	peak          byte // of an image: its brightest value of a color
 
 	read bool // by this process
 }
@@ -121,8 +124,8 @@ func (ix *index) lookup(path, name string, as kind, afresh bool) (f fact, known 
 	if err != nil {
 		return fact{}, false, err
 	}
-	if !info.Mode().IsRegular() {
-		return fact{}, false, fmt.Errorf("%s is not a file", path)
+	if err := regular.Check(path, info); err != nil {
+		return fact{}, false, err
 	}
 	stamp := filesum.StampOf(info)
 	ix.mu.Lock()
@@ -174,7 +177,7 @@ func (ix *index) save() {
 
 // The file is a line, numbers and texts as below, and the CRC-32 of all before.
 // JSON takes ten times as long to read.
-const factsHeader = "loralab files 1\n"
+const factsHeader = "loralab files 2\n"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -192,6 +195,8 @@ func encodeFacts(facts map[string]fact) []byte {
 		b = append(b, byte(f.as))
 		b = binary.AppendUvarint(b, uint64(f.width))
 		b = binary.AppendUvarint(b, uint64(f.height))
+		b = binary.AppendUvarint(b, uint64(f.pages))
+		b = append(b, f.peak)
 		b = binary.AppendUvarint(b, uint64(len(f.values)))
 		for i, v := range f.values {
 			b = binary.AppendUvarint(b, uint64(v))
@@ -242,7 +247,10 @@ func decodeFacts(content []byte) (map[string]fact, error) {
 		if err != nil {
 			fault = err
 		}
-		f.as, f.width, f.height = kind(as), int(number()), int(number())
+		f.as, f.width, f.height, f.pages = kind(as), int(number()), int(number()), int(number())
+		if f.peak, err = r.ReadByte(); err != nil {
+			fault = err
+		}
 		count := number()
 		if fault != nil || count > uint64(r.Len()) {
 			break

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"slices"
 	"strings"
 	"sync"
+
+	"github.com/loralab/loralab/core/filesum"
 )
 
 // Look is how files are looked at; see With.
@@ -62,7 +64,7 @@ func (f Files) look(ctx context.Context, names []string, as func(i int) kind) ([
 		i := missing[k]
 		path := f.path(names[i])
 		unlike := false
-		if faults[i] = facts[i].learn(path, as(i)); faults[i] == nil {
+		if faults[i] = facts[i].learn(ctx, path, as(i)); faults[i] == nil {
 			unlike = ix.store(names[i], facts[i])
 		}
 		mu.Lock()
@@ -80,35 +82,38 @@ func (f Files) look(ctx context.Context, names []string, as func(i int) kind) ([
 }
 
 // learn reads a file.
-func (f *fact) learn(path string, as kind) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
+func (f *fact) learn(ctx context.Context, path string, as kind) error {
+	if as == bytesAlone {
+		sum, err := filesum.Sum(path)
+		f.sum = sum
 		return err
 	}
-	f.sum = sha256.Sum256(content)
-	if as == bytesAlone {
+	err := load(ctx, []string{path}, func(contents [][]byte) error {
+		f.sum = sha256.Sum256(contents[0])
+		if as == asImage {
+			p, err := decodeImage(contents[0])
+			if err != nil {
+				return err
+			}
+			f.width, f.height, f.pages, f.peak = p.w, p.h, p.pages, slices.Max(p.planes)
+			return nil
+		}
+		m, err := decodeMask(contents[0], as)
+		if err != nil {
+			return err
+		}
+		f.width, f.height, f.pages = m.w, m.h, m.pages
+		f.values, f.pixels, err = m.counted()
+		return err
+	})
+	switch {
+	case err == nil:
+		f.as = as
 		return nil
+	case as == asImage:
+		return fmt.Errorf("reading image %w", at(path, err))
 	}
-	if len(content) == 0 {
-		return errors.New("the file is empty")
-	}
-	switch as {
-	case asImage:
-		p, err := decodeImage(content)
-		if err != nil {
-			return fmt.Errorf("reading image: %w", cutOff(err))
-		}
-		f.width, f.height = p.w, p.h
-	default:
-		m, err := decodeMask(content, as)
-		if err != nil {
-			return fmt.Errorf("reading mask: %w", cutOff(err))
-		}
-		f.width, f.height = m.w, m.h
-		f.values, f.pixels = m.counted()
-	}
-	f.as = as
-	return nil
+	return fmt.Errorf("reading mask %w", at(path, err))
 }
 
 // cutOff says in plain words that a file ends too early.

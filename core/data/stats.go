@@ -73,7 +73,10 @@ func (s *Set) Stats(ctx context.Context, d *spec.Data) (Stats, error) {
 		if err != nil {
 			return Stats{}, err
 		}
-		values, pixels := m.counted()
+		values, pixels, err := m.counted()
+		if err != nil {
+			return Stats{}, err
+		}
 		c.add(p.w, p.h, values, pixels)
 	}
 	return c.done(), nil

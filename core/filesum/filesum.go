@@ -13,15 +13,24 @@ import (
 // Of is the SHA-256 of a file's content, in hex. The error of a missing file
 // is fs.ErrNotExist. What is no regular file is refused.
 func Of(path string) (string, error) {
-	f, err := regular.Open(path)
+	sum, err := Sum(path)
 	if err != nil {
 		return "", err
+	}
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// Sum is Of in bytes.
+func Sum(path string) (sum [sha256.Size]byte, err error) {
+	f, err := regular.Open(path)
+	if err != nil {
+		return sum, err
 	}
 	defer f.Close()
 	h := sha256.New()
 	// Hidden from io.Copy, the file is read in pieces that suit SHA-256.
 	if _, err := io.CopyBuffer(h, struct{ io.Reader }{f}, make([]byte, 1<<20)); err != nil {
-		return "", fmt.Errorf("hashing %s: %w", path, err)
+		return sum, fmt.Errorf("hashing %s: %w", path, err)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return [sha256.Size]byte(h.Sum(nil)), nil
 }

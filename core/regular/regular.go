@@ -59,16 +59,21 @@ func Read(path string, limit int64) ([]byte, error) {
 	return content.Bytes(), nil
 }
 
-// Check returns an error that names the kind of whatever is no regular file.
+// Error is what is no regular file.
+type Error struct{ Path, Kind string }
+
+func (e *Error) Error() string { return fmt.Sprintf("%s is %s, not a regular file", e.Path, e.Kind) }
+
+// Check returns an *Error for whatever is no regular file.
 func Check(path string, info fs.FileInfo) error {
-	if kind := Kind(info.Mode()); kind != "" {
-		return fmt.Errorf("%s is %s, not a regular file", path, kind)
+	if kind := kindOf(info.Mode()); kind != "" {
+		return &Error{path, kind}
 	}
 	return nil
 }
 
-// Kind says what else than a regular file it is; "" of a regular file.
-func Kind(mode fs.FileMode) string {
+// kindOf says what else than a regular file it is; "" of a regular file.
+func kindOf(mode fs.FileMode) string {
 	switch {
 	case mode.IsRegular():
 		return ""
