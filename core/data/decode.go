@@ -30,7 +30,7 @@ func decode(content []byte) (image.Image, header, error) {
 		content = bytes.Clone(content)
 		content[h.transparency] &^= 1
 	}
-	img, _, err := image.Decode(bytes.NewReader(content))
+	img, err := section{bytes.NewReader(content), int64(len(content))}.picture()
 	if err != nil {
 		return nil, h, err
 	}

@@ -17,7 +17,7 @@ import (
 	"strings"
 
 	_ "golang.org/x/image/bmp"
-	_ "golang.org/x/image/tiff"
+	"golang.org/x/image/tiff"
 	_ "golang.org/x/image/webp"
 )
 
@@ -44,9 +44,9 @@ type header struct {
 // readHeader reads what a file of size bytes says of its picture, and refuses
 // what is not read as it is meant: every error says what to do.
 func readHeader(r io.ReaderAt, size int64) (header, error) {
-	config, format, err := image.DecodeConfig(bufio.NewReader(io.NewSectionReader(r, 0, size)))
-	h := header{format: format, w: config.Width, h: config.Height, turn: upright, bits: 8, pages: 1}
 	file := section{r, size}
+	config, format, err := file.config()
+	h := header{format: format, w: config.Width, h: config.Height, turn: upright, bits: 8, pages: 1}
 	if err != nil {
 		return h, file.unreadable(err)
 	}
@@ -94,6 +94,31 @@ func (s section) at(off int64, n int) []byte {
 	return b[:got]
 }
 
+// isTIFF tells what TIFF begins with. Its decoder is called by its name: through
+// the package image it would copy the whole file, as it goes to and fro in it.
+func (s section) isTIFF() bool {
+	head := string(s.at(0, 4))
+	return head == "II*\x00" || head == "MM\x00*"
+}
+
+func (s section) config() (image.Config, string, error) {
+	whole := io.NewSectionReader(s.r, 0, s.size)
+	if s.isTIFF() {
+		config, err := tiff.DecodeConfig(whole)
+		return config, "tiff", err
+	}
+	return image.DecodeConfig(bufio.NewReader(whole))
+}
+
+func (s section) picture() (image.Image, error) {
+	whole := io.NewSectionReader(s.r, 0, s.size)
+	if s.isTIFF() {
+		return tiff.Decode(whole)
+	}
+	img, _, err := image.Decode(bufio.NewReader(whole))
+	return img, err
+}
+
 // unreadable is an error of the decoders in words, for contents that they do not
 // know.
 func (s section) unreadable(err error) error {
@@ -107,7 +132,7 @@ func (s section) unreadable(err error) error {
 		return errors.New("the content is HEIF or AVIF, which is not read: save it as PNG")
 	case is(0, "\x00\x00\x00\x0cjP  "), is(0, "\xff\x4f\xff\x51"):
 		return errors.New("the content is JPEG 2000, which is not read: save it as PNG")
-	case is(0, "II*\x00"), is(0, "MM\x00*"):
+	case s.isTIFF():
 		var h header
 		if err := h.tiff(s); err != nil && !errors.Is(err, io.EOF) {
 			return err
@@ -294,6 +319,9 @@ func (h *header) webp(f section) error {
 			break
 		}
 		length := int64(binary.LittleEndian.Uint32(head[4:]))
+		if at+8+length > f.size { // the decoder takes memory for what is not there
+			return io.ErrUnexpectedEOF
+		}
 		body := func() []byte { return f.at(at+8, int(min(length, mostMetadata))) }
 		switch string(head[:4]) {
 		case "VP8X":

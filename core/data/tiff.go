@@ -26,7 +26,7 @@ func (h *header) tiff(f section) error {
 		return err
 	}
 	bits := d.numbers(tagBits)
-	if bits == nil {
+	if len(bits) == 0 {
 		bits = []uint32{1} // what TIFF says
 	}
 	depth, samples := bits[0], d.number(tagSamples, 1)
