@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,7 @@ and times and not read again, unless --verify asks for it.`,
 			if checked.Repeated, err = repeated(ctx, parts); err != nil {
 				return err
 			}
+			checked.Remarks = remarks(ctx, checked.Parts)
 			if asJSON {
 				err = a.view.DataCheckedJSON(checked)
 			} else {
@@ -68,6 +70,30 @@ and times and not read again, unless --verify asks for it.`,
 	verifyFlag(c, &verify)
 	a.setFlag(c)
 	return c
+}
+
+// remarks are what is not used of the sources, and what may not be meant.
+func remarks(ctx context.Context, parts []experiment.Part) []string {
+	var list []string
+	add := func(text string) {
+		if !slices.Contains(list, text) {
+			list = append(list, text)
+		}
+	}
+	for _, p := range parts {
+		for _, unused := range p.Unused {
+			add(fmt.Sprintf("%s: not used: %s", p.Source, unused))
+		}
+	}
+	for _, p := range parts {
+		several, dark := data.Remarks(ctx, p.Files, p.Data)
+		for _, remark := range []string{several, dark} {
+			if remark != "" {
+				add(fmt.Sprintf("%s, %s: %s", p.Source, p.Name, remark))
+			}
+		}
+	}
+	return list
 }
 
 // repeated are images of other parts that their experiment trains on.

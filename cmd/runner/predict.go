@@ -27,11 +27,12 @@ func (a *app) predictCommand() *cobra.Command {
 		Use:   "predict RUN|DIR PICTURE... -o OUT",
 		Short: "Segment pictures with a trained run",
 		Long: `Predict segments pictures of any size. PICTURE is a file, or a directory of pictures or
-with images/ in it. RUN is the beginning of an id or a name, as status shows them;
+with images/ in it; folders in it are looked into. RUN is the beginning of an id or a name, as status shows them;
 DIR a directory that export wrote with -merged or -peft, here or elsewhere, or that
 of a run.
 
-Into the directory it writes, for each picture and of its size, upright:
+Into the directory it writes, for each picture and of its size, upright (NAME has the
+folders below the directory that was given):
 
   masks/NAME.png                  class indices, with the colours as palette
   overlays/NAME.png               the picture with the classes in colour
@@ -51,9 +52,12 @@ then.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, w.close()) }()
-			images, err := picturesOf(args[1:])
+			images, unused, err := picturesOf(args[1:], out)
 			if err != nil {
 				return err
+			}
+			for _, note := range unused {
+				a.view.Warn(note)
 			}
 			req := &spec.PredictRequest{Run: w.req, Checkpoint: w.checkpoint}
 			if req.Window, err = window.of(w.req.Spec.GetData()); err != nil {
@@ -101,72 +105,102 @@ func (a *app) completePredict(c *cobra.Command, args []string, typed string) ([]
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
+// input is a picture to segment, and what is made of it is called.
+type input struct{ path, name string }
+
 // picturesOf are the files that arguments name, and those in directories that
-// they name, each once.
-func picturesOf(args []string) ([]string, error) {
-	var images []string
+// they name and in the folders in these, each once. Pictures below a directory
+// are called by their paths in it, and what was written to out before is none of
+// them. unused names what else lies there.
+func picturesOf(args []string, out string) (images []input, unused []string, err error) {
 	var faults []error
 	for _, arg := range args {
 		// What is not there is told as a picture that cannot be read.
 		if info, err := os.Stat(arg); err != nil || !info.IsDir() {
-			images = append(images, arg)
+			images = append(images, input{arg, withoutEnding(filepath.Base(arg))})
 			continue
 		}
-		found, err := data.Pictures(arg)
+		folder, names, err := data.Pictures(arg)
 		if err != nil {
 			faults = append(faults, err)
 		}
-		images = append(images, found...)
+		for _, name := range names {
+			name = filepath.FromSlash(name)
+			if !liesIn(out, arg) && liesIn(out, filepath.Join(folder, name)) {
+				continue
+			}
+			images = append(images, input{filepath.Join(folder, name), withoutEnding(name)})
+		}
+		for _, note := range data.UnusedPictures(arg) {
+			unused = append(unused, fmt.Sprintf("%s: not used: %s", arg, note))
+		}
 	}
 	seen := map[string]bool{}
-	images = slices.DeleteFunc(images, func(path string) bool {
-		again := seen[filepath.Clean(path)]
-		seen[filepath.Clean(path)] = true
+	images = slices.DeleteFunc(images, func(i input) bool {
+		again := seen[filepath.Clean(i.path)]
+		seen[filepath.Clean(i.path)] = true
 		return again
 	})
-	return images, errors.Join(faults...)
+	return images, unused, errors.Join(faults...)
 }
+
+// liesIn reports whether a path lies in a directory, as both are written.
+func liesIn(dir, path string) bool {
+	dir, err := filepath.Abs(dir)
+	path, err2 := filepath.Abs(path)
+	if err != nil || err2 != nil {
+		return false
+	}
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+func withoutEnding(path string) string { return strings.TrimSuffix(path, filepath.Ext(path)) }
 
 // pictureFiles says where the files of each picture go, and makes the
 // directories. No two may go to one place.
-func pictureFiles(images []string, out string, probabilities bool) ([]*spec.Picture, error) {
+func pictureFiles(images []input, out string, probabilities bool) ([]*spec.Picture, error) {
 	// The engine is told absolute paths: it need not work where we do.
 	out, err := filepath.Abs(out)
 	if err != nil {
 		return nil, fmt.Errorf("finding --out: %w", err)
 	}
+	folders := []string{"masks", "overlays"}
+	if probabilities {
+		folders = append(folders, "probabilities")
+	}
+	dirs := map[string]bool{}
 	var pictures []*spec.Picture
 	var faults []error
 	of := map[string]string{}
-	for _, path := range images {
-		name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
-		if other, twice := of[name]; twice {
-			faults = append(faults, fmt.Errorf("%s and %s would both be written as %s: predict them into different directories", other, path, name))
+	for _, i := range images {
+		if other, twice := of[i.name]; twice {
+			faults = append(faults, fmt.Errorf("%s and %s would both be written as %s: predict them into different directories", other, i.path, i.name))
 			continue
 		}
-		of[name] = path
-		p := &spec.Picture{Mask: filepath.Join(out, "masks", name+".png"), Overlay: filepath.Join(out, "overlays", name+".png")}
+		of[i.name] = i.path
+		p := &spec.Picture{Mask: filepath.Join(out, "masks", i.name+".png"), Overlay: filepath.Join(out, "overlays", i.name+".png")}
 		if probabilities {
-			p.Probabilities = filepath.Join(out, "probabilities", name+".safetensors")
+			p.Probabilities = filepath.Join(out, "probabilities", i.name+".safetensors")
 		}
-		if p.Image, err = filepath.Abs(path); err != nil {
-			return nil, fmt.Errorf("finding %s: %w", path, err)
+		if p.Image, err = filepath.Abs(i.path); err != nil {
+			return nil, fmt.Errorf("finding %s: %w", i.path, err)
 		}
-		// It would be overwritten by its own mask, or a later run would read masks.
-		if dir := filepath.Dir(p.Image); dir == filepath.Dir(p.Mask) || dir == filepath.Dir(p.Overlay) {
-			faults = append(faults, fmt.Errorf("%s lies where masks and overlays are written to: choose another directory with -o", path))
+		for k, folder := range folders {
+			// It would be overwritten by its own mask, or a later run would read masks.
+			if k < 2 && liesIn(filepath.Join(out, folder), p.Image) {
+				faults = append(faults, fmt.Errorf("%s lies where masks and overlays are written to: choose another directory with -o", i.path))
+				break
+			}
+			dirs[filepath.Dir(filepath.Join(out, folder, i.name))] = true
 		}
 		pictures = append(pictures, p)
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	dirs := []string{"masks", "overlays"}
-	if probabilities {
-		dirs = append(dirs, "probabilities")
-	}
-	for _, dir := range dirs {
-		if err := os.MkdirAll(filepath.Join(out, dir), 0o777); err != nil {
+	for dir := range dirs {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return nil, fmt.Errorf("making the directory for predictions: %w", err)
 		}
 	}
@@ -174,7 +208,7 @@ func pictureFiles(images []string, out string, probabilities bool) ([]*spec.Pict
 }
 
 // predict has an engine segment pictures, and tells of each when it is done.
-func predict(ctx context.Context, req *spec.PredictRequest, images []string, each func(view.Picture)) error {
+func predict(ctx context.Context, req *spec.PredictRequest, images []input, each func(view.Picture)) error {
 	return launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
 		stream, err := engine.Predict(ctx, req)
 		for err == nil {
@@ -183,7 +217,7 @@ func predict(ctx context.Context, req *spec.PredictRequest, images []string, eac
 				i := said.GetPicture()
 				// The name as it was given says enough.
 				said.Failure = strings.ReplaceAll(said.Failure, " "+req.Pictures[i].Image, "")
-				each(view.Picture{Image: images[i], Picture: req.Pictures[i], Prediction: said})
+				each(view.Picture{Image: images[i].path, Picture: req.Pictures[i], Prediction: said})
 			}
 		}
 		if errors.Is(err, io.EOF) {

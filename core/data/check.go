@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/loralab/loralab/core/spec"
 )
@@ -77,6 +78,46 @@ func (f Files) checkPair(i int, facts []fact, faults []error, d *spec.Data) (pro
 		}
 	}
 	return problems
+}
+
+// darkest is the brightest value below which a whole set of images is told to be
+// dark.
+const darkest = 64
+
+// Remarks are what stops no training but may not be meant; "" if there is nothing
+// to say. Several is of files with several pictures, of which the first is used,
+// dark of images that are all dark, as those are that keep 12 bits in the lower
+// part of 16. What was decoded once, by Check too, costs a stat.
+func Remarks(ctx context.Context, f Files, d *spec.Data) (several, dark string) {
+	facts, faults, err := f.look(ctx, f.pairs(), pairKind(d.GetColours()))
+	if err != nil {
+		return "", ""
+	}
+	var names []string
+	peak, images := byte(0), 0
+	for i, name := range f.pairs() {
+		if faults[i] != nil {
+			continue
+		}
+		if facts[i].pages > 1 {
+			names = append(names, name)
+		}
+		if facts[i].as == asImage {
+			images++
+			peak = max(peak, facts[i].peak)
+		}
+	}
+	if n := len(names); n > 0 {
+		const shown = 3
+		if n > shown {
+			names = append(names[:shown], "…")
+		}
+		several = fmt.Sprintf("only the first picture is used of %d files that hold several: %s", n, strings.Join(names, ", "))
+	}
+	if images > 0 && peak < darkest {
+		dark = fmt.Sprintf("no image is brighter than %d of 255: values of less than 16 bits in 16-bit files have to be scaled to the full range first", peak)
+	}
+	return several, dark
 }
 
 // Occurring counts the masks in which each value occurs; values are colours if

@@ -30,7 +30,7 @@ type Copy struct {
 }
 
 // Image is where below the folder the image of a pair goes.
-func (c *Copy) Image(i int) string { return path.Join("images", stem(c.Files.Images[i])+".png") }
+func (c *Copy) Image(i int) string { return path.Join("images", nameOf(c.Files.Images[i])+".png") }
 
 // Write fills dir. Images become PNG, upright; masks are copied byte for byte
 // unless they have to be resized, or the damage moves pixels and labels alike.
@@ -45,11 +45,6 @@ func (c *Copy) Write(ctx context.Context, dir string, done func()) error {
 	if c.Style.GetKind() == stylise.Network && c.Corruption != nil {
 		return errors.New("what a network makes is not damaged here: copy the copy")
 	}
-	for _, folder := range []string{"images", "masks"} {
-		if err := os.MkdirAll(filepath.Join(dir, folder), 0o777); err != nil {
-			return err
-		}
-	}
 	return parallel(ctx, c.Files.Len(), func(i int) error {
 		if err := c.pair(s, dir, i); err != nil {
 			return err
@@ -60,7 +55,13 @@ func (c *Copy) Write(ctx context.Context, dir string, done func()) error {
 }
 
 func (c *Copy) pair(s *shift, dir string, i int) error {
-	name, maskFile := stem(c.Files.Images[i]), c.Files.path(c.Files.Masks[i])
+	for _, folder := range []string{"images", "masks"} {
+		place := path.Dir(path.Join(folder, nameOf(c.Files.Images[i])))
+		if err := os.MkdirAll(filepath.Join(dir, filepath.FromSlash(place)), 0o777); err != nil {
+			return err
+		}
+	}
+	name, maskFile := nameOf(c.Files.Images[i]), c.Files.path(c.Files.Masks[i])
 	p, err := readImage(c.Files.path(c.Files.Images[i]))
 	if err != nil {
 		return err
@@ -232,7 +233,7 @@ func NewOrigin(ctx context.Context, c *Copy) (*Origin, error) {
 		return nil, err
 	}
 	for i, of := range sums {
-		o.Images[stem(c.Files.Images[i])] = of[len(of)-1]
+		o.Images[nameOf(c.Files.Images[i])] = of[len(of)-1]
 	}
 	return o, nil
 }

@@ -39,7 +39,7 @@ func (f Files) Fingerprints(ctx context.Context) ([][]string, error) {
 	list := make([][]string, len(sums))
 	for i, sum := range sums {
 		list[i] = []string{hex.EncodeToString(sum[:])}
-		if of := origin.Images[stem(f.Images[i])]; of != "" {
+		if of := origin.Images[nameOf(f.Images[i])]; of != "" {
 			list[i] = append(list[i], of)
 		}
 	}

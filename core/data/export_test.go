@@ -28,3 +28,13 @@ func SpoilSum(t *testing.T, root, name string) {
 	f.read = false
 	ix.facts[name] = f
 }
+
+// Form is the file of a storage form.
+func Form(t *testing.T, name string) []byte {
+	t.Helper()
+	f, ok := loadForms(t)[name]
+	if !ok {
+		t.Fatalf("there is no form %s", name)
+	}
+	return f.File
+}

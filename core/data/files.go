@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -30,125 +27,127 @@ type Files struct {
 // unpacks.
 var maskFolders = []string{"masks", "annotations/trimaps"}
 
-// readable are the pictures that are images; of them those with a true value
-// keep numbers as they are and can be masks.
-var readable = map[string]bool{
-	".jpg": false, ".jpeg": false, ".webp": false, ".png": true, ".tif": true, ".tiff": true, ".bmp": true,
-}
-
-// foreign are pictures that this package does not read. Everything else in the
-// folders (lists, .mat files, hidden files) is none of ours and passed over.
-var foreign = map[string]bool{
-	".gif": true, ".heic": true, ".avif": true, ".jxl": true, ".npy": true,
-}
-
-// Scan finds the pairs below root: images/<stem> as JPEG, PNG, WebP, TIFF or BMP
-// with masks/<stem> (or annotations/trimaps/<stem>) as PNG, TIFF or BMP.
-// Everything that does not pair up is told in one ScanError, beside which the
-// pairs are returned all the same.
+// Scan finds the pairs below root: images/<name> as JPEG, PNG, WebP, TIFF or BMP
+// with masks/<name> (or annotations/trimaps/<name>) as PNG, TIFF or BMP. Folders
+// in these are read as well, and belong to the name. Everything that does not
+// pair up is told in one ScanError, beside which the pairs are returned all the
+// same.
 func Scan(root string) (Files, error) {
-	f := Files{Root: root}
-	images, unreadable, err := pictures(root, "images")
-	if err != nil {
-		return Files{}, err
-	}
-	folder := maskFolders[0]
+	return scan(root, "images", maskFolder(root))
+}
+
+// maskFolder is where below root its masks lie.
+func maskFolder(root string) string {
 	for _, m := range maskFolders {
-		if info, err := os.Stat(filepath.Join(root, filepath.FromSlash(m))); err == nil && info.IsDir() {
-			folder = m
-			break
+		if isDir(root, filepath.FromSlash(m)) {
+			return m
 		}
 	}
-	masks, unreadableMasks, err := pictures(root, folder)
+	return maskFolders[0]
+}
+
+// scan finds the pairs of two folders below root.
+func scan(root, imageFolder, maskFolder string) (Files, error) {
+	f := Files{Root: root}
+	images, err := list(root, imageFolder)
 	if err != nil {
 		return Files{}, err
 	}
-
-	var faults []string
-	for _, p := range slices.Concat(unreadable, unreadableMasks) {
-		faults = append(faults, fmt.Sprintf("%s: pictures of this kind are not read; convert it to PNG", p))
+	masks, err := list(root, maskFolder)
+	if err != nil {
+		return Files{}, err
 	}
-	byStem := make(map[string]string, len(masks))
-	for _, m := range masks {
+	key := func(folder, p string) string {
+		return withoutEnding(strings.TrimPrefix(p, folder+"/"))
+	}
+	faults := slices.Concat(images.faults(), masks.faults())
+	byKey := make(map[string]string, len(masks.pictures))
+	for _, m := range masks.pictures {
 		if !readable[strings.ToLower(path.Ext(m))] {
 			faults = append(faults, fmt.Sprintf("%s: a mask must be PNG, TIFF or BMP, as others change class indices", m))
 		}
-		if other, twice := byStem[stem(m)]; twice {
+		if other, twice := byKey[key(maskFolder, m)]; twice {
 			faults = append(faults, fmt.Sprintf("%s: the same stem as %s", m, other))
 			continue
 		}
-		byStem[stem(m)] = m
+		byKey[key(maskFolder, m)] = m
 	}
-	seen := make(map[string]string, len(images))
-	for _, i := range images {
-		s := stem(i)
-		if other, twice := seen[s]; twice {
+	seen, named := make(map[string]string, len(images.pictures)), make(map[string]string, len(images.pictures))
+	for _, i := range images.pictures {
+		k := key(imageFolder, i)
+		if other, twice := seen[k]; twice {
 			faults = append(faults, fmt.Sprintf("%s: the same stem as %s", i, other))
 			continue
 		}
-		seen[s] = i
-		m, ok := byStem[s]
+		seen[k] = i
+		m, ok := byKey[k]
 		if !ok {
-			faults = append(faults, fmt.Sprintf("%s: no mask %s/%s.png", i, folder, s))
+			faults = append(faults, fmt.Sprintf("%s: no mask %s/%s.png", i, maskFolder, k))
 			continue
 		}
+		if other, twice := named[nameOf(i)]; twice {
+			faults = append(faults, fmt.Sprintf("%s: the same name as %s, as folders that are called like parts do not count", i, other))
+			continue
+		}
+		named[nameOf(i)] = i
 		f.Images = append(f.Images, i)
 		f.Masks = append(f.Masks, m)
 	}
-	for _, m := range masks {
-		if _, ok := seen[stem(m)]; !ok {
-			faults = append(faults, fmt.Sprintf("%s: no image images/%s.jpg or another picture", m, stem(m)))
+	for _, m := range masks.pictures {
+		if k := key(maskFolder, m); seen[k] == "" {
+			faults = append(faults, fmt.Sprintf("%s: no image %s/%s.jpg or another picture", m, imageFolder, k))
 		}
 	}
 	if len(faults) > 0 {
 		return f, &ScanError{Root: root, Faults: faults}
 	}
 	if len(f.Images) == 0 {
-		return Files{}, noPictures(filepath.Join(root, "images"))
+		return Files{}, noPictures(filepath.Join(root, filepath.FromSlash(imageFolder)))
 	}
 	return f, nil
 }
 
-// ScanImages finds the pictures of a folder, its own or in images/, without
-// masks: images to take a style from.
+// ScanImages finds the pictures of a folder, its own or in images/, and of the
+// folders in it, without masks: images to take a style from.
 func ScanImages(root string) (Files, error) {
-	images, unreadable, err := pictures(root, imageFolder(root))
+	images, err := list(root, imageFolder(root))
 	if err != nil {
 		return Files{}, err
 	}
-	if len(unreadable) > 0 {
-		return Files{}, &ScanError{Root: root, Faults: unreadable}
+	if faults := images.faults(); len(faults) > 0 {
+		return Files{}, &ScanError{Root: root, Faults: faults}
 	}
-	if len(images) == 0 {
+	if len(images.pictures) == 0 {
 		return Files{}, noPictures(root)
 	}
-	return Files{Root: root, Images: images}, nil
+	return Files{Root: root, Images: images.pictures}, nil
 }
 
-// Pictures lists the pictures of a folder, its own or in images/, by their
-// paths and in the order of their names. Those of kinds that are not read are
-// among them.
-func Pictures(root string) ([]string, error) {
-	images, others, err := pictures(root, imageFolder(root))
+// Pictures lists the pictures of a folder, its own or in images/, and of the
+// folders in it, by their paths below folder and in the order of these. Those of
+// kinds that are not read are among them.
+func Pictures(root string) (folder string, names []string, err error) {
+	images, err := list(root, imageFolder(root))
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	all := slices.Sorted(slices.Values(slices.Concat(images, others)))
+	all := slices.Concat(images.pictures, images.foreign)
 	if len(all) == 0 {
-		return nil, noPictures(root)
+		return "", nil, noPictures(root)
 	}
 	for i, name := range all {
-		all[i] = filepath.Join(root, filepath.FromSlash(name))
+		all[i] = strings.TrimPrefix(name, imageFolder(root)+"/")
 	}
-	return all, nil
+	slices.Sort(all)
+	return filepath.Join(root, imageFolder(root)), all, nil
 }
 
 // imageFolder is where below root its images lie.
 func imageFolder(root string) string {
-	if info, err := os.Stat(filepath.Join(root, "images")); err != nil || !info.IsDir() {
-		return "."
+	if isDir(root, "images") {
+		return "images"
 	}
-	return "images"
+	return "."
 }
 
 func noPictures(root string) error {
@@ -171,35 +170,24 @@ func (e *ScanError) Error() string {
 	return text
 }
 
-// pictures lists the pictures of a folder that are read and those that are not.
-func pictures(root, folder string) (ours, others []string, err error) {
-	dir := filepath.Join(root, filepath.FromSlash(folder))
-	entries, err := os.ReadDir(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil, fmt.Errorf("no folder %s: a data set has images/ and masks/ with files of the same stem: %w", dir, fs.ErrNotExist)
-	case err != nil:
-		return nil, nil, fmt.Errorf("listing %s: %w", dir, err)
-	}
-	for _, e := range entries {
-		// Hidden files are left by archives and file managers ("._cat.jpg").
-		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		ext := strings.ToLower(filepath.Ext(e.Name()))
-		switch _, ok := readable[ext]; {
-		case ok:
-			ours = append(ours, folder+"/"+e.Name())
-		case foreign[ext]:
-			others = append(others, folder+"/"+e.Name())
-		}
-	}
-	return ours, others, nil
-}
+func stem(p string) string { return withoutEnding(path.Base(p)) }
 
-func stem(p string) string {
-	base := path.Base(p)
-	return strings.TrimSuffix(base, path.Ext(base))
+func withoutEnding(p string) string { return strings.TrimSuffix(p, path.Ext(p)) }
+
+// nameOf is what a picture is called: its stem, and before it the folders below
+// images/. A folder that is called like a part of a data set does not count.
+func nameOf(p string) string {
+	for rest, dir := p, ""; ; {
+		var ok bool
+		if dir, rest, ok = strings.Cut(rest, "/"); !ok {
+			return stem(p)
+		} else if dir == "images" {
+			if part, below, ok := strings.Cut(rest, "/"); ok && partOf(part) != "" {
+				rest = below
+			}
+			return withoutEnding(rest)
+		}
+	}
 }
 
 // Len is the number of pairs.
@@ -271,7 +259,7 @@ func (f Files) SplitGroups(seed uint64, separator string, fractions ...float64) 
 // group is the beginning of the name of a pair up to the last separator; all of
 // it if there is none.
 func (f Files) group(i int, separator string) string {
-	name := stem(f.Images[i])
+	name := nameOf(f.Images[i])
 	if end := strings.LastIndex(name, separator); end >= 0 {
 		return name[:end]
 	}
@@ -304,14 +292,14 @@ func (f Files) Sample(n int, seed uint64) Files {
 	return f.pick(order[:max(0, min(n, len(order)))])
 }
 
-// rank orders the pairs by SHA-256 of purpose, seed and stem. The purpose keeps
+// rank orders the pairs by SHA-256 of purpose, seed and name. The purpose keeps
 // a sample of a split from following the ranks that made the split.
 func (f Files) rank(purpose string, seed uint64) []int {
 	sums := make([][sha256.Size]byte, f.Len())
 	for i, name := range f.Images {
 		b := append([]byte(purpose), 0)
 		b = binary.LittleEndian.AppendUint64(b, seed)
-		sums[i] = sha256.Sum256(append(b, stem(name)...))
+		sums[i] = sha256.Sum256(append(b, nameOf(name)...))
 	}
 	order := make([]int, f.Len())
 	for i := range order {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/loralab/loralab/core/regular"
 )
 
 // Roles are the parts that data sets are published in.
@@ -205,24 +207,88 @@ func (l *Layout) Label(values map[uint32]int32, classes int) (map[uint32]int32, 
 // is told in one ScanError, beside which the pairs are returned all the same.
 func (l *Layout) Parts(dir string) (map[string]Files, error) { return l.parts(dir) }
 
-// folders are images/ and masks/, or train/, val/ and test/ with these.
-func folders(dir string) (map[string]Files, error) {
-	parts := map[string]Files{}
-	if !isDir(dir, "train") && !isDir(dir, "test") {
-		f, err := Scan(dir)
-		parts[All] = f
-		return parts, err
-	}
-	var faults []string
+// partNames are what folders of parts are called.
+var partNames = map[string][]string{
+	"train": {"train", "training"},
+	"val":   {"val", "valid", "validation", "dev"},
+	"test":  {"test", "testing"},
+}
+
+// partOf is the part that a folder is called after, in upper or lower case; ""
+// if it is none.
+func partOf(folder string) string {
 	for _, role := range Roles {
-		if !isDir(dir, role) {
+		if slices.Contains(partNames[role], strings.ToLower(folder)) {
+			return role
+		}
+	}
+	return ""
+}
+
+// partFolders are the folders in a folder that are called after parts. One that is
+// called in another way than Roles has to hold a folder, as it may be something
+// else. Two of one part are an error, since one of them would not be used.
+func partFolders(dir, holds string) (map[string]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing %w", at(dir, err))
+	}
+	found := map[string]string{}
+	for _, e := range entries {
+		role := partOf(e.Name())
+		if role == "" || !isDir(dir, e.Name()) || role != e.Name() && !isDir(dir, e.Name(), holds) {
 			continue
 		}
-		f, err := Scan(filepath.Join(dir, role))
+		if other, twice := found[role]; twice {
+			return nil, fmt.Errorf("%s has %s/ and %s/, which both are %s: put them together, or rename one", dir, other, e.Name(), role)
+		}
+		found[role] = e.Name()
+	}
+	return found, nil
+}
+
+// folders are images/ and masks/, or train/, val/ and test/ with these, or these
+// with train/, val/ and test/ in them.
+func folders(dir string) (map[string]Files, error) {
+	named, err := partFolders(dir, "images")
+	if err != nil {
+		return nil, err
+	}
+	if named["train"] != "" || named["test"] != "" {
+		return eachPart(dir, named, func(folder string) (Files, string, error) {
+			f, err := Scan(filepath.Join(dir, folder))
+			return f, folder + "/", err
+		})
+	}
+	if isDir(dir, "images") {
+		if named, err = partFolders(filepath.Join(dir, "images"), "."); err != nil {
+			return nil, err
+		}
+	}
+	if named["train"] != "" || named["test"] != "" {
+		return eachPart(dir, named, func(folder string) (Files, string, error) {
+			f, err := scan(dir, "images/"+folder, maskFolder(dir)+"/"+folder)
+			return f, "", err
+		})
+	}
+	f, err := Scan(dir)
+	return map[string]Files{All: f}, err
+}
+
+// eachPart finds the files of parts, by the names of their folders.
+func eachPart(dir string, named map[string]string, find func(folder string) (f Files, before string, err error)) (map[string]Files, error) {
+	parts := map[string]Files{}
+	var faults []string
+	for _, role := range Roles {
+		folder, ok := named[role]
+		if !ok {
+			continue
+		}
+		f, before, err := find(folder)
 		var scan *ScanError
 		if errors.As(err, &scan) {
 			for _, fault := range scan.Faults {
-				faults = append(faults, role+"/"+fault)
+				faults = append(faults, before+fault)
 			}
 		} else if err != nil {
 			return nil, err
@@ -242,20 +308,30 @@ func beside(dir string, pairs map[string][2]string, maskEnd string) (map[string]
 		if !ok {
 			continue
 		}
-		ours, _, err := pictures(dir, pair[0])
+		f, wrong, err := pairedBelow(dir, pair[0], "", pair[1], maskEnd)
 		if err != nil {
 			return nil, err
 		}
-		theirs, _, err := pictures(dir, pair[1])
-		if err != nil {
-			return nil, err
-		}
-		image, mask := keyed(ours, ""), keyed(theirs, maskEnd)
-		all := slices.Concat(slices.Collect(maps.Keys(image)), slices.Collect(maps.Keys(mask)))
-		f, wrong := paired(dir, all, image, mask, pair[0]+" or "+pair[1])
 		parts[role], faults = f, append(faults, wrong...)
 	}
 	return parts, faulty(dir, faults)
+}
+
+// pairedBelow pairs all pictures of two folders by their stems without endings.
+func pairedBelow(dir, images, imageEnd, masks, maskEnd string) (Files, []string, error) {
+	ours, err := list(dir, images)
+	if err != nil {
+		return Files{}, nil, err
+	}
+	theirs, err := list(dir, masks)
+	if err != nil {
+		return Files{}, nil, err
+	}
+	image, twice := keyed(ours.pictures, imageEnd)
+	mask, twiceMask := keyed(theirs.pictures, maskEnd)
+	all := slices.Concat(slices.Collect(maps.Keys(image)), slices.Collect(maps.Keys(mask)))
+	f, faults := paired(dir, all, image, mask, images+" or "+masks)
+	return f, slices.Concat(ours.faults(), theirs.faults(), twice, twiceMask, faults), nil
 }
 
 // divided are train/, val/ and test/, with masks in folders of the same names and
@@ -271,27 +347,28 @@ func divided(dir, folderEnd, maskEnd string) (map[string]Files, error) {
 // listed pairs the pictures of two folders that stand in lists by role, one a
 // line; behind a stem and a space, lists may say more.
 func listed(dir, images, masks string, lists map[string]string) (map[string]Files, error) {
-	ours, _, err := pictures(dir, images)
+	ours, err := list(dir, images)
 	if err != nil {
 		return nil, err
 	}
-	theirs, _, err := pictures(dir, masks)
+	theirs, err := list(dir, masks)
 	if err != nil {
 		return nil, err
 	}
-	image, mask := keyed(ours, ""), keyed(theirs, "")
+	image, twice := keyed(ours.pictures, "")
+	mask, twiceMask := keyed(theirs.pictures, "")
 	parts := map[string]Files{}
-	var faults []string
+	faults := append(twice, twiceMask...)
 	for _, role := range Roles {
-		list, ok := lists[role]
+		file, ok := lists[role]
 		if !ok {
 			continue
 		}
-		stems, err := stems(filepath.Join(dir, filepath.FromSlash(list)))
+		stems, err := stems(filepath.Join(dir, filepath.FromSlash(file)))
 		if err != nil {
 			return nil, err
 		}
-		f, wrong := paired(dir, stems, image, mask, list)
+		f, wrong := paired(dir, stems, image, mask, file)
 		parts[role], faults = f, append(faults, wrong...)
 	}
 	return parts, faulty(dir, faults)
@@ -299,7 +376,7 @@ func listed(dir, images, masks string, lists map[string]string) (map[string]File
 
 // stems reads a list.
 func stems(file string) ([]string, error) {
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading a list of images: %w", err)
 	}
@@ -328,54 +405,31 @@ func foldered(dir string, roles map[string]string, images, imageEnd, masks, mask
 		if !ok {
 			continue
 		}
-		ours, err := below(dir, images+folder)
+		f, wrong, err := pairedBelow(dir, images+folder, imageEnd, masks+folder, maskEnd)
 		if err != nil {
 			return nil, err
 		}
-		theirs, err := below(dir, masks+folder)
-		if err != nil {
-			return nil, err
-		}
-		image, mask := keyed(ours, imageEnd), keyed(theirs, maskEnd)
-		all := slices.Concat(slices.Collect(maps.Keys(image)), slices.Collect(maps.Keys(mask)))
-		f, wrong := paired(dir, all, image, mask, images+folder+" or "+masks+folder)
 		parts[role], faults = f, append(faults, wrong...)
 	}
 	return parts, faulty(dir, faults)
 }
 
-// below lists the pictures of a folder and of those in it.
-func below(dir, folder string) ([]string, error) {
-	list, _, err := pictures(dir, folder)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir(filepath.Join(dir, filepath.FromSlash(folder)))
-	if err != nil {
-		return nil, fmt.Errorf("listing %s: %w", folder, err)
-	}
-	for _, e := range entries {
-		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+// keyed are paths by their stems without an ending, which others lack. Of two
+// with the same stem the second is a fault.
+func keyed(paths []string, end string) (byStem map[string]string, faults []string) {
+	byStem = make(map[string]string, len(paths))
+	for _, p := range paths {
+		key, ok := strings.CutSuffix(stem(p), end)
+		if !ok {
 			continue
 		}
-		more, _, err := pictures(dir, folder+"/"+e.Name())
-		if err != nil {
-			return nil, err
+		if other, twice := byStem[key]; twice {
+			faults = append(faults, fmt.Sprintf("%s: the same stem as %s", p, other))
+			continue
 		}
-		list = append(list, more...)
+		byStem[key] = p
 	}
-	return list, nil
-}
-
-// keyed are paths by their stems without an ending, which others lack.
-func keyed(paths []string, end string) map[string]string {
-	out := make(map[string]string, len(paths))
-	for _, p := range paths {
-		if key, ok := strings.CutSuffix(stem(p), end); ok {
-			out[key] = p
-		}
-	}
-	return out
+	return byStem, faults
 }
 
 // paired are the images and masks of keys, in the order of the image names, and
@@ -414,9 +468,4 @@ func faulty(dir string, faults []string) error {
 		return nil
 	}
 	return &ScanError{Root: dir, Faults: faults}
-}
-
-func isDir(elem ...string) bool {
-	info, err := os.Stat(filepath.Join(elem...))
-	return err == nil && info.IsDir()
 }

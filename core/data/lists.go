@@ -1,6 +1,7 @@
 package data
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/hex"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/loralab/loralab/core/regular"
 )
 
 // A division of a data set is published as lists: which image is in which part.
@@ -35,18 +38,22 @@ func ReadParts(from string) (Listed, error) {
 		out[role] = append(out[role], struct{ Name, At string }{name, fmt.Sprintf("%s:%d", file, line)})
 	}
 	if !info.IsDir() {
-		return out, readCSV(from, add)
+		content, err := regular.Read(from, mostList)
+		if err != nil {
+			return nil, fmt.Errorf("reading the parts of the data: %w", err)
+		}
+		return out, readCSV(from, content, add)
 	}
 	for _, role := range Roles {
 		file := filepath.Join(from, role+".txt")
-		content, err := os.ReadFile(file)
+		content, err := regular.Read(file, mostList)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
 			return nil, fmt.Errorf("reading the parts of the data: %w", err)
 		}
 		n := 0
-		for text := range strings.Lines(string(content)) {
+		for text := range strings.Lines(string(withoutBOM(content))) {
 			n++
 			if name := strings.TrimSpace(text); name != "" && !strings.HasPrefix(name, "#") {
 				add(role, name, file, n)
@@ -59,13 +66,14 @@ func ReadParts(from string) (Listed, error) {
 	return out, nil
 }
 
-func readCSV(file string, add func(role, name, file string, line int)) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return fmt.Errorf("reading the parts of the data: %w", err)
-	}
-	defer f.Close()
-	r := csv.NewReader(f)
+// mostList bounds a list of images.
+const mostList = 256 << 20
+
+// withoutBOM is a text without the mark that editors of Windows put before it.
+func withoutBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
+
+func readCSV(file string, content []byte, add func(role, name, file string, line int)) error {
+	r := csv.NewReader(bytes.NewReader(withoutBOM(content)))
 	r.Comment = '#'
 	header, err := r.Read()
 	image, part := slices.Index(header, listHeader[0]), slices.Index(header, listHeader[1])
@@ -88,15 +96,17 @@ func readCSV(file string, add func(role, name, file string, line int)) error {
 }
 
 // Divide is the files by part as they are listed, and those that no list has. An
-// image is listed by its path below the root or its stem; of a line with several
-// words the first may be it. What fits no image, more than one, or stands in two
-// parts is told in one ListError.
+// image is listed by its path below the root, that below images/ without an ending,
+// or its stem; of a line with several words the first may be it. What fits no
+// image, more than one, or stands in two parts is told in one ListError.
 func (f Files) Divide(lists Listed) (parts map[string]Files, rest Files, err error) {
 	byName := map[string][]int{}
 	for i, name := range f.Images {
 		byName[name] = append(byName[name], i)
-		if s := stem(name); s != name {
-			byName[s] = append(byName[s], i)
+		for _, short := range slices.Compact([]string{stem(name), nameOf(name)}) {
+			if short != name {
+				byName[short] = append(byName[short], i)
+			}
 		}
 	}
 	find := func(name string) []int {
@@ -104,7 +114,7 @@ func (f Files) Divide(lists Listed) (parts map[string]Files, rest Files, err err
 		if words := strings.Fields(name); len(words) > 0 {
 			first = words[0]
 		}
-		for _, n := range []string{name, stem(name), first, stem(first)} {
+		for _, n := range []string{name, withoutEnding(name), stem(name), first, withoutEnding(first), stem(first)} {
 			if at := byName[n]; len(at) > 0 {
 				return at
 			}

@@ -70,7 +70,7 @@ func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 	}
 	names := make([]string, f.Len())
 	for i, p := range f.Images {
-		names[i] = stem(p)
+		names[i] = nameOf(p)
 	}
 	s, err := newSet(names, d, styles)
 	if err != nil {

@@ -504,6 +504,7 @@ func (x *expansion) checkFiles(c *cell, data *dataConfig) {
 			x.fail(c, "data.source", message, hint)
 		} else {
 			x.checkOverlap(c, []string{"data", "source"}, "test", data, data)
+			x.checkRemarks(c, []string{"data", "source"}, data, roles)
 			if x.resolve.check && data.Source != procedural {
 				x.checkPresence(c, data)
 			}
@@ -525,6 +526,7 @@ func (x *expansion) checkFiles(c *cell, data *dataConfig) {
 				"a score on them says nothing; the images of data that are kept apart are the domain \"test\"")
 		} else {
 			x.checkOverlap(c, path, d.name, data, &m)
+			x.checkRemarks(c, path, &m, []string{"test"})
 		}
 	}
 }

@@ -38,6 +38,8 @@ type Part struct {
 	// Network is the file of the style network, and Look how that, or the folder
 	// of Styles, is named.
 	Network, Look string
+	// Unused is what lies with the source and is not used.
+	Unused []string
 }
 
 // Open serves the images.
@@ -61,6 +63,7 @@ func (e *Experiment) Parts() ([]Part, error) {
 		}
 		p := Part{Experiment: e.Name, Name: name, Cell: cell, Split: read.Splits[role], Data: read, Source: d.Source}
 		read.Splits = nil
+		p.Unused = x.resolve.unused(x.root, d)
 		if layout := x.resolve.layout(x.root, d); layout != nil {
 			p.Masks = layout.Masks()
 		}
@@ -127,17 +130,15 @@ func (e *Experiment) Parts() ([]Part, error) {
 
 // sourceFiles are the files of a source by part. Beside a data.ScanError they are
 // returned all the same.
-func sourceFiles(root, source string) (*data.Layout, map[string]data.Files, error) {
-	dir, err := findData(root, source)
-	if err != nil {
-		return nil, nil, withHint(err)
+func sourceFiles(root, source string) (dir string, layout *data.Layout, parts map[string]data.Files, err error) {
+	if dir, err = findData(root, source); err != nil {
+		return "", nil, nil, withHint(err)
 	}
-	layout, err := data.FindLayout(dir, "auto")
-	if err != nil {
-		return nil, nil, err
+	if layout, err = data.FindLayout(dir, "auto"); err != nil {
+		return "", nil, nil, err
 	}
-	found, err := layout.Parts(dir)
-	return layout, found, err
+	parts, err = layout.Parts(dir)
+	return dir, layout, parts, err
 }
 
 // withHint is an error about a source with what helps against it, for those who
@@ -158,7 +159,7 @@ const sourceSize = 224
 // classes are is not known: every value of a mask is one of its own, but 255
 // and what the layout ignores. Beside a data.ScanError, the parts are returned all the same.
 func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
-	layout, found, err := sourceFiles(root, source)
+	dir, layout, found, err := sourceFiles(root, source)
 	var unpaired *data.ScanError
 	if err != nil && !errors.As(err, &unpaired) {
 		return nil, err
@@ -194,7 +195,7 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 			if err != nil {
 				return nil, err
 			}
-			parts = append(parts, Part{Name: name, Data: d, Files: f, Source: source, Layout: layout.Name, Masks: layout.Masks(), Split: &spec.Split{Digest: digest, Count: uint32(f.Len())}})
+			parts = append(parts, Part{Name: name, Data: d, Files: f, Source: source, Layout: layout.Name, Masks: layout.Masks(), Unused: layout.Unused(dir), Split: &spec.Split{Digest: digest, Count: uint32(f.Len())}})
 		}
 	}
 	if unpaired != nil {
@@ -222,7 +223,7 @@ func ShiftedParts(ctx context.Context, root, source string, whole bool, s Shifts
 	if err != nil {
 		return nil, err
 	}
-	layout, found, err := sourceFiles(root, source)
+	_, layout, found, err := sourceFiles(root, source)
 	if err != nil {
 		return nil, err
 	}

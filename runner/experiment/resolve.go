@@ -50,6 +50,8 @@ type resolver struct {
 	// by the digests of both.
 	repeated map[[2]string]int
 	layouts  map[string]*data.Layout // of sources; nil if they cannot be found
+	left     map[string][]string     // what is not used of sources
+	remarked map[string][2]string    // about files, by digest
 }
 
 // styleFiles are images to take a look from.
@@ -80,6 +82,8 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		repeated:  map[[2]string]int{},
 		layouts:   map[string]*data.Layout{},
 		counted:   map[string]map[uint32]int{},
+		left:      map[string][]string{},
+		remarked:  map[string][2]string{},
 	}
 	if env.Hub != nil {
 		r.backbone = once(env.Hub.Resolve)

@@ -14,6 +14,7 @@ type DataCheck struct {
 	Parts    []experiment.Part
 	Problems []data.Problem
 	Repeated []data.Problem // images that are trained on, in other parts
+	Remarks  []string       // what stops nothing but may not be meant
 }
 
 // mostProblems keeps a folder of wrong masks from filling the screen.
@@ -32,6 +33,9 @@ func (v *View) DataChecked(c DataCheck) {
 	}
 	list(v.bad.Render("✗"), c.Problems)
 	list(v.warn.Render("!"), c.Repeated)
+	for _, remark := range c.Remarks {
+		v.Say("%s %s", v.warn.Render("!"), remark)
+	}
 	var parts []string
 	for _, p := range c.Parts {
 		parts = append(parts, fmt.Sprintf("%s %s", partName(p, c.Parts), amount(uint64(p.Split.GetCount()))))
@@ -97,7 +101,8 @@ func (v *View) DataCheckedJSON(c DataCheck) error {
 		Parts    []dataPart `json:"parts"`
 		Problems []problem  `json:"problems"`
 		Repeated []problem  `json:"repeated"`
-	}{len(c.Problems) == 0, parts, list(c.Problems), list(c.Repeated)})
+		Remarks  []string   `json:"remarks"`
+	}{len(c.Problems) == 0, parts, list(c.Problems), list(c.Repeated), append([]string{}, c.Remarks...)})
 }
 
 // DataStats are counts over a part.
