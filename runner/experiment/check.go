@@ -442,7 +442,7 @@ func (x *expansion) checkBackbone(c *cell) {
 		if errors.As(err, &missing) {
 			message = fmt.Sprintf("backbone %q %s", missing.Name, missing.Reason)
 			hint = missing.Cure
-			if near := diagnostic.DidYouMean(b.Model, hub.Known()); near != "" {
+			if near := diagnostic.DidYouMean(b.Model, hub.Known()); near != "" && near != b.Model && !missing.Here {
 				hint = fmt.Sprintf("did you mean %q? Or %s", near, hint)
 			}
 		}

@@ -1,24 +1,17 @@
 package hub
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/spec"
 )
 
-// What images are normalised with where a model does not say.
-var (
-	imageNetMean = []float64{0.485, 0.456, 0.406}
-	imageNetStd  = []float64{0.229, 0.224, 0.225}
-)
+// mostConfig bounds the files of JSON beside weights.
+const mostConfig = 16 << 20
 
 // size is a number or a pair [height, width] in JSON.
 type size struct{ h, w uint32 }
@@ -41,7 +34,7 @@ func (s *size) UnmarshalJSON(b []byte) error {
 // Face leaves out what has its default value, so the defaults here are those
 // of transformers.
 func readArchitecture(path string) (*spec.Architecture, error) {
-	text, err := os.ReadFile(path)
+	text, err := regular.Read(path, mostConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +87,22 @@ func parseArchitecture(text []byte) (*spec.Architecture, error) {
 	if err := json.Unmarshal(text, &c); err != nil {
 		return nil, fmt.Errorf("is not the configuration of a model: %w", err)
 	}
+	for _, n := range []struct {
+		name  string
+		value uint32
+		most  uint32
+	}{
+		{"num_hidden_layers", c.Layers, 1000},
+		{"hidden_size", c.Hidden, 1 << 16},
+		{"intermediate_size", c.Intermediate, 1 << 20},
+		{"num_register_tokens", c.Registers, 10_000},
+		{"image_size", max(c.Image.h, c.Image.w), 1 << 16},
+		{"patch_size", max(c.Patch.h, c.Patch.w), 1 << 12},
+	} {
+		if n.value > n.most {
+			return nil, fmt.Errorf("%s is %d, and at most %d is read: no model is as large", n.name, n.value, n.most)
+		}
+	}
 	mlp := float64(c.Intermediate)
 	if family == "dinov2" {
 		mlp = math.Floor(float64(c.Hidden) * c.Ratio)
@@ -109,7 +118,7 @@ func parseArchitecture(text []byte) (*spec.Architecture, error) {
 		return nil, fmt.Errorf("patch_size %d×%d is not supported: patches must be square", c.Patch.h, c.Patch.w)
 	case c.Image.h < c.Patch.h || c.Image.w < c.Patch.w:
 		return nil, fmt.Errorf("image_size %d×%d is smaller than a patch", c.Image.h, c.Image.w)
-	case c.Layers == 0 || c.Hidden == 0 || !(mlp >= 1 && mlp <= math.MaxUint32):
+	case c.Layers == 0 || c.Hidden == 0 || !(mlp >= 1 && mlp <= 1<<20):
 		return nil, fmt.Errorf("hidden_size %d, num_hidden_layers %d and a hidden layer of %g cannot be", c.Hidden, c.Layers, mlp)
 	case kind.ModelType != "dinov2_with_registers" && c.Registers != 0:
 		return nil, fmt.Errorf("num_register_tokens is %d: %s has none", c.Registers, kind.ModelType)
@@ -123,42 +132,4 @@ func parseArchitecture(text []byte) (*spec.Architecture, error) {
 		GridH: c.Image.h / c.Patch.h, GridW: c.Image.w / c.Patch.w, Eps: c.Eps, QkvBias: c.QKVBias,
 		Registers: c.Registers,
 	}, nil
-}
-
-// readNormalisation is what pixels in 0..1 are normalised with: what
-// preprocessor_config.json says, or what the family was trained with.
-func readNormalisation(dir, family string) (mean, std []float64, err error) {
-	mean, std = []float64{.5, .5, .5}, []float64{.5, .5, .5}
-	if family != "vit" { // DeiT and DINOv2
-		mean, std = imageNetMean, imageNetStd
-	}
-	path := filepath.Join(dir, preprocessorFile)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return mean, std, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	var c struct {
-		Normalise *bool     `json:"do_normalize"`
-		Mean      []float64 `json:"image_mean"`
-		Std       []float64 `json:"image_std"`
-	}
-	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&c); err != nil {
-		return nil, nil, fmt.Errorf("%s: is not the configuration of a preprocessor: %w", path, err)
-	}
-	if c.Normalise != nil && !*c.Normalise {
-		return []float64{0, 0, 0}, []float64{1, 1, 1}, nil
-	}
-	if c.Mean != nil {
-		mean = c.Mean
-	}
-	if c.Std != nil {
-		std = c.Std
-	}
-	if len(mean) != 3 || len(std) != 3 || cmp.Compare(min(std[0], std[1], std[2]), 0) <= 0 {
-		return nil, nil, fmt.Errorf("%s: image_mean %v and image_std %v must be three numbers each, the latter above 0", path, mean, std)
-	}
-	return mean, std, nil
 }

@@ -87,17 +87,18 @@ func (h *Hub) resolveKnown() (*Backbone, error) {
 	cure := "run `runner models fetch " + dinov2Small.name + "`"
 	dir := h.dinov2SmallDir()
 	if _, err := os.Stat(dir); err != nil {
-		if b, err := h.resolveHuggingFace(dinov2Small.name, dinov2Small.hub); err == nil {
-			return b, nil
+		b, err := h.resolveHuggingFace(dinov2Small.name, dinov2Small.hub)
+		if missing := (*MissingError)(nil); errors.As(err, &missing) {
+			return nil, &MissingError{Name: dinov2Small.name, Reason: "is not on this machine", Cure: cure}
 		}
-		return nil, &MissingError{dinov2Small.name, "is not on this machine", cure}
+		return b, err
 	}
 	b, err := h.read(dinov2Small.name, dir, dinov2Small.source)
 	if err != nil {
-		return nil, &MissingError{dinov2Small.name, fmt.Sprintf("is damaged in the cache (%v)", err), cure}
+		return nil, &MissingError{Name: dinov2Small.name, Reason: fmt.Sprintf("is damaged in the cache (%v)", err), Cure: cure + ", which replaces it"}
 	}
 	if b.Digest != dinov2Small.digest {
-		return nil, &MissingError{dinov2Small.name, "is damaged in the cache: its SHA-256 is not the pinned one", cure}
+		return nil, &MissingError{Name: dinov2Small.name, Reason: "is damaged in the cache: its SHA-256 is not the pinned one", Cure: cure + ", which replaces it"}
 	}
 	return b, nil
 }

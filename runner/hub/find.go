@@ -2,9 +2,7 @@ package hub
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 )
 
@@ -39,9 +37,8 @@ func (h *Hub) hashed(name, digest string) *Backbone {
 		return nil // the cache's name is a pattern: nothing is found in it
 	}
 	for _, note := range notes {
-		var then known
-		text, err := os.ReadFile(note)
-		if err != nil || json.Unmarshal(text, &then) != nil || then.SHA256 != digest {
+		then, ok := readNote(note)
+		if !ok || then.SHA256 != digest {
 			continue
 		}
 		for _, dir := range h.holding(then.Path) {

@@ -21,8 +21,10 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
@@ -72,6 +74,9 @@ type MissingError struct {
 	Reason string
 	// Cure is what to do, "run `…`".
 	Cure string
+	// Here: the name stands for something on this machine, so that it is not asked
+	// for elsewhere.
+	Here bool
 }
 
 func (e *MissingError) Error() string {
@@ -92,7 +97,7 @@ func (h *Hub) Resolve(name string) (*Backbone, error) {
 	if rest, ok := strings.CutPrefix(name, scheme); ok {
 		m, ok := huggingface.Parse(rest)
 		if !ok {
-			return nil, &MissingError{name, "is no name of a model", "write " + scheme + "org/name, or " + scheme + "org/name@revision"}
+			return nil, &MissingError{Name: name, Reason: "is no name of a model", Cure: "write " + scheme + "org/name, or " + scheme + "org/name@revision"}
 		}
 		return h.resolveHuggingFace(name, m)
 	}
@@ -112,24 +117,34 @@ func (h *Hub) Resolve(name string) (*Backbone, error) {
 	case err == nil && info.IsDir():
 		return h.read(name, dir, "directory")
 	case err == nil:
-		return nil, &MissingError{name, "is a file", "name the directory that holds model.safetensors and config.json"}
+		return nil, &MissingError{Name: name, Reason: "is a file", Cure: "name the directory that holds model.safetensors and config.json", Here: true}
 	}
 	if m, ok := huggingface.Parse(name); ok && !strings.HasPrefix(name, ".") {
-		return h.resolveHuggingFace(name, m)
+		b, err := h.resolveHuggingFace(name, m)
+		var missing *MissingError
+		// A name whose first part is a directory here is more likely to be mistyped
+		// than to be of a model elsewhere.
+		if first, _, _ := strings.Cut(name, "/"); errors.As(err, &missing) && isDir(filepath.Join(h.Root, first)) {
+			return nil, &MissingError{
+				Name: name, Reason: fmt.Sprintf("is no directory here, although %s/ is one", first),
+				Cure: "name one that holds model.safetensors and config.json; a model of Hugging Face is " + scheme + name, Here: true,
+			}
+		}
+		return b, err
 	}
 	if strings.ContainsRune(name, filepath.Separator) {
-		return nil, &MissingError{name, "is no directory here", "name one that holds model.safetensors and config.json"}
+		return nil, &MissingError{Name: name, Reason: "is no directory here", Cure: "name one that holds model.safetensors and config.json"}
 	}
 	return nil, &MissingError{
-		name, "is not known",
-		"use one of " + strings.Join(Known(), ", ") + ", a directory with model.safetensors and config.json (./name), or hf:org/name of Hugging Face",
+		Name: name, Reason: "is not known",
+		Cure: "use one of " + strings.Join(Known(), ", ") + ", a directory with model.safetensors and config.json (./name), or hf:org/name of Hugging Face",
 	}
 }
 
 // resolveHuggingFace looks a repository up in the shared cache.
 func (h *Hub) resolveHuggingFace(name string, m huggingface.Model) (*Backbone, error) {
 	missing := func(reason string) (*Backbone, error) {
-		return nil, &MissingError{name, reason, "download it with `runner models fetch " + name + "`, or name a directory that holds its files"}
+		return nil, &MissingError{Name: name, Reason: reason, Cure: "download it with `runner models fetch " + name + "`, or name a directory that holds its files"}
 	}
 	snapshot, commit, ok := h.HuggingFace.Snapshot(m)
 	if !ok {
@@ -142,7 +157,11 @@ func (h *Hub) resolveHuggingFace(name string, m huggingface.Model) (*Backbone, e
 	if _, err := os.Stat(filepath.Join(snapshot, weightFile)); errors.Is(err, fs.ErrNotExist) && !hasOtherWeights(snapshot) {
 		return missing("lacks " + weightFile + " in the Hugging Face cache")
 	}
-	return h.read(name, snapshot, "Hugging Face "+m.Repo+" at "+commit)
+	b, err := h.read(name, snapshot, "Hugging Face "+m.Repo+" at "+commit)
+	if known := (*MissingError)(nil); err != nil && !errors.As(err, &known) {
+		return nil, fmt.Errorf("%w; if the download is damaged, remove %s and run `runner models fetch %s`", err, h.HuggingFace.Folder(m), name)
+	}
+	return b, err
 }
 
 // The files of a backbone.
@@ -161,12 +180,19 @@ func (h *Hub) read(name, dir, source string) (*Backbone, error) {
 		return fail(err)
 	}
 	b := &Backbone{Name: name, Path: filepath.Join(dir, weightFile), Source: source}
-	if _, err := os.Stat(b.Path); errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(b.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, noWeights(name, dir)
+	case err != nil:
+		return fail(err)
+	}
+	if err := regular.Check(b.Path, info); err != nil {
+		return fail(err)
 	}
 	config := filepath.Join(dir, configFile)
 	if b.Arch, err = readArchitecture(config); errors.Is(err, fs.ErrNotExist) {
-		return nil, &MissingError{name, "has no " + configFile, "put the one that came with the weights into " + dir}
+		return nil, &MissingError{Name: name, Reason: "has no " + configFile, Cure: "put the one that came with the weights into " + dir, Here: true}
 	} else if err != nil {
 		return fail(err)
 	}
@@ -180,6 +206,11 @@ func (h *Hub) read(name, dir, source string) (*Backbone, error) {
 		return fail(err)
 	}
 	return b, nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // otherWeights are the files that hold weights in a form that is not read.
@@ -201,7 +232,7 @@ func noWeights(name, dir string) error {
 			break
 		}
 	}
-	return &MissingError{name, what, "convert it to safetensors in one piece, like this: " + conversion(dir) + ", and name the directory converted"}
+	return &MissingError{Name: name, Reason: what, Cure: "convert it to safetensors in one piece, like this: " + conversion(dir) + ", and name the directory converted", Here: true}
 }
 
 // conversion is the command that saves a model in the form that is read.
@@ -240,7 +271,44 @@ type known struct {
 	CTime  int64  `json:"ctime_ns"`
 	Inode  uint64 `json:"inode"`
 	SHA256 string `json:"sha256"`
+	// Read is when the file began to be hashed. Only where nothing had changed it
+	// for a while does the same stamp mean the same content.
+	Read int64 `json:"read_ns"`
+	// Check is the SHA-256 of all before. A damaged note is not believed.
+	Check string `json:"check"`
 }
+
+// sealed is the note with its Check.
+func (k known) sealed() known {
+	k.Check = ""
+	text, err := json.Marshal(k)
+	if err != nil {
+		panic(err) // numbers and texts have a form
+	}
+	sum := sha256.Sum256(text)
+	k.Check = hex.EncodeToString(sum[:])
+	return k
+}
+
+// readNote is what a file of the cache remembers; not ok if it is damaged.
+func readNote(path string) (k known, ok bool) {
+	text, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(text, &k) != nil {
+		return known{}, false
+	}
+	return k, k.Check == k.sealed().Check
+}
+
+// of reports whether the note is about a file as it is now.
+func (k known) of(now known) bool {
+	stamp := filesum.Stamp{Size: k.Size, Modified: k.MTime, Changed: k.CTime}
+	settled := stamp.Settled(time.Unix(0, k.Read))
+	k.SHA256, k.Read, k.Check = now.SHA256, now.Read, now.Check
+	return settled && k == now
+}
+
+// clock is replaced in tests.
+var clock = time.Now
 
 // digest is the SHA-256 of a file, remembered until the file changes.
 func (h *Hub) digest(path string) (string, error) {
@@ -254,13 +322,10 @@ func (h *Hub) digest(path string) (string, error) {
 	}
 	key := sha256.Sum256([]byte(real))
 	note := filepath.Join(h.Cache, "digests", hex.EncodeToString(key[:16])+".json")
-	var then known
-	if text, err := os.ReadFile(note); err == nil && json.Unmarshal(text, &then) == nil {
-		now.SHA256 = then.SHA256
-		if now == then && len(then.SHA256) == 2*sha256.Size {
-			return then.SHA256, nil
-		}
+	if then, ok := readNote(note); ok && then.of(now) {
+		return then.SHA256, nil
 	}
+	now.Read = clock().UnixNano()
 	if now.SHA256, err = filesum.Of(real); err != nil {
 		return "", err
 	}
@@ -268,12 +333,12 @@ func (h *Hub) digest(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	after.SHA256 = now.SHA256
+	after.SHA256, after.Read = now.SHA256, now.Read
 	if after != now {
 		return "", fmt.Errorf("%s changes while it is read", real)
 	}
 	// A cache that cannot be written costs time on the next call, no more.
-	if text, err := json.Marshal(now); err == nil {
+	if text, err := json.Marshal(now.sealed()); err == nil {
 		_ = replacefile.Write(note, text)
 	}
 	return now.SHA256, nil
@@ -311,7 +376,7 @@ func (h *Hub) Fetch(ctx context.Context, name string, progress func(string)) (*B
 		return h.fetchDinov2Small(ctx, progress)
 	}
 	m, ok := huggingface.Parse(strings.TrimPrefix(name, scheme))
-	if !ok || missing.Reason == "is a file" {
+	if !ok || missing.Here {
 		return nil, missing
 	}
 	if snapshot, _, ok := h.HuggingFace.Snapshot(m); ok && hasOtherWeights(snapshot) {

@@ -3,6 +3,7 @@ package hub
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -121,6 +123,22 @@ func TestNormalisation(t *testing.T) {
 	check("vit", "above 0")
 	put(t, file, `[]`)
 	check("vit", "preprocessor")
+	// trial-data F5: what transformers would see may be asked for by mistake.
+	for text, want := range map[string]string{
+		`{"image_mean":[127.5,127.5,127.5],"image_std":[127.5,127.5,127.5]}`:        "is above 1, the most that a pixel is",
+		`{"do_rescale":false,"image_mean":[0.5,0.5,0.5],"image_std":[0.5,0.5,0.5]}`: "are of pixels from 0 to 1",
+		`{"rescale_factor":0}`:           "rescale_factor is 0",
+		`{"rescale_factor":1e999}`:       "is not the configuration",
+		`{"do_flip_channel_order":true}`: "do_flip_channel_order is not supported",
+		`{"image_processor_type":"SwinImageProcessor","image_mean":[0.5,0.5,0.5]}`: "what SwinImageProcessor takes instead is not known",
+		`{"image_mean":[-1,0,0]}`: "below 0",
+	} {
+		put(t, file, text)
+		check("vit", want)
+	}
+	// The usual factor moves nothing, however it is rounded.
+	put(t, file, `{"do_rescale":true,"rescale_factor":0.00392156862745098,"image_mean":[0.485,0.456,0.406],"image_std":[0.229,0.224,0.225]}`)
+	check("dinov2", "[0.485 0.456 0.406] [0.229 0.224 0.225]")
 }
 
 func TestResolveDirectory(t *testing.T) {
@@ -160,25 +178,44 @@ func TestDigestFollowsTheFile(t *testing.T) {
 	if err != nil || len(notes) != 1 {
 		t.Fatalf("remembered %v, %v", notes, err)
 	}
-	text, err := os.ReadFile(notes[0])
-	if err != nil {
-		t.Fatal(err)
+	note := func(change func(k *known)) {
+		t.Helper()
+		k, ok := readNote(notes[0])
+		if !ok {
+			t.Fatal("no note")
+		}
+		change(&k)
+		text, err := json.Marshal(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, notes[0], string(text))
 	}
+	digest := func(what, want string) {
+		t.Helper()
+		if b, err := h.Resolve("tiny"); err != nil || b.Digest != want {
+			t.Errorf("%s: %v, %v", what, b, err)
+		}
+	}
+	other := strings.Repeat("ab", 32)
+	// A file that was hashed as soon as it was written may change within the same
+	// tick of the clock.
+	note(func(k *known) { k.SHA256 = other; *k = k.sealed() })
+	digest("a fresh file", first.Digest)
 	// What is remembered is what is answered: the file is not read again.
-	put(t, notes[0], strings.Replace(string(text), first.Digest, strings.Repeat("ab", 32), 1))
-	if b, err := h.Resolve("tiny"); err != nil || b.Digest != strings.Repeat("ab", 32) {
-		t.Errorf("read again: %v, %v", b, err)
-	}
+	note(func(k *known) { k.SHA256, k.Read = other, k.Read+int64(time.Hour); *k = k.sealed() })
+	digest("read again", other)
+	// trial-reliability 27: a damaged note is not believed.
+	note(func(k *known) { k.SHA256 = strings.Repeat("cd", 32) })
+	digest("a damaged note", first.Digest)
 	put(t, notes[0], "damaged")
-	if b, err := h.Resolve("tiny"); err != nil || b.Digest != first.Digest {
-		t.Errorf("got %v, %v", b, err)
-	}
+	digest("no note", first.Digest)
 
 	info, err := os.Stat(first.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(10 * time.Millisecond) // beyond the clock tick of the file system
+	note(func(k *known) { k.Read += int64(time.Hour); *k = k.sealed() })
 	model(t, dir, 2)
 	if err := os.Chtimes(first.Path, info.ModTime(), info.ModTime()); err != nil {
 		t.Fatal(err)
@@ -337,6 +374,66 @@ func TestMissing(t *testing.T) {
 	}
 	if _, err := h.Fetch(t.Context(), "dinov3-small", nil); err == nil || !strings.Contains(err.Error(), "dinov2-small") {
 		t.Errorf("fetching the unknown: %v", err)
+	}
+}
+
+// trial-data F17: what is on this machine is not asked for elsewhere, and neither
+// is what a directory here is mistyped as.
+func TestLocalNamesStayHere(t *testing.T) {
+	h := newHub(t)
+	asked := false
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	t.Cleanup(s.Close)
+	h.HuggingFace.Offline, h.HuggingFace.Endpoint = false, s.URL
+	put(t, filepath.Join(h.Root, "backbones", "bin", "pytorch_model.bin"), "")
+	put(t, filepath.Join(h.Root, "backbones", "bin", "config.json"), tinyConfig)
+	model(t, filepath.Join(h.Root, "backbones", "bare"), 1)
+	if err := os.Remove(filepath.Join(h.Root, "backbones", "bare", "config.json")); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"backbones/bin":  "save_pretrained(",
+		"backbones/bare": "has no config.json",
+		"backbones/tiny": "is no directory here, although backbones/ is one: name one that holds model.safetensors and config.json; a model of Hugging Face is hf:backbones/tiny",
+	} {
+		if _, err := h.Fetch(t.Context(), name, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", name, err, want)
+		}
+	}
+	if asked {
+		t.Error("the server was asked")
+	}
+}
+
+// trial-reliability 24: what is no file is not read, and no configuration takes
+// for ever.
+func TestWhatIsNoBackbone(t *testing.T) {
+	h := newHub(t)
+	for _, name := range []string{"model.safetensors", "config.json", "preprocessor_config.json"} {
+		dir := filepath.Join(h.Root, "of-"+name)
+		model(t, dir, 1)
+		path := filepath.Join(dir, name)
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Resolve("./of-" + name); err == nil || !strings.Contains(err.Error(), path+" is a named pipe, not a regular file") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	for text, want := range map[string]string{
+		`{"model_type":"vit","num_hidden_layers":1000000000}`:                                  "num_hidden_layers is 1000000000, and at most 1000 is read",
+		`{"model_type":"vit","hidden_size":1000000,"num_attention_heads":1}`:                   "hidden_size is 1000000",
+		`{"model_type":"vit","intermediate_size":100000000}`:                                   "intermediate_size is 100000000",
+		`{"model_type":"vit","image_size":[224,4000000000],"patch_size":1}`:                    "image_size is 4000000000",
+		`{"model_type":"dinov2_with_registers","num_register_tokens":4000000}`:                 "num_register_tokens is 4000000",
+		`{"model_type":"dinov2","hidden_size":60000,"mlp_ratio":1000,"num_attention_heads":1}`: "cannot be",
+	} {
+		if _, err := parseArchitecture([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
 	}
 }
 

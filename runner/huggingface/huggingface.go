@@ -169,6 +169,9 @@ func (m Model) String() string {
 	return m.Repo + "@" + m.Revision
 }
 
+// Folder is where the cache keeps a model.
+func (c *Client) Folder(m Model) string { return filepath.Join(c.Cache, m.folder()) }
+
 func (m Model) folder() string { return "models--" + strings.ReplaceAll(m.Repo, "/", "--") }
 
 var commitRule = regexp.MustCompile(`^[0-9a-f]{40}$`)
