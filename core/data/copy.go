@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylise"
 )
@@ -249,7 +250,7 @@ func (o *Origin) Write(dir string) error {
 
 // ReadOrigin reads what a folder was made of; of any other it is empty.
 func ReadOrigin(dir string) (*Origin, error) {
-	content, err := os.ReadFile(filepath.Join(dir, originFile))
+	content, err := regular.Read(filepath.Join(dir, originFile), mostList)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &Origin{}, nil

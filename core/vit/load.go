@@ -13,6 +13,7 @@ import (
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/vit/tensors"
 )
 
 // Options say how a backbone is to be used.
@@ -33,7 +34,7 @@ type Param struct {
 }
 
 // Load reads a backbone from a safetensors file under Hugging Face's names and
-// returns a *MismatchError with every difference if the file is of another
+// returns a *tensors.MismatchError with every difference if the file is of another
 // architecture. It is to be called inside dev.Do; the model is given back with
 // Free. Frozen fp32 weights are not read but mapped.
 func Load(dev *torch.Device, path string, arch *spec.Architecture, opt Options) (*Model, error) {
@@ -44,7 +45,7 @@ func Load(dev *torch.Device, path string, arch *spec.Architecture, opt Options) 
 	if err != nil {
 		return nil, fmt.Errorf("loading backbone: %w", err)
 	}
-	found, err := match(path, file, arch)
+	found, err := tensors.Match(path, file, arch)
 	if err != nil {
 		file.Close()
 		return nil, err
@@ -112,7 +113,8 @@ func check(a *spec.Architecture, opt Options) error {
 // build makes the tensors. Adapters and freezing decide the form: what trains
 // is an fp32 copy, what is frozen has the type it is computed in.
 func (m *Model) build(opt Options) {
-	a, n := m.Arch, families[m.Arch.Family]
+	a := m.Arch
+	n, _ := tensors.Of(a.Family) // Load has matched them
 	depth := opt.Depth
 	if depth == 0 {
 		depth = int(a.Depth)
@@ -122,36 +124,36 @@ func (m *Model) build(opt Options) {
 		return all || opt.Freeze.GetKind() == spec.Freeze_BLOCKS && slices.Contains(opt.Freeze.GetTrainable(), uint32(block))
 	}
 
-	m.cls = m.param(nameCLS, all)
+	m.cls = m.param(tensors.CLS, all)
 	if a.Distilled() {
-		m.distillation = m.param(nameDistil, all)
+		m.distillation = m.param(tensors.Distillation, all)
 	}
-	m.positions = m.param(namePos, all)
+	m.positions = m.param(tensors.Positions, all)
 	if a.Registers > 0 {
-		m.registers = m.param(nameRegs, all)
+		m.registers = m.param(tensors.Registers, all)
 	}
 	// Pixels stay fp32, so the patch embedding does too; it is 1 % of the work.
 	m.patch = Linear{
-		W: m.tensor(namePatch+".weight", all, torch.Float32, int64(a.Dim), -1, namePatch+".weight"),
-		B: m.param(namePatch+".bias", all),
+		W: m.tensor(tensors.Patches+".weight", all, torch.Float32, int64(a.Dim), -1, tensors.Patches+".weight"),
+		B: m.param(tensors.Patches+".bias", all),
 	}
 	m.patch.Trains = m.trains(m.patch.W) || m.trains(m.patch.B)
 	for i := range depth {
 		on := trainable(i)
-		name := func(rest string) string { return blockName(i, rest) }
+		name := func(rest string) string { return tensors.Block(i, rest) }
 		b := &Block{Adapters: map[string]Adapter{}}
-		b.qkv = m.linear(name("attention.attention.qkv"), on, a.QkvBias, name(nameQuery), name(nameKey), name(nameValue))
-		b.output = m.linear(name(nameOutput), on, true, name(nameOutput))
-		b.fc1 = m.linear(name(n.fc1), on, true, name(n.fc1))
-		b.fc2 = m.linear(name(n.fc2), on, true, name(n.fc2))
-		b.norm1 = m.layerNorm(name(n.norm1), on)
-		b.norm2 = m.layerNorm(name(n.norm2), on)
-		if n.scale1 != "" {
-			b.scale1, b.scale2 = m.param(name(n.scale1), on), m.param(name(n.scale2), on)
+		b.qkv = m.linear(name("attention.attention.qkv"), on, a.QkvBias, name(tensors.Query), name(tensors.Key), name(tensors.Value))
+		b.output = m.linear(name(tensors.Output), on, true, name(tensors.Output))
+		b.fc1 = m.linear(name(n.FC1), on, true, name(n.FC1))
+		b.fc2 = m.linear(name(n.FC2), on, true, name(n.FC2))
+		b.norm1 = m.layerNorm(name(n.Norm1), on)
+		b.norm2 = m.layerNorm(name(n.Norm2), on)
+		if n.Scale1 != "" {
+			b.scale1, b.scale2 = m.param(name(n.Scale1), on), m.param(name(n.Scale2), on)
 		}
 		m.Blocks = append(m.Blocks, b)
 	}
-	m.norm = m.layerNorm(nameNorm, trainable(depth-1))
+	m.norm = m.layerNorm(tensors.Norm, trainable(depth-1))
 }
 
 func (m *Model) layerNorm(name string, train bool) layerNorm {
@@ -268,17 +270,17 @@ func (m *Model) read(name string) *torch.Tensor {
 // precision the model computes in. Site is a linear layer of a block, or
 // SitePatch. The tensors belong to the current scope.
 func (m *Model) Pretrained(block int, site string) Linear {
-	n := families[m.Arch.Family]
+	n, _ := tensors.Of(m.Arch.Family)
 	name := map[string]string{
-		SiteQuery: nameQuery, SiteKey: nameKey, SiteValue: nameValue, SiteOutput: nameOutput, SiteFC1: n.fc1, SiteFC2: n.fc2,
+		SiteQuery: tensors.Query, SiteKey: tensors.Key, SiteValue: tensors.Value, SiteOutput: tensors.Output, SiteFC1: n.FC1, SiteFC2: n.FC2,
 	}[site]
 	switch {
 	case site == SitePatch:
-		name = namePatch
+		name = tensors.Patches
 	case name == "":
 		panic(&torch.Error{Op: "pretrained", Err: fmt.Errorf("%q is no linear layer", site)})
 	default:
-		name = blockName(block, name)
+		name = tensors.Block(block, name)
 	}
 	w := as(m.read(name+".weight"), torch.Float32)
 	l := Linear{W: w.Reshape(w.Dim(0), -1)}
@@ -317,7 +319,7 @@ func (m *Model) TrainableFrom() int {
 		switch n, _ := fmt.Sscanf(p.Name, "encoder.layer.%d.", &block); {
 		case n == 1:
 			first = min(first, block)
-		case !strings.HasPrefix(p.Name, nameNorm+"."): // the embeddings
+		case !strings.HasPrefix(p.Name, tensors.Norm+"."): // the embeddings
 			return -1
 		}
 	}

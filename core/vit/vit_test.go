@@ -14,6 +14,7 @@ import (
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
+	"github.com/loralab/loralab/core/vit/tensors"
 )
 
 // The fixtures: a model as transformers wrote it, an input, and what
@@ -414,9 +415,9 @@ func TestLoadingIsStrict(t *testing.T) {
 	})
 	onDevice(t, func(dev *torch.Device) error {
 		_, err := Load(dev, path, fixtures["vit"], Options{})
-		var diff *MismatchError
+		var diff *tensors.MismatchError
 		if !errors.As(err, &diff) {
-			t.Fatalf("got %v, want a *MismatchError", err)
+			t.Fatalf("got %v, want a *tensors.MismatchError", err)
 		}
 		if want := []string{"embeddings.cls_token", "encoder.layer.1.attention.attention.key.bias"}; !slices.Equal(diff.Missing, want) {
 			t.Errorf("missing %v, want %v", diff.Missing, want)

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -235,7 +236,7 @@ func openRun(dir, place string) (*Model, error) {
 
 // read reads a message from JSON.
 func read(path string, m proto.Message) error {
-	text, err := os.ReadFile(path)
+	text, err := regular.Read(path, 1<<30)
 	if err != nil {
 		return err
 	}

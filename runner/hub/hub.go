@@ -28,6 +28,7 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/tensors"
 	"github.com/loralab/loralab/runner/cache"
 	"github.com/loralab/loralab/runner/huggingface"
 )
@@ -199,10 +200,10 @@ func (h *Hub) read(name, dir, source string) (*Backbone, error) {
 	if b.Mean, b.Std, err = readNormalisation(dir, b.Arch.Family); err != nil {
 		return fail(err)
 	}
-	if b.Digest, err = h.digest(b.Path); err != nil {
+	if err := checkTensors(b); err != nil {
 		return fail(err)
 	}
-	if err := checkPositions(b); err != nil {
+	if b.Digest, err = h.digest(b.Path); err != nil {
 		return fail(err)
 	}
 	return b, nil
@@ -240,9 +241,10 @@ func conversion(from string) string {
 	return fmt.Sprintf(`python3 -c 'from transformers import AutoModel; AutoModel.from_pretrained(%q).save_pretrained("converted", max_shard_size="100GB")'`, from)
 }
 
-// checkPositions compares the one tensor whose shape most often differs from
-// config.json, so that a mix-up shows before anything starts.
-func checkPositions(b *Backbone) error {
+// checkTensors compares what the file holds with config.json, so that a mix-up
+// shows before anything starts. The one tensor whose shape most often differs
+// comes first, as it says what to look at.
+func checkTensors(b *Backbone) error {
 	f, err := safetensors.Open(b.Path)
 	if err != nil {
 		return err
@@ -258,7 +260,8 @@ func checkPositions(b *Backbone) error {
 			return fmt.Errorf("%s has the shape %v, by image_size, patch_size and hidden_size of %s it should be %v",
 				name, t.Shape, configFile, want)
 		}
-		return nil
+		_, err := tensors.Match(b.Path, f, b.Arch)
+		return err
 	}
 	return fmt.Errorf("%s has no embeddings.position_embeddings: it is not a ViT, DeiT or DINOv2 model of Hugging Face", b.Path)
 }

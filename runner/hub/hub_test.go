@@ -20,6 +20,7 @@ import (
 	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/tensors"
 	"github.com/loralab/loralab/runner/huggingface"
 )
 
@@ -33,16 +34,25 @@ func put(t *testing.T, path, text string) {
 	}
 }
 
-// model writes a directory that passes for a backbone.
+// model writes a directory with a backbone.
 func model(t *testing.T, dir string, fill float32) {
 	t.Helper()
 	put(t, filepath.Join(dir, "config.json"), tinyConfig)
-	values := make([]float32, 5*4)
-	values[0] = fill
-	err := safetensors.Write(filepath.Join(dir, "model.safetensors"), []safetensors.Tensor{
-		safetensors.FromFloat32("vit.embeddings.position_embeddings", values, 1, 5, 4),
-	}, nil)
+	arch, err := parseArchitecture([]byte(tinyConfig))
 	if err != nil {
+		t.Fatal(err)
+	}
+	var all []safetensors.Tensor
+	for name, shape := range tensors.Expected(arch) {
+		n := int64(1)
+		for _, d := range shape {
+			n *= d
+		}
+		values := make([]float32, n)
+		values[0] = fill
+		all = append(all, safetensors.FromFloat32("vit."+name, values, shape...))
+	}
+	if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), all, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -444,6 +454,15 @@ func TestMixedUp(t *testing.T) {
 	model(t, dir, 1)
 	put(t, filepath.Join(dir, "config.json"), strings.Replace(tinyConfig, `"image_size":32`, `"image_size":64`, 1))
 	if _, err := h.Resolve("tiny"); err == nil || !strings.Contains(err.Error(), "[1 5 4]") || !strings.Contains(err.Error(), "[1 17 4]") {
+		t.Errorf("got %v", err)
+	}
+	// trial-data F18: any tensor that does not fit.
+	put(t, filepath.Join(dir, "config.json"), strings.Replace(tinyConfig, `"intermediate_size":8`, `"intermediate_size":16`, 1))
+	if _, err := h.Resolve("tiny"); err == nil || !strings.Contains(err.Error(), "vit.encoder.layer.0.intermediate.dense.weight is F32 [8 4], wanted [16 4]") {
+		t.Errorf("got %v", err)
+	}
+	put(t, filepath.Join(dir, "config.json"), strings.Replace(tinyConfig, `"num_hidden_layers":1`, `"num_hidden_layers":2`, 1))
+	if _, err := h.Resolve("tiny"); err == nil || !strings.Contains(err.Error(), "16 missing") {
 		t.Errorf("got %v", err)
 	}
 	put(t, filepath.Join(dir, "model.safetensors"), "damaged")

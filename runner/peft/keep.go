@@ -15,6 +15,7 @@ import (
 
 	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/head/design"
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -22,7 +23,7 @@ import (
 // readHead is the head beside an adapter of ours if it is one for the run, nil
 // otherwise.
 func readHead(s Source) ([]safetensors.Tensor, error) {
-	text, err := os.ReadFile(filepath.Join(s.Dir, spec.ExportedFile))
+	text, err := regular.Read(filepath.Join(s.Dir, spec.ExportedFile), 1<<30)
 	if errors.Is(err, fs.ErrNotExist) || s.Head == nil {
 		return nil, nil
 	}

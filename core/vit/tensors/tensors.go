@@ -1,4 +1,7 @@
-package vit
+// Package tensors knows the tensors that a published backbone holds, by their names
+// and shapes, in pure Go: a file that does not fit is found before an engine is
+// started.
+package tensors
 
 import (
 	"fmt"
@@ -9,54 +12,60 @@ import (
 	"github.com/loralab/loralab/core/spec"
 )
 
-// names of a family's tensors, as Hugging Face publishes them. Those inside a
-// block stand below "encoder.layer.N.".
-type names struct {
-	norm1, norm2   string
-	fc1, fc2       string
-	scale1, scale2 string // layer scale; "" where the family has none
+// Names of a family's tensors inside a block, which lie below "encoder.layer.N.".
+type Names struct {
+	Norm1, Norm2   string
+	FC1, FC2       string
+	Scale1, Scale2 string // layer scale; "" where the family has none
 	ignored        []string
 }
 
+// Names outside blocks, and of the parts of attention in a block.
 const (
-	nameCLS    = "embeddings.cls_token"
-	nameDistil = "embeddings.distillation_token"
-	nameRegs   = "embeddings.register_tokens"
-	namePos    = "embeddings.position_embeddings"
-	namePatch  = "embeddings.patch_embeddings.projection"
-	nameQuery  = "attention.attention.query"
-	nameKey    = "attention.attention.key"
-	nameValue  = "attention.attention.value"
-	nameOutput = "attention.output.dense"
-	nameNorm   = "layernorm"
+	CLS          = "embeddings.cls_token"
+	Distillation = "embeddings.distillation_token"
+	Registers    = "embeddings.register_tokens"
+	Positions    = "embeddings.position_embeddings"
+	Patches      = "embeddings.patch_embeddings.projection"
+	Query        = "attention.attention.query"
+	Key          = "attention.attention.key"
+	Value        = "attention.attention.value"
+	Output       = "attention.output.dense"
+	Norm         = "layernorm"
 )
 
 // Parts of published files that segmentation has no use for: the pooler behind
-// the CLS token, the classifier, the token of masked pretraining.
-var families = map[string]names{
+// the CLS token, the classifier, the token and the decoder of masked pretraining.
+var families = map[string]Names{
 	"vit": {
-		norm1: "layernorm_before", norm2: "layernorm_after",
-		fc1: "intermediate.dense", fc2: "output.dense",
-		ignored: []string{"pooler.dense.weight", "pooler.dense.bias", "classifier.weight", "classifier.bias", "embeddings.mask_token"},
+		Norm1: "layernorm_before", Norm2: "layernorm_after",
+		FC1: "intermediate.dense", FC2: "output.dense",
+		ignored: []string{"pooler.dense.weight", "pooler.dense.bias", "classifier.weight", "classifier.bias", "embeddings.mask_token", "decoder.0.weight", "decoder.0.bias"},
 	},
 	"deit": {
-		norm1: "layernorm_before", norm2: "layernorm_after",
-		fc1: "intermediate.dense", fc2: "output.dense",
+		Norm1: "layernorm_before", Norm2: "layernorm_after",
+		FC1: "intermediate.dense", FC2: "output.dense",
 		ignored: []string{
 			"pooler.dense.weight", "pooler.dense.bias", "classifier.weight", "classifier.bias",
 			"cls_classifier.weight", "cls_classifier.bias", "distillation_classifier.weight", "distillation_classifier.bias",
-			"embeddings.mask_token",
+			"embeddings.mask_token", "decoder.0.weight", "decoder.0.bias",
 		},
 	},
 	"dinov2": {
-		norm1: "norm1", norm2: "norm2",
-		fc1: "mlp.fc1", fc2: "mlp.fc2",
-		scale1: "layer_scale1.lambda1", scale2: "layer_scale2.lambda1",
+		Norm1: "norm1", Norm2: "norm2",
+		FC1: "mlp.fc1", FC2: "mlp.fc2",
+		Scale1: "layer_scale1.lambda1", Scale2: "layer_scale2.lambda1",
 		ignored: []string{"classifier.weight", "classifier.bias", "embeddings.mask_token"},
 	},
 }
 
-// Families lists the architectures that Load knows.
+// Of returns the names of a family.
+func Of(family string) (Names, bool) {
+	n, ok := families[family]
+	return n, ok
+}
+
+// Families lists those that are known.
 func Families() []string {
 	out := make([]string, 0, len(families))
 	for f := range families {
@@ -66,24 +75,26 @@ func Families() []string {
 	return out
 }
 
-func blockName(i int, rest string) string { return fmt.Sprintf("encoder.layer.%d.%s", i, rest) }
+// Block is the name of a tensor inside a block.
+func Block(i int, rest string) string { return fmt.Sprintf("encoder.layer.%d.%s", i, rest) }
 
-// expected is every tensor of an architecture with its shape.
-func expected(a *spec.Architecture, n names) map[string][]int64 {
+// Expected is every tensor of an architecture of a known family, with its shape.
+func Expected(a *spec.Architecture) map[string][]int64 {
+	n := families[a.Family]
 	d, mlp, p := int64(a.Dim), int64(a.Mlp), int64(a.Patch)
 	out := map[string][]int64{
-		nameCLS:               {1, 1, d},
-		namePos:               {1, a.Placed() + int64(a.GridH)*int64(a.GridW), d},
-		namePatch + ".weight": {d, 3, p, p},
-		namePatch + ".bias":   {d},
-		nameNorm + ".weight":  {d},
-		nameNorm + ".bias":    {d},
+		CLS:                 {1, 1, d},
+		Positions:           {1, a.Placed() + int64(a.GridH)*int64(a.GridW), d},
+		Patches + ".weight": {d, 3, p, p},
+		Patches + ".bias":   {d},
+		Norm + ".weight":    {d},
+		Norm + ".bias":      {d},
 	}
 	if a.Distilled() {
-		out[nameDistil] = []int64{1, 1, d}
+		out[Distillation] = []int64{1, 1, d}
 	}
 	if a.Registers > 0 {
-		out[nameRegs] = []int64{1, int64(a.Registers), d}
+		out[Registers] = []int64{1, int64(a.Registers), d}
 	}
 	linear := func(name string, rows, cols int64, bias bool) {
 		out[name+".weight"] = []int64{rows, cols}
@@ -92,19 +103,19 @@ func expected(a *spec.Architecture, n names) map[string][]int64 {
 		}
 	}
 	for i := range int(a.Depth) {
-		for _, s := range []string{nameQuery, nameKey, nameValue} {
-			linear(blockName(i, s), d, d, a.QkvBias)
+		for _, s := range []string{Query, Key, Value} {
+			linear(Block(i, s), d, d, a.QkvBias)
 		}
-		linear(blockName(i, nameOutput), d, d, true)
-		linear(blockName(i, n.fc1), mlp, d, true)
-		linear(blockName(i, n.fc2), d, mlp, true)
-		for _, s := range []string{n.norm1, n.norm2} {
-			out[blockName(i, s)+".weight"] = []int64{d}
-			out[blockName(i, s)+".bias"] = []int64{d}
+		linear(Block(i, Output), d, d, true)
+		linear(Block(i, n.FC1), mlp, d, true)
+		linear(Block(i, n.FC2), d, mlp, true)
+		for _, s := range []string{n.Norm1, n.Norm2} {
+			out[Block(i, s)+".weight"] = []int64{d}
+			out[Block(i, s)+".bias"] = []int64{d}
 		}
-		if n.scale1 != "" {
-			out[blockName(i, n.scale1)] = []int64{d}
-			out[blockName(i, n.scale2)] = []int64{d}
+		if n.Scale1 != "" {
+			out[Block(i, n.Scale1)] = []int64{d}
+			out[Block(i, n.Scale2)] = []int64{d}
 		}
 	}
 	return out
@@ -153,14 +164,14 @@ func (e *MismatchError) Error() string {
 	return b.String()
 }
 
-// match pairs every expected name with its tensor. The file may put all names
+// Match pairs every expected name with its tensor. The file may put all names
 // below the model's own, "vit.", as models with a classifier do.
-func match(path string, f *safetensors.File, a *spec.Architecture) (map[string]safetensors.Tensor, error) {
+func Match(path string, f *safetensors.File, a *spec.Architecture) (map[string]safetensors.Tensor, error) {
 	n, ok := families[a.Family]
 	if !ok {
 		return nil, fmt.Errorf("reading %s: family %q is not one of %s", path, a.Family, strings.Join(Families(), ", "))
 	}
-	want := expected(a, n)
+	want := Expected(a)
 	found := make(map[string]safetensors.Tensor, len(want))
 	diff := &MismatchError{Path: path, Family: a.Family}
 	for _, name := range f.Names() {
