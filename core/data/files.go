@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/loralab/loralab/core/rng"
 )
 
@@ -58,7 +60,7 @@ func scan(root, imageFolder, maskFolder string) (Files, error) {
 		return Files{}, err
 	}
 	key := func(folder, p string) string {
-		return withoutEnding(strings.TrimPrefix(p, folder+"/"))
+		return composed(withoutEnding(strings.TrimPrefix(p, folder+"/")))
 	}
 	faults := slices.Concat(images.faults(), masks.faults())
 	byKey := make(map[string]string, len(masks.pictures))
@@ -169,6 +171,11 @@ func (e *ScanError) Error() string {
 	}
 	return text
 }
+
+// composed is a name in the one form of Unicode in which names are compared: a
+// letter with an accent may be one character or two, and file systems and archives
+// change one into the other.
+func composed(name string) string { return norm.NFC.String(name) }
 
 func stem(p string) string { return withoutEnding(path.Base(p)) }
 

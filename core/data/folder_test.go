@@ -177,3 +177,21 @@ func TestRemarks(t *testing.T) {
 		t.Errorf("%q, %q", several, dark)
 	}
 }
+
+// trial-data F22: the same name in two forms of Unicode.
+func TestNamesInTwoFormsOfUnicode(t *testing.T) {
+	root := published(t, nil, "images/Z\u00fcrich.png", "masks/Zu\u0308rich.png")
+	f := scan(t, root)
+	if f.Len() != 1 || f.Masks[0] != "masks/Zu\u0308rich.png" {
+		t.Errorf("found %q", f.Masks)
+	}
+	list := filepath.Join(t.TempDir(), "list.csv")
+	write(t, list, []byte("image,part\nZu\u0308rich,test\n"))
+	lists, err := data.ReadParts(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parts, _, err := f.Divide(lists); err != nil || parts["test"].Len() != 1 {
+		t.Errorf("got %v, %v", parts, err)
+	}
+}

@@ -62,3 +62,47 @@ func FuzzMetadata(f *testing.F) {
 		}
 	})
 }
+
+// FuzzLists holds the readers of divisions to parts that are disjoint and whose
+// places are lines of the file.
+func FuzzLists(f *testing.F) {
+	f.Add([]byte("image,part\nimages/a.png,train\nsub/b,val\n# c\nc,test\n"))
+	f.Add([]byte("\ufeffimage,part,image_sha256\n\"a\nb\",train,\n"))
+	f.Add([]byte("a\r\nimages/sub/b.png 1 2\n\n#c\n"))
+	files := Files{
+		Images: []string{"images/a.png", "images/c.png", "images/sub/a.png", "images/sub/b.png"},
+		Masks:  []string{"masks/a.png", "masks/c.png", "masks/sub/a.png", "masks/sub/b.png"},
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		lines := bytes.Count(content, []byte("\n")) + 1
+		for _, read := range []func(add func(role, name, file string, line int)) error{
+			func(add func(role, name, file string, line int)) error { return readCSV("list", content, add) },
+			func(add func(role, name, file string, line int)) error {
+				readNames("val", "list", content, add)
+				return nil
+			},
+		} {
+			out := Listed{}
+			err := read(func(role, name, file string, line int) {
+				if line < 1 || line > lines {
+					t.Errorf("line %d of %d", line, lines)
+				}
+				out[role] = append(out[role], struct{ Name, At string }{name, file})
+			})
+			if err != nil {
+				continue
+			}
+			parts, rest, err := files.Divide(out)
+			if err != nil {
+				continue
+			}
+			n := rest.Len()
+			for _, p := range parts {
+				n += p.Len()
+			}
+			if n != files.Len() {
+				t.Errorf("%d images in parts of %d", n, files.Len())
+			}
+		}
+	})
+}

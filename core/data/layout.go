@@ -1,7 +1,6 @@
 package data
 
 import (
-	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
@@ -376,23 +375,17 @@ func listed(dir, images, masks string, lists map[string]string) (map[string]File
 
 // stems reads a list.
 func stems(file string) ([]string, error) {
-	f, err := regular.Open(file)
+	content, err := regular.Read(file, mostList)
 	if err != nil {
 		return nil, fmt.Errorf("reading a list of images: %w", err)
 	}
-	defer f.Close()
 	var list []string
-	for lines := bufio.NewScanner(f); ; {
-		if !lines.Scan() {
-			if err := lines.Err(); err != nil {
-				return nil, fmt.Errorf("reading %s: %w", file, err)
-			}
-			return list, nil
-		}
-		if words := strings.Fields(lines.Text()); len(words) > 0 && !strings.HasPrefix(words[0], "#") {
-			list = append(list, words[0])
+	for line := range strings.Lines(string(withoutBOM(content))) {
+		if words := strings.Fields(line); len(words) > 0 && !strings.HasPrefix(words[0], "#") {
+			list = append(list, composed(words[0]))
 		}
 	}
+	return list, nil
 }
 
 // foldered pairs the pictures of folders by role, and of the folders in these,
@@ -419,7 +412,7 @@ func foldered(dir string, roles map[string]string, images, imageEnd, masks, mask
 func keyed(paths []string, end string) (byStem map[string]string, faults []string) {
 	byStem = make(map[string]string, len(paths))
 	for _, p := range paths {
-		key, ok := strings.CutSuffix(stem(p), end)
+		key, ok := strings.CutSuffix(composed(stem(p)), end)
 		if !ok {
 			continue
 		}

@@ -52,18 +52,23 @@ func ReadParts(from string) (Listed, error) {
 		} else if err != nil {
 			return nil, fmt.Errorf("reading the parts of the data: %w", err)
 		}
-		n := 0
-		for text := range strings.Lines(string(withoutBOM(content))) {
-			n++
-			if name := strings.TrimSpace(text); name != "" && !strings.HasPrefix(name, "#") {
-				add(role, name, file, n)
-			}
-		}
+		readNames(role, file, content, add)
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("%s has no train.txt, val.txt or test.txt with names of images", from)
 	}
 	return out, nil
+}
+
+// readNames reads an image a line.
+func readNames(role, file string, content []byte, add func(role, name, file string, line int)) {
+	n := 0
+	for text := range strings.Lines(string(withoutBOM(content))) {
+		n++
+		if name := strings.TrimSpace(text); name != "" && !strings.HasPrefix(name, "#") {
+			add(role, name, file, n)
+		}
+	}
 }
 
 // mostList bounds a list of images.
@@ -102,6 +107,7 @@ func readCSV(file string, content []byte, add func(role, name, file string, line
 func (f Files) Divide(lists Listed) (parts map[string]Files, rest Files, err error) {
 	byName := map[string][]int{}
 	for i, name := range f.Images {
+		name = composed(name)
 		byName[name] = append(byName[name], i)
 		for _, short := range slices.Compact([]string{stem(name), nameOf(name)}) {
 			if short != name {
@@ -110,6 +116,7 @@ func (f Files) Divide(lists Listed) (parts map[string]Files, rest Files, err err
 		}
 	}
 	find := func(name string) []int {
+		name = composed(name)
 		first := name
 		if words := strings.Fields(name); len(words) > 0 {
 			first = words[0]

@@ -482,7 +482,7 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 			r.checked[key] = text
 		}
 		if text != "" {
-			return fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, role, text), "repair or remove them; a mask holds the index of a class in data.classes, or data.ignore"
+			return fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, role, text), "repair or remove them; a mask holds the index of a class in data.classes, or data.ignore, and data.colours gives a class to other values, such as \"#ffffff\" in black and white"
 		}
 	}
 	return "", ""
