@@ -1,7 +1,7 @@
 // Package data turns folders of pictures and index masks into batches of bytes.
 //
-// A data set is a folder with images/ and masks/, paired by the stem of their
-// names, or lies as it was published, which FindLayout recognises. Scan and
+// A data set is a folder with images/ and masks/, paired by the paths below them
+// without endings, or lies as it was published, which FindLayout recognises. Scan and
 // Layout.Parts find the pairs, Split and Sample choose among them by hashing
 // names (so that neither the order of the file system nor adding a domain moves
 // a picture from one split to another), Digest gives the content an identity,
@@ -10,8 +10,8 @@
 // epochs cost a copy.
 //
 // Images (JPEG, PNG, WebP, TIFF, BMP) become 3 planes of 8-bit RGB, upright by
-// their EXIF orientation, resized bilinearly with antialias like Pillow, byte for
-// byte. Masks (PNG, TIFF, BMP) hold class indices: grey values or palette
+// their EXIF orientation, resized bilinearly with antialias like Pillow up to 12,
+// byte for byte. Masks (PNG, TIFF, BMP) hold class indices: grey values or palette
 // indices, never colours; they are resized to the nearest pixel. Normalising to
 // floats is left to the device.
 //

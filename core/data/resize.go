@@ -1,6 +1,6 @@
 package data
 
-// Resampling as Pillow does it for 8-bit pictures (libImaging/Resample.c): a
+// Resampling as Pillow up to 12 does it for 8-bit pictures (libImaging/Resample.c): a
 // separable triangle filter, widened by the ratio when the picture shrinks
 // (antialias), with weights in fixed point and a rounding to bytes between the
 // two passes. Following it to the bit keeps pictures equal to those of the
