@@ -327,24 +327,24 @@ func (m mask) counted() (values []uint32, pixels []uint64, err error) {
 // readImage reads an image alone. The memory that it takes counts while it is
 // decoded; what is returned is the caller's.
 func readImage(path string) (p pixels, err error) {
-	err = load(context.Background(), []string{path}, func(contents [][]byte) error {
-		p, err = decodeImage(contents[0])
+	err = load(context.Background(), path, func(content []byte) error {
+		p, err = decodeImage(content)
 		return err
 	})
 	if err != nil {
-		return pixels{}, fmt.Errorf("reading image %w", at(path, err))
+		return pixels{}, fmt.Errorf("reading image %w", err)
 	}
 	return p, nil
 }
 
 // readMask is readImage of a mask.
 func readMask(path string, as kind) (m mask, err error) {
-	err = load(context.Background(), []string{path}, func(contents [][]byte) error {
-		m, err = decodeMask(contents[0], as)
+	err = load(context.Background(), path, func(content []byte) error {
+		m, err = decodeMask(content, as)
 		return err
 	})
 	if err != nil {
-		return mask{}, fmt.Errorf("reading mask %w", at(path, err))
+		return mask{}, fmt.Errorf("reading mask %w", err)
 	}
 	return m, nil
 }

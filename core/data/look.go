@@ -88,17 +88,17 @@ func (f *fact) learn(ctx context.Context, path string, as kind) error {
 		f.sum = sum
 		return err
 	}
-	err := load(ctx, []string{path}, func(contents [][]byte) error {
-		f.sum = sha256.Sum256(contents[0])
+	err := load(ctx, path, func(content []byte) error {
+		f.sum = sha256.Sum256(content)
 		if as == asImage {
-			p, err := decodeImage(contents[0])
+			p, err := decodeImage(content)
 			if err != nil {
 				return err
 			}
 			f.width, f.height, f.pages, f.peak = p.w, p.h, p.pages, slices.Max(p.planes)
 			return nil
 		}
-		m, err := decodeMask(contents[0], as)
+		m, err := decodeMask(content, as)
 		if err != nil {
 			return err
 		}
@@ -111,9 +111,9 @@ func (f *fact) learn(ctx context.Context, path string, as kind) error {
 		f.as = as
 		return nil
 	case as == asImage:
-		return fmt.Errorf("reading image %w", at(path, err))
+		return fmt.Errorf("reading image %w", err)
 	}
-	return fmt.Errorf("reading mask %w", at(path, err))
+	return fmt.Errorf("reading mask %w", err)
 }
 
 // cutOff says in plain words that a file ends too early.

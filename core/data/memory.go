@@ -1,13 +1,11 @@
 package data
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 
 	"golang.org/x/sync/semaphore"
@@ -33,67 +31,66 @@ type memory struct {
 
 func newMemory(bytes int64) memory { return memory{bytes, semaphore.NewWeighted(bytes)} }
 
-// load reads the files of pictures and hands their contents to do. It holds the
-// memory that decoding them takes until do returns, which therefore keeps nothing
-// of their size, and calls load for no other pictures: memory for all is taken at
-// once, since goroutines that hold some and wait for more would wait for each
-// other. Files of other kinds than regular ones are refused unread.
-func load(ctx context.Context, paths []string, do func(contents [][]byte) error) error {
-	files := make([]*os.File, len(paths))
-	defer func() {
-		for _, f := range files {
-			if f != nil {
-				_ = f.Close() // nothing was written
-			}
-		}
-	}()
+// reserve takes the memory that decoding pictures takes, by their headers, and
+// waits until there is as much. Who decodes an image and its mask reserves for
+// both at once, and reserves no more before release: goroutines that hold some
+// and wait for more would wait for each other. Files of other kinds than regular
+// ones are refused unread.
+func reserve(ctx context.Context, paths ...string) (release func(), err error) {
 	var need int64
-	sizes := make([]int64, len(paths))
-	for i, path := range paths {
-		f, err := regular.Open(path)
+	for _, path := range paths {
+		takes, err := demandOf(path)
 		if err != nil {
-			return at(path, err)
-		}
-		files[i] = f
-		info, err := f.Stat()
-		if err != nil {
-			return at(path, err)
-		}
-		sizes[i] = info.Size()
-		if sizes[i] == 0 {
-			return at(path, errors.New("the file is empty"))
-		}
-		takes, err := demand(f, sizes[i])
-		if err != nil {
-			return at(path, err)
+			return nil, at(path, err)
 		}
 		if need += takes; need > decoding.size {
-			return at(path, fmt.Errorf("decoding it may take %s of memory, and %s is the most: cut it into tiles, or save it as PNG without interlacing", gigabytes(need), gigabytes(decoding.size)))
+			return nil, at(path, fmt.Errorf("decoding it may take %s of memory, and %s is the most: cut it into tiles, or save it as PNG without interlacing", gigabytes(need), gigabytes(decoding.size)))
 		}
 	}
 	if err := decoding.free.Acquire(ctx, need); err != nil {
+		return nil, err
+	}
+	return func() { decoding.free.Release(need) }, nil
+}
+
+func demandOf(path string) (int64, error) {
+	f, err := regular.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return demand(f, info.Size())
+}
+
+// load reads the file of a picture and hands its content to do, with the memory
+// that decoding it takes. do keeps nothing of that size, or counts for it itself.
+func load(ctx context.Context, path string, do func(content []byte) error) error {
+	release, err := reserve(ctx, path)
+	if err != nil {
 		return err
 	}
-	defer decoding.free.Release(need)
-	contents := make([][]byte, len(paths))
-	for i, f := range files {
-		content := make([]byte, sizes[i])
-		if _, err := io.ReadFull(f, content); err != nil {
-			return at(paths[i], cutOff(err))
-		}
-		// The header that memory was taken for is the one that is decoded.
-		if takes, err := demand(bytes.NewReader(content), sizes[i]); err != nil || takes > need {
-			return at(paths[i], errors.New("the file changes while it is read"))
-		}
-		contents[i] = content
+	defer release()
+	content, err := regular.Read(path, decoding.size)
+	if err != nil {
+		return at(path, err)
 	}
-	return do(contents)
+	if err := do(content); err != nil {
+		return at(path, cutOff(err))
+	}
+	return nil
 }
 
 // demand is what a picture takes while it is decoded, with its file and with what
 // is made of it: an image, or a mask of four bytes a value, and either once more
 // while it is turned.
 func demand(r io.ReaderAt, size int64) (int64, error) {
+	if size == 0 {
+		return 0, errors.New("the file is empty")
+	}
 	h, err := readHeader(r, size)
 	if err != nil {
 		return 0, cutOff(err)
