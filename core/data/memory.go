@@ -1,11 +1,13 @@
 package data
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 
 	"golang.org/x/sync/semaphore"
@@ -41,12 +43,16 @@ func reserve(ctx context.Context, paths ...string) (release func(), err error) {
 	for _, path := range paths {
 		takes, err := demandOf(path)
 		if err != nil {
-			return nil, at(path, err)
+			return nil, at(path, cutOff(err))
 		}
 		if need += takes; need > decoding.size {
-			return nil, at(path, fmt.Errorf("decoding it may take %s of memory, and %s is the most: cut it into tiles, or save it as PNG without interlacing", gigabytes(need), gigabytes(decoding.size)))
+			return nil, at(path, tooMuch(need))
 		}
 	}
+	return take(ctx, need)
+}
+
+func take(ctx context.Context, need int64) (release func(), err error) {
 	if err := decoding.free.Acquire(ctx, need); err != nil {
 		return nil, err
 	}
@@ -54,34 +60,80 @@ func reserve(ctx context.Context, paths ...string) (release func(), err error) {
 }
 
 func demandOf(path string) (int64, error) {
-	f, err := regular.Open(path)
+	f, size, err := open(path)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
+	return demand(f, size)
+}
+
+func open(path string) (*os.File, int64, error) {
+	f, err := regular.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
 	info, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return nil, 0, errors.Join(err, f.Close())
 	}
-	return demand(f, info.Size())
+	return f, info.Size(), nil
 }
+
+// small is the size up to which a file is read before its header is looked at: it
+// takes less time than reading it in pieces.
+const small = 1 << 20
 
 // load reads the file of a picture and hands its content to do, with the memory
 // that decoding it takes. do keeps nothing of that size, or counts for it itself.
 func load(ctx context.Context, path string, do func(content []byte) error) error {
-	release, err := reserve(ctx, path)
+	if err := loaded(ctx, path, do); err != nil {
+		return at(path, cutOff(err))
+	}
+	return nil
+}
+
+func loaded(ctx context.Context, path string, do func(content []byte) error) error {
+	f, size, err := open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var header io.ReaderAt = f
+	var content []byte
+	read := func() error {
+		content = make([]byte, size)
+		_, err := io.ReadFull(f, content)
+		return err
+	}
+	if size <= small {
+		if err := read(); err != nil {
+			return err
+		}
+		header = bytes.NewReader(content)
+	}
+	need, err := demand(header, size)
+	if err != nil {
+		return err
+	}
+	if need > decoding.size {
+		return tooMuch(need)
+	}
+	release, err := take(ctx, need)
 	if err != nil {
 		return err
 	}
 	defer release()
-	content, err := regular.Read(path, decoding.size)
-	if err != nil {
-		return at(path, err)
+	if content == nil {
+		if err := read(); err != nil {
+			return err
+		}
 	}
-	if err := do(content); err != nil {
-		return at(path, cutOff(err))
-	}
-	return nil
+	return do(content)
+}
+
+func tooMuch(need int64) error {
+	return fmt.Errorf("decoding it may take %s of memory, and %s is the most: cut it into tiles, or save it as PNG without interlacing", gigabytes(need), gigabytes(decoding.size))
 }
 
 // demand is what a picture takes while it is decoded, with its file and with what
@@ -93,7 +145,7 @@ func demand(r io.ReaderAt, size int64) (int64, error) {
 	}
 	h, err := readHeader(r, size)
 	if err != nil {
-		return 0, cutOff(err)
+		return 0, err
 	}
 	return size + h.decoder + 8*int64(h.w)*int64(h.h), nil
 }

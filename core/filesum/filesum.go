@@ -27,9 +27,15 @@ func Sum(path string) (sum [sha256.Size]byte, err error) {
 		return sum, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return sum, err
+	}
 	h := sha256.New()
-	// Hidden from io.Copy, the file is read in pieces that suit SHA-256.
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{f}, make([]byte, 1<<20)); err != nil {
+	// Hidden from io.Copy, the file is read in pieces that suit SHA-256; a small one
+	// at once.
+	piece := min(max(info.Size(), 512), 1<<20)
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{f}, make([]byte, piece)); err != nil {
 		return sum, fmt.Errorf("hashing %s: %w", path, err)
 	}
 	return [sha256.Size]byte(h.Sum(nil)), nil
