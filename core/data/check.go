@@ -80,8 +80,7 @@ func (f Files) checkPair(i int, facts []fact, faults []error, d *spec.Data) (pro
 	return problems
 }
 
-// darkest is the brightest value below which a whole set of images is told to be
-// dark.
+// darkest is the brightest value below which a whole set of images counts as dark.
 const darkest = 64
 
 // Remarks are what stops no training but may not be meant; "" if there is nothing

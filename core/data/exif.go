@@ -202,7 +202,7 @@ const mostMetadata = 1 << 20
 var xmpTurn = regexp.MustCompile(`tiff:Orientation(="|>)([0-9])`)
 
 // turn is how the picture has to be turned. As for Pillow, XMP counts where EXIF
-// does not say. Damaged metadata beside sound pixels says nothing, and viewers
+// does not say. Damaged metadata of sound pixels counts for nothing, and viewers
 // show such a picture as stored.
 func (m metadata) turn() turn {
 	if d, err := firstDirectory(bytes.NewReader(bytes.TrimPrefix(m.exif, []byte("Exif\x00\x00")))); err == nil {

@@ -31,9 +31,8 @@ var maskFolders = []string{"masks", "annotations/trimaps"}
 
 // Scan finds the pairs below root: images/<name> as JPEG, PNG, WebP, TIFF or BMP
 // with masks/<name> (or annotations/trimaps/<name>) as PNG, TIFF or BMP. Folders
-// in these are read as well, and belong to the name. Everything that does not
-// pair up is told in one ScanError, beside which the pairs are returned all the
-// same.
+// in these are read as well, and belong to the name. One ScanError lists
+// everything that does not pair up, and the pairs are returned with it.
 func Scan(root string) (Files, error) {
 	return scan(root, "images", maskFolder(root))
 }

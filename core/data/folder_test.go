@@ -109,7 +109,7 @@ func TestPartsHaveOtherNames(t *testing.T) {
 	}
 }
 
-// What is left out of a data set is told.
+// Unused names what is left out of a data set.
 func TestWhatIsNotUsedIsTold(t *testing.T) {
 	for _, c := range []struct {
 		pictures []string
@@ -133,7 +133,7 @@ func TestWhatIsNotUsedIsTold(t *testing.T) {
 	}
 }
 
-// Pictures that are not read, and names that stand for two, are errors in every
+// Pictures that are not read, and names of two pictures, are errors in every
 // layout.
 func TestNothingIsLeftOutOfPublishedSets(t *testing.T) {
 	for _, c := range []struct {

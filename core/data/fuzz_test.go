@@ -39,7 +39,7 @@ func FuzzDecode(f *testing.F) {
 		for _, as := range []kind{asIndices, asColours} {
 			m, wrong := decodeMask(content, as)
 			if wrong == nil && (err != nil || m.h != p.h || m.w != p.w || len(m.values) != m.h*m.w) {
-				t.Errorf("a mask of %d×%d values beside an image of %d×%d, %v", m.w, m.h, p.w, p.h, err)
+				t.Errorf("a mask of %d×%d values and an image of %d×%d, %v", m.w, m.h, p.w, p.h, err)
 			}
 		}
 	})

@@ -102,8 +102,8 @@ func readCSV(file string, content []byte, add func(role, name, file string, line
 
 // Divide is the files by part as they are listed, and those that no list has. An
 // image is listed by its path below the root, that below images/ without an ending,
-// or its stem; of a line with several words the first may be it. What fits no
-// image, more than one, or stands in two parts is told in one ListError.
+// or its stem; of a line with several words the first may be it. One ListError has
+// the lines that fit no image or several, and images that are in two parts.
 func (f Files) Divide(lists Listed) (parts map[string]Files, rest Files, err error) {
 	byName := map[string][]int{}
 	for i, name := range f.Images {

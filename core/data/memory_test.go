@@ -87,7 +87,7 @@ func limit(t testing.TB, pixels, bytes int64) {
 	t.Cleanup(func() { mostPixels, decoding = before, memory })
 }
 
-// trial-reliability 24: a pipe among pictures is told and not waited for.
+// trial-reliability 24: a pipe among pictures is refused and not waited for.
 func TestWhatIsNoFileIsNoPicture(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe.png")

@@ -10,7 +10,7 @@ import (
 // PackBits.
 var tiffCompressions = []uint32{1, 5, 8, 32946, 32773}
 
-// Compressions that are told by name.
+// Compressions that errors name.
 var tiffForeign = map[uint32]string{
 	2: "CCITT", 3: "CCITT group 3", 4: "CCITT group 4", 6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000",
 	34712: "JPEG 2000", 34925: "LZMA", 50000: "zstd", 50001: "WebP", 50002: "JPEG XL",

@@ -10,7 +10,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 )
 
-// mostConfig bounds the files of JSON beside weights.
+// mostConfig bounds the JSON files of a model.
 const mostConfig = 16 << 20
 
 // size is a number or a pair [height, width] in JSON.

@@ -75,8 +75,7 @@ type MissingError struct {
 	Reason string
 	// Cure is what to do, "run `…`".
 	Cure string
-	// Here: the name stands for something on this machine, so that it is not asked
-	// for elsewhere.
+	// Here: the name means something on this machine, so no server is asked for it.
 	Here bool
 }
 

@@ -3,7 +3,7 @@
 
     pip install transformers==5.23.0 pillow numpy && python3 make_processors.py
 
-Each case is a preprocessor_config.json beside the config.json of a family, and
+Each case is a preprocessor_config.json for a family of models, and
 what becomes of the levels 0, 1, 100, 254 and 255 of each color.
 """
 
