@@ -63,6 +63,11 @@ func (c *Copy) pair(s *shift, dir string, i int) error {
 		}
 	}
 	name, maskFile := nameOf(c.Files.Images[i]), c.Files.path(c.Files.Masks[i])
+	release, err := reserve(context.Background(), c.Files.path(c.Files.Images[i]), maskFile)
+	if err != nil {
+		return err
+	}
+	defer release()
 	p, err := readImage(c.Files.path(c.Files.Images[i]))
 	if err != nil {
 		return err

@@ -23,6 +23,9 @@ var (
 	mostPixels int64 = 1 << 28
 	// decoding is what all pictures together may take that are decoded at one time.
 	decoding = newMemory(4 << 30)
+	// serving is what images and masks may take, until they have the size that the
+	// model sees, of all pairs that are read at one time.
+	serving = newMemory(4 << 30)
 )
 
 // memory is shared by goroutines, which wait for each other.
@@ -33,30 +36,30 @@ type memory struct {
 
 func newMemory(bytes int64) memory { return memory{bytes, semaphore.NewWeighted(bytes)} }
 
-// reserve takes the memory that decoding pictures takes, by their headers, and
-// waits until there is as much. Who decodes an image and its mask reserves for
-// both at once, and reserves no more before release: goroutines that hold some
-// and wait for more would wait for each other. Files of other kinds than regular
-// ones are refused unread.
+// reserve takes the memory that an image and its mask take, by their headers, and
+// waits until there is as much. It is taken for both at once, and nothing more is
+// reserved before release: goroutines that hold some and wait for more would wait
+// for each other. Decoding takes memory of another account, so it may be waited
+// for.
 func reserve(ctx context.Context, paths ...string) (release func(), err error) {
 	var need int64
 	for _, path := range paths {
 		takes, err := demandOf(path)
 		if err != nil {
-			return nil, at(path, cutOff(err))
+			continue // reading it says what is wrong
 		}
-		if need += takes; need > decoding.size {
+		if need += takes; need > serving.size {
 			return nil, at(path, tooMuch(need))
 		}
 	}
-	return take(ctx, need)
+	return serving.take(ctx, need)
 }
 
-func take(ctx context.Context, need int64) (release func(), err error) {
-	if err := decoding.free.Acquire(ctx, need); err != nil {
+func (m memory) take(ctx context.Context, need int64) (release func(), err error) {
+	if err := m.free.Acquire(ctx, need); err != nil {
 		return nil, err
 	}
-	return func() { decoding.free.Release(need) }, nil
+	return func() { m.free.Release(need) }, nil
 }
 
 func demandOf(path string) (int64, error) {
@@ -119,7 +122,7 @@ func loaded(ctx context.Context, path string, do func(content []byte) error) err
 	if need > decoding.size {
 		return tooMuch(need)
 	}
-	release, err := take(ctx, need)
+	release, err := decoding.take(ctx, need)
 	if err != nil {
 		return err
 	}

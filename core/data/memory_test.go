@@ -71,10 +71,16 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if decoding.free.TryAcquire(4<<20 - 2*12*120_000) {
+	if serving.free.TryAcquire(4<<20 - 2*12*120_000) {
 		t.Error("less is held than both pictures take")
 	}
+	if _, err := readImage(path); err != nil {
+		t.Errorf("a reservation keeps pictures from being decoded: %v", err)
+	}
 	release()
+	if !serving.free.TryAcquire(4 << 20) {
+		t.Error("a reservation is not given back")
+	}
 	if !decoding.free.TryAcquire(4 << 20) {
 		t.Error("memory is not given back")
 	}
@@ -82,9 +88,9 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // limit sets the bounds on pictures for a test.
 func limit(t testing.TB, pixels, bytes int64) {
-	before, memory := mostPixels, decoding
-	mostPixels, decoding = pixels, newMemory(bytes)
-	t.Cleanup(func() { mostPixels, decoding = before, memory })
+	before, one, other := mostPixels, decoding, serving
+	mostPixels, decoding, serving = pixels, newMemory(bytes), newMemory(bytes)
+	t.Cleanup(func() { mostPixels, decoding, serving = before, one, other })
 }
 
 // trial-reliability 24: a pipe among pictures is refused and not waited for.

@@ -27,6 +27,8 @@ type Set struct {
 	read    func(i int) (pixels, mask, error)
 	// readMask is what read gives of the mask.
 	readMask func(i int) (mask, error)
+	// reserve takes the memory that reading picture i takes.
+	reserve func(i int) (release func(), err error)
 	// maskName names the file of a mask in errors.
 	maskName func(i int) string
 
@@ -77,6 +79,9 @@ func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 		return nil, fmt.Errorf("opening data in %s: %w", f.Root, err)
 	}
 	s.maskName = func(i int) string { return f.path(f.Masks[i]) }
+	s.reserve = func(i int) (func(), error) {
+		return reserve(context.Background(), f.path(f.Images[i]), f.path(f.Masks[i]))
+	}
 	s.readMask = func(i int) (mask, error) { return readMask(f.path(f.Masks[i]), maskKind(d.GetColours())) }
 	s.read = func(i int) (pixels, mask, error) {
 		p, err := readImage(f.path(f.Images[i]))
@@ -99,6 +104,7 @@ func newSet(names []string, d *spec.Data, styles Files) (*Set, error) {
 	s := &Set{
 		names: names, colours: d.GetColours(), h: int(d.GetHeight()), w: int(d.GetWidth()), kept: make([]*item, len(names)), free: CacheBytes,
 		augment: d.GetAugment(),
+		reserve: func(int) (func(), error) { return func() {}, nil },
 	}
 	if err := augment.Check(s.augment); err != nil {
 		return nil, err
@@ -239,15 +245,10 @@ func (s *Set) item(i int) (*item, error) {
 	if it != nil {
 		return it, nil
 	}
-	p, m, err := s.read(i)
+	it, err := s.small(i)
 	if err != nil {
 		return nil, err
 	}
-	labels, err := s.labels(i, m)
-	if err != nil {
-		return nil, err
-	}
-	it = &item{image: p.resized(s.h, s.w), labels: resizeNearest(labels, m.h, m.w, s.h, s.w)}
 	if it.image, it.labels, err = s.shift.apply(it.image, it.labels, s.h, s.w, s.names[i]); err != nil {
 		return nil, err
 	}
@@ -258,6 +259,25 @@ func (s *Set) item(i int) (*item, error) {
 		s.free -= s.bytes
 	}
 	return it, nil
+}
+
+// small reads a picture at the size of the set. What it takes at its own size is
+// reserved.
+func (s *Set) small(i int) (*item, error) {
+	release, err := s.reserve(i)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	p, m, err := s.read(i)
+	if err != nil {
+		return nil, err
+	}
+	labels, err := s.labels(i, m)
+	if err != nil {
+		return nil, err
+	}
+	return &item{image: p.resized(s.h, s.w), labels: resizeNearest(labels, m.h, m.w, s.h, s.w)}, nil
 }
 
 // labels gives the values of mask i their classes.
