@@ -451,6 +451,8 @@ func (d *dataConfig) draw(role string) files {
 
 // checkSource is what is wrong with a source, if anything.
 func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (message, hint string) {
+	var faulty []string // parts
+	var faults string
 	for _, role := range wanted {
 		s, err := r.split(root, d, wanted, role)
 		if err != nil {
@@ -475,15 +477,20 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		if !r.check {
 			continue
 		}
-		key := fmt.Sprint(s.split.GetDigest(), t.values, t.colours)
+		// Parts with the same contents differ in the files that are at fault.
+		key := fmt.Sprint(s.split.GetDigest(), s.files.Root, s.files.Images[0], t.values, t.colours)
 		text, ok := r.checked[key]
 		if !ok {
 			text = problems(data.Check(r.ctx, s.files, t.data()))
 			r.checked[key] = text
 		}
 		if text != "" {
-			return fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, role, text), "repair or remove them; a mask holds the index of a class in data.classes, or data.ignore, and data.colours gives a class to other values, such as \"#ffffff\" in black and white"
+			faulty, faults = append(faulty, role), faults+text
 		}
+	}
+	if len(faulty) > 0 {
+		return fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, strings.Join(faulty, ", "), faults),
+			"repair or remove them; a mask holds the index of a class in data.classes, or data.ignore, and data.colours gives a class to other values, such as \"#ffffff\" in black and white"
 	}
 	return "", ""
 }
