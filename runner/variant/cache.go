@@ -51,7 +51,7 @@ func (c *cache) sum(path string, fresh bool) (string, error) {
 	if c.sums == nil {
 		c.sums = map[string]summed{}
 		if raw, err := os.ReadFile(file); c.dir != "" && err == nil {
-			if json.Unmarshal(raw, &c.sums) != nil || c.sums == nil {
+			if !unsealJSON(raw, &c.sums) || c.sums == nil {
 				c.sums = map[string]summed{}
 			}
 		}
@@ -86,8 +86,8 @@ func (c *cache) sum(path string, fresh bool) (string, error) {
 			_, err := os.Stat(path)
 			return errors.Is(err, fs.ErrNotExist)
 		})
-		if raw, err := json.MarshalIndent(c.sums, "", "\t"); err == nil {
-			_ = replacefile.Write(file, append(raw, '\n')) // next time it is read in full again
+		if raw, err := sealJSON(c.sums); err == nil {
+			_ = replacefile.Write(file, raw) // next time it is read in full again
 		}
 	}
 	return now.SHA256, nil
@@ -174,4 +174,29 @@ func unseal(b []byte) ([]byte, bool) {
 	}
 	h := sha256.Sum256(b[sha256.Size:])
 	return b[sha256.Size:], string(h[:]) == string(b[:sha256.Size])
+}
+
+// sealedJSON is a value with the SHA-256 of its text, which a flipped bit does not
+// leave as it is.
+type sealedJSON struct {
+	Check string          `json:"check"`
+	Value json.RawMessage `json:"value"`
+}
+
+func sealJSON(v any) ([]byte, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	h := sha256.Sum256(raw)
+	return json.Marshal(sealedJSON{hex.EncodeToString(h[:]), raw})
+}
+
+func unsealJSON(b []byte, v any) bool {
+	var s sealedJSON
+	if json.Unmarshal(b, &s) != nil {
+		return false
+	}
+	h := sha256.Sum256(s.Value)
+	return s.Check == hex.EncodeToString(h[:]) && json.Unmarshal(s.Value, v) == nil
 }
