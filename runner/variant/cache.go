@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
@@ -56,7 +57,7 @@ func (c *cache) sum(path string, fresh bool) (string, error) {
 			}
 		}
 	}
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return "", err
 	}

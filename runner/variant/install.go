@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/replacefile"
 )
 
@@ -16,7 +16,7 @@ import (
 // that name, and returns where it is now. A process that runs the old file
 // keeps it. The copy has the sum that is given, or there is none.
 func Install(path, dir, sum string) (string, error) {
-	from, err := os.Open(path)
+	from, err := regular.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("installing a plug-in: %w", err)
 	}
