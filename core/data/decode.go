@@ -205,9 +205,9 @@ func decodeMask(content []byte, as kind) (mask, error) {
 	return m, nil
 }
 
-// indices takes grey values or palette indices.
+// indices takes gray values or palette indices.
 func (m mask) indices(img image.Image, about header) error {
-	// The decoders stretch grey of less than 8 bits to 0…255; the stored number is
+	// The decoders stretch gray of less than 8 bits to 0…255; the stored number is
 	// what the mask means.
 	step := map[int]byte{1: 0xff, 2: 0x55, 4: 0x11}[about.bits]
 	if step == 0 {
@@ -227,10 +227,10 @@ func (m mask) indices(img image.Image, about header) error {
 		}
 	default:
 		of, ok := channelsOf(img)
-		if !ok || !about.grey {
+		if !ok || !about.gray {
 			return errColours
 		}
-		// Grey with alpha, or with a transparent value.
+		// Gray with alpha, or with a transparent value.
 		for y := range m.h {
 			for x := range m.w {
 				c := of.at(y, x)
@@ -269,7 +269,7 @@ func (m mask) colours(img image.Image, about header) error {
 			if straight {
 				c := of.at(y, x)
 				m.values[y*m.w+x] = uint32(c[0])<<16 | uint32(c[of.bytes])<<8 | uint32(c[2*of.bytes])
-			} else { // grey
+			} else { // gray
 				m.values[y*m.w+x] = packColour(img.At(b.Min.X+x, b.Min.Y+y))
 			}
 		}

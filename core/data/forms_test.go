@@ -41,22 +41,22 @@ var refused = map[string]string{
 	"cmyk.tif":                         "CMYK",
 	"float-predictor.tif":              "predictor 3",
 	"float32.tif":                      "floating-point",
-	"grey-alpha-one-bits.tif":          "2 channels with [8] bits",
-	"grey-alpha.tif":                   "with 2 channels",
-	"grey1-fill2.tif":                  "FillOrder",
-	"grey1-white0.tif":                 "0 is white",
-	"grey16-big-c32773-p2.tif":         "predictor 2, compression 32773",
-	"grey16-little-c32773-p2.tif":      "predictor 2, compression 32773",
-	"grey16-white0.tif":                "0 is white",
-	"grey2.tif":                        "grey TIFF of 2 bits",
-	"grey32.tif":                       "grey TIFF of 32 bits",
-	"grey4.tif":                        "grey TIFF of 4 bits",
-	"grey8-big-c32773-p2.tif":          "predictor 2, compression 32773",
-	"grey8-fill2.tif":                  "FillOrder",
-	"grey8-little-c32773-p2.tif":       "predictor 2, compression 32773",
-	"grey8-no-photometric.tif":         "0 is white",
-	"grey8-predictor-uncompressed.tif": "predictor 2, compression 1 ",
-	"grey8-white0.tif":                 "0 is white",
+	"gray-alpha-one-bits.tif":          "2 channels with [8] bits",
+	"gray-alpha.tif":                   "with 2 channels",
+	"gray1-fill2.tif":                  "FillOrder",
+	"gray1-white0.tif":                 "0 is white",
+	"gray16-big-c32773-p2.tif":         "predictor 2, compression 32773",
+	"gray16-little-c32773-p2.tif":      "predictor 2, compression 32773",
+	"gray16-white0.tif":                "0 is white",
+	"gray2.tif":                        "gray TIFF of 2 bits",
+	"gray32.tif":                       "gray TIFF of 32 bits",
+	"gray4.tif":                        "gray TIFF of 4 bits",
+	"gray8-big-c32773-p2.tif":          "predictor 2, compression 32773",
+	"gray8-fill2.tif":                  "FillOrder",
+	"gray8-little-c32773-p2.tif":       "predictor 2, compression 32773",
+	"gray8-no-photometric.tif":         "0 is white",
+	"gray8-predictor-uncompressed.tif": "predictor 2, compression 1 ",
+	"gray8-white0.tif":                 "0 is white",
 	"group3.tif":                       "CCITT",
 	"group4.tif":                       "CCITT",
 	"jpeg.tif":                         "with JPEG compression",
@@ -151,11 +151,11 @@ func TestMasksOfEveryForm(t *testing.T) {
 }
 
 // Colors of masks are those that images have, whatever alpha says.
-func TestColoursOfEveryForm(t *testing.T) {
+func TestColorsOfEveryForm(t *testing.T) {
 	for name, f := range loadForms(t) {
 		m, err := decodeMask(f.File, asColours)
 		if err != nil || f.Values != nil && strings.Contains(name, "16") {
-			continue // refused, which the other tests see; grey of 16 bits has no color
+			continue // refused, which the other tests see; gray of 16 bits has no color
 		}
 		for i := range m.values {
 			if want := uint32(f.RGB[3*i])<<16 | uint32(f.RGB[3*i+1])<<8 | uint32(f.RGB[3*i+2]); m.values[i] != want {

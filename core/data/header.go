@@ -27,14 +27,14 @@ type header struct {
 	w, h   int    // as stored, before the picture is turned
 	turn   turn
 	bits   int  // of a sample
-	grey   bool // one channel, and perhaps alpha
+	gray   bool // one channel, and perhaps alpha
 	// pages is how many pictures the file holds, of which the first is read. All
 	// beyond the first thousands count as one.
 	pages int
-	// transparency is where in a GIF the flag of a transparent colour is; 0 if
+	// transparency is where in a GIF the flag of a transparent color is; 0 if
 	// there is none.
 	transparency int64
-	// premultiplied: colours of a TIFF are multiplied by alpha.
+	// premultiplied: colors of a TIFF are multiplied by alpha.
 	premultiplied bool
 	// decoder bounds the memory that decoding takes beyond the file and what is
 	// made of it, in bytes.
@@ -70,7 +70,7 @@ func readHeader(r io.ReaderAt, size int64) (header, error) {
 	case "bmp":
 		h.decoder = 4 * int64(h.w) * int64(h.h)
 		_, palette := config.ColorModel.(color.Palette)
-		h.grey = palette
+		h.gray = palette
 	}
 	return h, err
 }
@@ -219,8 +219,8 @@ func (h *header) png(f section) error {
 	}
 	kind := start[25]
 	h.bits = int(start[24])
-	h.grey = kind == 0 || kind == 4
-	pixel := int64(4) // a palette or grey takes less, but grey may have a transparent value
+	h.gray = kind == 0 || kind == 4
+	pixel := int64(4) // a palette or gray takes less, but gray may have a transparent value
 	if h.bits == 16 {
 		pixel = 8
 	}

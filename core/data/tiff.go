@@ -46,7 +46,7 @@ func (h *header) tiff(f section) error {
 	case photometric == 0:
 		return errors.New("a TIFF whose 0 is white is not read: save it as PNG")
 	case photometric > 3:
-		return fmt.Errorf("a TIFF whose colours are %s is not read: save it as RGB", tiffColours(photometric))
+		return fmt.Errorf("a TIFF whose colors are %s is not read: save it as RGB", tiffColors(photometric))
 	case slices.ContainsFunc(d.numbers(tagSampleFormat), other):
 		return errors.New("a TIFF of signed, floating-point or complex numbers is not read: scale it to 8 or 16 bits without sign")
 	case uint32(len(bits)) != samples || slices.ContainsFunc(bits, func(b uint32) bool { return b != depth }):
@@ -58,19 +58,19 @@ func (h *header) tiff(f section) error {
 	case predictor > 2, predictor == 2 && (!deflateOrLZW || depth < 8):
 		return fmt.Errorf("a TIFF with predictor %d, compression %d and %d bits is not read%s", predictor, compression, depth, cure)
 	case photometric == 2 && (samples < 3 || samples > 4 || depth != 8 && depth != 16):
-		return fmt.Errorf("a colour TIFF of %d channels with %d bits is not read: save it as RGB with 8 or 16 bits", samples, depth)
+		return fmt.Errorf("a color TIFF of %d channels with %d bits is not read: save it as RGB with 8 or 16 bits", samples, depth)
 	case photometric == 2 && samples == 4 && extra != 1 && extra != 2:
 		return errors.New("a TIFF with a fourth channel that is not alpha is not read: save it as RGB")
 	case photometric == 2 && samples == 4 && extra == 1 && depth == 16:
-		return errors.New("a TIFF of 16 bits whose colours are multiplied by alpha is not read: save it as RGB")
+		return errors.New("a TIFF of 16 bits whose colors are multiplied by alpha is not read: save it as RGB")
 	case photometric != 2 && samples > 1:
-		return fmt.Errorf("a TIFF of grey or a palette with %d channels is not read: save it with one", samples)
+		return fmt.Errorf("a TIFF of gray or a palette with %d channels is not read: save it with one", samples)
 	case photometric == 1 && depth != 1 && depth != 8 && depth != 16:
-		return fmt.Errorf("a grey TIFF of %d bits is not read: save it as 8-bit grey", depth)
+		return fmt.Errorf("a gray TIFF of %d bits is not read: save it as 8-bit gray", depth)
 	case photometric == 3 && depth != 1 && depth != 8:
 		return fmt.Errorf("a palette TIFF of %d bits is not read: save it with 8 bits", depth)
 	}
-	h.bits, h.grey = int(depth), photometric == 1
+	h.bits, h.gray = int(depth), photometric == 1
 	h.premultiplied = extra == 1 && samples == 4
 	if h.turn = d.turn(); h.turn == 0 {
 		h.turn = upright
@@ -98,7 +98,7 @@ func (h *header) tiff(f section) error {
 	return nil
 }
 
-func tiffColours(photometric uint32) string {
+func tiffColors(photometric uint32) string {
 	names := map[uint32]string{4: "a mask of transparency", 5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32803: "raw"}
 	if name := names[photometric]; name != "" {
 		return name

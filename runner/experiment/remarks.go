@@ -52,7 +52,7 @@ func (x *expansion) checkRemarks(c *cell, path []string, d *dataConfig, wanted [
 		x.report(x.mark(found, x.placeIn(c, path)))
 	}
 	if notes := x.resolve.unused(x.root, d); len(notes) > 0 {
-		warn(fmt.Sprintf("%q has more than is used: %s", d.Source, strings.Join(notes, "; ")), "runner help data says how a data set is laid out")
+		warn(fmt.Sprintf("not used of %q: %s", d.Source, strings.Join(notes, "; ")), "runner help data says how a data set is laid out")
 	}
 	if !x.resolve.check {
 		return

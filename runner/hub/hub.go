@@ -196,7 +196,7 @@ func (h *Hub) read(name, dir, source string) (*Backbone, error) {
 	} else if err != nil {
 		return fail(err)
 	}
-	if b.Mean, b.Std, err = readNormalisation(dir, b.Arch.Family); err != nil {
+	if b.Mean, b.Std, err = readNormalization(dir, b.Arch.Family); err != nil {
 		return fail(err)
 	}
 	if err := checkTensors(b); err != nil {

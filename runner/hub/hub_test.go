@@ -106,11 +106,11 @@ func TestArchitecture(t *testing.T) {
 	}
 }
 
-func TestNormalisation(t *testing.T) {
+func TestNormalization(t *testing.T) {
 	dir := t.TempDir()
 	check := func(family, want string) {
 		t.Helper()
-		mean, std, err := readNormalisation(dir, family)
+		mean, std, err := readNormalization(dir, family)
 		got := fmt.Sprint(mean, std)
 		if err != nil {
 			got = err.Error()

@@ -57,9 +57,9 @@ def saved(image, **options):
 
 noise = bytes(rng.randrange(256) for _ in range(w * h * 8))
 rgb8 = Image.frombytes("RGB", (w, h), noise[: w * h * 3])
-grey8 = Image.frombytes("L", (w, h), noise[: w * h])
+gray8 = Image.frombytes("L", (w, h), noise[: w * h])
 smooth = Image.frombytes("L", (2, 2), bytes((20, 200, 120, 60))).resize((w, h), Image.BICUBIC)
-colour = Image.merge("RGB", (smooth, smooth.rotate(180), smooth.transpose(Image.Transpose.FLIP_TOP_BOTTOM)))
+color = Image.merge("RGB", (smooth, smooth.rotate(180), smooth.transpose(Image.Transpose.FLIP_TOP_BOTTOM)))
 binary = [rng.randrange(2) for _ in range(w * h)]
 bilevel = Image.frombytes("L", (w, h), bytes(255 * v for v in binary)).convert("1", dither=Image.NONE)
 
@@ -166,7 +166,7 @@ def segment(marker, data):
     return bytes((0xFF, marker)) + struct.pack(">H", len(data) + 2) + data
 
 
-plain = saved(colour, format="JPEG", quality=95, subsampling=0)
+plain = saved(color, format="JPEG", quality=95, subsampling=0)
 assert plain[:4] == b"\xff\xd8\xff\xe0"
 e6, x5 = segment(0xE1, b"Exif\0\0" + exif(6)), segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp % 5)
 foreign = segment(0xE1, b"Something else\0")
@@ -220,7 +220,7 @@ keep("turn-unknown.webp", riff(vp8x(8), (b"VP8L", data), (b"ABCD", b"123"), (b"E
 keep("alpha-lossless.webp", saved(Image.frombytes("RGBA", (w, h), noise[: w * h * 4]), format="WEBP", lossless=True, exact=True))
 lossy = inner(saved(smooth.convert("RGB"), format="WEBP", quality=95), b"VP8 ")  # always even
 keep("turn-lossy.webp", riff(vp8x(8 | 32), (b"ICCP", bytes(457)), (b"VP8 ", lossy), (b"EXIF", exif(6))))
-keep("animated.webp", saved(rgb8, format="WEBP", save_all=True, append_images=[colour], lossless=True), pages=2)
+keep("animated.webp", saved(rgb8, format="WEBP", save_all=True, append_images=[color], lossless=True), pages=2)
 
 # ---- GIF, BMP, JPEG, APNG ----
 
@@ -233,14 +233,14 @@ keep("animated.gif", saved(paletted, format="GIF", save_all=True, append_images=
 one = bytearray(saved(paletted, format="GIF"))
 struct.pack_into("<HH", one, 6, w + 3, h + 2)  # a canvas larger than its picture
 keep("partial.gif", bytes(one))
-keep("animated.png", saved(rgb8, format="PNG", save_all=True, append_images=[colour]), pages=2)
+keep("animated.png", saved(rgb8, format="PNG", save_all=True, append_images=[color]), pages=2)
 for mode in ("1", "L", "P", "RGB", "RGBA"):
-    image = {"1": bilevel, "L": grey8, "P": paletted, "RGB": rgb8, "RGBA": Image.frombytes("RGBA", (w, h), noise[: w * h * 4])}[mode]
-    values = {"1": binary, "L": list(grey8.getdata()), "P": list(paletted.getdata())}.get(mode)
+    image = {"1": bilevel, "L": gray8, "P": paletted, "RGB": rgb8, "RGBA": Image.frombytes("RGBA", (w, h), noise[: w * h * 4])}[mode]
+    values = {"1": binary, "L": list(gray8.getdata()), "P": list(paletted.getdata())}.get(mode)
     keep(f"mode-{mode}.bmp", saved(image, format="BMP"), values=values)
-keep("cmyk.jpg", saved(colour.convert("CMYK"), format="JPEG", quality=95))
-keep("progressive.jpg", saved(colour, format="JPEG", quality=95, subsampling=0, progressive=True))
-keep("rgb.jpg", saved(colour, format="JPEG", quality=95, keep_rgb=True))
+keep("cmyk.jpg", saved(color.convert("CMYK"), format="JPEG", quality=95))
+keep("progressive.jpg", saved(color, format="JPEG", quality=95, subsampling=0, progressive=True))
+keep("rgb.jpg", saved(color, format="JPEG", quality=95, keep_rgb=True))
 
 # ---- TIFF ----
 
@@ -327,7 +327,7 @@ def numbers(n, bits):
 
 
 def high(samples, bits, channels=3):
-    """the upper byte, of grey three times"""
+    """the upper byte, of gray three times"""
     return bytes(v >> (bits - 8) for s in samples for v in (3 * s[:1] if channels == 1 else s[:3]))
 
 
@@ -343,40 +343,40 @@ def ones(s):
 
 
 for order, end in (("<", "little"), (">", "big")):
-    keep(f"grey1-{end}.tif", tiff(g1, 1, 1, order), values=ones(g1))
-    keep(f"grey8-{end}.tif", tiff(g8, 1, 8, order), values=ones(g8))
-    keep(f"grey16-{end}.tif", tiff(g16, 1, 16, order), high(g16, 16, 1), values=ones(g16))
+    keep(f"gray1-{end}.tif", tiff(g1, 1, 1, order), values=ones(g1))
+    keep(f"gray8-{end}.tif", tiff(g8, 1, 8, order), values=ones(g8))
+    keep(f"gray16-{end}.tif", tiff(g16, 1, 16, order), high(g16, 16, 1), values=ones(g16))
     keep(f"rgb8-{end}.tif", tiff(c8, 2, 8, order))
     keep(f"rgb16-{end}.tif", tiff(c16, 2, 16, order), high(c16, 16))
     keep(f"rgba8-{end}.tif", tiff(a8, 2, 8, order, extra=2))
     keep(f"rgba16-{end}.tif", tiff(a16, 2, 16, order, extra=2), high(a16, 16))
     for compression, predictor in itertools.product((8, 32946, 32773), (1, 2)):
-        for name, s, bits, photo in (("grey8", g8, 8, 1), ("grey16", g16, 16, 1), ("rgb8", c8, 8, 2), ("rgb16", c16, 16, 2), ("rgba16", a16, 16, 2)):
+        for name, s, bits, photo in (("gray8", g8, 8, 1), ("gray16", g16, 16, 1), ("rgb8", c8, 8, 2), ("rgb16", c16, 16, 2), ("rgba16", a16, 16, 2)):
             wide = bits == 16
             keep(f"{name}-{end}-c{compression}-p{predictor}.tif",
                  tiff(s, photo, bits, order, compression, predictor, rows=4, extra=2 if name == "rgba16" else None),
                  high(s, 16, len(s[0])) if wide else None, ones(s) if photo == 1 and predictor == 1 else None)
-keep("grey1-no-bits.tif", tiff(g1, 1, 1, omit=(258,)), values=ones(g1))
-keep("grey1-white0.tif", tiff(g1, 0, 1))
-keep("grey8-white0.tif", tiff(g8, 0, 8))
-keep("grey16-white0.tif", tiff(g16, 0, 16), bytes(w * h * 3))
-keep("grey8-no-photometric.tif", tiff(g8, 1, 8, omit=(262,)))
-keep("grey2.tif", tiff(g2, 1, 2), values=ones(g2))
-keep("grey4.tif", tiff(g4, 1, 4), values=ones(g4))
-keep("grey8-predictor-uncompressed.tif", tiff(g8, 1, 8, predictor=2))
-keep("grey8-strips.tif", tiff(g8, 1, 8, rows=2), values=ones(g8))
-keep("grey8-tiled.tif", tiff(g8, 1, 8, tile=16), values=ones(g8))
-keep("grey16-tiled.tif", tiff(g16, 1, 16, tile=16, compression=8, predictor=2), high(g16, 16, 1), values=ones(g16))
-keep("grey1-tiled.tif", tiff(g1, 1, 1, tile=16), values=ones(g1))
+keep("gray1-no-bits.tif", tiff(g1, 1, 1, omit=(258,)), values=ones(g1))
+keep("gray1-white0.tif", tiff(g1, 0, 1))
+keep("gray8-white0.tif", tiff(g8, 0, 8))
+keep("gray16-white0.tif", tiff(g16, 0, 16), bytes(w * h * 3))
+keep("gray8-no-photometric.tif", tiff(g8, 1, 8, omit=(262,)))
+keep("gray2.tif", tiff(g2, 1, 2), values=ones(g2))
+keep("gray4.tif", tiff(g4, 1, 4), values=ones(g4))
+keep("gray8-predictor-uncompressed.tif", tiff(g8, 1, 8, predictor=2))
+keep("gray8-strips.tif", tiff(g8, 1, 8, rows=2), values=ones(g8))
+keep("gray8-tiled.tif", tiff(g8, 1, 8, tile=16), values=ones(g8))
+keep("gray16-tiled.tif", tiff(g16, 1, 16, tile=16, compression=8, predictor=2), high(g16, 16, 1), values=ones(g16))
+keep("gray1-tiled.tif", tiff(g1, 1, 1, tile=16), values=ones(g1))
 keep("rgb8-tiled.tif", tiff(c8, 2, 8, tile=16, compression=8, predictor=2))
 keep("rgba8-tiled.tif", tiff(a8, 2, 8, tile=16, extra=2))
 keep("rgb16-tiled.tif", tiff(c16, 2, 16, tile=16), high(c16, 16))
 keep("rgb8-planar.tif", tiff(c8, 2, 8, planar=2))
 keep("rgb8-planar-strips.tif", tiff(c8, 2, 8, planar=2, rows=2))
 keep("rgb8-planar-deflate.tif", tiff(c8, 2, 8, planar=2, compression=8, predictor=2))
-keep("grey8-planar.tif", tiff(g8, 1, 8, planar=2), values=ones(g8))
-keep("grey1-fill2.tif", tiff(g1, 1, 1, fill=2))
-keep("grey8-fill2.tif", tiff(g8, 1, 8, fill=2))
+keep("gray8-planar.tif", tiff(g8, 1, 8, planar=2), values=ones(g8))
+keep("gray1-fill2.tif", tiff(g1, 1, 1, fill=2))
+keep("gray8-fill2.tif", tiff(g8, 1, 8, fill=2))
 keep("rgba8-premultiplied.tif", tiff([[v * p[3] // 255 for v in p[:3]] + p[3:] for p in a8], 2, 8, extra=1))
 keep("rgba16-premultiplied.tif", tiff([[v * p[3] // 65535 for v in p[:3]] + p[3:] for p in a16], 2, 16, extra=1), bytes(w * h * 3))
 keep("rgba8-unspecified.tif", tiff(a8, 2, 8, extra=0))
@@ -384,15 +384,15 @@ keep("rgba8-no-extra.tif", tiff(a8, 2, 8))
 keep("cmyk.tif", tiff(a8, 5, 8))
 keep("ycbcr.tif", tiff(c8, 6, 8))
 keep("lab.tif", tiff(c8, 8, 8))
-keep("grey-alpha.tif", tiff(numbers(2, 8), 1, 8, extra=2))
-keep("grey-alpha-one-bits.tif", tiff(numbers(2, 8), 1, 8, extra=2, says={258: [8]}))
+keep("gray-alpha.tif", tiff(numbers(2, 8), 1, 8, extra=2))
+keep("gray-alpha-one-bits.tif", tiff(numbers(2, 8), 1, 8, extra=2, says={258: [8]}))
 keep("rgb8-one-bits.tif", tiff(c8, 2, 8, says={258: [8]}))
 keep("signed8.tif", tiff(g8, 1, 8, fmt=2), bytes(w * h * 3))
 keep("signed16.tif", tiff(g16, 1, 16, fmt=2), bytes(w * h * 3))
 keep("unsigned8.tif", tiff(g8, 1, 8, fmt=1), values=ones(g8))
 keep("void8.tif", tiff(g8, 1, 8, fmt=4), bytes(w * h * 3))
 keep("float32.tif", tiff(numbers(1, 32), 1, 32, fmt=3), bytes(w * h * 3))
-keep("grey32.tif", tiff(numbers(1, 32), 1, 32), bytes(w * h * 3))
+keep("gray32.tif", tiff(numbers(1, 32), 1, 32), bytes(w * h * 3))
 keep("float-predictor.tif", tiff(g16, 1, 16, compression=8, predictor=3), bytes(w * h * 3))
 for bits, s in ((1, g1), (4, g4), (8, g8)):
     keep(f"palette{bits}.tif", tiff(s, 3, bits, colormap=[rng.randrange(65536) for _ in range(3 << bits)]), values=ones(s))
@@ -401,15 +401,15 @@ keep("palette16.tif", tiff(g16, 3, 16, colormap=[rng.randrange(65536) for _ in r
 keep("turned.tif", tiff(g8, 1, 8, orientation=6))
 keep("turned-xmp.tif", tiff(g8, 1, 8, xmp=xmp % 6))
 keep("turned-tiled.tif", tiff(c8, 2, 8, ">", tile=16, orientation=7))
-keep("lzw-grey8.tif", saved(grey8, format="TIFF", compression="tiff_lzw"), values=list(grey8.getdata()))
+keep("lzw-gray8.tif", saved(gray8, format="TIFF", compression="tiff_lzw"), values=list(gray8.getdata()))
 keep("lzw-rgb8-predictor.tif", saved(rgb8, format="TIFF", compression="tiff_lzw", tiffinfo={317: 2}))
 for compression in ("group3", "group4", "tiff_ccitt"):
     keep(f"{compression}.tif", saved(bilevel, format="TIFF", compression=compression), values=binary)
 keep("packbits1.tif", saved(bilevel, format="TIFF", compression="packbits"), values=binary)
-keep("jpeg.tif", saved(colour, format="TIFF", compression="jpeg"))
+keep("jpeg.tif", saved(color, format="TIFF", compression="jpeg"))
 keep("zstd.tif", tiff(g8, 1, 8, says={259: [50000]}))
-keep("pages.tif", saved(grey8, format="TIFF", save_all=True, append_images=[grey8.rotate(180)]), values=list(grey8.getdata()), pages=2)
-keep("bigtiff.tif", saved(grey8, format="TIFF", big_tiff=True))
+keep("pages.tif", saved(gray8, format="TIFF", save_all=True, append_images=[gray8.rotate(180)]), values=list(gray8.getdata()), pages=2)
+keep("bigtiff.tif", saved(gray8, format="TIFF", big_tiff=True))
 
 with open(os.path.join(here, "forms.json"), "w") as f:
     f.write('{"pillow": "%s", "forms": {\n' % PIL.__version__)

@@ -10,7 +10,7 @@ import (
 
 // trial-data F5: a model sees what transformers shows it; see
 // testdata/make_processors.py.
-func TestNormalisationIsThatOfTransformers(t *testing.T) {
+func TestNormalizationIsThatOfTransformers(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("testdata", "processors.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func TestNormalisationIsThatOfTransformers(t *testing.T) {
 		t.Fatalf("%d cases", len(fixture.Cases))
 	}
 	for _, c := range fixture.Cases {
-		n, err := parseNormalisation(c.Config, c.Family)
+		n, err := parseNormalization(c.Config, c.Family)
 		if err != nil {
 			t.Errorf("%s: %v", c.Config, err)
 			continue
@@ -48,7 +48,7 @@ func TestNormalisationIsThatOfTransformers(t *testing.T) {
 }
 
 // FuzzConfig holds the readers of a model's JSON to an architecture within the
-// bounds and to a normalisation that can be computed.
+// bounds and to a normalization that can be computed.
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(tinyConfig))
 	f.Add([]byte(dinov2SmallConfig))
@@ -62,7 +62,7 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 		for _, family := range []string{"vit", "deit", "dinov2"} {
-			n, err := parseNormalisation(text, family)
+			n, err := parseNormalization(text, family)
 			if err != nil {
 				continue
 			}

@@ -13,18 +13,18 @@ import (
 	"github.com/loralab/loralab/core/regular"
 )
 
-// normalisation is what pixels in 0..1 are normalised with.
-type normalisation struct{ mean, std []float64 }
+// normalization is what pixels in 0..1 are normalized with.
+type normalization struct{ mean, std []float64 }
 
-// What images are normalised with where a model does not say.
+// What images are normalized with where a model does not say.
 var (
-	imageNet = normalisation{[]float64{0.485, 0.456, 0.406}, []float64{0.229, 0.224, 0.225}}
-	half     = normalisation{[]float64{.5, .5, .5}, []float64{.5, .5, .5}}
-	clip     = normalisation{[]float64{0.48145466, 0.4578275, 0.40821073}, []float64{0.26862954, 0.26130258, 0.27577711}}
+	imageNet = normalization{[]float64{0.485, 0.456, 0.406}, []float64{0.229, 0.224, 0.225}}
+	half     = normalization{[]float64{.5, .5, .5}, []float64{.5, .5, .5}}
+	clip     = normalization{[]float64{0.48145466, 0.4578275, 0.40821073}, []float64{0.26862954, 0.26130258, 0.27577711}}
 )
 
 // ofFamily is what the published models of a family were trained with.
-func ofFamily(family string) normalisation {
+func ofFamily(family string) normalization {
 	if family == "vit" {
 		return half
 	}
@@ -33,7 +33,7 @@ func ofFamily(family string) normalisation {
 
 // ofProcessor is what the image processors of transformers use where the file
 // that names them says nothing.
-var ofProcessor = map[string]normalisation{
+var ofProcessor = map[string]normalization{
 	"ViTImageProcessor": half, "DeiTImageProcessor": half, "BeitImageProcessor": half, "ConvNextImageProcessor": half,
 	"BitImageProcessor": clip, "CLIPImageProcessor": clip,
 }
@@ -50,10 +50,10 @@ func (t *triple) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]float64)(t))
 }
 
-// readNormalisation is what preprocessor_config.json says, or what the family was
+// readNormalization is what preprocessor_config.json says, or what the family was
 // trained with. What it says of sizes does not count: images are brought to
 // data.size.
-func readNormalisation(dir, family string) (mean, std []float64, err error) {
+func readNormalization(dir, family string) (mean, std []float64, err error) {
 	path := filepath.Join(dir, preprocessorFile)
 	text, err := regular.Read(path, mostConfig)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -63,22 +63,22 @@ func readNormalisation(dir, family string) (mean, std []float64, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	n, err := parseNormalisation(text, family)
+	n, err := parseNormalization(text, family)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return n.mean, n.std, nil
 }
 
-// parseNormalisation puts the two steps of transformers, x·factor and (x−m)/s for
+// parseNormalization puts the two steps of transformers, x·factor and (x−m)/s for
 // pixels from 0 to 255, into one for pixels from 0 to 1.
-func parseNormalisation(text []byte, family string) (normalisation, error) {
+func parseNormalization(text []byte, family string) (normalization, error) {
 	c := struct {
 		Processor string   `json:"image_processor_type"`
 		Extractor string   `json:"feature_extractor_type"` // its name until 2023
 		Rescale   *bool    `json:"do_rescale"`
 		Factor    *float64 `json:"rescale_factor"`
-		Normalise *bool    `json:"do_normalize"`
+		Normalize *bool    `json:"do_normalize"`
 		Mean      triple   `json:"image_mean"`
 		Std       triple   `json:"image_std"`
 		// What no model of a family that is known needs.
@@ -89,13 +89,13 @@ func parseNormalisation(text []byte, family string) (normalisation, error) {
 		Invert    *bool `json:"do_invert"`
 	}{}
 	if err := json.Unmarshal(text, &c); err != nil {
-		return normalisation{}, fmt.Errorf("is not the configuration of a preprocessor: %w", err)
+		return normalization{}, fmt.Errorf("is not the configuration of a preprocessor: %w", err)
 	}
 	for name, does := range map[string]*bool{
 		"do_flip_channel_order": c.Flip, "offset": c.Offset, "rescale_offset": c.Offset2, "do_grayscale": c.Grayscale, "do_invert": c.Invert,
 	} {
 		if does != nil && *does {
-			return normalisation{}, fmt.Errorf("%s is not supported: a ViT, DeiT or DINOv2 of Hugging Face sees the colors as they are", name)
+			return normalization{}, fmt.Errorf("%s is not supported: a ViT, DeiT or DINOv2 of Hugging Face sees the colors as they are", name)
 		}
 	}
 	factor := 1.0 / 255
@@ -104,22 +104,22 @@ func parseNormalisation(text []byte, family string) (normalisation, error) {
 	}
 	// Above 0, and not so near to it that nothing is left of a pixel.
 	if !(factor > 1e-6 && factor <= 1) {
-		return normalisation{}, fmt.Errorf("rescale_factor is %g: it must be above 0 and at most 1", factor)
+		return normalization{}, fmt.Errorf("rescale_factor is %g: it must be above 0 and at most 1", factor)
 	}
-	top := 255 * factor // of what is normalised
+	top := 255 * factor // of what is normalized
 	if c.Rescale != nil && !*c.Rescale {
 		top = 255
 	}
 	if math.Abs(top-1) < 1e-9 { // 1/255 is written with rounding
 		top = 1
 	}
-	if c.Normalise != nil && !*c.Normalise {
-		return scaled(normalisation{[]float64{0, 0, 0}, []float64{1, 1, 1}}, top), nil
+	if c.Normalize != nil && !*c.Normalize {
+		return scaled(normalization{[]float64{0, 0, 0}, []float64{1, 1, 1}}, top), nil
 	}
 	name := processor(c.Processor, c.Extractor, family)
 	n, known := ofProcessor[name]
 	if !known && (c.Mean == nil || c.Std == nil) {
-		return normalisation{}, fmt.Errorf("image_mean and image_std are missing, and what %s takes instead is not known: write them", name)
+		return normalization{}, fmt.Errorf("image_mean and image_std are missing, and what %s takes instead is not known: write them", name)
 	}
 	if c.Mean != nil {
 		n.mean = c.Mean
@@ -128,21 +128,21 @@ func parseNormalisation(text []byte, family string) (normalisation, error) {
 		n.std = c.Std
 	}
 	if len(n.mean) != 3 || len(n.std) != 3 || !(slices.Min(n.std) > 0) {
-		return normalisation{}, fmt.Errorf("image_mean %v and image_std %v must be three numbers each, the latter above 0", n.mean, n.std)
+		return normalization{}, fmt.Errorf("image_mean %v and image_std %v must be three numbers each, the latter above 0", n.mean, n.std)
 	}
 	switch brightest := slices.Max(n.mean); {
 	case slices.Min(n.mean) < 0:
-		return normalisation{}, fmt.Errorf("image_mean %v is below 0, and pixels are not", n.mean)
+		return normalization{}, fmt.Errorf("image_mean %v is below 0, and pixels are not", n.mean)
 	case brightest > top:
-		return normalisation{}, fmt.Errorf("image_mean %v is above %g, the most that a pixel is after do_rescale and rescale_factor %g: is do_rescale false?", n.mean, top, factor)
+		return normalization{}, fmt.Errorf("image_mean %v is above %g, the most that a pixel is after do_rescale and rescale_factor %g: is do_rescale false?", n.mean, top, factor)
 	case top > 100 && brightest > 0 && brightest <= 1 && slices.Max(n.std) <= 1:
-		return normalisation{}, fmt.Errorf("image_mean %v and image_std %v are of pixels from 0 to 1, but without the factor 1/255 pixels are from 0 to %g: should do_rescale be true?", n.mean, n.std, top)
+		return normalization{}, fmt.Errorf("image_mean %v and image_std %v are of pixels from 0 to 1, but without the factor 1/255 pixels are from 0 to %g: should do_rescale be true?", n.mean, n.std, top)
 	}
 	return scaled(n, top), nil
 }
 
 // scaled is n for pixels from 0 to 1 instead of from 0 to top.
-func scaled(n normalisation, top float64) normalisation {
+func scaled(n normalization, top float64) normalization {
 	by := func(list []float64) []float64 {
 		out := make([]float64, len(list))
 		for i, v := range list {
@@ -150,7 +150,7 @@ func scaled(n normalisation, top float64) normalisation {
 		}
 		return out
 	}
-	return normalisation{by(n.mean), by(n.std)}
+	return normalization{by(n.mean), by(n.std)}
 }
 
 // processor is the class of an image processor, whatever it computes with and by
