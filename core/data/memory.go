@@ -102,20 +102,25 @@ func loaded(ctx context.Context, path string, do func(content []byte) error) err
 		return err
 	}
 	defer f.Close()
-	var header io.ReaderAt = f
-	var content []byte
-	read := func() error {
-		content = make([]byte, size)
-		_, err := io.ReadFull(f, content)
+	content := make([]byte, min(size, small))
+	if _, err := io.ReadFull(f, content); err != nil {
 		return err
 	}
 	if size <= small {
-		if err := read(); err != nil {
+		return within(ctx, bytes.NewReader(content), size, func() error { return do(content) })
+	}
+	return within(ctx, f, size, func() error {
+		content = append(make([]byte, 0, size), content...)[:size]
+		if _, err := io.ReadFull(f, content[small:]); err != nil {
 			return err
 		}
-		header = bytes.NewReader(content)
-	}
-	need, err := demand(header, size)
+		return do(content)
+	})
+}
+
+// within takes the memory that decoding the picture of r takes while do runs.
+func within(ctx context.Context, r io.ReaderAt, size int64, do func() error) error {
+	need, err := demand(r, size)
 	if err != nil {
 		return err
 	}
@@ -127,12 +132,7 @@ func loaded(ctx context.Context, path string, do func(content []byte) error) err
 		return err
 	}
 	defer release()
-	if content == nil {
-		if err := read(); err != nil {
-			return err
-		}
-	}
-	return do(content)
+	return do()
 }
 
 func tooMuch(need int64) error {
