@@ -57,7 +57,7 @@ func (x *export) peft(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("checking what PEFT stores: %w", err)
 	}
-	config, err := x.config(q, modules, sites)
+	config, err := x.config(q, of, modules, sites)
 	if err != nil {
 		return err
 	}
@@ -118,13 +118,24 @@ func float32Tensor(name string, t *torch.Tensor) safetensors.Tensor {
 	return safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: t.Shape(), Data: t.To(torch.Float32).Contiguous().Bytes()}
 }
 
-// config is adapter_config.json: what the variant decides, and the rest.
-func (x *export) config(q *protocol.Peft, modules []string, sites []*protocol.Site) (map[string]any, error) {
-	var config map[string]any
-	d := json.NewDecoder(strings.NewReader(q.ConfigJson))
-	d.UseNumber()
-	if err := d.Decode(&config); err != nil {
-		return nil, fmt.Errorf("reading the settings of PEFT: %w", err)
+// config is adapter_config.json: what the variant decides, and the rest. of is
+// the program of each module.
+func (x *export) config(q *protocol.Peft, of []uint32, modules []string, sites []*protocol.Site) (map[string]any, error) {
+	configs := make([]map[string]any, len(modules))
+	for i := range configs {
+		text := q.ConfigJson
+		if len(q.ConfigOfProgram) > 0 {
+			text = q.ConfigOfProgram[of[i]]
+		}
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()
+		if err := d.Decode(&configs[i]); err != nil {
+			return nil, fmt.Errorf("reading the settings of PEFT: %w", err)
+		}
+	}
+	config, err := common(configs, modules, sites)
+	if err != nil {
+		return nil, err
 	}
 	at := map[string][]string{}
 	for i, s := range sites {

@@ -151,12 +151,13 @@ func scopesOf(nodes []*protocol.Node, params map[string]*protocol.Param) []proto
 // every site, and returns what is stored at each. All mistakes come back at
 // once; one that many sites have in common is reported for the first.
 func CheckPeftAll(q *protocol.Peft, placed *Placed, of []uint32) ([]*Stored, error) {
-	var config map[string]any
-	if err := json.Unmarshal([]byte(q.GetConfigJson()), &config); err != nil || config == nil {
-		return nil, Errors{{Node: -1, Message: "the settings of PEFT are no JSON object: " + clip(q.GetConfigJson())}}
+	for _, text := range append([]string{q.GetConfigJson()}, q.GetConfigOfProgram()...) {
+		if err := checkConfig(text); err != nil {
+			return nil, err
+		}
 	}
-	if kind, ok := config["peft_type"].(string); !ok || kind == "" {
-		return nil, Errors{{Node: -1, Message: `the settings of PEFT have no peft_type, "LORA" for example`}}
+	if n := len(q.GetConfigOfProgram()); n > 0 && n != len(q.GetOfProgram()) {
+		return nil, Errors{{Node: -1, Message: fmt.Sprintf("settings of PEFT are given for %d programs, want %d or none", n, len(q.GetOfProgram()))}}
 	}
 	var errs Errors
 	seen := map[string]bool{}
@@ -184,6 +185,24 @@ func CheckPeftAll(q *protocol.Peft, placed *Placed, of []uint32) ([]*Stored, err
 	}
 	return stored, nil
 }
+
+// checkConfig looks at one adapter_config.json. The type becomes part of
+// messages, so it is a plain name.
+func checkConfig(text string) error {
+	var config map[string]any
+	if err := json.Unmarshal([]byte(text), &config); err != nil || config == nil {
+		return Errors{{Node: -1, Message: "the settings of PEFT are no JSON object: " + clip(text)}}
+	}
+	switch kind, ok := config["peft_type"].(string); {
+	case !ok || kind == "":
+		return Errors{{Node: -1, Message: `the settings of PEFT have no peft_type, "LORA" for example`}}
+	case !peftType.MatchString(kind):
+		return Errors{{Node: -1, Message: fmt.Sprintf("the settings of PEFT have the peft_type %s, want a name of letters, digits and _", clip(kind))}}
+	}
+	return nil
+}
+
+var peftType = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,63}$`)
 
 // Needed marks the nodes that the given ones depend on, and these.
 func Needed(nodes []*protocol.Node, roots ...uint32) []bool {

@@ -878,10 +878,14 @@ type Peft struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// adapter_config.json as far as the variant decides it: peft_type, r, ….
 	// A string "{fc2}" stands for the names of the modules at that site.
-	ConfigJson    string         `protobuf:"bytes,1,opt,name=config_json,json=configJson,proto3" json:"config_json,omitempty"`
-	OfProgram     []*PeftTensors `protobuf:"bytes,2,rep,name=of_program,json=ofProgram,proto3" json:"of_program,omitempty"` // parallel to BuildReply.programs
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ConfigJson string         `protobuf:"bytes,1,opt,name=config_json,json=configJson,proto3" json:"config_json,omitempty"`
+	OfProgram  []*PeftTensors `protobuf:"bytes,2,rep,name=of_program,json=ofProgram,proto3" json:"of_program,omitempty"` // parallel to BuildReply.programs
+	// The settings of each program, parallel to of_program, where they are not
+	// the same for all: an adapter with ranks or alphas of its own at some
+	// layers. Empty: config_json is that of all.
+	ConfigOfProgram []string `protobuf:"bytes,3,rep,name=config_of_program,json=configOfProgram,proto3" json:"config_of_program,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Peft) Reset() {
@@ -924,6 +928,13 @@ func (x *Peft) GetConfigJson() string {
 func (x *Peft) GetOfProgram() []*PeftTensors {
 	if x != nil {
 		return x.OfProgram
+	}
+	return nil
+}
+
+func (x *Peft) GetConfigOfProgram() []string {
+	if x != nil {
+		return x.ConfigOfProgram
 	}
 	return nil
 }
@@ -1783,12 +1794,13 @@ const file_variant_proto_rawDesc = "" +
 	"\bprograms\x18\x01 \x03(\v2\x1b.loralab.variant.v1.ProgramR\bprograms\x12&\n" +
 	"\x0fprogram_of_site\x18\x02 \x03(\rR\rprogramOfSite\x127\n" +
 	"\bproblems\x18\x03 \x03(\v2\x1b.loralab.variant.v1.ProblemR\bproblems\x12,\n" +
-	"\x04peft\x18\x04 \x01(\v2\x18.loralab.variant.v1.PeftR\x04peft\"g\n" +
+	"\x04peft\x18\x04 \x01(\v2\x18.loralab.variant.v1.PeftR\x04peft\"\x93\x01\n" +
 	"\x04Peft\x12\x1f\n" +
 	"\vconfig_json\x18\x01 \x01(\tR\n" +
 	"configJson\x12>\n" +
 	"\n" +
-	"of_program\x18\x02 \x03(\v2\x1f.loralab.variant.v1.PeftTensorsR\tofProgram\"w\n" +
+	"of_program\x18\x02 \x03(\v2\x1f.loralab.variant.v1.PeftTensorsR\tofProgram\x12*\n" +
+	"\x11config_of_program\x18\x03 \x03(\tR\x0fconfigOfProgram\"w\n" +
 	"\vPeftTensors\x12.\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x18.loralab.variant.v1.NodeR\x05nodes\x128\n" +
 	"\atensors\x18\x02 \x03(\v2\x1e.loralab.variant.v1.PeftTensorR\atensors\"H\n" +

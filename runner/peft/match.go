@@ -85,7 +85,8 @@ func (s *selection) match(name string, linear bool) (bool, error) {
 		return linear, nil
 	}
 	found, err := s.Target.match(name)
-	if err != nil || !found || s.Target.text != "" || len(s.Layers) == 0 {
+	// Neither a regular expression nor a whole name is limited to some layers.
+	if err != nil || !found || s.Target.text != "" || len(s.Layers) == 0 || slices.Contains(s.Target.list, name) {
 		return found, err
 	}
 	layer, ok, err := s.layer(name)

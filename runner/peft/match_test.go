@@ -41,6 +41,8 @@ func TestSelection(t *testing.T) {
 		// With a regular expression the numbers do not count.
 		{`{"target_modules": ".*q_proj", "layers_to_transform": [1]}`, inside, []int{0, 2, 3}},
 		{`{"target_modules": ["q_proj"], "layers_to_transform": []}`, inside, []int{0, 2, 3}},
+		// Nor for a whole name.
+		{`{"target_modules": ["vit.layers.0.attention.q_proj", "fc1"], "layers_to_transform": [1]}`, inside, []int{0}},
 	} {
 		var s selection
 		if err := json.Unmarshal([]byte(c.config), &s); err != nil {

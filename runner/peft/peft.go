@@ -333,11 +333,11 @@ func (r *Reader) adopt(ctx context.Context, s Source, d *directory, a *Adapter) 
 	a.Build.ProgramOfSite = make([]uint32, len(a.Sites))
 	for i, g := range groups {
 		sites := pick(a.Sites, g.of)
-		adopted, err := r.Variants.Adopt(ctx, a.Variant, g.text, model, sites)
+		params, err := r.params(ctx, s, a.Variant, g.text, model, sites)
 		if err != nil {
 			return err
 		}
-		reply, err := r.Variants.Build(ctx, a.Variant, adopted.GetParamsJson(), model, sites)
+		reply, err := r.Variants.Build(ctx, a.Variant, params, model, sites)
 		if err != nil {
 			return err
 		}
@@ -345,14 +345,22 @@ func (r *Reader) adopt(ctx context.Context, s Source, d *directory, a *Adapter) 
 			return problems(fmt.Sprintf("variant %s refuses the settings of %s", a.Variant, s.Dir), reply.GetProblems())
 		}
 		if reply.GetPeft() == nil {
-			return fmt.Errorf("variant %s has no form in PEFT with the parameters %s", a.Variant, adopted.GetParamsJson())
+			return fmt.Errorf("variant %s has no form in PEFT with the parameters %s", a.Variant, params)
 		}
 		if i == 0 {
-			a.Params = adopted.GetParamsJson()
+			a.Params = params
 		}
 		first := uint32(len(a.Build.Programs))
 		a.Build.Programs = append(a.Build.Programs, reply.GetPrograms()...)
-		a.Build.Peft.ConfigJson = reply.GetPeft().GetConfigJson()
+		config := reply.GetPeft().GetConfigJson()
+		if i == 0 {
+			a.Build.Peft.ConfigJson = config
+		}
+		if len(groups) > 1 {
+			for range reply.GetPrograms() {
+				a.Build.Peft.ConfigOfProgram = append(a.Build.Peft.ConfigOfProgram, config)
+			}
+		}
 		a.Build.Peft.OfProgram = append(a.Build.Peft.OfProgram, reply.GetPeft().GetOfProgram()...)
 		for j, of := range g.of {
 			a.Build.ProgramOfSite[of] = first + reply.GetProgramOfSite()[j]
@@ -376,12 +384,8 @@ func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []s
 	kind := d.text("peft_type")
 	accepts := func(name string) error {
 		for _, g := range groups {
-			reply, err := r.Variants.Adopt(ctx, name, g.text, m, pick(sites, g.of))
-			if err != nil {
+			if _, err := r.params(ctx, s, name, g.text, m, pick(sites, g.of)); err != nil {
 				return err
-			}
-			if len(reply.GetProblems()) > 0 {
-				return problems(fmt.Sprintf("variant %s cannot read the adapter", name), reply.GetProblems())
 			}
 		}
 		return nil
@@ -419,6 +423,31 @@ func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []s
 	}
 	slices.Sort(known)
 	return "", fmt.Errorf("no variant reads adapters of PEFT type %s; there are variants for %s", kind, strings.Join(slices.Compact(known), ", "))
+}
+
+// params are the parameters with which a variant builds an adapter of some
+// settings. Its schema has to allow them: an adapter of rank 0 is a mistake of
+// the file.
+func (r *Reader) params(ctx context.Context, s Source, name, settings string, m *protocol.Model, sites []*protocol.Site) (string, error) {
+	reply, err := r.Variants.Adopt(ctx, name, settings, m, sites)
+	if err != nil {
+		return "", err
+	}
+	if len(reply.GetProblems()) > 0 {
+		return "", problems(fmt.Sprintf("variant %s cannot read the adapter", name), reply.GetProblems())
+	}
+	about, err := r.Variants.Describe(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	schema, err := variant.ReadSchema(about)
+	if err != nil {
+		return "", err
+	}
+	if _, err := schema.Complete(reply.GetParamsJson()); err != nil {
+		return "", fmt.Errorf("%s: as an adapter of variant %s: %w", filepath.Join(s.Dir, configFile), name, err)
+	}
+	return reply.GetParamsJson(), nil
 }
 
 func problems(what string, ps []*protocol.Problem) error {
