@@ -143,6 +143,11 @@ func (e *engine) Export(ctx context.Context, req *spec.ExportRequest) (*spec.Exp
 	return export.Run(ctx, e.dev, req)
 }
 
+// Compare computes the adapters of a trained run and others side by side.
+func (e *engine) Compare(ctx context.Context, req *spec.CompareRequest) (*spec.CompareReply, error) {
+	return export.Compare(ctx, e.dev, req)
+}
+
 // Predict segments pictures, when no run is in progress.
 func (e *engine) Predict(req *spec.PredictRequest, stream grpc.ServerStreamingServer[spec.Prediction]) error {
 	return e.trainer.Predict(stream.Context(), req, stream.Send)

@@ -14,13 +14,15 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/archive"
+	"github.com/loralab/loralab/runner/cache"
 	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/peft"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/view"
 )
 
 func (a *app) exportCommand() *cobra.Command {
-	var peft, merged, archived, patch, force, asJSON bool
+	var asPEFT, merged, archived, patch, force, asJSON bool
 	var out string
 	req := &spec.ExportRequest{}
 	c := &cobra.Command{
@@ -68,8 +70,22 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 				return err
 			}
 			out = cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+"-"+format(merged)))
-			e := view.Export{Run: run.Name(), Format: format(merged), Directory: out, Checkpoint: req.Checkpoint}
-			if e.ExportReply, err = writeExport(c.Context(), out, force, req); err != nil {
+			e := view.Export{Run: run.Name(), Format: format(merged), Directory: out, Checkpoint: req.Checkpoint, Variant: req.Run.GetLabel().GetVariant()}
+			var check func(ctx context.Context, engine spec.EngineClient) error
+			if req.Format == spec.ExportRequest_PEFT {
+				reader, err := a.adapterReader(root)
+				if err != nil {
+					return err
+				}
+				defer reader.Variants.Close()
+				check = func(ctx context.Context, engine spec.EngineClient) (err error) {
+					e.Checked, err = reader.Check(ctx, req.Out, req.Run, req.Checkpoint, func(ctx context.Context, r *spec.CompareRequest) (*spec.CompareReply, error) {
+						return engine.Compare(ctx, r)
+					})
+					return err
+				}
+			}
+			if e.ExportReply, err = writeExport(c.Context(), out, force, req, check); err != nil {
 				return fmt.Errorf("exporting %s: %w", run.Name(), err)
 			}
 			if asJSON {
@@ -80,7 +96,7 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 		},
 	}
 	flags := c.Flags()
-	flags.BoolVar(&peft, "peft", false, "as an adapter for PEFT")
+	flags.BoolVar(&asPEFT, "peft", false, "as an adapter for PEFT")
 	flags.BoolVar(&merged, "merged", false, "as a model for transformers")
 	flags.BoolVar(&archived, "archive", false, "as one file for runner import")
 	flags.BoolVar(&patch, "with-patch", false, "with -archive: what was not committed, too")
@@ -160,12 +176,26 @@ func (a *app) findBackbone(ctx context.Context, root string, r *spec.RunRequest)
 	return err
 }
 
-// writeExport has an engine write an export, which is there when it is whole.
-func writeExport(ctx context.Context, out string, force bool, req *spec.ExportRequest) (reply *spec.ExportReply, err error) {
+// adapterReader reads adapters with the variants of a project.
+func (a *app) adapterReader(root string) (*peft.Reader, error) {
+	variants, err := a.variants(root)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := cache.Dir()
+	return &peft.Reader{Variants: variants, Cache: dir}, err
+}
+
+// writeExport has an engine write an export, which is there when it is whole and
+// check finds no fault. check may be nil.
+func writeExport(ctx context.Context, out string, force bool, req *spec.ExportRequest, check func(context.Context, spec.EngineClient) error) (reply *spec.ExportReply, err error) {
 	err = replacefile.Dir(out, force, func(dir string) error {
 		return launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
 			req.Out = dir
 			reply, err = engine.Export(ctx, req)
+			if err == nil && check != nil {
+				err = check(ctx, engine)
+			}
 			return err
 		})
 	})

@@ -38,20 +38,14 @@ func Run(ctx context.Context, dev *torch.Device, req *spec.ExportRequest) (*spec
 	if err := check(req); err != nil {
 		return nil, err
 	}
-	x := &export{
-		dev: dev, req: req, spec: req.Run.Spec, version: int(req.Transformers),
-		parts: map[string][]safetensors.Tensor{}, reply: &spec.ExportReply{},
-	}
-	if x.version == 0 {
-		x.version = transformers.Newest
-	}
-	file, err := safetensors.Open(x.checkpoint())
+	x, err := open(dev, req.Run, req.Checkpoint)
 	if err != nil {
-		return nil, fmt.Errorf("reading the checkpoint: %w", err)
+		return nil, err
 	}
-	defer file.Close()
-	if err := x.read(file); err != nil {
-		return nil, fmt.Errorf("reading the checkpoint %s: %w", x.checkpoint(), err)
+	defer x.file.Close()
+	x.req = req
+	if x.version = int(req.Transformers); x.version == 0 {
+		x.version = transformers.Newest
 	}
 	write := x.peft
 	if req.Format == spec.ExportRequest_MERGED {
@@ -60,7 +54,7 @@ func Run(ctx context.Context, dev *torch.Device, req *spec.ExportRequest) (*spec
 	if err := write(ctx); err != nil {
 		return nil, err
 	}
-	if err := x.beside(file.Metadata()); err != nil {
+	if err := x.beside(x.file.Metadata()); err != nil {
 		return nil, err
 	}
 	slices.Sort(x.reply.Files)
@@ -68,16 +62,12 @@ func Run(ctx context.Context, dev *torch.Device, req *spec.ExportRequest) (*spec
 }
 
 func check(req *spec.ExportRequest) error {
-	s := req.GetRun().GetSpec()
+	if err := checkRun(req.GetRun(), req.GetCheckpoint()); err != nil {
+		return err
+	}
 	switch {
-	case s.GetBackbone().GetArch() == nil || s.GetHead() == nil || s.GetData() == nil:
-		return errors.New("the specification of the run is not complete")
-	case s.Revision != spec.Revision:
-		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: run it again", s.Revision, spec.Revision)
-	case req.Run.GetPlaces().GetRunDir() == "" || req.Run.GetPlaces().GetBackbone() == "" || req.Out == "":
+	case req.Out == "":
 		return errors.New("a place is missing")
-	case req.Checkpoint != "best" && req.Checkpoint != "last":
-		return fmt.Errorf("checkpoint %q is not one of best, last", req.Checkpoint)
 	case req.Format != spec.ExportRequest_MERGED && req.Format != spec.ExportRequest_PEFT:
 		return fmt.Errorf("unknown format %v", req.Format)
 	case req.Transformers != 0 && !slices.Contains(transformers.Versions, int(req.Transformers)):
@@ -95,23 +85,39 @@ func check(req *spec.ExportRequest) error {
 type export struct {
 	dev     *torch.Device
 	req     *spec.ExportRequest
+	run     *spec.RunRequest
 	spec    *spec.RunSpec
-	version int // of transformers
+	path    string            // of the checkpoint
+	file    *safetensors.File // the same; parts are of it
+	version int               // of transformers
 	// The trained tensors by part: "adapter", "head", "backbone"; named without
 	// it.
 	parts map[string][]safetensors.Tensor
 	reply *spec.ExportReply
 }
 
-func (x *export) checkpoint() string {
-	return filepath.Join(x.req.Run.Places.RunDir, "checkpoints", x.req.Checkpoint+".safetensors")
+// open reads the weights of a run.
+func open(dev *torch.Device, run *spec.RunRequest, checkpoint string) (*export, error) {
+	x := &export{
+		dev: dev, run: run, spec: run.Spec, path: filepath.Join(run.Places.RunDir, "checkpoints", checkpoint+".safetensors"),
+		parts: map[string][]safetensors.Tensor{}, reply: &spec.ExportReply{},
+	}
+	var err error
+	if x.file, err = safetensors.Open(x.path); err != nil {
+		return nil, fmt.Errorf("reading the checkpoint: %w", err)
+	}
+	if err := x.read(x.file); err != nil {
+		x.file.Close()
+		return nil, fmt.Errorf("reading the checkpoint %s: %w", x.path, err)
+	}
+	return x, nil
 }
 
 // read sorts the tensors of a checkpoint by part; the optimiser's are left. Where
 // a running mean of the weights was kept, that is what was scored, and is what
 // is exported.
 func (x *export) read(f *safetensors.File) error {
-	if id := f.Metadata()["id"]; id != x.req.Run.Id {
+	if id := f.Metadata()["id"]; id != x.run.Id {
 		return fmt.Errorf("it is of another run, %q", id)
 	}
 	for _, name := range f.Names() {
@@ -140,7 +146,7 @@ func (x *export) adapters(m *vit.Model) (*adapter.Set, error) {
 	}
 	if err := set.Assign(x.parts["adapter"]); err != nil {
 		set.Free()
-		return nil, fmt.Errorf("%s: %w", x.checkpoint(), err)
+		return nil, fmt.Errorf("%s: %w", x.path, err)
 	}
 	return set, nil
 }
@@ -211,7 +217,7 @@ func (x *export) about(checkpoint map[string]string) error {
 		return fmt.Errorf("reading the step of the checkpoint: %w", err)
 	}
 	e := &spec.Exported{
-		Loralab: spec.Version(), Format: spec.ExportedPEFT, Run: x.req.Run.Id, Label: x.req.Run.Label,
+		Loralab: spec.Version(), Format: spec.ExportedPEFT, Run: x.run.Id, Label: x.run.Label,
 		Spec: proto.CloneOf(x.spec), Checkpoint: x.req.Checkpoint, Step: uint32(step),
 		Classes: classes(x.spec.Data), Files: map[string]string{}, State: checkpoint,
 	}

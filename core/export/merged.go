@@ -51,7 +51,7 @@ func (x *export) merged(ctx context.Context) error {
 	}
 	return x.dev.Do(func() error {
 		b := x.spec.Backbone
-		m, err := vit.Load(x.dev, x.req.Run.Places.Backbone, b.Arch, vit.Options{Depth: int(b.Depth), Trains: inventory.Backbones(tensors)})
+		m, err := vit.Load(x.dev, x.run.Places.Backbone, b.Arch, vit.Options{Depth: int(b.Depth), Trains: inventory.Backbones(tensors)})
 		if err != nil {
 			return err
 		}
@@ -65,7 +65,7 @@ func (x *export) merged(ctx context.Context) error {
 		}
 		defer set.Free()
 		if err := set.Assign(x.parts["adapter"]); err != nil {
-			return fmt.Errorf("%s: %w", x.checkpoint(), err)
+			return fmt.Errorf("%s: %w", x.path, err)
 		}
 		merged, err := set.Merge(x.req.Tolerance)
 		if err != nil {
@@ -107,12 +107,12 @@ func (x *export) trained(m *vit.Model) error {
 		of[p.Name] = p.T
 	}
 	if err := safetensors.Match(want, x.parts["backbone"]); err != nil {
-		return fmt.Errorf("%s: %w", x.checkpoint(), err)
+		return fmt.Errorf("%s: %w", x.path, err)
 	}
 	for _, t := range x.parts["backbone"] {
 		values, err := t.Float32()
 		if err != nil {
-			return fmt.Errorf("%s: %w", x.checkpoint(), err)
+			return fmt.Errorf("%s: %w", x.path, err)
 		}
 		x.dev.Scope(func() { of[t.Name].Assign(torch.Of(x.dev, values, t.Shape...)) })
 	}
@@ -155,7 +155,7 @@ func (x *export) replaced(m *vit.Model, merged []adapter.Merged) (map[string]saf
 
 // weights copies the backbone's file with the replaced tensors in their places.
 func (x *export) weights(replaced map[string]safetensors.Tensor) error {
-	path := x.req.Run.Places.Backbone
+	path := x.run.Places.Backbone
 	f, err := safetensors.Open(path)
 	if err != nil {
 		return err
@@ -203,7 +203,7 @@ func beyond(name string, depth uint32) bool {
 // backboneConfig is the backbone's own config.json, for the blocks in use and
 // for weights in fp32.
 func (x *export) backboneConfig() (map[string]any, error) {
-	path := filepath.Join(filepath.Dir(x.req.Run.Places.Backbone), configFile)
+	path := filepath.Join(filepath.Dir(x.run.Places.Backbone), configFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the backbone has no %s beside its weights: %w", configFile, err)

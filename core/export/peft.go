@@ -29,8 +29,8 @@ const (
 
 // peft writes adapter_config.json and adapter_model.safetensors.
 func (x *export) peft(ctx context.Context) error {
-	a, q := x.spec.Adapter, x.req.Run.Peft
-	variant := x.req.Run.GetLabel().GetVariant()
+	a, q := x.spec.Adapter, x.run.Peft
+	variant := x.run.GetLabel().GetVariant()
 	switch {
 	case len(a.GetPlacements()) == 0:
 		return errors.New("the run has no adapter: there is nothing for PEFT to load")
@@ -63,7 +63,7 @@ func (x *export) peft(ctx context.Context) error {
 	}
 	var tensors []safetensors.Tensor
 	err = x.dev.Do(func() error {
-		m, err := vit.Load(x.dev, x.req.Run.Places.Backbone, x.spec.Backbone.Arch, vit.Options{Depth: int(x.spec.Backbone.Depth)})
+		m, err := vit.Load(x.dev, x.run.Places.Backbone, x.spec.Backbone.Arch, vit.Options{Depth: int(x.spec.Backbone.Depth)})
 		if err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func (x *export) config(q *protocol.Peft, of []uint32, modules []string, sites [
 		config[key] = filled(value, at)
 	}
 	class, library := transformers.Class(x.spec.Backbone.Arch)
-	name, _, _ := strings.Cut(x.req.Run.GetLabel().GetBackbone(), "@")
+	name, _, _ := strings.Cut(x.run.GetLabel().GetBackbone(), "@")
 	config["auto_mapping"] = map[string]any{"base_model_class": class, "parent_library": library}
 	config["base_model_name_or_path"] = name
 	config["inference_mode"] = true

@@ -126,7 +126,7 @@ func (x Freeze_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freeze_Kind.Descriptor instead.
 func (Freeze_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{20, 0}
+	return file_spec_proto_rawDescGZIP(), []int{23, 0}
 }
 
 type InfoRequest struct {
@@ -781,6 +781,197 @@ func (x *ExportReply) GetOutputDifference() float64 {
 	return 0
 }
 
+type CompareRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *RunRequest            `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`               // as in request.json
+	Checkpoint    string                 `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
+	Other         *Adapter               `protobuf:"bytes,3,opt,name=other,proto3" json:"other,omitempty"`           // at the layers of the run, in its order
+	Values        string                 `protobuf:"bytes,4,opt,name=values,proto3" json:"values,omitempty"`         // a file with the values of its parameters
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareRequest) Reset() {
+	*x = CompareRequest{}
+	mi := &file_spec_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareRequest) ProtoMessage() {}
+
+func (x *CompareRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareRequest.ProtoReflect.Descriptor instead.
+func (*CompareRequest) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CompareRequest) GetRun() *RunRequest {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *CompareRequest) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+func (x *CompareRequest) GetOther() *Adapter {
+	if x != nil {
+		return x.Other
+	}
+	return nil
+}
+
+func (x *CompareRequest) GetValues() string {
+	if x != nil {
+		return x.Values
+	}
+	return ""
+}
+
+type CompareReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sites         []*Comparison          `protobuf:"bytes,1,rep,name=sites,proto3" json:"sites,omitempty"` // in the order of the run's placements
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareReply) Reset() {
+	*x = CompareReply{}
+	mi := &file_spec_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareReply) ProtoMessage() {}
+
+func (x *CompareReply) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareReply.ProtoReflect.Descriptor instead.
+func (*CompareReply) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CompareReply) GetSites() []*Comparison {
+	if x != nil {
+		return x.Sites
+	}
+	return nil
+}
+
+type Comparison struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	SameProgram bool                   `protobuf:"varint,1,opt,name=same_program,json=sameProgram,proto3" json:"same_program,omitempty"` // the same operations on the same parameters
+	// A parameter that has another value, though the programs are the same.
+	OtherValue string `protobuf:"bytes,2,opt,name=other_value,json=otherValue,proto3" json:"other_value,omitempty"`
+	// On random inputs, in fp64: the largest difference between the outputs,
+	// between an output and that of the frozen layer, and the largest output.
+	Difference    float64 `protobuf:"fixed64,3,opt,name=difference,proto3" json:"difference,omitempty"`
+	Effect        float64 `protobuf:"fixed64,4,opt,name=effect,proto3" json:"effect,omitempty"`
+	Output        float64 `protobuf:"fixed64,5,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Comparison) Reset() {
+	*x = Comparison{}
+	mi := &file_spec_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Comparison) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Comparison) ProtoMessage() {}
+
+func (x *Comparison) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Comparison.ProtoReflect.Descriptor instead.
+func (*Comparison) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Comparison) GetSameProgram() bool {
+	if x != nil {
+		return x.SameProgram
+	}
+	return false
+}
+
+func (x *Comparison) GetOtherValue() string {
+	if x != nil {
+		return x.OtherValue
+	}
+	return ""
+}
+
+func (x *Comparison) GetDifference() float64 {
+	if x != nil {
+		return x.Difference
+	}
+	return 0
+}
+
+func (x *Comparison) GetEffect() float64 {
+	if x != nil {
+		return x.Effect
+	}
+	return 0
+}
+
+func (x *Comparison) GetOutput() float64 {
+	if x != nil {
+		return x.Output
+	}
+	return 0
+}
+
 // loralab.json of an exported directory: what PEFT and transformers have no
 // place for, and enough to go on without the run. Names of fields are those here.
 type Exported struct {
@@ -803,7 +994,7 @@ type Exported struct {
 
 func (x *Exported) Reset() {
 	*x = Exported{}
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1006,7 @@ func (x *Exported) String() string {
 func (*Exported) ProtoMessage() {}
 
 func (x *Exported) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1019,7 @@ func (x *Exported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exported.ProtoReflect.Descriptor instead.
 func (*Exported) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{9}
+	return file_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Exported) GetLoralab() string {
@@ -912,7 +1103,7 @@ type ExportedClass struct {
 
 func (x *ExportedClass) Reset() {
 	*x = ExportedClass{}
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1115,7 @@ func (x *ExportedClass) String() string {
 func (*ExportedClass) ProtoMessage() {}
 
 func (x *ExportedClass) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1128,7 @@ func (x *ExportedClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedClass.ProtoReflect.Descriptor instead.
 func (*ExportedClass) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{10}
+	return file_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExportedClass) GetName() string {
@@ -973,7 +1164,7 @@ type PredictRequest struct {
 
 func (x *PredictRequest) Reset() {
 	*x = PredictRequest{}
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1176,7 @@ func (x *PredictRequest) String() string {
 func (*PredictRequest) ProtoMessage() {}
 
 func (x *PredictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1189,7 @@ func (x *PredictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PredictRequest.ProtoReflect.Descriptor instead.
 func (*PredictRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{11}
+	return file_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PredictRequest) GetRun() *RunRequest {
@@ -1043,7 +1234,7 @@ type Picture struct {
 
 func (x *Picture) Reset() {
 	*x = Picture{}
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1246,7 @@ func (x *Picture) String() string {
 func (*Picture) ProtoMessage() {}
 
 func (x *Picture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1259,7 @@ func (x *Picture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Picture.ProtoReflect.Descriptor instead.
 func (*Picture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{12}
+	return file_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Picture) GetImage() string {
@@ -1112,7 +1303,7 @@ type Prediction struct {
 
 func (x *Prediction) Reset() {
 	*x = Prediction{}
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1315,7 @@ func (x *Prediction) String() string {
 func (*Prediction) ProtoMessage() {}
 
 func (x *Prediction) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1328,7 @@ func (x *Prediction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
 func (*Prediction) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{13}
+	return file_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Prediction) GetPicture() uint32 {
@@ -1186,7 +1377,7 @@ type StyliseRequest struct {
 
 func (x *StyliseRequest) Reset() {
 	*x = StyliseRequest{}
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1389,7 @@ func (x *StyliseRequest) String() string {
 func (*StyliseRequest) ProtoMessage() {}
 
 func (x *StyliseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1402,7 @@ func (x *StyliseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StyliseRequest.ProtoReflect.Descriptor instead.
 func (*StyliseRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{14}
+	return file_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StyliseRequest) GetStyle() *Style {
@@ -1249,7 +1440,7 @@ type Restyled struct {
 
 func (x *Restyled) Reset() {
 	*x = Restyled{}
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1452,7 @@ func (x *Restyled) String() string {
 func (*Restyled) ProtoMessage() {}
 
 func (x *Restyled) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1465,7 @@ func (x *Restyled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restyled.ProtoReflect.Descriptor instead.
 func (*Restyled) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{15}
+	return file_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Restyled) GetImage() string {
@@ -1315,7 +1506,7 @@ type Stylised struct {
 
 func (x *Stylised) Reset() {
 	*x = Stylised{}
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1518,7 @@ func (x *Stylised) String() string {
 func (*Stylised) ProtoMessage() {}
 
 func (x *Stylised) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1531,7 @@ func (x *Stylised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stylised.ProtoReflect.Descriptor instead.
 func (*Stylised) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{16}
+	return file_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stylised) GetPicture() uint32 {
@@ -1376,7 +1567,7 @@ type RunSpec struct {
 
 func (x *RunSpec) Reset() {
 	*x = RunSpec{}
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1579,7 @@ func (x *RunSpec) String() string {
 func (*RunSpec) ProtoMessage() {}
 
 func (x *RunSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1592,7 @@ func (x *RunSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSpec.ProtoReflect.Descriptor instead.
 func (*RunSpec) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{17}
+	return file_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RunSpec) GetRevision() uint32 {
@@ -1479,7 +1670,7 @@ type Backbone struct {
 
 func (x *Backbone) Reset() {
 	*x = Backbone{}
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1682,7 @@ func (x *Backbone) String() string {
 func (*Backbone) ProtoMessage() {}
 
 func (x *Backbone) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1695,7 @@ func (x *Backbone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backbone.ProtoReflect.Descriptor instead.
 func (*Backbone) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{18}
+	return file_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Backbone) GetDigest() string {
@@ -1554,7 +1745,7 @@ type Architecture struct {
 
 func (x *Architecture) Reset() {
 	*x = Architecture{}
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1757,7 @@ func (x *Architecture) String() string {
 func (*Architecture) ProtoMessage() {}
 
 func (x *Architecture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1770,7 @@ func (x *Architecture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Architecture.ProtoReflect.Descriptor instead.
 func (*Architecture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{19}
+	return file_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Architecture) GetFamily() string {
@@ -1669,7 +1860,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1872,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1885,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{20}
+	return file_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Freeze) GetKind() Freeze_Kind {
@@ -1724,7 +1915,7 @@ type Adapter struct {
 
 func (x *Adapter) Reset() {
 	*x = Adapter{}
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1927,7 @@ func (x *Adapter) String() string {
 func (*Adapter) ProtoMessage() {}
 
 func (x *Adapter) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1940,7 @@ func (x *Adapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adapter.ProtoReflect.Descriptor instead.
 func (*Adapter) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{21}
+	return file_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Adapter) GetPrograms() []*protocol.Program {
@@ -1784,7 +1975,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1987,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +2000,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{22}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Placement) GetSite() *protocol.Site {
@@ -1845,7 +2036,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2048,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2061,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{23}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Head) GetKind() string {
@@ -1961,7 +2152,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2164,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2177,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Data) GetClasses() []string {
@@ -2087,7 +2278,7 @@ type Augment struct {
 
 func (x *Augment) Reset() {
 	*x = Augment{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2290,7 @@ func (x *Augment) String() string {
 func (*Augment) ProtoMessage() {}
 
 func (x *Augment) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2303,7 @@ func (x *Augment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Augment.ProtoReflect.Descriptor instead.
 func (*Augment) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Augment) GetKind() string {
@@ -2182,7 +2373,7 @@ type Corruption struct {
 
 func (x *Corruption) Reset() {
 	*x = Corruption{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +2385,7 @@ func (x *Corruption) String() string {
 func (*Corruption) ProtoMessage() {}
 
 func (x *Corruption) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +2398,7 @@ func (x *Corruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
 func (*Corruption) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Corruption) GetKind() string {
@@ -2245,7 +2436,7 @@ type Style struct {
 
 func (x *Style) Reset() {
 	*x = Style{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2448,7 @@ func (x *Style) String() string {
 func (*Style) ProtoMessage() {}
 
 func (x *Style) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2461,7 @@ func (x *Style) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Style.ProtoReflect.Descriptor instead.
 func (*Style) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Style) GetKind() string {
@@ -2320,7 +2511,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2523,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2536,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Split) GetDigest() string {
@@ -2381,7 +2572,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2584,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2597,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -2455,7 +2646,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2658,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2671,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Loss) GetKind() string {
@@ -2555,7 +2746,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2758,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2771,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Optim) GetKind() string {
@@ -2702,7 +2893,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2714,7 +2905,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2727,7 +2918,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Rule) GetPattern() string {
@@ -2782,7 +2973,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2985,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2998,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Schedule) GetKind() string {
@@ -2884,7 +3075,7 @@ type Train struct {
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2896,7 +3087,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2909,7 +3100,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -3004,7 +3195,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3207,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3220,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -3096,7 +3287,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3299,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3312,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Window) GetStrideH() uint32 {
@@ -3162,7 +3353,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3174,7 +3365,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3187,7 +3378,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RunRequest) GetId() string {
@@ -3267,7 +3458,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3279,7 +3470,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3292,7 +3483,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Label) GetExperiment() string {
@@ -3353,7 +3544,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3556,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3569,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Places) GetRunDir() string {
@@ -3428,7 +3619,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3440,7 +3631,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3453,7 +3644,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Files) GetRoot() string {
@@ -3497,7 +3688,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3700,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3522,7 +3713,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -3687,7 +3878,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3699,7 +3890,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3712,7 +3903,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -3785,7 +3976,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3797,7 +3988,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3810,7 +4001,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -3867,7 +4058,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +4070,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +4083,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -3932,7 +4123,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3944,7 +4135,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3957,7 +4148,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -3978,7 +4169,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +4181,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +4194,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Evaluated) GetId() string {
@@ -4036,7 +4227,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4048,7 +4239,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4061,7 +4252,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -4080,7 +4271,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4092,7 +4283,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4105,7 +4296,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{48}
+	return file_spec_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -4126,7 +4317,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4138,7 +4329,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4151,7 +4342,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{49}
+	return file_spec_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Failed) GetReason() string {
@@ -4185,7 +4376,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4197,7 +4388,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4210,7 +4401,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{50}
+	return file_spec_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Note) GetText() string {
@@ -4254,7 +4445,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4266,7 +4457,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4279,7 +4470,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{51}
+	return file_spec_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -4399,7 +4590,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4411,7 +4602,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4424,7 +4615,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{52}
+	return file_spec_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -4520,7 +4711,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4532,7 +4723,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4545,7 +4736,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{53}
+	return file_spec_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Summary) GetId() string {
@@ -4718,7 +4909,26 @@ const file_spec_proto_rawDesc = "" +
 	"difference\x18\x02 \x01(\x01R\n" +
 	"difference\x12#\n" +
 	"\rdifference_at\x18\x03 \x01(\tR\fdifferenceAt\x12+\n" +
-	"\x11output_difference\x18\x04 \x01(\x01R\x10outputDifference\"\x84\x04\n" +
+	"\x11output_difference\x18\x04 \x01(\x01R\x10outputDifference\"\xa7\x01\n" +
+	"\x0eCompareRequest\x12-\n" +
+	"\x03run\x18\x01 \x01(\v2\x1b.loralab.spec.v1.RunRequestR\x03run\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x02 \x01(\tR\n" +
+	"checkpoint\x12.\n" +
+	"\x05other\x18\x03 \x01(\v2\x18.loralab.spec.v1.AdapterR\x05other\x12\x16\n" +
+	"\x06values\x18\x04 \x01(\tR\x06values\"A\n" +
+	"\fCompareReply\x121\n" +
+	"\x05sites\x18\x01 \x03(\v2\x1b.loralab.spec.v1.ComparisonR\x05sites\"\xa0\x01\n" +
+	"\n" +
+	"Comparison\x12!\n" +
+	"\fsame_program\x18\x01 \x01(\bR\vsameProgram\x12\x1f\n" +
+	"\vother_value\x18\x02 \x01(\tR\n" +
+	"otherValue\x12\x1e\n" +
+	"\n" +
+	"difference\x18\x03 \x01(\x01R\n" +
+	"difference\x12\x16\n" +
+	"\x06effect\x18\x04 \x01(\x01R\x06effect\x12\x16\n" +
+	"\x06output\x18\x05 \x01(\x01R\x06output\"\x84\x04\n" +
 	"\bExported\x12\x18\n" +
 	"\aloralab\x18\x01 \x01(\tR\aloralab\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\tR\x06format\x12\x10\n" +
@@ -5115,13 +5325,14 @@ const file_spec_proto_rawDesc = "" +
 	"\vevaluations\x18\v \x03(\v2\x1a.loralab.spec.v1.EvaluatedR\vevaluations\x12*\n" +
 	"\x11images_per_second\x18\f \x01(\x01R\x0fimagesPerSecond\x12\x16\n" +
 	"\x06metric\x18\r \x01(\tR\x06metric\x12\x14\n" +
-	"\x05early\x18\x0e \x01(\bR\x05early2\xf2\x03\n" +
+	"\x05early\x18\x0e \x01(\bR\x05early2\xbd\x04\n" +
 	"\x06Engine\x12A\n" +
 	"\x04Info\x12\x1c.loralab.spec.v1.InfoRequest\x1a\x1b.loralab.spec.v1.EngineInfo\x12<\n" +
 	"\x03Run\x12\x1b.loralab.spec.v1.RunRequest\x1a\x16.loralab.spec.v1.Event0\x01\x12@\n" +
 	"\x04Stop\x12\x1c.loralab.spec.v1.StopRequest\x1a\x1a.loralab.spec.v1.StopReply\x12I\n" +
 	"\aConform\x12\x1f.loralab.spec.v1.ConformRequest\x1a\x1d.loralab.spec.v1.ConformReply\x12F\n" +
 	"\x06Export\x12\x1e.loralab.spec.v1.ExportRequest\x1a\x1c.loralab.spec.v1.ExportReply\x12I\n" +
+	"\aCompare\x12\x1f.loralab.spec.v1.CompareRequest\x1a\x1d.loralab.spec.v1.CompareReply\x12I\n" +
 	"\aPredict\x12\x1f.loralab.spec.v1.PredictRequest\x1a\x1b.loralab.spec.v1.Prediction0\x01\x12G\n" +
 	"\aStylise\x12\x1f.loralab.spec.v1.StyliseRequest\x1a\x19.loralab.spec.v1.Stylised0\x01B&Z$github.com/loralab/loralab/core/specb\x06proto3"
 
@@ -5138,7 +5349,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -5151,146 +5362,154 @@ var file_spec_proto_goTypes = []any{
 	(*Conformance)(nil),       // 8: loralab.spec.v1.Conformance
 	(*ExportRequest)(nil),     // 9: loralab.spec.v1.ExportRequest
 	(*ExportReply)(nil),       // 10: loralab.spec.v1.ExportReply
-	(*Exported)(nil),          // 11: loralab.spec.v1.Exported
-	(*ExportedClass)(nil),     // 12: loralab.spec.v1.ExportedClass
-	(*PredictRequest)(nil),    // 13: loralab.spec.v1.PredictRequest
-	(*Picture)(nil),           // 14: loralab.spec.v1.Picture
-	(*Prediction)(nil),        // 15: loralab.spec.v1.Prediction
-	(*StyliseRequest)(nil),    // 16: loralab.spec.v1.StyliseRequest
-	(*Restyled)(nil),          // 17: loralab.spec.v1.Restyled
-	(*Stylised)(nil),          // 18: loralab.spec.v1.Stylised
-	(*RunSpec)(nil),           // 19: loralab.spec.v1.RunSpec
-	(*Backbone)(nil),          // 20: loralab.spec.v1.Backbone
-	(*Architecture)(nil),      // 21: loralab.spec.v1.Architecture
-	(*Freeze)(nil),            // 22: loralab.spec.v1.Freeze
-	(*Adapter)(nil),           // 23: loralab.spec.v1.Adapter
-	(*Placement)(nil),         // 24: loralab.spec.v1.Placement
-	(*Head)(nil),              // 25: loralab.spec.v1.Head
-	(*Data)(nil),              // 26: loralab.spec.v1.Data
-	(*Augment)(nil),           // 27: loralab.spec.v1.Augment
-	(*Corruption)(nil),        // 28: loralab.spec.v1.Corruption
-	(*Style)(nil),             // 29: loralab.spec.v1.Style
-	(*Split)(nil),             // 30: loralab.spec.v1.Split
-	(*Procedural)(nil),        // 31: loralab.spec.v1.Procedural
-	(*Loss)(nil),              // 32: loralab.spec.v1.Loss
-	(*Optim)(nil),             // 33: loralab.spec.v1.Optim
-	(*Rule)(nil),              // 34: loralab.spec.v1.Rule
-	(*Schedule)(nil),          // 35: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 36: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 37: loralab.spec.v1.Evaluation
-	(*Window)(nil),            // 38: loralab.spec.v1.Window
-	(*RunRequest)(nil),        // 39: loralab.spec.v1.RunRequest
-	(*Label)(nil),             // 40: loralab.spec.v1.Label
-	(*Places)(nil),            // 41: loralab.spec.v1.Places
-	(*Files)(nil),             // 42: loralab.spec.v1.Files
-	(*Event)(nil),             // 43: loralab.spec.v1.Event
-	(*Started)(nil),           // 44: loralab.spec.v1.Started
-	(*Step)(nil),              // 45: loralab.spec.v1.Step
-	(*Validation)(nil),        // 46: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 47: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 48: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 49: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 50: loralab.spec.v1.Stopped
-	(*Failed)(nil),            // 51: loralab.spec.v1.Failed
-	(*Note)(nil),              // 52: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 53: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 54: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 55: loralab.spec.v1.Summary
-	nil,                       // 56: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 57: loralab.spec.v1.Exported.FilesEntry
-	nil,                       // 58: loralab.spec.v1.Exported.StateEntry
-	nil,                       // 59: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 60: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 61: loralab.spec.v1.Places.FilesEntry
-	nil,                       // 62: loralab.spec.v1.Places.NetworksEntry
-	(*protocol.Model)(nil),    // 63: loralab.variant.v1.Model
-	(*protocol.Program)(nil),  // 64: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 65: loralab.variant.v1.Site
-	(*protocol.Peft)(nil),     // 66: loralab.variant.v1.Peft
+	(*CompareRequest)(nil),    // 11: loralab.spec.v1.CompareRequest
+	(*CompareReply)(nil),      // 12: loralab.spec.v1.CompareReply
+	(*Comparison)(nil),        // 13: loralab.spec.v1.Comparison
+	(*Exported)(nil),          // 14: loralab.spec.v1.Exported
+	(*ExportedClass)(nil),     // 15: loralab.spec.v1.ExportedClass
+	(*PredictRequest)(nil),    // 16: loralab.spec.v1.PredictRequest
+	(*Picture)(nil),           // 17: loralab.spec.v1.Picture
+	(*Prediction)(nil),        // 18: loralab.spec.v1.Prediction
+	(*StyliseRequest)(nil),    // 19: loralab.spec.v1.StyliseRequest
+	(*Restyled)(nil),          // 20: loralab.spec.v1.Restyled
+	(*Stylised)(nil),          // 21: loralab.spec.v1.Stylised
+	(*RunSpec)(nil),           // 22: loralab.spec.v1.RunSpec
+	(*Backbone)(nil),          // 23: loralab.spec.v1.Backbone
+	(*Architecture)(nil),      // 24: loralab.spec.v1.Architecture
+	(*Freeze)(nil),            // 25: loralab.spec.v1.Freeze
+	(*Adapter)(nil),           // 26: loralab.spec.v1.Adapter
+	(*Placement)(nil),         // 27: loralab.spec.v1.Placement
+	(*Head)(nil),              // 28: loralab.spec.v1.Head
+	(*Data)(nil),              // 29: loralab.spec.v1.Data
+	(*Augment)(nil),           // 30: loralab.spec.v1.Augment
+	(*Corruption)(nil),        // 31: loralab.spec.v1.Corruption
+	(*Style)(nil),             // 32: loralab.spec.v1.Style
+	(*Split)(nil),             // 33: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 34: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 35: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 36: loralab.spec.v1.Optim
+	(*Rule)(nil),              // 37: loralab.spec.v1.Rule
+	(*Schedule)(nil),          // 38: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 39: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 40: loralab.spec.v1.Evaluation
+	(*Window)(nil),            // 41: loralab.spec.v1.Window
+	(*RunRequest)(nil),        // 42: loralab.spec.v1.RunRequest
+	(*Label)(nil),             // 43: loralab.spec.v1.Label
+	(*Places)(nil),            // 44: loralab.spec.v1.Places
+	(*Files)(nil),             // 45: loralab.spec.v1.Files
+	(*Event)(nil),             // 46: loralab.spec.v1.Event
+	(*Started)(nil),           // 47: loralab.spec.v1.Started
+	(*Step)(nil),              // 48: loralab.spec.v1.Step
+	(*Validation)(nil),        // 49: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 50: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 51: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 52: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 53: loralab.spec.v1.Stopped
+	(*Failed)(nil),            // 54: loralab.spec.v1.Failed
+	(*Note)(nil),              // 55: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 56: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 57: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 58: loralab.spec.v1.Summary
+	nil,                       // 59: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 60: loralab.spec.v1.Exported.FilesEntry
+	nil,                       // 61: loralab.spec.v1.Exported.StateEntry
+	nil,                       // 62: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 63: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 64: loralab.spec.v1.Places.FilesEntry
+	nil,                       // 65: loralab.spec.v1.Places.NetworksEntry
+	(*protocol.Model)(nil),    // 66: loralab.variant.v1.Model
+	(*protocol.Program)(nil),  // 67: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 68: loralab.variant.v1.Site
+	(*protocol.Peft)(nil),     // 69: loralab.variant.v1.Peft
 }
 var file_spec_proto_depIdxs = []int32{
-	56, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	63, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
-	23, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	59, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	66, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	26, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	39, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	42, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 5: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	40, // 6: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
-	19, // 7: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
-	12, // 8: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
-	57, // 9: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
-	58, // 10: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
-	39, // 11: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
-	14, // 12: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
-	38, // 13: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
-	29, // 14: loralab.spec.v1.StyliseRequest.style:type_name -> loralab.spec.v1.Style
-	17, // 15: loralab.spec.v1.StyliseRequest.pictures:type_name -> loralab.spec.v1.Restyled
-	20, // 16: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	23, // 17: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	25, // 18: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	26, // 19: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	32, // 20: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	33, // 21: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	36, // 22: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	21, // 23: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	22, // 24: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	1,  // 25: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	64, // 26: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	24, // 27: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	65, // 28: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	59, // 29: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	60, // 30: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	27, // 31: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	28, // 32: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	29, // 33: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	31, // 34: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	35, // 35: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	34, // 36: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	26, // 37: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	38, // 38: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
-	19, // 39: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	37, // 40: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	40, // 41: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	41, // 42: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	66, // 43: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	61, // 44: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	62, // 45: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
-	44, // 46: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	45, // 47: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	46, // 48: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	47, // 49: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	48, // 50: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	49, // 51: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	50, // 52: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	51, // 53: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	52, // 54: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	53, // 55: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	53, // 56: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	55, // 57: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	54, // 58: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	53, // 59: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	48, // 60: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	30, // 61: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	42, // 62: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 63: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	39, // 64: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 65: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 66: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 67: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	13, // 68: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	16, // 69: loralab.spec.v1.Engine.Stylise:input_type -> loralab.spec.v1.StyliseRequest
-	3,  // 70: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	43, // 71: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 72: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 73: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 74: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	15, // 75: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	18, // 76: loralab.spec.v1.Engine.Stylise:output_type -> loralab.spec.v1.Stylised
-	70, // [70:77] is the sub-list for method output_type
-	63, // [63:70] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	42, // 6: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
+	26, // 7: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
+	13, // 8: loralab.spec.v1.CompareReply.sites:type_name -> loralab.spec.v1.Comparison
+	43, // 9: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
+	22, // 10: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
+	15, // 11: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
+	60, // 12: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
+	61, // 13: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
+	42, // 14: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	17, // 15: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
+	41, // 16: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
+	32, // 17: loralab.spec.v1.StyliseRequest.style:type_name -> loralab.spec.v1.Style
+	20, // 18: loralab.spec.v1.StyliseRequest.pictures:type_name -> loralab.spec.v1.Restyled
+	23, // 19: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	26, // 20: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	28, // 21: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	29, // 22: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	35, // 23: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	36, // 24: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	39, // 25: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	24, // 26: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	25, // 27: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 28: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	67, // 29: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	27, // 30: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	68, // 31: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	62, // 32: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	63, // 33: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	30, // 34: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	31, // 35: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	32, // 36: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	34, // 37: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	38, // 38: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	37, // 39: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	29, // 40: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	41, // 41: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
+	22, // 42: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	40, // 43: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	43, // 44: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	44, // 45: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	69, // 46: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	64, // 47: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	65, // 48: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
+	47, // 49: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	48, // 50: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	49, // 51: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	50, // 52: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	51, // 53: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	52, // 54: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	53, // 55: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	54, // 56: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	55, // 57: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	56, // 58: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	56, // 59: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	58, // 60: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	57, // 61: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	56, // 62: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	51, // 63: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	33, // 64: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	45, // 65: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 66: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	42, // 67: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 68: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 69: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 70: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	11, // 71: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
+	16, // 72: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	19, // 73: loralab.spec.v1.Engine.Stylise:input_type -> loralab.spec.v1.StyliseRequest
+	3,  // 74: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	46, // 75: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 76: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 77: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 78: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	12, // 79: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
+	18, // 80: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	21, // 81: loralab.spec.v1.Engine.Stylise:output_type -> loralab.spec.v1.Stylised
+	74, // [74:82] is the sub-list for method output_type
+	66, // [66:74] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -5298,8 +5517,8 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[32].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[41].OneofWrappers = []any{
+	file_spec_proto_msgTypes[35].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[44].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -5310,15 +5529,15 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
-	file_spec_proto_msgTypes[51].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[52].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[54].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[55].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   61,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	Engine_Stop_FullMethodName    = "/loralab.spec.v1.Engine/Stop"
 	Engine_Conform_FullMethodName = "/loralab.spec.v1.Engine/Conform"
 	Engine_Export_FullMethodName  = "/loralab.spec.v1.Engine/Export"
+	Engine_Compare_FullMethodName = "/loralab.spec.v1.Engine/Compare"
 	Engine_Predict_FullMethodName = "/loralab.spec.v1.Engine/Predict"
 	Engine_Stylise_FullMethodName = "/loralab.spec.v1.Engine/Stylise"
 )
@@ -50,6 +51,9 @@ type EngineClient interface {
 	Conform(ctx context.Context, in *ConformRequest, opts ...grpc.CallOption) (*ConformReply, error)
 	// Export writes a trained run for other tools.
 	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (*ExportReply, error)
+	// Compare computes the adapters of a trained run and others at the same
+	// layers side by side.
+	Compare(ctx context.Context, in *CompareRequest, opts ...grpc.CallOption) (*CompareReply, error)
 	// Predict segments pictures with a trained run, and says so of each when its
 	// files are written. A picture that fails does not end it.
 	Predict(ctx context.Context, in *PredictRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Prediction], error)
@@ -125,6 +129,16 @@ func (c *engineClient) Export(ctx context.Context, in *ExportRequest, opts ...gr
 	return out, nil
 }
 
+func (c *engineClient) Compare(ctx context.Context, in *CompareRequest, opts ...grpc.CallOption) (*CompareReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompareReply)
+	err := c.cc.Invoke(ctx, Engine_Compare_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *engineClient) Predict(ctx context.Context, in *PredictRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Prediction], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Engine_ServiceDesc.Streams[1], Engine_Predict_FullMethodName, cOpts...)
@@ -179,6 +193,9 @@ type EngineServer interface {
 	Conform(context.Context, *ConformRequest) (*ConformReply, error)
 	// Export writes a trained run for other tools.
 	Export(context.Context, *ExportRequest) (*ExportReply, error)
+	// Compare computes the adapters of a trained run and others at the same
+	// layers side by side.
+	Compare(context.Context, *CompareRequest) (*CompareReply, error)
 	// Predict segments pictures with a trained run, and says so of each when its
 	// files are written. A picture that fails does not end it.
 	Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error
@@ -209,6 +226,9 @@ func (UnimplementedEngineServer) Conform(context.Context, *ConformRequest) (*Con
 }
 func (UnimplementedEngineServer) Export(context.Context, *ExportRequest) (*ExportReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Export not implemented")
+}
+func (UnimplementedEngineServer) Compare(context.Context, *CompareRequest) (*CompareReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Compare not implemented")
 }
 func (UnimplementedEngineServer) Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error {
 	return status.Error(codes.Unimplemented, "method Predict not implemented")
@@ -320,6 +340,24 @@ func _Engine_Export_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Engine_Compare_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompareRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EngineServer).Compare(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Engine_Compare_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EngineServer).Compare(ctx, req.(*CompareRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Engine_Predict_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(PredictRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -364,6 +402,10 @@ var Engine_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Export",
 			Handler:    _Engine_Export_Handler,
+		},
+		{
+			MethodName: "Compare",
+			Handler:    _Engine_Compare_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

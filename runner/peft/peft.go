@@ -52,6 +52,11 @@ type Source struct {
 	Classes []string
 }
 
+// model is the backbone as variants see it.
+func (s Source) model() *protocol.Model {
+	return &protocol.Model{Family: s.Arch.GetFamily(), Dim: s.Arch.GetDim(), Depth: s.Depth, Heads: s.Arch.GetHeads(), Mlp: s.Arch.GetMlp()}
+}
+
 // Adapter is an adapter in our terms.
 type Adapter struct {
 	Variant string
@@ -325,7 +330,7 @@ func (r *Reader) adopt(ctx context.Context, s Source, d *directory, a *Adapter) 
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Join(s.Dir, configFile), err)
 	}
-	model := &protocol.Model{Family: s.Arch.GetFamily(), Dim: s.Arch.GetDim(), Depth: s.Depth, Heads: s.Arch.GetHeads(), Mlp: s.Arch.GetMlp()}
+	model := s.model()
 	a.Variant, err = r.variant(ctx, s, d, groups, model, a.Sites)
 	if err != nil {
 		return err
@@ -417,13 +422,19 @@ func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []s
 	case len(accepting) == 1:
 		return accepting[0], nil
 	case len(accepting) > 1:
-		return "", fmt.Errorf("variants %s can all read it: name one in adapter.variant", strings.Join(accepting, ", "))
+		return "", &unreadError{fmt.Errorf("variants %s can all read it: name one in adapter.variant", strings.Join(accepting, ", "))}
 	case refused != nil:
-		return "", refused
+		return "", &unreadError{refused}
 	}
 	slices.Sort(known)
-	return "", fmt.Errorf("no variant reads adapters of PEFT type %s; there are variants for %s", kind, strings.Join(slices.Compact(known), ", "))
+	return "", &unreadError{fmt.Errorf("no variant reads adapters of PEFT type %s; there are variants for %s", kind, strings.Join(slices.Compact(known), ", "))}
 }
+
+// unreadError says that no variant was found that reads the settings of an
+// adapter; of its tensors nothing is known.
+type unreadError struct{ error }
+
+func (e *unreadError) Unwrap() error { return e.error }
 
 // params are the parameters with which a variant builds an adapter of some
 // settings. Its schema has to allow them: an adapter of rank 0 is a mistake of
@@ -468,8 +479,7 @@ func problems(what string, ps []*protocol.Problem) error {
 
 // values gives the parameters of the programs their values from the file.
 func (d *directory) values(s Source, a *Adapter) ([]safetensors.Tensor, error) {
-	model := &protocol.Model{Family: s.Arch.GetFamily(), Dim: s.Arch.GetDim(), Depth: s.Depth, Heads: s.Arch.GetHeads(), Mlp: s.Arch.GetMlp()}
-	placed, err := program.CheckAll(a.Build.Programs, a.Sites, a.Build.ProgramOfSite, model)
+	placed, err := program.CheckAll(a.Build.Programs, a.Sites, a.Build.ProgramOfSite, s.model())
 	if err != nil {
 		return nil, fmt.Errorf("the programs of variant %s do not go together: %w", a.Variant, err)
 	}

@@ -99,6 +99,8 @@ type Plugin struct {
 	SHA256 string // hex
 	Dev    bool   // named by Options.Dev
 	Locked bool   // its sum is in runner.lock
+	// Bundled says that it lies beside runner, with the variants of a release.
+	Bundled bool
 }
 
 type file struct {
@@ -121,13 +123,22 @@ func DefaultDirs(root string) []string {
 	if user, err := UserDir(); err == nil {
 		dirs = append(dirs, user)
 	}
-	if exe, err := os.Executable(); err == nil {
-		if real, err := filepath.EvalSymlinks(exe); err == nil {
-			exe = real
-		}
-		dirs = append(dirs, filepath.Join(filepath.Dir(exe), "plugins"))
+	if dir := bundledDir(); dir != "" {
+		dirs = append(dirs, dir)
 	}
 	return dirs
+}
+
+// bundledDir holds the plug-ins of a release; "" if that is not known.
+func bundledDir() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	if real, err := filepath.EvalSymlinks(exe); err == nil {
+		exe = real
+	}
+	return filepath.Join(filepath.Dir(exe), "plugins")
 }
 
 // ProjectDir holds the plug-ins of a project.
@@ -303,7 +314,7 @@ func (r *Registry) find(name string) (*Plugin, error) {
 	if !ok {
 		return nil, &UnknownError{Name: name, Known: r.Names(), Dirs: r.Dirs()}
 	}
-	p := &Plugin{Name: name, Path: f.path}
+	p := &Plugin{Name: name, Path: f.path, Bundled: filepath.Dir(f.path) == bundledDir()}
 	_, p.Dev = r.o.Dev[name]
 	fail := func(message, hint string, err error) (*Plugin, error) {
 		return nil, &Error{Variant: name, Path: f.path, Message: message, Hint: hint, Err: err}
