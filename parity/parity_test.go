@@ -97,26 +97,76 @@ func TestPEFT(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(bench.dir, "cases.json"), list)
-	cmd := exec.CommandContext(t.Context(), bench.python, "theirs.py", bench.dir)
-	cmd.Env = append(os.Environ(), "HF_HUB_OFFLINE=1", "TRANSFORMERS_NO_ADVISORY_WARNINGS=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bench.theirs(t)
 	for _, c := range cases {
 		t.Run(strings.ReplaceAll(c.name, "-", "/"), c.compare)
 	}
-	// One adapter of a ViT with a task, with patterns of everything.
-	t.Run("patterns", func(t *testing.T) {
-		a := cases[0].adopt(t, "lora", filepath.Join(bench.dir, "patterns"))
-		var at []string
-		for _, s := range a.Sites {
-			at = append(at, program.SiteName(s))
+	t.Run("foreign", func(t *testing.T) { foreign(t, cases[0]) })
+	bench.again(t)
+}
+
+// refused are the adapters of theirs.py that nothing here is like, and what the
+// error has to name.
+var refused = map[string]string{
+	"layernorm": "modules_to_save: layernorm", "mlp": "modules_to_save: layers.2.mlp.fc1",
+	"bias all": "bias", "bias lora_only": "bias", "bias of oft": "bias", "lora_bias": "lora_bias",
+	"target_parameters": "target_parameters", "pissa": "init_lora_weights: pissa", "olora": "init_lora_weights: olora",
+	"mica": "init_lora_weights", "qalora": "use_qalora",
+	"hira":              "layers.0.mlp.fc1.hira_A is [4 24], want [2 24]", // PEFT 0.21.2 makes it as if rank_pattern was not there
+	"layer_replication": "layer_replication", "trainable_token_indices": "trainable_token_indices", "alora_invocation_tokens": "alora_invocation_tokens",
+	"use_bdlora": "use_bdlora", "kasa_config": "kasa_config", "velora_config": "velora_config",
+	"monteclora_config": "monteclora_config", "arrow_config": "arrow_config", "init_lora_weights": "init_lora_weights: corda",
+}
+
+// passedOver are modules outside of the backbone, or that no tokens come from.
+var passedOver = map[string][]string{
+	"all linear": {"pooler.dense"}, "all linear of a classifier": {"classifier"}, "decoder": {"decoder.0"}, "classifier": {"classifier"}, "patterns": {"classifier"},
+}
+
+// foreign reads adapters with every setting that PEFT has. Each is read, and
+// gives the same tokens, or is refused by the name of the setting.
+func foreign(t *testing.T, c *trial) {
+	raw, err := os.ReadFile(filepath.Join(c.dir, "foreign", "foreign.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said map[string]string
+	if err := json.Unmarshal(raw, &said); err != nil {
+		t.Fatal(err)
+	}
+	for name, failed := range said {
+		t.Run(name, func(t *testing.T) {
+			if failed != "" {
+				t.Fatalf("PEFT cannot make it:\n%s", failed)
+			}
+			dir := filepath.Join(c.dir, "foreign", name)
+			want, no := refused[name]
+			if !no {
+				a := c.adopt(t, dir)
+				if !slices.Equal(a.PassedOver, passedOver[name]) {
+					t.Errorf("it passes over %v, want %v", a.PassedOver, passedOver[name])
+				}
+				if name == "patterns" {
+					var at []string
+					for _, s := range a.Sites {
+						at = append(at, program.SiteName(s))
+					}
+					if want := []string{"query of block 0", "fc1 of block 0", "query of block 4"}; !slices.Equal(at, want) {
+						t.Errorf("it is on %v, want %v", at, want)
+					}
+				}
+				return
+			}
+			if _, err := c.read(t, dir); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("it is read with %v, want an error that names %s", err, want)
+			}
+		})
+	}
+	for name := range refused {
+		if _, ok := said[name]; !ok {
+			t.Errorf("PEFT made no adapter %q", name)
 		}
-		want := []string{"query of block 0", "fc1 of block 0", "query of block 4"}
-		if !slices.Equal(at, want) {
-			t.Errorf("it is on %v, want %v", at, want)
-		}
-	})
+	}
 }
 
 // bench is what all trials share.
@@ -126,6 +176,61 @@ type bench struct {
 	variants *variant.Registry
 	dev      *torch.Device
 	hub      []*hub.Backbone
+	exports  []*reexport
+}
+
+// theirs runs theirs.py.
+func (b *bench) theirs(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), b.python, append([]string{"theirs.py", b.dir}, args...)...)
+	cmd.Env = append(os.Environ(), "HF_HUB_OFFLINE=1", "TRANSFORMERS_NO_ADVISORY_WARNINGS=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// reexport is an adapter that PEFT made, as loralab has written it again.
+type reexport struct {
+	name   string    // its directory
+	tokens []float32 // those of the adapter that PEFT made
+}
+
+// again has PEFT load what was made of its own adapters: "trial-data F1".
+func (b *bench) again(t *testing.T) {
+	names := []string{}
+	for _, e := range b.exports {
+		names = append(names, e.name)
+	}
+	list, err := json.Marshal(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(b.dir, "again.json"), list)
+	b.theirs(t, "again")
+	for _, e := range b.exports {
+		t.Run(e.name, func(t *testing.T) {
+			raw, err := os.ReadFile(filepath.Join(b.dir, e.name, "theirs.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said theirs
+			if err := json.Unmarshal(raw, &said); err != nil {
+				t.Fatal(err)
+			}
+			if said.Error != "" {
+				t.Fatal(said.Error)
+			}
+			if len(said.Warnings) > 0 {
+				t.Errorf("PEFT warns %q", said.Warnings)
+			}
+			file, err := safetensors.Open(filepath.Join(b.dir, e.name, "tokens.safetensors"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			near(t, "tokens", floats(t, file, "tokens"), e.tokens, 1)
+		})
+	}
 }
 
 func open(t *testing.T) *bench {
@@ -375,20 +480,39 @@ func (c *trial) write(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, c.at("backbone"), []byte(filepath.Dir(c.hub[c.index].Path)))
+	run := &spec.RunRequest{
+		Id: id, Spec: c.spec, Peft: c.peft, Label: &spec.Label{Variant: c.variant, VariantParams: c.params},
+		Places: &spec.Places{RunDir: c.at("run"), Backbone: c.hub[c.index].Path},
+	}
 	for dir, format := range map[string]spec.ExportRequest_Format{"peft": spec.ExportRequest_PEFT, "merged": spec.ExportRequest_MERGED} {
-		if err := os.Mkdir(c.at(dir), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		_, err := export.Run(context.Background(), c.dev, &spec.ExportRequest{
-			Run: &spec.RunRequest{
-				Id: id, Spec: c.spec, Peft: c.peft, Label: &spec.Label{Variant: c.variant},
-				Places: &spec.Places{RunDir: c.at("run"), Backbone: c.hub[c.index].Path},
-			},
-			Checkpoint: "best", Format: format, Out: c.at(dir), Tolerance: tolerance,
-		})
-		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
+		c.export(t, run, format, c.at(dir))
+	}
+}
+
+// export writes a run. One for PEFT is read back, as runner does; of every
+// variant that is shipped another or itself can read it.
+func (b *bench) export(t *testing.T, run *spec.RunRequest, format spec.ExportRequest_Format, out string) {
+	t.Helper()
+	if err := os.MkdirAll(out, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	req := &spec.ExportRequest{Run: run, Checkpoint: "best", Format: format, Out: out, Tolerance: tolerance}
+	if _, err := export.Run(t.Context(), b.dev, req); err != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	if format != spec.ExportRequest_PEFT {
+		return
+	}
+	r := &peft.Reader{Variants: b.variants, Cache: t.TempDir()}
+	compare := func(ctx context.Context, r *spec.CompareRequest) (*spec.CompareReply, error) {
+		return export.Compare(ctx, b.dev, r)
+	}
+	checked, err := r.Check(t.Context(), out, run, "best", compare)
+	switch {
+	case err != nil:
+		t.Fatalf("%s: %v", out, err)
+	case checked.Reader == "" || checked.Weak > 0:
+		t.Errorf("%s: reading it back says %+v", out, checked)
 	}
 }
 
@@ -427,21 +551,28 @@ func (c *trial) compare(t *testing.T) {
 		t.Errorf("merged weights differ by %.2g, names by %v", said.MergedWeights, said.MergedNames)
 	}
 	c.gradients(t, file)
-	c.adopt(t, "", c.at("made"))
+	c.adopt(t, c.at("made"))
 }
 
-// adopt reads an adapter that PEFT made, and compares the tokens.
-func (c *trial) adopt(t *testing.T, as, dir string) *peft.Adapter {
+// read reads an adapter that PEFT made.
+func (c *trial) read(t *testing.T, dir string) (*peft.Adapter, error) {
 	t.Helper()
 	r := &peft.Reader{Variants: c.variants, Cache: t.TempDir()}
-	a, err := r.Read(t.Context(), peft.Source{Dir: dir, Arch: c.arch(), Depth: c.arch().Depth, Variant: as})
+	return r.Read(t.Context(), peft.Source{Dir: dir, Arch: c.arch(), Depth: c.arch().Depth})
+}
+
+// adopt reads an adapter that PEFT made, compares the tokens, and writes it for
+// PEFT again.
+func (c *trial) adopt(t *testing.T, dir string) *peft.Adapter {
+	t.Helper()
+	a, err := c.read(t, dir)
 	if err != nil {
 		t.Fatalf("adopting: %v", err)
 	}
 	t.Logf("read as %s with %s", a.Variant, a.Params)
 	d := *c
 	d.spec = proto.CloneOf(c.spec)
-	d.spec.Adapter = &spec.Adapter{Programs: a.Build.GetPrograms()}
+	d.spec.Adapter = &spec.Adapter{Programs: a.Build.GetPrograms(), Start: a.Digest}
 	for i, s := range a.Sites {
 		d.spec.Adapter.Placements = append(d.spec.Adapter.Placements, &spec.Placement{Site: s, Program: a.Build.GetProgramOfSite()[i]})
 	}
@@ -450,13 +581,35 @@ func (c *trial) adopt(t *testing.T, as, dir string) *peft.Adapter {
 		t.Fatal(err)
 	}
 	defer made.Close()
-	d.with(t, a.Start, func(m *vit.Model, _ *adapter.Set) error {
+	var checkpoint []safetensors.Tensor
+	d.with(t, a.Start, func(m *vit.Model, set *adapter.Set) error {
+		for _, p := range set.Tensors() {
+			p.Name = "adapter." + p.Name
+			checkpoint = append(checkpoint, p)
+		}
 		pixels, _ := d.given(d.dev)
-		c.dev.NoGrad(func() {
-			near(t, "tokens of an adapter that PEFT made", m.Forward(pixels).Floats(), floats(t, made, "tokens"), 1)
-		})
+		c.dev.NoGrad(func() { d.tokens = m.Forward(pixels).Floats() })
 		return nil
 	})
+	near(t, "tokens of an adapter that PEFT made", d.tokens, floats(t, made, "tokens"), 1)
+
+	name, err := filepath.Rel(c.dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name = filepath.Join("again", name)
+	at := filepath.Join(c.dir, name)
+	run := &spec.RunRequest{
+		Id: spec.Identity(d.spec), Spec: d.spec, Peft: a.Build.GetPeft(), Label: &spec.Label{Variant: a.Variant, VariantParams: a.Params},
+		Places: &spec.Places{RunDir: filepath.Join(at, "run"), Backbone: c.hub[c.index].Path},
+	}
+	if err := safetensors.Write(filepath.Join(at, "run/checkpoints/best.safetensors"), checkpoint, map[string]string{"id": run.Id, "step": "1"}); err != nil {
+		t.Fatal(err)
+	}
+	c.export(t, run, spec.ExportRequest_PEFT, filepath.Join(at, "peft"))
+	writeFile(t, filepath.Join(at, "backbone"), []byte(filepath.Dir(c.hub[c.index].Path)))
+	writeFile(t, filepath.Join(at, "pixels"), []byte(c.at("case.safetensors")))
+	c.exports = append(c.exports, &reexport{name, floats(t, made, "tokens")})
 	return a
 }
 

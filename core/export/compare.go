@@ -106,7 +106,9 @@ func (x *export) compareOne(m *vit.Model, site *protocol.Site, ours, theirs *ada
 	c.SameProgram = proto.Equal(computed(ours.Site(0).Program), computed(theirs.Site(0).Program))
 	if c.SameProgram {
 		for i, p := range ours.Params { // in the order of the program's
-			if q := theirs.Params[i]; p.Name != q.Name || !slices.Equal(p.T.Bytes(), q.T.Bytes()) {
+			// What follows from W is in fp64 here, and in fp32 in a file.
+			q := theirs.Params[i]
+			if p.Name != q.Name || !p.Derived && !slices.Equal(p.T.Bytes(), q.T.Bytes()) {
 				c.OtherValue = p.Name
 				break
 			}

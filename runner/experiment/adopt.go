@@ -41,6 +41,9 @@ func (x *expansion) checkAdopted(c *cell, a *adaptation) {
 		return
 	}
 	cfg := c.config.Adapter
+	if len(a.from.PassedOver) > 0 {
+		x.warn(c, "adapter.from", fmt.Sprintf("of the adapter of %s, %s is passed over: no token of the backbone depends on it", cfg.From, strings.Join(a.from.PassedOver, ", ")), "")
+	}
 	var has, given map[string]any
 	if json.Unmarshal(a.params, &has) != nil || json.Unmarshal(cfg.Params, &given) != nil {
 		x.fail(c, "adapter.params", "the parameters cannot be compared with those of the adapter", "leave them out")

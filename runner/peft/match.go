@@ -77,7 +77,7 @@ func (s *selection) match(name string, linear bool) (bool, error) {
 		return false, err
 	}
 	for _, m := range s.Saved {
-		if out, err := matches(`\A(^|.*\.)`+m+`($|\..*)`, name); err != nil || out {
+		if out, err := matches(saved(m), name); err != nil || out {
 			return false, err
 		}
 	}
@@ -91,6 +91,17 @@ func (s *selection) match(name string, linear bool) (bool, error) {
 	}
 	layer, ok, err := s.layer(name)
 	return ok && slices.Contains(s.Layers, layer), err
+}
+
+// saved matches what is inside of a module in modules_to_save.
+func saved(module string) string { return `\A(^|.*\.)` + module + `($|\..*)` }
+
+// saves reports whether a module is one of modules_to_save, or inside of one.
+func (s *selection) saves(name string) bool {
+	return slices.ContainsFunc(s.Saved, func(m string) bool {
+		is, err := matches(saved(m), name)
+		return is && err == nil // a wrong expression is reported by match
+	})
 }
 
 // layer is the number of the layer that a module is in: the first number behind

@@ -67,6 +67,8 @@ type Adapter struct {
 	// Head is true; Digest its SHA-256.
 	Start, Digest string
 	Head          bool
+	// PassedOver are modules of the files that no token depends on.
+	PassedOver []string
 }
 
 // Reader reads adapters.
@@ -83,10 +85,10 @@ func (r *Reader) Read(ctx context.Context, s Source) (*Adapter, error) {
 		return nil, err
 	}
 	defer file.tensors.Close()
-	if err := file.place(s); err != nil {
+	if err := errors.Join(file.place(s), file.trained()); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(s.Dir, configFile), err)
 	}
-	a := &Adapter{Sites: file.sites(s.Arch), Build: &protocol.BuildReply{Peft: &protocol.Peft{}}}
+	a := &Adapter{Sites: file.sites(s.Arch), Build: &protocol.BuildReply{Peft: &protocol.Peft{}}, PassedOver: file.passedOver()}
 	if err := r.adopt(ctx, s, file, a); err != nil {
 		return nil, err
 	}
@@ -554,7 +556,7 @@ func (d *directory) key(m module, t *protocol.PeftTensor) string {
 }
 
 // match compares the tensors of the file with those that the programs ask for.
-// Modules that PEFT saves whole, a classifier, are another model's.
+// What is outside of the backbone is another model's, a classifier for example.
 func (d *directory) match(stored []*program.Stored) error {
 	want := map[string]safetensors.Tensor{}
 	for i, st := range stored {
@@ -565,11 +567,8 @@ func (d *directory) match(stored []*program.Stored) error {
 	}
 	var got []safetensors.Tensor
 	for _, name := range d.tensors.Names() {
-		t, _ := d.tensors.Get(name)
-		saved := slices.ContainsFunc(d.chosen.Saved, func(m string) bool {
-			return strings.Contains("."+name, "."+m+".")
-		})
-		if _, wanted := want[name]; wanted || !saved {
+		if _, wanted := want[name]; wanted || !d.outside(name) {
+			t, _ := d.tensors.Get(name)
 			got = append(got, t)
 		}
 	}
