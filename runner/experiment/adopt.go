@@ -3,12 +3,14 @@ package experiment
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/peft"
 )
@@ -44,8 +46,8 @@ func (x *expansion) checkAdopted(c *cell, a *adaptation) {
 	if len(a.from.PassedOver) > 0 {
 		x.warn(c, "adapter.from", fmt.Sprintf("of the adapter of %s, %s is passed over: no token of the backbone depends on it", cfg.From, strings.Join(a.from.PassedOver, ", ")), "")
 	}
-	var has, given map[string]any
-	if json.Unmarshal(a.params, &has) != nil || json.Unmarshal(cfg.Params, &given) != nil {
+	var has, given map[string]any // of the first layers: all have the same names
+	if json.Unmarshal([]byte(a.from.Groups[0].Params), &has) != nil || json.Unmarshal(cfg.Params, &given) != nil {
 		x.fail(c, "adapter.params", "the parameters cannot be compared with those of the adapter", "leave them out")
 		return
 	}
@@ -56,24 +58,19 @@ func (x *expansion) checkAdopted(c *cell, a *adaptation) {
 	slices.Sort(known)
 	for name, want := range given {
 		path := []string{"adapter", "params", quoteLabel(name)}
-		got, ok := has[name]
-		switch {
-		case !ok:
+		if _, ok := has[name]; !ok {
 			x.failAt(c, path, fmt.Sprintf("variant %q has no parameter %q", a.from.Variant, name), diagnostic.Suggest(name, "it knows", known))
-		case !reflect.DeepEqual(got, want):
-			x.failAt(c, path, fmt.Sprintf("%s is %v here, and %v in the adapter of %s", name, want, got, cfg.From), "leave it out: the adapter says it")
+			continue
+		}
+		for _, g := range a.from.Groups { // each may have its own
+			var has map[string]any
+			if json.Unmarshal([]byte(g.Params), &has) == nil && !reflect.DeepEqual(has[name], want) {
+				x.failAt(c, path, fmt.Sprintf("%s is %v here, and %v in the adapter of %s", name, want, has[name], cfg.From), "leave it out: the adapter says it")
+				break
+			}
 		}
 	}
-	var sites []string
-	var on []uint32
-	for _, s := range a.sites {
-		if !slices.Contains(sites, s.GetName()) {
-			sites = append(sites, s.GetName())
-		}
-		if !slices.Contains(on, s.GetBlock()) {
-			on = append(on, s.GetBlock())
-		}
-	}
+	sites, on := places(a.sites)
 	if x.given(c, "targets") && !slices.Equal(slices.Sorted(slices.Values(cfg.Targets)), slices.Sorted(slices.Values(sites))) {
 		x.fail(c, "adapter.targets", fmt.Sprintf("the adapter of %s is on %s", cfg.From, strings.Join(sites, ", ")), "leave targets out: the adapter says them")
 	}
@@ -81,6 +78,109 @@ func (x *expansion) checkAdopted(c *cell, a *adaptation) {
 	if x.given(c, "blocks") && !slices.Equal(blocks, on) {
 		x.fail(c, "adapter.blocks", fmt.Sprintf("the adapter of %s is on the blocks %s", cfg.From, strings.Trim(fmt.Sprint(on), "[]")), "leave blocks out: the adapter says them")
 	}
+}
+
+// places are the layers of a block and the blocks that have an adapter.
+func places(all []*protocol.Site) (sites []string, blocks []uint32) {
+	for _, s := range all {
+		if !slices.Contains(sites, s.GetName()) {
+			sites = append(sites, s.GetName())
+		}
+		if !slices.Contains(blocks, s.GetBlock()) {
+			blocks = append(blocks, s.GetBlock())
+		}
+	}
+	return sites, blocks
+}
+
+// layersRemark is where the configuration of a cell says what targets, blocks
+// and params cannot: which layers have an adapter, and with which parameters,
+// if they are not the same everywhere.
+const layersRemark = "layers"
+
+// read puts what was read from a file into the adapter of a cell, in the place
+// of the defaults: "trial-data F9".
+func (x *expansion) read(c *cell, a *adaptation, text json.RawMessage) json.RawMessage {
+	sites, blocks := places(a.sites)
+	values := map[string]any{"variant": a.from.Variant}
+	if !x.given(c, "targets") {
+		values["targets"] = sites
+	}
+	if !x.given(c, "blocks") {
+		values["blocks"] = blocks
+	}
+	if len(sites)*len(blocks) != len(a.sites) || len(a.from.Groups) > 1 {
+		values[layersRemark] = layers(a)
+	}
+	var names []string
+	members := map[string]json.RawMessage{}
+	_ = eachMember(text, func(name string, value json.RawMessage) error { // it was read before
+		names = append(names, name)
+		members[name] = value
+		return nil
+	})
+	for _, name := range []string{"variant", "targets", "blocks", layersRemark} {
+		if v, ok := values[name]; ok {
+			members[name], _ = json.Marshal(v) // of words and numbers
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	var b strings.Builder
+	for i, name := range names {
+		label, _ := json.Marshal(name)
+		fmt.Fprintf(&b, "%c%s:%s", "{,"[min(i, 1)], label, members[name])
+	}
+	return json.RawMessage(b.String() + "}")
+}
+
+// layerGroup is some layers of an adapter, and the parameters that others have
+// otherwise.
+type layerGroup struct {
+	At     []string                   `json:"at"`
+	Params map[string]json.RawMessage `json:"params,omitempty"`
+}
+
+func layers(a *adaptation) []layerGroup {
+	var common map[string]json.RawMessage
+	all := make([]layerGroup, len(a.from.Groups))
+	if json.Unmarshal(a.params, &common) != nil {
+		return nil // checkAdopted says so
+	}
+	for i, g := range a.from.Groups {
+		on := make([]*protocol.Site, len(g.Of))
+		for j, of := range g.Of {
+			on[j] = a.sites[of]
+		}
+		all[i].At = layerRanges(on)
+		if json.Unmarshal([]byte(g.Params), &all[i].Params) != nil {
+			return nil
+		}
+		maps.DeleteFunc(all[i].Params, func(name string, _ json.RawMessage) bool { _, same := common[name]; return same })
+	}
+	return all
+}
+
+// layerRanges names layers by site: "query 0..4", "fc1 0 2 3".
+func layerRanges(all []*protocol.Site) []string {
+	names, _ := places(all)
+	list := make([]string, len(names))
+	for i, name := range names {
+		var blocks []uint32
+		for _, s := range all {
+			if s.GetName() == name {
+				blocks = append(blocks, s.GetBlock())
+			}
+		}
+		slices.Sort(blocks)
+		first, last := blocks[0], blocks[len(blocks)-1]
+		list[i] = fmt.Sprintf("%s %d..%d", name, first, last)
+		if int(last-first) != len(blocks)-1 || first == last {
+			list[i] = name + " " + strings.Trim(fmt.Sprint(blocks), "[]")
+		}
+	}
+	return list
 }
 
 // given reports whether a file gives a field of the adapter, or a cell does: a

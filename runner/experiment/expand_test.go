@@ -716,3 +716,12 @@ func TestWordsOfAMatrixMoveNoIdentity(t *testing.T) {
 		}
 	}
 }
+
+// Layers of an adapter from a file are named by site, with their blocks.
+func TestRangesOfLayers(t *testing.T) {
+	site := func(name string, block uint32) *protocol.Site { return &protocol.Site{Name: name, Block: block} }
+	got := layerRanges([]*protocol.Site{site("query", 0), site("fc1", 0), site("query", 1), site("fc1", 2), site("query", 2), site("value", 3)})
+	if want := []string{"query 0..2", "fc1 0 2", "value 3"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -3,6 +3,7 @@ package experiment
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ const (
 	FromPreset      = "preset"       // of the file or of the cell
 	FromVariant     = "variant"      // a default of the variant's schema
 	FromSchema      = "schema"       // a default of the schema
+	FromAdapter     = "adapter"      // the file that adapter.from names
 )
 
 // Value is one value of a resolved configuration, and where it comes from.
@@ -25,6 +27,8 @@ type Value struct {
 	Value json.RawMessage     `json:"value"` // 0.001
 	From  string              `json:"from"`
 	At    diagnostic.Position `json:"at"` // of a default: in the schema
+	// Remark says that the value is told here, and is no field of an experiment.
+	Remark bool `json:"remark,omitempty"`
 }
 
 // matrix are the fields that make cells, and are in none.
@@ -52,7 +56,11 @@ func (x *expansion) values(c *cell) ([]Value, error) {
 	var list []Value
 	var walk func(path []string, text json.RawMessage) error
 	walk = func(path []string, text json.RawMessage) error {
-		if a := x.adaptation(c); a != nil && strings.Join(path, ".") == "adapter.params" {
+		switch a := x.adaptation(c); {
+		case a == nil || a.err != nil:
+		case len(path) == 1 && path[0] == "adapter" && a.from != nil:
+			text = x.read(c, a, text)
+		case strings.Join(path, ".") == "adapter.params":
 			text = a.params // with the variant's defaults
 		}
 		if text[0] != '{' || len(path) > 0 && string(text) == "{}" {
@@ -100,6 +108,11 @@ func (x *expansion) origin(c *cell, path []string, text json.RawMessage) Value {
 	}
 	if given := x.user().LookupPath(selectors(full)); given.Exists() && x.mine(position(given)) {
 		v.From, v.At = FromFile, x.at(position(given))
+		return v
+	}
+	if a := x.adaptation(c); a != nil && a.from != nil && path[0] == "adapter" {
+		v.From, v.At = FromAdapter, diagnostic.Position{File: filepath.ToSlash(filepath.Join(c.config.Adapter.From, "adapter_config.json"))}
+		v.Remark = len(path) > 1 && path[1] == layersRemark
 		return v
 	}
 	v.From = FromSchema

@@ -129,7 +129,7 @@ func (r *Report) Settings() []Setting {
 func from(v experiment.Value) string {
 	place := ""
 	if v.At.File != "" {
-		place = fmt.Sprintf("%s:%d", v.At.File, v.At.Line)
+		place = strings.TrimSuffix(fmt.Sprintf("%s:%d", v.At.File, v.At.Line), ":0")
 	}
 	switch v.From {
 	case experiment.FromCell:

@@ -60,15 +60,24 @@ func (s Source) model() *protocol.Model {
 // Adapter is an adapter in our terms.
 type Adapter struct {
 	Variant string
-	Params  string // JSON
-	Sites   []*protocol.Site
-	Build   *protocol.BuildReply
+	Params  string // JSON; those that all groups share
+	// Groups are the layers with the same parameters: one, unless the adapter
+	// has ranks or alphas of its own at some layers.
+	Groups []Group
+	Sites  []*protocol.Site
+	Build  *protocol.BuildReply
 	// Start is a file with the values of the parameters, and of the head if
 	// Head is true; Digest its SHA-256.
 	Start, Digest string
 	Head          bool
 	// PassedOver are modules of the files that no token depends on.
 	PassedOver []string
+}
+
+// Group is layers with the same parameters.
+type Group struct {
+	Params string // JSON
+	Of     []int  // indices of Sites
 }
 
 // Reader reads adapters.
@@ -354,9 +363,7 @@ func (r *Reader) adopt(ctx context.Context, s Source, d *directory, a *Adapter) 
 		if reply.GetPeft() == nil {
 			return fmt.Errorf("variant %s has no form in PEFT with the parameters %s", a.Variant, params)
 		}
-		if i == 0 {
-			a.Params = params
-		}
+		a.Groups = append(a.Groups, Group{params, g.of})
 		first := uint32(len(a.Build.Programs))
 		a.Build.Programs = append(a.Build.Programs, reply.GetPrograms()...)
 		config := reply.GetPeft().GetConfigJson()
@@ -373,7 +380,29 @@ func (r *Reader) adopt(ctx context.Context, s Source, d *directory, a *Adapter) 
 			a.Build.ProgramOfSite[of] = first + reply.GetProgramOfSite()[j]
 		}
 	}
-	return nil
+	a.Params, err = shared(a.Groups)
+	return err
+}
+
+// shared are the parameters that are the same in all groups.
+func shared(groups []Group) (string, error) {
+	if len(groups) == 1 {
+		return groups[0].Params, nil
+	}
+	var all map[string]json.RawMessage
+	for _, g := range groups {
+		var params map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(g.Params), &params); err != nil {
+			return "", fmt.Errorf("reading the parameters %s: %w", g.Params, err)
+		}
+		if all == nil {
+			all = params
+			continue
+		}
+		maps.DeleteFunc(all, func(name string, v json.RawMessage) bool { return string(params[name]) != string(v) })
+	}
+	text, err := json.Marshal(all)
+	return string(text), err
 }
 
 func pick(sites []*protocol.Site, of []int) []*protocol.Site {

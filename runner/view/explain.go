@@ -175,7 +175,7 @@ func (v *View) wrap(text string, indent int) string {
 func from(v experiment.Value) string {
 	if where := at(v.At); where != "" {
 		switch v.From {
-		case experiment.FromFile:
+		case experiment.FromFile, experiment.FromAdapter:
 			return where
 		case experiment.FromSchema, experiment.FromVariant:
 			return fmt.Sprintf("default of %s:%d", v.At.File, v.At.Line)
@@ -254,6 +254,9 @@ func (v *View) values(list []experiment.Value, origin bool) {
 	column, comments := 0, 0
 	for i, x := range list {
 		lines[i] = cuePath(x.Path) + ": " + literal(x.Value)
+		if x.Remark {
+			lines[i] = "// " + lines[i]
+		}
 		comments = max(comments, lipgloss.Width("  // "+from(x)))
 	}
 	most := 48
