@@ -6,6 +6,8 @@
 // that a finite difference and a merged weight can be told from rounding:
 //
 //	start    F(x) against the frozen layer
+//	begin    three steps of training: all values are finite, also for unusual x,
+//	         and every trainable parameter leaves its start (begin.go)
 //	move     the trainable parameters take a random step, because at the start
 //	         many factors are zero and would hide what is wrong behind them
 //	gradient autograd against central differences, in training mode
@@ -103,9 +105,27 @@ func (t *trial) random(dt torch.DType, std float64, what string, shape ...int64)
 	return torch.Of(t.dev, v, shape...).To(dt)
 }
 
+// finite passes values on, and notes in c the first that is not a number or has
+// no bound.
+func finite(c *spec.Conformance, what string, v []float64) []float64 {
+	for _, x := range v {
+		if !math.IsNaN(x) && !math.IsInf(x, 0) {
+			continue
+		}
+		if c.Finite = false; c.NotFinite == "" {
+			c.NotFinite = what
+		}
+		break
+	}
+	return v
+}
+
 // site tries one placement by itself.
 func (t *trial) site(i int, c *spec.Conformance) error {
 	if err := t.dev.Do(func() error { return t.exact(i, c) }); err != nil {
+		return err
+	}
+	if err := t.dev.Do(func() error { return t.begin(i, c) }); err != nil {
 		return err
 	}
 	return t.dev.Do(func() error { return t.bits(i, c) })
@@ -123,12 +143,7 @@ func (t *trial) exact(i int, c *spec.Conformance) error {
 	typed := set.Site(0)
 	c.Trainable, c.Mergeable, c.Form = uint64(typed.TrainableCount), typed.Mergeable(), set.Form(0)
 	c.Finite = true
-	finite := func(v []float64) []float64 {
-		for _, x := range v {
-			c.Finite = c.Finite && !math.IsNaN(x) && !math.IsInf(x, 0)
-		}
-		return v
-	}
+	finite := func(what string, v []float64) []float64 { return finite(c, what, v) }
 
 	x := t.random(torch.Float64, 1, "x", tokens, int64(typed.Site.In))
 	base := x
@@ -140,11 +155,11 @@ func (t *trial) exact(i int, c *spec.Conformance) error {
 		base = torch.Linear(x, l.W.To(torch.Float64), l.B)
 	}
 	t.dev.NoGrad(func() {
-		c.Start = relative(finite(set.Forward(0, x).Doubles()), base.Doubles(), 0)
+		c.Start = relative(finite("the output, at the start", set.Forward(0, x).Doubles()), base.Doubles(), 0)
 		t.move(set)
 		c.TokensApart = true
 		y := set.Forward(0, x)
-		finite(y.Doubles())
+		finite("the output, after a random step", y.Doubles())
 		for k := range int64(tokens) {
 			alone := set.Forward(0, x.Narrow(0, k, 1)).Doubles()
 			// Products of other sizes are summed in another order.
@@ -155,7 +170,7 @@ func (t *trial) exact(i int, c *spec.Conformance) error {
 	if c.Mergeable {
 		t.dev.NoGrad(func() {
 			w, b := set.Affine(0)
-			finite(w.Doubles())
+			finite("the merged weight", w.Doubles())
 			other := t.random(torch.Float64, 2, "merge", tokens, int64(typed.Site.In))
 			c.Merge = relative(set.Forward(0, other).Doubles(), torch.Linear(other, w, b).Doubles(), 0)
 		})

@@ -22,7 +22,7 @@ type variable struct {
 
 // gradients compares autograd with central differences of
 // Σ g·F(x) + auxiliary losses, g random, in training mode.
-func (t *trial) gradients(set *adapter.Set, c *spec.Conformance, finite func([]float64) []float64) {
+func (t *trial) gradients(set *adapter.Set, c *spec.Conformance, finite func(string, []float64) []float64) {
 	site := set.Site(0)
 	set.Train(true)
 	defer set.Train(false)
@@ -54,7 +54,7 @@ func (t *trial) gradients(set *adapter.Set, c *spec.Conformance, finite func([]f
 			}
 			for i, d := range torch.GradsOf(loss(), nil, ts...) {
 				if d != nil {
-					grads[i] = finite(d.Doubles())
+					grads[i] = finite("the gradient of "+vars[i].name+", after a random step", d.Doubles())
 				}
 				got[vars[i].name] = got[vars[i].name] || rms(grads[i]) > 0
 			}

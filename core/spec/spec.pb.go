@@ -473,19 +473,24 @@ type Conformance struct {
 	Start   float64                `protobuf:"fixed64,2,opt,name=start,proto3" json:"start,omitempty"`   // of F(x) and base(x), before training
 	// Of the gradient by autograd and by central differences, after a random
 	// move of the trainable parameters; over these and x.
-	Gradient      float64  `protobuf:"fixed64,3,opt,name=gradient,proto3" json:"gradient,omitempty"`
-	GradientAt    string   `protobuf:"bytes,4,opt,name=gradient_at,json=gradientAt,proto3" json:"gradient_at,omitempty"`      // the parameter it is largest for, "x" for the input
-	NoGradient    []string `protobuf:"bytes,5,rep,name=no_gradient,json=noGradient,proto3" json:"no_gradient,omitempty"`      // trainable parameters that never get one
-	Repeats       bool     `protobuf:"varint,6,opt,name=repeats,proto3" json:"repeats,omitempty"`                             // the same seed starts the same, bit for bit
-	AnyOrder      bool     `protobuf:"varint,7,opt,name=any_order,json=anyOrder,proto3" json:"any_order,omitempty"`           // and so it does among other sites in another order
-	SeedsDiffer   bool     `protobuf:"varint,8,opt,name=seeds_differ,json=seedsDiffer,proto3" json:"seeds_differ,omitempty"`  // another seed starts differently, or nothing is random
-	Mergeable     bool     `protobuf:"varint,9,opt,name=mergeable,proto3" json:"mergeable,omitempty"`                         // affine in x, by its graph
-	Merge         float64  `protobuf:"fixed64,10,opt,name=merge,proto3" json:"merge,omitempty"`                               // of F(x) and xW'ᵀ + b', after the move
-	Saved         bool     `protobuf:"varint,11,opt,name=saved,proto3" json:"saved,omitempty"`                                // written and read again, the output is the same, bit for bit
-	TokensApart   bool     `protobuf:"varint,12,opt,name=tokens_apart,json=tokensApart,proto3" json:"tokens_apart,omitempty"` // a token's output does not depend on the others
-	Form          string   `protobuf:"bytes,13,opt,name=form,proto3" json:"form,omitempty"`                                   // compiled as: low-rank | serial | inside | nodes
-	Trainable     uint64   `protobuf:"varint,14,opt,name=trainable,proto3" json:"trainable,omitempty"`                        // elements
-	Finite        bool     `protobuf:"varint,15,opt,name=finite,proto3" json:"finite,omitempty"`                              // all that was computed
+	Gradient    float64  `protobuf:"fixed64,3,opt,name=gradient,proto3" json:"gradient,omitempty"`
+	GradientAt  string   `protobuf:"bytes,4,opt,name=gradient_at,json=gradientAt,proto3" json:"gradient_at,omitempty"`      // the parameter it is largest for, "x" for the input
+	NoGradient  []string `protobuf:"bytes,5,rep,name=no_gradient,json=noGradient,proto3" json:"no_gradient,omitempty"`      // trainable parameters that never get one
+	Repeats     bool     `protobuf:"varint,6,opt,name=repeats,proto3" json:"repeats,omitempty"`                             // the same seed starts the same, bit for bit
+	AnyOrder    bool     `protobuf:"varint,7,opt,name=any_order,json=anyOrder,proto3" json:"any_order,omitempty"`           // and so it does among other sites in another order
+	SeedsDiffer bool     `protobuf:"varint,8,opt,name=seeds_differ,json=seedsDiffer,proto3" json:"seeds_differ,omitempty"`  // another seed starts differently, or nothing is random
+	Mergeable   bool     `protobuf:"varint,9,opt,name=mergeable,proto3" json:"mergeable,omitempty"`                         // affine in x, by its graph
+	Merge       float64  `protobuf:"fixed64,10,opt,name=merge,proto3" json:"merge,omitempty"`                               // of F(x) and xW'ᵀ + b', after the move
+	Saved       bool     `protobuf:"varint,11,opt,name=saved,proto3" json:"saved,omitempty"`                                // written and read again, the output is the same, bit for bit
+	TokensApart bool     `protobuf:"varint,12,opt,name=tokens_apart,json=tokensApart,proto3" json:"tokens_apart,omitempty"` // a token's output does not depend on the others
+	Form        string   `protobuf:"bytes,13,opt,name=form,proto3" json:"form,omitempty"`                                   // compiled as: low-rank | serial | inside | nodes
+	Trainable   uint64   `protobuf:"varint,14,opt,name=trainable,proto3" json:"trainable,omitempty"`                        // elements
+	Finite      bool     `protobuf:"varint,15,opt,name=finite,proto3" json:"finite,omitempty"`                              // all that was computed
+	NotFinite   string   `protobuf:"bytes,16,opt,name=not_finite,json=notFinite,proto3" json:"not_finite,omitempty"`        // the first that was not, and when: "the gradient of b, at the start"
+	// Training in the first steps: no trainable parameter has a gradient at the
+	// start; those that are as they were after three steps.
+	Dead          bool     `protobuf:"varint,17,opt,name=dead,proto3" json:"dead,omitempty"`
+	Unmoved       []string `protobuf:"bytes,18,rep,name=unmoved,proto3" json:"unmoved,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -623,6 +628,27 @@ func (x *Conformance) GetFinite() bool {
 		return x.Finite
 	}
 	return false
+}
+
+func (x *Conformance) GetNotFinite() string {
+	if x != nil {
+		return x.NotFinite
+	}
+	return ""
+}
+
+func (x *Conformance) GetDead() bool {
+	if x != nil {
+		return x.Dead
+	}
+	return false
+}
+
+func (x *Conformance) GetUnmoved() []string {
+	if x != nil {
+		return x.Unmoved
+	}
+	return nil
 }
 
 type ExportRequest struct {
@@ -4869,7 +4895,7 @@ const file_spec_proto_rawDesc = "" +
 	"\aadapter\x18\x02 \x01(\v2\x18.loralab.spec.v1.AdapterR\aadapter\x12\x12\n" +
 	"\x04seed\x18\x03 \x01(\x04R\x04seed\"B\n" +
 	"\fConformReply\x122\n" +
-	"\x05sites\x18\x01 \x03(\v2\x1c.loralab.spec.v1.ConformanceR\x05sites\"\xac\x03\n" +
+	"\x05sites\x18\x01 \x03(\v2\x1c.loralab.spec.v1.ConformanceR\x05sites\"\xf9\x03\n" +
 	"\vConformance\x12\x18\n" +
 	"\afailure\x18\x01 \x01(\tR\afailure\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x01R\x05start\x12\x1a\n" +
@@ -4888,7 +4914,11 @@ const file_spec_proto_rawDesc = "" +
 	"\ftokens_apart\x18\f \x01(\bR\vtokensApart\x12\x12\n" +
 	"\x04form\x18\r \x01(\tR\x04form\x12\x1c\n" +
 	"\ttrainable\x18\x0e \x01(\x04R\ttrainable\x12\x16\n" +
-	"\x06finite\x18\x0f \x01(\bR\x06finite\"\xa9\x02\n" +
+	"\x06finite\x18\x0f \x01(\bR\x06finite\x12\x1d\n" +
+	"\n" +
+	"not_finite\x18\x10 \x01(\tR\tnotFinite\x12\x12\n" +
+	"\x04dead\x18\x11 \x01(\bR\x04dead\x12\x18\n" +
+	"\aunmoved\x18\x12 \x03(\tR\aunmoved\"\xa9\x02\n" +
 	"\rExportRequest\x12-\n" +
 	"\x03run\x18\x01 \x01(\v2\x1b.loralab.spec.v1.RunRequestR\x03run\x12\x1e\n" +
 	"\n" +

@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/program"
@@ -47,7 +48,7 @@ func (t *trial) runs() {
 				t.report(r, "to run", "%s", c.GetFailure())
 				continue
 			case !c.GetFinite():
-				t.report(r, "finite values", "infinite ones, or none at all (NaN)")
+				t.report(r, "finite values and gradients", "infinite ones, or none at all (NaN): %s", c.GetNotFinite())
 				continue // nor is any difference
 			}
 			t.ran = append(t.ran, r)
@@ -105,6 +106,27 @@ func (t *trial) allTrain() {
 			t.report(r, "a gradient for every trainable parameter", "%s never gets one: is it detached, or should it be frozen?", p)
 		}
 	}
+}
+
+func (t *trial) moves() {
+	for _, r := range t.ran {
+		names := slices.DeleteFunc(slices.Clone(r.GetUnmoved()), func(p string) bool { return slices.Contains(r.GetNoGradient(), p) })
+		switch {
+		case len(names) == 0: // the check before says the rest
+		case r.GetDead():
+			t.report(r, "a parameter with a gradient at the start", "none has one, and after three steps %s still as at the start: are all factors of a product zero?", areAs(names))
+		default:
+			t.report(r, "every trainable parameter to move in three steps", "%s still as at the start: is it multiplied by what stays zero?", areAs(names))
+		}
+	}
+}
+
+// areAs begins a sentence about parameters.
+func areAs(names []string) string {
+	if len(names) == 1 {
+		return names[0] + " is"
+	}
+	return strings.Join(names, ", ") + " are"
 }
 
 func (t *trial) seeds() {
