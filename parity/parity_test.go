@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/adapter"
+	"github.com/loralab/loralab/core/conform"
 	"github.com/loralab/loralab/core/export"
 	"github.com/loralab/loralab/core/head"
 	"github.com/loralab/loralab/core/rng"
@@ -370,7 +371,8 @@ func (c *trial) with(t *testing.T, values string, fn func(*vit.Model, *adapter.S
 		}
 		defer set.Free()
 		if values == "" {
-			if err := c.move(m, set); err != nil {
+			pixels, _ := c.given(c.dev)
+			if err := conform.Scatter(m, set, pixels); err != nil {
 				return err
 			}
 		} else {
@@ -393,41 +395,6 @@ func (c *trial) with(t *testing.T, values string, fn func(*vit.Model, *adapter.S
 	if err != nil {
 		t.Fatalf("%s: %v", c.name, err)
 	}
-}
-
-// move makes the trainable parameters random: far enough from their start that
-// the tokens tell, and not so far that attention saturates and magnifies the
-// rounding of fp32.
-func (c *trial) move(m *vit.Model, set *adapter.Set) error {
-	pixels, _ := c.given(c.dev)
-	var err error
-	c.dev.NoGrad(func() {
-		tokens := func() []float32 { return m.Forward(pixels).Floats() }
-		start := tokens()
-		for std := 0.1; ; std /= 2 {
-			for _, p := range set.Params {
-				if !p.Trainable {
-					continue
-				}
-				// Another size of the same direction: what was added is taken away.
-				v := make([]float32, p.T.Numel())
-				rng.New(1, "parity", p.Name).Normal(v, 1)
-				by := std
-				if std < 0.1 {
-					by = -std
-				}
-				c.dev.Scope(func() { p.T.Assign(p.T.Add(torch.Of(c.dev, v, p.T.Shape()...).Scale(by))) })
-			}
-			switch d := worst(tokens(), start); {
-			case d < 0.01:
-				err = fmt.Errorf("random adapters change the tokens by %g only", d)
-				return
-			case d < 2:
-				return
-			}
-		}
-	})
-	return err
 }
 
 // images and the weights of a linear loss over the tokens.

@@ -138,6 +138,11 @@ func (e *engine) Conform(ctx context.Context, req *spec.ConformRequest) (*spec.C
 	return conform.Try(ctx, e.dev, req)
 }
 
+// Sample writes an adapter for PEFT, and what it computes.
+func (e *engine) Sample(ctx context.Context, req *spec.SampleRequest) (*spec.SampleReply, error) {
+	return &spec.SampleReply{}, conform.Sample(ctx, e.dev, req)
+}
+
 // Export writes a trained run for other tools.
 func (e *engine) Export(ctx context.Context, req *spec.ExportRequest) (*spec.ExportReply, error) {
 	return export.Run(ctx, e.dev, req)

@@ -8,13 +8,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/archive"
 	"github.com/loralab/loralab/runner/cache"
+	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/peft"
 	"github.com/loralab/loralab/runner/store"
@@ -72,7 +75,9 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 			out = cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+"-"+format(merged)))
 			e := view.Export{Run: run.Name(), Format: format(merged), Directory: out, Checkpoint: req.Checkpoint, Variant: req.Run.GetLabel().GetVariant()}
 			var check func(ctx context.Context, engine spec.EngineClient) error
-			if req.Format == spec.ExportRequest_PEFT {
+			if merged {
+				check = func(context.Context, spec.EngineClient) error { return mergedIs(req.Out, req.Run.GetSpec()) }
+			} else {
 				reader, err := a.adapterReader(root)
 				if err != nil {
 					return err
@@ -174,6 +179,24 @@ func (a *app) findBackbone(ctx context.Context, root string, r *spec.RunRequest)
 		r.Places.Backbone = b.Path
 	}
 	return err
+}
+
+// mergedIs reports in what the configuration of a merged backbone, read as that
+// of any other, is not that of the run.
+func mergedIs(dir string, s *spec.RunSpec) error {
+	b, err := hub.Look(dir)
+	if err != nil {
+		return fmt.Errorf("reading the merged backbone back: %w", err)
+	}
+	arch := proto.CloneOf(s.GetBackbone().GetArch())
+	arch.Depth = s.GetBackbone().GetDepth()
+	if !proto.Equal(b.Arch, arch) {
+		return fmt.Errorf("the merged backbone, read back, is %v and not %v", b.Arch, arch)
+	}
+	if d := s.GetData(); !slices.Equal(b.Mean, d.GetMean()) || !slices.Equal(b.Std, d.GetStd()) {
+		return fmt.Errorf("the merged backbone, read back, normalizes images by %v and %v and not by %v and %v", b.Mean, b.Std, d.GetMean(), d.GetStd())
+	}
+	return nil
 }
 
 // adapterReader reads adapters with the variants of a project.

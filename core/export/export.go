@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -128,9 +129,34 @@ func (x *export) read(f *safetensors.File) error {
 		part, rest, _ := strings.Cut(name, ".")
 		switch part {
 		case "adapter", "head", "backbone":
+			if err := finite(t); err != nil {
+				return err
+			}
 			t.Name = rest
 			x.parts[part] = append(x.parts[part], t)
 		}
+	}
+	return nil
+}
+
+// finite refuses a tensor with values that are no numbers: other tools load it
+// without a word.
+func finite(t safetensors.Tensor) error {
+	if t.DType == safetensors.I64 {
+		return nil
+	}
+	values, err := t.Float32()
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Name, err)
+	}
+	n := 0
+	for _, v := range values {
+		if v != v || math.IsInf(float64(v), 0) {
+			n++
+		}
+	}
+	if n > 0 {
+		return fmt.Errorf("%d of the %d values of %s are infinite or no numbers (NaN): there is nothing to export", n, len(values), t.Name)
 	}
 	return nil
 }

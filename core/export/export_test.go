@@ -3,6 +3,7 @@ package export_test
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/export"
 	"github.com/loralab/loralab/core/filesum"
@@ -95,6 +97,28 @@ func trained(t *testing.T) *spec.ExportRequest {
 	return &spec.ExportRequest{
 		Run:        &spec.RunRequest{Id: id, Spec: s, Label: &spec.Label{Variant: "own"}, Places: &spec.Places{RunDir: run, Backbone: backbone}},
 		Checkpoint: "best", Format: spec.ExportRequest_MERGED, Out: t.TempDir(), Tolerance: 1e-5,
+	}
+}
+
+// replace changes the checkpoint of a run, whose tensors are sorted.
+func replace(t *testing.T, req *spec.ExportRequest, change func([]safetensors.Tensor)) {
+	t.Helper()
+	path := filepath.Join(req.Run.Places.RunDir, "checkpoints", "best.safetensors")
+	file, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ts []safetensors.Tensor
+	for _, name := range file.Names() {
+		x, _ := file.Get(name)
+		x.Data = slices.Clone(x.Data)
+		ts = append(ts, x)
+	}
+	state := file.Metadata()
+	file.Close()
+	change(ts)
+	if err := safetensors.Write(path, ts, state); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -222,11 +246,68 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
+	broken := trained(t)
+	replace(t, broken, func(ts []safetensors.Tensor) {
+		ts[1] = safetensors.FromFloat32(ts[1].Name, slices.Repeat([]float32{1, float32(math.NaN())}, int(ts[1].Len()/2)), ts[1].Shape...)
+	})
+	if _, err := export.Run(t.Context(), dev, broken); err == nil || !strings.Contains(err.Error(), "24 of the 48 values of adapter.blocks.1.query.B are infinite or no numbers (NaN)") {
+		t.Errorf("of NaN: %v", err)
+	}
 	req := trained(t)
 	if err := os.WriteFile(filepath.Join(req.Out, "mine"), nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := export.Run(t.Context(), dev, req); err == nil || errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "is not empty") {
 		t.Errorf("over other files: %v", err)
+	}
+}
+
+// What was read back is compared by layer: "trial-data F1".
+func TestCompare(t *testing.T) {
+	dev := device(t)
+	for name, c := range map[string]struct {
+		edit  func(*spec.Adapter, []safetensors.Tensor)
+		other string
+		far   bool
+		same  bool
+	}{
+		"the same":      {edit: func(*spec.Adapter, []safetensors.Tensor) {}, same: true},
+		"another start": {edit: func(a *spec.Adapter, _ []safetensors.Tensor) { a.Programs[0].Params[0].Init.Kind = protocol.Init_ONES }, same: true},
+		"another value": {edit: func(_ *spec.Adapter, ts []safetensors.Tensor) { ts[1].Data[0] ^= 1 }, same: true, other: "blocks.1.query.B"},
+		"another scale": {edit: func(a *spec.Adapter, _ []safetensors.Tensor) {
+			p := a.Programs[0]
+			p.Nodes = append(p.Nodes, &protocol.Node{Op: protocol.Op_ADD, Inputs: []uint32{8, 7}})
+			p.Output = 9
+		}, far: true},
+		"not finite": {edit: func(_ *spec.Adapter, ts []safetensors.Tensor) {
+			copy(ts[1].Data, []byte{0, 0, 0xc0, 0x7f})
+		}, same: true, other: "blocks.1.query.B", far: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := trained(t)
+			other := proto.CloneOf(req.Run.Spec.Adapter)
+			var values []safetensors.Tensor
+			replace(t, req, func(ts []safetensors.Tensor) {
+				for _, x := range ts {
+					if rest, is := strings.CutPrefix(x.Name, "adapter."); is {
+						x.Name, x.Data = rest, slices.Clone(x.Data)
+						values = append(values, x)
+					}
+				}
+			})
+			c.edit(other, values)
+			path := filepath.Join(t.TempDir(), "values")
+			if err := safetensors.Write(path, values, nil); err != nil {
+				t.Fatal(err)
+			}
+			reply, err := export.Compare(t.Context(), dev, &spec.CompareRequest{Run: req.Run, Checkpoint: "best", Other: other, Values: path})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := reply.Sites[0]
+			if far := !(got.Difference <= 1e-4*got.Effect); got.SameProgram != c.same || got.OtherValue != c.other || far != c.far || !(got.Effect > 0.1) {
+				t.Errorf("%v", got)
+			}
+		})
 	}
 }

@@ -74,7 +74,7 @@ func (x ExportRequest_Format) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ExportRequest_Format.Descriptor instead.
 func (ExportRequest_Format) EnumDescriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{7, 0}
+	return file_spec_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type Freeze_Kind int32
@@ -126,7 +126,7 @@ func (x Freeze_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freeze_Kind.Descriptor instead.
 func (Freeze_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{23, 0}
+	return file_spec_proto_rawDescGZIP(), []int{25, 0}
 }
 
 type InfoRequest struct {
@@ -651,6 +651,121 @@ func (x *Conformance) GetUnmoved() []string {
 	return nil
 }
 
+type SampleRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Arch    *Architecture          `protobuf:"bytes,1,opt,name=arch,proto3" json:"arch,omitempty"`
+	Adapter *Adapter               `protobuf:"bytes,2,opt,name=adapter,proto3" json:"adapter,omitempty"`
+	Peft    *protocol.Peft         `protobuf:"bytes,3,opt,name=peft,proto3" json:"peft,omitempty"`
+	Seed    uint64                 `protobuf:"varint,4,opt,name=seed,proto3" json:"seed,omitempty"`
+	// An empty directory: backbone/ and peft/ as transformers and PEFT load them,
+	// case.safetensors with pixels, the tokens of the adapted backbone, and plain,
+	// those without the adapter.
+	Out           string `protobuf:"bytes,5,opt,name=out,proto3" json:"out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampleRequest) Reset() {
+	*x = SampleRequest{}
+	mi := &file_spec_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampleRequest) ProtoMessage() {}
+
+func (x *SampleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampleRequest.ProtoReflect.Descriptor instead.
+func (*SampleRequest) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SampleRequest) GetArch() *Architecture {
+	if x != nil {
+		return x.Arch
+	}
+	return nil
+}
+
+func (x *SampleRequest) GetAdapter() *Adapter {
+	if x != nil {
+		return x.Adapter
+	}
+	return nil
+}
+
+func (x *SampleRequest) GetPeft() *protocol.Peft {
+	if x != nil {
+		return x.Peft
+	}
+	return nil
+}
+
+func (x *SampleRequest) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+func (x *SampleRequest) GetOut() string {
+	if x != nil {
+		return x.Out
+	}
+	return ""
+}
+
+type SampleReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampleReply) Reset() {
+	*x = SampleReply{}
+	mi := &file_spec_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampleReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampleReply) ProtoMessage() {}
+
+func (x *SampleReply) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampleReply.ProtoReflect.Descriptor instead.
+func (*SampleReply) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{8}
+}
+
 type ExportRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Run        *RunRequest            `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`               // as in request.json
@@ -666,7 +781,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_spec_proto_msgTypes[7]
+	mi := &file_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +793,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[7]
+	mi := &file_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +806,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{7}
+	return file_spec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExportRequest) GetRun() *RunRequest {
@@ -751,7 +866,7 @@ type ExportReply struct {
 
 func (x *ExportReply) Reset() {
 	*x = ExportReply{}
-	mi := &file_spec_proto_msgTypes[8]
+	mi := &file_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +878,7 @@ func (x *ExportReply) String() string {
 func (*ExportReply) ProtoMessage() {}
 
 func (x *ExportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[8]
+	mi := &file_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +891,7 @@ func (x *ExportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportReply.ProtoReflect.Descriptor instead.
 func (*ExportReply) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{8}
+	return file_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExportReply) GetFiles() []string {
@@ -819,7 +934,7 @@ type CompareRequest struct {
 
 func (x *CompareRequest) Reset() {
 	*x = CompareRequest{}
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +946,7 @@ func (x *CompareRequest) String() string {
 func (*CompareRequest) ProtoMessage() {}
 
 func (x *CompareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[9]
+	mi := &file_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +959,7 @@ func (x *CompareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareRequest.ProtoReflect.Descriptor instead.
 func (*CompareRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{9}
+	return file_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CompareRequest) GetRun() *RunRequest {
@@ -884,7 +999,7 @@ type CompareReply struct {
 
 func (x *CompareReply) Reset() {
 	*x = CompareReply{}
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1011,7 @@ func (x *CompareReply) String() string {
 func (*CompareReply) ProtoMessage() {}
 
 func (x *CompareReply) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[10]
+	mi := &file_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1024,7 @@ func (x *CompareReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareReply.ProtoReflect.Descriptor instead.
 func (*CompareReply) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{10}
+	return file_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CompareReply) GetSites() []*Comparison {
@@ -935,7 +1050,7 @@ type Comparison struct {
 
 func (x *Comparison) Reset() {
 	*x = Comparison{}
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1062,7 @@ func (x *Comparison) String() string {
 func (*Comparison) ProtoMessage() {}
 
 func (x *Comparison) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[11]
+	mi := &file_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1075,7 @@ func (x *Comparison) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Comparison.ProtoReflect.Descriptor instead.
 func (*Comparison) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{11}
+	return file_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Comparison) GetSameProgram() bool {
@@ -1020,7 +1135,7 @@ type Exported struct {
 
 func (x *Exported) Reset() {
 	*x = Exported{}
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1147,7 @@ func (x *Exported) String() string {
 func (*Exported) ProtoMessage() {}
 
 func (x *Exported) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[12]
+	mi := &file_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1160,7 @@ func (x *Exported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exported.ProtoReflect.Descriptor instead.
 func (*Exported) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{12}
+	return file_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Exported) GetLoralab() string {
@@ -1129,7 +1244,7 @@ type ExportedClass struct {
 
 func (x *ExportedClass) Reset() {
 	*x = ExportedClass{}
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1256,7 @@ func (x *ExportedClass) String() string {
 func (*ExportedClass) ProtoMessage() {}
 
 func (x *ExportedClass) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[13]
+	mi := &file_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1269,7 @@ func (x *ExportedClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedClass.ProtoReflect.Descriptor instead.
 func (*ExportedClass) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{13}
+	return file_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExportedClass) GetName() string {
@@ -1190,7 +1305,7 @@ type PredictRequest struct {
 
 func (x *PredictRequest) Reset() {
 	*x = PredictRequest{}
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1317,7 @@ func (x *PredictRequest) String() string {
 func (*PredictRequest) ProtoMessage() {}
 
 func (x *PredictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[14]
+	mi := &file_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1330,7 @@ func (x *PredictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PredictRequest.ProtoReflect.Descriptor instead.
 func (*PredictRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{14}
+	return file_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PredictRequest) GetRun() *RunRequest {
@@ -1260,7 +1375,7 @@ type Picture struct {
 
 func (x *Picture) Reset() {
 	*x = Picture{}
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1387,7 @@ func (x *Picture) String() string {
 func (*Picture) ProtoMessage() {}
 
 func (x *Picture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[15]
+	mi := &file_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1400,7 @@ func (x *Picture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Picture.ProtoReflect.Descriptor instead.
 func (*Picture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{15}
+	return file_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Picture) GetImage() string {
@@ -1329,7 +1444,7 @@ type Prediction struct {
 
 func (x *Prediction) Reset() {
 	*x = Prediction{}
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1456,7 @@ func (x *Prediction) String() string {
 func (*Prediction) ProtoMessage() {}
 
 func (x *Prediction) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[16]
+	mi := &file_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1469,7 @@ func (x *Prediction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
 func (*Prediction) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{16}
+	return file_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Prediction) GetPicture() uint32 {
@@ -1403,7 +1518,7 @@ type StyliseRequest struct {
 
 func (x *StyliseRequest) Reset() {
 	*x = StyliseRequest{}
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1530,7 @@ func (x *StyliseRequest) String() string {
 func (*StyliseRequest) ProtoMessage() {}
 
 func (x *StyliseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[17]
+	mi := &file_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1543,7 @@ func (x *StyliseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StyliseRequest.ProtoReflect.Descriptor instead.
 func (*StyliseRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{17}
+	return file_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StyliseRequest) GetStyle() *Style {
@@ -1466,7 +1581,7 @@ type Restyled struct {
 
 func (x *Restyled) Reset() {
 	*x = Restyled{}
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1593,7 @@ func (x *Restyled) String() string {
 func (*Restyled) ProtoMessage() {}
 
 func (x *Restyled) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[18]
+	mi := &file_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1606,7 @@ func (x *Restyled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restyled.ProtoReflect.Descriptor instead.
 func (*Restyled) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{18}
+	return file_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Restyled) GetImage() string {
@@ -1532,7 +1647,7 @@ type Stylised struct {
 
 func (x *Stylised) Reset() {
 	*x = Stylised{}
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1659,7 @@ func (x *Stylised) String() string {
 func (*Stylised) ProtoMessage() {}
 
 func (x *Stylised) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1672,7 @@ func (x *Stylised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stylised.ProtoReflect.Descriptor instead.
 func (*Stylised) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{19}
+	return file_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Stylised) GetPicture() uint32 {
@@ -1593,7 +1708,7 @@ type RunSpec struct {
 
 func (x *RunSpec) Reset() {
 	*x = RunSpec{}
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1720,7 @@ func (x *RunSpec) String() string {
 func (*RunSpec) ProtoMessage() {}
 
 func (x *RunSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1733,7 @@ func (x *RunSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSpec.ProtoReflect.Descriptor instead.
 func (*RunSpec) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{20}
+	return file_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RunSpec) GetRevision() uint32 {
@@ -1696,7 +1811,7 @@ type Backbone struct {
 
 func (x *Backbone) Reset() {
 	*x = Backbone{}
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +1823,7 @@ func (x *Backbone) String() string {
 func (*Backbone) ProtoMessage() {}
 
 func (x *Backbone) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +1836,7 @@ func (x *Backbone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backbone.ProtoReflect.Descriptor instead.
 func (*Backbone) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{21}
+	return file_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Backbone) GetDigest() string {
@@ -1771,7 +1886,7 @@ type Architecture struct {
 
 func (x *Architecture) Reset() {
 	*x = Architecture{}
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1898,7 @@ func (x *Architecture) String() string {
 func (*Architecture) ProtoMessage() {}
 
 func (x *Architecture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1911,7 @@ func (x *Architecture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Architecture.ProtoReflect.Descriptor instead.
 func (*Architecture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{22}
+	return file_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Architecture) GetFamily() string {
@@ -1886,7 +2001,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2013,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2026,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{23}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Freeze) GetKind() Freeze_Kind {
@@ -1941,7 +2056,7 @@ type Adapter struct {
 
 func (x *Adapter) Reset() {
 	*x = Adapter{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2068,7 @@ func (x *Adapter) String() string {
 func (*Adapter) ProtoMessage() {}
 
 func (x *Adapter) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2081,7 @@ func (x *Adapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adapter.ProtoReflect.Descriptor instead.
 func (*Adapter) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Adapter) GetPrograms() []*protocol.Program {
@@ -2001,7 +2116,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2128,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2141,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Placement) GetSite() *protocol.Site {
@@ -2062,7 +2177,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2189,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2202,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Head) GetKind() string {
@@ -2178,7 +2293,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2305,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2318,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Data) GetClasses() []string {
@@ -2304,7 +2419,7 @@ type Augment struct {
 
 func (x *Augment) Reset() {
 	*x = Augment{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2431,7 @@ func (x *Augment) String() string {
 func (*Augment) ProtoMessage() {}
 
 func (x *Augment) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2444,7 @@ func (x *Augment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Augment.ProtoReflect.Descriptor instead.
 func (*Augment) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Augment) GetKind() string {
@@ -2399,7 +2514,7 @@ type Corruption struct {
 
 func (x *Corruption) Reset() {
 	*x = Corruption{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2526,7 @@ func (x *Corruption) String() string {
 func (*Corruption) ProtoMessage() {}
 
 func (x *Corruption) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2539,7 @@ func (x *Corruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
 func (*Corruption) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Corruption) GetKind() string {
@@ -2462,7 +2577,7 @@ type Style struct {
 
 func (x *Style) Reset() {
 	*x = Style{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2589,7 @@ func (x *Style) String() string {
 func (*Style) ProtoMessage() {}
 
 func (x *Style) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2602,7 @@ func (x *Style) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Style.ProtoReflect.Descriptor instead.
 func (*Style) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Style) GetKind() string {
@@ -2537,7 +2652,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +2664,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +2677,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Split) GetDigest() string {
@@ -2598,7 +2713,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2725,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2738,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -2672,7 +2787,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2799,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2812,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Loss) GetKind() string {
@@ -2772,7 +2887,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2784,7 +2899,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2797,7 +2912,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Optim) GetKind() string {
@@ -2919,7 +3034,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +3046,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +3059,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Rule) GetPattern() string {
@@ -2999,7 +3114,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3126,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3139,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Schedule) GetKind() string {
@@ -3101,7 +3216,7 @@ type Train struct {
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3113,7 +3228,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3126,7 +3241,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -3221,7 +3336,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3233,7 +3348,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3246,7 +3361,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -3313,7 +3428,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3325,7 +3440,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3338,7 +3453,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Window) GetStrideH() uint32 {
@@ -3379,7 +3494,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3506,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3519,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RunRequest) GetId() string {
@@ -3484,7 +3599,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3496,7 +3611,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3509,7 +3624,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Label) GetExperiment() string {
@@ -3570,7 +3685,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3582,7 +3697,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3595,7 +3710,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Places) GetRunDir() string {
@@ -3645,7 +3760,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3657,7 +3772,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3670,7 +3785,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Files) GetRoot() string {
@@ -3714,7 +3829,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3726,7 +3841,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3739,7 +3854,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -3904,7 +4019,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3916,7 +4031,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3929,7 +4044,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -4002,7 +4117,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4129,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4142,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -4084,7 +4199,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4096,7 +4211,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4109,7 +4224,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -4149,7 +4264,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4161,7 +4276,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4174,7 +4289,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{48}
+	return file_spec_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -4195,7 +4310,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4207,7 +4322,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4220,7 +4335,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{49}
+	return file_spec_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Evaluated) GetId() string {
@@ -4253,7 +4368,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4265,7 +4380,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4278,7 +4393,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{50}
+	return file_spec_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -4297,7 +4412,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4309,7 +4424,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4322,7 +4437,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{51}
+	return file_spec_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -4343,7 +4458,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4355,7 +4470,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4368,7 +4483,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{52}
+	return file_spec_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Failed) GetReason() string {
@@ -4402,7 +4517,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4414,7 +4529,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4427,7 +4542,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{53}
+	return file_spec_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Note) GetText() string {
@@ -4471,7 +4586,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4483,7 +4598,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4496,7 +4611,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{54}
+	return file_spec_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -4616,7 +4731,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4743,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4756,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{55}
+	return file_spec_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -4737,7 +4852,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4749,7 +4864,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4762,7 +4877,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{56}
+	return file_spec_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Summary) GetId() string {
@@ -4918,7 +5033,14 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"not_finite\x18\x10 \x01(\tR\tnotFinite\x12\x12\n" +
 	"\x04dead\x18\x11 \x01(\bR\x04dead\x12\x18\n" +
-	"\aunmoved\x18\x12 \x03(\tR\aunmoved\"\xa9\x02\n" +
+	"\aunmoved\x18\x12 \x03(\tR\aunmoved\"\xca\x01\n" +
+	"\rSampleRequest\x121\n" +
+	"\x04arch\x18\x01 \x01(\v2\x1d.loralab.spec.v1.ArchitectureR\x04arch\x122\n" +
+	"\aadapter\x18\x02 \x01(\v2\x18.loralab.spec.v1.AdapterR\aadapter\x12,\n" +
+	"\x04peft\x18\x03 \x01(\v2\x18.loralab.variant.v1.PeftR\x04peft\x12\x12\n" +
+	"\x04seed\x18\x04 \x01(\x04R\x04seed\x12\x10\n" +
+	"\x03out\x18\x05 \x01(\tR\x03out\"\r\n" +
+	"\vSampleReply\"\xa9\x02\n" +
 	"\rExportRequest\x12-\n" +
 	"\x03run\x18\x01 \x01(\v2\x1b.loralab.spec.v1.RunRequestR\x03run\x12\x1e\n" +
 	"\n" +
@@ -5355,12 +5477,13 @@ const file_spec_proto_rawDesc = "" +
 	"\vevaluations\x18\v \x03(\v2\x1a.loralab.spec.v1.EvaluatedR\vevaluations\x12*\n" +
 	"\x11images_per_second\x18\f \x01(\x01R\x0fimagesPerSecond\x12\x16\n" +
 	"\x06metric\x18\r \x01(\tR\x06metric\x12\x14\n" +
-	"\x05early\x18\x0e \x01(\bR\x05early2\xbd\x04\n" +
+	"\x05early\x18\x0e \x01(\bR\x05early2\x85\x05\n" +
 	"\x06Engine\x12A\n" +
 	"\x04Info\x12\x1c.loralab.spec.v1.InfoRequest\x1a\x1b.loralab.spec.v1.EngineInfo\x12<\n" +
 	"\x03Run\x12\x1b.loralab.spec.v1.RunRequest\x1a\x16.loralab.spec.v1.Event0\x01\x12@\n" +
 	"\x04Stop\x12\x1c.loralab.spec.v1.StopRequest\x1a\x1a.loralab.spec.v1.StopReply\x12I\n" +
 	"\aConform\x12\x1f.loralab.spec.v1.ConformRequest\x1a\x1d.loralab.spec.v1.ConformReply\x12F\n" +
+	"\x06Sample\x12\x1e.loralab.spec.v1.SampleRequest\x1a\x1c.loralab.spec.v1.SampleReply\x12F\n" +
 	"\x06Export\x12\x1e.loralab.spec.v1.ExportRequest\x1a\x1c.loralab.spec.v1.ExportReply\x12I\n" +
 	"\aCompare\x12\x1f.loralab.spec.v1.CompareRequest\x1a\x1d.loralab.spec.v1.CompareReply\x12I\n" +
 	"\aPredict\x12\x1f.loralab.spec.v1.PredictRequest\x1a\x1b.loralab.spec.v1.Prediction0\x01\x12G\n" +
@@ -5379,7 +5502,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -5390,156 +5513,163 @@ var file_spec_proto_goTypes = []any{
 	(*ConformRequest)(nil),    // 6: loralab.spec.v1.ConformRequest
 	(*ConformReply)(nil),      // 7: loralab.spec.v1.ConformReply
 	(*Conformance)(nil),       // 8: loralab.spec.v1.Conformance
-	(*ExportRequest)(nil),     // 9: loralab.spec.v1.ExportRequest
-	(*ExportReply)(nil),       // 10: loralab.spec.v1.ExportReply
-	(*CompareRequest)(nil),    // 11: loralab.spec.v1.CompareRequest
-	(*CompareReply)(nil),      // 12: loralab.spec.v1.CompareReply
-	(*Comparison)(nil),        // 13: loralab.spec.v1.Comparison
-	(*Exported)(nil),          // 14: loralab.spec.v1.Exported
-	(*ExportedClass)(nil),     // 15: loralab.spec.v1.ExportedClass
-	(*PredictRequest)(nil),    // 16: loralab.spec.v1.PredictRequest
-	(*Picture)(nil),           // 17: loralab.spec.v1.Picture
-	(*Prediction)(nil),        // 18: loralab.spec.v1.Prediction
-	(*StyliseRequest)(nil),    // 19: loralab.spec.v1.StyliseRequest
-	(*Restyled)(nil),          // 20: loralab.spec.v1.Restyled
-	(*Stylised)(nil),          // 21: loralab.spec.v1.Stylised
-	(*RunSpec)(nil),           // 22: loralab.spec.v1.RunSpec
-	(*Backbone)(nil),          // 23: loralab.spec.v1.Backbone
-	(*Architecture)(nil),      // 24: loralab.spec.v1.Architecture
-	(*Freeze)(nil),            // 25: loralab.spec.v1.Freeze
-	(*Adapter)(nil),           // 26: loralab.spec.v1.Adapter
-	(*Placement)(nil),         // 27: loralab.spec.v1.Placement
-	(*Head)(nil),              // 28: loralab.spec.v1.Head
-	(*Data)(nil),              // 29: loralab.spec.v1.Data
-	(*Augment)(nil),           // 30: loralab.spec.v1.Augment
-	(*Corruption)(nil),        // 31: loralab.spec.v1.Corruption
-	(*Style)(nil),             // 32: loralab.spec.v1.Style
-	(*Split)(nil),             // 33: loralab.spec.v1.Split
-	(*Procedural)(nil),        // 34: loralab.spec.v1.Procedural
-	(*Loss)(nil),              // 35: loralab.spec.v1.Loss
-	(*Optim)(nil),             // 36: loralab.spec.v1.Optim
-	(*Rule)(nil),              // 37: loralab.spec.v1.Rule
-	(*Schedule)(nil),          // 38: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 39: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 40: loralab.spec.v1.Evaluation
-	(*Window)(nil),            // 41: loralab.spec.v1.Window
-	(*RunRequest)(nil),        // 42: loralab.spec.v1.RunRequest
-	(*Label)(nil),             // 43: loralab.spec.v1.Label
-	(*Places)(nil),            // 44: loralab.spec.v1.Places
-	(*Files)(nil),             // 45: loralab.spec.v1.Files
-	(*Event)(nil),             // 46: loralab.spec.v1.Event
-	(*Started)(nil),           // 47: loralab.spec.v1.Started
-	(*Step)(nil),              // 48: loralab.spec.v1.Step
-	(*Validation)(nil),        // 49: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 50: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 51: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 52: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 53: loralab.spec.v1.Stopped
-	(*Failed)(nil),            // 54: loralab.spec.v1.Failed
-	(*Note)(nil),              // 55: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 56: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 57: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 58: loralab.spec.v1.Summary
-	nil,                       // 59: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 60: loralab.spec.v1.Exported.FilesEntry
-	nil,                       // 61: loralab.spec.v1.Exported.StateEntry
-	nil,                       // 62: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 63: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 64: loralab.spec.v1.Places.FilesEntry
-	nil,                       // 65: loralab.spec.v1.Places.NetworksEntry
-	(*protocol.Model)(nil),    // 66: loralab.variant.v1.Model
-	(*protocol.Program)(nil),  // 67: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 68: loralab.variant.v1.Site
+	(*SampleRequest)(nil),     // 9: loralab.spec.v1.SampleRequest
+	(*SampleReply)(nil),       // 10: loralab.spec.v1.SampleReply
+	(*ExportRequest)(nil),     // 11: loralab.spec.v1.ExportRequest
+	(*ExportReply)(nil),       // 12: loralab.spec.v1.ExportReply
+	(*CompareRequest)(nil),    // 13: loralab.spec.v1.CompareRequest
+	(*CompareReply)(nil),      // 14: loralab.spec.v1.CompareReply
+	(*Comparison)(nil),        // 15: loralab.spec.v1.Comparison
+	(*Exported)(nil),          // 16: loralab.spec.v1.Exported
+	(*ExportedClass)(nil),     // 17: loralab.spec.v1.ExportedClass
+	(*PredictRequest)(nil),    // 18: loralab.spec.v1.PredictRequest
+	(*Picture)(nil),           // 19: loralab.spec.v1.Picture
+	(*Prediction)(nil),        // 20: loralab.spec.v1.Prediction
+	(*StyliseRequest)(nil),    // 21: loralab.spec.v1.StyliseRequest
+	(*Restyled)(nil),          // 22: loralab.spec.v1.Restyled
+	(*Stylised)(nil),          // 23: loralab.spec.v1.Stylised
+	(*RunSpec)(nil),           // 24: loralab.spec.v1.RunSpec
+	(*Backbone)(nil),          // 25: loralab.spec.v1.Backbone
+	(*Architecture)(nil),      // 26: loralab.spec.v1.Architecture
+	(*Freeze)(nil),            // 27: loralab.spec.v1.Freeze
+	(*Adapter)(nil),           // 28: loralab.spec.v1.Adapter
+	(*Placement)(nil),         // 29: loralab.spec.v1.Placement
+	(*Head)(nil),              // 30: loralab.spec.v1.Head
+	(*Data)(nil),              // 31: loralab.spec.v1.Data
+	(*Augment)(nil),           // 32: loralab.spec.v1.Augment
+	(*Corruption)(nil),        // 33: loralab.spec.v1.Corruption
+	(*Style)(nil),             // 34: loralab.spec.v1.Style
+	(*Split)(nil),             // 35: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 36: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 37: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 38: loralab.spec.v1.Optim
+	(*Rule)(nil),              // 39: loralab.spec.v1.Rule
+	(*Schedule)(nil),          // 40: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 41: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 42: loralab.spec.v1.Evaluation
+	(*Window)(nil),            // 43: loralab.spec.v1.Window
+	(*RunRequest)(nil),        // 44: loralab.spec.v1.RunRequest
+	(*Label)(nil),             // 45: loralab.spec.v1.Label
+	(*Places)(nil),            // 46: loralab.spec.v1.Places
+	(*Files)(nil),             // 47: loralab.spec.v1.Files
+	(*Event)(nil),             // 48: loralab.spec.v1.Event
+	(*Started)(nil),           // 49: loralab.spec.v1.Started
+	(*Step)(nil),              // 50: loralab.spec.v1.Step
+	(*Validation)(nil),        // 51: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 52: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 53: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 54: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 55: loralab.spec.v1.Stopped
+	(*Failed)(nil),            // 56: loralab.spec.v1.Failed
+	(*Note)(nil),              // 57: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 58: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 59: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 60: loralab.spec.v1.Summary
+	nil,                       // 61: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 62: loralab.spec.v1.Exported.FilesEntry
+	nil,                       // 63: loralab.spec.v1.Exported.StateEntry
+	nil,                       // 64: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 65: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 66: loralab.spec.v1.Places.FilesEntry
+	nil,                       // 67: loralab.spec.v1.Places.NetworksEntry
+	(*protocol.Model)(nil),    // 68: loralab.variant.v1.Model
 	(*protocol.Peft)(nil),     // 69: loralab.variant.v1.Peft
+	(*protocol.Program)(nil),  // 70: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 71: loralab.variant.v1.Site
 }
 var file_spec_proto_depIdxs = []int32{
-	59, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	66, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
-	26, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	61, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	68, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	28, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	42, // 4: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
-	0,  // 5: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	42, // 6: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
-	26, // 7: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
-	13, // 8: loralab.spec.v1.CompareReply.sites:type_name -> loralab.spec.v1.Comparison
-	43, // 9: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
-	22, // 10: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
-	15, // 11: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
-	60, // 12: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
-	61, // 13: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
-	42, // 14: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
-	17, // 15: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
-	41, // 16: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
-	32, // 17: loralab.spec.v1.StyliseRequest.style:type_name -> loralab.spec.v1.Style
-	20, // 18: loralab.spec.v1.StyliseRequest.pictures:type_name -> loralab.spec.v1.Restyled
-	23, // 19: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	26, // 20: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	28, // 21: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	29, // 22: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	35, // 23: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	36, // 24: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	39, // 25: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	24, // 26: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	25, // 27: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	1,  // 28: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	67, // 29: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	27, // 30: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	68, // 31: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	62, // 32: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	63, // 33: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	30, // 34: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	31, // 35: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	32, // 36: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	34, // 37: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	38, // 38: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	37, // 39: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	29, // 40: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	41, // 41: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
-	22, // 42: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	40, // 43: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	43, // 44: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	44, // 45: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	69, // 46: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	64, // 47: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	65, // 48: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
-	47, // 49: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	48, // 50: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	49, // 51: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	50, // 52: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	51, // 53: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	52, // 54: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	53, // 55: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	54, // 56: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	55, // 57: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	56, // 58: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	56, // 59: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	58, // 60: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	57, // 61: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	56, // 62: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	51, // 63: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	33, // 64: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	45, // 65: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 66: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	42, // 67: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 68: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 69: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 70: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	11, // 71: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
-	16, // 72: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	19, // 73: loralab.spec.v1.Engine.Stylise:input_type -> loralab.spec.v1.StyliseRequest
-	3,  // 74: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	46, // 75: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 76: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 77: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 78: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	12, // 79: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
-	18, // 80: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	21, // 81: loralab.spec.v1.Engine.Stylise:output_type -> loralab.spec.v1.Stylised
-	74, // [74:82] is the sub-list for method output_type
-	66, // [66:74] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	26, // 4: loralab.spec.v1.SampleRequest.arch:type_name -> loralab.spec.v1.Architecture
+	28, // 5: loralab.spec.v1.SampleRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	69, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
+	44, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	0,  // 8: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
+	44, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
+	28, // 10: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
+	15, // 11: loralab.spec.v1.CompareReply.sites:type_name -> loralab.spec.v1.Comparison
+	45, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
+	24, // 13: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
+	17, // 14: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
+	62, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
+	63, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
+	44, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	19, // 18: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
+	43, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
+	34, // 20: loralab.spec.v1.StyliseRequest.style:type_name -> loralab.spec.v1.Style
+	22, // 21: loralab.spec.v1.StyliseRequest.pictures:type_name -> loralab.spec.v1.Restyled
+	25, // 22: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	28, // 23: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	30, // 24: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	31, // 25: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	37, // 26: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	38, // 27: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	41, // 28: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	26, // 29: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	27, // 30: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 31: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	70, // 32: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	29, // 33: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	71, // 34: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	64, // 35: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	65, // 36: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	32, // 37: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	33, // 38: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	34, // 39: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	36, // 40: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	40, // 41: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	39, // 42: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	31, // 43: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	43, // 44: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
+	24, // 45: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	42, // 46: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	45, // 47: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	46, // 48: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	69, // 49: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	66, // 50: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	67, // 51: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
+	49, // 52: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	50, // 53: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	51, // 54: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	52, // 55: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	53, // 56: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	54, // 57: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	55, // 58: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	56, // 59: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	57, // 60: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	58, // 61: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	58, // 62: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	60, // 63: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	59, // 64: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	58, // 65: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	53, // 66: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	35, // 67: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	47, // 68: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 69: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	44, // 70: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 71: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 72: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 73: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
+	11, // 74: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	13, // 75: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
+	18, // 76: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	21, // 77: loralab.spec.v1.Engine.Stylise:input_type -> loralab.spec.v1.StyliseRequest
+	3,  // 78: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	48, // 79: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 80: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 81: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 82: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
+	12, // 83: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	14, // 84: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
+	20, // 85: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	23, // 86: loralab.spec.v1.Engine.Stylise:output_type -> loralab.spec.v1.Stylised
+	78, // [78:87] is the sub-list for method output_type
+	69, // [69:78] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -5547,8 +5677,8 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[35].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[44].OneofWrappers = []any{
+	file_spec_proto_msgTypes[37].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[46].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -5559,15 +5689,15 @@ func file_spec_proto_init() {
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
 	}
-	file_spec_proto_msgTypes[54].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[55].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[56].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[57].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   64,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	Engine_Run_FullMethodName     = "/loralab.spec.v1.Engine/Run"
 	Engine_Stop_FullMethodName    = "/loralab.spec.v1.Engine/Stop"
 	Engine_Conform_FullMethodName = "/loralab.spec.v1.Engine/Conform"
+	Engine_Sample_FullMethodName  = "/loralab.spec.v1.Engine/Sample"
 	Engine_Export_FullMethodName  = "/loralab.spec.v1.Engine/Export"
 	Engine_Compare_FullMethodName = "/loralab.spec.v1.Engine/Compare"
 	Engine_Predict_FullMethodName = "/loralab.spec.v1.Engine/Predict"
@@ -49,6 +50,9 @@ type EngineClient interface {
 	Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopReply, error)
 	// Conform tries adapter programs on random layers of any size, in fp64.
 	Conform(ctx context.Context, in *ConformRequest, opts ...grpc.CallOption) (*ConformReply, error)
+	// Sample writes an adapter with random values for PEFT, over a small random
+	// backbone, and what it computes.
+	Sample(ctx context.Context, in *SampleRequest, opts ...grpc.CallOption) (*SampleReply, error)
 	// Export writes a trained run for other tools.
 	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (*ExportReply, error)
 	// Compare computes the adapters of a trained run and others at the same
@@ -113,6 +117,16 @@ func (c *engineClient) Conform(ctx context.Context, in *ConformRequest, opts ...
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ConformReply)
 	err := c.cc.Invoke(ctx, Engine_Conform_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *engineClient) Sample(ctx context.Context, in *SampleRequest, opts ...grpc.CallOption) (*SampleReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SampleReply)
+	err := c.cc.Invoke(ctx, Engine_Sample_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -191,6 +205,9 @@ type EngineServer interface {
 	Stop(context.Context, *StopRequest) (*StopReply, error)
 	// Conform tries adapter programs on random layers of any size, in fp64.
 	Conform(context.Context, *ConformRequest) (*ConformReply, error)
+	// Sample writes an adapter with random values for PEFT, over a small random
+	// backbone, and what it computes.
+	Sample(context.Context, *SampleRequest) (*SampleReply, error)
 	// Export writes a trained run for other tools.
 	Export(context.Context, *ExportRequest) (*ExportReply, error)
 	// Compare computes the adapters of a trained run and others at the same
@@ -223,6 +240,9 @@ func (UnimplementedEngineServer) Stop(context.Context, *StopRequest) (*StopReply
 }
 func (UnimplementedEngineServer) Conform(context.Context, *ConformRequest) (*ConformReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Conform not implemented")
+}
+func (UnimplementedEngineServer) Sample(context.Context, *SampleRequest) (*SampleReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Sample not implemented")
 }
 func (UnimplementedEngineServer) Export(context.Context, *ExportRequest) (*ExportReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Export not implemented")
@@ -322,6 +342,24 @@ func _Engine_Conform_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Engine_Sample_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SampleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EngineServer).Sample(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Engine_Sample_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EngineServer).Sample(ctx, req.(*SampleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Engine_Export_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExportRequest)
 	if err := dec(in); err != nil {
@@ -398,6 +436,10 @@ var Engine_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Conform",
 			Handler:    _Engine_Conform_Handler,
+		},
+		{
+			MethodName: "Sample",
+			Handler:    _Engine_Sample_Handler,
 		},
 		{
 			MethodName: "Export",

@@ -33,6 +33,10 @@ type Options struct {
 	// Try is the engine's Conform. Without it the programs are not run, and
 	// the checks that need it are left out.
 	Try func(context.Context, *spec.ConformRequest) (*spec.ConformReply, error)
+	// Sample is the engine's call of that name, and PEFT compares what it wrote
+	// with PEFT. Without them that is left out.
+	Sample func(context.Context, *spec.SampleRequest) error
+	PEFT   func(dir string) (*Said, error)
 	// Watch hears of each check when it is done; may be nil.
 	Watch func(Check)
 
@@ -61,6 +65,12 @@ func (r *Report) Failed() bool {
 	return false
 }
 
+// Compared reports whether PEFT computed what the plug-in writes for it, and the
+// same.
+func (r *Report) Compared() bool {
+	return slices.ContainsFunc(r.Checks, func(c Check) bool { return c.Name == peftCheck && c.LeftOut == "" && len(c.Faults) == 0 })
+}
+
 // Check is one thing that was looked at. It passed if it has no faults and was
 // not left out.
 type Check struct {
@@ -85,6 +95,8 @@ type check struct {
 	run         func(*trial)
 }
 
+const peftCheck = "PEFT"
+
 // checks in order. One that could not go on ends the trial.
 var checks = []check{
 	{"start", "it starts, speaks the protocol and answers", false, (*trial).start},
@@ -100,7 +112,7 @@ var checks = []check{
 	{"quick", "the programs of a ViT-B/16 come in a moment", false, (*trial).quick},
 	{"unused", "every node and parameter of the programs is used", false, (*trial).unused},
 	{"count", "the declared number of parameters is that of the programs", false, (*trial).count},
-	{"PEFT", "what PEFT stores is complete and can be read back", false, (*trial).peft},
+	{"PEFT file", "what is stored for PEFT is complete", false, (*trial).peft},
 	{"runs", "the programs run, and all values and gradients are finite, from the first step on", true, (*trial).runs},
 	{"no-op", "a fresh adapter leaves the layer as it is, or is declared to change it", true, (*trial).noOp},
 	{"gradient", "gradients agree with finite differences", true, (*trial).gradient},
@@ -111,6 +123,7 @@ var checks = []check{
 	{"tokens", "the output of a token does not depend on other tokens", true, (*trial).tokens},
 	{"merge", "an adapter that can be merged is, to rounding", true, (*trial).merge},
 	{"save", "what is saved and read again gives the same output", true, (*trial).save},
+	{peftCheck, "PEFT computes the same from an export", true, (*trial).computedByPEFT},
 }
 
 // trial is what the checks have learnt so far.

@@ -447,6 +447,8 @@ func (t *trial) peft() {
 		t.now.Note = "PEFT cannot store it"
 	case !readable:
 		t.now.Note = "it does not read PEFT files"
+	default:
+		t.now.Note = "its settings are read back"
 	}
 }
 
