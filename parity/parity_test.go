@@ -417,6 +417,15 @@ func (c *trial) given(dev *torch.Device) (pixels, weights *torch.Tensor) {
 // write makes a run of the trial and exports it both ways.
 func (c *trial) write(t *testing.T) {
 	t.Helper()
+	run := c.run(t)
+	for dir, format := range map[string]spec.ExportRequest_Format{"peft": spec.ExportRequest_PEFT, "merged": spec.ExportRequest_MERGED} {
+		c.export(t, run, format, c.at(dir))
+	}
+}
+
+// run makes a run of the trial, with random values.
+func (c *trial) run(t *testing.T) *spec.RunRequest {
+	t.Helper()
 	id := spec.Identity(c.spec)
 	var checkpoint, own []safetensors.Tensor
 	c.with(t, "", func(m *vit.Model, set *adapter.Set) error {
@@ -447,13 +456,81 @@ func (c *trial) write(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, c.at("backbone"), []byte(filepath.Dir(c.hub[c.index].Path)))
-	run := &spec.RunRequest{
+	return &spec.RunRequest{
 		Id: id, Spec: c.spec, Peft: c.peft, Label: &spec.Label{Variant: c.variant, VariantParams: c.params},
 		Places: &spec.Places{RunDir: c.at("run"), Backbone: c.hub[c.index].Path},
 	}
-	for dir, format := range map[string]spec.ExportRequest_Format{"peft": spec.ExportRequest_PEFT, "merged": spec.ExportRequest_MERGED} {
-		c.export(t, run, format, c.at(dir))
+}
+
+// What was written and is another adapter than that of the run is refused:
+// "trial-data F1" and "trial-plugins F2".
+func TestReadBackRefuses(t *testing.T) {
+	b := open(t)
+	c := &trial{bench: b, variant: "lora", name: "lora"}
+	d, err := b.variants.Describe(t.Context(), c.variant)
+	if err != nil {
+		t.Fatal(err)
 	}
+	c.params = complete(t, d, "rank: 3, alpha: 6")
+	if !c.build(t) {
+		t.Fatal("there is no lora")
+	}
+	run := c.run(t)
+	for name, change := range map[string]struct {
+		edit func(*protocol.Peft)
+		want string
+	}{
+		"": {func(*protocol.Peft) {}, ""},
+		"another scale": {func(q *protocol.Peft) {
+			q.ConfigJson = strings.Replace(q.ConfigJson, `"lora_alpha":6`, `"lora_alpha":5`, 1)
+		}, "hold another adapter than the run, so they are not kept:\n  query of block 0: the outputs differ by "},
+		"another rank": {func(q *protocol.Peft) { q.ConfigJson = strings.Replace(q.ConfigJson, `"r":3`, `"r":4`, 1) }, "cannot be read back, so they are not kept: "},
+		"raw":          {func(q *protocol.Peft) { q.ConfigJson = `{"peft_type": "LORA"}`; dropSecond(q) }, "cannot be read back, so they are not kept: "},
+		"unknown type": {func(q *protocol.Peft) { q.ConfigJson = `{"peft_type": "C3A"}` }, "-no variant reads adapters of PEFT type C3A"},
+		"unknown setting": {func(q *protocol.Peft) {
+			q.ConfigJson = strings.Replace(q.ConfigJson, `"r":3`, `"r":3,"kasa_config":{"beta":1}`, 1)
+		}, "-variant lora cannot read the adapter: kasa_config: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			edited := proto.CloneOf(run)
+			change.edit(edited.Peft)
+			out := t.TempDir()
+			req := &spec.ExportRequest{Run: edited, Checkpoint: "best", Format: spec.ExportRequest_PEFT, Out: out}
+			if _, err := export.Run(t.Context(), b.dev, req); err != nil {
+				t.Fatal(err)
+			}
+			checked, err := b.check(t, out, edited)
+			reason, unread := strings.CutPrefix(change.want, "-")
+			switch {
+			case change.want == "":
+				if err != nil || checked.Reader != "lora" {
+					t.Errorf("%+v, %v", checked, err)
+				}
+			case unread:
+				if err != nil || checked.Reader != "" || !strings.HasPrefix(checked.Reason, reason) {
+					t.Errorf("%+v, %v; want the reason %q", checked, err, reason)
+				}
+			case err == nil || !strings.Contains(err.Error(), change.want):
+				t.Errorf("%v, want an error with %q", err, change.want)
+			}
+		})
+	}
+}
+
+// dropSecond leaves the first tensor alone.
+func dropSecond(q *protocol.Peft) {
+	for _, tensors := range q.OfProgram {
+		tensors.Tensors = tensors.Tensors[:1]
+	}
+}
+
+// check reads an export back, as runner does.
+func (b *bench) check(t *testing.T, out string, run *spec.RunRequest) (*peft.Checked, error) {
+	t.Helper()
+	r := &peft.Reader{Variants: b.variants, Cache: t.TempDir()}
+	return r.Check(t.Context(), out, run, "best", func(ctx context.Context, r *spec.CompareRequest) (*spec.CompareReply, error) {
+		return export.Compare(ctx, b.dev, r)
+	})
 }
 
 // export writes a run. One for PEFT is read back, as runner does; of every
@@ -470,11 +547,7 @@ func (b *bench) export(t *testing.T, run *spec.RunRequest, format spec.ExportReq
 	if format != spec.ExportRequest_PEFT {
 		return
 	}
-	r := &peft.Reader{Variants: b.variants, Cache: t.TempDir()}
-	compare := func(ctx context.Context, r *spec.CompareRequest) (*spec.CompareReply, error) {
-		return export.Compare(ctx, b.dev, r)
-	}
-	checked, err := r.Check(t.Context(), out, run, "best", compare)
+	checked, err := b.check(t, out, run)
 	switch {
 	case err != nil:
 		t.Fatalf("%s: %v", out, err)

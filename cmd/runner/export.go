@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -193,7 +194,10 @@ func mergedIs(dir string, s *spec.RunSpec) error {
 	if !proto.Equal(b.Arch, arch) {
 		return fmt.Errorf("the merged backbone, read back, is %v and not %v", b.Arch, arch)
 	}
-	if d := s.GetData(); !slices.Equal(b.Mean, d.GetMean()) || !slices.Equal(b.Std, d.GetStd()) {
+	near := func(a, b []float64) bool {
+		return slices.EqualFunc(a, b, func(x, y float64) bool { return math.Abs(x-y) <= 1e-9 })
+	}
+	if d := s.GetData(); !near(b.Mean, d.GetMean()) || !near(b.Std, d.GetStd()) {
 		return fmt.Errorf("the merged backbone, read back, normalizes images by %v and %v and not by %v and %v", b.Mean, b.Std, d.GetMean(), d.GetStd())
 	}
 	return nil

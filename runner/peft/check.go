@@ -59,8 +59,10 @@ func (r *Reader) Check(ctx context.Context, dir string, run *spec.RunRequest, ch
 	var unread *unreadError
 	var broken *variant.Error
 	switch {
-	case errors.As(err, &unread), errors.As(err, &broken):
+	case errors.As(err, &broken):
 		c.Reason, _, _ = strings.Cut(err.Error(), "\n")
+	case errors.As(err, &unread):
+		c.Reason = strings.Join(strings.Fields(err.Error()), " ")
 	case err != nil:
 		return nil, fmt.Errorf("the files for PEFT cannot be read back, so they are not kept: %w", err)
 	default:
