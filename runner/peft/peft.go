@@ -217,7 +217,11 @@ func (d *directory) place(s Source) error {
 		d.modules = append(d.modules, module{d.prefix + name, at})
 	}
 	if len(d.modules) == 0 {
-		return fmt.Errorf("target_modules %s select no layer of the backbone", d.config["target_modules"])
+		also := ""
+		if raw := string(d.config["target_parameters"]); raw != "" && raw != "null" && raw != "[]" {
+			also = "; target_parameters " + raw + " is not read"
+		}
+		return fmt.Errorf("target_modules %s select no layer of the backbone%s", d.config["target_modules"], also)
 	}
 	slices.SortFunc(d.modules, func(a, b module) int { return a.Compare(b.Place) })
 	return nil

@@ -1,7 +1,9 @@
 package peft
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/loralab/loralab/core/safetensors"
@@ -15,6 +17,9 @@ func undo(s *program.Stored, node uint32, t safetensors.Tensor) (param string, v
 	values, err := t.Float32()
 	if err != nil {
 		return "", value, err
+	}
+	if slices.ContainsFunc(values, func(v float32) bool { return v != v || math.IsInf(float64(v), 0) }) {
+		return "", value, errors.New("it holds values that are infinite or no numbers (NaN)")
 	}
 	shape := t.Shape
 	nodes := s.Tensors.GetNodes()
