@@ -93,8 +93,7 @@ func openExport(dir, place string) (*Model, error) {
 		return nil, err
 	case len(about.GetFiles()) == 0 || len(about.GetState()) == 0:
 		return nil, fmt.Errorf("its %s does not list its files: loralab %s, which wrote it, did not do so yet; %s", spec.ExportedFile, about.GetLoralab(), again)
-	case about.GetSpec().GetBackbone() == nil || about.GetSpec().GetData() == nil ||
-		about.GetSpec().GetOptim() == nil || about.GetSpec().GetTrain() == nil:
+	case !whole(about.GetSpec()):
 		return nil, fmt.Errorf("its %s has no complete specification of the run; %s", spec.ExportedFile, again)
 	case about.Checkpoint != "best" && about.Checkpoint != "last":
 		return nil, fmt.Errorf("its %s names the checkpoint %q, which is not one of best, last", spec.ExportedFile, about.Checkpoint)
@@ -131,6 +130,11 @@ func openExport(dir, place string) (*Model, error) {
 		return nil, err
 	}
 	return &Model{Request: r, Checkpoints: []string{about.Checkpoint}}, finished(place, r.Id)
+}
+
+// whole reports whether a specification has all parts that the engine reads.
+func whole(s *spec.RunSpec) bool {
+	return s.GetBackbone().GetArch() != nil && s.GetHead() != nil && s.GetData() != nil && s.GetOptim() != nil && s.GetTrain() != nil
 }
 
 // merged is the specification that a merged backbone would have been trained
@@ -217,6 +221,12 @@ func openRun(dir, place string) (*Model, error) {
 	}
 	if id := spec.Identity(r.GetSpec()); id != r.GetId() {
 		return nil, fmt.Errorf("its specification is that of run %.12s and not of %.12s", id, r.GetId())
+	}
+	if !whole(r.GetSpec()) {
+		return nil, fmt.Errorf("its %s has no complete specification of the run", requestFile)
+	}
+	if r.Label == nil {
+		r.Label = &spec.Label{}
 	}
 	r.Places = &spec.Places{RunDir: place}
 	m := &Model{Request: r}
