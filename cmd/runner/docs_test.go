@@ -99,11 +99,13 @@ func TestPluginsPage(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	dir, out := followed(t, "../../docs/plugins.md", 20)
 	for _, want := range []string{
-		`gated_lora 0\.1\.0 conforms: \d+ checks passed\n`,
-		`gated_py 0\.1\.0 conforms: \d+ checks passed\n`,
+		`gated_lora 0\.1\.0 conforms: \d+ checks passed`,
+		`gated_py 0\.1\.0 conforms: \d+ checks passed`,
 		`# fc1 of block 0 \[1536, 384\], 9216 trainable parameters\n`,
 		`(?m)^(variant=)?gated_lora +`, `(?m)^(variant=)?lora +`, // rows of the table
 		`(?m)^pinned gated_lora 0\.1\.0 `,
+		`Read back as variant lora, the files hold the adapter of the run\.`,
+		`✓ PEFT +PEFT computes the same from an export`,
 		`(?m)^gated_py +0\.1\.0 .*plugins\.d/gated_py$`,
 	} {
 		if !regexp.MustCompile(want).Match(out) {
