@@ -12,7 +12,7 @@ import (
 // behind another that is zero moves in the second.
 const beginSteps = 3
 
-// noise is the size of a gradient in fp64 that is rounding, beside that of x.
+// noise is the size of a gradient in fp64 that is rounding, relative to that of x.
 const noise = 1e-12
 
 // begin trains for a few steps from where training starts. There, and not after

@@ -228,7 +228,7 @@ func (x *export) backboneConfig() (map[string]any, error) {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	// What the written file has not: another type of numbers, weights in a
-	// quantized form, code of its own beside it, a place on another machine.
+	// quantized form, code of its own next to it, a place on another machine.
 	for _, key := range []string{"torch_dtype", "quantization_config", "auto_map", "_name_or_path"} {
 		delete(config, key)
 	}

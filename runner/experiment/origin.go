@@ -27,7 +27,7 @@ type Value struct {
 	Value json.RawMessage     `json:"value"` // 0.001
 	From  string              `json:"from"`
 	At    diagnostic.Position `json:"at"` // of a default: in the schema
-	// Remark says that the value is told here, and is no field of an experiment.
+	// Remark says that the value is information, and no field of an experiment.
 	Remark bool `json:"remark,omitempty"`
 }
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// What a file holds besides the adapters of the backbone. A model with a task
+// What a file holds apart from the adapters of the backbone. A model with a task
 // keeps the backbone under its name, "vit.", and a classifier or a decoder next
 // to it; the backbone itself ends in a pooler that no segmentation reads. Tokens
 // depend on neither, and of a backbone's own file the same tensors are passed

@@ -99,7 +99,7 @@ type Plugin struct {
 	SHA256 string // hex
 	Dev    bool   // named by Options.Dev
 	Locked bool   // its sum is in runner.lock
-	// Bundled says that it lies beside runner, with the variants of a release.
+	// Bundled says that it is in the directory of a release, next to runner.
 	Bundled bool
 }
 
