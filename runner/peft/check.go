@@ -55,13 +55,12 @@ func (r *Reader) Check(ctx context.Context, dir string, run *spec.RunRequest, ch
 	defer os.RemoveAll(temp)
 	c := &Checked{}
 	s := Source{Dir: dir, Arch: run.GetSpec().GetBackbone().GetArch(), Depth: run.GetSpec().GetBackbone().GetDepth()}
-	a, err := (&Reader{Variants: r.Variants, Cache: temp}).Read(ctx, s)
-	var unread *unreadError
+	a, err := (&Reader{Variants: r.Variants, Cache: temp}).readBack(ctx, s, run.GetLabel().GetVariant())
 	var broken *variant.Error
 	switch {
 	case errors.As(err, &broken):
 		c.Reason, _, _ = strings.Cut(err.Error(), "\n")
-	case errors.As(err, &unread):
+	case unread(err):
 		c.Reason = strings.Join(strings.Fields(err.Error()), " ")
 	case err != nil:
 		return nil, fmt.Errorf("the files for PEFT cannot be read back, so they are not kept: %w", err)
@@ -73,6 +72,26 @@ func (r *Reader) Check(ctx context.Context, dir string, run *spec.RunRequest, ch
 	}
 	c.Compared = r.compared(ctx, c.Reader, s, run)
 	return c, nil
+}
+
+// readBack reads an adapter of a variant. A shipped one is asked first: it is
+// tested against PEFT, and no other plug-in need be started.
+func (r *Reader) readBack(ctx context.Context, s Source, name string) (*Adapter, error) {
+	if p, err := r.Variants.Find(name); err == nil && p.Bundled {
+		s.Variant = name
+		if a, err := r.Read(ctx, s); !unread(err) {
+			return a, err
+		}
+		s.Variant = ""
+	}
+	return r.Read(ctx, s)
+}
+
+// unread reports whether an error is that no variant reads the files.
+func unread(err error) bool {
+	var no *unreadError
+	var broken *variant.Error
+	return errors.As(err, &no) || errors.As(err, &broken)
 }
 
 // same compares an adapter that was read with that of a run.

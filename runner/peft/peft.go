@@ -431,7 +431,10 @@ func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []s
 		return nil
 	}
 	if s.Variant != "" {
-		return s.Variant, accepts(s.Variant)
+		if err := accepts(s.Variant); err != nil {
+			return "", &unreadError{err}
+		}
+		return s.Variant, nil
 	}
 	var accepting, known []string
 	var refused error
@@ -465,7 +468,7 @@ func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []s
 	return "", &unreadError{fmt.Errorf("no variant reads adapters of PEFT type %s; there are variants for %s", kind, strings.Join(slices.Compact(known), ", "))}
 }
 
-// unreadError says that no variant was found that reads the settings of an
+// unreadError says that there is no variant that reads the settings of an
 // adapter; of its tensors nothing is known.
 type unreadError struct{ error }
 
