@@ -633,6 +633,9 @@ func (c *trial) adopt(t *testing.T, dir string) *peft.Adapter {
 	})
 	near(t, "tokens of an adapter that PEFT made", d.tokens, floats(t, made, "tokens"), 1)
 
+	if c.index > 0 {
+		return a // names of modules differ, and write has tried those
+	}
 	name, err := filepath.Rel(c.dir, dir)
 	if err != nil {
 		t.Fatal(err)

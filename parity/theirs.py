@@ -212,6 +212,13 @@ def foreign(root, backbone, pixels):
         file = root / key / "adapter_config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
         said[key] = ""
+    # It starts otherwise, and is computed like any other.
+    shutil.copytree(root / "dropout", root / "eva")
+    shutil.copy(root / "dropout.safetensors", root / "eva.safetensors")
+    file = root / "eva" / "adapter_config.json"
+    eva = {"init_lora_weights": "eva", "eva_config": {"rho": 2.0, "tau": 0.99}, "corda_config": {"corda_method": "ipm"}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | eva))
+    said["eva"] = ""
     (root / "foreign.json").write_text(json.dumps(said))
 
 
