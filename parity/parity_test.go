@@ -7,9 +7,12 @@
 package parity
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -98,12 +101,13 @@ func TestPEFT(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(bench.dir, "cases.json"), list)
-	bench.theirs(t)
+	ask := bench.theirs(t)
+	ask("cases")
 	for _, c := range cases {
 		t.Run(strings.ReplaceAll(c.name, "-", "/"), c.compare)
 	}
 	t.Run("foreign", func(t *testing.T) { foreign(t, cases[0]) })
-	bench.again(t)
+	bench.again(t, ask)
 }
 
 // refused are the adapters of theirs.py that nothing here is like, and what the
@@ -180,13 +184,41 @@ type bench struct {
 	exports  []*reexport
 }
 
-// theirs runs theirs.py.
-func (b *bench) theirs(t *testing.T, args ...string) {
+// theirs starts theirs.py, which takes seconds, and returns what asks it.
+func (b *bench) theirs(t *testing.T) func(what string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), b.python, append([]string{"theirs.py", b.dir}, args...)...)
+	cmd := exec.CommandContext(t.Context(), b.python, "theirs.py", b.dir)
 	cmd.Env = append(os.Environ(), "HF_HUB_OFFLINE=1", "TRANSFORMERS_NO_ADVISORY_WARNINGS=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Wait() // what it was asked is answered
+	})
+	lines := bufio.NewScanner(out)
+	return func(what string) {
+		t.Helper()
+		if _, err := io.WriteString(in, what+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		for lines.Scan() {
+			if lines.Text() == "done" {
+				return
+			}
+		}
+		_ = cmd.Wait()
+		t.Fatalf("theirs.py ended:\n%s", complaints.String())
 	}
 }
 
@@ -197,7 +229,7 @@ type reexport struct {
 }
 
 // again has PEFT load what was made of its own adapters: "trial-data F1".
-func (b *bench) again(t *testing.T) {
+func (b *bench) again(t *testing.T, ask func(string)) {
 	names := []string{}
 	for _, e := range b.exports {
 		names = append(names, e.name)
@@ -207,7 +239,7 @@ func (b *bench) again(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(b.dir, "again.json"), list)
-	b.theirs(t, "again")
+	ask("again")
 	for _, e := range b.exports {
 		t.Run(e.name, func(t *testing.T) {
 			raw, err := os.ReadFile(filepath.Join(b.dir, e.name, "theirs.json"))

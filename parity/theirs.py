@@ -1,9 +1,10 @@
 """What transformers and PEFT make of what loralab wrote; see parity_test.go.
 
     theirs.py DIR
-    theirs.py DIR again
 
-DIR/cases.json lists directories below DIR. In each lie
+reads "cases" and "again" from its standard input, and answers "done".
+
+Of cases, DIR/cases.json lists directories below DIR. In each lie
 
     peft/    an export for PEFT           merged/   one for transformers
     backbone the path of the plain model  case.safetensors  pixels, and the weights
@@ -15,7 +16,7 @@ random weights, and saved) and theirs.json (differences and complaints), and
 DIR/foreign: adapters with every setting that PEFT has, listed in foreign.json,
 with their tokens.
 
-With again it loads what loralab made of the adapters that PEFT wrote: DIR/again.json
+Of again, it loads what loralab made of the adapters that PEFT wrote: DIR/again.json
 lists directories with an export, and the paths of the backbone and of the pixels;
 tokens.safetensors and theirs.json are added.
 """
@@ -238,9 +239,7 @@ def again(root):
         (dir / "theirs.json").write_text(json.dumps(said))
 
 
-def main(root):
-    if sys.argv[2:] == ["again"]:
-        return again(root)
+def cases(root):
     for seed, name in enumerate(json.loads((root / "cases.json").read_text())):
         try:
             said = case(root / name, seed)
@@ -253,4 +252,6 @@ def main(root):
             foreign(root / "foreign", (root / name / "backbone").read_text(), pixels)
 
 
-main(pathlib.Path(sys.argv[1]))
+for line in sys.stdin:
+    {"cases": cases, "again": again}[line.strip()](pathlib.Path(sys.argv[1]))
+    print("\ndone", flush=True)
