@@ -55,7 +55,7 @@ func Run(ctx context.Context, dev *torch.Device, req *spec.ExportRequest) (*spec
 	if err := write(ctx); err != nil {
 		return nil, err
 	}
-	if err := x.beside(x.file.Metadata()); err != nil {
+	if err := x.extras(x.file.Metadata()); err != nil {
 		return nil, err
 	}
 	slices.Sort(x.reply.Files)
@@ -216,8 +216,8 @@ func object(m proto.Message) (map[string]any, error) {
 	return o, d.Decode(&o)
 }
 
-// beside writes what the format has no place for.
-func (x *export) beside(checkpoint map[string]string) error {
+// extras writes what the format has no place for.
+func (x *export) extras(checkpoint map[string]string) error {
 	if err := x.tensors(spec.ExportedHeadFile, x.parts["head"]); err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+
+	"github.com/loralab/loralab/runner/environ"
 )
 
 //go:embed ask_peft.py
@@ -55,7 +57,7 @@ func Python() (string, error) {
 // StartPEFT starts the process. It ends with ctx, or by Close.
 func StartPEFT(ctx context.Context, python string) (*PEFT, error) {
 	p := &PEFT{cmd: exec.CommandContext(ctx, python, "-c", peftScript), wrote: &bytes.Buffer{}}
-	p.cmd.Env = append(os.Environ(), "HF_HUB_OFFLINE=1", "TRANSFORMERS_NO_ADVISORY_WARNINGS=1", "PYTHONDONTWRITEBYTECODE=1")
+	p.cmd.Env = append(environ.ForEngine(os.Environ()), "HF_HUB_OFFLINE=1", "TRANSFORMERS_NO_ADVISORY_WARNINGS=1", "PYTHONDONTWRITEBYTECODE=1")
 	p.cmd.Stderr = p.wrote
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
