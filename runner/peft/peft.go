@@ -494,7 +494,7 @@ func (r *Reader) params(ctx context.Context, s Source, name, settings string, m 
 		return "", err
 	}
 	if _, err := schema.Complete(reply.GetParamsJson()); err != nil {
-		return "", fmt.Errorf("%s: as an adapter of variant %s: %w", filepath.Join(s.Dir, configFile), name, err)
+		return "", fmt.Errorf("%s: %w", filepath.Join(s.Dir, configFile), err)
 	}
 	return reply.GetParamsJson(), nil
 }
