@@ -165,13 +165,16 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	} else if o := d.setting(path); o != nil {
 		given, pos = short(o.value.LookupPath(selectors(path[1+len(o.path):]))), d.valueAt(path)
 	} else {
-		v := d.user().LookupPath(selectors(path))
+		v := d.user().LookupPath(rooted(path))
 		given, pos = short(v), d.valueAt(path)
 		if err := v.Err(); v.Exists() && err != nil && v.IncompleteKind() == cue.BottomKind {
 			if mine := d.relevant(v, path); len(mine) > 0 {
 				group, own = mine, true
 			}
 		}
+	}
+	if given == "" {
+		given = d.literal(path, pos)
 	}
 	is := subject
 	if given != "" {
@@ -234,7 +237,7 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 			dg.Hint = d.other(e, pos)
 		} else {
 			have, want := fmt.Sprint(args[2]), fmt.Sprint(args[3])
-			if v := d.user().LookupPath(selectors(path)); v.Exists() && v.IncompleteKind().String() == want {
+			if v := d.user().LookupPath(rooted(path)); v.Exists() && v.IncompleteKind().String() == want {
 				have, want = want, have
 			}
 			dg.Message = fmt.Sprintf("%s: it must be a %s, not a %s", is, noun(want), noun(have))
@@ -301,11 +304,30 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	d.report(d.mark(dg, pos))
 }
 
+// literal is the number, text, true or false that the user writes at a place;
+// "" for anything else.
+func (d *document) literal(path []string, pos token.Pos) string {
+	for _, f := range d.fields(path) {
+		if at := f.Value.Pos(); at.Filename() != pos.Filename() || at.Offset() != pos.Offset() {
+			continue
+		}
+		switch x := f.Value.(type) {
+		case *ast.BasicLit:
+			return x.Value
+		case *ast.UnaryExpr:
+			if lit, ok := x.X.(*ast.BasicLit); ok {
+				return x.Op.String() + lit.Value
+			}
+		}
+	}
+	return ""
+}
+
 // elementIn is the place of the first element at fault, if the value at path is
 // a list and the schema has something to say of each; else pos.
 func (d *document) elementIn(pos token.Pos, s scope, path []string) token.Pos {
 	below := path[min(len(s.prefix), len(path)):]
-	given := d.user().LookupPath(selectors(path))
+	given := d.user().LookupPath(rooted(path))
 	if o := covering(s.overlay, below); o != nil {
 		given = o.value.LookupPath(selectors(below[len(o.path):]))
 	} else if o := d.setting(path); o != nil {
@@ -342,7 +364,8 @@ func (d *document) elementIn(pos token.Pos, s scope, path []string) token.Pos {
 func (d *document) relevant(v cue.Value, path []string) []errors.Error {
 	var mine []errors.Error
 	for _, e := range errors.Errors(v.Err()) {
-		if format, _ := e.Msg(); format != "" && slices.Equal(e.Path(), path) {
+		// A definition of the user's is closed, without the fields of the schema.
+		if format, _ := e.Msg(); format != "" && format != notAllowed && slices.Equal(e.Path(), path) {
 			mine = append(mine, e)
 		}
 	}
@@ -417,6 +440,7 @@ func (d *document) reportLoad(err error) {
 var (
 	// What only those understand who know how CUE works.
 	internal     = regexp.MustCompile(`disjunction|conflicting values|incompatible|_\|_|bottom|not allowed|mismatched|cue\.mod|non-concrete|unresolved|conjunct|cycle|explicit error`)
+	incomplete   = regexp.MustCompile(`incomplete|non-concrete|cannot range over .*incomplete|must be concrete`)
 	importFailed = regexp.MustCompile(`import failed|cannot find package|no dependency`)
 	notUsed      = regexp.MustCompile(`imported and not used: (\S+)`)
 	unreferenced = regexp.MustCompile(`unreferenced alias or let clause (\S+)`)
@@ -643,7 +667,7 @@ func (d *document) definitions() []string {
 
 // tags are the names of the @tag attributes of the file.
 func (d *document) tags() []string {
-	f, _ := parser.ParseFile(d.file, d.source)
+	f, _ := parser.ParseFile(d.file, d.text[d.file])
 	if f == nil {
 		return nil
 	}

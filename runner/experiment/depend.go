@@ -15,7 +15,8 @@ import (
 // to below an experiment.
 type references struct {
 	// opaque: something defines or constrains fields whose names are not
-	// plain, so anything may depend on anything.
+	// plain, or the experiment itself is no plain field at the top of the file, so
+	// anything may depend on anything.
 	opaque bool
 	// paths that are referred to, ending in what is selected. The beginning of
 	// a lexical reference is not known: "…rank".
@@ -69,13 +70,16 @@ func (r *references) file(f *ast.File, name string) {
 		return
 	}
 	top := map[ast.Node]string{}
+	plain := name == ""
 	for _, decl := range f.Decls {
 		if field, ok := decl.(*ast.Field); ok {
 			if n, _, err := ast.LabelName(field.Label); err == nil {
 				top[field.Value] = n
+				plain = plain || n == name
 			}
 		}
 	}
+	r.opaque = r.opaque || !plain
 	refer := func(x *ast.Ident, selected []string) {
 		switch node := x.Node.(type) {
 		case nil:
@@ -88,10 +92,11 @@ func (r *references) file(f *ast.File, name string) {
 			// A name for an expression that is looked at itself.
 		default:
 			n, global := top[node]
-			switch {
-			case global && n == name:
+			// A field of a condition at the top is also one of the file.
+			if x.Name == name && (n == name || !global) {
 				r.paths = append(r.paths, reference{path: selected})
-			case !global:
+			}
+			if !global {
 				r.paths = append(r.paths, reference{path: append([]string{x.Name}, selected...), anywhere: true})
 			}
 		}

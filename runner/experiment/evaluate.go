@@ -169,7 +169,7 @@ func (x *expansion) checkFree(cells []*cell) {
 		}
 		// In full, for what is wrong with it.
 		v := x.filled(x.without([]*override{o}), []*override{o})
-		if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
+		if err := x.validate(x.name, v); err != nil {
 			x.complain(err, scope{prefix: []string{x.name}, schema: x.schema, overlay: []*override{o}, cells: namesOf(of[o]), of: x.total})
 			o.bad = true
 			continue
@@ -228,7 +228,7 @@ func (x *expansion) evaluateGroup(whole *cell, g *group) {
 		}
 		overlay = slices.DeleteFunc(slices.Clone(overlay), bad)
 		v := x.filled(x.without(overlay), overlay)
-		if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
+		if err := x.validate(x.name, v); err != nil {
 			in := scope{prefix: []string{x.name}, schema: x.schema, overlay: overlay, cells: namesOf(g.cells), of: x.total}
 			x.complain(err, in)
 			x.complainOfUnknown(overlay, in)
@@ -262,7 +262,7 @@ func (x *expansion) complainOfUnknown(overlay []*override, in scope) {
 	for _, o := range overlay {
 		one := []*override{o}
 		var unknown errors.Error
-		for _, e := range errors.Errors(x.filled(x.without(one), one).Validate(cue.Concrete(true), cue.Final())) {
+		for _, e := range errors.Errors(x.validate(x.name, x.filled(x.without(one), one))) {
 			if find([]errors.Error{e}, notAllowed) != nil {
 				unknown = errors.Append(unknown, e)
 			}

@@ -16,10 +16,13 @@ import (
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/build"
 	"cuelang.org/go/cue/cuecontext"
+	cueerrors "cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/load"
 	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
 	"cuelang.org/go/mod/modfile"
 
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/variant"
@@ -141,7 +144,7 @@ type document struct {
 	root     string
 	dir      string                 // of the schema in the project
 	overlay  map[string]load.Source // what is not as on disk
-	source   []byte
+	text     map[string][]byte      // of the file, and of files that are not as on disk
 	syntax   *ast.File
 	imported []*ast.File // of other packages of the user
 	value    cue.Value
@@ -156,16 +159,16 @@ type document struct {
 	stub    cue.Value // see user
 }
 
-func (l *loader) file(name string) []*Experiment {
-	abs, err := filepath.Abs(name)
+func (l *loader) file(path string) []*Experiment {
+	abs, err := filepath.Abs(path)
 	if err != nil {
-		l.report(diagnostic.Diagnostic{Message: err.Error(), At: diagnostic.Position{File: name}})
+		l.report(diagnostic.Diagnostic{Message: err.Error(), At: diagnostic.Position{File: path}})
 		return nil
 	}
-	l.shown[abs] = name
+	l.shown[abs] = path
 	source, err := os.ReadFile(abs)
 	if err != nil {
-		d := diagnostic.Diagnostic{Message: "cannot read the file: " + reason(err), At: diagnostic.Position{File: name}}
+		d := diagnostic.Diagnostic{Message: "cannot read the file: " + reason(err), At: diagnostic.Position{File: path}}
 		if errors.Is(err, fs.ErrNotExist) {
 			d.Message = "no such file"
 			siblings, _ := filepath.Glob(filepath.Join(filepath.Dir(abs), "*.cue"))
@@ -177,15 +180,15 @@ func (l *loader) file(name string) []*Experiment {
 		l.report(d)
 		return nil
 	}
-	d := &document{loader: l, file: abs, source: source, root: l.env.Root}
+	d := &document{loader: l, file: abs, text: map[string][]byte{abs: source}, root: l.env.Root}
 	if d.root == "" {
 		d.root = FindRoot(abs)
 	} else if root, err := filepath.Abs(d.root); err == nil {
 		d.root = root
 	}
-	inst, err := d.load(source, false)
+	inst, err := d.load(d.text, false)
 	if err != nil {
-		l.report(diagnostic.Diagnostic{Message: err.Error(), At: diagnostic.Position{File: name}})
+		l.report(diagnostic.Diagnostic{Message: err.Error(), At: diagnostic.Position{File: path}})
 		return nil
 	}
 	if inst.Err != nil {
@@ -215,65 +218,157 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// experiments finds the experiments among the fields of the file.
+// experiments finds the experiments among the fields of the file's value,
+// whatever in the file makes them: a field, a comprehension, a condition, an
+// embedding, a reference or a name that is computed.
 func (d *document) experiments() []*Experiment {
 	before := d.errorCount()
-	var names []string
-	var plain []*ast.Field
-	for _, decl := range d.syntax.Decls {
-		f, ok := decl.(*ast.Field)
-		if !ok {
-			continue
+	d.complainOfFile()
+	it, err := d.value.Fields(cue.Optional(true))
+	if err != nil {
+		// References that lead nowhere keep the whole file from being built.
+		if d.errorCount() == before {
+			d.complain(err, scope{})
 		}
-		name, isIdent, err := ast.LabelName(f.Label)
-		if err != nil || isIdent && (strings.HasPrefix(name, "_") || strings.HasPrefix(name, "#")) || slices.Contains(names, name) {
-			continue
-		}
-		v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
-		switch {
-		case !v.Exists():
-			// References that lead nowhere keep the whole file from being built.
-			d.complain(d.value.Err(), scope{})
-			return nil
-		case d.marker.Err() == nil && v.LookupPath(d.marker).Exists():
-			names = append(names, name)
+		return nil
+	}
+	type named struct {
+		name  string
+		label token.Pos
+	}
+	var found, plain []named
+	for it.Next() {
+		f := named{name: it.Selector().Unquoted()}
+		f.label = d.firstLabel(f.name)
+		v := it.Value()
+		is := d.isExperiment(v)
+		switch constraint := it.FieldType().ConstraintType(); {
+		case constraint != 0:
+			if is {
+				d.report(d.mark(diagnostic.Diagnostic{
+					Path:    f.name,
+					Message: fmt.Sprintf("%s is only a constraint, so nothing of it runs", it.Selector()),
+					Hint:    fmt.Sprintf("write %s:", quoteLabel(f.name)),
+				}, f.label))
+			}
+		case is:
+			if d.named(name.Experiment(f.name), f.name, f.label) {
+				found = append(found, f)
+			}
 		case v.IncompleteKind() == cue.BottomKind:
 			d.complain(v.Validate(cue.Concrete(true)), scope{})
 		case v.IncompleteKind() == cue.StructKind:
 			plain = append(plain, f)
 		}
 	}
+	// In the order of the file. CUE has the fields of comprehensions last.
+	slices.SortStableFunc(found, func(a, b named) int { return cmp.Compare(a.label.Offset(), b.label.Offset()) })
 	for _, f := range plain {
-		name, _, _ := ast.LabelName(f.Label)
-		d.report(diagnostic.Diagnostic{
-			Path:    name,
+		label := quoteLabel(f.name)
+		dg := diagnostic.Diagnostic{
+			Path:    f.name,
 			Warning: true,
-			Message: fmt.Sprintf("%q is no experiment, so nothing of it runs", name),
-			Hint:    fmt.Sprintf("write %s: schema.#Experiment & {…}, or call it _%s if others refer to it", name, name),
-			At:      d.at(f.Label.Pos()),
-		})
+			Message: fmt.Sprintf("%q is no experiment, so nothing of it runs", f.name),
+			Hint:    fmt.Sprintf("write %s: schema.#Experiment & {…}, or call it _%s if others refer to it", label, f.name),
+		}
+		v := d.value.LookupPath(cue.MakePath(cue.Str(f.name)))
+		if inner := d.within(v); inner != "" {
+			dg.Message = fmt.Sprintf("%s.%s is not run: experiments are fields at the top of a file", label, inner)
+			dg.Hint = "move it there"
+		} else if d.isOneOf(v) {
+			dg.Warning = false
+			dg.Message = fmt.Sprintf("%q may be one of several experiments", f.name)
+			dg.Hint = "make one experiment of each, or choose with if and a tag: runner help experiments"
+		}
+		d.report(d.mark(dg, f.label))
 	}
-	if len(names) == 0 && d.errorCount() == before {
-		d.report(diagnostic.Diagnostic{
-			Message: "there is no experiment in this file",
-			Hint:    fmt.Sprintf("import %q and write my_ablation: schema.#Experiment & {…}", schema.ImportPath),
-			At:      diagnostic.Position{File: d.display(d.file)},
-		})
+	if len(found) == 0 && d.errorCount() == before {
+		d.report(d.noExperiment())
 	}
 	broken := d.errorCount() > before
 	var experiments []*Experiment
-	for _, name := range names {
-		if e := d.experiment(name); e != nil && !broken {
+	for _, f := range found {
+		if e := d.experiment(f.name); e != nil && !broken {
 			experiments = append(experiments, e)
 		}
 	}
 	return experiments
 }
 
-// load reads the document, with source in place of what is on disk, and what
-// it imports. With stub, the definitions of the schema say nothing: what
-// remains in the values is what the user wrote.
-func (d *document) load(source []byte, stub bool) (*build.Instance, error) {
+// named reports a name that breaks the rule of core/name; ok says that it keeps
+// it.
+func (d *document) named(err error, path string, at token.Pos) (ok bool) {
+	var bad *name.Error
+	if !errors.As(err, &bad) {
+		return true
+	}
+	d.report(d.mark(diagnostic.Diagnostic{Path: path, Message: bad.Message(), Hint: bad.Rule}, at))
+	return false
+}
+
+// isExperiment tells experiments from other values. A file that does not import
+// the schema has none.
+func (d *document) isExperiment(v cue.Value) bool {
+	return len(d.marker.Selectors()) > 0 && v.LookupPath(d.marker).Exists()
+}
+
+// isOneOf reports whether a value is a disjunction with experiments in it.
+func (d *document) isOneOf(v cue.Value) bool {
+	op, parts := v.Expr()
+	return (op == cue.OrOp || op == cue.AndOp) && slices.ContainsFunc(parts, func(part cue.Value) bool {
+		return op == cue.OrOp && d.isExperiment(part) || d.isOneOf(part)
+	}) || op == cue.AndOp && slices.ContainsFunc(parts, d.isExperiment)
+}
+
+// within is the name of an experiment among the fields of a value; "" if there
+// is none.
+func (d *document) within(v cue.Value) string {
+	it, err := v.Fields(cue.All())
+	for err == nil && it.Next() {
+		if d.isExperiment(it.Value()) {
+			return it.Selector().String()
+		}
+	}
+	return ""
+}
+
+// complainOfFile reports what is wrong with the file as a whole, so that it is
+// not known which fields it has.
+func (d *document) complainOfFile() {
+	for _, e := range cueerrors.Errors(d.value.Err()) {
+		if len(e.Path()) > 0 {
+			continue // of a field, which is looked at by itself
+		}
+		format, args := e.Msg()
+		text := fmt.Sprintf(format, args...)
+		if !incomplete.MatchString(text) {
+			d.complain(e, scope{})
+			continue
+		}
+		d.report(d.mark(diagnostic.Diagnostic{
+			Message: "this has no definite value, so it is not known which fields the file has",
+			Hint:    "conditions, comprehensions and names of fields need values: give it one, or a default",
+		}, e.Position()))
+	}
+}
+
+// noExperiment is the error of a file that has none.
+func (d *document) noExperiment() diagnostic.Diagnostic {
+	dg := diagnostic.Diagnostic{
+		Message: "there is no experiment in this file",
+		Hint:    fmt.Sprintf("import %q and write my_ablation: schema.#Experiment & {…}", schema.ImportPath),
+		At:      diagnostic.Position{File: d.display(d.file)},
+	}
+	if inner := d.within(d.value); strings.HasPrefix(inner, "_") || strings.HasPrefix(inner, "#") {
+		dg.Hint = fmt.Sprintf("%s is for other fields to refer to: write %s: %s", inner, strings.TrimLeft(inner, "_#"), inner)
+	}
+	return dg
+}
+
+// load reads the document and what it imports, with texts in place of what is
+// on disk. With stub, the definitions of the schema say nothing: what remains in
+// the values is what the user wrote.
+func (d *document) load(text map[string][]byte, stub bool) (*build.Instance, error) {
 	if d.overlay == nil {
 		var err error
 		if d.dir, d.overlay, err = overlay(d.root); err != nil {
@@ -286,7 +381,9 @@ func (d *document) load(source []byte, stub bool) (*build.Instance, error) {
 			return nil, err
 		}
 	}
-	files[d.file] = load.FromBytes(source)
+	for file, source := range text {
+		files[file] = load.FromBytes(source)
+	}
 	return load.Instances([]string{d.file}, &load.Config{
 		Dir:        filepath.Dir(d.file),
 		ModuleRoot: d.root,
@@ -367,24 +464,32 @@ func stubOf(source []byte) ([]byte, error) {
 func (d *document) user() cue.Value {
 	if !d.stubbed {
 		d.stubbed = true
-		if inst, err := d.load(d.source, true); err == nil && inst.Err == nil {
+		if inst, err := d.load(d.text, true); err == nil && inst.Err == nil {
 			d.stub = d.cue.BuildInstance(inst)
 		}
 	}
 	return d.stub
 }
 
-// edited is the document with another source text, or nil if that cannot be
-// read.
-func (d *document) edited(source []byte) *document {
-	inst, err := d.load(source, false)
-	if err != nil || inst.Err != nil {
-		return nil
-	}
+// edited is the document with other texts, or nil if they cannot be read. What
+// only the values that were taken out referred to is taken out too: CUE refuses
+// imports and let clauses that nothing uses.
+func (d *document) edited(text map[string][]byte) *document {
 	e := *d
-	e.source, e.stubbed, e.stub = source, false, cue.Value{}
-	e.build(inst)
-	return &e
+	e.stubbed, e.stub = false, cue.Value{}
+	for {
+		e.text = text
+		inst, err := e.load(text, false)
+		if err != nil || inst.Err != nil {
+			return nil
+		}
+		e.build(inst)
+		rest := e.withoutUnused(cueerrors.Errors(e.value.Err()))
+		if rest == nil {
+			return &e
+		}
+		text = rest
+	}
 }
 
 // build evaluates an instance of the document.

@@ -41,13 +41,20 @@ func (d *document) experiment(name string) *Experiment {
 	if d = d.settled(name); d == nil {
 		return nil
 	}
+	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
+	if !d.isExperiment(v) { // a setting took the place of what makes it one
+		d.report(d.mark(diagnostic.Diagnostic{
+			Path: name, Message: fmt.Sprintf("with these settings %q is no experiment", name),
+			Hint: "what is set decides which of several values it is: leave the choice to a tag",
+		}, d.set[0].label))
+		return nil
+	}
 	x := &expansion{
 		document: d, name: name, errorsBefore: before,
 		roots: map[string]cue.Value{}, parts: map[partKey]*config{}, kept: map[string]*tree{}, memory: map[any]diagnostic.List{},
 		params: map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{}, broken: map[*adapterConfig]bool{},
 	}
-	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
-	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
+	if err := d.validate(name, v); err != nil {
 		s := scope{prefix: []string{name}, schema: d.schema}
 		d.complain(err, s)
 		// Take out what is wrong, so that the rest can be looked at.
@@ -79,7 +86,7 @@ func (d *document) repair(name string, err error, s scope) *document {
 		var further errors.Error
 		for _, e := range errors.Errors(err) {
 			path := e.Path()
-			if len(path) < 2 || path[0] != name {
+			if len(path) < 2 || label(path[0]) != name {
 				return nil
 			}
 			if !slices.ContainsFunc(gone, func(g []string) bool { return related(g, path) }) {
@@ -109,13 +116,48 @@ func (d *document) repair(name string, err error, s scope) *document {
 		if e == nil {
 			return nil
 		}
-		err = e.value.LookupPath(cue.MakePath(cue.Str(name))).Validate(cue.Concrete(true), cue.Final())
-		if err == nil {
+		v := e.value.LookupPath(cue.MakePath(cue.Str(name)))
+		if !d.isExperiment(v) {
+			return nil
+		}
+		if err = e.validate(name, v); err == nil {
 			return e
 		}
 	}
 	return nil
 }
+
+// validate is what is wrong with a value of an experiment, as errors whose paths
+// begin with its name. CUE names a value that several fields share by the first
+// of them.
+func (d *document) validate(name string, v cue.Value) error {
+	err := v.Validate(cue.Concrete(true), cue.Final())
+	if err == nil {
+		return nil
+	}
+	var all errors.Error
+	for _, e := range errors.Errors(err) {
+		if path := e.Path(); len(path) > 1 && label(path[0]) != name {
+			i := 1
+			for i < len(path)-1 && !v.LookupPath(selectors(path[i:len(path)-1])).Exists() {
+				i++
+			}
+			e = movedError{e, append([]string{quoteLabel(name)}, path[i:]...)}
+		}
+		all = errors.Append(all, e)
+	}
+	return all
+}
+
+// movedError is an error at another path.
+type movedError struct {
+	cueError
+	path []string
+}
+
+type cueError = errors.Error
+
+func (e movedError) Path() []string { return e.path }
 
 // expand checks the experiment and every cell, and resolves its runs.
 func (x *expansion) expand() *Experiment {

@@ -83,7 +83,9 @@ func (x *expansion) values(c *cell) ([]Value, error) {
 // origin finds where a value of a cell comes from.
 func (x *expansion) origin(c *cell, path []string, text json.RawMessage) Value {
 	v := Value{Path: strings.Join(path, "."), Value: text}
+	replaced := false // by a cell's struct that does not have it
 	if o := covering(c.overlay, path); o != nil {
+		replaced = true
 		given := o.value.LookupPath(selectors(path[len(o.path):]))
 		if given.Exists() {
 			v.From, v.At = FromCell, x.at(o.place(x.document))
@@ -102,11 +104,11 @@ func (x *expansion) origin(c *cell, path []string, text json.RawMessage) Value {
 		return v
 	}
 	full := append([]string{x.name}, path...)
-	if o := covering(x.set, path); o != nil && o.value.LookupPath(selectors(path[len(o.path):])).Exists() {
+	if o := covering(x.set, path); !replaced && o != nil && o.value.LookupPath(selectors(path[len(o.path):])).Exists() {
 		v.From, v.At = FromCommandLine, x.at(x.valueAt(full))
 		return v
 	}
-	if given := x.user().LookupPath(selectors(full)); given.Exists() && x.mine(position(given)) {
+	if given := x.user().LookupPath(rooted(full)); !replaced && given.Exists() && x.mine(position(given)) {
 		v.From, v.At = FromFile, x.at(position(given))
 		return v
 	}

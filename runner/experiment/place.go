@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"cmp"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -181,6 +183,15 @@ func selectors(path []string) cue.Path {
 	return cue.MakePath(s...)
 }
 
+// rooted turns a path of a file into a path for lookups: its first element is
+// the name of a field, also where that is a number.
+func rooted(path []string) cue.Path {
+	if len(path) == 0 {
+		return cue.MakePath()
+	}
+	return cue.MakePath(append([]cue.Selector{cue.Str(label(path[0]))}, selectors(path[1:]).Selectors()...)...)
+}
+
 // label is the text of a path element without quotes.
 func label(p string) string {
 	if s, err := strconv.Unquote(p); err == nil {
@@ -207,12 +218,15 @@ func (d *document) valueAt(path []string) token.Pos {
 		}
 		return o.at
 	}
-	for n := len(path); n > 0; n-- {
-		if v := d.user().LookupPath(selectors(path[:n])); v.Exists() && d.mine(position(v)) {
-			if n < len(path) {
-				return d.labelAt(path[:n])
-			}
-			return position(v)
+	if v := d.user().LookupPath(rooted(path)); v.Exists() && d.mine(position(v)) {
+		return position(v)
+	}
+	if f := d.fields(path); len(f) > 0 {
+		return f[len(f)-1].Value.Pos()
+	}
+	for n := len(path) - 1; n > 0; n-- {
+		if v := d.user().LookupPath(rooted(path[:n])); v.Exists() && d.mine(position(v)) {
+			return d.labelAt(path[:n])
 		}
 	}
 	return d.labelAt(path)
@@ -240,17 +254,32 @@ func (d *document) labelAt(path []string) token.Pos {
 	return token.NoPos
 }
 
-// fields finds the fields of the syntax that define path: through
-// conjunctions, embeddings, comprehensions and references within the file.
+// fields finds the fields of the user's files that define path: through
+// conjunctions, embeddings, comprehensions and references within the file. Where
+// the syntax alone does not tell, CUE says which fields a value is made of.
 func (d *document) fields(path []string) []*ast.Field {
-	if len(path) == 0 {
-		return nil
+	found, all := d.syntaxFields(path)
+	if !all {
+		d.conjuncts(d.value.LookupPath(rooted(path)), func(f *ast.Field) {
+			if !slices.Contains(found, f) {
+				found = append(found, f)
+			}
+		})
 	}
+	return found
+}
+
+// syntaxFields are the fields that define path as far as the syntax of the file
+// tells; all says that there are no others.
+func (d *document) syntaxFields(path []string) (found []*ast.Field, all bool) {
+	if len(path) == 0 {
+		return nil, true
+	}
+	all = true
 	labels := make([]string, len(path))
 	for i, p := range path {
 		labels[i] = label(p)
 	}
-	var found []*ast.Field
 	depth := 0
 	var expr func(e ast.Expr, path []string)
 	decls := func(list []ast.Decl, path []string) {
@@ -258,6 +287,9 @@ func (d *document) fields(path []string) []*ast.Field {
 			switch x := decl.(type) {
 			case *ast.Field:
 				name, _, err := ast.LabelName(x.Label)
+				if err != nil {
+					all = false // a pattern, or a name that is computed
+				}
 				if err != nil || name != path[0] {
 					continue
 				}
@@ -278,6 +310,7 @@ func (d *document) fields(path []string) []*ast.Field {
 	expr = func(e ast.Expr, path []string) {
 		if depth++; depth > 200 { // a reference cycle
 			depth--
+			all = false
 			return
 		}
 		defer func() { depth-- }()
@@ -292,7 +325,12 @@ func (d *document) fields(path []string) []*ast.Field {
 		case *ast.UnaryExpr:
 			expr(x.X, path)
 		case *ast.Ident:
-			if x.Node != nil {
+			switch node := x.Node.(type) {
+			case nil: // predeclared
+			case *ast.ImportSpec:
+				all = all && isSchema(label(node.Path.Value))
+			default:
+				all = all && d.atTop(node)
 				decls(d.syntax.Decls, append([]string{x.Name}, path...))
 			}
 		case *ast.SelectorExpr:
@@ -303,10 +341,44 @@ func (d *document) fields(path []string) []*ast.Field {
 			if i, err := strconv.Atoi(path[0]); err == nil && i < len(x.Elts) && len(path) > 1 {
 				expr(x.Elts[i], path[1:])
 			}
+		case *ast.BasicLit:
+		default:
+			all = false
 		}
 	}
 	decls(d.syntax.Decls, labels)
-	return found
+	return found, all
+}
+
+// atTop reports whether a node is the value of a field at the top of the file.
+func (d *document) atTop(node ast.Node) bool {
+	return slices.ContainsFunc(d.syntax.Decls, func(decl ast.Decl) bool {
+		f, ok := decl.(*ast.Field)
+		return ok && f.Value == node
+	})
+}
+
+// conjuncts calls do for the fields of the user's files that a value is made of.
+func (d *document) conjuncts(v cue.Value, do func(*ast.Field)) {
+	if f, ok := v.Source().(*ast.Field); ok && d.mine(f.Label.Pos()) {
+		do(f)
+	}
+	if op, parts := v.Expr(); op == cue.AndOp {
+		for _, part := range parts {
+			d.conjuncts(part, do)
+		}
+	}
+}
+
+// firstLabel is the first place where a field at the top of the file is named.
+func (d *document) firstLabel(name string) token.Pos {
+	first := token.NoPos
+	for _, f := range d.fields([]string{quoteLabel(name)}) {
+		if pos := f.Label.Pos(); !first.IsValid() || pos.Filename() == d.file && (first.Filename() != d.file || pos.Offset() < first.Offset()) {
+			first = pos
+		}
+	}
+	return first
 }
 
 // elementAt is where an element of a list is written, or the label of the list
@@ -320,24 +392,12 @@ func (d *document) elementAt(path []string, i int) token.Pos {
 	return d.labelAt(path)
 }
 
-// with is the source text with the values of all fields at the paths taken
-// out, so that any value may take their place (hole), or with the fields
-// themselves taken out (gone). The length and the lines stay, so everything
-// else keeps its position.
-func (d *document) with(hole, gone [][]string) []byte {
-	source := slices.Clone(d.source)
-	blank := func(from, to int, end string) {
-		if from < 0 || to > len(source) || to-from < len(end) {
-			return
-		}
-		for i := from; i < to; i++ {
-			if source[i] != '\n' {
-				source[i] = ' '
-			}
-		}
-		// At the end: a line break after it would end the field early.
-		copy(source[to-len(end):], end)
-	}
+// with are the texts with the values of all fields at the paths taken out, so
+// that any value may take their place (hole), or with the fields themselves
+// taken out (gone). Lengths and lines stay, so everything else keeps its
+// position.
+func (d *document) with(hole, gone [][]string) map[string][]byte {
+	e := d.editor()
 	var holes []*ast.Field
 	for _, path := range hole {
 		holes = append(holes, d.fields(path)...)
@@ -347,12 +407,93 @@ func (d *document) with(hole, gone [][]string) []byte {
 		return cmp.Compare(a.Value.End().Offset()-a.Value.Pos().Offset(), b.Value.End().Offset()-b.Value.Pos().Offset())
 	})
 	for _, f := range holes {
-		blank(f.Value.Pos().Offset(), f.Value.End().Offset(), "_")
+		e.blank(f.Value, "_")
 	}
 	for _, path := range gone {
 		for _, f := range d.fields(path) {
-			blank(f.Pos().Offset(), f.End().Offset(), "{}")
+			e.blank(f, "{}")
 		}
 	}
-	return source
+	return e.text
+}
+
+// withoutUnused are the texts without the imports and let clauses that errors
+// say are not used; nil if there are none.
+func (d *document) withoutUnused(errs []errors.Error) map[string][]byte {
+	e := d.editor()
+	changed := false
+	for _, err := range errs {
+		if text := err.Error(); !notUsed.MatchString(text) && !unreferenced.MatchString(text) {
+			continue
+		}
+		contains := func(n ast.Node) bool {
+			return n.Pos().Offset() <= err.Position().Offset() && err.Position().Offset() < n.End().Offset()
+		}
+		for _, f := range append([]*ast.File{d.syntax}, d.imported...) {
+			if f == nil || f.Filename != err.Position().Filename() {
+				continue
+			}
+			ast.Walk(f, func(n ast.Node) bool {
+				switch x := n.(type) {
+				case *ast.ImportDecl:
+					for _, spec := range x.Specs {
+						if !contains(spec) {
+							continue
+						}
+						if x.Lparen.IsValid() {
+							changed = e.blank(spec, "") || changed
+						} else {
+							changed = e.blank(x, "") || changed
+						}
+					}
+				case *ast.LetClause:
+					if contains(x) {
+						changed = e.blank(x, "_") || changed
+					}
+				}
+				return true
+			}, nil)
+		}
+	}
+	if !changed {
+		return nil
+	}
+	return e.text
+}
+
+// An editor changes copies of texts.
+type editor struct {
+	text   map[string][]byte
+	copied map[string]bool
+}
+
+func (d *document) editor() *editor {
+	return &editor{text: maps.Clone(d.text), copied: map[string]bool{}}
+}
+
+// blank takes a node out and puts something in its place.
+func (e *editor) blank(n ast.Node, instead string) bool {
+	file, from, to := n.Pos().Filename(), n.Pos().Offset(), n.End().Offset()
+	if !e.copied[file] {
+		text, ok := e.text[file]
+		if !ok {
+			var err error
+			if text, err = os.ReadFile(file); err != nil {
+				return false // then the value stays, and is reported as one that does
+			}
+		}
+		e.text[file], e.copied[file] = slices.Clone(text), true
+	}
+	text := e.text[file]
+	if from < 0 || to > len(text) || to-from < len(instead) {
+		return false
+	}
+	for i := from; i < to; i++ {
+		if text[i] != '\n' {
+			text[i] = ' '
+		}
+	}
+	// At the end: a line break after it would end the field early.
+	copy(text[to-len(instead):], instead)
+	return true
 }
