@@ -29,6 +29,7 @@ type expansion struct {
 	seeds        []uint64
 
 	roots  map[string]cue.Value // see without
+	stuck  map[string]cue.Value // what stays at a path of the experiment, see stays
 	parts  map[partKey]*config
 	kept   map[string]*tree // see intern
 	memory map[any]diagnostic.List
@@ -164,6 +165,9 @@ func (x *expansion) checkFree(cells []*cell) {
 	name := cue.MakePath(cue.Str(x.name))
 	root := x.without(free).LookupPath(name)
 	for _, o := range free {
+		if x.cannotVary(o, of[o]) {
+			continue
+		}
 		if x.alone(root, o) {
 			continue
 		}
@@ -227,7 +231,15 @@ func (x *expansion) evaluateGroup(whole *cell, g *group) {
 			overlay = g.cells[i].overlay
 		}
 		overlay = slices.DeleteFunc(slices.Clone(overlay), bad)
-		v := x.filled(x.without(overlay), overlay)
+		root := x.without(overlay)
+		kept := false
+		for _, o := range overlay {
+			kept = x.cannotVary(o, g.cells) || kept
+		}
+		if kept {
+			return
+		}
+		v := x.filled(root, overlay)
 		if err := x.validate(x.name, v); err != nil {
 			in := scope{prefix: []string{x.name}, schema: x.schema, overlay: overlay, cells: namesOf(g.cells), of: x.total}
 			x.complain(err, in)
@@ -415,15 +427,72 @@ func (x *expansion) without(overlay []*override) cue.Value {
 	}
 	root, ok := x.roots[key]
 	if !ok {
-		root = x.value
+		open := x.document
 		if found {
-			if e := from.edited(x.with(full, nil)); e != nil && e.value.LookupPath(cue.MakePath(cue.Str(x.name))).Err() == nil {
-				root = e.value // whatever is wrong elsewhere in the file
+			if e := from.edited(x.with(full, nil)); e != nil && e.isOpen(x.name) {
+				open = e
 			}
 		}
+		x.noteStuck(open, full)
+		root = open.value
 		x.roots[key] = root
 	}
 	return root
+}
+
+// isOpen reports whether an experiment is still one, whatever is wrong elsewhere
+// in the file. Conditions on what is taken out are open.
+func (d *document) isOpen(name string) bool {
+	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
+	return v.Err() == nil || v.Exists() && v.Validate() == nil
+}
+
+// noteStuck notes the paths at which a document has a value though their fields
+// are taken out: a value that no field of the user's files gives, but a function,
+// or one that another value is equal to.
+func (x *expansion) noteStuck(d *document, paths [][]string) {
+	for _, path := range paths {
+		if v, ok := d.stays(path); ok {
+			x.stuck[strings.Join(path[1:], ".")] = v
+		}
+	}
+}
+
+// stays is the value that the user gives at a path other than in a field of that
+// path.
+func (d *document) stays(path []string) (cue.Value, bool) {
+	if _, all := d.syntaxFields(path); all {
+		return cue.Value{}, false
+	}
+	v := d.user().LookupPath(rooted(path))
+	return v, v.Exists() && v.IncompleteKind() != cue.TopKind
+}
+
+// cannotVary reports a value of the base that an override cannot take the place
+// of.
+func (x *expansion) cannotVary(o *override, cells []*cell) bool {
+	v, stuck := x.stuck[strings.Join(o.path, ".")]
+	if stuck {
+		o.bad = true
+		x.report(x.mark(x.stuckAt(o.path, v, "vary", namesOf(cells)), o.place(x.document)))
+	}
+	return stuck
+}
+
+// stuckAt is the mistake of a value that cannot be replaced.
+func (d *document) stuckAt(path []string, v cue.Value, what string, cells []string) diagnostic.Diagnostic {
+	stays := "what it is"
+	if text := short(v); text != "" {
+		stays = text
+	}
+	dg := diagnostic.Diagnostic{
+		Path: strings.Join(path, "."), Message: fmt.Sprintf("%s cannot %s: its value comes from elsewhere and stays %s", strings.Join(path, "."), what, stays),
+		Hint: "give the base's value as a field of its own: " + strings.Join(path, ": ") + ": …", Cells: cells,
+	}
+	if pos := position(v); d.mine(pos) {
+		dg.Hint += ", in place of " + d.at(pos).String()
+	}
+	return dg
 }
 
 // filled is the experiment with the values of an overlay in place. They are

@@ -153,6 +153,49 @@ func TestHoweverAnExperimentIsMade(t *testing.T) {
 	}
 }
 
+// A condition of the experiment on a value that varies follows each cell.
+func TestConditionsFollowTheCell(t *testing.T) {
+	text := insert(strings.Replace(sound, "\ttrain: {epochs: 2, batch: 4}\n", "\ttrain: epochs: 2\n", 1), `	if adapter.params.rank == 4 {train: batch: 2}
+	if adapter.params.rank == 8 {train: batch: 3}
+	vary: "adapter.params.rank": [4, 8]
+	cases: own: train: batch: 5`)
+	var got []string
+	for _, r := range loadText(t, text)[0].Runs {
+		if r.Seed == 1 {
+			got = append(got, fmt.Sprint(r.Cell, " ", r.Spec.Train.Batch))
+		}
+	}
+	if want := []string{"rank=4 2", "rank=8 3", "own 5"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A value that no field gives cannot be replaced, and is not merged with what
+// should take its place.
+func TestValuesThatCannotBeReplaced(t *testing.T) {
+	head := "package e\n\nimport (\n\t\"encoding/json\"\n\t\"github.com/loralab/loralab/schema\"\n)\n\nx: schema.#Experiment & {\n"
+	adapter := strings.Replace(body, `adapter: {variant: "lora", targets: ["value", "query"], blocks: "6..9", params: {rank: 4, alpha: 8}}`, `adapter: json.Unmarshal(#"{"variant": "lora", "params": {"rank": 4, "alpha": 8}}"#)`, 1)
+	for own, want := range map[string]string{
+		`vary: "adapter.params": [{rank: 2}]`:      "e.cue:%d:8: adapter.params cannot vary: its value comes from elsewhere and stays a struct",
+		`vary: "adapter.params.rank": [2, 8]`:      "e.cue:%d:32: adapter.params.rank cannot vary: its value comes from elsewhere and stays 4",
+		`cases: a: adapter: {variant: "scale"}`:    "e.cue:%d:31: adapter.variant cannot vary",
+		`cases: a: adapter: params: rank: 2`:       "e.cue:%d:35: adapter.params.rank cannot vary",
+		`ablate: "adapter.params.alpha": [2, 8]`:   "e.cue:%d:35: adapter.params.alpha cannot vary",
+		`vary: "adapter.params.rank": [65, 66, 4]`: "e.cue:%d:32: adapter.params.rank cannot vary",
+	} {
+		text := head + adapter + "\t" + own + "\n}\n"
+		_, found := loadWith([]string{write(t, text)}, Env{}, world())
+		want := fmt.Sprintf(want, strings.Count(text, "\n")-1)
+		if got := rendered(t, found); !strings.Contains(got, want) {
+			t.Errorf("%s: got\n%s\nwant %s", own, got, want)
+		}
+	}
+	_, found := loadWith([]string{write(t, head+adapter+"}\n")}, Env{Set: []string{"adapter.params.rank=2"}}, world())
+	if got := rendered(t, found); !strings.HasPrefix(got, "command line:1:7: adapter.params.rank cannot be set: its value comes from elsewhere and stays 4") {
+		t.Error(got)
+	}
+}
+
 // The experiments of a file are those that CUE has: the concrete fields that
 // carry the mark of the schema.
 func TestExperimentsAreThoseOfCUE(t *testing.T) {

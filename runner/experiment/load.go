@@ -511,6 +511,16 @@ func (d *document) build(inst *build.Instance) {
 	}
 }
 
+// withFill is the document with further values put in.
+func (d *document) withFill(fill []*override) *document {
+	r := *d
+	r.fill = slices.Concat(d.fill, fill)
+	for _, o := range fill {
+		r.value = r.value.FillPath(selectors(o.path), o.value)
+	}
+	return &r
+}
+
 // isSchema tells the schema, of any version, from other packages.
 func isSchema(path string) bool {
 	path, _, _ = strings.Cut(path, "@")

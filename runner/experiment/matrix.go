@@ -51,7 +51,7 @@ func (d *document) experiment(name string) *Experiment {
 	}
 	x := &expansion{
 		document: d, name: name, errorsBefore: before,
-		roots: map[string]cue.Value{}, parts: map[partKey]*config{}, kept: map[string]*tree{}, memory: map[any]diagnostic.List{},
+		roots: map[string]cue.Value{}, stuck: map[string]cue.Value{}, parts: map[partKey]*config{}, kept: map[string]*tree{}, memory: map[any]diagnostic.List{},
 		params: map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{}, broken: map[*adapterConfig]bool{},
 	}
 	if err := d.validate(name, v); err != nil {

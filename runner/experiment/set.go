@@ -126,12 +126,30 @@ func (d *document) settled(name string) *document {
 	if len(d.set) == 0 {
 		return d
 	}
-	r := *d
 	var full [][]string
+	var fill []*override
 	for _, s := range d.set {
 		path := append([]string{cue.Str(name).String()}, s.path...)
 		full = append(full, path)
-		r.fill = append(slices.Clone(r.fill), &override{path: path, value: s.value})
+		fill = append(fill, &override{path: path, value: s.value})
 	}
-	return r.edited(r.with(full, nil))
+	open := d.edited(d.with(full, nil))
+	if open == nil {
+		d.report(d.mark(diagnostic.Diagnostic{
+			Path: name, Message: fmt.Sprintf("%q cannot be read without the values that settings take the place of", name),
+			Hint: "give them as plain fields of the experiment",
+		}, d.set[0].label))
+		return nil
+	}
+	stuck := false
+	for i, s := range d.set {
+		if v, stays := open.stays(full[i]); stays {
+			stuck = true
+			d.report(d.mark(d.stuckAt(s.path, v, "be set", nil), s.label))
+		}
+	}
+	if stuck {
+		return nil
+	}
+	return open.withFill(fill)
 }
