@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -166,18 +167,10 @@ func (l *loader) file(path string) []*Experiment {
 		return nil
 	}
 	l.shown[abs] = path
-	source, err := os.ReadFile(abs)
-	if err != nil {
-		d := diagnostic.Diagnostic{Message: "cannot read the file: " + reason(err), At: diagnostic.Position{File: path}}
-		if errors.Is(err, fs.ErrNotExist) {
-			d.Message = "no such file"
-			siblings, _ := filepath.Glob(filepath.Join(filepath.Dir(abs), "*.cue"))
-			for i := range siblings {
-				siblings[i] = filepath.Base(siblings[i])
-			}
-			d.Hint = diagnostic.Suggest(filepath.Base(abs), "files there", siblings)
-		}
-		l.report(d)
+	source, unread := readFile(abs)
+	if unread != nil {
+		unread.At.File = path
+		l.report(*unread)
 		return nil
 	}
 	d := &document{loader: l, file: abs, text: map[string][]byte{abs: source}, root: l.env.Root}
@@ -187,6 +180,11 @@ func (l *loader) file(path string) []*Experiment {
 		d.root = root
 	}
 	inst, err := d.load(d.text, false)
+	var module *moduleError
+	if errors.As(err, &module) {
+		l.report(d.ofModule(module))
+		return nil
+	}
 	if err != nil {
 		l.report(diagnostic.Diagnostic{Message: err.Error(), At: diagnostic.Position{File: path}})
 		return nil
@@ -208,6 +206,40 @@ func (l *loader) file(path string) []*Experiment {
 		}
 	}
 	return d.experiments()
+}
+
+// readFile reads an experiment file. Anything but a regular file may have no
+// end, and of anything but CUE the loader makes data without a syntax.
+func readFile(path string) ([]byte, *diagnostic.Diagnostic) {
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		switch {
+		case filepath.Ext(path) != ".cue":
+			return nil, &diagnostic.Diagnostic{Message: "an experiment is a .cue file", Hint: "runner help experiments shows one; runner init makes a project with one"}
+		case !info.Mode().IsRegular():
+			return nil, &diagnostic.Diagnostic{Message: "this is no regular file", Hint: "write it to a file first"}
+		}
+	}
+	source, err := os.ReadFile(path)
+	switch {
+	case err == nil && bytes.Contains(source, []byte("\r")) && !bytes.Contains(source, []byte("\n")):
+		return nil, &diagnostic.Diagnostic{Message: "the lines of the file end in carriage returns alone, so it is one line to CUE", Hint: "save it with the line ends of Unix or Windows"}
+	case err == nil:
+		return source, nil
+	case errors.Is(err, fs.ErrNotExist):
+		d := &diagnostic.Diagnostic{Message: "no such file"}
+		siblings, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.cue"))
+		for i := range siblings {
+			siblings[i] = filepath.Base(siblings[i])
+		}
+		d.Hint = diagnostic.Suggest(filepath.Base(path), "files there", siblings)
+		return nil, d
+	}
+	d := &diagnostic.Diagnostic{Message: "cannot read the file: " + reason(err)}
+	if info != nil && info.IsDir() {
+		d.Hint = fmt.Sprintf("name the files in it: %s", filepath.Join(filepath.Base(path), "*.cue"))
+	}
+	return nil, d
 }
 
 func reason(err error) string {
@@ -392,6 +424,56 @@ func (d *document) load(text map[string][]byte, stub bool) (*build.Instance, err
 	})[0], nil
 }
 
+// moduleError is a project whose module file cannot be used.
+type moduleError struct {
+	file          string
+	message, hint string
+}
+
+func (e *moduleError) Error() string { return e.message }
+
+// ofModule is a mistake of the module file, at the line of the language version
+// if it has one.
+func (d *document) ofModule(e *moduleError) diagnostic.Diagnostic {
+	dg := diagnostic.Diagnostic{Message: e.message, Hint: e.hint, At: diagnostic.Position{File: d.display(e.file)}}
+	source, err := os.ReadFile(e.file)
+	if err != nil {
+		return dg
+	}
+	for i, line := range strings.Split(string(source), "\n") {
+		if at := strings.Index(line, "version:"); at >= 0 && dg.Source == "" {
+			at += len("version: ")
+			dg.Source = strings.TrimRight(line, "\r")
+			dg.At.Line, dg.At.Column = i+1, min(at, len(line))+1
+			dg.At.Width = max(1, len([]rune(tokenAt(line[min(at, len(line)):]))))
+		}
+	}
+	return dg
+}
+
+// oldest is the first version of CUE that has all that the schema uses.
+const (
+	oldestMinor = 14 // v0.14
+	usual       = "v0.17.0"
+)
+
+// readModule reads a module file and checks the version of CUE that it asks for.
+func readModule(data []byte, file string) (*modfile.File, error) {
+	fail := func(format string, args ...any) (*modfile.File, error) {
+		return nil, &moduleError{file, fmt.Sprintf(format, args...), fmt.Sprintf("write language: version: %q", usual)}
+	}
+	f, err := modfile.ParseNonStrict(data, file)
+	if err != nil {
+		return fail("the module file of the project cannot be used: %v", err)
+	}
+	var major, minor int
+	version := f.Language.Version // of the form v1.2.3, as ParseNonStrict has checked
+	if n, err := fmt.Sscanf(version, "v%d.%d", &major, &minor); n == 2 && err == nil && major == 0 && minor < oldestMinor {
+		return fail("the project asks for CUE %s, and the schema of experiments needs v0.%d.0", version, oldestMinor)
+	}
+	return f, nil
+}
+
 // overlay lays the embedded schema over the project at root: below
 // cue.mod/pkg, where CUE looks for packages that come from no registry, or in
 // place of the schema's own directory if the project is this one. Nothing is
@@ -403,13 +485,13 @@ func overlay(root string) (dir string, files map[string]load.Source, err error) 
 	data, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		files[file] = load.FromString("module: \"experiments.local\"\nlanguage: version: \"v0.17.0\"\n")
+		files[file] = load.FromString(fmt.Sprintf("module: \"experiments.local\"\nlanguage: version: %q\n", usual))
 	case err != nil:
-		return "", nil, fmt.Errorf("reading the project's module file: %w", err)
+		return "", nil, &moduleError{file, "the module file of the project cannot be read: " + reason(err), ""}
 	default:
-		f, err := modfile.ParseNonStrict(data, file)
+		f, err := readModule(data, file)
 		if err != nil {
-			return "", nil, fmt.Errorf("reading the project's module file: %w", err)
+			return "", nil, err
 		}
 		if rest, ok := strings.CutPrefix(schema.ImportPath, f.ModuleRootPath()+"/"); ok {
 			dir = filepath.Join(root, filepath.FromSlash(rest))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/loralab/loralab/core/spec"
@@ -157,5 +158,79 @@ func TestVersionOfTheSchema(t *testing.T) {
 	_, found := loadWith([]string{write(t, with("@v7"))}, Env{}, world())
 	if len(found) != 1 || !strings.Contains(found[0].Message, "written for schema v7") || found[0].At.Line != 3 {
 		t.Errorf("found %s", rendered(t, found))
+	}
+}
+
+// What is no experiment is one mistake at its place, and never a panic
+// (trial-language C1, C2, W7, M16, M17).
+func TestFilesWithoutExperiments(t *testing.T) {
+	imported := "package e\n\nimport \"github.com/loralab/loralab/schema\"\n\n"
+	for _, c := range []struct{ name, text, want string }{
+		{"e.cue", "package e\nx: {a: 1}\n", "there is no experiment in this file"},
+		{"e.cue", "package e\nx: 3\n", "there is no experiment in this file"},
+		{"e.cue", "", "there is no experiment in this file"},
+		{"e.cue", "3", "cannot use value 3"},
+		{"e.cue", "package e\rx: 1\r", "the lines of the file end in carriage returns alone"},
+		{"e.yaml", "x: 1\n", "an experiment is a .cue file"},
+		{"e.json", "{}", "an experiment is a .cue file"},
+		{"e.txt", "", "an experiment is a .cue file"},
+		{"e.md", "# e", "an experiment is a .cue file"},
+		{"e", "x: 1", "an experiment is a .cue file"},
+		{"e.cue", imported + "e?: schema.#Experiment & {}\n", "e? is only a constraint"},
+		{"e.cue", imported + "e!: schema.#Experiment & {}\n", "e! is only a constraint"},
+		{"e.cue", imported + "if true {e?: schema.#Experiment & {}}\n", "e? is only a constraint"},
+		{"e.cue", imported + "_e: schema.#Experiment & {}\n", "write e: _e"},
+		{"e.cue", imported + "#E: schema.#Experiment & {}\n", "write E: #E"},
+		{"e.cue", imported + "g: inner: schema.#Experiment & {}\n", "g.inner is not run"},
+		{"e.cue", imported + "e: schema.#Experiment & ({about: \"a\"} | {about: \"b\"})\n", `"e" may be one of several experiments`},
+		{"e.cue", imported + "c: bool\nif c {e: schema.#Experiment}\n", "5:4: this has no definite value"},
+		{"e.cue", imported + "for i in 3 {\"e\\(i)\": schema.#Experiment}\n", "cannot range over 3"},
+		{"e.cue", imported + "n: string\n\"\\(n)\": schema.#Experiment\n", "this has no definite value"},
+	} {
+		file := filepath.Join(t.TempDir(), c.name)
+		if err := os.WriteFile(file, []byte(c.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		experiments, found := loadWith([]string{file}, Env{}, world())
+		if got := rendered(t, found); len(experiments) > 0 || !found.HasErrors() || !strings.Contains(got, c.want) {
+			t.Errorf("%s %q: got %d experiments and\n%s\nwant %s", c.name, c.text, len(experiments), got, c.want)
+		}
+	}
+	fifo := filepath.Join(t.TempDir(), "f.cue")
+	if err := syscall.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, found := loadWith([]string{fifo}, Env{}, world()); !strings.Contains(rendered(t, found), "no regular file") {
+		t.Error(found)
+	}
+}
+
+// A module file that the schema cannot be used with is one mistake, at its line
+// (trial-reliability 29).
+func TestModuleFiles(t *testing.T) {
+	for text, want := range map[string]string{
+		"module: \"a.example\"\nlanguage: version: \"v0.9.0\"\n":  `cue.mod/module.cue:2:20: the project asks for CUE v0.9.0, and the schema of experiments needs v0.14.0`,
+		"module: \"a.example\"\nlanguage: version: \"v0.99.0\"\n": `cue.mod/module.cue:2:20: the module file of the project cannot be used`,
+		"module: \"a.example\"\n":                                 `cue.mod/module.cue: the module file of the project cannot be used`,
+		"x":                                                       `cue.mod/module.cue: the module file of the project cannot be used`,
+		"module: \"a.example\"\nlanguage: version: \"v0.14.0\"\n": "",
+	} {
+		dir := t.TempDir()
+		for name, content := range map[string]string{"cue.mod/module.cue": text, "a.cue": sound, "b.cue": strings.ReplaceAll(sound, "x:", "y:")} {
+			file := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, found := loadWith([]string{filepath.Join(dir, "a.cue"), filepath.Join(dir, "b.cue")}, Env{}, world())
+		switch {
+		case want == "" && len(found) > 0, want != "" && len(found) != 1:
+			t.Errorf("%q: %s", text, rendered(t, found))
+		case want != "" && !strings.HasPrefix(strings.TrimPrefix(rendered(t, found), dir+"/"), want):
+			t.Errorf("%q: got %s, want %s", text, rendered(t, found), want)
+		}
 	}
 }
