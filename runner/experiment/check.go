@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/token"
@@ -16,6 +17,7 @@ import (
 	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/metric"
+	names "github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylise"
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -97,6 +99,7 @@ func (x *expansion) check(c *cell) {
 	x.once(c, "loss", x.checkLoss, g.Loss, g.Data)
 	x.once(c, "augment", x.checkAugment, g.Data)
 	x.once(c, "groups", x.checkGroups, g.Optim, g.Backbone)
+	x.once(c, "domains", x.checkDomains, g.Evaluate)
 	x.once(c, "shifts", x.checkShifts, g.Evaluate)
 	x.once(c, "window", x.checkWindow, g.Evaluate, g.Data)
 	x.once(c, "split", x.checkSplit, g.Data)
@@ -125,9 +128,6 @@ func (x *expansion) checkClasses(c *cell) {
 	x.checkMetric(c, "report.metric", c.config.Report.Metric, trained)
 	for _, d := range c.config.Evaluate.Domains {
 		path := []string{"evaluate", "domains", quoteLabel(d.name)}
-		if d.name == "test" {
-			x.failAt(c, path, `the domain "test" is there already`, "it is the test split of data: give this one another name")
-		}
 		m := d.merged(data)
 		if !x.checkNames(c, path, m.Classes, m.Remap, m.Ignore) {
 			continue
@@ -175,6 +175,8 @@ func (x *expansion) checkNames(c *cell, path []string, classes []string, remap m
 		switch {
 		case slices.Contains(classes[:i], name):
 			fail(at, fmt.Sprintf("class %q stands twice", name), "every value of the masks has a name of its own; remap merges classes")
+		case !utf8.ValidString(name) || strings.IndexFunc(name, func(r rune) bool { return !names.Printable(r) }) >= 0:
+			fail(at, fmt.Sprintf("%s cannot be the name of a class: it contains characters that do not show", names.Quoted(name)), "")
 		case name == ignored || name == "mean" || name == "":
 			fail(at, fmt.Sprintf("a class cannot be called %q", name), `the word means something else; a class is ignored with remap: NAME: "ignore"`)
 		}
@@ -355,13 +357,38 @@ func (x *expansion) checkWindow(c *cell) {
 	}
 }
 
+// checkDomains looks at the names of domains: each is a column of tables and a
+// file of pictures.
+func (x *expansion) checkDomains(c *cell) {
+	e := c.config.Evaluate
+	taken := map[string]string{
+		"test":       "the test split of data has this name",
+		"validation": "the validation split of data has this name in reports",
+	}
+	for _, name := range e.Corruptions.names() {
+		taken[name] = "evaluate.corruptions makes a domain of this name"
+	}
+	look := func(kind, name, what string) {
+		path := []string{"evaluate", kind, quoteLabel(name)}
+		var bad *names.Error
+		if err := names.Domain(name); errors.As(err, &bad) {
+			x.failKey(c, path, bad.Message(), bad.Rule)
+		} else if by, is := taken[name]; is {
+			x.failKey(c, path, fmt.Sprintf("the domain %q is there already: %s", name, by), "give this one another name")
+		}
+		taken[name] = what
+	}
+	for _, d := range e.Domains {
+		look("domains", d.name, "evaluate.domains has one of this name")
+	}
+	for _, st := range e.Styles {
+		look("styles", st.name, "")
+	}
+}
+
 // checkShifts looks at the domains that are made of the test split.
 func (x *expansion) checkShifts(c *cell) {
 	e := c.config.Evaluate
-	taken := map[string]bool{"test": true}
-	for _, d := range e.Domains {
-		taken[d.name] = true
-	}
 	if e.Corruptions != nil {
 		for i, s := range e.Corruptions.Severities {
 			if slices.Contains(e.Corruptions.Severities[:i], s) {
@@ -372,9 +399,6 @@ func (x *expansion) checkShifts(c *cell) {
 	for i := range e.Styles {
 		st := &e.Styles[i]
 		path := []string{"evaluate", "styles", quoteLabel(st.name)}
-		if taken[st.name] {
-			x.failAt(c, path, fmt.Sprintf("there is a domain %q already", st.name), "give this one another name")
-		}
 		has, lacks := "images", "weights"
 		if st.Kind == stylise.Network {
 			has, lacks = lacks, has

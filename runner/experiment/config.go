@@ -412,6 +412,42 @@ func (l *looks) UnmarshalJSON(b []byte) error {
 	})
 }
 
+// all lists the corruptions, by kind and severity.
+func (c *corruptionsConfig) all() (list []*spec.Corruption) {
+	if c == nil {
+		return nil
+	}
+	var kinds []string
+	for _, kind := range c.Kinds {
+		members := corrupt.Family(kind)
+		if len(members) == 0 {
+			members = []string{kind}
+		}
+		for _, m := range members {
+			if !slices.Contains(kinds, m) {
+				kinds = append(kinds, m)
+			}
+		}
+	}
+	for _, kind := range kinds {
+		for _, severity := range c.Severities {
+			list = append(list, &spec.Corruption{Kind: kind, Severity: uint32(severity), Seed: c.Seed})
+		}
+	}
+	return list
+}
+
+// names are the domains that corruptions make.
+func (c *corruptionsConfig) names() (list []string) {
+	for _, made := range c.all() {
+		list = append(list, corruptedName(made))
+	}
+	return list
+}
+
+// corruptedName is the name of a corrupted test split: "fog-3".
+func corruptedName(c *spec.Corruption) string { return fmt.Sprintf("%s-%d", c.Kind, c.Severity) }
+
 // shifted are the domains made of the test split: corrupted, then styled.
 func (e *evaluateConfig) shifted(data *dataConfig) (out []struct {
 	name string
@@ -426,26 +462,8 @@ func (e *evaluateConfig) shifted(data *dataConfig) (out []struct {
 			data dataConfig
 		}{name, d})
 	}
-	if c := e.Corruptions; c != nil {
-		var kinds []string
-		for _, kind := range c.Kinds {
-			members := corrupt.Family(kind)
-			if len(members) == 0 {
-				members = []string{kind}
-			}
-			for _, m := range members {
-				if !slices.Contains(kinds, m) {
-					kinds = append(kinds, m)
-				}
-			}
-		}
-		for _, kind := range kinds {
-			for _, severity := range c.Severities {
-				add(fmt.Sprintf("%s-%d", kind, severity), func(d *dataConfig) {
-					d.corruption = &spec.Corruption{Kind: kind, Severity: uint32(severity), Seed: c.Seed}
-				})
-			}
-		}
+	for _, made := range e.Corruptions.all() {
+		add(corruptedName(made), func(d *dataConfig) { d.corruption = made })
 	}
 	for i := range e.Styles {
 		add(e.Styles[i].name, func(d *dataConfig) { d.look = &e.Styles[i].lookConfig })

@@ -725,3 +725,63 @@ func TestRangesOfLayers(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// A value that is long, or does not show, is called by its number: no cell has a
+// name that a file cannot have (trial-language C3, trial-data F15,
+// trial-reliability 21). Two values never get one name.
+func TestLongValuesAreNumbered(t *testing.T) {
+	e := loadText(t, insert(sound, `	_strong: [{kind: "flip"}, {kind: "rotate", range: [-5, 5]}, {kind: "scale", range: [0.9, 1.1]}]
+	_weak: [{kind: "flip", p: 0.125}, {kind: "rotate", range: [-1, 1]}]
+	vary: {"data.augment": [[], _strong, _weak], "train.batch": [2, 4]}
+	include: [{"data.augment": [{kind: "noise", p: 0.25, range: [0, 0.012345]}], "train.batch": 2}, {"data.augment": _weak, "train.batch": 8}]
+	ablate: "adapter.params": [{rank: 4, alpha: 8.5, dropout: 0.125, heads: 2}, {rank: 2}]`))[0]
+	want := []string{
+		"augment=[],batch=2", "augment=[],batch=4", "augment#2,batch=2", "augment#2,batch=4", "augment#3,batch=2", "augment#3,batch=4",
+		"augment#4,batch=2", "augment#3,batch=8", "base", "params#1", `params={"rank":2}`,
+	}
+	if got := cells(e); !slices.Equal(got, want) {
+		t.Errorf("cells %q", got)
+	}
+	of := map[string]string{}
+	for _, r := range e.Runs {
+		if r.Seed == 1 {
+			of[r.Cell] = r.ID
+		}
+	}
+	// What the value is does not depend on the name.
+	same := loadText(t, insert(sound, "\tdata: augment: [{kind: \"flip\", p: 0.125}, {kind: \"rotate\", range: [-1, 1]}]\n"))[0].Runs[0].ID
+	if of["augment#3,batch=4"] != same {
+		t.Error("a number moves the identity")
+	}
+	values, err := e.Values("augment#4,batch=2")
+	if err != nil || !slices.ContainsFunc(values, func(v Value) bool { return v.Path == "data.augment" && strings.Contains(string(v.Value), "0.012345") }) {
+		t.Errorf("values %v, %v", values, err)
+	}
+
+	a := &axis{labels: []string{"x"}, shorts: []string{"x"}}
+	for _, text := range []string{"a\nb", "\x1b[2J", "sets/a", strings.Repeat("é", 20), strings.Repeat("é", 21), "\xff"} {
+		a.steps = append(a.steps, []*override{{text: text}})
+	}
+	var names []string
+	for _, step := range a.steps {
+		names = append(names, a.part(0, step[0]))
+	}
+	if want := []string{"x#1", "x#2", "x=sets/a", "x=" + strings.Repeat("é", 20), "x#5", "x#6"}; !slices.Equal(names, want) {
+		t.Errorf("names %q", names)
+	}
+}
+
+// Names that come in by --set keep the rules too (trial-reliability 8).
+func TestNamesThatAreSet(t *testing.T) {
+	for set, want := range map[string]string{
+		`cases."a/b".train.batch=2`:                   `command line:1:7: "a/b" cannot be the name of a case`,
+		`evaluate.domains."../x".source="procedural"`: `command line:1:7: "../x" cannot be the name of a domain`,
+		`evaluate.domains."fog-3".source=procedural`:  "",
+		`data.classes=["a\tb", "animal", "boundary"]`: `command line:1:`,
+	} {
+		_, found := loadWith([]string{write(t, sound)}, Env{Set: []string{set}}, world())
+		if got := rendered(t, found); want == "" && got != "" || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: got %s, want %s", set, got, want)
+		}
+	}
+}

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
@@ -33,6 +35,35 @@ type axis struct {
 	labels []string // the paths as written
 	shorts []string // their names in the names of cells
 	steps  [][]*override
+	texts  [][]string // of each path, the different values in their order
+}
+
+// longest is the number of bytes of a value in the name of a cell. A longer one
+// is called by its number.
+const longest = 40
+
+// part is one value in the name of a cell: "rank=8", or "augment#2" for the
+// second value of a path whose text is long or cannot be printed.
+func (a *axis) part(path int, o *override) string {
+	if len(o.text) <= longest && utf8.ValidString(o.text) && strings.IndexFunc(o.text, func(r rune) bool { return !name.Printable(r) }) < 0 {
+		return a.shorts[path] + "=" + o.text
+	}
+	if a.texts == nil {
+		a.texts = make([][]string, len(a.labels))
+		for _, step := range a.steps {
+			for j, o := range step {
+				if !slices.Contains(a.texts[j], o.text) {
+					a.texts[j] = append(a.texts[j], o.text)
+				}
+			}
+		}
+	}
+	i := slices.Index(a.texts[path], o.text)
+	if i < 0 { // of include
+		i = len(a.texts[path])
+		a.texts[path] = append(a.texts[path], o.text)
+	}
+	return a.shorts[path] + "#" + strconv.Itoa(i+1)
 }
 
 // experiment checks and expands one experiment.
@@ -488,16 +519,16 @@ func (x *expansion) product(axes []*axis) []*cell {
 // point is the cell with one value for each path of the axes.
 func point(axes []*axis, taken []*override) *cell {
 	c := &cell{overlay: taken, label: taken[0].label}
-	var name []string
+	var parts []string
 	i := 0
 	for _, a := range axes {
 		for j, path := range a.labels {
 			c.values = append(c.values, AxisValue{Path: path, Value: taken[i].goValue()})
-			name = append(name, a.shorts[j]+"="+taken[i].text)
+			parts = append(parts, a.part(j, taken[i]))
 			i++
 		}
 	}
-	c.name = strings.Join(name, ",")
+	c.name = strings.Join(parts, ",")
 	return c
 }
 
@@ -657,7 +688,7 @@ func (x *expansion) ablations(whole *cell, axes []*axis) []*cell {
 			if reflect.DeepEqual(values[i], base[i]) {
 				continue // the base has it
 			}
-			cells = append(cells, &cell{name: a.shorts[0] + "=" + o.text, values: known(values), overlay: step, label: o.label})
+			cells = append(cells, &cell{name: a.part(0, o), values: known(values), overlay: step, label: o.label})
 		}
 	}
 	return cells
@@ -673,6 +704,7 @@ func (x *expansion) cases(base cue.Value) []*cell {
 	for it.Next() {
 		at := []string{x.name, "cases", it.Selector().String()}
 		c := &cell{name: it.Selector().Unquoted(), label: x.labelAt(at)}
+		x.named(name.Case(c.name), strings.Join(append([]string{x.name}, at[1:]...), "."), c.label)
 		x.leaves(nil, it.Value(), base, c)
 		preset, given := presetIn(it.Value())
 		if !given {

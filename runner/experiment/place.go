@@ -250,6 +250,12 @@ func (d *document) labelAt(path []string) token.Pos {
 		if f := d.fields(path[:n]); len(f) > 0 {
 			return f[len(f)-1].Label.Pos()
 		}
+		// The command line may be what makes a struct.
+		for _, o := range d.set {
+			if n > 1 && len(o.path) >= n && related(o.path, path[1:n]) {
+				return o.label
+			}
+		}
 	}
 	return token.NoPos
 }

@@ -3,7 +3,6 @@ package experiment
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
 )
 
 // A tree is a JSON value whose objects keep the order of their members. Trees
@@ -92,7 +91,8 @@ func (t *tree) append(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(strconv.AppendQuote(b, name), ':')
+		quoted, _ := json.Marshal(name) // of a text it cannot fail
+		b = append(append(b, quoted...), ':')
 		b = t.members[name].append(b)
 	}
 	return append(b, '}')

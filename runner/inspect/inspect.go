@@ -283,7 +283,11 @@ func Domains(r *store.Run) map[string]*spec.Metrics {
 		all["validation"] = m
 	}
 	for _, e := range r.Evaluations {
-		all[e.GetDomain()] = e.GetMetrics()
+		name := e.GetDomain()
+		if name == "validation" { // of a run from before the name was refused
+			name = "domain validation"
+		}
+		all[name] = e.GetMetrics()
 	}
 	return all
 }

@@ -2,48 +2,40 @@ package report
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/loralab/loralab/core/corrupt"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
 )
 
 // Corruptions make many domains, "fog-1" to "snow-5". Tables and figures show
 // the mean over a family of them, as ImageNet-C is reported; runs.csv has each.
 
-// ofFamily is the name of a family's column: that of "weather@original" is
-// "weather corruptions@original".
-func ofFamily(family string) string {
-	family, seen, at := strings.Cut(family, "@")
-	family += " corruptions"
-	if at {
-		family += "@" + seen
-	}
-	return family
-}
-
-// familyOf is the family of a corrupted domain, "" for any other. What says how
-// images are seen, as in "fog-3@original", stays behind it.
-func familyOf(domain string) string {
-	domain, seen, at := strings.Cut(domain, "@")
-	family := plainFamilyOf(domain)
-	if at && family != "" {
-		family += "@" + seen
-	}
-	return family
-}
-
-func plainFamilyOf(domain string) string {
-	kind, severity, ok := strings.Cut(domain, "-")
-	if !ok || len(severity) != 1 || severity < "1" || severity > "5" {
-		return ""
-	}
+// familyColumn is the column of an evaluation's family, "weather corruptions" or
+// "weather corruptions@original"; "" where no corruption makes its images. Its
+// name does not say that: other domains may be called "snow-2".
+func familyColumn(e *spec.Evaluation) string {
+	kind := e.GetData().GetCorruption().GetKind()
 	for _, family := range corrupt.Families() {
 		if slices.Contains(corrupt.Family(family), kind) {
-			return family
+			return e.Seen(family + " corruptions")
 		}
 	}
 	return ""
+}
+
+// familyColumns are the columns of the families of corrupted domains, by domain.
+func familyColumns(exp *experiment.Experiment) map[string]string {
+	columns := map[string]string{}
+	for _, run := range exp.Runs {
+		for _, e := range run.Evaluations {
+			if column := familyColumn(e.Spec); column != "" {
+				columns[e.Spec.GetDomain()] = column
+			}
+		}
+	}
+	return columns
 }
 
 // alone is how many corrupted domains are shown one by one at most.
@@ -53,7 +45,7 @@ const alone = 3
 func (s *study) domains() []string {
 	corrupted := 0
 	for _, d := range s.exp.Domains {
-		if familyOf(d) != "" {
+		if s.families[d] != "" {
 			corrupted++
 		}
 	}
@@ -62,8 +54,8 @@ func (s *study) domains() []string {
 	}
 	var columns []string
 	for _, d := range s.exp.Domains {
-		if family := familyOf(d); family != "" {
-			d = ofFamily(family)
+		if column := s.families[d]; column != "" {
+			d = column
 		}
 		if !slices.Contains(columns, d) {
 			columns = append(columns, d)
@@ -79,7 +71,7 @@ func (s *study) pictured() []string {
 	for _, d := range s.exp.Domains {
 		column := d
 		if !slices.Contains(columns, d) {
-			column = ofFamily(familyOf(d))
+			column = s.families[d]
 		}
 		if !slices.Contains(seen, column) {
 			domains, seen = append(domains, d), append(seen, column)
@@ -97,11 +89,10 @@ func (o *outcome) score(domain, name string) (float64, bool) {
 	var sum float64
 	n := 0
 	for _, e := range o.Run.Evaluations {
-		d := e.Spec.GetDomain()
-		if family := familyOf(d); family == "" || ofFamily(family) != domain {
+		if familyColumn(e.Spec) != domain {
 			continue
 		}
-		v, ok := metric.Value(o.Evaluations[d], name)
+		v, ok := metric.Value(o.Evaluations[e.Spec.GetDomain()], name)
 		if !ok {
 			return 0, false
 		}

@@ -13,8 +13,9 @@ import (
 
 // study is an experiment with its results, ordered as in the file.
 type study struct {
-	exp   *experiment.Experiment
-	cells []*cell
+	exp      *experiment.Experiment
+	cells    []*cell
+	families map[string]string // see familyColumns
 }
 
 // cell is one row of the table: the runs that differ in nothing but the seed.
@@ -49,7 +50,7 @@ func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
 			known[key{r.Run.Cell, r.Run.Seed}] = r
 		}
 	}
-	s := &study{exp: exp}
+	s := &study{exp: exp, families: familyColumns(exp)}
 	byName := map[string]*cell{}
 	for _, run := range exp.Runs {
 		c := byName[run.Cell]

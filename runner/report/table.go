@@ -348,7 +348,7 @@ func (s *study) domainSizes() string {
 		}
 		slices.Sort(sizes)
 		if !slices.Contains(s.domains(), d) {
-			d = "each of the " + ofFamily(familyOf(d))
+			d = "each of the " + s.families[d]
 		}
 		switch len(sizes) {
 		case 0:
