@@ -195,14 +195,24 @@ func (x *expansion) checkVariant(c *cell) {
 		merged := schema.Unify(x.cue.CompileBytes(given.append(nil)))
 		err := merged.Validate(cue.Concrete(true), cue.Final())
 		if err == nil {
-			params, err := merged.MarshalJSON()
-			switch {
-			case err != nil:
-				x.fail(c, "adapter.params", "the parameters have no definite value: "+err.Error(), "")
-			case len(gone) == 0:
-				x.params[a] = params
+			params, marshalErr := merged.MarshalJSON()
+			if marshalErr != nil {
+				x.fail(c, "adapter.params", "the parameters have no definite value: "+marshalErr.Error(), "")
+				return
 			}
-			return
+			complete, parseErr := parseTree(params)
+			if parseErr != nil {
+				x.fail(c, "adapter.params", "the parameters cannot be read: "+parseErr.Error(), "")
+				return
+			}
+			if bad := numberErrors(complete, schema, nil); bad != nil {
+				err = bad
+			} else {
+				if len(gone) == 0 {
+					x.params[a] = params
+				}
+				return
+			}
 		}
 		n := len(gone)
 		var further cueerrors.Error

@@ -275,6 +275,13 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 			dg.Message = fmt.Sprintf("%s is %s, not one value", subject, given)
 		}
 		dg.Hint = "give it a value"
+		if own, theirs, ok := d.twoDefaults(path, below, s); ok {
+			dg.Message = fmt.Sprintf("%s has two defaults, %s here and %s in the schema, so none of them counts", subject, own, theirs)
+			dg.Hint = fmt.Sprintf("write one value, %s: %s; the command line may give another with --set %s=…", path[len(path)-1], own, strings.Join(below, "."))
+			if e, ok := d.referenceAt(path); ok {
+				dg.Hint += fmt.Sprintf("; %s + 0 is one number", e)
+			}
+		}
 	case notUsed.MatchString(e.Error()):
 		dg.Message = notUsed.FindStringSubmatch(e.Error())[1] + " is imported and not used"
 		if strings.Contains(dg.Message, schema.ImportPath) {
@@ -302,6 +309,30 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		}
 	}
 	d.report(d.mark(dg, pos))
+}
+
+// twoDefaults are the defaults that the user and the schema give to a path.
+func (d *document) twoDefaults(path, below []string, s scope) (own, theirs string, ok bool) {
+	given, has := d.user().LookupPath(rooted(path)).Default()
+	known, should := lookup(s.schema, below[min(s.skip, len(below)):]).Default()
+	if !has || !should {
+		return "", "", false
+	}
+	own, theirs = inCUE(given), inCUE(known)
+	return own, theirs, own != theirs && own != "" && theirs != ""
+}
+
+// referenceAt is what the user's value at a path refers to, if it is a number.
+func (d *document) referenceAt(path []string) (string, bool) {
+	if d.user().LookupPath(rooted(path)).IncompleteKind()&^cue.NumberKind != 0 {
+		return "", false
+	}
+	for _, f := range d.fields(path) {
+		if isReference(f.Value) {
+			return referenceText(f.Value), true
+		}
+	}
+	return "", false
 }
 
 // literal is the number, text, true or false that the user writes at a place;

@@ -205,7 +205,7 @@ func (x *expansion) alone(root cue.Value, o *override) bool {
 	}
 	t, err := treeOf(v)
 	o.tree = t
-	return err == nil
+	return err == nil && numberErrors(t, lookup(x.schema, o.path), nil) == nil
 }
 
 func namesOf(cells []*cell) []string {

@@ -271,3 +271,14 @@ func inDirOf(t testing.TB) string {
 	}
 	return dir
 }
+
+// Several references embedded at the top of a file are looked through once each.
+func TestEmbeddedReferences(t *testing.T) {
+	text := "package e\n\nimport \"github.com/loralab/loralab/schema\"\n\n"
+	for i := range 8 {
+		text += fmt.Sprintf("_all%d: x%[1]d: schema.#Experiment & {%s}\n_all%[1]d\n", i, body)
+	}
+	if n := len(loadText(t, text)); n != 8 {
+		t.Errorf("%d experiments", n)
+	}
+}

@@ -74,6 +74,7 @@ func loadWith(files []string, env Env, r *resolver) ([]*Experiment, diagnostic.L
 		lines:   map[string][]string{},
 		shown:   map[string]string{},
 		seen:    map[string]int{},
+		only:    map[string]string{},
 	}
 	var ok bool
 	if l.set, ok = l.settings(env.Set); !ok {
@@ -134,6 +135,7 @@ type loader struct {
 	found   diagnostic.List
 	record  *diagnostic.List    // see recorded
 	seen    map[string]int      // position and message -> index in found
+	only    map[string]string   // position -> the one message there; others follow from it
 	lines   map[string][]string // absolute file -> source lines
 	shown   map[string]string   // absolute file -> as the user names it
 }
@@ -197,6 +199,8 @@ func (l *loader) file(path string) []*Experiment {
 		return nil
 	}
 	d.build(inst)
+	d.checkLiterals()
+	d.checkSelves()
 	for _, dep := range inst.Dependencies() {
 		if isSchema(dep.ImportPath) {
 			d.marker = cue.MakePath(cue.Hid("_experiment", dep.ImportPath))
@@ -319,10 +323,15 @@ func (d *document) experiments() []*Experiment {
 	}
 	broken := d.errorCount() > before
 	var experiments []*Experiment
+	var names []string
 	for _, f := range found {
+		names = append(names, f.name)
 		if e := d.experiment(f.name); e != nil && !broken {
 			experiments = append(experiments, e)
 		}
+	}
+	if d.errorCount() == before {
+		d.checkTags(names)
 	}
 	return experiments
 }

@@ -164,6 +164,17 @@ func (d *document) repair(name string, err error, s scope) *document {
 func (d *document) validate(name string, v cue.Value) error {
 	err := v.Validate(cue.Concrete(true), cue.Final())
 	if err == nil {
+		t, err := treeOf(v)
+		if err != nil {
+			return nil // reported where it is read
+		}
+		for _, field := range matrix { // whose values are looked at in their cells
+			t = t.without([]string{field})
+		}
+		t = t.without([]string{"adapter", "params"}) // see checkVariant
+		if bad := numberErrors(t, d.schema, []string{quoteLabel(name)}); bad != nil {
+			return bad
+		}
 		return nil
 	}
 	var all errors.Error
@@ -214,6 +225,7 @@ func (x *expansion) expand() *Experiment {
 	}
 	x.about, x.seeds = c.About, c.Seeds
 	x.checkSeeds(c.Seeds)
+	x.checkReferences(whole.tree)
 	cells, axes := x.cells(whole)
 	e.Axes = axes
 	x.total = len(cells)
@@ -789,6 +801,9 @@ func goValue(v cue.Value) any {
 
 // valueText is a value in the name of a cell: 0.001 however it was written.
 func valueText(v cue.Value) string {
+	if text, err := v.MarshalJSON(); err == nil && v.IncompleteKind() == cue.IntKind && !isExact(string(text)) {
+		return string(text)
+	}
 	switch x := goValue(v).(type) {
 	case string:
 		return x

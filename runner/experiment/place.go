@@ -26,6 +26,9 @@ func (l *loader) report(d diagnostic.Diagnostic) {
 	if l.record != nil {
 		*l.record = append(*l.record, d)
 	}
+	if text, is := l.only[d.At.String()]; is && text != d.Message {
+		return
+	}
 	key := d.At.String() + "\x00" + d.Message
 	i, ok := l.seen[key]
 	if !ok {
@@ -286,7 +289,7 @@ func (d *document) syntaxFields(path []string) (found []*ast.Field, all bool) {
 	for i, p := range path {
 		labels[i] = label(p)
 	}
-	depth := 0
+	seen := map[string]bool{} // what was referred to, of a circle or of many
 	var expr func(e ast.Expr, path []string)
 	decls := func(list []ast.Decl, path []string) {
 		for _, decl := range list {
@@ -314,12 +317,6 @@ func (d *document) syntaxFields(path []string) (found []*ast.Field, all bool) {
 		}
 	}
 	expr = func(e ast.Expr, path []string) {
-		if depth++; depth > 200 { // a reference cycle
-			depth--
-			all = false
-			return
-		}
-		defer func() { depth-- }()
 		switch x := e.(type) {
 		case *ast.StructLit:
 			decls(x.Elts, path)
@@ -336,8 +333,18 @@ func (d *document) syntaxFields(path []string) (found []*ast.Field, all bool) {
 			case *ast.ImportSpec:
 				all = all && isSchema(label(node.Path.Value))
 			default:
-				all = all && d.atTop(node)
-				decls(d.syntax.Decls, append([]string{x.Name}, path...))
+				// A name means a field that is written out, yet what else makes fields
+				// may add to it.
+				plain, top := d.fieldsAtTop(x.Name, node)
+				all = all && top
+				whole := append([]string{x.Name}, path...)
+				key := strings.Join(whole, "\x00")
+				if seen[key] || len(path) > 100 {
+					all = all && len(path) <= 100
+					return
+				}
+				seen[key] = true
+				decls(plain, whole)
 			}
 		case *ast.SelectorExpr:
 			if name, _, err := ast.LabelName(x.Sel); err == nil {
@@ -356,12 +363,24 @@ func (d *document) syntaxFields(path []string) (found []*ast.Field, all bool) {
 	return found, all
 }
 
-// atTop reports whether a node is the value of a field at the top of the file.
-func (d *document) atTop(node ast.Node) bool {
-	return slices.ContainsFunc(d.syntax.Decls, func(decl ast.Decl) bool {
-		f, ok := decl.(*ast.Field)
-		return ok && f.Value == node
-	})
+// fieldsAtTop are the fields of a name at the top of the file; all says that node
+// is the value of one of them, and that nothing else makes fields there.
+func (d *document) fieldsAtTop(name string, node ast.Node) (fields []ast.Decl, all bool) {
+	plain := true
+	for _, decl := range d.syntax.Decls {
+		switch x := decl.(type) {
+		case *ast.Field:
+			label, _, err := ast.LabelName(x.Label)
+			plain = plain && err == nil
+			if err == nil && label == name {
+				fields = append(fields, decl)
+				all = all || x.Value == node
+			}
+		case *ast.EmbedDecl, *ast.Comprehension:
+			plain = false
+		}
+	}
+	return fields, all && plain
 }
 
 // conjuncts calls do for the fields of the user's files that a value is made of.

@@ -85,6 +85,9 @@ func (l *loader) settingValue(before, text string) (cue.Value, error) {
 	case err != nil || refers(expr):
 		return l.cue.CompileString(before+literal.String.Quote(text), at), nil
 	}
+	if lit := misreadIn(expr); lit != nil {
+		return cue.Value{}, errors.Newf(lit.Pos(), "%s is no number that can be computed with", lit.Value)
+	}
 	v := l.cue.CompileString(before+text, at)
 	return v, v.Err()
 }
@@ -107,6 +110,9 @@ func refers(e ast.Expr) bool {
 
 func firstMessage(err error) string {
 	format, args := errors.Errors(err)[0].Msg()
+	if format == "" { // not an error of CUE
+		return err.Error()
+	}
 	return fmt.Sprintf(format, args...)
 }
 
