@@ -84,10 +84,12 @@ func (x *expansion) cellOf(c *cell) []string {
 }
 
 func (x *expansion) checkSeeds(seeds []uint64) {
+	seen := map[uint64]bool{}
 	for i, s := range seeds {
-		if slices.Contains(seeds[:i], s) {
+		if seen[s] {
 			x.fail(&cell{name: "base"}, fmt.Sprintf("seeds.%d", i), fmt.Sprintf("seed %d stands twice", s), "every seed is one run: leave one out")
 		}
+		seen[s] = true
 	}
 }
 

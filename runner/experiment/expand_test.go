@@ -785,3 +785,22 @@ func TestNamesThatAreSet(t *testing.T) {
 		}
 	}
 }
+
+// A matrix is counted before it is made (trial-reliability 24).
+func TestTooManyRuns(t *testing.T) {
+	ranges := "list.Range(1, 101, 1)"
+	for lines, want := range map[string]string{
+		`vary: {"data.split.seed": ` + ranges + `, "train.maxSteps": ` + ranges + `, "optim.clip": list.Range(1, 1001, 1)}`:                                      "13:9: the experiment has 20000000 runs, 10000000 for each seed; at most 100000 are allowed",
+		`_many: list.Range(0, 1000, 1), zip: "data.split.seed": list.Range(0, 150, 1)`:                                                                           "14:2: the experiment has 150000 runs, 150 for each seed",
+		`vary: {"data.split.seed": list.Range(0, 499, 1), "train.maxSteps": ` + ranges + `}, cases: {for n in list.Range(0, 101, 1) {"n\(n)": train: batch: 1}}`: "13:9: the experiment has 100002 runs, 50001 for each seed",
+	} {
+		text := strings.Replace(insert(sound, "\t"+lines), "import ", "import \"list\"\nimport ", 1)
+		if strings.Contains(lines, "_many") {
+			text = strings.Replace(text, "seeds: [1, 2]", "seeds: _many", 1)
+		}
+		_, found := loadWith([]string{write(t, text)}, Env{}, world())
+		if _, got, _ := strings.Cut(rendered(t, found), "e.cue:"); len(found) != 1 || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: got %s, want %s", lines, rendered(t, found), want)
+		}
+	}
+}

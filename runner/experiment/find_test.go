@@ -144,6 +144,9 @@ func TestHoweverAnExperimentIsMade(t *testing.T) {
 			for _, env := range envs {
 				want := outcome(t, inForm(t, forms["a field"], own), env)
 				for kind, form := range forms {
+					if name != "vary" && name != "structs" && !strings.Contains(kind, "comp") && kind != "another package" {
+						continue // it is the same code
+					}
 					if got := outcome(t, inForm(t, form, own), env); got != want {
 						t.Errorf("%s, set %v: got\n%s\nwant\n%s", kind, env.Set, got, want)
 					}

@@ -287,7 +287,7 @@ func (x *expansion) cells(whole *cell) (cells []*cell, axes []string) {
 	for _, a := range slices.Concat(all, ablate) {
 		axes = append(axes, a.labels...)
 	}
-	if !x.checkAxes(all, ablate) {
+	if !x.checkAxes(all, ablate) || !x.checkSize(whole, all, ablate) {
 		return nil, axes
 	}
 
@@ -309,6 +309,50 @@ func (x *expansion) cells(whole *cell) (cells []*cell, axes []string) {
 		names[c.name] = true
 	}
 	return cells, axes
+}
+
+// mostRuns is how many runs an experiment has at most. A plan of so many takes
+// some 2 GB of memory.
+const mostRuns = 100_000
+
+// checkSize counts the runs before any is made.
+func (x *expansion) checkSize(whole *cell, all, ablate []*axis) (ok bool) {
+	count := func(field string) int {
+		v := whole.value.LookupPath(cue.ParsePath(field))
+		if list := v.Len(); list.Exists() && v.IncompleteKind() == cue.ListKind {
+			n, _ := list.Int64()
+			return int(n)
+		}
+		return len(fieldNames(v))
+	}
+	product := 1.0
+	for _, a := range all {
+		product *= float64(len(a.steps))
+	}
+	if len(all) == 0 {
+		product = 0
+	}
+	cells := product + float64(count("include")+count("cases"))
+	for _, a := range ablate {
+		cells += float64(len(a.steps))
+	}
+	runs := max(cells, 1) * float64(len(x.seeds))
+	if runs <= mostRuns {
+		return true
+	}
+	at := x.labelAt([]string{x.name, "seeds"})
+	for _, a := range slices.Concat(all, ablate) {
+		if cells > float64(len(x.seeds)) && len(a.steps) > 0 {
+			at = a.steps[0][0].label
+			break
+		}
+	}
+	x.report(x.mark(diagnostic.Diagnostic{
+		Path:    x.name,
+		Message: fmt.Sprintf("the experiment has %.0f runs, %.0f for each seed; at most %d are allowed", runs, max(cells, 1), mostRuns),
+		Hint:    "leave values out, move paths together with zip, one at a time with ablate, or make several experiments",
+	}, at))
+	return false
 }
 
 // sortCells puts the cells of what was found since then into their order.

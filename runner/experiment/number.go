@@ -41,8 +41,13 @@ func errorsInList(text json.RawMessage, schema cue.Value, path []string) (found 
 	case text[0] == '[':
 		var list []json.RawMessage
 		_ = json.Unmarshal(text, &list) // it is what CUE has written
+		all, each := elements(schema)
 		for i, element := range list {
-			found = errors.Append(found, errorsInList(element, elementOf(schema, i), append(slices.Clone(path), strconv.Itoa(i))))
+			of := all
+			if i < len(each) {
+				of = each[i]
+			}
+			found = errors.Append(found, errorsInList(element, of, append(slices.Clone(path), strconv.Itoa(i))))
 		}
 	case text[0] == '{':
 		if t, err := parseTree(text); err == nil {
@@ -56,18 +61,25 @@ func errorsInList(text json.RawMessage, schema cue.Value, path []string) (found 
 	return found
 }
 
-// elementOf is what a schema says of an element of a list: the first of its
-// terms that has a word for it.
-func elementOf(list cue.Value, i int) cue.Value {
+// elements is what a schema says of the elements of a list: of all, or else of
+// each.
+func elements(list cue.Value) (all cue.Value, each []cue.Value) {
 	_, terms := list.Expr()
 	for _, term := range append(terms, list) {
 		if v := term.LookupPath(cue.MakePath(cue.AnyIndex)); v.Exists() {
-			return v
-		} else if v := term.LookupPath(cue.MakePath(cue.Index(i))); v.Exists() && !v.IsConcrete() {
-			return v
+			return v, nil
+		}
+		if it, err := term.List(); err == nil {
+			var of []cue.Value
+			for it.Next() && !it.Value().IsConcrete() {
+				of = append(of, it.Value())
+			}
+			if len(of) > len(each) {
+				each = of
+			}
 		}
 	}
-	return cue.Value{}
+	return cue.Value{}, each
 }
 
 // numberProblem says why a number cannot be computed with; "" if it can. It is
