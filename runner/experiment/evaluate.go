@@ -34,6 +34,7 @@ type expansion struct {
 	kept   map[string]*tree // see intern
 	memory map[any]diagnostic.List
 
+	origins map[originKey]Value                // who gives values of the base, and where
 	params  map[*adapterConfig]json.RawMessage // that are sound, see checkVariant
 	adapted map[adapterOn]*adaptation
 	broken  map[*adapterConfig]bool // their plug-in fails, and Env.KeepGoing is set

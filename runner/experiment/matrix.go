@@ -83,7 +83,8 @@ func (d *document) experiment(name string) *Experiment {
 	x := &expansion{
 		document: d, name: name, errorsBefore: before,
 		roots: map[string]cue.Value{}, stuck: map[string]cue.Value{}, parts: map[partKey]*config{}, kept: map[string]*tree{}, memory: map[any]diagnostic.List{},
-		params: map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{}, broken: map[*adapterConfig]bool{},
+		origins: map[originKey]Value{},
+		params:  map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{}, broken: map[*adapterConfig]bool{},
 	}
 	if err := d.validate(name, v); err != nil {
 		s := scope{prefix: []string{name}, schema: d.schema}

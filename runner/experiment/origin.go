@@ -96,6 +96,25 @@ func (x *expansion) origin(c *cell, path []string, text json.RawMessage) Value {
 		}
 	}
 	preset, _ := x.presetOf(c.overlay)
+	// The same of all cells that leave the path to the base.
+	key := originKey{v.Path, preset, c.config.Adapter.Variant, replaced}
+	known, ok := x.origins[key]
+	if !ok {
+		known = x.baseOrigin(c, path, preset, replaced)
+		x.origins[key] = known
+	}
+	v.From, v.At = known.From, known.At
+	return v
+}
+
+// originKey is what the origin of a value of the base depends on.
+type originKey struct {
+	path, preset, variant string
+	replaced              bool
+}
+
+// baseOrigin finds who gives a value that is not of the cell.
+func (x *expansion) baseOrigin(c *cell, path []string, preset string, replaced bool) (v Value) {
 	if p, ok := x.pinned(preset, path); ok {
 		v.From = FromPreset
 		if f, ok := fieldOf(p.value); ok {
