@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"cuelang.org/go/cue"
 	cueerrors "cuelang.org/go/cue/errors"
 
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/peft"
 	"github.com/loralab/loralab/runner/variant"
@@ -192,10 +194,16 @@ func (x *expansion) checkVariant(c *cell) {
 	}
 	// CUE may see a mistake only when others are out of the way.
 	for range 5 {
-		merged := schema.Unify(x.cue.CompileBytes(given.append(nil)))
-		err := merged.Validate(cue.Concrete(true), cue.Final())
+		var merged cue.Value
+		var err, marshalErr error
+		var params []byte
+		x.foreign(a.Variant, func() {
+			merged = schema.Unify(x.cue.CompileBytes(given.append(nil)))
+			if err = merged.Validate(cue.Concrete(true), cue.Final()); err == nil {
+				params, marshalErr = merged.MarshalJSON()
+			}
+		})
 		if err == nil {
-			params, marshalErr := merged.MarshalJSON()
 			if marshalErr != nil {
 				x.fail(c, "adapter.params", "the parameters have no definite value: "+marshalErr.Error(), "")
 				return
@@ -240,6 +248,23 @@ func (x *expansion) checkVariant(c *cell) {
 		}
 	}
 }
+
+// foreignLimits are what the schema of a variant may take for the parameters of a
+// cell. Nothing ends CUE once it evaluates.
+var foreignLimits = bounded.Limits{CPU: 10 * time.Second, Memory: bounded.Most() / 8 * 7}
+
+// foreign evaluates what the schema of a variant says. A schema that takes too
+// long ends the whole of Load, as the evaluation goes on in the one context that
+// there is.
+func (x *expansion) foreign(name string, evaluate func()) {
+	if err := bounded.Do(x.resolve.ctx, foreignLimits, evaluate); err != nil {
+		panic(abandoned{fmt.Sprintf("the schema of variant %q cannot be evaluated with these parameters: %v", name, err)})
+	}
+}
+
+// abandoned is an evaluation that goes on in the background; nothing that it uses
+// is used again.
+type abandoned struct{ message string }
 
 // missing reports whether e is about a required field that none of those taken
 // out may have meant.

@@ -1,18 +1,21 @@
 package experiment
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/load"
 	"pgregory.net/rapid"
 
+	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/schema"
 )
 
@@ -283,5 +286,41 @@ func TestEmbeddedReferences(t *testing.T) {
 	}
 	if n := len(loadText(t, text)); n != 8 {
 		t.Errorf("%d experiments", n)
+	}
+}
+
+// A schema that takes for ever with some parameters ends the command with the
+// name of the variant, and nothing that it still uses is used again
+// (trial-plugins F4).
+func TestSchemaThatDoesNotEnd(t *testing.T) {
+	before := foreignLimits
+	t.Cleanup(func() { foreignLimits = before })
+	foreignLimits.CPU = 50 * time.Millisecond
+	r := world()
+	describe := r.describe
+	r.describe = func(ctx context.Context, name string) (*protocol.DescribeReply, error) {
+		if name != "evil" {
+			return describe(ctx, name)
+		}
+		return &protocol.DescribeReply{Name: name, Version: "1.0.0", Schema: `import "list"
+#Params: {
+	rank!: int
+	_d: list.Range(0, 80, 1)
+	_n: [if rank > 3 for a in _d for b in _d for c in _d if a+b+c < 0 {a}]
+}`}, nil
+	}
+	file := write(t, insert(sound, "\tcases: {a: adapter: {variant: \"evil\", params: rank: 4}, b: adapter: variant: \"none\"}"))
+	experiments, found := loadWith([]string{file}, Env{}, r)
+	if got := rendered(t, found); len(experiments) != 0 || !strings.HasPrefix(got, file+`: the schema of variant "evil" cannot be evaluated with these parameters: it takes more than 50ms of computing`) {
+		t.Errorf("%d experiments, %s", len(experiments), got)
+	}
+}
+
+func TestLoadThatIsStopped(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	// What looks at the context by itself ends by itself.
+	if _, found := Load(ctx, []string{write(t, sound)}, Env{}); len(found) > 1 {
+		t.Error(found)
 	}
 }

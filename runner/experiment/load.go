@@ -24,6 +24,7 @@ import (
 	"cuelang.org/go/mod/modfile"
 
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/variant"
@@ -63,10 +64,25 @@ type Env struct {
 // run. It returns all mistakes of all files at once; experiments without a
 // mistake are returned even if others have some, in the order of the files.
 func Load(ctx context.Context, files []string, env Env) ([]*Experiment, diagnostic.List) {
-	return loadWith(files, env, newResolver(ctx, env))
+	var experiments []*Experiment
+	var found diagnostic.List
+	limits := bounded.Limits{Memory: bounded.Most()}
+	err := bounded.Do(ctx, limits, func() { experiments, found = loadWith(files, env, newResolver(ctx, env)) })
+	var exceeded *bounded.Exceeded
+	switch {
+	case errors.As(err, &exceeded):
+		return nil, diagnostic.List{{
+			Message: "reading the experiments takes more than " + bounded.Bytes(limits.Memory) + " of memory",
+			Hint:    "a list, a comprehension or a matrix in a file is too long",
+			At:      diagnostic.Position{File: files[0]},
+		}}
+	case err != nil:
+		return nil, diagnostic.List{{Message: "reading the experiments was stopped: " + err.Error()}}
+	}
+	return experiments, found
 }
 
-func loadWith(files []string, env Env, r *resolver) ([]*Experiment, diagnostic.List) {
+func loadWith(files []string, env Env, r *resolver) (experiments []*Experiment, found diagnostic.List) {
 	l := &loader{
 		env:     env,
 		resolve: r,
@@ -80,8 +96,18 @@ func loadWith(files []string, env Env, r *resolver) ([]*Experiment, diagnostic.L
 	if l.set, ok = l.settings(env.Set); !ok {
 		return nil, l.found
 	}
-	var experiments []*Experiment
+	var reading string
+	defer func() {
+		if value := recover(); value != nil {
+			left, ok := value.(abandoned)
+			if !ok {
+				panic(value)
+			}
+			experiments, found = nil, diagnostic.List{{Message: left.message, At: diagnostic.Position{File: reading}}}
+		}
+	}()
 	for _, file := range files {
+		reading = file
 		experiments = append(experiments, l.file(file)...)
 	}
 	owners := map[string]*Experiment{}

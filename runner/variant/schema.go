@@ -1,15 +1,18 @@
 package variant
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/errors"
 
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/bounded"
 )
 
 // Schema is the definition #Params of a variant, compiled. It is for one
@@ -17,7 +20,11 @@ import (
 type Schema struct {
 	Params cue.Value
 	name   string
+	left   error // an evaluation goes on in the background, so nothing is evaluated any more
 }
+
+// completeLimits are what a schema may take for the parameters of one call.
+var completeLimits = bounded.Limits{CPU: 10 * time.Second, Memory: bounded.Most()}
 
 // ReadSchema compiles the schema of a variant.
 func ReadSchema(d *protocol.DescribeReply) (*Schema, error) {
@@ -36,6 +43,19 @@ func ReadSchema(d *protocol.DescribeReply) (*Schema, error) {
 // JSON, and returns them with all defaults as JSON. Its error says in the
 // schema's words what is wrong, a line for each parameter.
 func (s *Schema) Complete(user string) (string, error) {
+	if s.left != nil {
+		return "", s.left
+	}
+	var complete string
+	var wrong error
+	if err := bounded.Do(context.Background(), completeLimits, func() { complete, wrong = s.complete(user) }); err != nil {
+		s.left = fmt.Errorf("the schema of variant %s cannot be evaluated with the parameters {%s}: %w", s.name, strings.Trim(user, "{} "), err)
+		return "", s.left
+	}
+	return complete, wrong
+}
+
+func (s *Schema) complete(user string) (string, error) {
 	given := cuecontext.New().CompileString(user, cue.Filename("params"))
 	if err := given.Err(); err != nil {
 		return "", fmt.Errorf("the parameters %s cannot be read: %w", user, err)

@@ -405,7 +405,7 @@ func (r *Registry) Describe(ctx context.Context, name string) (*protocol.Describ
 	reply := &protocol.DescribeReply{}
 	var p *Plugin
 	asked := false
-	err := r.ask(ctx, name, "Describe", "describe", reply,
+	err := r.ask(ctx, name, "Describe", describedKey, reply,
 		func(ctx context.Context, c protocol.VariantClient) (proto.Message, error) {
 			asked = true
 			return c.Describe(ctx, &protocol.DescribeRequest{})
@@ -415,7 +415,7 @@ func (r *Registry) Describe(ctx context.Context, name string) (*protocol.Describ
 			if err := checkDescription(q, reply); err != nil || !asked {
 				return err // what was kept has been evaluated before
 			}
-			return evaluable(ctx, q, reply, r.o.CallTimeout)
+			return evaluable(ctx, q, reply)
 		})
 	if err != nil {
 		return nil, err
@@ -657,30 +657,6 @@ func checkDescription(p *Plugin, d *protocol.DescribeReply) error {
 		}
 	}
 	return nil
-}
-
-// evaluable checks that a schema can be evaluated in the time of a call; what is
-// wrong with it is for those who use it. Nothing ends CUE once it evaluates, so it
-// is left behind where it does not end itself.
-func evaluable(ctx context.Context, p *Plugin, d *protocol.DescribeReply, limit time.Duration) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if schema, err := ReadSchema(d); err == nil {
-			_ = schema.Params.Validate()
-		}
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-time.After(limit):
-		return &Error{
-			Variant: p.Name, Path: p.Path, Doing: "Describe", Hint: hintAuthor,
-			Message: fmt.Sprintf("its schema takes more than %v to evaluate", limit),
-		}
-	case <-ctx.Done():
-		return fmt.Errorf("evaluating the schema of variant %s: %w", p.Name, ctx.Err())
-	}
 }
 
 // checkPrograms checks the reply to a Build.

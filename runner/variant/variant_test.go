@@ -764,32 +764,6 @@ func TestMisbehaviour(t *testing.T) {
 	}
 }
 
-// A schema that takes long is a fault of its plug-in, and keeps nobody waiting
-// (trial-plugins F4).
-func TestEndlessSchema(t *testing.T) {
-	const million = `#Params: {
-		#a0: [1,1,1,1,1,1,1,1,1,1]
-		#a1: [for x in #a0 for y in #a0 for z in #a0 {x}]
-		#a2: [for x in #a1 for y in #a1 {x}]
-		_n: len(#a2)
-	}`
-	p := &Plugin{Name: "evil", Path: "/p/evil"}
-	err := evaluable(t.Context(), p, &protocol.DescribeReply{Name: "evil", Schema: million}, time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "variant evil (/p/evil), Describe: its schema takes more than 1ms to evaluate") {
-		t.Errorf("error %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := evaluable(ctx, p, &protocol.DescribeReply{Name: "evil", Schema: million}, time.Hour); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
-	}
-	for _, schema := range []string{schema, "#Params: {"} { // the second is for those who use it
-		if err := evaluable(t.Context(), p, &protocol.DescribeReply{Name: "evil", Schema: schema}, time.Hour); err != nil {
-			t.Errorf("error %v", err)
-		}
-	}
-}
-
 // A plug-in that is killed while it starts is started again, once
 // (trial-reliability 14).
 func TestKilledAtTheStart(t *testing.T) {
