@@ -108,8 +108,9 @@ func (x *expansion) check(c *cell) {
 	x.once(c, "backbone", x.checkBackbone, g.Backbone, g.Adapter, g.Head, g.Data)
 	x.once(c, "adapter", x.checkAdapter, g.Backbone, g.Adapter, g.Head, g.Data)
 	x.once(c, "epochs", x.checkEpochs, g.Adapter, g.Backbone, g.Head, g.Data, g.Train)
-	x.once(c, "files", x.checkData, g.Data, g.Evaluate)
+	x.once(c, "files", x.checkData, g.Data, g.Evaluate, g.Train)
 	x.once(c, "steps", x.checkSteps, g.Data, g.Train, g.Optim)
+	x.once(c, "thaw", x.checkThaw, g.Backbone, g.Optim, g.Train)
 }
 
 func (x *expansion) checkClasses(c *cell) {
@@ -262,6 +263,58 @@ func (x *expansion) checkLoss(c *cell) {
 		if !slices.Contains(classes, name) {
 			x.failKey(c, []string{"loss", "classWeights", quoteLabel(name)}, fmt.Sprintf("there is no class %q to weigh", name), diagnostic.Suggest(name, "classes", classes))
 		}
+	}
+	x.checkClassWeights(c, classes)
+}
+
+// checkClassWeights looks for weights that leave a loss nothing to learn from.
+func (x *expansion) checkClassWeights(c *cell, classes []string) {
+	for _, term := range c.config.Loss.terms(classes) {
+		if len(term.ClassWeights) > 0 && !slices.ContainsFunc(term.ClassWeights, func(w float64) bool { return w > 0 }) {
+			x.fail(c, "loss.classWeights", "all classes weigh 0, so "+term.Kind+" learns nothing", "give a class a weight; those that are left out weigh 1")
+			return
+		}
+	}
+}
+
+// checkThaw warns of a freezing that the training does not outlast.
+func (x *expansion) checkThaw(c *cell) {
+	epochs := c.config.Train.Epochs
+	late := func(path string, until uint32) {
+		if until >= epochs && epochs > 0 {
+			x.warn(c, path, fmt.Sprintf("the training ends after %d epochs, so what is frozen until epoch %d never trains", epochs, until), "freeze it for all of the training, or train longer")
+		}
+	}
+	if f := c.config.Backbone.Freeze; f.kind == "until" {
+		late("backbone.freeze.until", f.until)
+	}
+	for i, g := range c.config.Optim.Groups {
+		if g.Until > 0 {
+			late(fmt.Sprintf("optim.groups.%d.until", i), g.Until)
+		}
+	}
+}
+
+// checkSame reports domains that are one and the same to a run: two columns
+// would show one evaluation.
+func (x *expansion) checkSame(c *cell, run *Run) {
+	seen := c.config.Evaluate.seen()
+	given := map[string][]string{}
+	for _, d := range c.config.Evaluate.Domains {
+		given[seen.Seen(d.name)] = []string{"evaluate", "domains", quoteLabel(d.name)}
+	}
+	for _, st := range c.config.Evaluate.Styles {
+		given[seen.Seen(st.name)] = []string{"evaluate", "styles", quoteLabel(st.name)}
+	}
+	known := map[string]string{}
+	for _, e := range run.Evaluations {
+		name := e.Spec.GetDomain()
+		if other, is := known[e.ID]; is && given[name] != nil {
+			message := fmt.Sprintf("the domain %q is the same as %q: the same images, seen in the same way", label(given[name][2]), other)
+			x.failKey(c, given[name], message, "leave one of them out")
+			continue
+		}
+		known[e.ID] = name
 	}
 }
 
@@ -607,32 +660,59 @@ func (x *expansion) overlaps(cells []*cell) (list []Overlap) {
 	return list
 }
 
-// checkPresence looks for classes of which a part of the data has no pixel: of
-// one that no training image shows nothing can be learned, and one that is not
-// in val or test has no score there.
+// checkPresence looks for classes of which a part of the data has no pixel.
+// Nothing is learned of a class that no training image shows, and one that is not
+// in val or test has no score there. Both are warnings: an experiment over
+// data.fraction, or one of 150 classes, has such parts. It is an error where no
+// image at all shows the class, and where training would end without the score
+// that chooses its weights.
 func (x *expansion) checkPresence(c *cell, d *dataConfig) {
 	t := x.resolve.training(x.root, d)
+	shown := map[string]map[int32]bool{} // by role
+	number := map[string]int{}
 	for _, role := range roles {
 		counts, images, err := x.resolve.occurring(x.root, d, role)
 		if err != nil {
 			return // reported at the source
 		}
-		shown := map[int32]bool{}
+		of := map[int32]bool{}
 		for value, class := range t.values {
-			shown[class] = shown[class] || counts[value] > 0
-		}
-		for i, name := range t.classes {
-			if shown[int32(i)] {
-				continue
+			if counts[value] > 0 && class >= 0 {
+				of[class] = true
 			}
-			path := fmt.Sprintf("data.classes.%d", slices.Index(d.Classes, name))
-			message := fmt.Sprintf("none of the %d images of %s shows class %q", images, role, name)
+		}
+		shown[role], number[role] = of, images
+		if len(of) == 0 && role != "test" {
+			x.fail(c, "data.source", fmt.Sprintf("the %d images of %s have no pixel that counts: all are ignored", images, role),
+				"take other images, or ignore less")
+		}
+	}
+	if len(shown["train"]) == 0 || len(shown["val"]) == 0 {
+		return
+	}
+	var nowhere []string
+	for i, name := range t.classes {
+		i := int32(i)
+		path := fmt.Sprintf("data.classes.%d", slices.Index(d.Classes, name))
+		if !shown["train"][i] && !shown["val"][i] && !shown["test"][i] {
+			nowhere = append(nowhere, name)
+			x.fail(c, path, fmt.Sprintf("none of the images shows class %q", name), "take more images, other ones with another seed of data.split or data.limit, or remap the class")
+			continue
+		}
+		for _, role := range roles {
+			hint := "it has no score there: take more images, or other ones with another seed of data.split or data.limit"
 			if role == "train" {
-				x.fail(c, path, message, "take more images, other ones with another seed of data.split or data.limit, or remap the class")
-			} else {
-				x.warn(c, path, message, "it has no score there: take more images, or other ones with another seed of data.split or data.limit")
+				hint = "nothing is learned of it: take more images, other ones with another seed of data.split or data.limit, or remap the class"
+			}
+			if !shown[role][i] {
+				x.warn(c, path, fmt.Sprintf("none of the %d images of %s shows class %q", number[role], role, name), hint)
 			}
 		}
+	}
+	_, class, _ := strings.Cut(metric.Canonical(c.config.Train.Monitor), "/")
+	if i := slices.Index(t.classes, class); i >= 0 && !shown["val"][int32(i)] && !slices.Contains(nowhere, class) {
+		x.fail(c, "train.monitor", fmt.Sprintf("none of the %d images of val shows class %q, so %s has no value to choose the weights by", number["val"], class, c.config.Train.Monitor),
+			`monitor another class, "dice/mean" or "loss", or take other images for val`)
 	}
 }
 

@@ -24,8 +24,11 @@ type idleRule struct {
 }
 
 var idle = append(ofHeads(), []idleRule{
-	{"optim.lr.backbone", func(c *config) bool { return c.Backbone.Freeze.kind != "all" }, "the backbone is frozen", "leave it out, or free some of the backbone with backbone.freeze"},
-	{"optim.lr.adapter", adapted, "there is no adapter", "leave it out, or name a variant"},
+	{"optim.lr.backbone", func(c *config) bool { return grouped(c) || c.Backbone.Freeze.kind != "all" }, "the backbone is frozen", "leave it out, or free some of the backbone with backbone.freeze"},
+	{"optim.lr.adapter", func(c *config) bool { return grouped(c) || adapted(c) }, "there is no adapter", "leave it out, or name a variant"},
+	{"optim.lr.backbone", ungrouped, "optim.groups gives the rates", "leave it out"},
+	{"optim.lr.adapter", ungrouped, "optim.groups gives the rates", "leave it out"},
+	{"optim.lr.head", ungrouped, "optim.groups gives the rates", "leave it out"},
 	{"adapter.params", adapted, "there is no adapter", "leave them out, or name a variant"},
 	{"adapter.targets", adapted, "there is no adapter", "leave them out, or name a variant"},
 	{"adapter.blocks", adapted, "there is no adapter", "leave them out, or name a variant"},
@@ -52,6 +55,10 @@ func ofHeads() (rules []idleRule) {
 	}
 	return rules
 }
+
+func grouped(c *config) bool { return len(c.Optim.Groups) > 0 }
+
+func ungrouped(c *config) bool { return !grouped(c) }
 
 func adapted(c *config) bool { return c.Adapter.Variant != none }
 

@@ -260,6 +260,9 @@ func (x *expansion) expand() *Experiment {
 				x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: err.Error(), Cells: []string{cl.name}}, x.labelAt([]string{x.name})))
 				return nil
 			}
+			if i == 0 {
+				x.checkSame(cl, run)
+			}
 			if i == 0 && len(cl.config.Optim.Groups) > 0 && !x.checkTensors(cl, run.Spec) {
 				break
 			}
