@@ -259,7 +259,10 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		if e.Position().IsValid() && d.mine(e.Position()) {
 			pos = e.Position()
 		}
-		if strings.HasPrefix(name, "#") {
+		if strings.HasPrefix(name, "#") && len(d.marker.Selectors()) == 0 {
+			dg.Message = fmt.Sprintf("unknown name %q", name)
+			dg.Hint = fmt.Sprintf("import %q, and write schema.%s", schema.ImportPath, name)
+		} else if strings.HasPrefix(name, "#") {
 			dg.Message = fmt.Sprintf("the schema has no %s", name)
 			dg.Hint = diagnostic.Suggest(name, "definitions", d.definitions())
 		} else {

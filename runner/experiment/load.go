@@ -225,6 +225,8 @@ func (l *loader) file(path string) []*Experiment {
 		return nil
 	}
 	d.build(inst)
+	// Of a file that does not import the schema. A zero Value panics.
+	d.schemas, d.schema, d.presets = d.nothing(), d.nothing(), d.nothing()
 	d.checkLiterals()
 	d.checkSelves()
 	for _, dep := range inst.Dependencies() {
@@ -285,6 +287,14 @@ func reason(err error) string {
 // embedding, a reference or a name that is computed.
 func (d *document) experiments() []*Experiment {
 	before := d.errorCount()
+	if d.isExperiment(d.value) {
+		d.report(diagnostic.Diagnostic{
+			Message: "the file itself is an experiment, which has no name then",
+			Hint:    "make it a field of the file, my_ablation: schema.#Experiment & {…}",
+			At:      diagnostic.Position{File: d.display(d.file)},
+		})
+		return nil
+	}
 	d.complainOfFile()
 	it, err := d.value.Fields(cue.Optional(true))
 	if err != nil {
@@ -581,12 +591,16 @@ func stubOf(source []byte) ([]byte, error) {
 func (d *document) user() cue.Value {
 	if !d.stubbed {
 		d.stubbed = true
+		d.stub = d.nothing()
 		if inst, err := d.load(d.text, true); err == nil && inst.Err == nil {
 			d.stub = d.cue.BuildInstance(inst)
 		}
 	}
 	return d.stub
 }
+
+// nothing is a value without fields.
+func (d *document) nothing() cue.Value { return d.cue.CompileString("{}") }
 
 // edited is the document with other texts, or nil if they cannot be read. What
 // only the values that were taken out referred to is taken out too: CUE refuses

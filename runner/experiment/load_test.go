@@ -183,6 +183,8 @@ func TestFilesWithoutExperiments(t *testing.T) {
 		{"e.cue", imported + "#E: schema.#Experiment & {}\n", "write E: #E"},
 		{"e.cue", imported + "g: inner: schema.#Experiment & {}\n", "g.inner is not run"},
 		{"e.cue", imported + "e: schema.#Experiment & ({about: \"a\"} | {about: \"b\"})\n", `"e" may be one of several experiments`},
+		{"e.cue", imported + "schema.#Experiment\n", "the file itself is an experiment"},
+		{"e.cue", "package e\nx: #Experiment\n", "and write schema.#Experiment"},
 		{"e.cue", imported + "c: bool\nif c {e: schema.#Experiment}\n", "5:4: this has no definite value"},
 		{"e.cue", imported + "for i in 3 {\"e\\(i)\": schema.#Experiment}\n", "cannot range over 3"},
 		{"e.cue", imported + "n: string\n\"\\(n)\": schema.#Experiment\n", "this has no definite value"},

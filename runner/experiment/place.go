@@ -90,6 +90,14 @@ func (l *loader) mark(d diagnostic.Diagnostic, pos token.Pos) diagnostic.Diagnos
 	return d
 }
 
+// mark is that of the loader; what has no place is a matter of the file.
+func (d *document) mark(dg diagnostic.Diagnostic, pos token.Pos) diagnostic.Diagnostic {
+	if dg = d.loader.mark(dg, pos); dg.At.File == "" {
+		dg.At.File = d.display(d.file)
+	}
+	return dg
+}
+
 func (l *loader) at(pos token.Pos) diagnostic.Position {
 	at, _ := l.place(pos)
 	return at
