@@ -1,5 +1,4 @@
-// Package bounded runs what may take for ever, or all memory, and gives it up in
-// time.
+// Package bounded runs work that may never end, or need all memory, within limits.
 package bounded
 
 import (
@@ -43,7 +42,7 @@ const (
 )
 
 // Do runs work. It returns before work does if a limit is exceeded, with an
-// *Exceeded, or soon after the context ends. Work then goes on until the process
+// *Exceeded, or soon after the context ends. Work then continues until the process
 // ends: nothing that it uses may be used again. A panic of work is one of Do.
 func Do(ctx context.Context, l Limits, work func()) error {
 	done := make(chan *failure, 1)

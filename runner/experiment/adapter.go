@@ -250,20 +250,19 @@ func (x *expansion) checkVariant(c *cell) {
 }
 
 // foreignLimits are what the schema of a variant may take for the parameters of a
-// cell. Nothing ends CUE once it evaluates.
+// cell. CUE has no way to end an evaluation.
 var foreignLimits = bounded.Limits{CPU: 10 * time.Second, Memory: bounded.Most() / 8 * 7}
 
 // foreign evaluates what the schema of a variant says. A schema that takes too
-// long ends the whole of Load, as the evaluation goes on in the one context that
-// there is.
+// long ends the whole of Load, as the evaluation continues in the only context.
 func (x *expansion) foreign(name string, evaluate func()) {
 	if err := bounded.Do(x.resolve.ctx, foreignLimits, evaluate); err != nil {
 		panic(abandoned{fmt.Sprintf("the schema of variant %q cannot be evaluated with these parameters: %v", name, err)})
 	}
 }
 
-// abandoned is an evaluation that goes on in the background; nothing that it uses
-// is used again.
+// abandoned is an evaluation that continues in the background; nothing that it
+// uses is used again.
 type abandoned struct{ message string }
 
 // missing reports whether e is about a required field that none of those taken

@@ -84,7 +84,7 @@ func inForm(t testing.TB, form, own string) string {
 	return filepath.Join(dir, "e.cue")
 }
 
-// outcome is what a file comes to: runs, values with who gives them, and what
+// outcome is what a file evaluates to: runs, values with who gives them, and what
 // is wrong, without the lines.
 func outcome(t testing.TB, file string, env Env) string {
 	t.Helper()
@@ -289,7 +289,7 @@ func TestEmbeddedReferences(t *testing.T) {
 	}
 }
 
-// A schema that takes for ever with some parameters ends the command with the
+// A schema that never ends with some parameters ends the command with the
 // name of the variant, and nothing that it still uses is used again
 // (trial-plugins F4).
 func TestSchemaThatDoesNotEnd(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
-// A value that takes nothing is not wrong, and moves no result; but whoever
+// A value without an effect is not wrong, and moves no result; but the user who
 // wrote it believes that it does something.
 
 // idleRule is a value that counts only beside others.
@@ -111,7 +111,7 @@ func (x *expansion) checkIdle(cells []*cell) {
 			}
 			d := diagnostic.Diagnostic{
 				Path: x.name + "." + rule.path, Warning: true,
-				Message: fmt.Sprintf("%s takes nothing: %s", strings.Join(given[at], "."), rule.why), Hint: rule.hint,
+				Message: fmt.Sprintf("%s has no effect: %s", strings.Join(given[at], "."), rule.why), Hint: rule.hint,
 			}
 			if len(of[at]) < x.total {
 				d.Cells, d.Of = namesOf(of[at]), x.total

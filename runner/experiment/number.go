@@ -131,8 +131,7 @@ func misread(lit *ast.BasicLit) bool {
 	return err != nil || n > farthest-len(lit.Value) || n < len(lit.Value)-farthest
 }
 
-// checkLiterals reports numbers that CUE misreads, wherever they stand in the
-// user's files.
+// checkLiterals reports numbers that CUE misreads, anywhere in the user's files.
 func (d *document) checkLiterals() {
 	for _, f := range append([]*ast.File{d.syntax}, d.imported...) {
 		if f == nil {

@@ -125,7 +125,7 @@ func (s *selves) refers(x *ast.Ident, selected []string) {
 	s.only[dg.At.String()] = dg.Message
 }
 
-// hidden is where another value of a name stands, in a scope around the field
+// hidden is the place of another value of a name, in a scope around the field
 // that hides it; top says that it can have another name.
 func (s *selves) hidden(name string, by *ast.Field) (at token.Pos, top bool) {
 	for i, scope := range slices.Backward(s.scopes) {

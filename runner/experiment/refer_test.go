@@ -22,7 +22,7 @@ func TestReferencesThatGiveValues(t *testing.T) {
 	}
 }
 
-// A tag that changes no experiment is told, one that gives what its field has
+// A tag that changes no experiment is a warning, one that gives what its field has
 // anyway is not (trial-language W6).
 func TestTagsThatChangeNothing(t *testing.T) {
 	text := strings.Replace(sound, "epochs: 2", "epochs: _epochs + 0", 1) + `

@@ -20,7 +20,7 @@ import (
 type Schema struct {
 	Params cue.Value
 	name   string
-	left   error // an evaluation goes on in the background, so nothing is evaluated any more
+	left   error // an evaluation continues in the background, so there is no further one
 }
 
 // completeLimits are what a schema may take for the parameters of one call.

@@ -20,9 +20,10 @@ import (
 	"github.com/loralab/loralab/runner/bounded"
 )
 
-// The schema of a plug-in is foreign CUE: to evaluate it may take for ever or all
-// memory, and nothing ends CUE once it evaluates. So a schema is tried once, in a
-// process of its own that can be ended, before this process evaluates it.
+// The schema of a plug-in is CUE from elsewhere: its evaluation may never end, or
+// need all memory, and CUE has no way to end an evaluation. So a schema is tried
+// once, in a process of its own that can be killed, before this process evaluates
+// it.
 
 // describedKey is the key of kept descriptions whose schema was tried.
 const describedKey = "described"

@@ -9,7 +9,7 @@ import (
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
-// The schema of a plug-in can take for ever, all memory or all of the stack; it
+// The evaluation of a schema may never end, or need all memory or all of the stack; it
 // costs the command a few seconds and an error that names the plug-in
 // (trial-plugins F4, trial-language C4).
 func TestHostileSchemas(t *testing.T) {
@@ -18,7 +18,7 @@ func TestHostileSchemas(t *testing.T) {
 		"sound":       {"#Params: size: int & >=1", ""},
 		"required":    {"#Params: {rank!: int & >=1 | error(\"must be 1\"), alpha: *(rank * 1) | number}", ""},
 		"a long list": {"#Params: {n: *1 | int\n\t#a0: [1,1,1,1,1,1,1,1,1,1]\n\t#a1: " + grows + "\n\t#a2: " + strings.ReplaceAll(grows, "#a0", "#a1") + "\n\t_n: len(#a2)\n}", "its schema cannot be evaluated: it takes more than"},
-		"for ever":    {"import \"list\"\n#Params: {n: *1 | int, _n: [for x in list.Range(0, 1000000000, 1) if x < 0 {x}]}", "its schema cannot be evaluated: it takes more than"},
+		"endless":     {"import \"list\"\n#Params: {n: *1 | int, _n: [for x in list.Range(0, 1000000000, 1) if x < 0 {x}]}", "its schema cannot be evaluated: it takes more than"},
 		"deep":        {"#Params: " + strings.Repeat("{a: ", 20000) + "1" + strings.Repeat("}", 20000), ""},
 		"parentheses": {"#Params: n: " + strings.Repeat("(", 20000) + "1" + strings.Repeat(")", 20000), ""},
 		"broken":      {"#Params: {", ""},
