@@ -455,7 +455,11 @@ func masked(t *testing.T, train, val, test []uint8) string {
 			for j := range mask.Pix {
 				mask.Pix[j] = values[(j/16)%len(values)]
 			}
-			for _, kind := range []string{"images", "masks"} {
+			shown := image.NewGray(mask.Rect)
+			for j := range shown.Pix {
+				shown.Pix[j] = uint8(j)
+			}
+			for kind, picture := range map[string]image.Image{"images": shown, "masks": mask} {
 				file := filepath.Join(dir, role, kind, fmt.Sprintf("p%d.png", i))
 				if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 					t.Fatal(err)
@@ -464,7 +468,7 @@ func masked(t *testing.T, train, val, test []uint8) string {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := errors.Join(png.Encode(f, mask), f.Close()); err != nil {
+				if err := errors.Join(png.Encode(f, picture), f.Close()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -851,10 +855,10 @@ func TestLongValuesAreNumbered(t *testing.T) {
 // Names that come in by --set keep the rules too (trial-reliability 8).
 func TestNamesThatAreSet(t *testing.T) {
 	for set, want := range map[string]string{
-		`cases."a/b".train.batch=2`:                   `command line:1:7: "a/b" cannot be the name of a case`,
-		`evaluate.domains."../x".source="procedural"`: `command line:1:7: "../x" cannot be the name of a domain`,
-		`evaluate.domains."fog-3".source=procedural`:  "",
-		`data.classes=["a\tb", "animal", "boundary"]`: `command line:1:`,
+		`cases."a/b".train.batch=2`:                              `command line:1:7: "a/b" cannot be the name of a case`,
+		`evaluate.domains."../x".source="procedural"`:            `command line:1:7: "../x" cannot be the name of a domain`,
+		`evaluate.domains."fog-3"={source: "procedural", seed: 1}`: "",
+		`data.classes=["a\tb", "animal", "boundary"]`:            `command line:1:`,
 	} {
 		_, found := loadWith([]string{write(t, sound)}, Env{Set: []string{set}}, world())
 		if got := rendered(t, found); want == "" && got != "" || !strings.HasPrefix(got, want) {

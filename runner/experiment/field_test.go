@@ -54,7 +54,7 @@ func TestFields(t *testing.T) {
 // Every value of a cell says who gives it.
 func TestValues(t *testing.T) {
 	text := insert(sound, `	vary: "optim.lr.adapter": [1e-3, 1e-4]
-	evaluate: domains: far: source: "procedural"
+	evaluate: domains: far: {source: "procedural", seed: 3}
 	_drop: 0.2
 	adapter: params: dropout: _drop / 2
 	cases: {

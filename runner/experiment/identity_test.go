@@ -63,7 +63,7 @@ var writable = map[string][]string{
 	"train.evalEvery":         {"1", "2"},
 	"seeds":                   {"[1]", "[2]"},
 	"evaluate.checkpoint":     {`"best"`, `"last"`},
-	"evaluate.domains":        {"{}", `{far: source: "procedural"}`},
+	"evaluate.domains":        {"{}", `{far: {source: "procedural", seed: 3}}`},
 	"report.metric":           {`"dice/mean"`, `"accuracy"`},
 	"data.split.seed":         {"0", "3"}, // of a source that is divided, which a drawn one is not
 	"data.limit.seed":         {"0", "3"}, // likewise

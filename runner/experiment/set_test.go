@@ -12,19 +12,19 @@ func TestSet(t *testing.T) {
 	text := insert(sound, `	vary: "optim.lr.adapter": [1e-3, 1e-4]
 	cases: small: train: batch: 2`)
 	for set, edit := range map[string][2]string{
-		"adapter.params.rank=16":                    {"rank: 4", "rank: 16"},
-		"adapter.params={rank: 3}":                  {"{rank: 4, alpha: 8}", "{rank: 3}"},
-		"optim.lr.head=0.004":                       {"head: 2e-3", "head: 4e-3"},
-		"adapter.targets=[\"key\"]":                 {`["value", "query"]`, `["key"]`},
-		"adapter.blocks=2..5":                       {`"6..9"`, `"2..5"`},
-		"backbone.model=toy-large":                  {`model: "toy"`, `model: "toy-large"`},
-		"head.dropout=0.5":                          {"optim:", "head: dropout: 0.5\n\toptim:"},
-		"seeds=[3]":                                 {"[1, 2]", "[3]"},
-		"vary.\"optim.lr.adapter\"=[1e-5]":          {"[1e-3, 1e-4]", "[1e-5]"},
-		"cases.large.train.batch=8":                 {"cases: small:", "cases: large: train: batch: 8\n\tcases: small:"},
-		"backbone.freeze={blocks: \"0..3\"}":        {"depth: 10", `depth: 10, freeze: blocks: "0..3"`},
-		"about=texts may have = and [ in them":      {"what a user may write", "texts may have = and [ in them"},
-		"evaluate.domains.far={source: procedural}": {"optim:", "evaluate: domains: far: source: \"procedural\"\n\toptim:"},
+		"adapter.params.rank=16":                             {"rank: 4", "rank: 16"},
+		"adapter.params={rank: 3}":                           {"{rank: 4, alpha: 8}", "{rank: 3}"},
+		"optim.lr.head=0.004":                                {"head: 2e-3", "head: 4e-3"},
+		"adapter.targets=[\"key\"]":                          {`["value", "query"]`, `["key"]`},
+		"adapter.blocks=2..5":                                {`"6..9"`, `"2..5"`},
+		"backbone.model=toy-large":                           {`model: "toy"`, `model: "toy-large"`},
+		"head.dropout=0.5":                                   {"optim:", "head: dropout: 0.5\n\toptim:"},
+		"seeds=[3]":                                          {"[1, 2]", "[3]"},
+		"vary.\"optim.lr.adapter\"=[1e-5]":                   {"[1e-3, 1e-4]", "[1e-5]"},
+		"cases.large.train.batch=8":                          {"cases: small:", "cases: large: train: batch: 8\n\tcases: small:"},
+		"backbone.freeze={blocks: \"0..3\"}":                 {"depth: 10", `depth: 10, freeze: blocks: "0..3"`},
+		"about=texts may have = and [ in them":               {"what a user may write", "texts may have = and [ in them"},
+		"evaluate.domains.far={source: procedural, seed: 3}": {"optim:", "evaluate: domains: far: {source: \"procedural\", seed: 3}\n\toptim:"},
 	} {
 		if strings.Contains(set, "source: procedural") {
 			set = strings.Replace(set, "procedural", `"procedural"`, 1)
