@@ -49,8 +49,8 @@ func (l *loader) settings(texts []string) (list []*override, ok bool) {
 		case !found || value == "":
 			fail(len(setOption), fmt.Sprintf("%q sets no value", text), "write --set PATH=VALUE, for instance --set optim.lr.adapter=1e-3")
 			continue
-		case parsed.Err() != nil:
-			fail(len(setOption), fmt.Sprintf("%q is no path of an experiment", path), "write the names of the fields with dots, optim.lr.head")
+		case !isFieldPath(parsed):
+			fail(len(setOption), fmt.Sprintf("%q is no path of an experiment", path), "write the names of the fields with dots, optim.lr.head; a list is set as a whole")
 			continue
 		}
 		for _, sel := range parsed.Selectors() {
@@ -69,9 +69,21 @@ func (l *loader) settings(texts []string) (list []*override, ok bool) {
 			fail(column, fmt.Sprintf("%s cannot be read: %s", value, firstMessage(err)), "it has to be a value as in a file, or a word")
 			continue
 		}
+		// A default is the value that is meant; the schema has one, too.
+		s.value, _ = s.value.Default()
+		if err := s.value.Validate(cue.Concrete(true)); err != nil {
+			fail(atValue, fmt.Sprintf("%s is not one value", value), "a setting takes the place of what the file gives, so it is a number, a text, a list or a struct")
+			continue
+		}
 		list = append(list, s)
 	}
 	return list, ok
+}
+
+// isFieldPath reports whether a path leads from an experiment to a field.
+func isFieldPath(path cue.Path) bool {
+	s := path.Selectors()
+	return path.Err() == nil && len(s) > 0 && !slices.ContainsFunc(s, func(s cue.Selector) bool { return s.LabelType() != cue.StringLabel })
 }
 
 // settingValue reads a value as CUE. A bare word is a text, so that names need

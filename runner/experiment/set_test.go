@@ -92,3 +92,27 @@ func golden(t *testing.T, file, got string) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// What --set cannot put in place is a mistake of the command line, and never a
+// value that the schema's default takes the place of.
+func TestSettingsThatSetNothing(t *testing.T) {
+	file := write(t, sound)
+	for set, want := range map[string]string{
+		"=3":               `1:7: "" is no path of an experiment`,
+		"seeds[0]=3":       `1:7: "seeds[0]" is no path of an experiment`,
+		"[0]=3":            `1:7: "[0]" is no path of an experiment`,
+		"#x=3":             `1:7: "#x" is no path of an experiment`,
+		"_x=3":             `1:7: "_x" is no path of an experiment`,
+		"train.epochs=>3":  `1:20: >3 is not one value`,
+		"train.epochs=3|4": `1:20: 3|4 is not one value`,
+	} {
+		_, found := loadWith([]string{file}, Env{Set: []string{set}}, world())
+		if got := rendered(t, found); !strings.HasPrefix(got, "command line:"+want) {
+			t.Errorf("%s: got %s, want %s", set, got, want)
+		}
+	}
+	e, found := loadWith([]string{file}, Env{Set: []string{"train.epochs=*3|4"}}, world())
+	if len(found) > 0 || e[0].Runs[0].Spec.Train.Epochs != 3 {
+		t.Errorf("a default that is set: %v", found)
+	}
+}
