@@ -855,10 +855,10 @@ func TestLongValuesAreNumbered(t *testing.T) {
 // Names that come in by --set keep the rules too (trial-reliability 8).
 func TestNamesThatAreSet(t *testing.T) {
 	for set, want := range map[string]string{
-		`cases."a/b".train.batch=2`:                              `command line:1:7: "a/b" cannot be the name of a case`,
-		`evaluate.domains."../x".source="procedural"`:            `command line:1:7: "../x" cannot be the name of a domain`,
+		`cases."a/b".train.batch=2`:                                `command line:1:7: "a/b" cannot be the name of a case`,
+		`evaluate.domains."../x".source="procedural"`:              `command line:1:7: "../x" cannot be the name of a domain`,
 		`evaluate.domains."fog-3"={source: "procedural", seed: 1}`: "",
-		`data.classes=["a\tb", "animal", "boundary"]`:            `command line:1:`,
+		`data.classes=["a\tb", "animal", "boundary"]`:              `command line:1:`,
 	} {
 		_, found := loadWith([]string{write(t, sound)}, Env{Set: []string{set}}, world())
 		if got := rendered(t, found); want == "" && got != "" || !strings.HasPrefix(got, want) {
