@@ -452,6 +452,12 @@ func (d *document) reportLoad(err error) {
 		case strings.Contains(text, "files excluded in non-test mode"):
 			dg.Message = "CUE passes over files whose name ends in _test.cue"
 			dg.Hint = "give the file another name"
+		case strings.Contains(text, "build constraints exclude"):
+			_, why, _ := strings.Cut(text, d.file+": ")
+			dg.Message = "CUE passes over this file: " + strings.TrimSpace(why)
+			dg.Hint = "choose within a file with if and a tag: runner help experiments"
+		case strings.HasPrefix(text, "cannot get syntax for "):
+			_, dg.Message, _ = strings.Cut(text, d.file+"\": ")
 		case strings.HasSuffix(text, "found 'EOF'"):
 			if len(errors.Errors(err)) > 1 {
 				continue // follows from the other errors
