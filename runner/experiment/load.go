@@ -24,6 +24,7 @@ import (
 	"cuelang.org/go/mod/modfile"
 
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/hub"
@@ -481,7 +482,7 @@ func (e *moduleError) Error() string { return e.message }
 // if it has one.
 func (d *document) ofModule(e *moduleError) diagnostic.Diagnostic {
 	dg := diagnostic.Diagnostic{Message: e.message, Hint: e.hint, At: diagnostic.Position{File: d.display(e.file)}}
-	source, err := os.ReadFile(e.file)
+	source, err := regular.Read(e.file, maxModule)
 	if err != nil {
 		return dg
 	}
@@ -519,6 +520,9 @@ func readModule(data []byte, file string) (*modfile.File, error) {
 	return f, nil
 }
 
+// maxModule bounds the bytes of a project's module file.
+const maxModule = 1 << 20
+
 // overlay lays the embedded schema over the project at root: below
 // cue.mod/pkg, where CUE looks for packages that come from no registry, or in
 // place of the schema's own directory if the project is this one. Nothing is
@@ -527,7 +531,7 @@ func overlay(root string) (dir string, files map[string]load.Source, err error) 
 	files = map[string]load.Source{}
 	dir = filepath.Join(root, "cue.mod", "pkg", filepath.FromSlash(schema.ImportPath))
 	file := filepath.Join(root, "cue.mod", "module.cue")
-	data, err := os.ReadFile(file)
+	data, err := regular.Read(file, maxModule)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		files[file] = load.FromString(fmt.Sprintf("module: \"experiments.local\"\nlanguage: version: %q\n", usual))

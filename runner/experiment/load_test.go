@@ -239,3 +239,22 @@ func TestModuleFiles(t *testing.T) {
 		}
 	}
 }
+
+// A module file that is a pipe is refused and not waited for (trial-reliability 24).
+func TestModuleFileThatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "cue.mod"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "cue.mod", "module.cue"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "a.cue")
+	if err := os.WriteFile(file, []byte(sound), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, found := loadWith([]string{file}, Env{}, world())
+	if len(found) != 1 || !strings.Contains(found[0].Message, "not a regular file") {
+		t.Errorf("a pipe as the module file: %s", rendered(t, found))
+	}
+}

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/protocol"
 )
@@ -36,9 +36,12 @@ type lockFormat struct {
 	Variants map[string]Pin `json:"variants"`
 }
 
+// maxLock bounds the bytes of a lock file.
+const maxLock = 4 << 20
+
 // ReadLock reads a lock file; nil without an error if there is none.
 func ReadLock(path string) (*Lock, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := regular.Read(path, maxLock)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -1105,3 +1105,14 @@ func TestCrashReports(t *testing.T) {
 		}
 	}
 }
+
+// A lock file that is a pipe is refused and not waited for (trial-reliability 24).
+func TestLockThatIsNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), LockFile)
+	if err := syscall.Mkfifo(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadLock(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a pipe as %s: %v", LockFile, err)
+	}
+}
