@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -44,6 +45,22 @@ func open(path string) (*File, error) {
 		return nil, err
 	}
 	defer fd.Close() // the mapping outlives the descriptor
+	return mapped(fd)
+}
+
+// Map is Open for a file that is open already, which stays the caller's.
+func Map(fd *os.File) (*File, error) {
+	f, err := mapped(fd)
+	if err != nil {
+		return nil, fmt.Errorf("opening weights %s: %w", fd.Name(), err)
+	}
+	return f, nil
+}
+
+// Parse reads a whole file from memory, which the tensors alias.
+func Parse(content []byte) (*File, error) { return parse(content) }
+
+func mapped(fd *os.File) (*File, error) {
 	info, err := fd.Stat()
 	if err != nil {
 		return nil, err
@@ -148,24 +165,34 @@ func (f *File) readHeader(header []byte) ([]span, error) {
 			if err := dec.Decode(&f.metadata); err != nil {
 				return nil, fmt.Errorf("%s: %w", metadataKey, err)
 			}
+			if f.metadata == nil { // null
+				f.metadata = map[string]string{}
+			}
 			continue
 		}
 		if _, twice := f.tensors[name]; twice {
 			return nil, fmt.Errorf("tensor %q occurs twice", name)
 		}
-		var entry struct {
-			DType   *DType    `json:"dtype"`
-			Shape   *[]int64  `json:"shape"`
-			Offsets *[]uint64 `json:"data_offsets"`
-		}
+		// A struct would take "DType" for "dtype", which the format does not.
+		var entry map[string]json.RawMessage
 		if err := dec.Decode(&entry); err != nil {
 			return nil, fmt.Errorf("tensor %q: %w", name, err)
 		}
-		if entry.DType == nil || entry.Shape == nil || entry.Offsets == nil || len(*entry.Offsets) != 2 {
+		var dtype *DType
+		var shape *[]int64
+		var offsets *[]uint64
+		for key, into := range map[string]any{"dtype": &dtype, "shape": &shape, "data_offsets": &offsets} {
+			if text, ok := entry[key]; ok {
+				if err := json.Unmarshal(text, into); err != nil {
+					return nil, fmt.Errorf("tensor %q: %s: %w", name, key, err)
+				}
+			}
+		}
+		if dtype == nil || shape == nil || offsets == nil || len(*offsets) != 2 {
 			return nil, fmt.Errorf("tensor %q: needs dtype, shape and two data_offsets", name)
 		}
-		f.tensors[name] = Tensor{Name: name, DType: *entry.DType, Shape: *entry.Shape}
-		spans = append(spans, span{name, (*entry.Offsets)[0], (*entry.Offsets)[1]})
+		f.tensors[name] = Tensor{Name: name, DType: *dtype, Shape: *shape}
+		spans = append(spans, span{name, (*offsets)[0], (*offsets)[1]})
 	}
 	if _, err := dec.Token(); err != nil {
 		return nil, err
