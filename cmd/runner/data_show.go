@@ -55,7 +55,7 @@ shows what the model sees: resized, of a domain damaged or styled, and with
 				shown.File = fmt.Sprintf("data-%s-%s.png", base, strings.ReplaceAll(p.Name, "/", "-"))
 			}
 			p.Files = p.Files.Sample(number, seed)
-			set, err := p.Open()
+			set, err := p.Open(c.Context())
 			if err != nil {
 				return err
 			}

@@ -29,7 +29,7 @@ values of its masks stand for them.`,
 				s := view.DataStats{Part: p}
 				if p.Split.GetProcedural() == nil {
 					s.Stats, err = p.Files.Stats(c.Context(), p.Data)
-				} else if set, fault := p.Open(); fault != nil {
+				} else if set, fault := p.Open(c.Context()); fault != nil {
 					err = fault
 				} else {
 					s.Stats, err = set.Stats(c.Context(), p.Data)

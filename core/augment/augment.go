@@ -1,7 +1,7 @@
 // Package augment changes training pictures at random: an ordered list of
 // operations, each done with a probability.
 //
-// What happens to a picture depends on seed, epoch, its name and the list, and
+// What happens to a picture depends on seed, epoch, its key and the list, and
 // on nothing else: not on the order of the pictures, the batch they come in, or
 // how many goroutines read them. A run that is resumed sees the same pictures.
 //
@@ -124,8 +124,9 @@ func within(what string, low, high float64) func(*spec.Augment) error {
 
 func between(a *spec.Augment, r rng.Stream) float64 { return a.Low + (a.High-a.Low)*r.Float64() }
 
-// Apply changes a picture in place. It panics on a list that Check refuses.
-func Apply(p *picture.Picture, list []*spec.Augment, seed uint64, epoch int, name string) {
+// Apply changes a picture in place. Key names the picture by what its identity
+// covers. It panics on a list that Check refuses.
+func Apply(p *picture.Picture, list []*spec.Augment, seed uint64, epoch int, key string) {
 	if err := Check(list); err != nil {
 		panic("augment: " + err.Error())
 	}
@@ -140,7 +141,7 @@ func Apply(p *picture.Picture, list []*spec.Augment, seed uint64, epoch int, nam
 	}
 	for i, a := range list {
 		// A stream for each entry: what one draws moves none of the others.
-		r := rng.New(seed, "augment", strconv.Itoa(epoch), name, strconv.Itoa(i), a.Kind)
+		r := rng.New(seed, "augment", strconv.Itoa(epoch), key, strconv.Itoa(i), a.Kind)
 		if r.Float64() >= a.P {
 			continue
 		}

@@ -42,18 +42,18 @@ var moves = map[string]func(h, w, level int, r rng.Stream) func(y, x int) (fy, f
 
 // MoveLabels moves labels of h×w as Apply moves those of the same picture at
 // atH×atW pixels; most corruptions move none.
-func MoveLabels(labels []byte, h, w, atH, atW int, kind string, severity int, seed uint64, name string) []byte {
+func MoveLabels(labels []byte, h, w, atH, atW int, kind string, severity int, seed uint64, key string) []byte {
 	move := moves[kind]
 	if move == nil {
 		return labels
 	}
-	return picture.WarpLabels(labels, h, w, atH, atW, move(atH, atW, severity-1, stream(kind, seed, name)))
+	return picture.WarpLabels(labels, h, w, atH, atW, move(atH, atW, severity-1, stream(kind, seed, key)))
 }
 
-func stream(kind string, seed uint64, name string) rng.Stream {
-	// The severity is no part of the name: a picture gets the same noise, only
+func stream(kind string, seed uint64, key string) rng.Stream {
+	// The severity is no part of the stream's name: a picture gets the same noise, only
 	// more of it.
-	return rng.New(seed, "corrupt", kind, name)
+	return rng.New(seed, "corrupt", kind, key)
 }
 
 var corruptions = map[string]corruption{
@@ -113,13 +113,13 @@ func Check(kind string, severity int) error {
 	return nil
 }
 
-// Apply damages a picture in place. Seed and name, that of its file, decide all
-// that is random. It panics on what Check refuses.
-func Apply(p *picture.Picture, kind string, severity int, seed uint64, name string) {
+// Apply damages a picture in place. Seed and key, which names the picture by what
+// its identity covers, decide all that is random. It panics on what Check refuses.
+func Apply(p *picture.Picture, kind string, severity int, seed uint64, key string) {
 	if err := Check(kind, severity); err != nil {
 		panic("corrupt: " + err.Error())
 	}
-	corruptions[kind].apply(p, severity-1, stream(kind, seed, name))
+	corruptions[kind].apply(p, severity-1, stream(kind, seed, key))
 	p.Clamp()
 }
 

@@ -69,7 +69,7 @@ func TestColourMasks(t *testing.T) {
 		if problems := data.Check(t.Context(), f, streetClasses); len(problems) > 0 {
 			t.Errorf("%s: %v", name, problems)
 		}
-		set, err := data.Open(f, streetClasses, data.Files{})
+		set, err := data.Open(contents(t, f), streetClasses, data.Contents{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestUnknownColours(t *testing.T) {
 		t.Errorf("of six colours: %v", problems)
 	}
 	// Where it is met while training, it is an error that names the place.
-	set, err := data.Open(f, streetClasses, data.Files{})
+	set, err := data.Open(contents(t, f), streetClasses, data.Contents{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,15 +39,24 @@ func (c *Copy) Image(i int) string { return path.Join("images", nameOf(c.Files.I
 // engine's to make, from the files as they are. done is called for each pair,
 // from several goroutines. The first file that cannot be read ends it.
 func (c *Copy) Write(ctx context.Context, dir string, done func()) error {
-	s, err := newShift(c.Style, c.Styles, c.Corruption)
+	files, err := c.Files.Contents(ctx)
 	if err != nil {
 		return err
 	}
+	styles, err := c.Styles.Contents(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := newShift(c.Style, styles, c.Corruption)
+	if err != nil {
+		return err
+	}
+	keys := files.keys()
 	if c.Style.GetKind() == stylise.Network && c.Corruption != nil {
 		return errors.New("what a network makes is not damaged here: copy the copy")
 	}
 	return parallel(ctx, c.Files.Len(), func(i int) error {
-		if err := c.pair(s, dir, i); err != nil {
+		if err := c.pair(s, files, dir, i, keys[i]); err != nil {
 			return err
 		}
 		done()
@@ -55,7 +64,7 @@ func (c *Copy) Write(ctx context.Context, dir string, done func()) error {
 	})
 }
 
-func (c *Copy) pair(s *shift, dir string, i int) error {
+func (c *Copy) pair(s *shift, files Contents, dir string, i int, key string) error {
 	for _, folder := range []string{"images", "masks"} {
 		place := path.Dir(path.Join(folder, nameOf(c.Files.Images[i])))
 		if err := os.MkdirAll(filepath.Join(dir, filepath.FromSlash(place)), 0o777); err != nil {
@@ -68,22 +77,22 @@ func (c *Copy) pair(s *shift, dir string, i int) error {
 		return err
 	}
 	defer release()
-	p, err := readImage(c.Files.path(c.Files.Images[i]))
+	p, err := files.pixels(i)
 	if err != nil {
 		return err
 	}
-	content, err := os.ReadFile(maskFile)
-	if err != nil {
-		return fmt.Errorf("reading mask: %w", err)
-	}
 	as := asIndices
-	m, err := decodeMask(content, as)
-	if errors.Is(err, errColours) {
-		as = asColours
-		m, err = decodeMask(content, as)
-	}
+	var content []byte
+	m, err := files.maskOf(i, func(file []byte) (m mask, err error) {
+		content = bytes.Clone(file)
+		if m, err = decodeMask(file, as); errors.Is(err, errColours) {
+			as = asColours
+			m, err = decodeMask(file, as)
+		}
+		return m, err
+	})
 	if err != nil {
-		return fmt.Errorf("reading mask %s: %w", maskFile, err)
+		return err
 	}
 	if p.h != m.h || p.w != m.w {
 		return fmt.Errorf("mask %s is %s", maskFile, mismatch(m.w, m.h, p.w, p.h))
@@ -96,7 +105,7 @@ func (c *Copy) pair(s *shift, dir string, i int) error {
 	moved := values
 	if s.style.GetKind() != stylise.Network {
 		var styled []byte
-		if styled, moved, err = s.applied(p.resized(h, w), values, h, w, name); err != nil {
+		if styled, moved, err = s.applied(p.resized(h, w), values, h, w, name, key); err != nil {
 			return err
 		}
 		if err := WriteImage(filepath.Join(dir, filepath.FromSlash(c.Image(i))), styled, h, w); err != nil {
@@ -110,7 +119,7 @@ func (c *Copy) pair(s *shift, dir string, i int) error {
 }
 
 // applied is apply for values of any size: all of their bytes move alike.
-func (s *shift) applied(rgb []byte, values []uint32, h, w int, name string) (styled []byte, moved []uint32, err error) {
+func (s *shift) applied(rgb []byte, values []uint32, h, w int, name, key string) (styled []byte, moved []uint32, err error) {
 	moved = make([]uint32, len(values))
 	part := make([]byte, len(values))
 	for bits := 0; bits == 0 || slices.Max(values)>>bits > 0; bits += 8 {
@@ -118,7 +127,7 @@ func (s *shift) applied(rgb []byte, values []uint32, h, w int, name string) (sty
 			part[i] = byte(v >> bits)
 		}
 		var labels []byte
-		if styled, labels, err = s.apply(rgb, part, h, w, name); err != nil {
+		if styled, labels, err = s.apply(rgb, part, h, w, name, key); err != nil {
 			return nil, nil, err
 		}
 		for i, v := range labels {

@@ -48,7 +48,15 @@ func source(t *testing.T, n, h, w int) Files {
 // batch is all of a set.
 func batch(t *testing.T, f Files, d *spec.Data, styles Files) *Batch {
 	t.Helper()
-	set, err := Open(f, d, styles)
+	files, err := f.Contents(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, err := styles.Contents(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := Open(files, d, of)
 	if err != nil {
 		t.Fatal(err)
 	}

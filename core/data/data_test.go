@@ -543,7 +543,7 @@ func TestBatchHasPicturesAndLabelsInTheOrderAsked(t *testing.T) {
 	root := folder(t, 12)
 	d := identity(3, 4)
 	d.Values = map[uint32]int32{0: -1, 1: 2}
-	s, err := data.Open(scan(t, root), d, data.Files{})
+	s, err := data.Open(contents(t, scan(t, root)), d, data.Contents{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -579,7 +579,7 @@ func TestBatchNamesTheFileAtFault(t *testing.T) {
 	writePNG(t, filepath.Join(root, "masks", "p001.png"), grey(6, 8, func(x, y int) byte { return byte(x / 7 * 9) }))
 	writePNG(t, filepath.Join(root, "masks", "p002.png"), grey(8, 8, func(_, _ int) byte { return 0 }))
 	write(t, filepath.Join(root, "images", "p003.png"), []byte("no picture"))
-	s, err := data.Open(scan(t, root), identity(6, 8), data.Files{})
+	s, err := data.Open(contents(t, scan(t, root)), identity(6, 8), data.Contents{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -608,7 +608,7 @@ func TestOpenRefusesWhatCannotBeServed(t *testing.T) {
 	} {
 		d := identity(6, 8)
 		change(d)
-		if _, err := data.Open(named(1), d, data.Files{}); err == nil {
+		if _, err := data.Open(contents(t, scan(t, folder(t, 1))), d, data.Contents{}); err == nil {
 			t.Errorf("%s: opened", name)
 		}
 	}
@@ -617,7 +617,7 @@ func TestOpenRefusesWhatCannotBeServed(t *testing.T) {
 func TestProceduralSetIsAFunctionOfSeedStyleAndIndex(t *testing.T) {
 	open := func(seed uint64, style string) *data.Batch {
 		t.Helper()
-		s, err := data.OpenProcedural(&spec.Procedural{Seed: seed, Count: 8, Style: style, Size: 64}, identity(64, 64), data.Files{})
+		s, err := data.OpenProcedural(&spec.Procedural{Seed: seed, Count: 8, Style: style, Size: 64}, identity(64, 64), data.Contents{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -680,7 +680,7 @@ func TestProceduralDigestCoversWhatIsDrawn(t *testing.T) {
 		t.Error("equal sets differ")
 	}
 	for _, p := range []*spec.Procedural{{Size: 64, Style: "cubist"}, {Size: 4}} {
-		if _, err := data.OpenProcedural(p, identity(8, 8), data.Files{}); err == nil {
+		if _, err := data.OpenProcedural(p, identity(8, 8), data.Contents{}); err == nil {
 			t.Errorf("%v was opened", p)
 		}
 	}
@@ -719,7 +719,7 @@ func BenchmarkBatch(b *testing.B) {
 	}
 	for name, limit := range map[string]int64{"decode": 0, "cached": data.CacheBytes} {
 		b.Run(name, func(b *testing.B) {
-			s, err := data.Open(f, identity(252, 252), data.Files{})
+			s, err := data.Open(contents(b, f), identity(252, 252), data.Contents{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -781,7 +781,7 @@ func TestNucleiInTheRepository(t *testing.T) {
 func TestAugmented(t *testing.T) {
 	d := identity(32, 32)
 	d.Augment = []*spec.Augment{{Kind: "flip", P: 0.5}, {Kind: "noise", P: 1, Low: 0.1, High: 0.1}}
-	s, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 6, Size: 32}, d, data.Files{})
+	s, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 6, Size: 32}, d, data.Contents{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -807,7 +807,7 @@ func TestAugmented(t *testing.T) {
 		t.Error("the picture itself changed")
 	}
 	d.Augment[0].P = 2
-	if _, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 1, Size: 32}, d, data.Files{}); err == nil {
+	if _, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 1, Size: 32}, d, data.Contents{}); err == nil {
 		t.Error("a probability of 2 was taken")
 	}
 }
@@ -839,7 +839,7 @@ func TestShiftedDomains(t *testing.T) {
 		t.Helper()
 		d := identity(32, 32)
 		change(d)
-		s, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 3, Size: 32}, d, styles)
+		s, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 3, Size: 32}, d, contents(t, styles))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -874,13 +874,13 @@ func TestShiftedDomains(t *testing.T) {
 	} {
 		full := identity(32, 32)
 		full.Corruption, full.Style = d.Corruption, d.Style
-		if _, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 1, Size: 32}, full, styles); err == nil {
+		if _, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 1, Size: 32}, full, contents(t, styles)); err == nil {
 			t.Errorf("%v was taken", d)
 		}
 	}
 	full := identity(32, 32)
 	full.Style = &spec.Style{Kind: "colour", Strength: 1}
-	if _, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 1, Size: 32}, full, data.Files{}); err == nil {
+	if _, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 1, Size: 32}, full, data.Contents{}); err == nil {
 		t.Error("a style without images was taken")
 	}
 }

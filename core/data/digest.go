@@ -7,22 +7,13 @@ import (
 	"fmt"
 )
 
-// Digest is the identity of the content: SHA-256 over the SHA-256 of every
-// image and mask, in order. Names do not count, nor does where the files lie.
-//
-// Sums are cached by path, size and times in the user's cache directory, so that
-// asking again costs a stat for each file. With says how that is watched, or
-// done without.
+// Digest is that of the files' Contents.
 func (f Files) Digest(ctx context.Context) (string, error) {
-	sums, err := f.sums(ctx, f.pairs())
+	c, err := f.Contents(ctx)
 	if err != nil {
-		return "", fmt.Errorf("digest of the data in %s: %w", f.Root, err)
+		return "", err
 	}
-	all := sha256.New()
-	for _, s := range sums {
-		all.Write(s[:])
-	}
-	return hex.EncodeToString(all.Sum(nil)), nil
+	return c.Digest(), nil
 }
 
 // Fingerprints are for each image the SHA-256 of its file and, in a folder that

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/loralab/loralab/core/spec"
@@ -35,18 +36,19 @@ func ProceduralDigest(p *spec.Procedural) string {
 // OpenProcedural serves drawn pictures: shapes like animals (an ellipse for the
 // body, a head, limbs, a tail) on a mottled ground, with a boundary class 1 or
 // 2 pixels wide. A picture is a function of seed, style, size and its index. styles are as in Open.
-func OpenProcedural(p *spec.Procedural, d *spec.Data, styles Files) (*Set, error) {
+func OpenProcedural(p *spec.Procedural, d *spec.Data, styles Contents) (*Set, error) {
 	if !slices.Contains(ProceduralStyles, p.GetStyle()) {
 		return nil, fmt.Errorf("the procedural set has no style %q; it has %s", p.GetStyle(), strings.Join(ProceduralStyles[1:], ", "))
 	}
 	if p.GetSize() < 16 || p.GetSize() > 4096 {
 		return nil, fmt.Errorf("the procedural set is drawn at 16 to 4096 pixels, not %d", p.GetSize())
 	}
-	names := make([]string, p.GetCount())
+	names, keys := make([]string, p.GetCount()), make([]string, p.GetCount())
 	for i := range names {
+		keys[i] = strconv.Itoa(i)
 		names[i] = fmt.Sprintf("procedural-%05d", i)
 	}
-	s, err := newSet(names, d, styles)
+	s, err := newSet(names, keys, d, styles)
 	if err != nil {
 		return nil, fmt.Errorf("opening the procedural set: %w", err)
 	}

@@ -39,7 +39,7 @@ func (s *Set) truth(i int, m mask, h, w int) (*Truth, error) {
 		return nil, err
 	}
 	if c := s.shift.corruption; c != nil {
-		labels = corrupt.MoveLabels(labels, m.h, m.w, h, w, c.Kind, int(c.Severity), c.Seed, s.names[i])
+		labels = corrupt.MoveLabels(labels, m.h, m.w, h, w, c.Kind, int(c.Severity), c.Seed, s.keys[i])
 	}
 	return &Truth{Name: s.names[i], H: m.h, W: m.w, Labels: labels}, nil
 }
@@ -59,7 +59,7 @@ func (s *Set) Scene(i int, size func(h, w int) (int, int)) (*Scene, error) {
 	if err != nil {
 		return nil, err
 	}
-	image, _, err := s.shift.apply(p.resized(h, w), nil, h, w, s.names[i])
+	image, _, err := s.shift.apply(p.resized(h, w), nil, h, w, s.names[i], s.keys[i])
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,9 @@ const CacheBytes = 1 << 30
 // Set serves the pictures of a split as the model sees them. It is safe for
 // concurrent use.
 type Set struct {
-	names   []string
+	names []string
+	// keys are what random changes of each picture draw from.
+	keys    []string
 	h, w    int
 	classes int
 	// classOf maps a value of a mask to its label; absent values are an error.
@@ -66,7 +68,7 @@ func (s *Set) UseNetwork(n Network) { s.shift.network = n }
 
 // Open serves the files of f at the size and with the classes of d, damaged or
 // styled as d says. styles are the images of a style, whose masks do not matter.
-func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
+func Open(f Contents, d *spec.Data, styles Contents) (*Set, error) {
 	if len(f.Images) != len(f.Masks) {
 		return nil, fmt.Errorf("opening data in %s: %d images but %d masks", f.Root, len(f.Images), len(f.Masks))
 	}
@@ -74,7 +76,7 @@ func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 	for i, p := range f.Images {
 		names[i] = nameOf(p)
 	}
-	s, err := newSet(names, d, styles)
+	s, err := newSet(names, f.keys(), d, styles)
 	if err != nil {
 		return nil, fmt.Errorf("opening data in %s: %w", f.Root, err)
 	}
@@ -82,9 +84,9 @@ func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 	s.reserve = func(i int) (func(), error) {
 		return reserve(context.Background(), f.path(f.Images[i]), f.path(f.Masks[i]))
 	}
-	s.readMask = func(i int) (mask, error) { return readMask(f.path(f.Masks[i]), maskKind(d.GetColours())) }
+	s.readMask = func(i int) (mask, error) { return f.mask(i, maskKind(d.GetColours())) }
 	s.read = func(i int) (pixels, mask, error) {
-		p, err := readImage(f.path(f.Images[i]))
+		p, err := f.pixels(i)
 		if err != nil {
 			return pixels{}, mask{}, err
 		}
@@ -100,9 +102,9 @@ func Open(f Files, d *spec.Data, styles Files) (*Set, error) {
 	return s, nil
 }
 
-func newSet(names []string, d *spec.Data, styles Files) (*Set, error) {
+func newSet(names, keys []string, d *spec.Data, styles Contents) (*Set, error) {
 	s := &Set{
-		names: names, colours: d.GetColours(), h: int(d.GetHeight()), w: int(d.GetWidth()), kept: make([]*item, len(names)), free: CacheBytes,
+		names: names, keys: keys, colours: d.GetColours(), h: int(d.GetHeight()), w: int(d.GetWidth()), kept: make([]*item, len(names)), free: CacheBytes,
 		augment: d.GetAugment(),
 		reserve: func(int) (func(), error) { return func() {}, nil },
 	}
@@ -167,21 +169,21 @@ func (s *Set) Batch(ctx context.Context, indices []int) (*Batch, error) {
 func (s *Set) Augments() bool { return len(s.augment) > 0 }
 
 // Augmented is Batch with the augmentations of an epoch, counted from 0. A
-// picture's depend on seed, epoch and its name.
+// picture's depend on seed, epoch and its content (see Contents.keys).
 func (s *Set) Augmented(ctx context.Context, indices []int, seed uint64, epoch int) (*Batch, error) {
-	return s.batch(ctx, indices, func(it *item, name string) *item {
+	return s.batch(ctx, indices, func(it *item, key string) *item {
 		if !s.Augments() {
 			return it
 		}
 		p := picture.From(it.image, slices.Clone(it.labels), s.h, s.w)
-		augment.Apply(p, s.augment, seed, epoch, name)
+		augment.Apply(p, s.augment, seed, epoch, key)
 		return &item{image: p.Bytes(), labels: p.Labels}
 	})
 }
 
 // batch reads pictures; change may return others in their place, and must not
 // write into what it is given.
-func (s *Set) batch(ctx context.Context, indices []int, change func(it *item, name string) *item) (*Batch, error) {
+func (s *Set) batch(ctx context.Context, indices []int, change func(it *item, key string) *item) (*Batch, error) {
 	for _, i := range indices {
 		if i < 0 || i >= s.Len() {
 			return nil, fmt.Errorf("picture %d of a set of %d", i, s.Len())
@@ -197,7 +199,7 @@ func (s *Set) batch(ctx context.Context, indices []int, change func(it *item, na
 		if err != nil {
 			return err
 		}
-		it = change(it, s.names[indices[k]])
+		it = change(it, s.keys[indices[k]])
 		copy(b.Images[k*3*area:], it.image)
 		copy(b.Labels[k*area:], it.labels)
 		b.Names[k] = s.names[indices[k]]
@@ -249,7 +251,7 @@ func (s *Set) item(i int) (*item, error) {
 	if err != nil {
 		return nil, err
 	}
-	if it.image, it.labels, err = s.shift.apply(it.image, it.labels, s.h, s.w, s.names[i]); err != nil {
+	if it.image, it.labels, err = s.shift.apply(it.image, it.labels, s.h, s.w, s.names[i], s.keys[i]); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()

@@ -25,7 +25,7 @@ type shift struct {
 
 // newShift is what style and corruption, either of which may be nil, do; styles
 // are the images of the style.
-func newShift(style *spec.Style, styles Files, corruption *spec.Corruption) (*shift, error) {
+func newShift(style *spec.Style, styles Contents, corruption *spec.Corruption) (*shift, error) {
 	s := &shift{style: style, corruption: corruption}
 	if corruption != nil {
 		if err := corrupt.Check(corruption.Kind, int(corruption.Severity)); err != nil {
@@ -38,8 +38,8 @@ func newShift(style *spec.Style, styles Files, corruption *spec.Corruption) (*sh
 	if err := stylise.Check(style.Kind, style.Strength); err != nil {
 		return nil, err
 	}
-	for _, name := range styles.Images {
-		s.styles = append(s.styles, &styleImage{path: styles.path(name)})
+	for i := range styles.Images {
+		s.styles = append(s.styles, &styleImage{read: func() (pixels, error) { return styles.pixels(i) }})
 	}
 	if len(s.styles) == 0 && style.Kind != stylise.Network {
 		return nil, fmt.Errorf("style %s has no images", style.Kind)
@@ -48,8 +48,9 @@ func newShift(style *spec.Style, styles Files, corruption *spec.Corruption) (*sh
 }
 
 // apply shifts a picture of 3×h×w bytes RGB and h×w labels. What it returns may
-// be what it was given; that itself is not changed.
-func (s *shift) apply(image, labels []byte, h, w int, name string) ([]byte, []byte, error) {
+// be what it was given; that itself is not changed. Random numbers are drawn by
+// key; name is for errors.
+func (s *shift) apply(image, labels []byte, h, w int, name, key string) ([]byte, []byte, error) {
 	if s.style == nil && s.corruption == nil {
 		return image, labels, nil
 	}
@@ -64,14 +65,14 @@ func (s *shift) apply(image, labels []byte, h, w int, name string) ([]byte, []by
 	}
 	p := picture.From(image, labels, h, w)
 	if len(s.styles) > 0 {
-		style, err := s.styles[rng.New(s.style.Seed, "style", name).IntN(len(s.styles))].resized(h, w)
+		style, err := s.styles[rng.New(s.style.Seed, "style", key).IntN(len(s.styles))].resized(h, w)
 		if err != nil {
 			return nil, nil, err
 		}
 		stylise.Apply(p, picture.From(style, nil, h, w), s.style.Kind, s.style.Strength)
 	}
 	if c := s.corruption; c != nil {
-		corrupt.Apply(p, c.Kind, int(c.Severity), c.Seed, name)
+		corrupt.Apply(p, c.Kind, int(c.Severity), c.Seed, key)
 	}
 	return p.Bytes(), p.Labels, nil
 }
@@ -79,7 +80,7 @@ func (s *shift) apply(image, labels []byte, h, w int, name string) ([]byte, []by
 // styleImage is a picture that others take the look of, read when it is first
 // needed and kept in the size that was asked for last.
 type styleImage struct {
-	path string
+	read func() (pixels, error)
 	mu   sync.Mutex
 	h, w int
 	rgb  []byte
@@ -89,7 +90,7 @@ func (s *styleImage) resized(h, w int) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rgb == nil || s.h != h || s.w != w {
-		p, err := readImage(s.path)
+		p, err := s.read()
 		if err != nil {
 			return nil, fmt.Errorf("reading style: %w", err)
 		}

@@ -50,7 +50,7 @@ func TestStats(t *testing.T) {
 // Drawn pictures are counted as they are drawn.
 func TestStatsOfDrawnPictures(t *testing.T) {
 	d := identity(8, 8)
-	set, err := data.OpenProcedural(&spec.Procedural{Count: 3, Size: 32}, d, data.Files{})
+	set, err := data.OpenProcedural(&spec.Procedural{Count: 3, Size: 32}, d, data.Contents{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 // drawn writes the pictures of a procedural split as the model sees them.
 func drawn(t *testing.T, d *spec.Data) (paths []string) {
 	t.Helper()
-	set, err := data.OpenProcedural(d.Splits["test"].Procedural, d, data.Files{})
+	set, err := data.OpenProcedural(d.Splits["test"].Procedural, d, data.Contents{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -181,7 +181,7 @@ func checkWindow(w *spec.Window, d *spec.Data) error {
 // openSplit opens a split and checks that its files are those of the plan.
 func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name string) (*data.Set, error) {
 	split := d.Splits[name]
-	var styles data.Files
+	var styles data.Contents
 	var err error
 	if d.Style.GetDigest() != "" {
 		if styles, err = planned(ctx, req, d.Style.Digest); err != nil {
@@ -199,18 +199,17 @@ func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name str
 }
 
 // planned are the files of a digest, if they are still those of the plan.
-func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Files, error) {
+func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Contents, error) {
 	places := req.Places.Files[digest]
 	if places == nil {
-		return data.Files{}, errors.New("its files were not named")
+		return data.Contents{}, errors.New("its files were not named")
 	}
-	files := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}
-	now, err := files.Digest(ctx)
+	files, err := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}.Contents(ctx)
 	if err != nil {
-		return data.Files{}, err
+		return data.Contents{}, err
 	}
-	if now != digest {
-		return data.Files{}, fmt.Errorf("the files below %s are no longer those of the plan; plan again", places.Root)
+	if files.Digest() != digest {
+		return data.Contents{}, fmt.Errorf("the files below %s are no longer those of the plan; plan again", places.Root)
 	}
 	return files, nil
 }

@@ -42,12 +42,20 @@ type Part struct {
 	Unused []string
 }
 
-// Open serves the images.
-func (p *Part) Open() (*data.Set, error) {
-	if drawn := p.Split.GetProcedural(); drawn != nil {
-		return data.OpenProcedural(drawn, p.Data, p.Styles)
+// Open serves the images as they are now.
+func (p *Part) Open(ctx context.Context) (*data.Set, error) {
+	styles, err := p.Styles.Contents(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return data.Open(p.Files, p.Data, p.Styles)
+	if drawn := p.Split.GetProcedural(); drawn != nil {
+		return data.OpenProcedural(drawn, p.Data, styles)
+	}
+	files, err := p.Files.Contents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return data.Open(files, p.Data, styles)
 }
 
 // Parts are the images that the cells of the experiment use, each once: what is
