@@ -484,7 +484,7 @@ func (c *trial) run(t *testing.T) *spec.RunRequest {
 	if err := safetensors.Write(c.at("ours.safetensors"), own, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := safetensors.Write(c.at("run/checkpoints/best.safetensors"), checkpoint, map[string]string{"id": id, "step": "1"}); err != nil {
+	if _, err := safetensors.WriteSealed(c.at("run/checkpoints/best.safetensors"), checkpoint, map[string]string{"id": id, "step": "1"}); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, c.at("backbone"), []byte(filepath.Dir(c.hub[c.index].Path)))

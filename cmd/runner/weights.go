@@ -102,7 +102,7 @@ func (a *app) trained(ctx context.Context, root string, run *store.Run) (*spec.R
 	if err != nil {
 		return nil, err
 	}
-	if of := req.GetSpec().GetRevision(); of != spec.Revision {
+	if of := req.GetSpec().GetRevision(); !spec.Readable(of) {
 		return nil, fmt.Errorf("%s is of revision %d of the engine's arithmetic, and this loralab computes revision %d: run it again, or use the loralab that made it; runner inspect names it", run.Name(), of, spec.Revision)
 	}
 	return req, nil

@@ -54,6 +54,8 @@ type Batch struct {
 	// Labels is N×H×W class indices; 255 is ignored.
 	Labels []byte
 	Names  []string
+	// Pixels of each class, as a Set gives them.
+	Pixels []uint64
 }
 
 // One is the batch of picture k alone.
@@ -190,9 +192,11 @@ func (s *Set) batch(ctx context.Context, indices []int, change func(it *item, ke
 		}
 	}
 	n, area := len(indices), s.h*s.w
+	var counting sync.Mutex
 	b := &Batch{
 		N: n, H: s.h, W: s.w,
 		Images: make([]byte, n*3*area), Labels: make([]byte, n*area), Names: make([]string, n),
+		Pixels: make([]uint64, s.classes),
 	}
 	err := parallel(ctx, n, func(k int) error {
 		it, err := s.item(indices[k])
@@ -203,6 +207,9 @@ func (s *Set) batch(ctx context.Context, indices []int, change func(it *item, ke
 		copy(b.Images[k*3*area:], it.image)
 		copy(b.Labels[k*area:], it.labels)
 		b.Names[k] = s.names[indices[k]]
+		counting.Lock()
+		defer counting.Unlock()
+		count(b.Pixels, it.labels)
 		return nil
 	})
 	if err != nil {
@@ -220,19 +227,45 @@ func (s *Set) ClassPixels(ctx context.Context) ([]uint64, error) {
 		if err != nil {
 			return err
 		}
-		var count [256]uint64
-		for _, l := range it.labels {
-			count[l]++
-		}
 		mu.Lock()
 		defer mu.Unlock()
-		for c := range total {
-			total[c] += count[c]
-		}
+		count(total, it.labels)
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	return total, nil
+}
+
+// count adds the pixels of each class.
+func count(to []uint64, labels []byte) {
+	var of [256]uint64
+	for _, l := range labels {
+		of[l]++
+	}
+	for c := range to {
+		to[c] += of[c]
+	}
+}
+
+// ClassPixelsUntil is ClassPixels from the masks alone, picture after picture, as
+// far as enough asks for more.
+func (s *Set) ClassPixelsUntil(ctx context.Context, enough func(pixels []uint64) bool) ([]uint64, error) {
+	total := make([]uint64, s.classes)
+	for i := 0; i < s.Len() && !enough(total); i++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		m, err := s.readMask(i)
+		if err != nil {
+			return nil, err
+		}
+		labels, err := s.labels(i, m)
+		if err != nil {
+			return nil, err
+		}
+		count(total, resizeNearest(labels, m.h, m.w, s.h, s.w))
 	}
 	return total, nil
 }

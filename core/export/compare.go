@@ -50,7 +50,7 @@ func Compare(ctx context.Context, dev *torch.Device, req *spec.CompareRequest) (
 	reply := &spec.CompareReply{}
 	return reply, dev.Do(func() error {
 		b := req.Run.Spec.Backbone
-		m, err := vit.Load(dev, req.Run.Places.Backbone, b.Arch, vit.Options{Depth: int(b.Depth)})
+		m, err := vit.Load(dev, req.Run.Places.Backbone, b.Arch, vit.Options{Depth: int(b.Depth), Digest: b.Digest})
 		if err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func checkRun(r *spec.RunRequest, checkpoint string) error {
 	switch {
 	case s.GetBackbone().GetArch() == nil || s.GetHead() == nil || s.GetData() == nil:
 		return errors.New("the specification of the run is not complete")
-	case s.Revision != spec.Revision:
+	case !spec.Readable(s.Revision):
 		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: run it again", s.Revision, spec.Revision)
 	case r.GetPlaces().GetRunDir() == "" || r.GetPlaces().GetBackbone() == "":
 		return errors.New("a place is missing")

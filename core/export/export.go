@@ -26,6 +26,7 @@ import (
 	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/transformers"
@@ -100,11 +101,16 @@ type export struct {
 // open reads the weights of a run.
 func open(dev *torch.Device, run *spec.RunRequest, checkpoint string) (*export, error) {
 	x := &export{
-		dev: dev, run: run, spec: run.Spec, path: filepath.Join(run.Places.RunDir, "checkpoints", checkpoint+".safetensors"),
+		dev: dev, run: run, spec: run.Spec,
 		parts: map[string][]safetensors.Tensor{}, reply: &spec.ExportReply{},
 	}
-	var err error
-	if x.file, err = safetensors.Open(x.path); err != nil {
+	of, name := saved.Of(run), "checkpoints/"+checkpoint+".safetensors"
+	x.path = of.Path(name)
+	summary, err := of.Summary()
+	if err != nil {
+		return nil, fmt.Errorf("reading the result: %w; %s", err, of.Cure())
+	}
+	if x.file, err = of.Weights(name, summary); err != nil {
 		return nil, fmt.Errorf("reading the checkpoint: %w", err)
 	}
 	if err := x.read(x.file); err != nil {
@@ -118,9 +124,6 @@ func open(dev *torch.Device, run *spec.RunRequest, checkpoint string) (*export, 
 // a running mean of the weights was kept, that is what was scored, and is what
 // is exported.
 func (x *export) read(f *safetensors.File) error {
-	if id := f.Metadata()["id"]; id != x.run.Id {
-		return fmt.Errorf("it is of another run, %q", id)
-	}
 	for _, name := range f.Names() {
 		t, _ := f.Get(name)
 		if mean, ok := f.Get("average." + name); ok {

@@ -90,7 +90,7 @@ func trained(t *testing.T) *spec.ExportRequest {
 	}
 	run := t.TempDir()
 	id := spec.Identity(s)
-	err = safetensors.Write(filepath.Join(run, "checkpoints", "best.safetensors"), checkpoint, map[string]string{"id": id, "step": "5"})
+	_, err = safetensors.WriteSealed(filepath.Join(run, "checkpoints", "best.safetensors"), checkpoint, map[string]string{"id": id, "step": "5"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func replace(t *testing.T, req *spec.ExportRequest, change func([]safetensors.Te
 	state := file.Metadata()
 	file.Close()
 	change(ts)
-	if err := safetensors.Write(path, ts, state); err != nil {
+	if _, err := safetensors.WriteSealed(path, ts, state); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -309,5 +309,26 @@ func TestCompare(t *testing.T) {
 				t.Errorf("%v", got)
 			}
 		})
+	}
+}
+
+// Weights that are not those that were written are not handed on:
+// trial-reliability 3.
+func TestRefusesChangedWeights(t *testing.T) {
+	for _, format := range []spec.ExportRequest_Format{spec.ExportRequest_MERGED, spec.ExportRequest_PEFT} {
+		req := trained(t)
+		req.Format = format
+		path := filepath.Join(req.Run.Places.RunDir, "checkpoints", "best.safetensors")
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[len(content)-40] ^= 1
+		if err := os.WriteFile(path, content, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := export.Run(t.Context(), device(t), req); err == nil || !strings.Contains(err.Error(), "is damaged: its content was changed") {
+			t.Errorf("%v: got %v", format, err)
+		}
 	}
 }

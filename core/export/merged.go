@@ -54,7 +54,7 @@ func (x *export) merged(ctx context.Context) error {
 	}
 	return x.dev.Do(func() error {
 		b := x.spec.Backbone
-		m, err := vit.Load(x.dev, x.run.Places.Backbone, b.Arch, vit.Options{Depth: int(b.Depth), Trains: inventory.Backbones(tensors)})
+		m, err := vit.Load(x.dev, x.run.Places.Backbone, b.Arch, vit.Options{Depth: int(b.Depth), Trains: inventory.Backbones(tensors), Digest: b.Digest})
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (x *export) merged(ctx context.Context) error {
 		if limit := magnified * x.req.Tolerance; !(x.reply.OutputDifference <= limit) {
 			return fmt.Errorf("the outputs of the merged backbone, read back, differ by %.2g from those with the adapters, more than %.2g", x.reply.OutputDifference, limit)
 		}
-		return nil
+		return m.Check()
 	})
 }
 

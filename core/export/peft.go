@@ -63,7 +63,7 @@ func (x *export) peft(ctx context.Context) error {
 	}
 	var tensors []safetensors.Tensor
 	err = x.dev.Do(func() error {
-		m, err := vit.Load(x.dev, x.run.Places.Backbone, x.spec.Backbone.Arch, vit.Options{Depth: int(x.spec.Backbone.Depth)})
+		m, err := vit.Load(x.dev, x.run.Places.Backbone, x.spec.Backbone.Arch, vit.Options{Depth: int(x.spec.Backbone.Depth), Digest: x.spec.Backbone.Digest})
 		if err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func (x *export) peft(ctx context.Context) error {
 				}
 			})
 		}
-		return nil
+		return m.Check()
 	})
 	if err != nil {
 		return err

@@ -25,20 +25,22 @@ const epsilon = 1e-6
 // over the classes, if it asks for it, and targets [N, H, W].
 type outputs struct{ logits, p, target *torch.Tensor }
 
-// kinds computes each term, and says which look at p.
+// kinds computes each term. Those of pixels are sums over the pixels that count,
+// of which the loss is the mean, weighed by class; of the others, which look at p,
+// a batch has one value.
 var kinds = map[string]struct {
-	compute       func(t *spec.Loss, o outputs) *torch.Tensor
-	probabilities bool
+	compute  func(t *spec.Loss, o outputs) *torch.Tensor
+	ofPixels bool
 }{
-	"cross_entropy": {compute: func(t *spec.Loss, o outputs) *torch.Tensor {
-		return torch.CrossEntropy(o.logits, o.target, classWeights(t, o.logits), Ignored, t.Smoothing)
-	}},
-	"focal": {compute: func(t *spec.Loss, o outputs) *torch.Tensor {
+	"cross_entropy": {func(t *spec.Loss, o outputs) *torch.Tensor {
+		return torch.CrossEntropySum(o.logits, o.target, classWeights(t, o.logits), Ignored, t.Smoothing)
+	}, true},
+	"focal": {func(t *spec.Loss, o outputs) *torch.Tensor {
 		return focal(o.logits, o.target, classWeights(t, o.logits), t.Gamma)
-	}},
-	"dice":          {func(_ *spec.Loss, o outputs) *torch.Tensor { return softDice(o.p, o.target) }, true},
-	"log_cosh_dice": {func(_ *spec.Loss, o outputs) *torch.Tensor { return logCoshDice(o.p, o.target) }, true},
-	"lovasz":        {func(_ *spec.Loss, o outputs) *torch.Tensor { return lovasz(o.p, o.target) }, true},
+	}, true},
+	"dice":          {compute: func(_ *spec.Loss, o outputs) *torch.Tensor { return softDice(o.p, o.target) }},
+	"log_cosh_dice": {compute: func(_ *spec.Loss, o outputs) *torch.Tensor { return logCoshDice(o.p, o.target) }},
+	"lovasz":        {compute: func(_ *spec.Loss, o outputs) *torch.Tensor { return lovasz(o.p, o.target) }},
 }
 
 // Kinds lists the losses by name.
@@ -144,29 +146,54 @@ func Check(terms []*spec.Loss, classes int) error {
 	return nil
 }
 
-// Compute is the weighted sum of the terms for logits [N, C, H, W] (fp32) and
-// targets [N, H, W] (int64 class, or Ignored): a scalar. A weighting must have
-// been turned into class weights before.
-func Compute(terms []*spec.Loss, logits, target *torch.Tensor) *torch.Tensor {
-	return Score(terms, logits, nil, target)
+// Masses are what each term of a batch weighs in a mean over batches, by the
+// number of its images and its pixels of each class: of terms that are means over
+// pixels these pixels, weighed by class, so that the mean is that over all pixels,
+// however they are cut into batches; of the others the images, if any pixel
+// counts. A weighting must have been turned into class weights before.
+func Masses(terms []*spec.Loss, images int, pixels []uint64) []float64 {
+	masses := make([]float64, len(terms))
+	for i, t := range terms {
+		var all float64
+		for c, n := range pixels {
+			weight := 1.0
+			if kinds[t.Kind].ofPixels && len(t.ClassWeights) > 0 {
+				weight = t.ClassWeights[c]
+			}
+			all += weight * float64(n)
+		}
+		if !kinds[t.Kind].ofPixels && all > 0 {
+			all = float64(images)
+		}
+		masses[i] = all
+	}
+	return masses
 }
 
-// Score is Compute for those who have p already, the softmax of the logits.
-func Score(terms []*spec.Loss, logits, p, target *torch.Tensor) *torch.Tensor {
+// Compute is the part that a batch has of the weighted sum of the terms over
+// several batches, with its own masses and those of all of them together, for
+// logits [N, C, H, W] (fp32) and targets [N, H, W] (int64 class, or Ignored): a
+// scalar. A term of mass 0 has no value; where all have none, Compute is nil.
+func Compute(terms []*spec.Loss, own, all []float64, logits, target *torch.Tensor) *torch.Tensor {
 	dev := logits.Device()
+	if !slices.ContainsFunc(all, func(x float64) bool { return x > 0 }) {
+		return nil
+	}
 	return dev.Yield(func() *torch.Tensor {
 		var total *torch.Tensor
-		for _, t := range terms {
-			kind := kinds[t.Kind]
-			l := dev.Yield(func() *torch.Tensor {
-				o := outputs{logits, p, target}
-				if p == nil && kind.probabilities {
-					o.p = logits.Softmax(1)
-				}
-				return kind.compute(t, o)
-			})
-			if t.Weight != 1 {
-				l = l.Scale(t.Weight)
+		for i, t := range terms {
+			by := t.Weight
+			if kinds[t.Kind].ofPixels {
+				by /= all[i]
+			} else {
+				by *= own[i] / all[i]
+			}
+			if all[i] == 0 || by == 0 {
+				continue
+			}
+			l := term(t, outputs{logits: logits, target: target})
+			if by != 1 {
+				l = l.Scale(by)
 			}
 			if total != nil {
 				l = total.Add(l)
@@ -174,6 +201,54 @@ func Score(terms []*spec.Loss, logits, p, target *torch.Tensor) *torch.Tensor {
 			total = l
 		}
 		return total
+	})
+}
+
+// Mean is the loss of a split, of which it takes batch after batch.
+type Mean struct{ sums, masses []float64 }
+
+// Add takes a batch and its masses. p is the softmax of the logits.
+func (m *Mean) Add(terms []*spec.Loss, masses []float64, logits, p, target *torch.Tensor) {
+	if m.sums == nil {
+		m.sums, m.masses = make([]float64, len(terms)), make([]float64, len(terms))
+	}
+	for i, t := range terms {
+		m.masses[i] += masses[i]
+		logits.Device().Scope(func() {
+			v := 1.0
+			if !kinds[t.Kind].ofPixels {
+				v = masses[i]
+			}
+			if v > 0 {
+				m.sums[i] += v * term(t, outputs{logits, p, target}).Item()
+			}
+		})
+	}
+}
+
+// Of is the sum of the terms by their weights, each the mean over all that Add
+// took; NaN if no term has a value.
+func (m *Mean) Of(terms []*spec.Loss) float64 {
+	total, counted := 0.0, false
+	for i, mass := range m.masses {
+		if mass > 0 {
+			total += terms[i].Weight * m.sums[i] / mass
+			counted = true
+		}
+	}
+	if !counted {
+		return math.NaN()
+	}
+	return total
+}
+
+func term(t *spec.Loss, o outputs) *torch.Tensor {
+	kind := kinds[t.Kind]
+	return o.logits.Device().Yield(func() *torch.Tensor {
+		if o.p == nil && !kind.ofPixels {
+			o.p = o.logits.Softmax(1)
+		}
+		return kind.compute(t, o)
 	})
 }
 
@@ -234,10 +309,9 @@ func logCoshDice(p, target *torch.Tensor) *torch.Tensor {
 	return dice.Neg().AddScalar(1).Cosh().Log()
 }
 
-// focal is the mean over pixels of −(1−p)^γ log p, p the softmax at the target's
+// focal is the sum over pixels of −(1−p)^γ log p, p the softmax at the target's
 // class (Lin et al., arXiv:1708.02002); weights [C] or nil multiply pixels by
-// class, and the mean is over their sum, as in cross entropy, which it is at
-// γ = 0.
+// class. At γ = 0 it is cross entropy.
 func focal(logits, target, weights *torch.Tensor, gamma float64) *torch.Tensor {
 	valid := target.NotEqual(Ignored)
 	// Ignored pixels look up class 0 and count 0.
@@ -252,7 +326,7 @@ func focal(logits, target, weights *torch.Tensor, gamma float64) *torch.Tensor {
 		// At p = 1 a power below 1 has no gradient; a hair above it does.
 		l = l.Mul(logp.Exp().Neg().AddScalar(1).ClampMin(1e-7).Pow(gamma))
 	}
-	return l.Mul(weight).Sum().Div(weight.Sum())
+	return l.Mul(weight).Sum()
 }
 
 // lovasz is the Lovász-Softmax loss (Berman et al., arXiv:1705.08790): a convex

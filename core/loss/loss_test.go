@@ -2,6 +2,7 @@ package loss
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +47,12 @@ func TestLossesEqualPyTorch(t *testing.T) {
 		}
 		labels, _ := file.Get("labels")
 		target := torch.Of(dev, labels.Data, 2, 8, 6).To(torch.Int64)
+		counted := make([]uint64, 4)
+		for _, c := range labels.Data {
+			if c != Ignored {
+				counted[c]++
+			}
+		}
 		weights := []float64{0.5, 2, 1.25, 3}
 		for name, term := range map[string]*spec.Loss{
 			"cross_entropy":          {Kind: "cross_entropy"},
@@ -58,12 +65,16 @@ func TestLossesEqualPyTorch(t *testing.T) {
 			kind := name
 			term.Weight = 1
 			x := torch.Of(dev, floats("logits"), 2, 4, 8, 6).RequireGrad(true)
-			l := Compute([]*spec.Loss{term}, x, target)
+			terms := []*spec.Loss{term}
+			masses := Masses(terms, 2, counted)
+			l := Compute(terms, masses, masses, x, target)
 			if got, want := l.Item(), float64(floats(name)[0]); math.Abs(got-want) > 1e-6 {
 				t.Errorf("%s is %v, want %v", kind, got, want)
 			}
-			if again := Score([]*spec.Loss{term}, x, x.Softmax(1), target).Item(); again != l.Item() {
-				t.Errorf("%s is %v of probabilities, %v of logits", kind, again, l.Item())
+			var mean Mean
+			mean.Add(terms, masses, x, x.Softmax(1), target)
+			if again := mean.Of(terms); math.Abs(again-l.Item()) > 1e-6 {
+				t.Errorf("%s is %v of a split, %v of a batch", kind, again, l.Item())
 			}
 			l.Backward()
 			want := floats("grad." + name)
@@ -82,8 +93,12 @@ func TestSumIsWeighted(t *testing.T) {
 	onDevice(t, func(dev *torch.Device) error {
 		x := torch.Of(dev, []float32{2, -1, 0.5, 0, 1, 3, -2, 0.1}, 1, 2, 2, 2)
 		y := torch.Of(dev, []int64{0, 1, 1, 255}, 1, 2, 2)
-		one := func(kind string) float64 { return Compute([]*spec.Loss{{Kind: kind, Weight: 1}}, x, y).Item() }
-		got := Compute([]*spec.Loss{{Kind: "cross_entropy", Weight: 0.5}, {Kind: "dice", Weight: 2}}, x, y).Item()
+		of := func(terms ...*spec.Loss) float64 {
+			masses := Masses(terms, 1, []uint64{1, 2})
+			return Compute(terms, masses, masses, x, y).Item()
+		}
+		one := func(kind string) float64 { return of(&spec.Loss{Kind: kind, Weight: 1}) }
+		got := of(&spec.Loss{Kind: "cross_entropy", Weight: 0.5}, &spec.Loss{Kind: "dice", Weight: 2})
 		if want := 0.5*one("cross_entropy") + 2*one("dice"); math.Abs(got-want) > 1e-6 {
 			t.Errorf("sum is %v, want %v", got, want)
 		}
@@ -195,7 +210,7 @@ func TestFocal(t *testing.T) {
 	onDevice(t, func(dev *torch.Device) error {
 		x := torch.Of(dev, []float32{2, -1, 0.5, 0, 1, 3, -2, 0.1}, 1, 2, 2, 2)
 		y := torch.Of(dev, []int64{0, 1, 1, 255}, 1, 2, 2)
-		ce := torch.CrossEntropy(x, y, nil, Ignored, 0).Item()
+		ce := torch.CrossEntropySum(x, y, nil, Ignored, 0).Item()
 		if f := focal(x, y, nil, 0).Item(); math.Abs(f-ce) > 1e-6 {
 			t.Errorf("%v at γ = 0, cross entropy is %v", f, ce)
 		}
@@ -204,4 +219,173 @@ func TestFocal(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// drawn is a set of images of 3 classes and 4 pixels each, of which any number is
+// ignored, cut into batches.
+func drawn(t *rapid.T) (logits []float32, labels []int64, batches []int) {
+	n := rapid.IntRange(1, 6).Draw(t, "images")
+	logits = rapid.SliceOfN(rapid.Float32Range(-5, 5), 12*n, 12*n).Draw(t, "logits")
+	for range n {
+		known := rapid.IntRange(0, 4).Draw(t, "pixels that count")
+		for i := range 4 {
+			label := int64(Ignored)
+			if i < known {
+				label = rapid.Int64Range(0, 2).Draw(t, "label")
+			}
+			labels = append(labels, label)
+		}
+	}
+	for left := n; left > 0; left -= batches[len(batches)-1] {
+		batches = append(batches, rapid.IntRange(1, left).Draw(t, "batch"))
+	}
+	return logits, labels, batches
+}
+
+func pixelsOf(labels []int64) []uint64 {
+	counts := make([]uint64, 3)
+	for _, l := range labels {
+		if l != Ignored {
+			counts[l]++
+		}
+	}
+	return counts
+}
+
+var meansOverPixels = []*spec.Loss{
+	{Kind: "cross_entropy", Weight: 1},
+	{Kind: "cross_entropy", Weight: 0.5, ClassWeights: []float64{0.2, 3, 0}, Smoothing: 0.1},
+	{Kind: "focal", Weight: 2, Gamma: 2, ClassWeights: []float64{0, 1, 5}},
+}
+
+// reference is the mean over pixels by its definition, in float64: PyTorch's
+// cross_entropy with weights and smoothing, and the focal loss.
+func reference(t *spec.Loss, logits []float32, labels []int64) (sum, mass float64) {
+	weight := func(c int) float64 {
+		if t.ClassWeights == nil {
+			return 1
+		}
+		return t.ClassWeights[c]
+	}
+	for i, l := range labels {
+		if l == Ignored {
+			continue
+		}
+		var logp [3]float64
+		total := 0.0
+		for c := range logp {
+			logp[c] = float64(logits[i/4*12+4*c+i%4])
+			total += math.Exp(logp[c])
+		}
+		for c := range logp {
+			logp[c] -= math.Log(total)
+		}
+		mass += weight(int(l))
+		switch t.Kind {
+		case "focal":
+			sum -= weight(int(l)) * math.Pow(1-math.Exp(logp[l]), t.Gamma) * logp[l]
+		default:
+			sum -= (1 - t.Smoothing) * weight(int(l)) * logp[l]
+			for c := range logp {
+				sum -= t.Smoothing / 3 * weight(c) * logp[c]
+			}
+		}
+	}
+	return sum, mass
+}
+
+// withDevice is for rapid, whose failures must not end the device's goroutine.
+func withDevice(t *testing.T) func(*rapid.T, func(dev *torch.Device)) {
+	t.Helper()
+	dev, err := torch.CPU(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(dev.Close)
+	return func(t *rapid.T, fn func(*torch.Device)) {
+		if err := dev.Do(func() error { fn(dev); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The loss of a split is the mean over the pixels that count, whatever the
+// batches: trial-data F4. Batches and splits of which none counts have none:
+// trial-data F12.
+func TestMeanDoesNotDependOnBatches(t *testing.T) {
+	do := withDevice(t)
+	rapid.Check(t, func(t *rapid.T) {
+		logits, labels, batches := drawn(t)
+		var mean Mean
+		at := 0
+		for _, n := range batches {
+			masses := Masses(meansOverPixels, n, pixelsOf(labels[4*at:4*(at+n)]))
+			do(t, func(dev *torch.Device) {
+				x := torch.Of(dev, logits[12*at:12*(at+n)], int64(n), 3, 2, 2)
+				mean.Add(meansOverPixels, masses, x, x.Softmax(1), torch.Of(dev, labels[4*at:4*(at+n)], int64(n), 2, 2))
+			})
+			at += n
+		}
+		want, counted := 0.0, false
+		for _, term := range meansOverPixels {
+			if sum, mass := reference(term, logits, labels); mass > 0 {
+				want, counted = want+term.Weight*sum/mass, true
+			}
+		}
+		if got := mean.Of(meansOverPixels); math.IsNaN(got) == counted || counted && math.Abs(got-want) > 1e-4 {
+			t.Fatalf("in batches of %v the loss is %v, want %v", batches, got, want)
+		}
+	})
+}
+
+// The gradients of batches add up to those of one large batch:
+// trial-data F7. Where no pixel counts there are none: trial-data F12.
+func TestSharesAddUp(t *testing.T) {
+	do := withDevice(t)
+	rapid.Check(t, func(t *rapid.T) {
+		logits, labels, batches := drawn(t)
+		n := len(labels) / 4
+		total := Masses(meansOverPixels, n, pixelsOf(labels))
+		gradient := func(cuts []int) (value float64, grad []float32) {
+			grad = make([]float32, len(logits))
+			do(t, func(dev *torch.Device) {
+				x := torch.Of(dev, logits, int64(n), 3, 2, 2).RequireGrad(true)
+				at := 0
+				for _, k := range cuts {
+					own := Masses(meansOverPixels, k, pixelsOf(labels[4*at:4*(at+k)]))
+					l := Compute(meansOverPixels, own, total, x.Narrow(0, int64(at), int64(k)), torch.Of(dev, labels[4*at:4*(at+k)], int64(k), 2, 2))
+					if l != nil {
+						value += l.Item()
+						l.Backward()
+					}
+					at += k
+				}
+				if g := x.Grad(); g != nil {
+					grad = g.Floats()
+				}
+			})
+			return value, grad
+		}
+		whole, want := gradient([]int{n})
+		parts, got := gradient(batches)
+		if !(math.Abs(whole-parts) <= 1e-5*max(1, math.Abs(whole))) {
+			t.Fatalf("%v of the whole, %v of batches %v", whole, parts, batches)
+		}
+		for i := range want {
+			if !(math.Abs(float64(want[i]-got[i])) <= 1e-5) {
+				t.Fatalf("gradient %v of the whole, %v of batches %v", want[i], got[i], batches)
+			}
+		}
+	})
+}
+
+// Terms of which a batch has one value weigh by images, where any pixel counts.
+func TestMassesOfBatches(t *testing.T) {
+	terms := []*spec.Loss{{Kind: "dice", Weight: 1}, {Kind: "lovasz", Weight: 1}, {Kind: "log_cosh_dice", Weight: 1}, {Kind: "focal", Weight: 1, ClassWeights: []float64{2, 0, 1}}}
+	if got := Masses(terms, 5, []uint64{3, 4, 0}); !slices.Equal(got, []float64{5, 5, 5, 6}) {
+		t.Errorf("got %v", got)
+	}
+	if got := Masses(terms, 5, []uint64{0, 0, 0}); !slices.Equal(got, []float64{0, 0, 0, 0}) {
+		t.Errorf("got %v", got)
+	}
 }

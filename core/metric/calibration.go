@@ -14,6 +14,7 @@ type Calibration struct {
 	pixels, right [calibrationBins]uint64
 	confidence    [calibrationBins]float64
 	nll, brier    float64
+	broken        bool // a probability was no number
 }
 
 // Add takes pixels: the highest probability and whether its class is right; the
@@ -22,6 +23,10 @@ type Calibration struct {
 func (c *Calibration) Add(pred, truth []byte, highest, ofTruth, squares []float32) {
 	for i, t := range truth {
 		if t == Ignored {
+			continue
+		}
+		if !(highest[i] >= 0 && highest[i] <= 2) { // no number; rounding goes a little beyond 1
+			c.broken = true
 			continue
 		}
 		b := min(int(float64(highest[i])*calibrationBins), calibrationBins-1)
@@ -36,7 +41,8 @@ func (c *Calibration) Add(pred, truth []byte, highest, ofTruth, squares []float3
 	}
 }
 
-// Report writes the errors into m:
+// Report writes the errors into m, unless there were no pixels or their
+// probabilities were no numbers:
 //
 //	ECE   = Σ_b n_b/n |right_b/n_b − mean confidence_b|, 15 bins of equal width
 //	        (Guo et al., arXiv:1706.04599)
@@ -47,7 +53,7 @@ func (c *Calibration) Report(m *spec.Metrics) {
 	for _, p := range c.pixels {
 		n += p
 	}
-	if n == 0 {
+	if n == 0 || c.broken {
 		return
 	}
 	var ece float64

@@ -27,6 +27,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -156,7 +158,7 @@ var whole = []struct {
 	name  string
 	value func(m *spec.Metrics) (float64, bool)
 }{
-	{"loss", func(m *spec.Metrics) (float64, bool) { return m.Loss, !math.IsNaN(m.Loss) }},
+	{"loss", func(m *spec.Metrics) (float64, bool) { return m.Loss, !math.IsNaN(m.Loss) && !math.IsInf(m.Loss, 0) }},
 	{"accuracy", func(m *spec.Metrics) (float64, bool) { return m.Accuracy, m.Pixels > 0 }},
 	{"dice/mean", func(m *spec.Metrics) (float64, bool) { return m.Dice, m.Pixels > 0 }},
 	{"iou/mean", func(m *spec.Metrics) (float64, bool) { return m.Iou, m.Pixels > 0 }},
@@ -240,6 +242,27 @@ func Names(classes []string) []string {
 		}
 	}
 	return names
+}
+
+// Named are the metrics with the names that their classes have now, by index;
+// as they are if they are of another number of classes. m is not changed.
+func Named(m *spec.Metrics, classes []string) *spec.Metrics {
+	is := func(i int) bool { return m.GetClasses()[i].GetName() == classes[i] }
+	if len(m.GetClasses()) != len(classes) {
+		return m
+	}
+	same := true
+	for i := range classes {
+		same = same && is(i)
+	}
+	if same {
+		return m
+	}
+	m = proto.CloneOf(m)
+	for i, c := range m.Classes {
+		c.Name = classes[i]
+	}
+	return m
 }
 
 // falls are the metrics that are better when they are lower.

@@ -2,12 +2,15 @@ package metric_test
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
 )
 
 var classes = []string{"background", "nucleus", "boundary"}
@@ -178,6 +181,40 @@ func TestAddRefusesWhatIsNoClass(t *testing.T) {
 			}()
 			f(metric.NewCounts(classes))
 		})
+	}
+}
+
+// Identities leave out names of classes, so results may have been recorded under
+// others.
+func TestNamed(t *testing.T) {
+	c := metric.NewCounts([]string{"was", "b"})
+	c.Add([]byte{0, 1, 1}, []byte{0, 1, 0})
+	m := c.Metrics(0, 1)
+	now := metric.Named(m, []string{"is", "b"})
+	was, _ := metric.Value(m, "dice/was")
+	if is, ok := metric.Value(now, "dice/is"); !ok || is != was {
+		t.Errorf("%v is now %v", was, is)
+	}
+	if _, ok := metric.Value(now, "dice/was"); ok || m.Classes[0].Name != "was" {
+		t.Error("the metrics themselves were renamed, or the old name is still there")
+	}
+	if metric.Named(m, []string{"was", "b"}) != m || metric.Named(m, []string{"x"}) != m || metric.Named(nil, nil) != nil {
+		t.Error("nothing is to be renamed")
+	}
+}
+
+// What core/spec knows of metrics of classes is what there is.
+func TestMetricsOfClasses(t *testing.T) {
+	for _, name := range metric.Names([]string{"a/b", "c"}) {
+		_, class, _ := strings.Cut(name, "/")
+		if is := spec.ClassOf(name); is != "" && is != class || (is != "") != (class == "a/b" || class == "c") {
+			t.Errorf("%s is taken for one of class %q", name, is)
+		}
+	}
+	for _, kind := range spec.MetricsOfClasses {
+		if !slices.Contains(metric.Names([]string{"c"}), kind+"/c") {
+			t.Errorf("there is no %s of a class", kind)
+		}
 	}
 }
 

@@ -121,3 +121,21 @@ func TestCalibration(t *testing.T) {
 		t.Error("nothing was counted, and it is calibrated")
 	}
 }
+
+// Probabilities that are no numbers have no calibration, and do not panic:
+// trial-reliability 19, trial-data F13.
+func TestCalibrationOfNaN(t *testing.T) {
+	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		var c metric.Calibration
+		p := float32(v)
+		c.Add([]byte{0, 1}, []byte{0, 1}, []float32{0.5, p}, []float32{0.5, p}, []float32{0.5, p})
+		m := &spec.Metrics{}
+		c.Report(m)
+		if m.Ece != nil || m.Nll != nil || m.Brier != nil {
+			t.Errorf("%v: %v", v, m)
+		}
+	}
+	if _, ok := metric.Value(&spec.Metrics{Loss: math.Inf(1)}, "loss"); ok {
+		t.Error("an infinite loss is a value")
+	}
+}

@@ -117,17 +117,18 @@ func New(dev *torch.Device, cfg *spec.Optim, groups []Group) (*Optimizer, error)
 
 // Step clips the gradients by their common norm, updates all parameters at
 // factor times their rates, and drops the gradients. It returns the norm before
-// clipping. If that is no finite number, ok is false and nothing is updated.
+// clipping. If that is no finite number, ok is false, nothing is updated, and the
+// gradients stay, to be looked at.
 func (o *Optimizer) Step(factor float64) (norm float64, ok bool) {
 	norm = torch.ClipGrads(o.all, o.cfg.ClipNorm)
-	ok = !math.IsNaN(norm) && !math.IsInf(norm, 0)
-	if ok {
-		for _, g := range o.groups {
-			o.rule.step(o.cfg, g, g.LR*factor)
-		}
+	if math.IsNaN(norm) || math.IsInf(norm, 0) {
+		return norm, false
+	}
+	for _, g := range o.groups {
+		o.rule.step(o.cfg, g, g.LR*factor)
 	}
 	torch.DropGrads(o.all)
-	return norm, ok
+	return norm, true
 }
 
 // Default drops the decay of all groups and the betas for those that PyTorch's

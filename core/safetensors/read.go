@@ -19,7 +19,8 @@ import (
 
 // File is an open file. It may be read from several goroutines at once.
 type File struct {
-	mapped   []byte
+	whole    []byte // the file
+	mapped   []byte // nil if it was not mapped
 	tensors  map[string]Tensor
 	names    []string // sorted
 	metadata map[string]string
@@ -58,7 +59,14 @@ func Map(fd *os.File) (*File, error) {
 }
 
 // Parse reads a whole file from memory, which the tensors alias.
-func Parse(content []byte) (*File, error) { return parse(content) }
+func Parse(content []byte) (*File, error) {
+	f, err := parse(content)
+	if err != nil {
+		return nil, &FormatError{err}
+	}
+	f.whole = content
+	return f, nil
+}
 
 func mapped(fd *os.File) (*File, error) {
 	info, err := fd.Stat()
@@ -66,7 +74,7 @@ func mapped(fd *os.File) (*File, error) {
 		return nil, err
 	}
 	if info.Size() < 8 {
-		return nil, fmt.Errorf("not a safetensors file: it has %d bytes, its header alone takes more", info.Size())
+		return nil, &FormatError{fmt.Errorf("not a safetensors file: it has %d bytes, its header alone takes more", info.Size())}
 	}
 	mapped, err := unix.Mmap(int(fd.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
@@ -74,11 +82,21 @@ func mapped(fd *os.File) (*File, error) {
 	}
 	f, err := parse(mapped)
 	if err != nil {
-		return nil, errors.Join(err, unix.Munmap(mapped))
+		if e := unix.Munmap(mapped); e != nil {
+			return nil, e
+		}
+		return nil, &FormatError{err}
 	}
-	f.mapped = mapped
+	f.whole, f.mapped = mapped, mapped
 	return f, nil
 }
+
+// FormatError tells of a file that could be read and is none of the format, or a
+// damaged one.
+type FormatError struct{ err error }
+
+func (e *FormatError) Error() string { return e.err.Error() }
+func (e *FormatError) Unwrap() error { return e.err }
 
 // parse reads the header of a whole file; the tensors alias it.
 func parse(file []byte) (*File, error) {
@@ -219,7 +237,7 @@ func (f *File) Metadata() map[string]string { return maps.Clone(f.metadata) }
 // the process would die.
 func (f *File) Close() error {
 	mapped := f.mapped
-	f.mapped, f.tensors, f.names = nil, nil, nil
+	f.whole, f.mapped, f.tensors, f.names = nil, nil, nil, nil
 	if mapped == nil {
 		return nil
 	}

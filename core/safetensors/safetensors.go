@@ -10,6 +10,7 @@
 package safetensors
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -113,6 +114,45 @@ func (t Tensor) Float32() ([]float32, error) {
 		return nil, fmt.Errorf("tensor %s: type %s is not floating point", t.Name, t.DType)
 	}
 	return out, nil
+}
+
+// Finite reports whether no element is infinite or NaN. Integers are finite.
+func (t Tensor) Finite() bool {
+	var exponent uint64
+	switch t.DType {
+	case F64:
+		exponent = 0x7ff << 52
+	case F32:
+		exponent = 0xff << 23
+	case BF16:
+		exponent = 0xff << 7
+	case F16:
+		exponent = 0x1f << 10
+	default:
+		return true
+	}
+	d := t.Data
+	switch t.DType.Size() {
+	case 8:
+		for ; len(d) >= 8; d = d[8:] {
+			if binary.LittleEndian.Uint64(d)&exponent == exponent {
+				return false
+			}
+		}
+	case 4:
+		for ; len(d) >= 4; d = d[4:] {
+			if binary.LittleEndian.Uint32(d)&uint32(exponent) == uint32(exponent) {
+				return false
+			}
+		}
+	default:
+		for ; len(d) >= 2; d = d[2:] {
+			if binary.LittleEndian.Uint16(d)&uint16(exponent) == uint16(exponent) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func le16(b []byte) uint16 { return uint16(b[0]) | uint16(b[1])<<8 }

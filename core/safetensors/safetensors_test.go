@@ -244,3 +244,29 @@ func TestFloat32(t *testing.T) {
 		t.Error("integers converted")
 	}
 }
+
+func TestFinite(t *testing.T) {
+	for _, c := range []struct {
+		d    DType
+		bits uint64
+		want bool
+	}{
+		{F64, math.Float64bits(1e308), true},
+		{F64, math.Float64bits(math.Inf(-1)), false},
+		{F32, uint64(math.Float32bits(math.MaxFloat32)), true},
+		{F32, uint64(math.Float32bits(float32(math.NaN()))), false},
+		{F32, uint64(math.Float32bits(float32(math.Inf(1)))), false},
+		{BF16, 0x7f7f, true},
+		{BF16, 0xff80, false},
+		{F16, 0x7bff, true},
+		{F16, 0xfe00, false},
+		{I64, math.MaxUint64, true},
+		{U8, 0xff, true},
+	} {
+		data := binary.LittleEndian.AppendUint64(nil, c.bits)[:c.d.Size()]
+		ones := make([]byte, 2*c.d.Size())
+		if got := (Tensor{DType: c.d, Data: append(ones, data...)}).Finite(); got != c.want {
+			t.Errorf("%s %#x: finite %v", c.d, c.bits, got)
+		}
+	}
+}

@@ -35,6 +35,12 @@ func WriteSealed(path string, tensors []Tensor, metadata map[string]string) (str
 // Seal is the digest that the file came with, "" if it came without one.
 func (f *File) Seal() string { return f.metadata[sealKey] }
 
+// Sum is the SHA-256 of the whole file, in hex, as other tools compute it.
+func (f *File) Sum() string {
+	sum := sha256.Sum256(f.whole)
+	return hex.EncodeToString(sum[:])
+}
+
 // Verify compares the content with the digest that the file came with. It reads
 // all of the file. The error is ErrNoSeal where there is no digest.
 func (f *File) Verify() error {

@@ -31,7 +31,7 @@ func TestSealNoticesEveryByte(t *testing.T) {
 			damaged := append([]byte(nil), content...)
 			damaged[at] ^= 1 << bit
 			// White space in the header, and an escape in its place, say nothing.
-			if g, err := Parse(damaged); err == nil && g.Verify() == nil && !reflect.DeepEqual(f, g) {
+			if g, err := Parse(damaged); err == nil && g.Verify() == nil && !(reflect.DeepEqual(f.tensors, g.tensors) && reflect.DeepEqual(f.metadata, g.metadata)) {
 				t.Fatalf("byte %d, bit %d: %q became %q, which is not noticed", at, bit, content[at], damaged[at])
 			}
 		}

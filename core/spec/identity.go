@@ -16,6 +16,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -24,21 +25,101 @@ import (
 // Revision is the revision of the engine's arithmetic: RunSpec.revision of
 // every new run. Raise it when the same specification would train to other
 // weights than before; old results then count as stale instead of as equal.
-const Revision = 2
+const Revision = 3
+
+// oldest is the first revision whose weights mean what they do now: the forward
+// pass has not moved since.
+const oldest = 2
+
+// unnamedSince is the first revision whose identities leave out the names of
+// classes. sealedSince is the first whose files carry digests of themselves.
+const (
+	unnamedSince = 3
+	sealedSince  = 3
+)
+
+// Readable reports whether this engine predicts, scores and exports with the
+// weights of a run of a revision. It trains those of Revision alone.
+func Readable(revision uint32) bool { return revision >= oldest && revision <= Revision }
+
+// Sealed reports whether checkpoints and results of a revision carry digests of
+// their content: one without is damaged.
+func Sealed(revision uint32) bool { return revision >= sealedSince }
 
 // Identity is the identity of a run: the SHA-256 of the canonical form of its
-// specification, 64 hex digits.
+// specification, 64 hex digits. Classes count by number and order, not by name.
 func Identity(s *RunSpec) string {
-	sum := sha256.Sum256(Canonical(s))
+	sum := sha256.Sum256(Canonical(unnamed(s)))
 	return hex.EncodeToString(sum[:])
+}
+
+// unnamed is a specification with indices in place of the names of classes. It
+// shares with s what it does not change.
+func unnamed(s *RunSpec) *RunSpec {
+	if s.GetRevision() < unnamedSince || len(s.GetData().GetClasses()) == 0 {
+		return s
+	}
+	from := s.ProtoReflect()
+	out := &RunSpec{}
+	to := out.ProtoReflect()
+	from.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		to.Set(fd, v)
+		return true
+	})
+	to.SetUnknown(from.GetUnknown())
+	out.Data = proto.CloneOf(s.Data)
+	out.Data.Classes = indices(len(s.Data.Classes))
+	if s.Train != nil {
+		out.Train = proto.CloneOf(s.Train)
+		out.Train.Monitor = unnamedMetric(s.Train.Monitor, s.Data.Classes)
+	}
+	return out
+}
+
+func indices(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = strconv.Itoa(i)
+	}
+	return list
+}
+
+// MetricsOfClasses are the kinds of metrics that single classes have, "dice" of
+// "dice/nucleus". MeanMetric in place of a class is the mean over all.
+var MetricsOfClasses = []string{"dice", "iou", "accuracy", "boundary"}
+
+// MeanMetric is no class: see MetricsOfClasses.
+const MeanMetric = "mean"
+
+// ClassOf is the class that a metric is of, "" for one of all classes.
+func ClassOf(metric string) string {
+	kind, class, _ := strings.Cut(metric, "/")
+	if class == MeanMetric || !slices.Contains(MetricsOfClasses, kind) {
+		return ""
+	}
+	return class
+}
+
+// unnamedMetric has "#1" for the second of the classes.
+func unnamedMetric(metric string, classes []string) string {
+	class := ClassOf(metric)
+	i := slices.Index(classes, class)
+	if class == "" || i < 0 {
+		return metric
+	}
+	return strings.TrimSuffix(metric, class) + "#" + strconv.Itoa(i)
 }
 
 // EvaluationIdentity identifies the result of one evaluation of a run: a hash
 // over the run's identity, the data of split "test", the checkpoint and the
-// precision. What the domain is called is left out: renaming it costs nothing.
+// precision. What the domain and the classes are called is left out: renaming
+// costs nothing.
 func EvaluationIdentity(runID string, e *Evaluation) string {
 	e = proto.CloneOf(e)
 	e.Domain = ""
+	if n := len(e.GetData().GetClasses()); n > 0 {
+		e.Data.Classes = indices(n)
+	}
 	for role := range e.GetData().GetSplits() {
 		if role != "test" {
 			delete(e.Data.Splits, role)
@@ -219,8 +300,32 @@ func (c Change) String() string { return fmt.Sprintf("%s: %s → %s", c.Path, c.
 // Lists of numbers and strings are compared as a whole; of lists of messages
 // with different lengths only the lengths are reported.
 func Diff(a, b *RunSpec) []Change {
-	x, y := differing(a.ProtoReflect(), b.ProtoReflect())
-	return diff(nil, "", x, y)
+	if a.GetRevision() < unnamedSince || b.GetRevision() < unnamedSince {
+		x, y := differing(a.ProtoReflect(), b.ProtoReflect())
+		return diff(nil, "", x, y)
+	}
+	x, y := differing(unnamed(a).ProtoReflect(), unnamed(b).ProtoReflect())
+	changes := diff(nil, "", x, y)
+	for i, c := range changes {
+		switch c.Path { // people know classes by their names
+		case "data.classes":
+			changes[i].From, changes[i].To = named(a.GetData().GetClasses()), named(b.GetData().GetClasses())
+		case "train.monitor":
+			changes[i].From, changes[i].To = cmp.Or(a.GetTrain().GetMonitor(), "unset"), cmp.Or(b.GetTrain().GetMonitor(), "unset")
+		}
+	}
+	return changes
+}
+
+func named(classes []string) string {
+	if len(classes) == 0 {
+		return "unset"
+	}
+	list := make([]any, len(classes))
+	for i, c := range classes {
+		list[i] = quote(c)
+	}
+	return text(list)
 }
 
 // differing is the canonical form of two messages without the fields that are

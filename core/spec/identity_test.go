@@ -34,13 +34,13 @@ func TestCanonicalForm(t *testing.T) {
 		`"programs":[{"nodes":[{"op":"X"}],"params":[{"name":"lora_A","shape":[8,384]}],"version":1}]},` +
 		`"backbone":{"arch":{"dim":384,"eps":1e-06,"family":"vit"},"depth":10,"digest":"ab","freeze":{"kind":"ALL"}},` +
 		`"data":{"classes":["background","nucleus"],"mean":[0.5,0,1],"values":{"0":0,"1":1,"255":-1}},` +
-		`"loss":[{"kind":"cross_entropy","weight":1}],"revision":2,"seed":18446744073709551615}`
+		`"loss":[{"kind":"cross_entropy","weight":1}],"revision":3,"seed":18446744073709551615}`
 	if got := string(spec.Canonical(example())); got != want {
 		t.Errorf("canonical form\n got %s\nwant %s", got, want)
 	}
 	// Recorded results are found by this value: it may only move together
 	// with Revision.
-	const id = "c0561b2d"
+	const id = "053f00ab"
 	if got := spec.Identity(example()); len(got) != 64 || got[:8] != id {
 		t.Errorf("identity = %s, want %s…", got, id)
 	}
@@ -68,6 +68,63 @@ func TestLabelsDoNotCount(t *testing.T) {
 	}
 	if spec.EvaluationIdentity("r", e) == spec.EvaluationIdentity("q", e) {
 		t.Error("another run, same identity of its evaluation")
+	}
+}
+
+// Names of classes are labels: trial-language, identity.
+func TestNamesOfClassesDoNotCount(t *testing.T) {
+	named := func(monitor string, classes ...string) *spec.RunSpec {
+		s := example()
+		s.Data.Classes, s.Train = classes, &spec.Train{Monitor: monitor}
+		return s
+	}
+	same := [][2]*spec.RunSpec{
+		{named("loss", "a", "b"), named("loss", "x", "y")},
+		{named("dice/b", "a", "b"), named("dice/y", "x", "y")},
+		{named("iou/a/b", "c", "a/b"), named("iou/c", "a", "c")},
+		{named("dice/b", "a", "b"), named("dice/a", "b", "a")}, // the values mean the same indices
+	}
+	for _, p := range same {
+		if a, b := spec.Identity(p[0]), spec.Identity(p[1]); a != b {
+			t.Errorf("%v and %v are two runs", p[0].Data.Classes, p[1].Data.Classes)
+		}
+		if d := spec.Diff(p[0], p[1]); len(d) != 0 {
+			t.Errorf("equal identities differ in %v", d)
+		}
+	}
+	swapped := named("loss", "b", "a")
+	swapped.Data.Values = map[uint32]int32{0: 1, 1: 0, 255: -1}
+	for _, c := range []struct {
+		a, b *spec.RunSpec
+		want spec.Change
+	}{
+		{named("loss", "a", "b"), named("loss", "a", "b", "c"), spec.Change{Path: "data.classes", From: `["a","b"]`, To: `["a","b","c"]`}},
+		{named("dice/a", "a", "b"), named("dice/y", "x", "y"), spec.Change{Path: "train.monitor", From: "dice/a", To: "dice/y"}},
+		{named("dice/a", "a", "b"), named("dice/mean", "a", "b"), spec.Change{Path: "train.monitor", From: "dice/a", To: "dice/mean"}},
+		{named("original/dice", "original", "dice"), named("original/iou", "original", "dice"), spec.Change{Path: "train.monitor", From: "original/dice", To: "original/iou"}},
+		{named("loss", "a", "b"), swapped, spec.Change{Path: "data.values.0", From: "0", To: "1"}},
+	} {
+		if spec.Identity(c.a) == spec.Identity(c.b) {
+			t.Errorf("%v: the identity did not move", c.want)
+		}
+		if d := spec.Diff(c.a, c.b); len(d) == 0 || d[0] != c.want {
+			t.Errorf("got %v, want %v", d, c.want)
+		}
+	}
+	// Runs of before keep their identity.
+	old := example()
+	old.Revision = 2
+	if id := spec.Identity(old); id[:8] != "c0561b2d" {
+		t.Errorf("a run of revision 2 has become %s", id)
+	}
+	if d := spec.Diff(old, named("loss", "x", "y")); len(d) == 0 {
+		t.Error("two revisions do not differ")
+	}
+	evaluation := func(classes ...string) string {
+		return spec.EvaluationIdentity("r", &spec.Evaluation{Data: &spec.Data{Classes: classes, Values: map[uint32]int32{0: 1}}})
+	}
+	if evaluation("a", "b") != evaluation("x", "y") || evaluation("a", "b") == evaluation("a", "b", "c") {
+		t.Error("names of classes count in evaluations, or their number does not")
 	}
 }
 

@@ -2269,8 +2269,10 @@ func (x *Head) GetStages() uint32 {
 }
 
 type Data struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Classes []string               `protobuf:"bytes,1,rep,name=classes,proto3" json:"classes,omitempty"` // as trained, after remap
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As trained, after remap. Their number and order are identity, their names are
+	// not.
+	Classes []string `protobuf:"bytes,1,rep,name=classes,proto3" json:"classes,omitempty"`
 	// For each value of a mask file, the class it becomes; -1 is ignored. Values
 	// not listed are an error in the data.
 	Values map[uint32]int32 `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
@@ -3199,17 +3201,21 @@ func (x *Schedule) GetLagging() bool {
 }
 
 type Train struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epochs        uint32                 `protobuf:"varint,1,opt,name=epochs,proto3" json:"epochs,omitempty"`
-	Batch         uint32                 `protobuf:"varint,2,opt,name=batch,proto3" json:"batch,omitempty"`
-	Precision     string                 `protobuf:"bytes,3,opt,name=precision,proto3" json:"precision,omitempty"`                   // fp32 | bf16 | tf32
-	MaxSteps      uint32                 `protobuf:"varint,4,opt,name=max_steps,json=maxSteps,proto3" json:"max_steps,omitempty"`    // 0: no limit
-	Monitor       string                 `protobuf:"bytes,5,opt,name=monitor,proto3" json:"monitor,omitempty"`                       // metric that chooses the best checkpoint: "dice/mean"
-	EvalEvery     uint32                 `protobuf:"varint,6,opt,name=eval_every,json=evalEvery,proto3" json:"eval_every,omitempty"` // epochs between validations; the last epoch always
-	Accumulate    uint32                 `protobuf:"varint,7,opt,name=accumulate,proto3" json:"accumulate,omitempty"`                // batches in one update; 0: 1
-	Ema           float64                `protobuf:"fixed64,8,opt,name=ema,proto3" json:"ema,omitempty"`                             // decay of the running mean of weights that is scored; 0: none
-	Patience      uint32                 `protobuf:"varint,9,opt,name=patience,proto3" json:"patience,omitempty"`                    // validations without a better one before it stops; 0: never
-	MinDelta      float64                `protobuf:"fixed64,10,opt,name=min_delta,json=minDelta,proto3" json:"min_delta,omitempty"`  // by which one has to be better
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Epochs    uint32                 `protobuf:"varint,1,opt,name=epochs,proto3" json:"epochs,omitempty"`
+	Batch     uint32                 `protobuf:"varint,2,opt,name=batch,proto3" json:"batch,omitempty"`
+	Precision string                 `protobuf:"bytes,3,opt,name=precision,proto3" json:"precision,omitempty"`                // fp32 | bf16 | tf32
+	MaxSteps  uint32                 `protobuf:"varint,4,opt,name=max_steps,json=maxSteps,proto3" json:"max_steps,omitempty"` // 0: no limit
+	// Metric that chooses the best checkpoint: "dice/mean". Of a class, the
+	// identity has the index.
+	Monitor    string  `protobuf:"bytes,5,opt,name=monitor,proto3" json:"monitor,omitempty"`
+	EvalEvery  uint32  `protobuf:"varint,6,opt,name=eval_every,json=evalEvery,proto3" json:"eval_every,omitempty"` // epochs between validations; the last epoch always
+	Accumulate uint32  `protobuf:"varint,7,opt,name=accumulate,proto3" json:"accumulate,omitempty"`                // batches in one update; 0: 1
+	Ema        float64 `protobuf:"fixed64,8,opt,name=ema,proto3" json:"ema,omitempty"`                             // decay of the running mean of weights that is scored; 0: none
+	Patience   uint32  `protobuf:"varint,9,opt,name=patience,proto3" json:"patience,omitempty"`                    // validations without a better one before it stops; 0: never
+	// By which a validation has to be better than the last one that was that much
+	// better, to count for patience.
+	MinDelta      float64 `protobuf:"fixed64,10,opt,name=min_delta,json=minDelta,proto3" json:"min_delta,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4111,8 +4117,10 @@ type Step struct {
 	Lr              float64                `protobuf:"fixed64,4,opt,name=lr,proto3" json:"lr,omitempty"`                             // of the adapter, or the head without one
 	GradNorm        float64                `protobuf:"fixed64,5,opt,name=grad_norm,json=gradNorm,proto3" json:"grad_norm,omitempty"` // before clipping
 	ImagesPerSecond float64                `protobuf:"fixed64,6,opt,name=images_per_second,json=imagesPerSecond,proto3" json:"images_per_second,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// No pixel of its images counts: the loss is 0 and nothing moved.
+	Uncounted     bool `protobuf:"varint,7,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
@@ -4185,6 +4193,13 @@ func (x *Step) GetImagesPerSecond() float64 {
 		return x.ImagesPerSecond
 	}
 	return 0
+}
+
+func (x *Step) GetUncounted() bool {
+	if x != nil {
+		return x.Uncounted
+	}
+	return false
 }
 
 type Validation struct {
@@ -4304,6 +4319,7 @@ type Evaluated struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // identity of the evaluation
 	Domain        string                 `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
 	Metrics       *Metrics               `protobuf:"bytes,3,opt,name=metrics,proto3" json:"metrics,omitempty"`
+	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"` // of its file: see SealedDigest; from revision 3 on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4357,6 +4373,13 @@ func (x *Evaluated) GetMetrics() *Metrics {
 		return x.Metrics
 	}
 	return nil
+}
+
+func (x *Evaluated) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
 }
 
 type Finished struct {
@@ -4846,8 +4869,16 @@ type Summary struct {
 	ImagesPerSecond float64                `protobuf:"fixed64,12,opt,name=images_per_second,json=imagesPerSecond,proto3" json:"images_per_second,omitempty"` // median over steps
 	Metric          string                 `protobuf:"bytes,13,opt,name=metric,proto3" json:"metric,omitempty"`                                              // monitor
 	Early           bool                   `protobuf:"varint,14,opt,name=early,proto3" json:"early,omitempty"`                                               // stopped by patience, before all epochs
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// From revision 3 on. SHA-256 of files in the run directory, by their path:
+	// "checkpoints/best.safetensors", "adapter.safetensors", "head.safetensors",
+	// "metrics.jsonl".
+	Files  map[string]string `protobuf:"bytes,15,rep,name=files,proto3" json:"files,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Digest string            `protobuf:"bytes,16,opt,name=digest,proto3" json:"digest,omitempty"` // of result.json: see SealedDigest
+	// Tensors of the adapter that trained and are what they were at the start.
+	Unmoved       []string `protobuf:"bytes,17,rep,name=unmoved,proto3" json:"unmoved,omitempty"`
+	Uncounted     uint64   `protobuf:"varint,18,opt,name=uncounted,proto3" json:"uncounted,omitempty"` // updates of images of which no pixel counts
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Summary) Reset() {
@@ -4976,6 +5007,34 @@ func (x *Summary) GetEarly() bool {
 		return x.Early
 	}
 	return false
+}
+
+func (x *Summary) GetFiles() map[string]string {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *Summary) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Summary) GetUnmoved() []string {
+	if x != nil {
+		return x.Unmoved
+	}
+	return nil
+}
+
+func (x *Summary) GetUncounted() uint64 {
+	if x != nil {
+		return x.Uncounted
+	}
+	return 0
 }
 
 var File_spec_proto protoreflect.FileDescriptor
@@ -5389,14 +5448,15 @@ const file_spec_proto_rawDesc = "" +
 	"\vhead_params\x18\x06 \x01(\x04R\n" +
 	"headParams\x12#\n" +
 	"\rfrozen_params\x18\a \x01(\x04R\ffrozenParams\x12#\n" +
-	"\rcached_blocks\x18\b \x01(\rR\fcachedBlocks\"\x9d\x01\n" +
+	"\rcached_blocks\x18\b \x01(\rR\fcachedBlocks\"\xbb\x01\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x12\n" +
 	"\x04loss\x18\x03 \x01(\x01R\x04loss\x12\x0e\n" +
 	"\x02lr\x18\x04 \x01(\x01R\x02lr\x12\x1b\n" +
 	"\tgrad_norm\x18\x05 \x01(\x01R\bgradNorm\x12*\n" +
-	"\x11images_per_second\x18\x06 \x01(\x01R\x0fimagesPerSecond\"~\n" +
+	"\x11images_per_second\x18\x06 \x01(\x01R\x0fimagesPerSecond\x12\x1c\n" +
+	"\tuncounted\x18\a \x01(\bR\tuncounted\"~\n" +
 	"\n" +
 	"Validation\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x14\n" +
@@ -5405,11 +5465,12 @@ const file_spec_proto_rawDesc = "" +
 	"\x04best\x18\x04 \x01(\bR\x04best\" \n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
-	"\x04step\x18\x01 \x01(\x04R\x04step\"g\n" +
+	"\x04step\x18\x01 \x01(\x04R\x04step\"\x7f\n" +
 	"\tEvaluated\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x122\n" +
-	"\ametrics\x18\x03 \x01(\v2\x18.loralab.spec.v1.MetricsR\ametrics\">\n" +
+	"\ametrics\x18\x03 \x01(\v2\x18.loralab.spec.v1.MetricsR\ametrics\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\">\n" +
 	"\bFinished\x122\n" +
 	"\asummary\x18\x01 \x01(\v2\x18.loralab.spec.v1.SummaryR\asummary\"\x1d\n" +
 	"\aStopped\x12\x12\n" +
@@ -5457,7 +5518,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x05_diceB\x06\n" +
 	"\x04_iouB\v\n" +
 	"\t_accuracyB\x0f\n" +
-	"\r_boundary_iou\"\xf1\x03\n" +
+	"\r_boundary_iou\"\xb6\x05\n" +
 	"\aSummary\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x128\n" +
 	"\n" +
@@ -5477,7 +5538,15 @@ const file_spec_proto_rawDesc = "" +
 	"\vevaluations\x18\v \x03(\v2\x1a.loralab.spec.v1.EvaluatedR\vevaluations\x12*\n" +
 	"\x11images_per_second\x18\f \x01(\x01R\x0fimagesPerSecond\x12\x16\n" +
 	"\x06metric\x18\r \x01(\tR\x06metric\x12\x14\n" +
-	"\x05early\x18\x0e \x01(\bR\x05early2\x85\x05\n" +
+	"\x05early\x18\x0e \x01(\bR\x05early\x129\n" +
+	"\x05files\x18\x0f \x03(\v2#.loralab.spec.v1.Summary.FilesEntryR\x05files\x12\x16\n" +
+	"\x06digest\x18\x10 \x01(\tR\x06digest\x12\x18\n" +
+	"\aunmoved\x18\x11 \x03(\tR\aunmoved\x12\x1c\n" +
+	"\tuncounted\x18\x12 \x01(\x04R\tuncounted\x1a8\n" +
+	"\n" +
+	"FilesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x85\x05\n" +
 	"\x06Engine\x12A\n" +
 	"\x04Info\x12\x1c.loralab.spec.v1.InfoRequest\x1a\x1b.loralab.spec.v1.EngineInfo\x12<\n" +
 	"\x03Run\x12\x1b.loralab.spec.v1.RunRequest\x1a\x16.loralab.spec.v1.Event0\x01\x12@\n" +
@@ -5502,7 +5571,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -5572,19 +5641,20 @@ var file_spec_proto_goTypes = []any{
 	nil,                       // 65: loralab.spec.v1.Data.SplitsEntry
 	nil,                       // 66: loralab.spec.v1.Places.FilesEntry
 	nil,                       // 67: loralab.spec.v1.Places.NetworksEntry
-	(*protocol.Model)(nil),    // 68: loralab.variant.v1.Model
-	(*protocol.Peft)(nil),     // 69: loralab.variant.v1.Peft
-	(*protocol.Program)(nil),  // 70: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 71: loralab.variant.v1.Site
+	nil,                       // 68: loralab.spec.v1.Summary.FilesEntry
+	(*protocol.Model)(nil),    // 69: loralab.variant.v1.Model
+	(*protocol.Peft)(nil),     // 70: loralab.variant.v1.Peft
+	(*protocol.Program)(nil),  // 71: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 72: loralab.variant.v1.Site
 }
 var file_spec_proto_depIdxs = []int32{
 	61, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	68, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	69, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
 	28, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
 	26, // 4: loralab.spec.v1.SampleRequest.arch:type_name -> loralab.spec.v1.Architecture
 	28, // 5: loralab.spec.v1.SampleRequest.adapter:type_name -> loralab.spec.v1.Adapter
-	69, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
+	70, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
 	44, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 8: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
 	44, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
@@ -5610,9 +5680,9 @@ var file_spec_proto_depIdxs = []int32{
 	26, // 29: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
 	27, // 30: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
 	1,  // 31: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	70, // 32: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	71, // 32: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
 	29, // 33: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	71, // 34: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	72, // 34: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
 	64, // 35: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
 	65, // 36: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
 	32, // 37: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
@@ -5627,7 +5697,7 @@ var file_spec_proto_depIdxs = []int32{
 	42, // 46: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
 	45, // 47: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
 	46, // 48: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	69, // 49: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	70, // 49: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
 	66, // 50: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
 	67, // 51: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
 	49, // 52: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
@@ -5645,31 +5715,32 @@ var file_spec_proto_depIdxs = []int32{
 	59, // 64: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
 	58, // 65: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
 	53, // 66: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	35, // 67: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	47, // 68: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 69: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	44, // 70: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 71: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 72: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 73: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
-	11, // 74: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	13, // 75: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
-	18, // 76: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	21, // 77: loralab.spec.v1.Engine.Stylise:input_type -> loralab.spec.v1.StyliseRequest
-	3,  // 78: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	48, // 79: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 80: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 81: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 82: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
-	12, // 83: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	14, // 84: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
-	20, // 85: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	23, // 86: loralab.spec.v1.Engine.Stylise:output_type -> loralab.spec.v1.Stylised
-	78, // [78:87] is the sub-list for method output_type
-	69, // [69:78] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	68, // 67: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
+	35, // 68: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	47, // 69: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 70: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	44, // 71: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 72: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 73: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 74: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
+	11, // 75: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	13, // 76: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
+	18, // 77: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	21, // 78: loralab.spec.v1.Engine.Stylise:input_type -> loralab.spec.v1.StyliseRequest
+	3,  // 79: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	48, // 80: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 81: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 82: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 83: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
+	12, // 84: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	14, // 85: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
+	20, // 86: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	23, // 87: loralab.spec.v1.Engine.Stylise:output_type -> loralab.spec.v1.Stylised
+	79, // [79:88] is the sub-list for method output_type
+	70, // [70:79] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -5697,7 +5768,7 @@ func file_spec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   66,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,7 +22,6 @@ import (
 	"fmt"
 
 	"github.com/loralab/loralab/core/data"
-	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylise"
 	"github.com/loralab/loralab/core/torch"
@@ -54,18 +53,13 @@ func Open(dev *torch.Device, style *spec.Style, path string) (*Net, error) {
 	if err := stylise.Check(style.GetKind(), style.GetStrength()); err != nil {
 		return nil, err
 	}
-	sum, err := filesum.Of(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading a style network: %w", err)
-	}
-	if sum != style.Weights {
-		return nil, fmt.Errorf("the style network %s is no longer that of the plan; plan again", path)
-	}
 	file, err := stylise.OpenNetwork(path)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	if file.Sum() != style.Weights {
+		return nil, fmt.Errorf("the style network %s is no longer that of the plan; plan again", path)
+	}
 	n := &Net{dev: dev, strength: float32(style.Strength)}
 	return n, dev.Do(func() error {
 		for _, l := range file.Layers {

@@ -2,7 +2,6 @@ package stylise
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -56,18 +55,18 @@ func (l NetworkLayer) tensors() []safetensors.Tensor {
 	return list
 }
 
-// NetworkFile is the weights of a style network, mapped from their file.
+// NetworkFile is the weights of a style network, in memory.
 type NetworkFile struct {
 	Layers []NetworkLayer
 	file   *safetensors.File
 }
 
-// OpenNetwork maps the weights of a style network, whose widths it reads from
+// OpenNetwork reads the weights of a style network, whose widths it reads from
 // their shapes. A file that lacks something, or has what no style network has, is
 // an error that lists it. The running means and variances that files of old
 // versions of PyTorch carry are not looked at: an instance norm has none.
 func OpenNetwork(path string) (*NetworkFile, error) {
-	f, err := safetensors.Open(path)
+	f, err := readWeights(path)
 	if err != nil {
 		if pickled(path) {
 			return nil, &PickledError{path}
@@ -76,10 +75,25 @@ func OpenNetwork(path string) (*NetworkFile, error) {
 	}
 	n := &NetworkFile{file: f}
 	if err := n.read(); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is no style network as in PyTorch's fast_neural_style: %w", path, err), f.Close())
+		return nil, fmt.Errorf("%s is no style network as in PyTorch's fast_neural_style: %w", path, err)
 	}
 	return n, nil
 }
+
+// mostNetwork bounds the file of a style network; published ones have 7 MB.
+const mostNetwork = 1 << 30
+
+// readWeights reads a file into memory, where it cannot change.
+func readWeights(path string) (*safetensors.File, error) {
+	content, err := regular.Read(path, mostNetwork)
+	if err != nil {
+		return nil, err
+	}
+	return safetensors.Parse(content)
+}
+
+// Sum is the SHA-256 of the file as it was read, in hex.
+func (n *NetworkFile) Sum() string { return n.file.Sum() }
 
 func (n *NetworkFile) read() error {
 	widths := [...]int64{32, 64, 128, 64, 32} // as published, where the file does not tell
@@ -126,9 +140,6 @@ func (n *NetworkFile) Values(name string) (values []float32, shape []int64, err 
 	values, err = t.Float32()
 	return values, slices.Clone(t.Shape), err
 }
-
-// Close unmaps the file.
-func (n *NetworkFile) Close() error { return n.file.Close() }
 
 // PickledError is a file in the form that torch.save writes, which can hold any
 // program and is not read.

@@ -39,7 +39,6 @@ func TestNetworkOfPublishedWeights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer n.Close()
 	if n.Params() != 1_679_235 {
 		t.Errorf("%d parameters, published weights have 1,679,235", n.Params())
 	}

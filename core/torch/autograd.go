@@ -65,6 +65,18 @@ func ClipGrads(params []*Tensor, limit float64) float64 {
 	return float64(norm)
 }
 
+// LargestGrads are the largest absolute values of the gradients gathered so far,
+// -1 where there is none; NaN where a gradient holds one.
+func LargestGrads(params []*Tensor) []float64 {
+	if len(params) == 0 {
+		return nil
+	}
+	h := handles("largest grads", params)
+	largest := make([]float64, len(params))
+	params[0].must("largest grads", C.ll_largest_grads((*C.double)(&largest[0]), &h[0], C.int(len(h))))
+	return largest
+}
+
 // AdamWState is what AdamW and Adam remember of one parameter.
 type AdamWState struct {
 	M, V *Tensor // moments, shape of the parameter

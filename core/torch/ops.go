@@ -5,6 +5,7 @@ package torch
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -472,8 +473,12 @@ func Conv2d(x, w, b *Tensor, stride, padding int64) *Tensor {
 }
 
 // BatchNorm of [N, C, H, W]. In training it uses the batch's statistics and
-// moves mean and variance, in place, by momentum.
+// moves mean and variance, in place, by momentum; it takes two values of each
+// channel at least, as PyTorch's does.
 func BatchNorm(x, weight, bias, mean, variance *Tensor, train bool, momentum, eps float64) *Tensor {
+	if train && x.Numel() == x.Dim(1) {
+		panic(&Error{Op: "batch norm", Shapes: [][]int64{x.Shape()}, Err: errors.New("one value of each channel has no variance to train with")})
+	}
 	return x.op("batch norm", list(x, weight, bias, mean, variance), func(o *slot) {
 		libtch.AtgBatchNorm(o, x.c, weight.c, bias.c, mean.c, variance.c, b2i(train), momentum, eps, 1)
 	})
@@ -525,7 +530,16 @@ func (t *Tensor) UpsampleBicubic(h, w int64) *Tensor {
 // by class, and the mean is over their sum; smoothing gives so much of a label to
 // all classes alike. As torch.nn.functional.cross_entropy.
 func CrossEntropy(logits, target, weights *Tensor, ignore int64, smoothing float64) *Tensor {
+	return crossEntropy(logits, target, weights, 1, ignore, smoothing)
+}
+
+// CrossEntropySum is CrossEntropy with reduction "sum": with no pixel left, 0.
+func CrossEntropySum(logits, target, weights *Tensor, ignore int64, smoothing float64) *Tensor {
+	return crossEntropy(logits, target, weights, 2, ignore, smoothing)
+}
+
+func crossEntropy(logits, target, weights *Tensor, reduction, ignore int64, smoothing float64) *Tensor {
 	return logits.op("cross entropy", list(logits, target), func(o *slot) {
-		libtch.AtgCrossEntropyLoss(o, logits.c, target.c, handle(weights), 1, ignore, smoothing)
+		libtch.AtgCrossEntropyLoss(o, logits.c, target.c, handle(weights), reduction, ignore, smoothing)
 	})
 }

@@ -448,4 +448,20 @@ char *ll_clip_grads(double *norm, ll_tensor *params, int n, double max_norm) {
   });
 }
 
+char *ll_largest_grads(double *largest, ll_tensor *params, int n) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    std::vector<Tensor> g;
+    std::vector<int> of;
+    for (int i = 0; i < n; i++) {
+      largest[i] = -1;
+      if (const auto &t = T(params[i]).grad(); t.defined()) g.push_back(t), of.push_back(i);
+    }
+    if (g.empty()) return;
+    // One transfer for all of them.
+    auto all = at::stack(at::_foreach_norm(g, std::numeric_limits<double>::infinity())).to(at::kCPU, at::kDouble);
+    for (size_t i = 0; i < of.size(); i++) largest[of[i]] = all[i].item<double>();
+  });
+}
+
 }  // extern "C"

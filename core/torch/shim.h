@@ -77,6 +77,7 @@ char *ll_sgd(ll_tensor *params, ll_tensor *momenta, int n, double lr, double mom
              int nesterov);
 char *ll_lerp(ll_tensor *to, ll_tensor *from, int n, double by);
 char *ll_clip_grads(double *norm, ll_tensor *params, int n, double max_norm);
+char *ll_largest_grads(double *largest, ll_tensor *params, int n);
 
 #ifdef __cplusplus
 }

@@ -505,3 +505,36 @@ func TestTF32(t *testing.T) {
 		}
 	})
 }
+
+// trial-plugins F1, trial-data F14.
+func TestLargestGrads(t *testing.T) {
+	do(t, func() {
+		a, b := Of(cpu, []float32{1, 2}, 2).RequireGrad(true), Of(cpu, []float32{3, 4}, 2).RequireGrad(true)
+		c, d := Of(cpu, []float32{5}, 1).RequireGrad(true), Of(cpu, []float32{0}, 1).RequireGrad(true)
+		a.Mul(Of(cpu, []float32{-3, 1e-30}, 2)).Sum().Add(b.Scale(0).Sum()).Add(d.Sqrt().Sum()).Backward()
+		got := LargestGrads([]*Tensor{a, b, c, d})
+		if got[0] != 3 || got[1] != 0 || got[2] != -1 || !math.IsInf(got[3], 1) {
+			t.Errorf("got %v", got)
+		}
+		a.Mul(Of(cpu, []float32{float32(math.NaN()), 1}, 2)).Sum().Backward()
+		if got := LargestGrads([]*Tensor{a}); !math.IsNaN(got[0]) {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+func TestBatchNormOfOneValue(t *testing.T) {
+	norm := func(n int64) error {
+		return cpu.Do(func() error {
+			one := cpu.Full(1, Float32, 2)
+			BatchNorm(cpu.Full(1, Float32, n, 2, 1, 1), one, one, one.Clone(), one.Clone(), true, 0.1, 1e-5)
+			return nil
+		})
+	}
+	if err := norm(1); err == nil || !strings.Contains(err.Error(), "one value of each channel") {
+		t.Errorf("got %v", err)
+	}
+	if err := norm(2); err != nil {
+		t.Error(err)
+	}
+}

@@ -16,6 +16,7 @@ import (
 // as those of the patches are before. It is used on the device's thread, without
 // gradients.
 type canvas struct {
+	name string // of the image, for errors
 	dev  *torch.Device
 	grid window.Grid
 	next int // window

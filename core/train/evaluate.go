@@ -5,17 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"os"
 	"slices"
-
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/loralab/loralab/core/adapter"
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/loss"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/sheet"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylenet"
@@ -29,22 +27,30 @@ func (s *session) score(ctx context.Context, src *source, shots func(b *data.Bat
 	counts := metric.NewCounts(s.spec.Data.Classes)
 	var sure metric.Calibration
 	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
-	var total, dice, iou, weight float64
+	var mean loss.Mean
+	var dice, iou, weight float64
 	i := 0
 	err := each(ctx, src.set.Batch, batches, func(b *data.Batch) error {
 		indices := batches[i]
 		i++
 		var sc *scored
 		err := s.t.dev.Do(func() error {
-			s.t.dev.NoGrad(func() { sc = s.scored(s.net.logits(src.tokens(b, indices), b.H, b.W, false), s.net.target(b)) })
-			return nil
+			var err error
+			s.t.dev.NoGrad(func() {
+				logits := s.net.logits(src.tokens(b, indices), b.H, b.W, false)
+				if i := nonFinite(logits); i >= 0 {
+					err = &nonFiniteError{b.Names[i], s.step}
+					return
+				}
+				sc = s.scored(&mean, b, logits, s.net.target(b))
+			})
+			return err
 		})
 		if err != nil {
 			return err
 		}
-		// A batch with nothing but ignored pixels has no loss.
-		if !math.IsNaN(sc.loss) {
-			total += sc.loss * float64(b.N)
+		// A batch with nothing but ignored pixels has no scores of its own.
+		if slices.ContainsFunc(b.Pixels, func(n uint64) bool { return n > 0 }) {
 			dice += sc.dice * float64(b.N)
 			iou += sc.iou * float64(b.N)
 			weight += float64(b.N)
@@ -61,9 +67,9 @@ func (s *session) score(ctx context.Context, src *source, shots func(b *data.Bat
 		return nil, err
 	}
 	if weight > 0 {
-		total, dice, iou = total/weight, dice/weight, iou/weight
+		dice, iou = dice/weight, iou/weight
 	}
-	m := counts.Metrics(total, src.set.Len())
+	m := counts.Metrics(mean.Of(s.loss), src.set.Len())
 	sure.Report(m)
 	if weight > 0 {
 		m.OriginalDice, m.OriginalIou = &dice, &iou
@@ -73,16 +79,17 @@ func (s *session) score(ctx context.Context, src *source, shots func(b *data.Bat
 
 // scored is what metrics need of a batch, off the device.
 type scored struct {
-	loss, dice, iou           float64 // the latter as the original project has them
+	dice, iou                 float64 // as the original project has them
 	predicted                 []byte
 	highest, ofTruth, squares []float32 // of probabilities, by pixel
 }
 
-// scored is called on the device's thread, without gradients.
-func (s *session) scored(logits, target *torch.Tensor) *scored {
+// scored scores a batch, and adds its loss to mean. It is called on the device's
+// thread, without gradients.
+func (s *session) scored(mean *loss.Mean, b *data.Batch, logits, target *torch.Tensor) *scored {
 	p := logits.Softmax(1)
 	sc := pixels(logits, p, target)
-	sc.loss = loss.Score(s.loss, logits, p, target).Item()
+	mean.Add(s.loss, loss.Masses(s.loss, b.N, b.Pixels), logits, p, target)
 	dice, iou := loss.Original(p, target)
 	sc.dice, sc.iou = dice.Item(), iou.Item()
 	return sc
@@ -107,40 +114,47 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 	for _, e := range s.req.Evaluations {
 		id := spec.EvaluationIdentity(s.req.Id, e)
 		name := "evaluations/" + id[:12] + ".json"
-		done := &spec.Evaluated{}
-		if b, err := os.ReadFile(s.dir.file(name)); err == nil && protojson.Unmarshal(b, done) == nil && done.Id == id {
-			done.Domain = e.Domain
+		done, err := s.dir.Evaluation(name)
+		var damaged *saved.DamagedError
+		switch {
+		case errors.As(err, &damaged):
+			s.warn(fmt.Sprintf("%v; %s is scored again", err, e.Domain))
+		case err != nil:
+			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
+		case done.GetId() == id:
+			done.Domain, done.Metrics = e.Domain, metric.Named(done.Metrics, s.spec.Data.Classes)
 			s.emit(&spec.Event{Event: &spec.Event_Evaluated{Evaluated: done}})
 			summary.Evaluations = append(summary.Evaluations, done)
 			continue
 		}
-		file := bestCheckpoint
+		file := saved.Best
 		if e.Checkpoint == "last" {
-			file = lastCheckpoint
+			file = saved.Last
 		}
 		if err := s.compute(cmp.Or(e.Precision, s.spec.Train.Precision)); err != nil {
 			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
 		}
 		if at := s.net.precision + " " + file; loaded != at {
-			p, ok, err := s.restore(file, false)
+			p, err := s.weights(file, summary)
 			if err != nil {
-				return err
+				return fmt.Errorf("evaluating %s: %w", e.Domain, err)
 			}
-			if !ok {
-				return fmt.Errorf("evaluating %s: there is no checkpoint %s", e.Domain, file)
-			}
-			if _, err := s.t.probes(s.net.model, int(s.spec.Train.Batch), int(e.Data.Height), int(e.Data.Width), p.Probes); err != nil {
+			s.step = p.Step
+			if _, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), int(e.Data.Height), int(e.Data.Width), p.Probes); err != nil {
 				return err
 			}
 			loaded = at
 		}
-		done, err := s.domain(ctx, id, e)
+		if done, err = s.domain(ctx, id, e); err == nil {
+			err = s.vouch()
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return ErrStopped
 			}
 			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
 		}
+		done.Digest = spec.SealedDigest(done)
 		if err := s.dir.replace(name, done); err != nil {
 			return err
 		}
@@ -197,6 +211,9 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		return nil, err
 	}
 	if len(samples) > 0 {
+		if err := s.dir.there(); err != nil {
+			return nil, err
+		}
 		drawn := sheet.Samples(s.spec.Data.Classes, int(e.Data.Height), int(e.Data.Width)).Draw(samples)
 		if err := writePNG(s.dir.file("samples", e.Domain+".png"), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
@@ -258,15 +275,26 @@ func (s *session) merge() (unmerge func(), err error) {
 }
 
 // export writes the best weights for others: adapters with their program, and
-// the head, each in a file of its own.
-func (s *session) export() error {
-	if _, ok, err := s.restore(bestCheckpoint, false); err != nil {
-		return fmt.Errorf("exporting the best weights: %w", err)
-	} else if !ok {
-		return errors.New("exporting the best weights: their checkpoint is gone")
+// the head, each in a file of its own. It returns the SHA-256 of what it wrote, and
+// of the checkpoint, by their paths in the run's directory.
+func (s *session) export() (map[string]string, error) {
+	if err := s.dir.there(); err != nil {
+		return nil, err
 	}
+	f, err := s.dir.Checkpoint(saved.Best)
+	if err != nil {
+		return nil, fmt.Errorf("exporting the best weights: %w", err)
+	}
+	defer f.Close()
+	if f.Seal() != s.bestSeal {
+		return nil, fmt.Errorf("exporting the best weights: %s is not the one that was written after step %d", s.dir.Path(saved.Best), s.best)
+	}
+	if err := s.restore(&checkpointed{File: f, path: s.dir.Path(saved.Best)}, false); err != nil {
+		return nil, fmt.Errorf("exporting the best weights: %w", err)
+	}
+	files := map[string]string{saved.Best: f.Sum()}
 	var adapters, heads []safetensors.Tensor
-	err := s.t.dev.Do(func() error {
+	err = s.t.dev.Do(func() error {
 		adapters = s.net.adapters.Tensors()
 		var ns []named
 		for _, p := range slices.Concat(s.net.head.Params(), s.net.head.Buffers()) {
@@ -276,20 +304,25 @@ func (s *session) export() error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("exporting the best weights: %w", err)
+		return nil, fmt.Errorf("exporting the best weights: %w", err)
 	}
 	meta := map[string]string{"format": "pt", "run": s.req.Id}
-	if err := safetensors.Write(s.dir.file("head.safetensors"), heads, meta); err != nil {
-		return fmt.Errorf("exporting the head: %w", err)
-	}
-	if len(adapters) == 0 {
-		return nil
-	}
-	if err := s.dir.replace("program.json", s.spec.Adapter); err != nil {
+	write := func(name string, ts []safetensors.Tensor) error {
+		if _, err := safetensors.WriteSealed(s.dir.Path(name), ts, meta); err != nil {
+			return fmt.Errorf("exporting the best weights: %w", err)
+		}
+		var err error
+		files[name], err = filesum.Of(s.dir.Path(name))
 		return err
 	}
-	if err := safetensors.Write(s.dir.file("adapter.safetensors"), adapters, meta); err != nil {
-		return fmt.Errorf("exporting the adapter: %w", err)
+	if err := write(saved.Head, heads); err != nil {
+		return nil, err
 	}
-	return nil
+	if len(adapters) == 0 {
+		return files, nil
+	}
+	if err := s.dir.replace("program.json", s.spec.Adapter); err != nil {
+		return nil, err
+	}
+	return files, write(saved.Adapter, adapters)
 }

@@ -43,6 +43,7 @@ func (t *tally) paint(dev *torch.Device, grid window.Grid, truth *data.Truth) *p
 		t.sure.Add(sc.predicted, labels, sc.highest, sc.ofTruth, sc.squares)
 		copy(p.predicted[at:], sc.predicted)
 	})
+	p.canvas.name = truth.Name
 	return p
 }
 
@@ -87,15 +88,20 @@ func (s *session) scoreOriginal(ctx context.Context, src *source, shots func(b *
 		grid := window.Over(b.H, b.W, b.H, b.W, b.H, b.W)
 		var done []*painting
 		err := s.t.dev.Do(func() error {
+			var err error
 			s.t.dev.NoGrad(func() {
 				logits := s.net.logits(src.tokens(b.Batch, indices), b.H, b.W, false)
+				if i := nonFinite(logits); i >= 0 {
+					err = &nonFiniteError{b.Names[i], s.step}
+					return
+				}
 				for k, truth := range b.truths {
 					p := t.paint(s.t.dev, grid, truth)
 					s.t.dev.Scope(func() { p.canvas.add(logits.Select(0, int64(k))) })
 					done = append(done, p)
 				}
 			})
-			return nil
+			return err
 		})
 		if err != nil {
 			return err
@@ -212,13 +218,18 @@ func (p *panes) flush() error {
 	dev, net := p.s.t.dev, p.s.net
 	b := &data.Batch{N: len(p.waiting), H: p.h, W: p.w, Images: p.images}
 	err := dev.Do(func() error {
+		var err error
 		dev.NoGrad(func() {
 			logits := net.logits(net.tokens(net.input(b, p.data)), b.H, b.W, false)
+			if i := nonFinite(logits); i >= 0 {
+				err = &nonFiniteError{p.waiting[i].name, p.s.step}
+				return
+			}
 			for k, c := range p.waiting {
 				dev.Scope(func() { c.add(logits.Select(0, int64(k))) })
 			}
 		})
-		return nil
+		return err
 	})
 	p.canvases = slices.DeleteFunc(p.canvases, func(c *canvas) bool { return c.next == c.grid.Len() })
 	p.images, p.waiting = p.images[:0], p.waiting[:0]

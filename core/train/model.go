@@ -18,8 +18,9 @@ import (
 type cachedModel struct {
 	key   string
 	model *vit.Model
-	// sums of weight files by path: each is hashed once by a process.
-	sums map[string]string
+	// sums of weight files: each is hashed once by a process, as long as it is not
+	// written to.
+	sums filesum.Sums
 }
 
 func (c *cachedModel) drop() error {
@@ -34,26 +35,23 @@ func (c *cachedModel) drop() error {
 // load returns the backbone of a run, of whose tensors some train, and
 // whether it is the run's own to free.
 func (c *cachedModel) load(dev *torch.Device, path string, b *spec.Backbone, tensors []inventory.Tensor, precision torch.DType) (*vit.Model, bool, error) {
-	if c.sums == nil {
-		c.sums = map[string]string{}
+	held, err := vit.Hold(path, b.Digest, &c.sums)
+	if err != nil {
+		return nil, false, err
 	}
-	sum, ok := c.sums[path]
-	if !ok {
-		var err error
-		if sum, err = filesum.Of(path); err != nil {
-			return nil, false, fmt.Errorf("reading the backbone: %w", err)
-		}
-		c.sums[path] = sum
-	}
-	if sum != b.Digest {
-		return nil, false, fmt.Errorf("the backbone %s is not the one of the plan: SHA-256 %s, planned %s", path, sum, b.Digest)
+	if err := held.Close(); err != nil {
+		return nil, false, err
 	}
 	frozen := inventory.Trained(tensors, inventory.Backbone) == 0
 	key := fmt.Sprint(b.Digest, b.Depth, precision)
-	if frozen && c.model != nil && c.key == key {
+	// The model may be mapped from another file of the same content; one that was
+	// written to since is not used.
+	if frozen && c.model != nil && c.key == key && c.model.Check() == nil {
 		return c.model, false, nil
 	}
-	m, err := vit.Load(dev, path, b.Arch, vit.Options{Depth: int(b.Depth), Trains: inventory.Backbones(tensors), Precision: precision})
+	m, err := vit.Load(dev, path, b.Arch, vit.Options{
+		Depth: int(b.Depth), Trains: inventory.Backbones(tensors), Precision: precision, Digest: b.Digest, Sums: &c.sums,
+	})
 	if err != nil || !frozen {
 		return m, true, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/sdk"
 )
@@ -170,7 +171,7 @@ func TestOriginalTraining(t *testing.T) {
 			finished(t, events, err)
 			want := tensorsOfFile(t, path)
 			sameLosses(t, events, want)
-			sameWeights(t, tensorsIn(t, req, "checkpoints/"+lastCheckpoint), want)
+			sameWeights(t, tensorsIn(t, req, saved.Last), want)
 		})
 	}
 }

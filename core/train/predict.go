@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/png"
@@ -11,6 +12,7 @@ import (
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/window"
@@ -30,12 +32,21 @@ func (t *Trainer) Predict(ctx context.Context, req *spec.PredictRequest, emit fu
 	if err := check(run); err != nil {
 		return fmt.Errorf("checking the request: %w", err)
 	}
-	file, ok := map[string]string{"best": bestCheckpoint, "last": lastCheckpoint}[req.Checkpoint]
+	file, ok := map[string]string{"best": saved.Best, "last": saved.Last}[req.Checkpoint]
 	if !ok {
 		return fmt.Errorf("checkpoint %q is not one of best, last", req.Checkpoint)
 	}
-	s := &session{t: t, req: run, spec: run.Spec, dir: &runDir{path: run.Places.RunDir}}
-	defer s.close()
+	s := &session{t: t, req: run, spec: run.Spec, dir: &runDir{Run: saved.Of(run)}, emit: func(*spec.Event) {}}
+	err := t.predict(ctx, s, req, file, emit)
+	s.close()
+	if changed := (*backboneError)(nil); errors.As(err, &changed) {
+		err = errors.Join(err, t.distrust())
+	}
+	return err
+}
+
+func (t *Trainer) predict(ctx context.Context, s *session, req *spec.PredictRequest, file string, emit func(*spec.Prediction) error) error {
+	run := req.Run
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -51,15 +62,17 @@ func (t *Trainer) Predict(ctx context.Context, req *spec.PredictRequest, emit fu
 	if err := s.compute(precision); err != nil {
 		return err
 	}
-	p, ok, err := s.restore(file, false)
+	summary, err := s.dir.Summary()
+	if err != nil {
+		return fmt.Errorf("%w; %s", err, s.dir.Cure())
+	}
+	p, err := s.weights(file, summary)
 	if err != nil {
 		return err
 	}
-	if !ok {
-		return fmt.Errorf("there is no checkpoint %s", s.dir.file("checkpoints", file))
-	}
+	s.step = p.Step
 	d := run.Spec.Data
-	if _, err := t.probes(s.net.model, int(run.Spec.Train.Batch), int(d.Height), int(d.Width), p.Probes); err != nil {
+	if _, err := t.probes(s.warn, s.net.model, int(run.Spec.Train.Batch), int(d.Height), int(d.Width), p.Probes); err != nil {
 		return err
 	}
 	for i, picture := range req.Pictures {
@@ -85,10 +98,16 @@ func (s *session) predict(ctx context.Context, picture *spec.Picture, w *spec.Wi
 		return &spec.Prediction{Failure: err.Error()}, nil
 	}
 	classes, p, err := s.segment(ctx, im, w, picture.Probabilities != "")
+	if broken := (*nonFiniteError)(nil); errors.As(err, &broken) {
+		return &spec.Prediction{Failure: "the outputs are NaN or infinite, so no pixel has a class"}, nil
+	}
 	if torch.OutOfMemory(err) {
 		return &spec.Prediction{Failure: fmt.Sprintf("there is not memory enough for %d×%d pixels", im.W, im.H)}, nil
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := s.vouch(); err != nil {
 		return nil, err
 	}
 	names := s.spec.Data.Classes
@@ -152,11 +171,16 @@ func (s *session) segment(ctx context.Context, im *data.Image, w *spec.Window, p
 	b := &data.Batch{N: 1, H: int(d.Height), W: int(d.Width)}
 	b.Images = im.Resized(b.H, b.W)
 	err = s.t.dev.Do(func() error {
+		var err error
 		s.t.dev.NoGrad(func() {
 			logits := s.net.logits(s.net.tokens(s.net.input(b, d)), b.H, b.W, false)
+			if nonFinite(logits) >= 0 {
+				err = &nonFiniteError{step: s.step}
+				return
+			}
 			newCanvas(s.t.dev, window.Over(b.H, b.W, b.H, b.W, b.H, b.W), im.H, im.W, emit).add(logits.Select(0, 0))
 		})
-		return nil
+		return err
 	})
 	return classes, p, err
 }

@@ -18,7 +18,9 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/optim"
 	"github.com/loralab/loralab/core/rng"
+	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/torch"
 )
 
 // session is one run while it runs.
@@ -39,9 +41,13 @@ type session struct {
 	kept        int // step of the last checkpoint, 0: there is none
 	best        int
 	bestOf      *spec.Metrics // nil: no validation so far
-	stale       int           // validations since the best
+	bestSeal    string        // of its checkpoint
+	stale       int           // validations since one that was better by minDelta
+	against     *float64      // the monitor's value of that one; nil: none
 	recent      []float64     // losses of the last steps
-	seconds     float64       // of training before this process
+	uncounted   int           // updates in which no pixel counted
+	moves       *moves
+	seconds     float64 // of training before this process
 }
 
 // open looks at what the run is asked to do before anything is read for it.
@@ -132,26 +138,38 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, resumed, err := s.restore(lastCheckpoint, true)
+	last, why, err := s.resumable()
 	if err != nil {
 		return nil, err
 	}
-	if resumed {
-		s.kept = p.Step
-		s.step, s.best, s.bestOf, s.stale, s.recent, s.seconds = p.Step, p.Best, p.BestOf, p.Stale, p.Recent, p.Seconds
-	} else {
-		if err := s.start(); err != nil {
+	var p progress
+	if resumed := last != nil; resumed {
+		p = last.progress
+		if err := errors.Join(s.restore(last, true), last.Close()); err != nil {
 			return nil, err
 		}
-		if err := s.weigh(ctx, trainSet); err != nil {
+		s.kept = p.Step
+		s.step, s.best, s.bestOf, s.bestSeal, s.stale, s.against = p.Step, p.Best, p.BestOf, p.BestSeal, p.Stale, p.Against
+		s.recent, s.uncounted, s.moves, s.seconds = p.Recent, p.Uncounted, p.Moves, p.Seconds
+		// The names may have changed since.
+		s.bestOf = metric.Named(s.bestOf, sp.Data.Classes)
+	} else {
+		if why != "" {
+			s.warn("the training begins again from the start: " + why)
+		}
+		if err := s.begin(ctx, trainSet, valSet); err != nil {
 			return nil, s.orStopped(ctx, err)
 		}
 	}
-	if s.probes, err = s.t.probes(s.net.model, int(sp.Train.Batch), int(sp.Data.Height), int(sp.Data.Width), p.Probes); err != nil {
+	if s.probes, err = s.t.probes(s.warn, s.net.model, int(sp.Train.Batch), int(sp.Data.Height), int(sp.Data.Width), p.Probes); err != nil {
 		return nil, err
 	}
-	if err := s.dir.openJournal(p.Journal); err != nil {
+	damaged, err := s.dir.openJournal(p.Journal, p.JournalSum)
+	if err != nil {
 		return nil, err
+	}
+	if damaged != "" {
+		s.warn(fmt.Sprintf("%s is damaged: %s. It was kept as %s; curves begin after step %d", saved.Journal, damaged, setAside, s.step))
 	}
 	started.Step = uint64(s.step)
 	s.emit(&spec.Event{Event: &spec.Event_Started{Started: started}})
@@ -168,7 +186,7 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	}
 
 	clock := newClock(s.seconds)
-	if s.total == 0 && !resumed {
+	if s.total == 0 && last == nil {
 		// No epochs: the weights it starts with are the last and the best.
 		if err := s.validate(ctx, val, -1); err != nil {
 			return nil, s.orStopped(ctx, err)
@@ -181,8 +199,8 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	for s.step < s.total && !s.early() {
 		epoch := s.step / perEpoch // 0-based
 		order := rng.New(sp.Seed, "order", strconv.Itoa(epoch)).Permutation(trainSet.Len())
-		batches := cut(order, int(sp.Train.Batch))[s.step%perEpoch*group:]
-		batches = batches[:min(len(batches), (s.total-s.step)*group)]
+		updates := cut(order, group*int(sp.Train.Batch))[s.step%perEpoch:]
+		updates = updates[:min(len(updates), s.total-s.step)]
 		if err := s.t.dev.Do(func() error {
 			s.net.thaw(epoch)
 			if s.forgets() && s.step%perEpoch == 0 && slices.Contains(s.net.thaws(), epoch) {
@@ -192,35 +210,24 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		}); err != nil {
 			return nil, err
 		}
-		i := 0
-		var u *update
+		left := len(updates)
 		err := ctx.Err()
 		if err == nil {
 			// A stop waits for the update in progress: one that is half done
 			// cannot be gone on with.
-			err = each(context.WithoutCancel(ctx), func(ctx context.Context, indices []int) (*data.Batch, error) {
-				return trainSet.Augmented(ctx, indices, sp.Seed, epoch)
-			}, batches, func(b *data.Batch) error {
-				if i%group == 0 {
-					u = newUpdate(batches[i:min(i+group, len(batches))])
-				}
-				if err := s.gradients(u, src, b, batches[i]); err != nil {
-					return err
-				}
-				i++
-				last := i == len(batches)
-				if i%group != 0 && !last {
-					return nil
-				}
-				st, err := s.update(u, epoch)
+			err = each(context.WithoutCancel(ctx), func(ctx context.Context, images []int) (*update, error) {
+				return s.read(ctx, trainSet, images, epoch)
+			}, updates, func(u *update) error {
+				st, err := s.update(u, src, epoch)
 				if err != nil {
 					return err
 				}
 				speeds = append(speeds, st.ImagesPerSecond)
+				left--
 				switch {
-				case ctx.Err() != nil && !last:
+				case ctx.Err() != nil && left > 0:
 					return ctx.Err()
-				case !last && s.due(clock):
+				case left > 0 && s.due(clock):
 					return s.checkpoint(clock)
 				}
 				return nil
@@ -252,18 +259,86 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		Id: s.req.Id, Validation: s.bestOf, BestStep: uint64(s.best), Steps: uint64(s.step), Early: s.step < s.total,
 		BackboneParams: started.BackboneParams, AdapterParams: started.AdapterParams, HeadParams: started.HeadParams,
 		Seconds: clock.seconds(), PeakMemory: peakMemory(), ImagesPerSecond: median(speeds), Metric: sp.Train.Monitor,
+		Uncounted: uint64(s.uncounted),
 	}
 	if err := s.t.dev.Do(func() error {
 		b, a, h := s.net.trained()
 		sum.WeightsDigest = digest(slices.Concat(b, a, h))
+		if s.step > s.uncounted {
+			sum.Unmoved = s.moves.unmoved(a)
+		}
 		return nil
 	}); err != nil {
 		return nil, err
 	}
-	if err := s.export(); err != nil {
+	if len(sum.Unmoved) > 0 {
+		s.warn("adapter tensors that never moved: " + listed(sum.Unmoved))
+	}
+	if sum.Files, err = s.export(); err != nil {
 		return nil, err
 	}
-	return sum, s.dir.replace("result.json", sum)
+	if _, sum.Files[saved.Journal], err = s.dir.journalState(); err != nil {
+		return nil, err
+	}
+	if err := s.vouch(); err != nil {
+		return nil, err
+	}
+	sum.Digest = spec.SealedDigest(sum)
+	return sum, s.dir.replace(saved.Result, sum)
+}
+
+// begin prepares a training from its start.
+func (s *session) begin(ctx context.Context, trainSet, valSet *data.Set) error {
+	if err := s.dir.clear(); err != nil {
+		return err
+	}
+	if err := s.start(); err != nil {
+		return err
+	}
+	if err := s.weigh(ctx, trainSet); err != nil {
+		return err
+	}
+	if err := s.monitorable(ctx, valSet); err != nil {
+		return err
+	}
+	return s.t.dev.Do(func() error {
+		_, adapters, _ := s.net.trained()
+		s.moves = newMoves(adapters)
+		return nil
+	})
+}
+
+// monitorable is an error if no validation can give the monitor a value: then
+// there is no best checkpoint whatever is trained. A class that the split does not
+// show has none, or 0 while it is predicted by mistake.
+func (s *session) monitorable(ctx context.Context, val *data.Set) error {
+	monitor := s.spec.Train.Monitor
+	class := slices.Index(s.spec.Data.Classes, spec.ClassOf(monitor))
+	has := func(pixels []uint64) bool {
+		switch {
+		case class >= 0:
+			return pixels[class] > 0
+		case monitor == "loss":
+			return slices.ContainsFunc(loss.Masses(s.loss, 1, pixels), func(x float64) bool { return x > 0 })
+		}
+		return slices.ContainsFunc(pixels, func(n uint64) bool { return n > 0 })
+	}
+	pixels, err := val.ClassPixelsUntil(ctx, has)
+	if err != nil {
+		return fmt.Errorf("looking at the split val: %w", err)
+	}
+	switch {
+	case has(pixels):
+		return nil
+	case class >= 0:
+		return fmt.Errorf("no image of the split val shows the class %q, so %s has no value and no checkpoint can be the best; set train.monitor to another metric", s.spec.Data.Classes[class], monitor)
+	}
+	return fmt.Errorf("no pixel of the split val counts for %s, so it has no value and no checkpoint can be the best; label the images of val, or set train.monitor to another metric", monitor)
+}
+
+// warn tells of what a user should know and does not end the run.
+func (s *session) warn(text string) {
+	s.emit(&spec.Event{Event: &spec.Event_Note{Note: &spec.Note{Text: text, Warning: true}}})
 }
 
 // orStopped turns the failure of something that the context interrupted into
@@ -296,42 +371,112 @@ func (s *session) groups() []optim.Group {
 	return groups
 }
 
-// update is one step of the optimiser over one batch or more.
+// update is one step of the optimiser over one batch or more. All of them are
+// read before the first is computed: what a pixel weighs depends on how many count.
 type update struct {
-	start  time.Time
-	images int     // in all its batches
-	loss   float64 // mean over the batches so far, by their images
-	names  []string
+	start   time.Time
+	batches []*data.Batch
+	indices [][]int   // of their images in the split
+	images  int       // in all of them
+	masses  []float64 // of the terms of the loss, in all of them
+	loss    float64   // as far as it is computed
 }
 
-func newUpdate(batches [][]int) *update {
-	u := &update{start: time.Now()}
-	for _, b := range batches {
-		u.images += len(b)
+// read reads the images of an update.
+func (s *session) read(ctx context.Context, set *data.Set, images []int, epoch int) (*update, error) {
+	u := &update{indices: cut(images, int(s.spec.Train.Batch)), images: len(images), masses: make([]float64, len(s.loss))}
+	for _, indices := range u.indices {
+		b, err := set.Augmented(ctx, indices, s.spec.Seed, epoch)
+		if err != nil {
+			return nil, err
+		}
+		u.batches = append(u.batches, b)
+		for i, mass := range loss.Masses(s.loss, b.N, b.Pixels) {
+			u.masses[i] += mass
+		}
 	}
-	return u
+	return u, nil
 }
 
-// gradients adds those of a batch, by its share of the update's images.
+// counts reports whether any pixel of the update counts for the loss.
+func (u *update) counts() bool {
+	return slices.ContainsFunc(u.masses, func(x float64) bool { return x > 0 })
+}
+
+// names are those of all images of the update.
+func (u *update) names() []string {
+	var names []string
+	for _, b := range u.batches {
+		names = append(names, b.Names...)
+	}
+	return names
+}
+
+// gradients adds those of a batch, by its part of the update.
 func (s *session) gradients(u *update, src *source, b *data.Batch, indices []int) error {
-	u.names = append(u.names, b.Names...)
 	return s.t.dev.Do(func() error {
 		logits := s.net.logits(src.tokens(b, indices), b.H, b.W, true)
-		l := loss.Compute(s.loss, logits, s.net.target(b))
-		if aux := s.net.adapters.Aux(); aux != nil {
-			l = l.Add(aux)
+		l := loss.Compute(s.loss, loss.Masses(s.loss, b.N, b.Pixels), u.masses, logits, s.net.target(b))
+		var aux *torch.Tensor
+		if aux = s.net.adapters.Aux(); aux != nil {
+			if b.N != u.images {
+				aux = aux.Scale(float64(b.N) / float64(u.images))
+			}
+			if l != nil {
+				l = l.Add(aux)
+			} else {
+				l = aux
+			}
 		}
-		if b.N != u.images {
-			l = l.Scale(float64(b.N) / float64(u.images))
+		if l == nil {
+			return nil
 		}
 		v := l.Item()
 		u.loss += v
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return s.diverged(u, fmt.Sprintf("the loss is %v", v))
+			return s.diverged(fmt.Sprintf("the loss is %v", v), s.cause(u, b, logits, aux))
 		}
 		l.Backward()
 		return nil
 	})
+}
+
+// cause says where a loss came from that is no number. It is called on the
+// device's thread.
+func (s *session) cause(u *update, b *data.Batch, logits, aux *torch.Tensor) string {
+	for _, n := range s.net.weights() {
+		if n.t.DType() == torch.Float32 && !finite(n.t) {
+			return n.name + " is not finite"
+		}
+	}
+	if aux != nil {
+		if v := aux.Item(); math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Sprintf("the adapter's own loss is %v", v)
+		}
+	}
+	var broken []string
+	for i := range b.N {
+		if nonFinite(logits.Narrow(0, int64(i), 1)) == 0 {
+			broken = append(broken, b.Names[i])
+		}
+	}
+	switch len(broken) {
+	case 0:
+		return imagesOf(u)
+	case b.N:
+		return "the outputs are NaN or infinite on every image"
+	}
+	return "the outputs are NaN or infinite on " + listed(broken)
+}
+
+// imagesOf names the images of an update, all of them on a second line.
+func imagesOf(u *update) string {
+	names := u.names()
+	text := "images of the update: " + listed(names)
+	if len(names) > namesTold {
+		text += "\nall images of the update: " + strings.Join(names, ", ")
+	}
+	return text
 }
 
 // exploded is the multiple of the median of the last losses, so many at most,
@@ -342,20 +487,31 @@ const (
 	lookBack = 50
 )
 
-// update clips, moves the weights and reports.
-func (s *session) update(u *update, epoch int) (*spec.Step, error) {
+// update computes gradients, clips, moves the weights and reports.
+func (s *session) update(u *update, src *source, epoch int) (*spec.Step, error) {
+	u.start = time.Now()
+	for i, b := range u.batches {
+		if err := s.gradients(u, src, b, u.indices[i]); err != nil {
+			return nil, err
+		}
+	}
 	factor := 1.0
 	if !s.forgets() {
 		factor = optim.Factor(s.spec.Optim.Schedule, s.step, s.total)
 	}
-	st := &spec.Step{Step: uint64(s.step + 1), Epoch: uint32(epoch + 1), Lr: s.rate() * factor, Loss: u.loss}
+	st := &spec.Step{Step: uint64(s.step + 1), Epoch: uint32(epoch + 1), Lr: s.rate() * factor, Loss: u.loss, Uncounted: !u.counts()}
 	if m := median(s.recent); len(s.recent) >= lookBack/5 && math.Abs(u.loss) > exploded*math.Abs(m) && m != 0 {
-		return nil, s.diverged(u, fmt.Sprintf("the loss explodes: it is %.4g, the median of the last %d was %.4g", u.loss, len(s.recent), m))
+		return nil, s.diverged(fmt.Sprintf("the loss explodes: it is %.4g, the median of the last %d was %.4g", u.loss, len(s.recent), m), imagesOf(u))
 	}
+	told := ""
 	err := s.t.dev.Do(func() error {
+		if !st.Uncounted {
+			_, adapters, _ := s.net.trained()
+			told = s.moves.look(adapters, func(name string) bool { return int(s.net.tensors[name].Until) <= epoch })
+		}
 		var ok bool
 		if st.GradNorm, ok = s.opt.Step(factor); !ok {
-			return s.diverged(u, fmt.Sprintf("the norm of the gradients is %v", st.GradNorm))
+			return s.diverged(fmt.Sprintf("the norm of the gradients is %v", st.GradNorm), s.brokenGradient())
 		}
 		s.average.add(s.step)
 		return nil
@@ -363,12 +519,56 @@ func (s *session) update(u *update, epoch int) (*spec.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.recent = append(s.recent, u.loss)
-	s.recent = s.recent[max(0, len(s.recent)-lookBack):]
+	if st.Uncounted {
+		if s.uncounted++; s.uncounted == 1 {
+			s.warn(fmt.Sprintf("no pixel of the images of step %d counts, so nothing trains in it: %s", st.Step, listed(u.names())))
+		}
+	} else {
+		s.recent = append(s.recent, u.loss)
+		s.recent = s.recent[max(0, len(s.recent)-lookBack):]
+	}
+	if told != "" {
+		s.warn(told)
+	}
 	s.step++
 	st.ImagesPerSecond = float64(u.images) / time.Since(u.start).Seconds()
 	s.emit(&spec.Event{Event: &spec.Event_Step{Step: st}})
 	return st, s.dir.note("step", st)
+}
+
+// brokenGradient names the tensor nearest to the loss whose gradient is not
+// finite, from where it spreads. It is called on the device's thread.
+func (s *session) brokenGradient() string {
+	backbone, adapters, heads := s.net.trained()
+	all := slices.Concat(backbone, adapters, heads)
+	ts := make([]*torch.Tensor, len(all))
+	for i, p := range all {
+		ts[i] = p.t
+	}
+	largest := torch.LargestGrads(ts)
+	first, others := "", 0
+	for i := len(all) - 1; i >= 0; i-- {
+		if v := largest[i]; math.IsNaN(v) || math.IsInf(v, 0) {
+			if first == "" {
+				first = all[i].name
+			} else {
+				others++
+			}
+		}
+	}
+	switch {
+	case first == "": // the squares overflow
+		at := 0
+		for i, v := range largest {
+			if v > largest[at] {
+				at = i
+			}
+		}
+		return fmt.Sprintf("the largest gradient is %.3g, of %s", largest[at], all[at].name)
+	case others == 0:
+		return "the gradient of " + first + " is not finite"
+	}
+	return fmt.Sprintf("the gradient of %s is the first from the loss on that is not finite, and %d more are not", first, others)
 }
 
 // namesTold is how many images the first line about an update names.
@@ -376,12 +576,8 @@ const namesTold = 4
 
 // diverged is the end of a run whose numbers make no sense any more. The first
 // line says what users need, the second has more if there is.
-func (s *session) diverged(u *update, what string) error {
-	names := strings.Join(u.names[:min(namesTold, len(u.names))], ", ")
-	if more := len(u.names) - namesTold; more > 0 {
-		names += fmt.Sprintf(" and %d more\nall images of the update: %s", more, strings.Join(u.names, ", "))
-	}
-	return fmt.Errorf("%s at step %d; %s; images of the update: %s", what, s.step+1, s.lastGood(), names)
+func (s *session) diverged(what, cause string) error {
+	return fmt.Errorf("%s at step %d; %s; %s", what, s.step+1, s.lastGood(), cause)
 }
 
 // lastGood says where a run that fails goes on.
@@ -448,18 +644,12 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) error {
 	}
 	v := &spec.Validation{Step: uint64(s.step), Epoch: uint32(epoch + 1), Metrics: m}
 	now, ok := metric.Value(m, s.spec.Train.Monitor)
-	before, had := 0.0, false
-	if s.bestOf != nil {
-		before, had = metric.Value(s.bestOf, s.spec.Train.Monitor)
+	if !ok && s.bestOf == nil {
+		s.warn(fmt.Sprintf("the validation after step %d gave %s no value, so its weights cannot become the best", s.step, s.spec.Train.Monitor))
 	}
-	s.stale++
-	if ok && (!had || metric.Better(s.spec.Train.Monitor, now, before)) {
-		v.Best = true
-		if !had || math.Abs(now-before) > s.spec.Train.MinDelta {
-			s.stale = 0
-		}
+	if v.Best = s.judge(now, ok); v.Best {
 		s.best, s.bestOf = s.step, m
-		if err := s.save(bestCheckpoint, false, s.progress(0, 0)); err != nil {
+		if s.bestSeal, err = s.save(nextBest, false, s.progress(0, "", 0)); err != nil {
 			return err
 		}
 	}
@@ -470,10 +660,28 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) error {
 	return s.dir.note("validation", v)
 }
 
-func (s *session) progress(journal int64, seconds float64) progress {
+// judge reports whether the monitor's value, if it has one, is the best so far, and
+// counts for patience: since the last validation that was better by minDelta than
+// the last such one, as Keras and Lightning count, so that small gains add up. A
+// metric that is to rise and is 0 says nothing of the weights: of several such the
+// last is kept, which has trained longest.
+func (s *session) judge(now float64, ok bool) (best bool) {
+	monitor := s.spec.Train.Monitor
+	s.stale++
+	if !ok {
+		return false
+	}
+	if s.against == nil || metric.Better(monitor, now, *s.against) && math.Abs(now-*s.against) > s.spec.Train.MinDelta {
+		s.stale, s.against = 0, &now
+	}
+	before, had := metric.Value(s.bestOf, monitor)
+	return !had || metric.Better(monitor, now, before) || now == 0 && before == 0 && metric.Better(monitor, 1, 0)
+}
+
+func (s *session) progress(journal int64, journalSum string, seconds float64) progress {
 	return progress{
-		Step: s.step, Journal: journal, Seconds: seconds, Best: s.best, BestOf: s.bestOf, Stale: s.stale,
-		Recent: s.recent, Pixels: s.pixels, Probes: s.probes,
+		Step: s.step, Journal: journal, JournalSum: journalSum, Seconds: seconds, Best: s.best, BestOf: s.bestOf, BestSeal: s.bestSeal,
+		Stale: s.stale, Against: s.against, Recent: s.recent, Pixels: s.pixels, Uncounted: s.uncounted, Moves: s.moves, Probes: s.probes,
 	}
 }
 
@@ -483,11 +691,14 @@ func (s *session) due(c *clock) bool {
 
 // checkpoint makes the journal and the state safe.
 func (s *session) checkpoint(c *clock) error {
-	at, err := s.dir.journalLength()
+	at, sum, err := s.dir.journalState()
 	if err != nil {
 		return err
 	}
-	if err := s.save(lastCheckpoint, true, s.progress(at, c.seconds())); err != nil {
+	if _, err := s.save(saved.Last, true, s.progress(at, sum, c.seconds())); err != nil {
+		return err
+	}
+	if err := s.dir.promote(); err != nil {
 		return err
 	}
 	c.checkpointed()

@@ -2,9 +2,9 @@ package train
 
 import (
 	"fmt"
+	"os"
 	"slices"
 
-	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/torch"
 )
@@ -19,18 +19,18 @@ func (s *session) start() error {
 		return nil
 	}
 	path := s.req.Places.Start
-	sum, err := filesum.Of(path)
+	// What is hashed is what is used: the file may change in between.
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("reading starting values: %w", err)
 	}
-	if sum != want {
+	f, err := safetensors.Parse(content)
+	if err != nil {
+		return fmt.Errorf("reading starting values %s: %w", path, err)
+	}
+	if sum := f.Sum(); sum != want {
 		return fmt.Errorf("the starting values %s are not those of the plan: SHA-256 %s, planned %s", path, sum, want)
 	}
-	f, err := safetensors.Open(path)
-	if err != nil {
-		return fmt.Errorf("reading starting values: %w", err)
-	}
-	defer f.Close()
 	err = s.t.dev.Do(func() error {
 		if err := s.net.assign(f); err != nil {
 			return err

@@ -80,7 +80,7 @@ func TestNoEpochsFromAnotherRun(t *testing.T) {
 	}
 	for i, e := range got.Evaluations {
 		w := proto.Clone(want.Evaluations[i]).(*spec.Evaluated)
-		if w.Id = e.Id; !proto.Equal(e, w) {
+		if w.Id, w.Digest = e.Id, e.Digest; !proto.Equal(e, w) {
 			t.Errorf("scores %v, want %v", e, w)
 		}
 	}

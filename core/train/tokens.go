@@ -167,6 +167,11 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 			return put(b.N, func(int64) *torch.Tensor { return n.model.Embed(n.input(b, d)) })
 		})
 	}
+	if err == nil {
+		if changed := n.model.Check(); changed != nil {
+			err = &backboneError{changed}
+		}
+	}
 	if err != nil {
 		_ = t.dev.Do(func() error { buf.Free(); return nil })
 		return nil, fmt.Errorf("running the frozen blocks over split %s: %w", split, err)

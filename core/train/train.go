@@ -30,8 +30,10 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/vit"
@@ -51,6 +53,7 @@ type Trainer struct {
 	// process might not repeat the first one's numbers.
 	probeFile string
 	running   sync.Mutex
+	unkept    bool // it was told that choices of probes cannot be kept
 }
 
 // New makes a trainer. Choices of probes are kept below dir, "" keeps none.
@@ -77,13 +80,16 @@ func (t *Trainer) Run(ctx context.Context, req *spec.RunRequest, emit func(*spec
 	t.running.Lock()
 	defer t.running.Unlock()
 	summary, step, err := t.run(ctx, req, emit)
+	if changed := (*backboneError)(nil); errors.As(err, &changed) {
+		err = errors.Join(err, t.distrust())
+	}
 	switch {
 	case err == nil:
 		emit(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: summary}}})
 	case errors.Is(err, ErrStopped):
 		emit(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: uint64(step)}}})
 	default:
-		failed := &spec.Failed{Reason: firstLine(err.Error()), Detail: err.Error(), Retryable: torch.OutOfMemory(err)}
+		failed := &spec.Failed{Reason: firstLine(err.Error()), Detail: err.Error(), Retryable: torch.OutOfMemory(err) || errors.Is(err, filesum.ErrTouched)}
 		var p *torch.PanicError
 		if errors.As(err, &p) {
 			failed.Detail += "\n" + string(p.Stack)
@@ -112,11 +118,18 @@ func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec
 	if err := s.open(); err != nil {
 		return nil, 0, err
 	}
-	summary, err := dir.summary(req.Id)
+	summary, err := dir.Summary()
+	var damaged *saved.DamagedError
+	if errors.As(err, &damaged) {
+		return nil, 0, fmt.Errorf("%w; %s", err, dir.Cure())
+	}
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, fmt.Errorf("reading the result of an earlier run: %w", err)
 	}
 	if summary == nil {
+		if req.Spec.Revision != spec.Revision {
+			return nil, 0, fmt.Errorf("the run is of revision %d of the arithmetic and is not finished; this engine trains revision %d", req.Spec.Revision, spec.Revision)
+		}
 		if summary, err = s.train(ctx); err != nil {
 			return nil, s.step, err
 		}
@@ -135,7 +148,7 @@ func check(req *spec.RunRequest) error {
 		return errors.New("the specification is not complete")
 	case req.GetPlaces().GetRunDir() == "" || req.GetPlaces().GetBackbone() == "":
 		return errors.New("a place is missing")
-	case s.Revision != spec.Revision:
+	case !spec.Readable(s.Revision) || req.Train && s.Revision != spec.Revision:
 		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: runner and engine are of different versions", s.Revision, spec.Revision)
 	case spec.Identity(s) != req.Id:
 		return errors.New("the identity does not belong to the specification: runner and engine are of different versions")
@@ -150,7 +163,8 @@ func check(req *spec.RunRequest) error {
 		return fmt.Errorf("unknown metric %q to monitor, want one of %s", s.Train.Monitor, strings.Join(metric.Names(s.Data.Classes), ", "))
 	}
 	for _, e := range req.Evaluations {
-		if !slices.Equal(e.GetData().GetClasses(), s.Data.Classes) {
+		// Names are labels, and may have changed since a domain was asked for.
+		if len(e.GetData().GetClasses()) != len(s.Data.Classes) {
 			return fmt.Errorf("domain %s has classes %v, the run %v", e.Domain, e.GetData().GetClasses(), s.Data.Classes)
 		}
 		if e.Data.Splits["test"] == nil {
@@ -215,8 +229,9 @@ func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Con
 }
 
 // probes settles how attention is computed: as a checkpoint did, as any run on
-// this machine did before, or by measuring now.
-func (t *Trainer) probes(m *vit.Model, batch, h, w int, checkpoint map[string]string) (map[string]string, error) {
+// this machine did before, or by measuring now. warn is told, once by a trainer,
+// where the choice cannot be kept: then another process may choose otherwise.
+func (t *Trainer) probes(warn func(string), m *vit.Model, batch, h, w int, checkpoint map[string]string) (map[string]string, error) {
 	known := map[string]string{}
 	if b, err := os.ReadFile(t.probeFile); err == nil {
 		// A damaged file only costs a new measurement.
@@ -240,7 +255,11 @@ func (t *Trainer) probes(m *vit.Model, batch, h, w int, checkpoint map[string]st
 	if err != nil {
 		return nil, err
 	}
-	return now, replacefile.Write(t.probeFile, b)
+	if err := replacefile.Write(t.probeFile, b); err != nil && !t.unkept {
+		t.unkept = true
+		warn(fmt.Sprintf("which form of attention is fastest is measured again by each process, and results may differ in the last bits, because it cannot be kept: %v", err))
+	}
+	return now, nil
 }
 
 // marshal is protojson with the white space it varies on purpose taken out.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
@@ -24,6 +25,10 @@ type Options struct {
 	// place of Freeze.
 	Trains    func(name string) bool
 	Precision torch.DType // Float32 (also the zero value's meaning) or BFloat16
+	// Digest is the SHA-256 that the file must have, "" for any. See Model.Check.
+	Digest string
+	// Sums knows files that were hashed before; may be nil.
+	Sums *filesum.Sums
 }
 
 // Param is a trainable tensor of the backbone. Query, key and value are one
@@ -41,17 +46,23 @@ func Load(dev *torch.Device, path string, arch *spec.Architecture, opt Options) 
 	if err := check(arch, opt); err != nil {
 		return nil, fmt.Errorf("loading %s: %w", path, err)
 	}
-	file, err := safetensors.Open(path)
+	held, err := Hold(path, opt.Digest, opt.Sums)
 	if err != nil {
+		return nil, err
+	}
+	file, err := safetensors.Map(held.File())
+	if err != nil {
+		held.Close()
 		return nil, fmt.Errorf("loading backbone: %w", err)
 	}
 	found, err := tensors.Match(path, file, arch)
 	if err != nil {
 		file.Close()
+		held.Close()
 		return nil, err
 	}
 	m := &Model{
-		Arch: arch, dev: dev, file: file, weights: found, compute: torch.Float32,
+		Arch: arch, dev: dev, file: file, held: held, weights: found, compute: torch.Float32,
 		resized: map[[2]int64]*torch.Tensor{},
 	}
 	if opt.Precision == torch.BFloat16 {
@@ -61,6 +72,30 @@ func Load(dev *torch.Device, path string, arch *spec.Architecture, opt Options) 
 	m.build(opt)
 	m.forget()
 	return m, nil
+}
+
+// Hold opens the weight file of a backbone, and hashes it unless known has its
+// sum. It is an error if the file has not the digest, unless that is "".
+func Hold(path, digest string, known *filesum.Sums) (*filesum.Held, error) {
+	held, err := filesum.Hold(path, known)
+	if err != nil {
+		return nil, fmt.Errorf("reading the backbone: %w", err)
+	}
+	if sum := held.Sum(); digest != "" && sum != digest {
+		held.Close()
+		return nil, fmt.Errorf("the backbone %s is not the one of the plan: SHA-256 %s, planned %s", path, sum, digest)
+	}
+	return held, nil
+}
+
+// Check reports whether the file of the model still has the content that it had
+// when it was loaded, and had it all the time: frozen weights are mapped from it.
+// See filesum.Held.
+func (m *Model) Check() error {
+	if err := m.held.Check(); err != nil {
+		return fmt.Errorf("the backbone: %w", err)
+	}
+	return nil
 }
 
 // forget lets the pages of the file go that were read to make copies, about
@@ -378,5 +413,5 @@ func (m *Model) Free() error {
 		t.Free()
 	}
 	m.owned, m.resized, m.params, m.Blocks = nil, nil, nil, nil
-	return m.file.Close()
+	return errors.Join(m.file.Close(), m.held.Close())
 }

@@ -16,6 +16,7 @@ package vit
 import (
 	"fmt"
 
+	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/torch"
@@ -67,6 +68,7 @@ type Model struct {
 	compute torch.DType
 	wanted  func(name string) bool // Options.Trains
 	file    *safetensors.File
+	held    *filesum.Held // what file maps
 	weights map[string]safetensors.Tensor
 	patch   Linear        // W [D, 3·p·p]
 	cls     *torch.Tensor // [1, 1, D]

@@ -15,7 +15,6 @@ import (
 	"cuelang.org/go/cue"
 
 	"github.com/loralab/loralab/core/data"
-	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
@@ -843,11 +842,7 @@ func findNetwork(root, weights string) (styleNetwork, error) {
 	case err != nil:
 		return styleNetwork{}, err
 	}
-	if err := net.Close(); err != nil {
-		return styleNetwork{}, err
-	}
-	digest, err := filesum.Of(path)
-	return styleNetwork{path, digest}, err
+	return styleNetwork{path, net.Sum()}, nil
 }
 
 // style resolves a look, and notes where its files are.

@@ -14,7 +14,6 @@
 package exported
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,13 +29,13 @@ import (
 	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 )
 
 // Files of a run that are read or made here.
 const (
 	requestFile   = "request.json"
-	resultFile    = "result.json"
 	checkpointDir = "checkpoints"
 )
 
@@ -73,7 +72,7 @@ func Open(dir, place string) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", dir, err)
 	}
-	if of := m.Request.GetSpec().GetRevision(); of != spec.Revision {
+	if of := m.Request.GetSpec().GetRevision(); !spec.Readable(of) {
 		return nil, fmt.Errorf("%s is of revision %d of the engine's arithmetic, and this loralab computes revision %d: use the loralab that made it", dir, of, spec.Revision)
 	}
 	m.Request.Train, m.Request.Evaluations = false, nil
@@ -129,7 +128,8 @@ func openExport(dir, place string) (*Model, error) {
 	if err := checkpoint(filepath.Join(place, checkpointDir, about.Checkpoint+".safetensors"), dir, weights, state); err != nil {
 		return nil, err
 	}
-	return &Model{Request: r, Checkpoints: []string{about.Checkpoint}}, finished(place, r.Id)
+	step := uint64(about.Step)
+	return &Model{Request: r, Checkpoints: []string{about.Checkpoint}}, finished(place, &spec.Summary{Id: r.Id, BestStep: step, Steps: step})
 }
 
 // whole reports whether a specification has all parts that the engine reads.
@@ -197,16 +197,18 @@ func checkpoint(to, dir string, parts []part, state map[string]string) (err erro
 	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
 		return err
 	}
-	return safetensors.Write(to, tensors, state)
+	_, err = safetensors.WriteSealed(to, tensors, state)
+	return err
 }
 
 // finished says at place that a run is trained.
-func finished(place, id string) error {
-	text, err := json.Marshal(map[string]string{"id": id})
+func finished(place string, s *spec.Summary) error {
+	s.Digest = spec.SealedDigest(s)
+	text, err := protojson.Marshal(s)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(place, resultFile), text, 0o666)
+	return os.WriteFile(filepath.Join(place, saved.Result), text, 0o666)
 }
 
 // openRun is for the directory of a run. Its checkpoints are linked to: the
@@ -216,9 +218,6 @@ func openRun(dir, place string) (*Model, error) {
 	if err := read(filepath.Join(dir, requestFile), r); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(dir, resultFile)); err != nil {
-		return nil, fmt.Errorf("it has no %s: the run is not trained to its end", resultFile)
-	}
 	if id := spec.Identity(r.GetSpec()); id != r.GetId() {
 		return nil, fmt.Errorf("its specification is that of run %.12s and not of %.12s", id, r.GetId())
 	}
@@ -227,6 +226,13 @@ func openRun(dir, place string) (*Model, error) {
 	}
 	if r.Label == nil {
 		r.Label = &spec.Label{}
+	}
+	summary, err := saved.Run{Dir: dir, ID: r.GetId(), Revision: r.GetSpec().GetRevision()}.Summary()
+	if err != nil {
+		return nil, err
+	}
+	if summary == nil {
+		return nil, fmt.Errorf("it has no %s: the run is not trained to its end", saved.Result)
 	}
 	r.Places = &spec.Places{RunDir: place}
 	m := &Model{Request: r}
@@ -241,7 +247,7 @@ func openRun(dir, place string) (*Model, error) {
 	if err := os.Symlink(filepath.Join(dir, checkpointDir), filepath.Join(place, checkpointDir)); err != nil {
 		return nil, err
 	}
-	return m, finished(place, r.Id)
+	return m, finished(place, summary)
 }
 
 // read reads a message from JSON.

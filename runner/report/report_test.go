@@ -133,7 +133,7 @@ func (w *world) samples(path, domain string, dice float64, rng *rand.Rand) {
 		style = "inverted"
 	}
 	set, err := data.OpenProcedural(&spec.Procedural{Seed: 1, Count: 2, Style: style, Size: 32},
-		&spec.Data{Classes: classes, Height: 32, Width: 32, Values: map[uint32]int32{0: 0, 1: 1, 2: 1}}, data.Files{})
+		&spec.Data{Classes: classes, Height: 32, Width: 32, Values: map[uint32]int32{0: 0, 1: 1, 2: 1}}, data.Contents{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,0 +1,146 @@
+// Package saved reads what a run leaves in its directory, and believes none of it
+// before it is verified: checkpoints and results carry digests of their content,
+// and a result names the files that belong to it.
+package saved
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// Files of a run directory, by their path in it.
+const (
+	Result  = "result.json"
+	Journal = "metrics.jsonl"
+	Last    = "checkpoints/last.safetensors"
+	Best    = "checkpoints/best.safetensors"
+	Adapter = "adapter.safetensors"
+	Head    = "head.safetensors"
+)
+
+// DamagedError tells of a file that does not hold what was written into it. Any
+// other error is one of reading.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Path, e.Err) }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Run is a run as its directory has it.
+type Run struct {
+	Dir      string
+	ID       string
+	Revision uint32
+}
+
+// Of is the run of a request.
+func Of(r *spec.RunRequest) Run {
+	return Run{r.GetPlaces().GetRunDir(), r.GetId(), r.GetSpec().GetRevision()}
+}
+
+// Path is where a file of the run lies.
+func (r Run) Path(name string) string { return filepath.Join(r.Dir, filepath.FromSlash(name)) }
+
+// Cure is what to do where a file of a finished run is damaged.
+func (r Run) Cure() string {
+	return fmt.Sprintf("remove the run with `runner rm %.12s`, then apply its experiment again", r.ID)
+}
+
+// Summary is result.json, nil of a run that is not finished.
+func (r Run) Summary() (*spec.Summary, error) {
+	path := r.Path(Result)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &spec.Summary{}
+	if err := protojson.Unmarshal(text, s); err != nil {
+		return nil, &DamagedError{path, err}
+	}
+	if s.Id != r.ID {
+		return nil, fmt.Errorf("%s holds the result of another run, %s", r.Dir, s.Id)
+	}
+	if err := spec.Intact(s, r.Revision); err != nil {
+		return nil, &DamagedError{path, err}
+	}
+	return s, nil
+}
+
+// Evaluation is a file of evaluations/, nil if there is none.
+func (r Run) Evaluation(name string) (*spec.Evaluated, error) {
+	path := r.Path(name)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &spec.Evaluated{}
+	if err := protojson.Unmarshal(text, e); err != nil {
+		return nil, &DamagedError{path, err}
+	}
+	if err := spec.Intact(e, r.Revision); err != nil {
+		return nil, &DamagedError{path, err}
+	}
+	return e, nil
+}
+
+// Checkpoint opens Last or Best and verifies it. The error is fs.ErrNotExist where
+// there is none. The caller closes the file.
+func (r Run) Checkpoint(name string) (*safetensors.File, error) {
+	path := r.Path(name)
+	f, err := safetensors.Open(path)
+	var bad *safetensors.FormatError
+	if errors.As(err, &bad) {
+		return nil, &DamagedError{path, bad}
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = f.Verify()
+	if errors.Is(err, safetensors.ErrNoSeal) && !spec.Sealed(r.Revision) {
+		err = nil
+	}
+	if id := f.Metadata()["id"]; err == nil && id != r.ID {
+		err = fmt.Errorf("it is of another run, %q", id)
+	}
+	if err != nil {
+		f.Close()
+		return nil, &DamagedError{path, err}
+	}
+	return f, nil
+}
+
+// Weights opens Last or Best of a finished run, as its summary describes it. The
+// error says what to do.
+func (r Run) Weights(name string, s *spec.Summary) (*safetensors.File, error) {
+	f, err := r.Checkpoint(name)
+	var damaged *DamagedError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no checkpoint %s; %s", r.Path(name), r.Cure())
+	case errors.As(err, &damaged):
+		return nil, fmt.Errorf("%w; %s", err, r.Cure())
+	case err != nil:
+		return nil, err
+	}
+	if sum := s.GetFiles()[name]; sum != "" && sum != f.Sum() {
+		f.Close()
+		return nil, fmt.Errorf("%w; %s", &DamagedError{r.Path(name), errors.New("it is not the one that " + Result + " was written with")}, r.Cure())
+	}
+	return f, nil
+}
