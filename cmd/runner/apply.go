@@ -232,6 +232,11 @@ func enqueue(ctx context.Context, runs *store.Store, made *plan.Plan) error {
 			continue
 		}
 		labels = append(labels, store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID})
+		if action.Stored != nil {
+			if err := runs.Rename(ctx, action.Stored, run.Spec); err != nil {
+				return err
+			}
+		}
 		if action.Stored != nil || action.Shared != nil {
 			continue
 		}

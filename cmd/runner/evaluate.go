@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
@@ -149,7 +150,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 	}
 	s := &view.Scores{Run: w.name, Checkpoint: w.checkpoint, Classes: w.req.Spec.GetData().GetClasses()}
 	for _, e := range asked {
-		s.Domains = append(s.Domains, view.Domain{Name: e.Spec.Domain, ID: e.ID, Metrics: known[e.ID].GetMetrics()})
+		s.Domains = append(s.Domains, view.Domain{Name: e.Spec.Domain, ID: e.ID, Metrics: metric.Named(known[e.ID].GetMetrics(), s.Classes)})
 	}
 	return s, nil
 }

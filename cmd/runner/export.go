@@ -161,6 +161,10 @@ func (a *app) request(ctx context.Context, root string, run *store.Run) (*spec.R
 	if err != nil {
 		return nil, err
 	}
+	// The names of its classes may have changed since.
+	if now, err := run.Spec(); err == nil && spec.Identity(now) == r.GetId() {
+		r.Spec = now
+	}
 	r.Places.RunDir = filepath.Join(root, filepath.FromSlash(run.Dir))
 	if _, err := os.Stat(r.Places.Backbone); err == nil {
 		return r, nil

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
@@ -136,16 +137,25 @@ func result(root string, run *experiment.Run, stored *store.Run) report.Result {
 		return r
 	}
 	dir := filepath.Join(root, filepath.FromSlash(stored.Dir))
-	r.Summary = stored.Summary
+	stored.NameClasses(run.Spec.GetData().GetClasses())
+	if r.Summary = stored.Summary; r.Summary != nil {
+		r.Summary = proto.CloneOf(r.Summary)
+		r.Summary.Validation = stored.Named(r.Summary.Validation)
+	}
 	r.MetricsFile, r.SamplesDir = filepath.Join(dir, "metrics.jsonl"), filepath.Join(dir, "samples")
 	if stored.State == store.Failed {
 		r.Failed = stored.Reason
 	}
-	r.Evaluations = map[string]*spec.Metrics{}
+	r.Evaluations, r.SampleClasses = map[string]*spec.Metrics{}, map[string][]string{}
 	for _, e := range run.Evaluations {
 		// By identity: what a domain is called may have changed since.
 		if evaluated := stored.Evaluations[e.ID]; evaluated != nil {
-			r.Evaluations[e.Spec.GetDomain()] = evaluated.GetMetrics()
+			r.Evaluations[e.Spec.GetDomain()] = stored.Named(evaluated.GetMetrics())
+			var classes []string
+			for _, c := range evaluated.GetMetrics().GetClasses() {
+				classes = append(classes, c.GetName())
+			}
+			r.SampleClasses[e.Spec.GetDomain()] = classes
 		}
 	}
 	return r

@@ -63,6 +63,9 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 	for _, e := range p.experiments {
 		s := view.Status{Experiment: e.Name, Metric: e.Metric}
 		for _, run := range e.Runs {
+			if stored := known.Runs[run.ID]; stored != nil {
+				stored.NameClasses(run.Spec.GetData().GetClasses())
+			}
 			s.Runs = append(s.Runs, view.StatusRun{
 				Name: run.Name(), ID: run.ID, Stored: known.Runs[run.ID], Current: len(holders) > 0,
 			})

@@ -234,6 +234,16 @@ func (d *runDir) note(kind string, m proto.Message) error {
 	return nil
 }
 
+// closeJournal ends the journal, and returns its SHA-256.
+func (d *runDir) closeJournal() (sum string, err error) {
+	if _, sum, err = d.journalState(); err != nil {
+		return "", err
+	}
+	err = d.journal.Close()
+	d.journal = nil
+	return sum, err
+}
+
 // journalState makes the journal safe and returns its length and SHA-256.
 func (d *runDir) journalState() (length int64, sum string, err error) {
 	if err := d.journal.Sync(); err != nil {

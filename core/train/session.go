@@ -47,7 +47,8 @@ type session struct {
 	recent      []float64     // losses of the last steps
 	uncounted   int           // updates in which no pixel counted
 	moves       *moves
-	seconds     float64 // of training before this process
+	seconds     float64      // of training before this process
+	notes       []*spec.Note // that wait for the journal to be opened
 }
 
 // open looks at what the run is asked to do before anything is read for it.
@@ -171,6 +172,9 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	if damaged != "" {
 		s.warn(fmt.Sprintf("%s is damaged: %s. It was kept as %s; curves begin after step %d", saved.Journal, damaged, setAside, s.step))
 	}
+	if err := s.noteAll(); err != nil {
+		return nil, err
+	}
 	started.Step = uint64(s.step)
 	s.emit(&spec.Event{Event: &spec.Event_Started{Started: started}})
 
@@ -277,7 +281,7 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	if sum.Files, err = s.export(); err != nil {
 		return nil, err
 	}
-	if _, sum.Files[saved.Journal], err = s.dir.journalState(); err != nil {
+	if sum.Files[saved.Journal], err = s.dir.closeJournal(); err != nil {
 		return nil, err
 	}
 	if err := s.vouch(); err != nil {
@@ -336,9 +340,27 @@ func (s *session) monitorable(ctx context.Context, val *data.Set) error {
 	return fmt.Errorf("no pixel of the split val counts for %s, so it has no value and no checkpoint can be the best; label the images of val, or set train.monitor to another metric", monitor)
 }
 
-// warn tells of what a user should know and does not end the run.
+// warn tells of what a user should know and does not end the run. The journal has
+// it too, for those who look later.
 func (s *session) warn(text string) {
-	s.emit(&spec.Event{Event: &spec.Event_Note{Note: &spec.Note{Text: text, Warning: true}}})
+	n := &spec.Note{Text: text, Warning: true}
+	s.emit(&spec.Event{Event: &spec.Event_Note{Note: n}})
+	if s.notes = append(s.notes, n); s.dir.journal != nil {
+		// A journal that cannot be written ends the run at its next step.
+		_ = s.noteAll()
+	}
+}
+
+// noteAll writes the notes that wait into the journal.
+func (s *session) noteAll() error {
+	notes := s.notes
+	s.notes = nil
+	for _, n := range notes {
+		if err := s.dir.note("note", n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // orStopped turns the failure of something that the context interrupted into

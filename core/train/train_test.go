@@ -161,13 +161,15 @@ func finished(t *testing.T, events []*spec.Event, err error) *spec.Summary {
 	return f.Summary
 }
 
-// journal is metrics.jsonl without the speed, which is not the same twice.
+// journal is metrics.jsonl without the speed, which is not the same twice, and
+// without notes.
 func journal(t *testing.T, req *spec.RunRequest) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(req.Places.RunDir, "metrics.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	b = regexp.MustCompile(`(?m)^{"type":"note".*\n`).ReplaceAll(b, nil)
 	return regexp.MustCompile(`,"images_per_second":[^,}]*`).ReplaceAllString(string(b), "")
 }
 

@@ -280,14 +280,14 @@ func made(r *Report) []Setting {
 func Domains(r *store.Run) map[string]*spec.Metrics {
 	all := map[string]*spec.Metrics{}
 	if m := r.Summary.GetValidation(); m != nil {
-		all["validation"] = m
+		all["validation"] = r.Named(m)
 	}
 	for _, e := range r.Evaluations {
 		name := e.GetDomain()
 		if name == "validation" { // of a run from before the name was refused
 			name = "domain validation"
 		}
-		all[name] = e.GetMetrics()
+		all[name] = r.Named(e.GetMetrics())
 	}
 	return all
 }

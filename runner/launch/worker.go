@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/environ"
 	"github.com/loralab/loralab/runner/experiment"
@@ -102,6 +103,8 @@ func (w *worker) settled(ctx context.Context, job *Job, run *store.Run) (*End, e
 		summary.Evaluations = nil
 		for _, e := range job.Evaluations {
 			if known := run.Evaluations[e.ID]; known != nil {
+				known = proto.CloneOf(known)
+				known.Metrics = metric.Named(known.Metrics, job.Run.Spec.GetData().GetClasses())
 				summary.Evaluations = append(summary.Evaluations, known)
 			}
 		}

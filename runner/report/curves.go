@@ -1,22 +1,25 @@
 package report
 
 import (
-	"bufio"
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -24,6 +27,8 @@ import (
 type curve struct {
 	steps  []point // x: step, y: training loss
 	epochs []point // x: epoch, y: the experiment's metric on the validation split
+	// fault says why the curve is not whole, "" if it is.
+	fault string
 }
 
 type point struct{ x, y float64 }
@@ -45,7 +50,7 @@ func (s *study) readCurves(ctx context.Context) error {
 				if ctx.Err() != nil {
 					return
 				}
-				curve, err := readCurve(o.MetricsFile, s.exp.Metric)
+				curve, err := readCurve(o.MetricsFile, s.exp.Metric, o.Run.Spec.GetData().GetClasses(), o.Summary)
 				if err != nil {
 					mu.Lock()
 					errs = append(errs, err)
@@ -60,48 +65,54 @@ func (s *study) readCurves(ctx context.Context) error {
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
-// readCurve reads a metrics.jsonl. A resumed run writes the steps after its
-// checkpoint again: the later line counts. A crash cuts a line off, at the end or,
-// after a resume, in the middle; such lines are passed over.
-func readCurve(path, name string) (*curve, error) {
-	file, err := os.Open(path)
+// readCurve reads a metrics.jsonl, of a run with these classes now. A resumed run
+// writes the steps after its checkpoint again: the later line counts. A crash cuts
+// the last line off.
+//
+// The result of a run, nil while it is not trained, has the digest of the file and
+// the number of steps. A file that was changed since is not drawn.
+func readCurve(path, name string, classes []string, result *spec.Summary) (*curve, error) {
+	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		if result == nil {
+			return nil, nil
+		}
+		return &curve{fault: saved.Journal + " is missing"}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading metrics: %w", err)
 	}
-	defer file.Close()
-
-	loss, score := map[uint64]float64{}, map[uint32]float64{}
-	in := bufio.NewReader(file)
-	unmarshal := protojson.UnmarshalOptions{DiscardUnknown: true}
-	for {
-		line, err := in.ReadBytes('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("reading metrics %s: %w", path, err)
+	if want := result.GetFiles()[saved.Journal]; want != "" {
+		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != want {
+			return &curve{fault: saved.Journal + " was changed or cut after the run ended"}, nil
 		}
-		last := err != nil
+	}
+	loss, score, taken := map[uint64]float64{}, map[uint32]float64{}, map[uint64]bool{}
+	unmarshal := protojson.UnmarshalOptions{DiscardUnknown: true}
+	unread := 0
+	for line := range bytes.Lines(text) {
 		// {"type": "step", …fields of spec.Step}
 		var head struct{ Type string }
-		if json.Unmarshal(line, &head) == nil {
-			switch head.Type {
-			case "step":
-				var step spec.Step
-				if unmarshal.Unmarshal(line, &step) == nil {
+		err := json.Unmarshal(line, &head)
+		switch {
+		case err == nil && head.Type == "step":
+			var step spec.Step
+			if err = unmarshal.Unmarshal(line, &step); err == nil {
+				taken[step.Step] = true
+				if !step.Uncounted { // its loss is of no pixel
 					loss[step.Step] = step.Loss
 				}
-			case "validation":
-				var v spec.Validation
-				if unmarshal.Unmarshal(line, &v) == nil {
-					if value, ok := metric.Value(v.Metrics, name); ok {
-						score[v.Epoch] = value
-					}
+			}
+		case err == nil && head.Type == "validation":
+			var v spec.Validation
+			if err = unmarshal.Unmarshal(line, &v); err == nil {
+				if value, ok := metric.Value(metric.Named(v.Metrics, classes), name); ok {
+					score[v.Epoch] = value
 				}
 			}
 		}
-		if last {
-			break
+		if err != nil && line[len(line)-1] == '\n' {
+			unread++
 		}
 	}
 	c := &curve{}
@@ -111,7 +122,33 @@ func readCurve(path, name string) (*curve, error) {
 	for _, epoch := range slices.Sorted(maps.Keys(score)) {
 		c.epochs = append(c.epochs, point{float64(epoch), score[epoch]})
 	}
+	steps := result.GetSteps()
+	for step := range taken {
+		steps = max(steps, step)
+	}
+	switch missing := steps - uint64(len(taken)); {
+	case missing > 0:
+		c.fault = fmt.Sprintf("%d of %d steps are missing from %s", missing, steps, saved.Journal)
+	case unread > 0:
+		c.fault = fmt.Sprintf("%d lines of %s cannot be read", unread, saved.Journal)
+	}
 	return c, nil
+}
+
+// faults tells of curves that are not whole, "" if there are none.
+func (s *study) faults() string {
+	var list []string
+	for _, c := range s.cells {
+		for _, o := range c.runs {
+			if o.curve != nil && o.curve.fault != "" {
+				list = append(list, fmt.Sprintf("%s, seed %d: %s", c.name, o.Run.Seed, o.curve.fault))
+			}
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return "**Not whole**: " + strings.Join(list, "; ") + "."
 }
 
 // bandPoint is the mean over seeds at one place, and their range.

@@ -130,6 +130,9 @@ func (s *study) several() bool {
 	return false
 }
 
+// lossName is the figure of the training loss.
+const lossName = "training_loss"
+
 func (s *study) lossFigure() (figure, bool) {
 	var kinds []string
 	longest := 0.0
@@ -159,7 +162,7 @@ func (s *study) lossFigure() (figure, bool) {
 	if width > 1 {
 		caption = fmt.Sprintf("Training loss over optimiser steps, in bins of %.0f steps: mean over seeds; the band is the range within the bin over all seeds.", width)
 	}
-	return s.curvesFigure("training_loss", "Training loss", "step", label, caption, width, pick, false), true
+	return s.curvesFigure(lossName, "Training loss", "step", label, caption, width, pick, false), true
 }
 
 func (s *study) validationFigure() (figure, bool) {
@@ -179,6 +182,9 @@ func (s *study) validationFigure() (figure, bool) {
 }
 
 func (s *study) curvesFigure(name, title, x, y, caption string, width float64, pick func(*outcome) []point, marks bool) figure {
+	if text := s.faults(); text != "" {
+		caption += " " + text
+	}
 	return figure{name: name, title: title, caption: caption, render: func() ([]file, error) {
 		p := newPlot(s.exp.Name, x, y)
 		p.X.Tick.Marker = niceTicks{whole: true}

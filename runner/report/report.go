@@ -38,6 +38,9 @@ type Result struct {
 	// MetricsFile is the run's metrics.jsonl, one spec.Event a line; "" or a
 	// file that is not there leaves the run out of the curves.
 	MetricsFile string
+	// SampleClasses are the names of classes that the pictures of a domain were
+	// drawn with; without an entry those of the run.
+	SampleClasses map[string][]string
 	// SamplesDir holds <domain>.png as core/sheet draws samples; "" or a
 	// missing file leaves the run out of the sample pictures.
 	SamplesDir string
@@ -222,6 +225,10 @@ func (s *study) page(t Table, figures []figure, plots, asked string) string {
 		b.WriteString("`original.csv` and `original_mean.csv` are the tables of the original project: its Dice and IoU of every run, and their mean with the standard deviation of the population.\n")
 	}
 	b.WriteString(t.differencesMarkdown())
+	curves := slices.ContainsFunc(figures, func(f figure) bool { return f.name == lossName })
+	if text := s.faults(); text != "" && !curves {
+		fmt.Fprintf(&b, "\nNo curves are drawn. %s\n", text)
+	}
 	for _, f := range figures {
 		fmt.Fprintf(&b, "\n## %s\n\n![%s](%s/%s.png)\n\n%s\n", foreign.Markdown(f.title), foreign.Markdown(f.title), plots, f.name, foreign.Markdown(f.caption))
 	}

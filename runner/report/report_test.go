@@ -3,7 +3,9 @@ package report_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/csv"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -71,7 +73,11 @@ func line(t *testing.T, kind string, m proto.Message) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return `{"type":"` + kind + `",` + string(b[1:]) + "\n"
+	var compact bytes.Buffer // protojson varies its white space
+	if err := json.Compact(&compact, b); err != nil {
+		t.Fatal(err)
+	}
+	return `{"type":"` + kind + `",` + compact.String()[1:] + "\n"
 }
 
 // add makes a run of a cell, trained to the given Dice in and out of domain.
@@ -500,6 +506,74 @@ func TestCurvesSurviveCrashes(t *testing.T) {
 	}
 	if written := w.build(t.TempDir()); len(written.Figures) != 7 {
 		t.Errorf("figures %v", written.Figures)
+	}
+}
+
+// A journal that was changed or cut since draws nothing in silence:
+// trial-reliability 6.
+func TestJournalsThatAreNotWhole(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(text string) string
+		sealed bool
+		want   string
+	}{
+		"whole":       {func(text string) string { return text }, true, ""},
+		"cut by byte": {func(text string) string { return text[:len(text)-1] }, true, "rank=2, seed 1: metrics.jsonl was changed or cut after the run ended"},
+		"a number":    {func(text string) string { return strings.Replace(text, `"step":"7"`, `"step":"8"`, 1) }, true, "was changed or cut after the run ended"},
+		"gone":        {nil, true, "metrics.jsonl is missing"},
+		"beginning":   {func(text string) string { return text[strings.Index(text, `{"type":"step","step":"11"`):] }, false, "10 of 72 steps are missing from metrics.jsonl"},
+		"garbage":     {func(text string) string { return "x\n" + text }, false, "1 lines of metrics.jsonl cannot be read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "rank", rank)
+			r := w.add("rank=2", at(rank, 2.0), 1, 100, 0.8, 0.5)
+			text, err := os.ReadFile(r.MetricsFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.sealed {
+				r.Summary.Files = map[string]string{"metrics.jsonl": fmt.Sprintf("%x", sha256.Sum256(text))}
+			}
+			if c.damage == nil {
+				err = os.Remove(r.MetricsFile)
+			} else {
+				err = os.WriteFile(r.MetricsFile, []byte(c.damage(string(text))), 0o666)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			page, err := os.ReadFile(w.build(t.TempDir()).Page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == "" && strings.Contains(string(page), "Not whole") || !strings.Contains(string(page), c.want) {
+				t.Errorf("the page does not say %q:\n%s", c.want, page)
+			}
+			if drawn := strings.Contains(string(page), "training_loss.png"); drawn == (c.sealed && c.want != "") {
+				t.Errorf("drawn: %v", drawn)
+			}
+		})
+	}
+}
+
+// What a user should know of a training stands below the table: trial-plugins F1,
+// trial-data F12.
+func TestNotesOfTrainings(t *testing.T) {
+	w := newWorld(t, "rank", rank)
+	w.bare = true
+	r := w.add("rank=2", at(rank, 2.0), 1, 100, 0.8, 0.5)
+	r.Summary.Unmoved, r.Summary.Uncounted = []string{"a", "b", "c", "d", "e"}, 3
+	table, err := report.Tabulate(w.exp, w.results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"**Never moved**: rank=2, seed 1: adapter tensors a, b, c, d and 1 more are what they were at the start.",
+		"In 3 of 72 updates of rank=2, seed 1, no pixel counted",
+	} {
+		if !strings.Contains(table.Markdown(), want) {
+			t.Errorf("the table does not say %q:\n%s", want, table.Markdown())
+		}
 	}
 }
 

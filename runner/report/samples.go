@@ -100,7 +100,7 @@ func (s *study) samplesFigure() (figure, bool) {
 				if src.run.Evaluations[d] == nil || h == 0 || w == 0 {
 					continue
 				}
-				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, d+".png"), sheet.Samples(src.run.Run.Spec.GetData().GetClasses(), h, w))
+				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, d+".png"), sheet.Samples(src.run.drawnWith(d), h, w))
 				if err != nil {
 					return nil, err
 				}
@@ -125,6 +125,14 @@ func (s *study) samplesFigure() (figure, bool) {
 		}
 		return []file{{".png", content}}, nil
 	}}, true
+}
+
+// drawnWith are the names of classes in the legend of a domain's samples.
+func (o *outcome) drawnWith(domain string) []string {
+	if classes := o.SampleClasses[domain]; len(classes) > 0 {
+		return classes
+	}
+	return o.Run.Spec.GetData().GetClasses()
 }
 
 // sheets links to the sheets of samples with captions and errors that runs have

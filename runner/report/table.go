@@ -299,6 +299,20 @@ func (s *study) notes(t Table) []string {
 			add("Not every trained run has a score on %s: %s.", d, strings.Join(short, ", "))
 		}
 	}
+	for _, c := range s.cells {
+		for _, o := range c.runs {
+			if n := o.Summary.GetUnmoved(); len(n) > 0 {
+				shown := strings.Join(n[:min(4, len(n))], ", ")
+				if more := len(n) - 4; more > 0 {
+					shown += fmt.Sprintf(" and %d more", more)
+				}
+				add("**Never moved**: %s, seed %d: adapter tensors %s are what they were at the start.", c.name, o.Run.Seed, shown)
+			}
+			if n := o.Summary.GetUncounted(); n > 0 {
+				add("In %d of %d updates of %s, seed %d, no pixel counted: nothing trained in them.", n, o.Summary.GetSteps(), c.name, o.Run.Seed)
+			}
+		}
+	}
 	var missing []string
 	for _, c := range s.cells {
 		var seeds []string

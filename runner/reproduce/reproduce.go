@@ -59,7 +59,7 @@ type Domain struct {
 func Judge(was, now *inspect.Report, tolerance float64, gone map[string]string) *Verdict {
 	v := &Verdict{Bits: was.Run.Summary.GetWeightsDigest() == now.Run.Summary.GetWeightsDigest()}
 	v.Expected, v.Why = expected(was.Record, now.Record)
-	v.domain("validation", was.Run.Summary.GetValidation(), now.Run.Summary.GetValidation(), tolerance, "")
+	v.domain("validation", was.Run.Named(was.Run.Summary.GetValidation()), was.Run.Named(now.Run.Summary.GetValidation()), tolerance, "")
 	// Two evaluations may go by one name: of data that changed, or of both
 	// checkpoints.
 	ids := map[string][]string{}
@@ -69,7 +69,7 @@ func Judge(was, now *inspect.Report, tolerance float64, gone map[string]string) 
 	}
 	for _, name := range inspect.Order(inspect.Domains(was.Run)) {
 		for _, id := range ids[name] {
-			v.domain(name, was.Run.Evaluations[id].GetMetrics(), now.Run.Evaluations[id].GetMetrics(), tolerance, gone[id])
+			v.domain(name, was.Run.Named(was.Run.Evaluations[id].GetMetrics()), was.Run.Named(now.Run.Evaluations[id].GetMetrics()), tolerance, gone[id])
 		}
 	}
 	v.Agrees = v.Bits || !v.Expected

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -127,6 +128,9 @@ func readDir(root string, run *Run) error {
 	case err != nil:
 		return err
 	case summary.GetId() == run.ID:
+		if err := spec.Intact(summary, run.revision()); err != nil {
+			return fmt.Errorf("%s is damaged: %w; remove the run with `runner rm %.12s`, then apply its experiment again", filepath.Join(dir, "result.json"), err, run.ID)
+		}
 		run.Summary, run.Step, run.Steps = summary, summary.GetSteps(), summary.GetSteps()
 		if run.Ended.IsZero() {
 			run.Ended = info.ModTime().Truncate(time.Millisecond)
@@ -142,7 +146,10 @@ func readDir(root string, run *Run) error {
 		if _, err := readMessage(file, e); err != nil {
 			return err
 		}
-		evaluations[e.GetId()] = e
+		// The engine scores again what was changed.
+		if spec.Intact(e, run.revision()) == nil {
+			evaluations[e.GetId()] = e
+		}
 	}
 	run.Evaluations = evaluations
 	if run.Summary != nil {
@@ -153,6 +160,18 @@ func readDir(root string, run *Run) error {
 		run.Step = run.Checkpoint
 	}
 	return err
+}
+
+// revision is that of the engine's arithmetic, without decoding the rest of the
+// specification.
+func (r *Run) revision() uint32 {
+	var s struct {
+		Revision uint32 `json:"revision"`
+	}
+	if json.Unmarshal(r.SpecJSON, &s) != nil {
+		return spec.Revision // Spec says what is wrong
+	}
+	return s.Revision
 }
 
 // checkpointStep is the step a checkpoint was written after, 0 where there is

@@ -17,18 +17,21 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -71,6 +74,8 @@ type Run struct {
 
 	// Holder is who works on the run now; nil for nobody.
 	Holder *Holder
+
+	names []string // see Named; nil: not known yet
 }
 
 // Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
@@ -84,6 +89,34 @@ func (r *Run) Spec() (*spec.RunSpec, error) {
 		return nil, fmt.Errorf("reading the specification of run %s: %w", r.Name(), err)
 	}
 	return s, nil
+}
+
+// Named are metrics of the run under the names that its classes have now. Names
+// are no part of a run's identity, so results may have been recorded under others.
+func (r *Run) Named(m *spec.Metrics) *spec.Metrics {
+	if m == nil {
+		return nil
+	}
+	if r.names == nil {
+		r.names = r.classes()
+	}
+	return metric.Named(m, r.names)
+}
+
+// NameClasses sets the names that Named uses: those of the experiment that asks.
+func (r *Run) NameClasses(names []string) { r.names = names }
+
+// classes are those of the specification, without decoding the rest of it.
+func (r *Run) classes() []string {
+	var s struct {
+		Data struct {
+			Classes []string `json:"classes"`
+		} `json:"data"`
+	}
+	if json.Unmarshal(r.SpecJSON, &s) != nil {
+		return nil // Spec says what is wrong
+	}
+	return s.Data.Classes
 }
 
 // Request is all that the engine was told when it last worked on the run.
@@ -455,6 +488,23 @@ func (s *Store) Enqueue(ctx context.Context, runs []*Run, labels []Label) error 
 			}
 		}
 		return nil
+	})
+}
+
+// Rename records the names that classes have now, where run has others than are
+// known of it.
+func (s *Store) Rename(ctx context.Context, run *Run, now *spec.RunSpec) error {
+	if slices.Equal(run.classes(), now.GetData().GetClasses()) || spec.Identity(now) != run.ID {
+		return nil
+	}
+	text, err := encode(now)
+	if err != nil {
+		return fmt.Errorf("writing the specification of run %s: %w", run.Name(), err)
+	}
+	run.SpecJSON, run.names = text, now.GetData().GetClasses()
+	return s.change(ctx, "recording names of classes", func(tx *sql.Tx) error {
+		_, err := tx.Exec("UPDATE runs SET spec = ? WHERE id = ?", string(text), run.ID)
+		return err
 	})
 }
 

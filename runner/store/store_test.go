@@ -516,3 +516,66 @@ func TestFind(t *testing.T) {
 		}
 	}
 }
+
+// A result that somebody changed is an error, and a score that was changed is not
+// believed: trial-reliability 3.
+func TestChangedResults(t *testing.T) {
+	root := awkward(t)
+	s := open1(t, root)
+	run, label := newRun(t, "e", "c", 1)
+	of := must[*spec.RunSpec](t)(run.Spec())
+	of.Revision = spec.Revision
+	run.ID = spec.Identity(of)
+	run.Dir, label.Run = DirOf("e", run.ID), run.ID
+	check(t, run.SetSpec(of), s.Enqueue(t.Context(), []*Run{run}, []Label{label}))
+	leave(t, root, run, "request.json", request(t, run))
+	sum := &spec.Summary{Id: run.ID, Steps: 5}
+	sum.Digest = spec.SealedDigest(sum)
+	e := &spec.Evaluated{Id: "e1", Domain: "test", Metrics: &spec.Metrics{Dice: 0.5}}
+	e.Digest = spec.SealedDigest(e)
+	leave(t, root, run, "result.json", sum)
+	leave(t, root, run, "evaluations/e1.json", e)
+	known := must[*Snapshot](t)(s.Reconcile(t.Context())).Runs[run.ID]
+	if known.Summary.GetSteps() != 5 || len(known.Evaluations) != 1 {
+		t.Fatalf("%v, %v", known.Summary, known.Evaluations)
+	}
+	e.Metrics.Dice = 0.9
+	leave(t, root, run, "evaluations/e1.json", e)
+	if known := must[*Snapshot](t)(s.Reconcile(t.Context())).Runs[run.ID]; len(known.Evaluations) != 0 {
+		t.Errorf("a changed score was believed: %v", known.Evaluations)
+	}
+	sum.Steps = 6
+	leave(t, root, run, "result.json", sum)
+	if _, err := s.Reconcile(t.Context()); err == nil || !strings.Contains(err.Error(), "was changed after it was written") {
+		t.Errorf("a changed result: %v", err)
+	}
+}
+
+// Names of classes are no part of an identity: what was recorded under old ones is
+// shown under those of now.
+func TestRename(t *testing.T) {
+	s := open1(t, awkward(t))
+	was := &spec.RunSpec{Revision: spec.Revision, Data: &spec.Data{Classes: []string{"a", "b"}}, Train: &spec.Train{Monitor: "dice/b"}}
+	now := proto.CloneOf(was)
+	now.Data.Classes, now.Train.Monitor = []string{"x", "y"}, "dice/y"
+	id := spec.Identity(was)
+	run := &Run{ID: id, Experiment: "e", Cell: "c", Dir: DirOf("e", id)}
+	check(t, run.SetSpec(was), s.Enqueue(t.Context(), []*Run{run}, nil))
+	m := &spec.Metrics{Classes: []*spec.ClassMetrics{{Name: "a"}, {Name: "b"}}}
+	stored := must[*Snapshot](t)(s.Reconcile(t.Context())).Runs[id]
+	if got := stored.Named(m); got.Classes[1].Name != "b" {
+		t.Errorf("got %v", got)
+	}
+	check(t, s.Rename(t.Context(), stored, now))
+	for _, run := range []*Run{stored, must[*Snapshot](t)(s.Reconcile(t.Context())).Runs[id]} {
+		if got := run.Named(m); got.Classes[1].Name != "y" || m.Classes[1].Name != "b" {
+			t.Errorf("got %v", got)
+		}
+	}
+	other := proto.CloneOf(now)
+	other.Seed, other.Data.Classes = 9, []string{"p", "q"}
+	check(t, s.Rename(t.Context(), stored, other)) // of another run
+	if got := must[*Snapshot](t)(s.Reconcile(t.Context())).Runs[id].Named(m); got.Classes[1].Name != "y" {
+		t.Errorf("got %v", got)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
@@ -321,12 +322,16 @@ func (v *View) InspectJSON(r *inspect.Report) error {
 		}
 	}
 	if r.Run.Summary != nil {
-		if summary, err = protojson.Marshal(r.Run.Summary); err != nil {
+		now := proto.CloneOf(r.Run.Summary)
+		now.Validation = r.Run.Named(now.Validation)
+		if summary, err = protojson.Marshal(now); err != nil {
 			return fmt.Errorf("writing the result: %w", err)
 		}
 	}
 	evaluations := map[string]json.RawMessage{}
 	for _, e := range r.Run.Evaluations {
+		e = proto.CloneOf(e)
+		e.Metrics = r.Run.Named(e.Metrics)
 		if evaluations[e.GetDomain()], err = protojson.Marshal(e); err != nil {
 			return fmt.Errorf("writing the scores: %w", err)
 		}

@@ -77,6 +77,9 @@ func (v *View) logLine(event *spec.Event) string {
 		return v.bold.Render(fmt.Sprintf("started, %d steps", e.Started.GetSteps()))
 	case *spec.Event_Step:
 		s := e.Step
+		if s.GetUncounted() {
+			return fmt.Sprintf("step %d  epoch %d  no pixel counts", s.GetStep(), s.GetEpoch())
+		}
 		return fmt.Sprintf("step %d  epoch %d  loss %.4f  lr %.3g  |g| %.3g  %.1f images/s",
 			s.GetStep(), s.GetEpoch(), s.GetLoss(), s.GetLr(), s.GetGradNorm(), s.GetImagesPerSecond())
 	case *spec.Event_Validation:

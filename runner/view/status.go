@@ -78,7 +78,7 @@ func (v *View) status(e Status) {
 				if name, _, _ := strings.Cut(evaluated.GetDomain(), "@"); name != "test" {
 					continue
 				}
-				if value, ok := metric.Value(evaluated.GetMetrics(), e.Metric); ok {
+				if value, ok := metric.Value(s.Named(evaluated.GetMetrics()), e.Metric); ok {
 					row[3] = score(value)
 				}
 			}
@@ -152,7 +152,7 @@ func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
 				row.Started, row.Ended = moment(s.Started), moment(s.Ended)
 				row.Evaluations = map[string]json.RawMessage{}
 				for _, evaluated := range s.Evaluations {
-					text, err := protojson.Marshal(evaluated.GetMetrics())
+					text, err := protojson.Marshal(s.Named(evaluated.GetMetrics()))
 					if err != nil {
 						return fmt.Errorf("writing the metrics of %s: %w", r.Name, err)
 					}
