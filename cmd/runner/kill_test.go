@@ -117,8 +117,9 @@ var phases = []struct {
 	{"stepping", `modify .*/metrics\.jsonl`, 60, 5 * time.Millisecond, false},
 	{"writing a checkpoint", `create .*/\.last\.safetensors\.tmp`, 12, 3 * time.Millisecond, false},
 	{"moving a checkpoint", `moved .*/last\.safetensors`, 12, time.Millisecond, false},
-	{"writing the best weights", `create .*/\.best\.safetensors\.tmp`, 4, 3 * time.Millisecond, false},
-	{"validating", `moved .*/best\.safetensors`, 4, 2 * time.Millisecond, false},
+	{"writing the best weights", `create .*/\.best\.next\.safetensors\.tmp`, 4, 3 * time.Millisecond, false},
+	{"validating", `moved .*/best\.next\.safetensors`, 4, 2 * time.Millisecond, false},
+	{"keeping the best weights", `moved .*/best\.safetensors`, 4, time.Millisecond, false},
 	{"writing the results", `create .*/\.(adapter|head)\.safetensors\.tmp|create .*/\.(program|result)\.json\.tmp`, 5, 4 * time.Millisecond, false},
 	{"evaluating", `moved .*/result\.json`, 3, 10 * time.Millisecond, false},
 	{"writing an evaluation", `create .*/\.[0-9a-f]+\.json\.tmp|create .*/samples/`, 5, 4 * time.Millisecond, false},
@@ -275,10 +276,11 @@ func (p *victim) clear() {
 	}
 }
 
-// Time, and what depends on it, is all that may differ.
+// Time, and what depends on it, is all that may differ; and digests of files with
+// times or the probes of the machine in them.
 var (
 	timeInJournal = regexp.MustCompile(`,"images_per_second":[^,}]*`)
-	timeInResult  = regexp.MustCompile(`(?m)^ *"(seconds|peak_memory|images_per_second)":.*\n`)
+	timeInResult  = regexp.MustCompile(`(?m)^ *"(seconds|peak_memory|images_per_second|digest|metrics.jsonl|checkpoints/best.safetensors)":.*\n`)
 )
 
 // left is what a finished project holds: the names of all files, and of those
@@ -322,8 +324,8 @@ func (p *victim) left() map[string]string {
 	return out
 }
 
-// checkpointText is a checkpoint without the seconds that it took, the length of
-// the log, in which are times, and the probes of the machine, which become more.
+// checkpointText is a checkpoint without the seconds that it took, the log, in which
+// are times, the probes of the machine, which become more, and digests of these.
 func checkpointText(path string) (string, error) {
 	f, err := safetensors.Open(path)
 	if err != nil {
@@ -331,7 +333,7 @@ func checkpointText(path string) (string, error) {
 	}
 	defer f.Close()
 	meta := maps.Clone(f.Metadata())
-	for _, key := range []string{"seconds", "journal", "probes"} {
+	for _, key := range []string{"seconds", "journal", "journal_sha256", "probes", "best_sha256", "sha256"} {
 		delete(meta, key)
 	}
 	text, err := json.Marshal(meta)
