@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,7 +72,7 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 		return fmt.Errorf("%s is of revision %d of the engine's arithmetic, and this loralab computes revision %d: use the loralab that made it; runner inspect names it", was.Run.Name(), of, spec.Revision)
 	}
 	if was.Request, err = a.request(ctx, root, was.Run); err == nil {
-		err = there(was.Request)
+		err = there(ctx, was.Request)
 	}
 	var gone map[string]string
 	if err == nil {
@@ -126,18 +128,25 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 	return err
 }
 
-// there reports whether what a run is trained from is where it was.
-func there(request *spec.RunRequest) error {
+// there reports whether what a run is trained from is where it was, and notes new
+// names of files.
+func there(ctx context.Context, request *spec.RunRequest) error {
 	var errs []error
 	if path := request.GetPlaces().GetStart(); path != "" {
 		if _, err := os.Stat(path); err != nil {
 			errs = append(errs, fmt.Errorf("what its adapter starts with is no longer at %s", path))
 		}
 	}
-	for _, split := range request.GetSpec().GetData().GetSplits() {
+	splits := request.GetSpec().GetData().GetSplits()
+	for _, role := range slices.Sorted(maps.Keys(splits)) {
+		split := splits[role]
 		if files := request.GetPlaces().GetFiles()[split.GetDigest()]; files != nil {
 			if _, err := os.Stat(files.GetRoot()); err != nil {
 				errs = append(errs, fmt.Errorf("its data is no longer at %s", files.GetRoot()))
+			} else if now, err := reproduce.Found(ctx, files, split.GetDigest()); err != nil {
+				errs = append(errs, fmt.Errorf("its split %s: %w", role, err))
+			} else {
+				request.Places.Files[split.GetDigest()] = now
 			}
 		}
 	}
@@ -182,6 +191,18 @@ func unreadable(ctx context.Context, places *spec.Places, d *spec.Data) (string,
 		if at == nil {
 			return "it is not known where its data is", nil
 		}
+		if _, err := os.Stat(at.GetRoot()); err != nil {
+			return "its data is no longer at " + at.GetRoot(), nil
+		}
+		at, err := reproduce.Found(ctx, at, digest)
+		var moved *reproduce.MovedError
+		if errors.As(err, &moved) {
+			return moved.Error(), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		places.Files[digest] = at
 		files := data.Files{Root: at.GetRoot(), Images: at.GetImages(), Masks: at.GetMasks()}
 		now, err := files.Digest(ctx)
 		switch {

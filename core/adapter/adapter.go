@@ -289,6 +289,26 @@ func (s *Set) Trainable() int64 {
 	return n
 }
 
+// Unused lists the trainable parameters that no output and no auxiliary loss
+// depends on: they train nothing and are counted all the same.
+func (s *Set) Unused() []string {
+	used := map[*Param]bool{}
+	for _, l := range s.layers {
+		for i, n := range l.typed.Program.Nodes {
+			if n.Op == protocol.Op_PARAM && l.typed.Live[i] {
+				used[l.params[n.Param]] = true
+			}
+		}
+	}
+	var names []string
+	for _, p := range s.Params {
+		if p.Trainable && !used[p] {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
 // Aux is the weighted sum of the programs' auxiliary losses, nil if there are
 // none.
 func (s *Set) Aux() *torch.Tensor {

@@ -305,6 +305,9 @@ func (s *session) begin(ctx context.Context, trainSet, valSet *data.Set) error {
 	if err := s.monitorable(ctx, valSet); err != nil {
 		return err
 	}
+	if unused := s.net.adapters.Unused(); len(unused) > 0 {
+		s.warn(fmt.Sprintf("nothing uses %d of the adapter's parameters, so they do not train: %s", len(unused), listed(unused)))
+	}
 	return s.t.dev.Do(func() error {
 		_, adapters, _ := s.net.trained()
 		s.moves = newMoves(adapters)

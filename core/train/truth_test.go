@@ -810,6 +810,10 @@ func TestAdaptersThatDoNotMove(t *testing.T) {
 	if len(sum.Unmoved) != 1 || !strings.HasSuffix(sum.Unmoved[0], "query.unused") {
 		t.Errorf("unmoved %v, told %q", sum.Unmoved, warnings(events))
 	}
+	if w := warnings(events); len(w) != 3 || !strings.Contains(w[0], "nothing uses 1 of the adapter's parameters, so they do not train: blocks.4.query.unused") ||
+		!strings.Contains(w[1], "1 of 3 tensors of the adapter had no gradient other than 0 in the first 20 updates: adapter.blocks.4.query.unused") {
+		t.Errorf("told %q", w)
+	}
 	// The square root of 0 has no gradient.
 	_, _, err = train(t, func(g *sdk.Graph, s sdk.Site) sdk.Node {
 		b := g.Param("b", sdk.Dims(s.Out), sdk.Zeros)

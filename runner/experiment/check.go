@@ -111,6 +111,7 @@ func (x *expansion) check(c *cell) {
 	x.once(c, "files", x.checkData, g.Data, g.Evaluate, g.Train)
 	x.once(c, "steps", x.checkSteps, g.Data, g.Train, g.Optim)
 	x.once(c, "thaw", x.checkThaw, g.Backbone, g.Optim, g.Train)
+	x.once(c, "norm", x.checkNorm, g.Backbone, g.Head, g.Data, g.Train)
 }
 
 func (x *expansion) checkClasses(c *cell) {
@@ -741,6 +742,27 @@ func (x *expansion) checkSteps(c *cell) {
 	warm := uint32(math.Round(c.config.Optim.Schedule.Warmup * float64(total)))
 	if warm > 0 && warm >= total {
 		x.fail(c, "optim.schedule.warmup", fmt.Sprintf("the warm-up takes all %d steps of the training", total), "the learning rates would never be reached: make it shorter, or the training longer")
+	}
+}
+
+// checkNorm refuses BatchNorm over a single value: an image of one patch has one of
+// each channel, and a batch of one such image has no variance.
+func (x *expansion) checkNorm(c *cell) {
+	train, size := c.config.Train, c.config.Data.Size
+	if x.resolve.backbone == nil || c.config.Data.Source == "" || train.Batch == 0 {
+		return
+	}
+	bb, err := x.resolve.backbone(c.config.Backbone.Model)
+	if err != nil || !c.config.headSpec(bb.Arch).GetNorm() || size[0] != bb.Arch.GetPatch() || size[1] != bb.Arch.GetPatch() {
+		return // the former is reported at the backbone
+	}
+	s, err := x.resolve.split(x.root, c.config.Data.of(x.seeds[0]), roles, "train")
+	if err != nil {
+		return // reported at the source
+	}
+	if images := s.split.GetCount(); images%train.Batch == 1 || train.Batch == 1 || images == 1 {
+		x.fail(c, "data.size", fmt.Sprintf("%d pixels are a single patch, and of %d images in batches of %d the last is alone: the BatchNorm of the head has one value of each channel, which has no variance", size[0], images, train.Batch),
+			"make the images larger, set head.norm to false, or choose another train.batch")
 	}
 }
 
