@@ -57,7 +57,7 @@ func tensorsOf(ns []named) []safetensors.Tensor {
 	return out
 }
 
-// save writes a checkpoint in one step, and returns its seal. Optimiser and
+// save writes a checkpoint in one step, and returns its seal. Optimizer and
 // generator are left out of one that is only to be scored. Weights that are no
 // numbers, or came from a backbone that is not the run's, are not written.
 func (s *session) save(name string, whole bool, p progress) (seal string, err error) {
@@ -129,8 +129,8 @@ type checkpointed struct {
 	progress
 }
 
-// resumable is the last checkpoint, if the training can go on from it to the same
-// end: the best weights so far have to be there too. Otherwise it is nil, and why
+// resumable is the last checkpoint, if the training can continue from it to the
+// same end: the best weights so far have to exist too. Otherwise it is nil, and why
 // says what is wrong; "" where nothing was trained yet.
 func (s *session) resumable() (last *checkpointed, why string, err error) {
 	var damaged *saved.DamagedError

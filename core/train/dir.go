@@ -143,7 +143,7 @@ func (d *runDir) clear() error {
 	return nil
 }
 
-// escaped makes a path stand for itself in a pattern.
+// escaped makes a path match itself in a pattern.
 func escaped(path string) string {
 	var b []byte
 	for i := range len(path) {
@@ -172,7 +172,7 @@ func (d *runDir) promote() error {
 	return nil
 }
 
-// setAside is where a journal goes that cannot be gone on with.
+// setAside is the name of a journal that cannot be continued.
 const setAside = "metrics.damaged.jsonl"
 
 // openJournal opens metrics.jsonl as a checkpoint describes it and cuts it to that

@@ -21,7 +21,7 @@ type moves struct {
 	Updates int
 }
 
-// lookAt is after how many updates a tensor without a gradient is told. Factors
+// lookAt is after how many updates a tensor without a gradient is reported. Factors
 // that start at 0 keep the gradients of others at 0 for an update or two, rates
 // that warm up from 0 for some more.
 const lookAt = 20
@@ -42,7 +42,7 @@ func sumOf(t *torch.Tensor) string {
 }
 
 // look takes the gradients of an update; trains is whether a tensor takes one yet.
-// It returns what is to be told, once, "" for nothing.
+// It returns a warning, once, or "".
 func (m *moves) look(adapters []named, trains func(name string) bool) string {
 	if len(m.Still) == 0 {
 		return ""

@@ -528,11 +528,11 @@ func (s *session) update(u *update, src *source, epoch int) (*spec.Step, error) 
 	if m := median(s.recent); len(s.recent) >= lookBack/5 && math.Abs(u.loss) > exploded*math.Abs(m) && m != 0 {
 		return nil, s.diverged(fmt.Sprintf("the loss explodes: it is %.4g, the median of the last %d was %.4g", u.loss, len(s.recent), m), imagesOf(u))
 	}
-	told := ""
+	warning := ""
 	err := s.t.dev.Do(func() error {
 		if !st.Uncounted {
 			_, adapters, _ := s.net.trained()
-			told = s.moves.look(adapters, func(name string) bool { return int(s.net.tensors[name].Until) <= epoch })
+			warning = s.moves.look(adapters, func(name string) bool { return int(s.net.tensors[name].Until) <= epoch })
 		}
 		var ok bool
 		if st.GradNorm, ok = s.opt.Step(factor); !ok {
@@ -552,8 +552,8 @@ func (s *session) update(u *update, src *source, epoch int) (*spec.Step, error) 
 		s.recent = append(s.recent, u.loss)
 		s.recent = s.recent[max(0, len(s.recent)-lookBack):]
 	}
-	if told != "" {
-		s.warn(told)
+	if warning != "" {
+		s.warn(warning)
 	}
 	s.step++
 	st.ImagesPerSecond = float64(u.images) / time.Since(u.start).Seconds()

@@ -53,7 +53,7 @@ type Trainer struct {
 	// process might not repeat the first one's numbers.
 	probeFile string
 	running   sync.Mutex
-	unkept    bool // it was told that choices of probes cannot be kept
+	unkept    bool // the warning that choices of probes cannot be kept was given
 }
 
 // New makes a trainer. Choices of probes are kept below dir, "" keeps none.
@@ -229,8 +229,8 @@ func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Con
 }
 
 // probes settles how attention is computed: as a checkpoint did, as any run on
-// this machine did before, or by measuring now. warn is told, once by a trainer,
-// where the choice cannot be kept: then another process may choose otherwise.
+// this machine did before, or by measuring now. A trainer warns once if the
+// choice cannot be kept: another process may choose otherwise.
 func (t *Trainer) probes(warn func(string), m *vit.Model, batch, h, w int, checkpoint map[string]string) (map[string]string, error) {
 	known := map[string]string{}
 	if b, err := os.ReadFile(t.probeFile); err == nil {

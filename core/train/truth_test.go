@@ -382,7 +382,7 @@ func TestDamagedCheckpoints(t *testing.T) {
 	}
 }
 
-// What a finished run left is damaged: whoever needs it is told the cure.
+// What a finished run left is damaged: the error names the cure.
 func TestDamagedResults(t *testing.T) {
 	tr := trainer(t)
 	finishedRun := func(t *testing.T) (*spec.RunRequest, *spec.Summary) {
@@ -689,7 +689,7 @@ func TestUncountedUpdates(t *testing.T) {
 	}
 }
 
-// A monitor that can have no value is told before anything is trained: trial-data
+// A monitor that can have no value is an error before anything trains: trial-data
 // F16.
 func TestMonitorWithoutValue(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -824,7 +824,7 @@ func TestAdaptersThatDoNotMove(t *testing.T) {
 	}
 }
 
-// A cache directory that cannot be written is told once and stops nothing:
+// A cache directory that cannot be written gives one warning and stops nothing:
 // trial-reliability 20.
 func TestCacheThatCannotBeWritten(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")

@@ -13,7 +13,7 @@ type backboneError struct{ err error }
 
 func (e *backboneError) Error() string {
 	if errors.Is(e.err, filesum.ErrTouched) {
-		return fmt.Sprintf("%v; its content is what it was, but may have been another one in between, so the run goes on at its last checkpoint", e.err)
+		return fmt.Sprintf("%v; its content is what it was, but may have been another one in between, so the run resumes at its last checkpoint", e.err)
 	}
 	return fmt.Sprintf("%v; plan again", e.err)
 }

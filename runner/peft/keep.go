@@ -30,10 +30,11 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	of, err := trainedHead(text)
+	about, err := exported(text)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", filepath.Join(s.Dir, spec.ExportedFile), err)
 	}
+	of := about.GetSpec()
 	if !sameHead(of.GetHead(), s.Head, s.Arch) || !slices.Equal(of.GetData().GetClasses(), s.Classes) {
 		return nil, nil
 	}
@@ -42,6 +43,9 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 		return nil, err
 	}
 	defer file.Close()
+	if want := about.GetFiles()[spec.ExportedHeadFile]; want != "" && file.Sum() != want {
+		return nil, fmt.Errorf("%s is damaged: its SHA-256 is %.12s, and %s was written with %.12s", filepath.Join(s.Dir, spec.ExportedHeadFile), file.Sum(), spec.ExportedFile, want)
+	}
 	var out []safetensors.Tensor
 	for _, name := range file.Names() {
 		t, _ := file.Get(name)
@@ -62,11 +66,11 @@ func sameHead(a, b *spec.Head, arch *spec.Architecture) bool {
 	return a != nil && proto.Equal(settled(a), settled(b))
 }
 
-// trainedHead is the specification in loralab.json.
-func trainedHead(text []byte) (*spec.RunSpec, error) {
+// exported reads loralab.json.
+func exported(text []byte) (*spec.Exported, error) {
 	about := &spec.Exported{}
 	err := protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, about)
-	return about.GetSpec(), err
+	return about, err
 }
 
 // keep writes starting values under their digest.

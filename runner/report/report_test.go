@@ -556,7 +556,7 @@ func TestJournalsThatAreNotWhole(t *testing.T) {
 	}
 }
 
-// What a user should know of a training stands below the table: trial-plugins F1,
+// Notes about a training are below the table: trial-plugins F1,
 // trial-data F12.
 func TestNotesOfTrainings(t *testing.T) {
 	w := newWorld(t, "rank", rank)
