@@ -198,6 +198,8 @@ func encodePNG(path string, m image.Image) error {
 // Origin is what a folder that Copy has written was made of: origin.json in it.
 type Origin struct {
 	Loralab string `json:"loralab"` // version that wrote it
+	// Revision of the arithmetic that drew random changes.
+	Revision int `json:"revision,omitempty"`
 	Source  string `json:"source"`  // as it was named
 	Layout  string `json:"layout"`  // whose masks hold such values
 	Part    string `json:"part"`    // "test"; "all" of a source that is not divided
@@ -231,7 +233,7 @@ const originFile = "origin.json"
 
 // NewOrigin is the origin of what c writes. Caching is that of Digest.
 func NewOrigin(ctx context.Context, c *Copy) (*Origin, error) {
-	o := &Origin{Loralab: spec.Version(), Height: c.Height, Width: c.Width, Images: make(map[string]string, c.Files.Len())}
+	o := &Origin{Loralab: spec.Version(), Revision: spec.Revision, Height: c.Height, Width: c.Width, Images: make(map[string]string, c.Files.Len())}
 	if k := c.Corruption; k != nil {
 		o.Corruption = &OriginCorruption{Kind: k.Kind, Severity: k.Severity, Seed: k.Seed}
 	}

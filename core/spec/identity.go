@@ -111,8 +111,8 @@ func unnamedMetric(metric string, classes []string) string {
 }
 
 // EvaluationIdentity identifies the result of one evaluation of a run: a hash
-// over the run's identity, the data of split "test", the checkpoint and the
-// precision. What the domain and the classes are called is left out: renaming
+// over the run's identity, the data of split "test", the checkpoint, the precision
+// and the Revision that scores, which may be a later one than that of the run. What the domain and the classes are called is left out: renaming
 // costs nothing.
 func EvaluationIdentity(runID string, e *Evaluation) string {
 	e = proto.CloneOf(e)
@@ -126,7 +126,7 @@ func EvaluationIdentity(runID string, e *Evaluation) string {
 		}
 	}
 	h := sha256.New()
-	h.Write([]byte(runID + "\n"))
+	fmt.Fprintf(h, "%s\nrevision %d\n", runID, Revision)
 	h.Write(Canonical(e))
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -81,7 +81,7 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 	if err != nil {
 		return w, err
 	}
-	// Another version of loralab writes the same.
+	// Another version of loralab writes the same, at one revision of the arithmetic.
 	before.Loralab = origin.Loralab
 	if w.There = reflect.DeepEqual(before, origin); w.There {
 		return w, nil
@@ -106,6 +106,12 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 			if err := network(ctx, c, d.Part.Network, temp, step); err != nil {
 				return err
 			}
+		}
+		// The engine reads images by their names.
+		if now, err := c.Files.Digest(ctx); err != nil {
+			return err
+		} else if now != origin.Digest {
+			return fmt.Errorf("the files below %s changed while they were copied: run the command again", c.Files.Root)
 		}
 		return origin.Write(temp)
 	})
