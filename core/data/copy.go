@@ -199,11 +199,11 @@ func encodePNG(path string, m image.Image) error {
 type Origin struct {
 	Loralab string `json:"loralab"` // version that wrote it
 	// Revision of the arithmetic that drew random changes.
-	Revision int `json:"revision,omitempty"`
-	Source  string `json:"source"`  // as it was named
-	Layout  string `json:"layout"`  // whose masks hold such values
-	Part    string `json:"part"`    // "test"; "all" of a source that is not divided
-	Digest  string `json:"digest"`  // of the pairs it was made of
+	Revision int    `json:"revision,omitempty"`
+	Source   string `json:"source"` // as it was named
+	Layout   string `json:"layout"` // whose masks hold such values
+	Part     string `json:"part"`   // "test"; "all" of a source that is not divided
+	Digest   string `json:"digest"` // of the pairs it was made of
 	// Size in pixels, absent where each image has kept its own.
 	Height     int               `json:"height,omitempty"`
 	Width      int               `json:"width,omitempty"`
