@@ -678,7 +678,7 @@ func (c *trial) adopt(t *testing.T, dir string) *peft.Adapter {
 		Id: spec.Identity(d.spec), Spec: d.spec, Peft: a.Build.GetPeft(), Label: &spec.Label{Variant: a.Variant, VariantParams: a.Params},
 		Places: &spec.Places{RunDir: filepath.Join(at, "run"), Backbone: c.hub[c.index].Path},
 	}
-	if err := safetensors.Write(filepath.Join(at, "run/checkpoints/best.safetensors"), checkpoint, map[string]string{"id": run.Id, "step": "1"}); err != nil {
+	if _, err := safetensors.WriteSealed(filepath.Join(at, "run/checkpoints/best.safetensors"), checkpoint, map[string]string{"id": run.Id, "step": "1"}); err != nil {
 		t.Fatal(err)
 	}
 	c.export(t, run, spec.ExportRequest_PEFT, filepath.Join(at, "peft"))

@@ -72,7 +72,8 @@ func Sample(ctx context.Context, dev *torch.Device, req *spec.SampleRequest) err
 			t.Name = "adapter." + t.Name
 			checkpoint = append(checkpoint, t)
 		}
-		return safetensors.Write(filepath.Join(run, "checkpoints", "best.safetensors"), checkpoint, map[string]string{"id": id, "step": "1"})
+		_, err = safetensors.WriteSealed(filepath.Join(run, "checkpoints", "best.safetensors"), checkpoint, map[string]string{"id": id, "step": "1"})
+		return err
 	})
 	if err != nil {
 		return err
