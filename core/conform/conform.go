@@ -23,7 +23,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -31,6 +30,7 @@ import (
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/tempdir"
 	"github.com/loralab/loralab/core/torch"
 	"github.com/loralab/loralab/core/vit"
 	"github.com/loralab/loralab/plugins/program"
@@ -265,12 +265,12 @@ func equal(a, b *adapter.Set) bool {
 
 // saved writes a set to a file, reads it into another and compares outputs.
 func (t *trial) saved(set, other *adapter.Set) (bool, error) {
-	dir, err := os.MkdirTemp("", "loralab-conform-")
+	dir, err := tempdir.New("conform")
 	if err != nil {
 		return false, fmt.Errorf("saving the adapter: %w", err)
 	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "adapter.safetensors")
+	defer dir.Remove()
+	path := filepath.Join(dir.Path, "adapter.safetensors")
 	if err := safetensors.Write(path, set.Tensors(), nil); err != nil {
 		return false, err
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+
+	"github.com/loralab/loralab/core/tempdir"
 )
 
 // The engine is a process of its own: a crash in libtorch, or an
@@ -103,6 +105,7 @@ type EngineProcess struct {
 	client   *plugin.Client
 	log      *lockedWriter
 	lifeline *os.File // closed with this process, at the latest
+	sockets  *tempdir.Dir
 }
 
 // ErrDied is the cause where an engine ended while it started, or did not answer.
@@ -123,7 +126,10 @@ func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EnginePr
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setpgid = true
-	cmd.Env = cmd.Environ()
+	var err error
+	if e.sockets, cmd.Env, err = tempdir.ForSockets(cmd.Environ()); err != nil {
+		return nil, fmt.Errorf("starting engine %s: %w", cmd.Path, err)
+	}
 	e.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  engineHandshake,
 		Plugins:          plugin.PluginSet{engineService: &enginePlugin{}},
@@ -141,7 +147,7 @@ func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EnginePr
 	})
 	theirs, ours, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("starting engine %s: %w", cmd.Path, err)
+		return nil, errors.Join(fmt.Errorf("starting engine %s: %w", cmd.Path, err), e.sockets.Remove())
 	}
 	cmd.ExtraFiles, e.lifeline = []*os.File{theirs}, ours // the first is descriptor 3
 	err = e.connect()
@@ -213,6 +219,7 @@ func (e *EngineProcess) Exited() bool { return e.client.Exited() }
 func (e *EngineProcess) Close() string {
 	e.client.Kill()
 	e.lifeline.Close()
+	_ = e.sockets.Remove() // the next engine does it
 	return e.state()
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/tempdir"
 )
 
 // A sheet has so many columns of tiles so many pixels wide, each with a caption
@@ -34,11 +35,12 @@ const (
 // decides which. It is brought to the size of a tile before: what shows is what
 // a model of that size would see.
 func Sheet(ctx context.Context, file string, domains []Domain, seed uint64) (err error) {
-	dir, err := os.MkdirTemp("", "loralab-sheet-")
+	temp, err := tempdir.New("sheet")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, temp.Remove()) }()
+	dir := temp.Path
 	one := domains[0].Part.Files.Sample(1, seed)
 	im, err := data.ReadImage(filepath.Join(one.Root, filepath.FromSlash(one.Images[0])))
 	if err != nil {

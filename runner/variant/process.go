@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/loralab/loralab/core/tempdir"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/environ"
 )
@@ -30,6 +31,7 @@ type process struct {
 	cmd     *exec.Cmd
 	printed *tail
 	once    sync.Once
+	sockets *tempdir.Dir
 }
 
 // start starts a plug-in whose file has the sum it is said to have.
@@ -49,6 +51,9 @@ func start(ctx context.Context, p *Plugin, timeout time.Duration) (*process, err
 	cmd.Env = environ.ForPlugin(os.Environ())
 	printed := &tail{}
 	proc := &process{cmd: cmd, printed: printed}
+	if proc.sockets, cmd.Env, err = tempdir.ForSockets(cmd.Env); err != nil {
+		return nil, fmt.Errorf("starting variant %s: %w", p.Name, err)
+	}
 	proc.control = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  protocol.Handshake,
 		Plugins:          plugin.PluginSet{protocol.Service: &protocol.GRPCPlugin{}},
@@ -92,6 +97,7 @@ func (p *process) end(force bool) {
 		}
 		p.control.Kill()
 		p.killGroup()
+		_ = p.sockets.Remove() // the next plug-in does it
 	})
 }
 
