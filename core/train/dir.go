@@ -37,11 +37,14 @@ type runDir struct {
 
 func openDir(ctx context.Context, req *spec.RunRequest) (*runDir, error) {
 	d := &runDir{Run: saved.Of(req)}
+	if err := d.own(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(d.file("checkpoints"), 0o755); err != nil {
 		return nil, fmt.Errorf("making the run's directory: %w", err)
 	}
 	var err error
-	if d.lock, err = os.OpenFile(d.file("lock"), os.O_CREATE|os.O_RDWR, 0o644); err != nil {
+	if d.lock, err = os.OpenFile(d.file("lock"), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644); err != nil {
 		return nil, fmt.Errorf("locking the run's directory: %w", err)
 	}
 	for deadline := time.Now().Add(lockWait); ; {
@@ -64,6 +67,24 @@ func openDir(ctx context.Context, req *spec.RunRequest) (*runDir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// own refuses a directory that leads elsewhere: a project that somebody else made
+// may hold links, and a run is written in its directory and nowhere else.
+func (d *runDir) own() error {
+	for _, name := range []string{".", "checkpoints", "evaluations", "samples"} {
+		info, err := os.Lstat(d.file(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && !info.IsDir() {
+			err = fmt.Errorf("%s is no directory but a link or a file; put the directory itself there", d.file(name))
+		}
+		if err != nil {
+			return fmt.Errorf("opening the run's directory: %w", err)
+		}
+	}
+	return nil
 }
 
 func (d *runDir) close() {
@@ -181,7 +202,7 @@ const setAside = "metrics.damaged.jsonl"
 // it. It is set aside then, and the journal begins empty; damaged says why.
 func (d *runDir) openJournal(length int64, want string) (damaged string, err error) {
 	path := d.Path(saved.Journal)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return "", fmt.Errorf("opening the journal: %w", err)
 	}
@@ -203,7 +224,7 @@ func (d *runDir) openJournal(length int64, want string) (damaged string, err err
 		if err := f.Close(); err != nil {
 			return "", fmt.Errorf("setting a damaged journal aside: %w", err)
 		}
-		if d.journal, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644); err != nil {
+		if d.journal, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644); err != nil {
 			return "", fmt.Errorf("opening the journal: %w", err)
 		}
 		d.sum.Reset()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/loralab/loralab/core/adapter"
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/filesum"
 	"github.com/loralab/loralab/core/loss"
 	"github.com/loralab/loralab/core/metric"
@@ -215,7 +216,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 			return nil, err
 		}
 		drawn := sheet.Samples(s.spec.Data.Classes, int(e.Data.Height), int(e.Data.Width)).Draw(samples)
-		if err := writePNG(s.dir.file("samples", e.Domain+".png"), drawn); err != nil {
+		if err := writePNG(s.dir.file("samples", filename.Of(e.Domain)+".png"), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}
 	}

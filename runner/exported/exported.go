@@ -244,8 +244,14 @@ func openRun(dir, place string) (*Model, error) {
 	if len(m.Checkpoints) == 0 {
 		return nil, errors.New("it has no checkpoints")
 	}
-	if err := os.Symlink(filepath.Join(dir, checkpointDir), filepath.Join(place, checkpointDir)); err != nil {
+	if err := os.Mkdir(filepath.Join(place, checkpointDir), 0o777); err != nil {
 		return nil, err
+	}
+	for _, name := range m.Checkpoints {
+		file := filepath.Join(checkpointDir, name+".safetensors")
+		if err := os.Symlink(filepath.Join(dir, file), filepath.Join(place, file)); err != nil {
+			return nil, err
+		}
 	}
 	return m, finished(place, summary)
 }
