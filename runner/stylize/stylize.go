@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylise"
@@ -69,6 +70,10 @@ func Write(ctx context.Context, dir string, domains []Domain, told func(Step)) (
 
 func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Written, error) {
 	w := Written{Name: d.Part.Name, Dir: dir, Images: d.Part.Files.Len()}
+	// The name is that of the folder.
+	if err := name.Seen(d.Part.Name); err != nil {
+		return w, err
+	}
 	c := &data.Copy{
 		Files: d.Part.Files, Height: d.Height, Width: d.Width,
 		Style: d.Part.Data.GetStyle(), Styles: d.Part.Styles, Corruption: d.Part.Data.GetCorruption(),
