@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"maps"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -65,6 +65,9 @@ func (s *study) readCurves(ctx context.Context) error {
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
+// journalMost bounds the journal that is read: ten million steps.
+const journalMost = 4 << 30
+
 // readCurve reads a metrics.jsonl, of a run with these classes now. A resumed run
 // writes the steps after its checkpoint again: the later line counts. A crash cuts
 // the last line off.
@@ -72,15 +75,15 @@ func (s *study) readCurves(ctx context.Context) error {
 // The result of a run, nil while it is not trained, has the digest of the file and
 // the number of steps. A file that was changed since is not drawn.
 func readCurve(path, name string, classes []string, result *spec.Summary) (*curve, error) {
-	text, err := os.ReadFile(path)
+	text, err := regular.Read(path, journalMost)
 	if errors.Is(err, fs.ErrNotExist) {
 		if result == nil {
 			return nil, nil
 		}
 		return &curve{fault: saved.Journal + " is missing"}, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading metrics: %w", err)
+	if err != nil { // no reason to report nothing
+		return &curve{fault: fmt.Sprintf("%s cannot be read (%v)", saved.Journal, err)}, nil
 	}
 	if want := result.GetFiles()[saved.Journal]; want != "" {
 		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != want {

@@ -12,6 +12,8 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
+
+	"github.com/loralab/loralab/core/filename"
 )
 
 // figures lists what can be drawn from the results there are.
@@ -622,12 +624,13 @@ func (s spans) XError(i int) (float64, float64) { return s.spreads[i], s.spreads
 
 // fileName keeps letters, digits and a few marks of a path element.
 func fileName(s string) string {
-	return strings.Map(func(r rune) rune {
+	const most = 100
+	return filename.Fit(strings.Map(func(r rune) rune {
 		if r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
 			return r
 		}
 		return '_'
-	}, s)
+	}, s), most)
 }
 
 func capital(s string) string {

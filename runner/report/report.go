@@ -101,12 +101,20 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 		return nil, err
 	}
 	table := s.table()
-	reportDir := filepath.Join(root, "report", exp.Name)
-	plotsDir := filepath.Join(root, "plots", exp.Name)
+	reports, err := openPlace(root, "report", exp.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer reports.top.Close()
+	plots, err := openPlace(root, "plots", exp.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer plots.top.Close()
 	w := &Written{
 		Experiment: exp.Name, Table: table,
-		Page: filepath.Join(reportDir, "report.md"), Markdown: filepath.Join(reportDir, "table.md"),
-		CSV: filepath.Join(reportDir, "table.csv"), RunsCSV: filepath.Join(reportDir, "runs.csv"),
+		Page: reports.path("report.md"), Markdown: reports.path("table.md"),
+		CSV: reports.path("table.csv"), RunsCSV: reports.path("runs.csv"),
 	}
 
 	figures := s.figures()
@@ -126,37 +134,36 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	}
 	for i, f := range figures {
 		for _, file := range files[i] {
-			path := filepath.Join(plotsDir, f.name+file.suffix)
-			if err := replace(path, file.content); err != nil {
+			if err := plots.replace(f.name+file.suffix, file.content); err != nil {
 				return nil, err
 			}
-			w.Figures = append(w.Figures, path)
+			w.Figures = append(w.Figures, plots.path(f.name+file.suffix))
 		}
 	}
 
-	if err := w.succeed(plotsDir, figures, asked); err != nil {
+	if err := w.succeed(reports, plots, figures, asked); err != nil {
 		return nil, err
 	}
-	relative, err := filepath.Rel(reportDir, plotsDir)
+	relative, err := filepath.Rel(reports.path("."), plots.path("."))
 	if err != nil {
 		return nil, fmt.Errorf("linking the figures: %w", err)
 	}
-	type text struct{ path, content string }
+	type text struct{ name, content string }
 	texts := []text{
-		{w.Markdown, table.Markdown() + table.differencesMarkdown()},
-		{w.RunsCSV, s.runsCSV()},
-		{w.Page, s.page(table, figures, filepath.ToSlash(relative), asked) + s.sheets(reportDir)},
+		{"table.md", table.Markdown() + table.differencesMarkdown()},
+		{"runs.csv", s.runsCSV()},
+		{"report.md", s.page(table, figures, filepath.ToSlash(relative), asked) + s.sheets(reports.path("."))},
 	}
-	original, mean := filepath.Join(reportDir, "original.csv"), filepath.Join(reportDir, "original_mean.csv")
+	const original, mean = "original.csv", "original_mean.csv"
 	if s.likeOriginal() {
-		w.Original, w.OriginalMean = original, mean
+		w.Original, w.OriginalMean = reports.path(original), reports.path(mean)
 		texts = append(texts, text{original, s.originalCSV()}, text{mean, s.originalMeanCSV()})
-	} else if err := errors.Join(removed(original), removed(mean)); err != nil {
+	} else if err := errors.Join(reports.remove(original), reports.remove(mean)); err != nil {
 		return nil, err
 	}
 	// The table is last: where it says what is known now, all else is there.
-	for _, f := range append(texts, text{w.CSV, table.CSV()}) {
-		if err := replace(f.path, []byte(f.content)); err != nil {
+	for _, f := range append(texts, text{"table.csv", table.CSV()}) {
+		if err := reports.replace(f.name, []byte(f.content)); err != nil {
 			return nil, err
 		}
 	}
@@ -172,8 +179,8 @@ var (
 
 // succeed looks at the page that w is about to take the place of: it notes what
 // that was asked for with, and removes those of its figures that are no more.
-func (w *Written) succeed(plotsDir string, figures []figure, asked string) error {
-	page, err := os.ReadFile(w.Page)
+func (w *Written) succeed(reports, plots *place, figures []figure, asked string) error {
+	page, err := reports.read("report.md")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -193,7 +200,7 @@ func (w *Written) succeed(plotsDir string, figures []figure, asked string) error
 			continue
 		}
 		for _, suffix := range []string{".png", ".svg"} {
-			if err := removed(filepath.Join(plotsDir, name+suffix)); err != nil {
+			if err := plots.remove(name + suffix); err != nil {
 				return err
 			}
 		}
@@ -201,12 +208,58 @@ func (w *Written) succeed(plotsDir string, figures []figure, asked string) error
 	return nil
 }
 
-// removed removes a file of an earlier report, if it is there.
-func removed(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// place is where an experiment has its files below report/ or plots/. These may
+// be links, to a scratch disk for example; below them no link leads out.
+type place struct {
+	top *os.Root
+	dir string // below top
+	abs string
+}
+
+func openPlace(root, top, experiment string) (*place, error) {
+	at := filepath.Join(root, top)
+	if err := os.MkdirAll(at, 0o777); err != nil {
+		return nil, fmt.Errorf("making %s: %w", at, err)
+	}
+	r, err := os.OpenRoot(at)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", at, err)
+	}
+	return &place{r, experiment, filepath.Join(at, experiment)}, nil
+}
+
+func (p *place) path(name string) string { return filepath.Join(p.abs, name) }
+
+func (p *place) read(name string) ([]byte, error) {
+	info, err := p.top.Lstat(filepath.Join(p.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fs.ErrNotExist // it is replaced, not followed
+	}
+	return p.top.ReadFile(filepath.Join(p.dir, name))
+}
+
+// remove removes a file of an earlier report, if it is there.
+func (p *place) remove(name string) error {
+	// A place that may not be written says so even of what is not there.
+	if _, err := p.top.Lstat(filepath.Join(p.dir, name)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := p.top.Remove(filepath.Join(p.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing what the earlier report had: %w", err)
 	}
 	return nil
+}
+
+// replace writes a file whole or not at all, and leaves it alone when it
+// already holds the content.
+func (p *place) replace(name string, content []byte) error {
+	if old, err := p.read(name); err == nil && bytes.Equal(old, content) {
+		return nil
+	}
+	return replacefile.WriteIn(p.top, filepath.Join(p.dir, name), content)
 }
 
 // page is report.md.
@@ -233,13 +286,4 @@ func (s *study) page(t Table, figures []figure, plots, asked string) string {
 		fmt.Fprintf(&b, "\n## %s\n\n![%s](%s/%s.png)\n\n%s\n", foreign.Markdown(f.title), foreign.Markdown(f.title), plots, f.name, foreign.Markdown(f.caption))
 	}
 	return b.String()
-}
-
-// replace writes a file whole or not at all, and leaves it alone when it
-// already holds the content.
-func replace(path string, content []byte) error {
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
-		return nil
-	}
-	return replacefile.Write(path, content)
 }

@@ -744,3 +744,41 @@ func colourful(img image.Image) bool {
 	}
 	return false
 }
+
+// Report and figures are written below report/ and plots/, which may be links,
+// and through no link below them (trial-reliability 8, 12).
+func TestReportStaysInItsPlace(t *testing.T) {
+	w := newWorld(t, "e", rank)
+	w.bare = true
+	w.add("rank=2", at(rank, 2.0), 1, 6144, 0.7, 0.5)
+	root, scratch, outside := t.TempDir(), t.TempDir(), t.TempDir()
+	link := func(to, name string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o777), os.Symlink(to, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link(scratch, filepath.Join(root, "plots"))
+	precious := filepath.Join(outside, "precious")
+	if err := os.WriteFile(precious, []byte("precious"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"report.md", "table.csv", "original.csv", ".table.md.tmp-0"} {
+		link(precious, filepath.Join(root, "report", "e", name))
+	}
+	w.build(root)
+	if text, err := os.ReadFile(precious); err != nil || string(text) != "precious" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if made, _ := filepath.Glob(filepath.Join(scratch, "e", "*.png")); len(made) == 0 {
+		t.Error("there are no figures on the scratch disk")
+	}
+	away := t.TempDir()
+	link(outside, filepath.Join(away, "report", "e"))
+	if _, err := report.Build(t.Context(), away, []*experiment.Experiment{w.exp}, w.results, nil); err == nil {
+		t.Error("a report was written through a link")
+	}
+	if left, _ := os.ReadDir(outside); len(left) != 1 {
+		t.Errorf("outside there are %v", left)
+	}
+}

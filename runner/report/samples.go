@@ -19,6 +19,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/sheet"
 )
 
@@ -100,7 +101,7 @@ func (s *study) samplesFigure() (figure, bool) {
 				if src.run.Evaluations[d] == nil || h == 0 || w == 0 {
 					continue
 				}
-				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, d+".png"), sheet.Samples(src.run.drawnWith(d), h, w))
+				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, filename.Of(d)+".png"), sheet.Samples(src.run.drawnWith(d), h, w))
 				if err != nil {
 					return nil, err
 				}
@@ -146,7 +147,7 @@ func (s *study) sheets(from string) string {
 		}
 		var links []string
 		for _, d := range s.pictured() {
-			path := filepath.Join(o.SamplesDir, d+".png")
+			path := filepath.Join(o.SamplesDir, filename.Of(d)+".png")
 			if _, err := os.Stat(path); err != nil || o.Evaluations[d] == nil {
 				continue
 			}
@@ -167,7 +168,7 @@ func (s *study) sheets(from string) string {
 
 func (s *study) hasSamples(o *outcome) bool {
 	return slices.ContainsFunc(s.pictured(), func(d string) bool {
-		_, err := os.Stat(filepath.Join(o.SamplesDir, d+".png"))
+		_, err := os.Stat(filepath.Join(o.SamplesDir, filename.Of(d)+".png"))
 		return err == nil
 	})
 }
