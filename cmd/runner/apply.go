@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/plan"
@@ -122,6 +121,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	if err != nil {
 		return err
 	}
+	a.tell(known)
 	made, err := plan.Make(p.experiments, known, only)
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		return err
 	}
 	a.view.Plan(made, view.PlanOptions{})
-	if err := enqueue(ctx, runs, made); err != nil {
+	if err := enqueue(ctx, runs, known, p.experiments, made); err != nil {
 		return err
 	}
 	if err := settle(ctx, runs, made); err != nil {
@@ -166,6 +166,10 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	}
 	if out := leftOut(p.experiments); len(out) > 0 {
 		a.view.LeftOut(out)
+		return exitCode(1)
+	}
+	if n := made.Counts().Broken; n > 0 {
+		a.view.Damaged(n)
 		return exitCode(1)
 	}
 	return nil
@@ -223,7 +227,7 @@ func share(ctx context.Context, root string, join bool) (*store.Lock, error) {
 }
 
 // enqueue records what is asked for, and which cells known runs serve.
-func enqueue(ctx context.Context, runs *store.Store, made *plan.Plan) error {
+func enqueue(ctx context.Context, runs *store.Store, known *store.Snapshot, experiments []*experiment.Experiment, made *plan.Plan) error {
 	var queue []*store.Run
 	var labels []store.Label
 	for _, action := range made.Actions {
@@ -231,13 +235,16 @@ func enqueue(ctx context.Context, runs *store.Store, made *plan.Plan) error {
 		if run == nil {
 			continue
 		}
-		labels = append(labels, store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID})
-		if action.Stored != nil {
+		if action.Symbol == plan.Broken {
+			continue // it keeps what names it has
+		}
+		labels = append(labels, labelOf(run))
+		if action.Stored != nil && action.Stored.Damage == nil {
 			if err := runs.Rename(ctx, action.Stored, run.Spec); err != nil {
 				return err
 			}
 		}
-		if action.Stored != nil || action.Shared != nil {
+		if action.Stored != nil && !action.Stored.Unrecorded() || action.Shared != nil {
 			continue
 		}
 		queued := &store.Run{
@@ -249,7 +256,23 @@ func enqueue(ctx context.Context, runs *store.Store, made *plan.Plan) error {
 		}
 		queue = append(queue, queued)
 	}
-	return runs.Enqueue(ctx, queue, labels)
+	var asked []*store.Asked
+	for _, e := range experiments {
+		all := &store.Asked{Experiment: e.Name}
+		for _, run := range e.Runs {
+			wanted := store.Wanted{Label: labelOf(run)}
+			for _, e := range run.Evaluations {
+				wanted.Evaluations = append(wanted.Evaluations, e.ID)
+			}
+			all.Runs = append(all.Runs, wanted)
+		}
+		asked = append(asked, all)
+	}
+	return runs.Enqueue(ctx, known, queue, labels, asked...)
+}
+
+func labelOf(run *experiment.Run) store.Label {
+	return store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID}
 }
 
 // settle records the end of runs that have all that was asked of them, but whose
@@ -384,32 +407,16 @@ func dirOf(action *plan.Action) string {
 // linkLogs makes logs/<experiment>/<cell>-seed<seed>-<id>.jsonl a link to the
 // metrics of each run, which may not be there yet.
 func linkLogs(root string, made *plan.Plan) error {
+	var names []store.Label
+	dirs := map[string]string{}
 	for _, action := range made.Actions {
 		if action.Run == nil {
 			continue
 		}
-		from := action
-		if action.Shared != nil {
-			from = action.Shared
-		}
-		path := filepath.Join(root, "logs", action.Run.Experiment, logName(action.Run))
-		target, err := filepath.Rel(filepath.Dir(path), filepath.Join(root, filepath.FromSlash(dirOf(from)), "metrics.jsonl"))
-		if err != nil {
-			return fmt.Errorf("linking the log of %s: %w", action.Name, err)
-		}
-		if err := replacefile.Link(target, path); err != nil {
-			return fmt.Errorf("linking the log of %s: %w", action.Name, err)
+		names = append(names, labelOf(action.Run))
+		if action.Shared == nil {
+			dirs[action.Run.ID] = dirOf(action)
 		}
 	}
-	return nil
-}
-
-func logName(run *experiment.Run) string {
-	cell := strings.Map(func(r rune) rune {
-		if strings.ContainsRune(`/\:*?"<>|`, r) || r < ' ' {
-			return '_'
-		}
-		return r
-	}, run.Cell)
-	return fmt.Sprintf("%s-seed%d-%s.jsonl", cell, run.Seed, run.ID[:8])
+	return store.LinkLogs(root, names, dirs)
 }

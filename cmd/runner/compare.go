@@ -30,7 +30,11 @@ experiment, which stands for all its cells, a cell, or a run.
 Runs of the same seed are paired where two groups share at least two seeds; else the
 test is Welch's. Both are t tests, p is two-sided and adjusted after Holm over all
 differences shown, and there is none below three runs: a few seeds show the size of
-an effect better than its significance.`,
+an effect better than its significance.
+
+Cells are in the order of the file, as the newest apply of the experiment read it.
+Runs that this apply did not ask for are left out where the experiment is named, and
+a line says so; a cell or a run of them can be named.`,
 		Example: "  runner compare ablation_rank\n" +
 			"  runner compare --baseline head_only --metric iou/mean ablation_rank\n" +
 			"  runner compare first/rank=8 second/rank=8",
@@ -45,6 +49,9 @@ an effect better than its significance.`,
 			case asJSON:
 				return a.view.JSON(made)
 			case asCSV:
+				for _, note := range made.Notes {
+					a.view.Warn(note)
+				}
 				return a.view.CompareCSV(made)
 			}
 			a.view.Compare(made)
@@ -77,7 +84,15 @@ func (a *app) compare(ctx context.Context, refs []string, name, baseline string,
 			index[key] = i
 			groups = append(groups, compare.Group{Name: key, Runs: map[string]map[uint64]float64{}})
 		}
-		for domain, m := range inspect.Domains(known.Runs[l.Run]) {
+		scored := map[string]*spec.Metrics{}
+		run := known.Runs[l.Run]
+		if m := run.Summary.GetValidation(); m != nil {
+			scored["validation"] = run.Named(m)
+		}
+		for domain, e := range known.Scored(l) {
+			scored[domain] = run.Named(e.GetMetrics())
+		}
+		for domain, m := range scored {
 			all[domain] = m
 			var classes []string
 			for _, c := range m.GetClasses() {
@@ -101,13 +116,29 @@ func (a *app) compare(ctx context.Context, refs []string, name, baseline string,
 	}
 	base := ""
 	experiments := map[string]bool{}
-	selected := make([][]store.Label, len(refs))
+	selected, alone := make([][]store.Label, len(refs)), make([]bool, len(refs))
+	current := known.Current()
+	var notes []string
 	for i, ref := range refs {
-		if selected[i], err = known.Select(ref); err != nil {
+		labels, meant, err := known.Select(ref)
+		if err != nil {
 			return nil, err
+		}
+		selected[i], alone[i] = labels, meant != store.Several
+		if old := slices.DeleteFunc(slices.Clone(labels), current); len(old) > 0 {
+			if ref == old[0].Experiment && len(old) < len(labels) {
+				// An experiment is what its newest apply asked for.
+				selected[i] = slices.DeleteFunc(slices.Clone(labels), func(l store.Label) bool { return !current(l) })
+				notes = append(notes, "Left out: "+orphaned(old)+".")
+			} else {
+				notes = append(notes, "Taken in: "+orphaned(old)+".")
+			}
 		}
 		for _, l := range selected[i] {
 			experiments[l.Experiment] = true
+			if run := known.Runs[l.Run]; run.Damage != nil {
+				notes = append(notes, fmt.Sprintf("%s is damaged: %s; %s.", l.Name(), run.Damage, run.Cure()))
+			}
 		}
 	}
 	for i, ref := range refs {
@@ -117,7 +148,7 @@ func (a *app) compare(ctx context.Context, refs []string, name, baseline string,
 				key = l.Experiment + "/" + l.Cell
 			}
 			// A run that is named alone stands alone.
-			if len(selected[i]) == 1 && strings.Contains(ref, "seed=") || l.Run[:min(len(ref), 64)] == ref {
+			if alone[i] {
 				key += fmt.Sprintf("/seed=%d", l.Seed)
 			}
 			if ref == baseline {
@@ -150,5 +181,28 @@ func (a *app) compare(ctx context.Context, refs []string, name, baseline string,
 	if len(domains) > 0 {
 		order = domains
 	}
-	return compare.Make(name, order, groups, index[base]), nil
+	made := compare.Make(name, order, groups, index[base])
+	made.Notes = notes
+	return made, nil
+}
+
+// orphaned says of runs that the newest apply of their experiment does not ask
+// for them.
+func orphaned(labels []store.Label) string {
+	const most = 3
+	var cells []string
+	for _, l := range labels {
+		if cell := l.Experiment + "/" + l.Cell; !slices.Contains(cells, cell) {
+			cells = append(cells, cell)
+		}
+	}
+	text := strings.Join(cells[:min(most, len(cells))], ", ")
+	if more := len(cells) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more cells", more)
+	}
+	runs := "1 run"
+	if len(labels) > 1 {
+		runs = fmt.Sprintf("%d runs", len(labels))
+	}
+	return fmt.Sprintf("%s that the newest apply of %s does not ask for (%s)", runs, labels[0].Experiment, text)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
@@ -115,7 +117,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
+	defer func(of *weights) { err = errors.Join(err, of.close()) }(w)
 	how, err := seen.of(w.req.Spec)
 	if err != nil {
 		return nil, err
@@ -136,6 +138,20 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 		}
 	}
 	if len(missing) > 0 {
+		if w.run != nil && !store.Writable(w.root) {
+			// Of somebody else, or an archive: scored without writing there.
+			a.view.Warn("the project may not be written: the scores are shown and kept nowhere")
+			files := w.req.Places.Files
+			known = maps.Clone(known)
+			var c *weights
+			if c, err = a.carried(ctx, filepath.Join(w.root, filepath.FromSlash(w.run.Dir)), o); err != nil {
+				return nil, err
+			}
+			defer func() { err = errors.Join(err, c.close()) }()
+			c.name, c.checkpoint = w.name, w.checkpoint
+			c.req.Places.Files = files
+			w = c
+		}
 		w.req.Train, w.req.Evaluations = false, missing // the engine remembers those before
 		if w.run != nil {
 			known, err = a.score(ctx, w.root, w.run, w.req)
@@ -169,24 +185,28 @@ func domains(ctx context.Context, w *weights, known map[string]*spec.Evaluated, 
 		w.req.Places.Files = map[string]*spec.Files{}
 	}
 	for _, arg := range named {
-		name, source, ok := strings.Cut(arg, "=")
-		if !ok || name == "" || source == "" || filepath.Base(name) != name || strings.HasPrefix(name, ".") {
-			faults = append(faults, fmt.Errorf("--domain %s: must be NAME=SOURCE, and the name that of a file", arg))
+		called, source, ok := strings.Cut(arg, "=")
+		if !ok || source == "" {
+			faults = append(faults, fmt.Errorf("--domain %s: must be NAME=SOURCE", arg))
 			continue
 		}
-		name = how.Seen(name)
-		e, files, err := experiment.Domain(ctx, w.root, w.req.Spec, name, source)
+		if err := name.Domain(called); err != nil {
+			faults = append(faults, fmt.Errorf("--domain %s: %w", arg, err))
+			continue
+		}
+		called = how.Seen(called)
+		e, files, err := experiment.Domain(ctx, w.root, w.req.Spec, called, source)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("--domain %s: %w", arg, err))
 			continue
 		}
 		e.Checkpoint, e.Precision, e.Resolution, e.Window = w.checkpoint, how.Precision, how.Resolution, how.Window
 		id := spec.EvaluationIdentity(w.req.Id, e)
-		if other, is := taken[name]; is && other != id {
-			faults = append(faults, fmt.Errorf("--domain %s: the run has another evaluation called %s; choose another name", arg, name))
+		if other, is := taken[called]; is && other != id {
+			faults = append(faults, fmt.Errorf("--domain %s: the run has another evaluation called %s; choose another name", arg, called))
 			continue
 		}
-		taken[name] = id
+		taken[called] = id
 		w.req.Places.Files[e.Data.Splits["test"].Digest] = files
 		asked = append(asked, experiment.Evaluation{ID: id, Spec: e})
 	}
@@ -194,20 +214,35 @@ func domains(ctx context.Context, w *weights, known map[string]*spec.Evaluated, 
 }
 
 // warnOfOverlap tells of domains with images that the run was trained on, by
-// content, or that were made of such. Where the training images are no longer
-// what they were there is nothing to compare with.
+// content, or that were made of such. Where that cannot be found out, it tells
+// that.
 func (a *app) warnOfOverlap(ctx context.Context, req *spec.RunRequest, asked []experiment.Evaluation) {
 	files := func(d *spec.Data, role string) data.Files {
 		f := req.GetPlaces().GetFiles()[d.GetSplits()[role].GetDigest()]
 		return data.Files{Root: f.GetRoot(), Images: f.GetImages(), Masks: f.GetMasks()}
 	}
+	if req.GetSpec().GetData().GetSplits()["train"].GetProcedural() != nil {
+		return // drawn
+	}
 	train := files(req.GetSpec().GetData(), "train")
 	if train.Len() == 0 {
+		a.view.Warn("it is not known here which images the run was trained on: whether the domains have images of them was not looked at")
 		return
+	}
+	// Other images may lie there by now.
+	digest, unknown := train.Digest(ctx)
+	if unknown == nil && digest != req.GetSpec().GetData().GetSplits()["train"].GetDigest() {
+		unknown = fmt.Errorf("what lies at %s has changed", train.Root)
 	}
 	for _, e := range asked {
 		domain := files(e.Spec.GetData(), "test")
-		if same, err := domain.Repeated(ctx, train); err == nil && len(same) > 0 {
+		same, err := [][2]string(nil), unknown
+		if err == nil {
+			same, err = domain.Repeated(ctx, train)
+		}
+		if err != nil {
+			a.view.Warn(fmt.Sprintf("domain %q could not be compared with the training images (%v): whether it has images of them is not known", e.Spec.GetDomain(), err))
+		} else if len(same) > 0 {
 			a.view.Warn(fmt.Sprintf("%d of %d images of domain %q are in the training split, or were made of images that are", len(same), domain.Len(), e.Spec.GetDomain()))
 		}
 	}
@@ -227,6 +262,10 @@ func (a *app) score(ctx context.Context, root string, run *store.Run, req *spec.
 	}
 	defer func() { err = errors.Join(err, runs.Close()) }()
 	runs.As(lock)
+	// The run may have no record yet: one of an older version, or copied here.
+	if _, err := runs.Reconcile(ctx); err != nil {
+		return nil, err
+	}
 	claimed, err := runs.Claim(ctx, run.ID)
 	if err != nil {
 		return nil, err
@@ -237,8 +276,8 @@ func (a *app) score(ctx context.Context, root string, run *store.Run, req *spec.
 	known := claimed.Evaluations
 	err = launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
 		return scores(ctx, engine, req, func(e *spec.Evaluated) error {
-			known[e.GetId()] = e
-			return runs.Evaluate(keep, run.ID, e)
+			known[e.GetId()] = e // the engine has written it
+			return nil
 		})
 	})
 	return known, err

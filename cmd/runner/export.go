@@ -60,12 +60,15 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 			if patch && !archived {
 				return errors.New("--with-patch is for --archive")
 			}
-			root, run, err := findRun(c.Context(), args[0])
+			root, run, err := a.findRun(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			if archived {
 				return a.archive(root, run, cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+".tar.zst")), patch, asJSON)
+			}
+			if run.Damage != nil {
+				return fmt.Errorf("%s is damaged: %s; %s", run.Name(), run.Damage, run.Cure())
 			}
 			if run.Summary == nil {
 				return fmt.Errorf("%s is not trained yet: it has nothing to export", run.Name())
@@ -123,6 +126,9 @@ func (a *app) archive(root string, run *store.Run, out string, patch, asJSON boo
 	if run.Holder != nil {
 		return fmt.Errorf("exporting %s: %w", run.Name(), &store.ClaimedError{Run: run.ID, Holder: *run.Holder})
 	}
+	if run.Damage != nil {
+		return fmt.Errorf("%s is damaged: %s; %s", run.Name(), run.Damage, run.Cure())
+	}
 	m, err := archive.Export(filepath.Join(root, filepath.FromSlash(run.Dir)), run, out, patch)
 	if err != nil {
 		return err
@@ -142,11 +148,8 @@ func format(merged bool) string {
 }
 
 // findRun is the run that people mean by ref in the current project.
-func findRun(ctx context.Context, ref string) (root string, run *store.Run, err error) {
-	if root, err = rootOf(nil); err != nil {
-		return "", nil, err
-	}
-	known, err := store.Read(ctx, root)
+func (a *app) findRun(ctx context.Context, ref string) (root string, run *store.Run, err error) {
+	root, known, err := a.known(ctx)
 	if err != nil {
 		return "", nil, err
 	}
@@ -165,7 +168,12 @@ func (a *app) request(ctx context.Context, root string, run *store.Run) (*spec.R
 	if now, err := run.Spec(); err == nil && spec.Identity(now) == r.GetId() {
 		r.Spec = now
 	}
-	r.Places.RunDir = filepath.Join(root, filepath.FromSlash(run.Dir))
+	if r.Places == nil {
+		r.Places = &spec.Places{}
+	}
+	if err := run.Here(root, r.Places); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(r.Places.Backbone); err == nil {
 		return r, nil
 	}

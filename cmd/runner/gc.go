@@ -63,15 +63,15 @@ func (a *app) garbage(ctx context.Context, files []string, checkpoints bool) (st
 	}
 	var items []gc.Item
 	if p != nil {
-		if items, err = gc.Runs(root, known, p.experiments); err != nil {
+		if items, err = gc.Runs(known, p.experiments); err != nil {
 			return "", nil, err
 		}
 	}
-	items = append(items, gc.Smokes(root, known)...)
+	items = append(items, gc.Smokes(known)...)
 	if checkpoints {
-		items = append(items, gc.Checkpoints(root, known, items)...)
+		items = append(items, gc.Checkpoints(known, items)...)
 	}
-	left, err := gc.Leftovers(root, known)
+	left, err := gc.Leftovers(known)
 	if err != nil {
 		return "", nil, err
 	}

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/runner/store"
 )
 
 // defaultKills is how many processes TestKilled kills. LORALAB_KILLS=N asks for
@@ -123,7 +124,7 @@ var phases = []struct {
 	{"writing the results", `create .*/\.(adapter|head)\.safetensors\.tmp|create .*/\.(program|result)\.json\.tmp`, 5, 4 * time.Millisecond, false},
 	{"evaluating", `moved .*/result\.json`, 3, 10 * time.Millisecond, false},
 	{"writing an evaluation", `create .*/\.[0-9a-f]+\.json\.tmp|create .*/samples/`, 5, 4 * time.Millisecond, false},
-	{"recording", `create .*/\.environment\.json\.tmp|modify runs/loralab\.db`, 20, 4 * time.Millisecond, true},
+	{"recording", `create .*/\.(environment|record|\.asked)\.json\.tmp|moved .*/record\.json|modify runs/loralab\.db`, 30, 4 * time.Millisecond, true},
 	{"reporting", `create (report|plots)/.*`, 6, 20 * time.Millisecond, true},
 }
 
@@ -372,18 +373,23 @@ func (p *victim) compare(want map[string]string) {
 	}
 	defer db.Close()
 	var sound string
-	var undone, evaluations, claims int
-	if err := errors.Join(
-		db.QueryRow("PRAGMA integrity_check").Scan(&sound),
-		db.QueryRow("SELECT count(*) FROM runs WHERE state <> 'done'").Scan(&undone),
-		db.QueryRow("SELECT count(*) FROM evaluations").Scan(&evaluations),
-		db.QueryRow("SELECT count(*) FROM claims").Scan(&claims),
-	); err != nil {
+	if err := db.QueryRow("PRAGMA integrity_check").Scan(&sound); err != nil || sound != "ok" {
+		p.t.Errorf("the database: %s, %v", sound, err)
+	}
+	known, err := store.Read(p.t.Context(), p.dir)
+	if err != nil {
 		p.t.Fatal(err)
 	}
+	evaluations := 0
+	for _, run := range known.Runs {
+		if run.State != store.Done || run.Holder != nil || run.Damage != nil {
+			p.t.Errorf("%s is %s, held by %v, damage %v", run.Name(), run.State, run.Holder, run.Damage)
+		}
+		evaluations += len(run.Evaluations)
+	}
 	files, err := filepath.Glob(filepath.Join(p.dir, "runs", "killed", "*", "evaluations", "*.json"))
-	if sound != "ok" || undone > 0 || claims > 0 || evaluations != len(files) || err != nil {
-		p.t.Errorf("the database: %s; %d runs not done, %d claims, %d evaluations of %d", sound, undone, claims, evaluations, len(files))
+	if evaluations != len(files) || err != nil || len(known.Notes) > 0 {
+		p.t.Errorf("%d evaluations of %d, %v, notes %v", evaluations, len(files), err, known.Notes)
 	}
 	// Nobody lives on.
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")

@@ -41,7 +41,7 @@ on them any more.`,
 			var followed []*tail
 			seen := map[string]bool{}
 			for _, ref := range refs {
-				labels, err := known.Select(ref)
+				labels, _, err := known.Select(ref)
 				if err != nil {
 					return err
 				}

@@ -31,6 +31,7 @@ func (a *app) planCommand() *cobra.Command {
   !  failed, is tried again
   ~  stale: the cell has results, though of another specification; says what moved
   -  orphaned: has results, though no file asks for it any more
+  x  damaged: a file of the run cannot be read; says which, and what to do
 
 --target and --exclude take patterns with * and ?: of a run ("e/rank=8/seed=1"), or
 of a part of its name ("e", "rank=8", "seed=1"). --groups shows for every cell which
@@ -99,7 +100,7 @@ func (a *app) plan(ctx context.Context, files []string, only plan.Selection) (*p
 		}
 		ask.Files = append(ask.Files, abs)
 	}
-	known, err := store.Read(ctx, p.root)
+	known, err := a.snapshot(ctx, p.root)
 	if err != nil {
 		return nil, nil, ask, err
 	}

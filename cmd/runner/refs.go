@@ -20,8 +20,25 @@ func (a *app) known(ctx context.Context, files ...string) (string, *store.Snapsh
 	if err != nil {
 		return "", nil, err
 	}
-	known, err := store.Read(ctx, root)
+	known, err := a.snapshot(ctx, root)
 	return root, known, err
+}
+
+// snapshot is what is known of the runs of the project at root. It warns of what
+// was left out.
+func (a *app) snapshot(ctx context.Context, root string) (*store.Snapshot, error) {
+	known, err := store.Read(ctx, root)
+	if err == nil {
+		a.tell(known)
+	}
+	return known, err
+}
+
+// tell shows the notes of a snapshot.
+func (a *app) tell(known *store.Snapshot) {
+	for _, note := range known.Notes {
+		a.view.Warn(note)
+	}
 }
 
 // change opens the store of the project at root for one that changes what others
@@ -48,7 +65,11 @@ func commandLine() string { return strings.Join(append([]string{"runner"}, os.Ar
 // completeRuns offers names of experiments, of cells and of runs, each only
 // when what stands before it is there: three short lists instead of a long one.
 func (a *app) completeRuns(c *cobra.Command, _ []string, start string) ([]string, cobra.ShellCompDirective) {
-	_, known, err := a.known(c.Context())
+	root, err := rootOf(nil)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	known, err := store.Read(c.Context(), root)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

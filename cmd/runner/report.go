@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/spec"
@@ -49,7 +52,7 @@ table. Apply does the same at its end.`,
 // something changed, or if they are not there yet.
 func (a *app) report(ctx context.Context, p *project, changed bool) error {
 	if !changed {
-		results, err := results(ctx, p)
+		results, err := a.results(ctx, p)
 		if err != nil {
 			return err
 		}
@@ -61,6 +64,10 @@ func (a *app) report(ctx context.Context, p *project, changed bool) error {
 		}
 	}
 	paths, err := a.buildReport(ctx, p)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		// Of a project that may not be written, what the tables say counts.
+		return errors.Join(err, a.tables(ctx, p))
+	}
 	if err != nil {
 		return err
 	}
@@ -68,8 +75,26 @@ func (a *app) report(ctx context.Context, p *project, changed bool) error {
 	return nil
 }
 
+// tables shows the tables of a project without writing anything.
+func (a *app) tables(ctx context.Context, p *project) error {
+	results, err := a.results(ctx, p)
+	if err != nil {
+		return err
+	}
+	var all []report.Written
+	for _, e := range p.experiments {
+		table, err := report.Tabulate(e, results)
+		if err != nil {
+			return err
+		}
+		all = append(all, report.Written{Experiment: e.Name, Table: table})
+	}
+	a.view.Results(p.root, all)
+	return nil
+}
+
 func (a *app) buildReport(ctx context.Context, p *project) (*report.Paths, error) {
-	results, err := results(ctx, p)
+	results, err := a.results(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +142,7 @@ func written(p *project, results []report.Result) ([]report.Written, bool, error
 }
 
 // results is what is known of the runs of a project, for a report.
-func results(ctx context.Context, p *project) ([]report.Result, error) {
+func (a *app) results(ctx context.Context, p *project) ([]report.Result, error) {
 	known, err := store.Read(ctx, p.root)
 	if err != nil {
 		return nil, err
@@ -125,7 +150,7 @@ func results(ctx context.Context, p *project) ([]report.Result, error) {
 	var all []report.Result
 	for _, e := range p.experiments {
 		for _, run := range e.Runs {
-			all = append(all, result(p.root, run, known.Runs[run.ID]))
+			all = append(all, result(p.root, run, known.Run(run.ID)))
 		}
 	}
 	return all, nil
@@ -145,6 +170,9 @@ func result(root string, run *experiment.Run, stored *store.Run) report.Result {
 	r.MetricsFile, r.SamplesDir = filepath.Join(dir, "metrics.jsonl"), filepath.Join(dir, "samples")
 	if stored.State == store.Failed {
 		r.Failed = stored.Reason
+	}
+	if stored.Damage != nil {
+		r.Failed = stored.Damage.String()
 	}
 	r.Evaluations, r.SampleClasses = map[string]*spec.Metrics{}, map[string][]string{}
 	for _, e := range run.Evaluations {

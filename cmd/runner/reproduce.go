@@ -16,6 +16,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/tempdir"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/inspect"
 	"github.com/loralab/loralab/runner/launch"
@@ -65,6 +66,9 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 	if err != nil {
 		return err
 	}
+	if d := was.Run.Damage; d != nil && !d.Again {
+		return fmt.Errorf("%s is damaged: %s; %s", was.Run.Name(), d, was.Run.Cure())
+	}
 	if was.Run.Summary == nil || was.Request == nil {
 		return fmt.Errorf("%s is not trained: there is nothing to hold a repetition against; see: runner status", was.Run.Name())
 	}
@@ -82,6 +86,7 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 		return fmt.Errorf("%s cannot be run again here: %w", was.Run.Name(), err)
 	}
 	dir, keep := out, out != ""
+	var temp *tempdir.Dir // of a repetition that is not to be kept
 	if keep {
 		if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 			return fmt.Errorf("--out %s is not empty", dir)
@@ -89,8 +94,8 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 			return fmt.Errorf("looking at --out: %w", err)
 		}
 		err = os.MkdirAll(dir, 0o777)
-	} else {
-		dir, err = os.MkdirTemp("", "loralab-reproduce-")
+	} else if temp, err = tempdir.New("reproduce"); err == nil {
+		dir = temp.Path
 	}
 	if err != nil {
 		return fmt.Errorf("making a directory for the repetition: %w", err)
@@ -104,14 +109,28 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 	a.view.Reproducing(was, dir)
 	now, err := a.again(ctx, was, dir)
 	if err != nil {
+		var left *leftError
+		switch {
+		case temp == nil:
+		case errors.As(err, &left):
+			err = errors.Join(err, temp.Keep())
+		default:
+			err = errors.Join(err, temp.Remove())
+		}
 		return err
 	}
 	verdict := reproduce.Judge(was, now, tolerance, gone)
 	kept := ""
 	if keep || !verdict.Agrees {
 		kept = dir
-	} else if err := os.RemoveAll(dir); err != nil {
+		if temp != nil {
+			err = temp.Keep()
+		}
+	} else if err := temp.Remove(); err != nil {
 		return fmt.Errorf("removing the repetition: %w", err)
+	}
+	if err != nil {
+		return err
 	}
 	if asJSON {
 		err = a.view.JSON(struct {
@@ -222,6 +241,11 @@ func unreadable(ctx context.Context, places *spec.Places, d *spec.Data) (string,
 	return "", nil
 }
 
+// leftError says that a repetition did not end, and where it lies.
+type leftError struct{ text string }
+
+func (e *leftError) Error() string { return e.text }
+
 // again runs a run in a project of its own at dir.
 func (a *app) again(ctx context.Context, was *inspect.Report, dir string) (_ *inspect.Report, err error) {
 	lock, err := store.LockProject(dir, "runner reproduce")
@@ -245,10 +269,12 @@ func (a *app) again(ctx context.Context, was *inspect.Report, dir string) (_ *in
 	}
 	stored := &store.Run{
 		ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Dir: store.DirOf(run.Experiment, run.ID),
-		SpecJSON: was.Run.SpecJSON,
+	}
+	if err := stored.SetSpec(was.Spec); err != nil {
+		return nil, err
 	}
 	label := store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID}
-	if err := runs.Enqueue(ctx, []*store.Run{stored}, []store.Label{label}); err != nil {
+	if err := runs.Enqueue(ctx, nil, []*store.Run{stored}, []store.Label{label}); err != nil {
 		return nil, err
 	}
 	job := &launch.Job{Run: run, Train: true, Evaluations: run.Evaluations, Dir: filepath.Join(dir, filepath.FromSlash(stored.Dir))}
@@ -265,9 +291,9 @@ func (a *app) again(ctx context.Context, was *inspect.Report, dir string) (_ *in
 	}
 	switch {
 	case totals.Stopped:
-		return nil, fmt.Errorf("stopped; what was done is in %s", dir)
+		return nil, &leftError{"stopped; what was done is in " + dir}
 	case totals.Failed > 0:
-		return nil, fmt.Errorf("the repetition failed: %s; its log is in %s", known.Runs[run.ID].Reason, job.Dir)
+		return nil, &leftError{fmt.Sprintf("the repetition failed: %s; its log is in %s", known.Runs[run.ID].Reason, job.Dir)}
 	}
 	return inspect.Look(dir, known, known.Runs[run.ID])
 }

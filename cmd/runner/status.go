@@ -48,7 +48,7 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 	if err != nil {
 		return nil, nil, err
 	}
-	known, err := store.Read(ctx, root)
+	known, err := a.snapshot(ctx, root)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -67,7 +67,7 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 				stored.NameClasses(run.Spec.GetData().GetClasses())
 			}
 			s.Runs = append(s.Runs, view.StatusRun{
-				Name: run.Name(), ID: run.ID, Stored: known.Runs[run.ID], Current: len(holders) > 0,
+				Name: run.Name(), ID: run.ID, Stored: known.Run(run.ID), Current: len(holders) > 0,
 			})
 		}
 		experiments = append(experiments, s)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/tempdir"
 	"github.com/loralab/loralab/runner/exported"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -43,7 +44,7 @@ func (a *app) weights(ctx context.Context, ref string, o weightOptions) (*weight
 	if exported.Is(ref) {
 		return a.carried(ctx, ref, o)
 	}
-	root, run, err := findRun(ctx, ref)
+	root, run, err := a.findRun(ctx, ref)
 	if err != nil {
 		if info, e := os.Stat(ref); e == nil && info.IsDir() {
 			err = fmt.Errorf("%w; and the directory %s has no %s as runner export writes it", err, ref, spec.ExportedFile)
@@ -65,17 +66,17 @@ func (a *app) carried(ctx context.Context, dir string, o weightOptions) (_ *weig
 	if err != nil {
 		return nil, err
 	}
-	place, err := os.MkdirTemp("", "loralab-weights-")
+	place, err := tempdir.New("weights")
 	if err != nil {
 		return nil, fmt.Errorf("making a place for the weights of %s: %w", dir, err)
 	}
-	w := &weights{name: dir, root: root, close: func() error { return os.RemoveAll(place) }}
+	w := &weights{name: dir, root: root, close: place.Remove}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
 		}
 	}()
-	m, err := exported.Open(dir, place)
+	m, err := exported.Open(dir, place.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +96,9 @@ func (a *app) carried(ctx context.Context, dir string, o weightOptions) (_ *weig
 
 // trained is the request of a run whose weights this engine can use.
 func (a *app) trained(ctx context.Context, root string, run *store.Run) (*spec.RunRequest, error) {
+	if run.Summary == nil && run.Damage != nil {
+		return nil, fmt.Errorf("%s is damaged: %s; %s", run.Name(), run.Damage, run.Cure())
+	}
 	if run.Summary == nil {
 		return nil, fmt.Errorf("%s is not trained yet; see: runner status", run.Name())
 	}

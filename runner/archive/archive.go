@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -25,9 +26,11 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"google.golang.org/protobuf/encoding/protojson"
+	"golang.org/x/sys/unix"
 
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/store"
@@ -157,29 +160,44 @@ func (e *KnownError) Error() string {
 	return fmt.Sprintf("run %s (%s) is in this project already, as %s; it was left as it is", e.Run.Name(), e.Run.ID[:12], e.Run.Dir)
 }
 
+// Most is how much a run may hold that is taken in without being asked for: more
+// than any run of a usual backbone leaves, and less than what fills a disk
+// unnoticed.
+const Most = 8 << 30
+
+// filesMost bounds how many files a run has.
+const filesMost = 100_000
+
+// LargeError says that an archive holds more than Import takes in unasked.
+type LargeError struct{ Bytes int64 }
+
+func (e *LargeError) Error() string {
+	return fmt.Sprintf("it unpacks to %.1f GB", float64(e.Bytes)/1e9)
+}
+
 // Import takes the run in an archive into the project at root, whose lock the
-// caller holds. Where the project has it, the error is a *KnownError. A run
-// appears whole or not at all.
-func Import(ctx context.Context, root string, runs *store.Store, from string) (*Manifest, error) {
-	m, err := importFile(ctx, root, runs, from)
+// caller holds. Where the project has it, the error is a *KnownError; where it
+// holds more than most bytes, a *LargeError. A run appears whole and readable or
+// not at all.
+func Import(ctx context.Context, root string, runs *store.Store, from string, most int64) (*Manifest, error) {
+	m, err := importFile(ctx, root, runs, from, most)
 	if err != nil {
 		return nil, fmt.Errorf("importing %s: %w", from, err)
 	}
 	return m, nil
 }
 
-func importFile(ctx context.Context, root string, runs *store.Store, from string) (_ *Manifest, err error) {
+func importFile(ctx context.Context, root string, runs *store.Store, from string, most int64) (_ *Manifest, err error) {
 	file, err := os.Open(from)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	z, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
+	t, done, err := reader(file)
 	if err != nil {
 		return nil, err
 	}
-	defer z.Close()
-	t := tar.NewReader(z)
+	defer done()
 	m, err := readManifest(t)
 	if err != nil {
 		return nil, err
@@ -191,38 +209,92 @@ func importFile(ctx context.Context, root string, runs *store.Store, from string
 	if run := known.Runs[m.ID]; run != nil {
 		return nil, &KnownError{run}
 	}
-	to := filepath.Join(root, filepath.FromSlash(store.DirOf(m.Experiment, m.ID)))
-	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is in the way; see: runner gc", to)
-	}
-	temp := filepath.Join(root, "runs", ".import-"+m.ID[:12])
-	if err := os.RemoveAll(temp); err != nil { // of one that was interrupted
+	into, err := os.OpenRoot(filepath.Join(root, "runs"))
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(temp))
-		}
-	}()
-	for _, f := range m.Files {
-		if err := extract(ctx, t, f, temp); err != nil {
-			return nil, err
-		}
+	defer into.Close()
+	to := path.Join(m.Experiment, m.ID[:12])
+	if _, err := into.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is in the way; see: runner gc", filepath.Join(into.Name(), to))
 	}
-	if _, err := t.Next(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it holds more than it lists")
-	}
-	if err := verify(temp, m); err != nil {
+	if err := room(into, m, most); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+	temp := ".import-" + m.ID[:12]
+	if err := into.RemoveAll(temp); err != nil { // of one that was interrupted
 		return nil, err
 	}
-	if err := os.Rename(temp, to); err != nil {
+	defer func() { err = errors.Join(err, into.RemoveAll(temp)) }()
+	at := path.Join(temp, m.ID[:12])
+	if err := into.MkdirAll(at, 0o777); err != nil {
+		return nil, err
+	}
+	dir, err := into.OpenRoot(at)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if err := unpack(ctx, t, m, dir); err != nil {
+		return nil, err
+	}
+	if err := verify(dir, m); err != nil {
+		return nil, err
+	}
+	if err := into.MkdirAll(m.Experiment, 0o777); err != nil {
+		return nil, err
+	}
+	if err := into.Rename(at, to); err != nil {
 		return nil, err
 	}
 	_, err = runs.Reconcile(ctx)
 	return m, err
+}
+
+// windowMost bounds the memory that a frame asks its reader for.
+const windowMost = 64 << 20
+
+// reader reads the entries of an archive.
+func reader(r io.Reader) (*tar.Reader, func(), error) {
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(windowMost))
+	if err != nil {
+		return nil, nil, err
+	}
+	return tar.NewReader(z), z.Close, nil
+}
+
+// room compares what an archive holds with the space that there is.
+func room(into *os.Root, m *Manifest, most int64) error {
+	var sum int64
+	for _, f := range m.Files {
+		if f.Size < 0 || f.Size > math.MaxInt64-sum {
+			return fmt.Errorf("the sizes of its files are no sizes (%s: %d)", f.Path, f.Size)
+		}
+		sum += f.Size
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(into.Name(), &disk); err == nil {
+		if free := float64(disk.Bavail) * float64(disk.Bsize); float64(sum) > free {
+			return fmt.Errorf("it unpacks to %.1f GB, and %s has %.1f GB free", float64(sum)/1e9, into.Name(), free/1e9)
+		}
+	}
+	if sum > most {
+		return &LargeError{sum}
+	}
+	return nil
+}
+
+// unpack writes the files of an archive below dir.
+func unpack(ctx context.Context, t *tar.Reader, m *Manifest, dir *os.Root) error {
+	for _, f := range m.Files {
+		if err := extract(ctx, t, f, dir); err != nil {
+			return err
+		}
+	}
+	if _, err := t.Next(); !errors.Is(err, io.EOF) {
+		return errors.New("it holds more than it lists")
+	}
+	return nil
 }
 
 func readManifest(t *tar.Reader) (*Manifest, error) {
@@ -244,20 +316,25 @@ func readManifest(t *tar.Reader) (*Manifest, error) {
 	if len(m.ID) != 64 || strings.Trim(m.ID, "0123456789abcdef") != "" {
 		return nil, fmt.Errorf("%q is no identity of a run", m.ID)
 	}
-	// The name becomes a directory.
-	if m.Experiment == "" || strings.HasPrefix(m.Experiment, ".") || strings.ContainsAny(m.Experiment, `/\`) {
-		return nil, fmt.Errorf("%q is no name of an experiment", m.Experiment)
+	// The name of the experiment becomes a directory.
+	if err := errors.Join(name.Recorded(m.Experiment), name.Cell(m.Cell)); err != nil {
+		return nil, err
 	}
+	if len(m.Files) > filesMost {
+		return nil, fmt.Errorf("it lists %d files, and a run has at most %d", len(m.Files), filesMost)
+	}
+	seen := map[string]bool{}
 	for _, f := range m.Files {
-		if !fs.ValidPath(f.Path) || strings.HasPrefix(path.Base(f.Path), ".") {
-			return nil, fmt.Errorf("%q is no file of a run", f.Path)
+		if !fs.ValidPath(f.Path) || strings.HasPrefix(path.Base(f.Path), ".") || name.Cell(f.Path) != nil || seen[f.Path] {
+			return nil, fmt.Errorf("%.100q is no file of a run", f.Path)
 		}
+		seen[f.Path] = true
 	}
 	return m, nil
 }
 
 // extract writes the next entry, which has to be f, below dir.
-func extract(ctx context.Context, t *tar.Reader, f File, dir string) error {
+func extract(ctx context.Context, t *tar.Reader, f File, dir *os.Root) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -268,40 +345,79 @@ func extract(ctx context.Context, t *tar.Reader, f File, dir string) error {
 	if head.Name != f.Path || head.Typeflag != tar.TypeReg || head.Size != f.Size {
 		return fmt.Errorf("%s is not where it is listed", f.Path)
 	}
-	to := filepath.Join(dir, filepath.FromSlash(f.Path))
-	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+	if err := dir.MkdirAll(path.Dir(f.Path), 0o777); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	file, err := dir.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
 	h := sha256.New()
-	_, err = io.Copy(io.MultiWriter(file, h), t)
+	_, err = io.Copy(io.MultiWriter(file, h), contextReader{ctx, t})
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return fmt.Errorf("reading %s: %w", f.Path, err)
 	}
 	if sum := hex.EncodeToString(h.Sum(nil)); sum != f.SHA256 {
-		return fmt.Errorf("%s is damaged: its SHA-256 is %s and not %s", f.Path, sum[:12], f.SHA256[:min(12, len(f.SHA256))])
+		return fmt.Errorf("%s is damaged: its SHA-256 is %s and not %.12s", f.Path, sum[:12], f.SHA256)
 	}
 	return nil
 }
 
-// verify holds what the run says of itself against the manifest.
-func verify(dir string, m *Manifest) error {
-	request := &spec.RunRequest{}
-	text, err := os.ReadFile(filepath.Join(dir, "request.json"))
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// verify compares what the run says of itself with the manifest, and reads all
+// that other commands read.
+func verify(dir *os.Root, m *Manifest) error {
+	run, names, err := store.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(text, request); err != nil {
-		return fmt.Errorf("reading its request.json: %w", err)
+	if run.ID != m.ID {
+		return fmt.Errorf("it holds run %.12s, not %s", run.ID, m.ID[:12])
 	}
-	if id := spec.Identity(request.GetSpec()); id != m.ID || request.GetId() != m.ID {
-		return fmt.Errorf("its specification is that of run %s, not of %s", id[:12], m.ID[:12])
+	for _, l := range names {
+		if err := errors.Join(name.Recorded(l.Experiment), name.Cell(l.Cell)); err != nil {
+			return err
+		}
 	}
-	if request.GetSpec().GetSeed() != m.Seed {
-		return fmt.Errorf("its seed is %d, not %d", request.GetSpec().GetSeed(), m.Seed)
+	s, err := run.Spec()
+	if err != nil {
+		return err
 	}
-	return nil
+	request, err := run.Request(filepath.Dir(dir.Name()))
+	if err != nil {
+		return err
+	}
+	for _, s := range []*spec.RunSpec{s, request.GetSpec()} {
+		if id := spec.Identity(s); id != m.ID || request.GetId() != m.ID {
+			return fmt.Errorf("its specification is that of run %s, not of %s", id[:12], m.ID[:12])
+		}
+		if s.GetSeed() != m.Seed {
+			return fmt.Errorf("its seed is %d, not %d", s.GetSeed(), m.Seed)
+		}
+	}
+	if trained := run.Summary != nil; trained != m.Trained {
+		return fmt.Errorf("it says trained: %v, and there is a result: %v", m.Trained, trained)
+	}
+	return fs.WalkDir(dir.FS(), ".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || path.Ext(file) != ".safetensors" {
+			return err
+		}
+		tensors, err := safetensors.Open(filepath.Join(dir.Name(), file))
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", file, err)
+		}
+		return tensors.Close()
+	})
 }

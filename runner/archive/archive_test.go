@@ -7,8 +7,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,7 +107,7 @@ func take(t *testing.T, path string) (root string, _ *Manifest, err error) {
 		t.Fatal(err)
 	}
 	defer runs.Close()
-	m, err := Import(t.Context(), root, runs, path)
+	m, err := Import(t.Context(), root, runs, path, Most)
 	return root, m, err
 }
 
@@ -116,7 +119,7 @@ func left(t *testing.T, root string) []string {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "loralab.db") {
+		if !strings.HasPrefix(e.Name(), "loralab.db") && e.Name() != ".records" {
 			names = append(names, e.Name())
 		}
 	}
@@ -146,7 +149,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	defer runs.Close()
 	var there *KnownError
-	if _, err := Import(t.Context(), root, runs, path); !errors.As(err, &there) {
+	if _, err := Import(t.Context(), root, runs, path, Most); !errors.As(err, &there) {
 		t.Errorf("imported a second time: %v", err)
 	}
 }
@@ -206,8 +209,8 @@ func TestLies(t *testing.T) {
 		"a way out":             {file: "../../outside", want: "no file of a run"},
 		"from the root":         {file: "/etc/passwd", want: "no file of a run"},
 		"a hidden file":         {file: "a/.hidden", want: "no file of a run"},
-		"experiment with slash": {manifest: func(m *Manifest) { m.Experiment = "../x" }, want: "no name of an experiment"},
-		"hidden experiment":     {manifest: func(m *Manifest) { m.Experiment = ".trash" }, want: "no name of an experiment"},
+		"experiment with slash": {manifest: func(m *Manifest) { m.Experiment = "../x" }, want: "cannot be the name of an experiment"},
+		"hidden experiment":     {manifest: func(m *Manifest) { m.Experiment = ".trash" }, want: "cannot be the name of an experiment"},
 		"newer format":          {manifest: func(m *Manifest) { m.Format = 2 }, want: "use a newer runner"},
 		"wrong digest":          {manifest: func(m *Manifest) { m.Files[0].SHA256 = strings.Repeat("0", 64) }, want: "is damaged"},
 		"wrong size":            {manifest: func(m *Manifest) { m.Files[0].Size++ }, want: "not where it is listed"},
@@ -254,5 +257,117 @@ func TestLies(t *testing.T) {
 				t.Errorf("it left %v", names)
 			}
 		})
+	}
+}
+
+// pack writes an archive of files that are what its manifest says.
+func pack(t *testing.T, m Manifest, files map[string]string) string {
+	t.Helper()
+	if len(m.Files) == 0 {
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			m.Files = append(m.Files, File{name, int64(len(files[name])), digest(files[name])})
+		}
+	}
+	head, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	z, err := zstd.NewWriter(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(z)
+	err = entry(w, manifestName, int64(len(head)), bytes.NewReader(head))
+	for _, f := range m.Files {
+		if text, there := files[f.Path]; there {
+			err = errors.Join(err, entry(w, f.Path, int64(len(text)), strings.NewReader(text)))
+		}
+	}
+	path := filepath.Join(t.TempDir(), "run.tar.zst")
+	if err := errors.Join(err, w.Close(), z.Close(), os.WriteFile(path, out.Bytes(), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// What an archive holds is read before it appears (trial-reliability 15), its
+// names and sizes are bounded (trial-reliability 18, 29).
+func TestContent(t *testing.T) {
+	s := &spec.RunSpec{Seed: 1}
+	id := spec.Identity(s)
+	text, err := protojson.Marshal(&spec.RunRequest{Id: id, Spec: s, Label: &spec.Label{Experiment: "e", Cell: "c"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := string(text)
+	plain := Manifest{Format: format, ID: id, Experiment: "e", Cell: "c", Seed: 1}
+	edit := func(change func(m *Manifest)) Manifest {
+		m := plain
+		change(&m)
+		return m
+	}
+	with := func(name, content string) map[string]string {
+		return map[string]string{"request.json": request, name: content}
+	}
+	trained := edit(func(m *Manifest) { m.Trained = true })
+	for name, c := range map[string]struct {
+		m     Manifest
+		files map[string]string
+		want  string // "" for an archive that is taken in
+	}{
+		"sound":                  {plain, with("log.txt", "x"), ""},
+		"trained":                {trained, with("result.json", `{"id":"`+id+`"}`), ""},
+		"garbled result":         {trained, with("result.json", `{"id":`), "reading its result.json: "},
+		"result of another":      {trained, with("result.json", `{"id":"00"}`), "reading its result.json: it is of run"},
+		"garbled evaluation":     {plain, with("evaluations/aaaaaaaaaaaa.json", `{`), "reading its evaluations/aaaaaaaaaaaa.json: "},
+		"garbled checkpoint":     {plain, with("checkpoints/last.safetensors", "x"), "reading its checkpoints/last.safetensors: "},
+		"garbled best":           {plain, with("checkpoints/best.safetensors", "x"), "reading checkpoints/best.safetensors: "},
+		"garbled record":         {plain, with("record.json", "{"), "reading its record.json: "},
+		"record of another":      {plain, with("record.json", `{"format":1,"id":"`+strings.Repeat("0", 64)+`"}`), "reading its record.json: it is of run"},
+		"names in the record":    {plain, with("record.json", `{"format":1,"id":"`+id+`","state":"done","names":[{"experiment":"../x","cell":"c"}],"spec":{"seed":"1"}}`), "cannot be the name of an experiment"},
+		"record without names":   {plain, with("record.json", `{"format":1,"id":"`+id+`","state":"done"}`), "it has no names"},
+		"another spec on record": {plain, with("record.json", `{"format":1,"id":"`+id+`","state":"done","names":[{"experiment":"e","cell":"c"}],"spec":{"seed":"2"}}`), "its specification is that of run"},
+		"said to be trained":     {trained, with("log.txt", "x"), "it says trained: true"},
+		"no request":             {plain, map[string]string{"log.txt": "x"}, "it holds no run"},
+		"a cell with NUL":        {edit(func(m *Manifest) { m.Cell = "a\x00b" }), with("log.txt", "x"), "cannot be the name of a cell"},
+		"a cell with an escape":  {edit(func(m *Manifest) { m.Cell = "a\x1b[2J" }), with("log.txt", "x"), "cannot be the name of a cell"},
+		"a file with an escape":  {plain, with("a\x1b[2J", "x"), "is no file of a run"},
+		"no room": {edit(func(m *Manifest) {
+			m.Files = []File{{Path: "request.json", Size: 1 << 60}}
+		}), with("log.txt", "x"), "GB free"},
+		"no size": {edit(func(m *Manifest) {
+			m.Files = []File{{Path: "a", Size: math.MaxInt64}, {Path: "b", Size: math.MaxInt64}}
+		}), nil, "are no sizes"},
+		"less than nothing": {edit(func(m *Manifest) { m.Files = []File{{Path: "a", Size: -1}} }), nil, "are no sizes"},
+		"a file twice":      {edit(func(m *Manifest) { m.Files = []File{{Path: "a"}, {Path: "a"}} }), nil, "is no file of a run"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, _, err := take(t, pack(t, c.m, c.files))
+			if c.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error with %q", err, c.want)
+			}
+			if names := left(t, root); len(names) > 0 {
+				t.Errorf("it left %v", names)
+			}
+		})
+	}
+	// More than a run usually holds is asked for first.
+	root := t.TempDir()
+	runs, err := store.Open(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runs.Close()
+	path := pack(t, plain, with("log.txt", strings.Repeat("x", 1000)))
+	var large *LargeError
+	if _, err := Import(t.Context(), root, runs, path, 1000); !errors.As(err, &large) || large.Bytes != int64(len(request)+1000) {
+		t.Errorf("got %v", err)
 	}
 }

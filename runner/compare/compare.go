@@ -30,6 +30,9 @@ type Comparison struct {
 	Metric   string   `json:"metric"`
 	Baseline string   `json:"baseline"`
 	Domains  []Domain `json:"domains"`
+	// Notes say what was left out, and which groups their experiments no longer ask
+	// for.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Domain is the groups on one domain.

@@ -110,5 +110,8 @@ func (s *smoke) data(ctx context.Context, d *spec.Data, from, to *spec.Places, t
 	return nil
 }
 
+// IsSmokeSpec reports whether a specification may be one that Smoke has cut.
+func IsSmokeSpec(s *spec.RunSpec) bool { return s.GetTrain().GetMaxSteps() == smokeSteps }
+
 // IsSmoke reports whether Smoke has named an experiment so.
 func IsSmoke(name string) bool { return strings.HasSuffix(name, smokeSuffix) }

@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
@@ -28,17 +30,31 @@ type Item struct {
 	Bytes int64
 
 	Stored *store.Run // nil: a file or directory that is of no run
-	path   string
+	// Names are those of the run when it was found. Where Kept is true they are
+	// those that are taken off it.
+	Names []store.Label
+	Kept  bool // the run itself stays
+
+	path string // relative to the project, with slashes; of no run
 }
 
 // Run is the item of a run.
-func Run(root string, known *store.Snapshot, run *store.Run, why string) Item {
-	return Item{Name: run.Name(), Why: why, Bytes: size(filepath.Join(root, filepath.FromSlash(run.Dir))), Stored: run}
+func Run(known *store.Snapshot, run *store.Run, why string) Item {
+	return Item{Name: run.Name(), Why: why, Bytes: size(known.Root, run.Dir), Stored: run, Names: known.Names(run.ID)}
+}
+
+// Names is the item of names that are taken off a run, which has others.
+func Names(run *store.Run, names []store.Label, why string) Item {
+	var list []string
+	for _, l := range names {
+		list = append(list, l.Name())
+	}
+	return Item{Name: strings.Join(list, ", "), Why: why, Stored: run, Names: names, Kept: true}
 }
 
 // Runs lists runs that only the given experiments ever asked for, and that they
 // do not ask for now.
-func Runs(root string, known *store.Snapshot, experiments []*experiment.Experiment) ([]Item, error) {
+func Runs(known *store.Snapshot, experiments []*experiment.Experiment) ([]Item, error) {
 	named, wanted := map[string]bool{}, map[string]bool{}
 	now := map[string]*experiment.Run{} // by name
 	for _, e := range experiments {
@@ -57,6 +73,7 @@ func Runs(root string, known *store.Snapshot, experiments []*experiment.Experime
 			others[l.Run] = true
 		}
 	}
+	current := known.Current()
 	var items []Item
 	for id, l := range ours {
 		run := known.Runs[id]
@@ -65,28 +82,46 @@ func Runs(root string, known *store.Snapshot, experiments []*experiment.Experime
 		}
 		why := "no longer asked for"
 		if successor := now[l.Name()]; successor != nil {
-			old, err := run.Spec()
-			if err != nil {
-				return nil, err
-			}
 			why = "superseded"
-			if changes := spec.Diff(old, successor.Spec); len(changes) > 0 {
-				why = fmt.Sprintf("superseded: %s was %s, is %s", changes[0].Path, brief(changes[0].From), brief(changes[0].To))
+			// Of a damaged run it is not known what moved.
+			if old, err := run.Spec(); err == nil {
+				if changes := spec.Diff(old, successor.Spec); len(changes) > 0 {
+					why = fmt.Sprintf("superseded: %s was %s, is %s", changes[0].Path, brief(changes[0].From), brief(changes[0].To))
+				}
 			}
 		}
-		items = append(items, Run(root, known, run, why))
+		// It may have been with other tags or values.
+		if known.Asked[l.Experiment] != nil && current(l) {
+			why += "; the newest apply did ask for it"
+		}
+		items = append(items, Run(known, run, why))
 	}
 	sortItems(items)
 	return items, nil
 }
 
-// Smokes lists runs of apply --smoke that nobody works on.
-func Smokes(root string, known *store.Snapshot) []Item {
-	var items []Item
-	for _, run := range known.Runs {
-		if experiment.IsSmoke(run.Experiment) && run.Holder == nil {
-			items = append(items, Run(root, known, run, "smoke run"))
+// Smokes lists runs of apply --smoke that nobody works on, and that no other
+// experiment asked for.
+func Smokes(known *store.Snapshot) []Item {
+	smoke, others := map[string]bool{}, map[string]bool{}
+	for _, l := range known.Labels {
+		if experiment.IsSmoke(l.Experiment) {
+			smoke[l.Run] = true
+		} else {
+			others[l.Run] = true
 		}
+	}
+	var items []Item
+	for id := range smoke {
+		run := known.Runs[id]
+		if run == nil || run.Holder != nil || others[id] {
+			continue
+		}
+		// Older versions let experiments have such names.
+		if s, err := run.Spec(); err != nil || !experiment.IsSmokeSpec(s) {
+			continue
+		}
+		items = append(items, Run(known, run, "smoke run"))
 	}
 	sortItems(items)
 	return items
@@ -97,138 +132,224 @@ func Smokes(root string, known *store.Snapshot) []Item {
 // may want to be scored with. The best weights stay.
 //
 // Those of runs among others, which go as a whole, are left out.
-func Checkpoints(root string, known *store.Snapshot, others []Item) []Item {
+func Checkpoints(known *store.Snapshot, others []Item) []Item {
 	var items []Item
 	going := map[string]bool{}
 	for _, item := range others {
-		if item.Stored != nil {
+		if item.Stored != nil && !item.Kept {
 			going[item.Stored.ID] = true
 		}
 	}
 	for _, run := range known.Runs {
-		path := filepath.Join(root, filepath.FromSlash(run.Dir), "checkpoints", "last.safetensors")
-		info, err := os.Stat(path)
-		if err != nil || run.State != store.Done || run.Holder != nil || going[run.ID] {
+		if run.State != store.Done || run.Damage != nil || run.Holder != nil || going[run.ID] {
 			continue
 		}
-		items = append(items, Item{
-			Name: run.Name() + " last.safetensors", Why: "last checkpoint",
-			Bytes: info.Size(), path: path,
-		})
+		at := path.Join(run.Dir, "checkpoints", "last.safetensors")
+		if bytes := size(known.Root, at); bytes > 0 {
+			items = append(items, Item{Name: run.Name() + " last.safetensors", Why: "last checkpoint", Bytes: bytes, path: at})
+		}
 	}
 	sortItems(items)
 	return items
 }
 
-// fresh is how old a file must be to be nobody's work in progress.
-const fresh = time.Minute
+// fresh is how old a file must be to be nobody's work in progress, where no lock
+// tells; old is that of a directory, which may take hours to fill.
+const (
+	fresh = time.Minute
+	old   = 24 * time.Hour
+)
+
+// tops are the directories of a project in which its commands write. Any of them
+// may be a link, to a scratch disk for example; below them no link is followed.
+var tops = []string{"runs", "logs", "plots", "report", "exports"}
 
 // Leftovers lists what killed processes left: run directories in which nothing
-// was begun, halves of files, removed and imported runs halfway, and links to
-// logs that are gone.
-func Leftovers(root string, known *store.Snapshot) ([]Item, error) {
-	runs := filepath.Join(root, "runs")
-	dirs := map[string]bool{}
-	for _, run := range known.Runs {
-		dirs[filepath.Join(root, filepath.FromSlash(run.Dir))] = true
-	}
+// was begun, halves of files and directories, runs that were being removed or
+// imported, and links to logs of runs that were removed.
+func Leftovers(known *store.Snapshot) ([]Item, error) {
 	var items []Item
-	add := func(path, why string) {
-		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			rel = path
-		}
-		items = append(items, Item{Name: filepath.ToSlash(rel), Why: why, Bytes: size(path), path: path})
-	}
-	err := filepath.WalkDir(runs, func(path string, d fs.DirEntry, err error) error {
+	for _, top := range tops {
+		root, err := os.OpenRoot(filepath.Join(known.Root, top))
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed while we look
+			continue
 		}
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("looking for leftovers: %w", err)
 		}
-		info, err := d.Info()
-		if err != nil || time.Since(info.ModTime()) < fresh {
-			return nil
-		}
-		rel, err := filepath.Rel(runs, path)
+		l := &leftovers{known: known, top: top, root: root}
+		err = fs.WalkDir(root.FS(), ".", l.visit)
+		root.Close()
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("looking for leftovers: %w", err)
 		}
-		name, depth := d.Name(), strings.Count(filepath.ToSlash(rel), "/")
-		switch {
-		case strings.HasPrefix(name, ".trash-") || strings.HasPrefix(name, ".import-"):
-			add(path, "interrupted while it was removed or imported")
-		case d.IsDir() && name == ".workers":
-		case d.IsDir() && depth == 1 && !dirs[path]:
-			if _, err := os.Stat(filepath.Join(path, "request.json")); !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			if working, err := store.EngineAt(path); err != nil || working {
-				return err
-			}
-			add(path, "no run was begun in it")
-		case !d.IsDir() && strings.HasPrefix(name, ".") && strings.Contains(name, ".tmp-"):
-			add(path, "half a file of a process that was killed")
-			return nil
-		default:
-			return nil
-		}
-		return filepath.SkipDir
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("looking for leftovers: %w", err)
-	}
-	logs := filepath.Join(root, "logs")
-	err = filepath.WalkDir(logs, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Type()&fs.ModeSymlink == 0 {
-			return err
-		}
-		// A run that was not begun has no metrics yet, though a directory or a
-		// place in the database.
-		target, err := os.Readlink(path)
-		if err != nil {
-			return err
-		}
-		dir := filepath.Dir(filepath.Join(filepath.Dir(path), target))
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && !dirs[dir] {
-			add(path, "the run is gone")
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("looking for leftovers: %w", err)
+		items = append(items, l.items...)
 	}
 	sortItems(items)
 	return items, nil
 }
 
-// Remove removes items. The project must be locked.
-func Remove(ctx context.Context, root string, runs *store.Store, items []Item) error {
-	known, err := runs.Reconcile(ctx)
+// leftovers looks through one of the tops.
+type leftovers struct {
+	known *store.Snapshot
+	top   string
+	root  *os.Root
+	items []Item
+}
+
+func (l *leftovers) add(name, why string) {
+	at := path.Join(l.top, name)
+	l.items = append(l.items, Item{Name: at, Why: why, Bytes: size(l.known.Root, at), path: at})
+}
+
+func (l *leftovers) visit(name string, d fs.DirEntry, err error) error {
 	if err != nil {
-		return err
+		// Removed while we look, or not to be read by this user: not ours to remove.
+		if d != nil && d.IsDir() && name != "." {
+			return fs.SkipDir
+		}
+		return nil
 	}
-	for _, item := range items {
-		if item.Stored == nil {
-			if err := os.RemoveAll(item.path); err != nil {
-				return fmt.Errorf("removing %s: %w", item.Name, err)
-			}
-			continue
+	if name == "." {
+		return nil
+	}
+	info, err := d.Info()
+	if err != nil {
+		return nil
+	}
+	age := time.Since(info.ModTime())
+	base, depth := d.Name(), strings.Count(name, "/")
+	skip := func() error {
+		if d.IsDir() {
+			return fs.SkipDir
 		}
-		// As it is now, not as it was when it was found.
-		if run := known.Runs[item.Stored.ID]; run != nil {
-			if err := runs.Remove(ctx, []*store.Run{run}); err != nil {
-				return err
-			}
+		return nil
+	}
+	switch {
+	case replacefile.IsTemporary(base):
+		inUse, known := replacefile.InUse(l.root, name)
+		if !inUse && (age > old || known && age > fresh) {
+			l.add(name, "half of what a process that was killed has written")
 		}
+		return skip()
+	case l.top == "logs" && d.Type()&fs.ModeSymlink != 0:
+		return l.link(name)
+	case l.top != "runs":
+		return nil
+	case depth == 0 && (strings.HasPrefix(base, ".trash-") || strings.HasPrefix(base, ".import-")):
+		if age > fresh {
+			l.add(name, "interrupted while it was removed or imported")
+		}
+		return skip()
+	case depth == 0 && strings.HasPrefix(base, "loralab.db.damaged-"):
+		l.add(name, "a damaged database that was set aside")
+		return skip()
+	case strings.HasPrefix(base, "."):
+		return skip()
+	case depth == 1 && d.IsDir() && len(base) == 12 && strings.Trim(base, "0123456789abcdef") == "":
+		if age < fresh || l.has(name, "record.json") || l.has(name, "request.json") {
+			return nil
+		}
+		if working, err := store.EngineAt(filepath.Join(l.root.Name(), name)); err != nil || working {
+			return fs.SkipDir
+		}
+		l.add(name, "no run was begun in it")
+		return fs.SkipDir
 	}
 	return nil
 }
 
+func (l *leftovers) has(dir, name string) bool {
+	_, err := l.root.Lstat(path.Join(dir, name))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// link looks at a link to a log: that of a run which was not begun leads
+// nowhere yet, but to its directory.
+func (l *leftovers) link(name string) error {
+	target, err := l.root.Readlink(name)
+	if err != nil || path.Base(target) != "metrics.jsonl" {
+		return nil // not one of ours
+	}
+	if !path.IsAbs(target) {
+		target = filepath.Join(l.root.Name(), path.Dir(name), target)
+	}
+	if _, err := os.Stat(filepath.Dir(target)); errors.Is(err, fs.ErrNotExist) {
+		l.add(name, "its run was removed")
+	}
+	return nil
+}
+
+// Remove removes items and says what it left, and why. The project must be
+// locked.
+func Remove(ctx context.Context, root string, runs *store.Store, items []Item) (left []string, err error) {
+	known, err := runs.Reconcile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, item := range items {
+		if item.Stored == nil {
+			if err := removeAll(root, item.path); err != nil {
+				return left, fmt.Errorf("removing %s: %w", item.Name, err)
+			}
+			continue
+		}
+		// As it is now, not as it was when it was found.
+		run := known.Runs[item.Stored.ID]
+		if run == nil {
+			continue
+		}
+		if item.Kept {
+			if err := runs.Unname(ctx, run.ID, item.Names); err != nil {
+				return left, err
+			}
+			continue
+		}
+		if more := newNames(known.Names(run.ID), item.Names); more != "" {
+			left = append(left, fmt.Sprintf("%s was left: %s asks for it since it was looked at", item.Name, more))
+			continue
+		}
+		if err := runs.Remove(ctx, []*store.Run{run}); err != nil {
+			return left, err
+		}
+	}
+	return left, runs.Tidy(ctx)
+}
+
+// newNames is a name that a run has and had not.
+func newNames(is, was []store.Label) string {
+	for _, l := range is {
+		if !slices.ContainsFunc(was, func(o store.Label) bool { return o.Name() == l.Name() }) {
+			return l.Name()
+		}
+	}
+	return ""
+}
+
+// below opens one of the tops, and says what of a path comes behind it.
+func below(root, at string) (*os.Root, string, error) {
+	top, rest, _ := strings.Cut(at, "/")
+	r, err := os.OpenRoot(filepath.Join(root, top))
+	return r, rest, err
+}
+
+func removeAll(root, at string) error {
+	r, rest, err := below(root, at)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.RemoveAll(rest)
+}
+
 // size is how much a file or directory holds, as far as it can be read.
-func size(path string) (sum int64) {
-	_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+func size(root, at string) (sum int64) {
+	r, rest, err := below(root, at)
+	if err != nil {
+		return 0
+	}
+	defer r.Close()
+	_ = fs.WalkDir(r.FS(), rest, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			if info, err := d.Info(); err == nil {
 				sum += info.Size()

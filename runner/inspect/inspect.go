@@ -32,6 +32,7 @@ type Report struct {
 	Record  *provenance.Record
 	Files   []File
 	Log     []string // the last lines of what engines wrote
+	Faults  []string // what of it cannot be read
 }
 
 // File is one file of a run.
@@ -50,17 +51,23 @@ func Look(root string, known *store.Snapshot, run *store.Run) (*Report, error) {
 			r.Names = append(r.Names, l.Name())
 		}
 	}
+	if run.Damage != nil {
+		r.Faults = append(r.Faults, run.Damage.String()+"; "+run.Cure())
+	}
 	var err error
 	if r.Spec, err = run.Spec(); err != nil {
-		return nil, err
+		r.Spec = &spec.RunSpec{}
+		r.Faults = append(r.Faults, err.Error())
 	}
 	if r.Record, err = provenance.Read(r.Dir); err != nil {
-		return nil, err
+		r.Record = &provenance.Record{}
+		r.Faults = append(r.Faults, err.Error())
 	}
-	if r.Request, err = run.Request(root); errors.Is(err, fs.ErrNotExist) {
+	if r.Request, err = run.Request(root); err != nil {
 		r.Request = nil
-	} else if err != nil {
-		return nil, err
+		if !errors.Is(err, fs.ErrNotExist) {
+			r.Faults = append(r.Faults, err.Error())
+		}
 	}
 	err = filepath.WalkDir(r.Dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || d.Name() == "lock" || strings.HasPrefix(d.Name(), ".") {
@@ -282,12 +289,8 @@ func Domains(r *store.Run) map[string]*spec.Metrics {
 	if m := r.Summary.GetValidation(); m != nil {
 		all["validation"] = r.Named(m)
 	}
-	for _, e := range r.Evaluations {
-		name := e.GetDomain()
-		if name == "validation" { // of a run from before the name was refused
-			name = "domain validation"
-		}
-		all[name] = r.Named(e.GetMetrics())
+	for domain, e := range r.Scored() {
+		all[domain] = r.Named(e.GetMetrics())
 	}
 	return all
 }

@@ -35,8 +35,6 @@ const (
 	// lockTimeout covers the moment that an engine needs to notice that its
 	// runner was killed.
 	lockTimeout = 10 * time.Second
-	// progressEvery bounds how often the step of a run is written to the store.
-	progressEvery = time.Second
 	// claimEvery is how often runs that others work on are looked at.
 	claimEvery   = 300 * time.Millisecond
 	sampleImages = 4
@@ -271,6 +269,7 @@ func (q *queue) next(ctx context.Context, s *store.Store) (*Job, *store.Run, *st
 			return job, run, nil, nil
 		}
 		if !errors.As(err, &other) {
+			q.left = append(q.left[:i:i], q.left[i+1:]...)
 			return job, nil, nil, err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -49,12 +50,16 @@ func (w *worker) work(ctx context.Context, stop func()) error {
 	keep := context.WithoutCancel(ctx)
 	var waiting store.Holder
 	for ctx.Err() == nil {
-		job, run, other, err := w.queue.next(keep, w.Store)
-		if err != nil {
-			return fmt.Errorf("running %s: %w", job.Run.Name(), err)
-		}
+		job, run, other, err := w.queue.next(ctx, w.Store)
 		if job == nil {
+			return err
+		}
+		if err != nil && ctx.Err() != nil {
+			w.queue.ended(Stopped)
 			return nil
+		}
+		if err != nil && !ofRun(err) {
+			return fmt.Errorf("running %s: %w", job.Run.Name(), err)
 		}
 		if other != nil {
 			if *other != waiting {
@@ -67,9 +72,15 @@ func (w *worker) work(ctx context.Context, stop func()) error {
 			}
 			continue
 		}
-		end, err := w.settled(keep, job, run)
+		var end *End
+		if err == nil {
+			end, err = w.settled(keep, job, run)
+		}
 		if err == nil && end == nil {
 			end, err = w.execute(ctx, job)
+		}
+		if ofRun(err) {
+			end, err = &End{Outcome: Failed, Reason: inOneLine(err)}, nil
 		}
 		if err != nil {
 			return fmt.Errorf("running %s: %w", job.Run.Name(), err)
@@ -84,6 +95,12 @@ func (w *worker) work(ctx context.Context, stop func()) error {
 		}
 	}
 	return nil
+}
+
+// ofRun reports whether an error is of one run and no reason to stop others: its
+// directory or its record was removed or damaged while this process worked.
+func ofRun(err error) bool {
+	return errors.Is(err, store.ErrRemoved) || errors.Is(err, store.ErrDamaged)
 }
 
 // settled is how a claimed job has ended already, because another process has
@@ -187,7 +204,7 @@ func (w *worker) attempt(ctx context.Context, job *Job) (*attempted, error) {
 	if err := store.AwaitEngine(job.Dir, lockTimeout); err != nil {
 		return failure(err), nil
 	}
-	file, err := os.OpenFile(filepath.Join(job.Dir, "log.txt"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
+	file, err := os.OpenFile(filepath.Join(job.Dir, "log.txt"), os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0o666)
 	if err != nil {
 		return failure(fmt.Errorf("opening the log of the run: %w", err)), nil
 	}
@@ -393,8 +410,6 @@ func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*atte
 func (w *worker) listen(ctx context.Context, job *Job, a *attempted, next func() (*spec.Event, error)) error {
 	keep := context.WithoutCancel(ctx)
 	id := job.Run.ID
-	var steps uint64
-	var written time.Time
 	for {
 		event, err := next()
 		if err != nil {
@@ -412,17 +427,11 @@ func (w *worker) listen(ctx context.Context, job *Job, a *attempted, next func()
 			a.end = &End{Outcome: Failed, Step: a.step, Reason: oneLine(e.Failed.GetReason()), Detail: e.Failed.GetDetail()}
 			return nil
 		case *spec.Event_Started:
-			steps, a.step = e.Started.GetSteps(), e.Started.GetStep()
-			err = w.Store.Progress(keep, id, a.step, steps)
-		case *spec.Event_Step:
-			if time.Since(written) >= progressEvery {
-				written = time.Now()
-				err = w.Store.Progress(keep, id, e.Step.GetStep(), steps)
-			}
+			a.step = e.Started.GetStep()
+			// For those who look on; what counts is written at the end.
+			_ = w.Store.Begun(keep, id, a.step, e.Started.GetSteps())
 		case *spec.Event_Checkpoint:
 			a.step = e.Checkpoint.GetStep()
-		case *spec.Event_Evaluated:
-			err = w.Store.Evaluate(keep, id, e.Evaluated)
 		}
 		if err != nil {
 			return err

@@ -59,7 +59,7 @@ func BenchmarkThousandCells(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	if err := db.Enqueue(b.Context(), queue, labels); err != nil {
+	if err := db.Enqueue(b.Context(), nil, queue, labels); err != nil {
 		b.Fatal(err)
 	}
 	for _, run := range queue {

@@ -44,10 +44,7 @@ type Cost struct {
 
 // Cells describes the cells of the plan that are asked for, in their order.
 func (p *Plan) Cells(known *store.Snapshot) ([]Cell, error) {
-	rates, err := measure(known)
-	if err != nil {
-		return nil, err
-	}
+	rates := measure(known)
 	var cells []Cell
 	at := map[[2]string]int{}
 	for _, a := range p.Actions {
@@ -103,7 +100,7 @@ type rate struct {
 	memory uint64
 }
 
-func measure(known *store.Snapshot) (*rates, error) {
+func measure(known *store.Snapshot) *rates {
 	r := &rates{map[string]*rate{}, map[string]*rate{}}
 	for _, run := range known.Runs {
 		s := run.Summary
@@ -112,13 +109,13 @@ func measure(known *store.Snapshot) (*rates, error) {
 		}
 		trained, err := run.Spec()
 		if err != nil {
-			return nil, err
+			continue // damaged: others tell
 		}
 		exact, near := shape(trained)
 		r.exact[exact] = r.exact[exact].with(s)
 		r.near[near] = r.near[near].with(s)
 	}
-	return r, nil
+	return r
 }
 
 func (r *rate) with(s *spec.Summary) *rate {

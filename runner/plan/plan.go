@@ -23,6 +23,7 @@ const (
 	Stale  Symbol = '~' // the cell has results, though of another specification
 	Done   Symbol = '='
 	Orphan Symbol = '-' // has results, though the file asks for it no more
+	Broken Symbol = 'x' // cannot be read, and nothing makes it again by itself
 )
 
 func (s Symbol) String() string { return string(s) }
@@ -96,7 +97,7 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 				p.Unselected++
 				continue
 			}
-			a := &Action{Name: run.Name(), Run: run, Stored: known.Runs[run.ID]}
+			a := &Action{Name: run.Name(), Run: run, Stored: known.Run(run.ID)}
 			if err := a.decide(newest[at], known); err != nil {
 				return nil, err
 			}
@@ -129,6 +130,16 @@ type cell struct {
 // decide sets what to do about a run by itself. Had is what its cell had last.
 func (a *Action) decide(had *store.Run, known *store.Snapshot) error {
 	stored := a.Stored
+	if stored != nil && stored.Damage != nil {
+		if !stored.Damage.Again {
+			a.Symbol, a.Reason = Broken, stored.Damage.String()+"; "+stored.Cure()
+			return nil
+		}
+		defer a.redo(stored)
+		if stored.ID != a.Run.ID { // nothing of it is known
+			stored, a.Stored = nil, nil
+		}
+	}
 	a.Train = stored == nil || stored.Summary == nil
 	for _, e := range a.Run.Evaluations {
 		if stored == nil || stored.Evaluations[e.ID] == nil {
@@ -137,11 +148,13 @@ func (a *Action) decide(had *store.Run, known *store.Snapshot) error {
 	}
 	switch {
 	case stored == nil && had != nil:
+		a.Symbol = Stale
 		old, err := had.Spec()
 		if err != nil {
-			return err
+			a.Reason = "what the cell was before cannot be read"
+			return nil
 		}
-		a.Symbol, a.Changes = Stale, spec.Diff(old, a.Run.Spec)
+		a.Changes = spec.Diff(old, a.Run.Spec)
 		if slices.ContainsFunc(a.Changes, ofProgram) {
 			a.Changes = slices.Concat(asked(known.Root, had, a.Run), a.Changes)
 		}
@@ -172,6 +185,21 @@ func (a *Action) decide(had *store.Run, known *store.Snapshot) error {
 	return nil
 }
 
+// redo says of an action what was damaged that it makes again.
+func (a *Action) redo(stored *store.Run) {
+	if a.Symbol == Done {
+		return // it is of something else
+	}
+	reason := stored.Damage.String()
+	if a.Train && a.Step == 0 {
+		a.Symbol = Retry
+		reason += "; begins again"
+	} else if a.Reason != "" {
+		reason += "; " + a.Reason
+	}
+	a.Reason = reason
+}
+
 // share leaves the work of a to the action of another cell with the same run,
 // which then scores what either asks for.
 func (a *Action) share(with *Action) {
@@ -189,6 +217,9 @@ func (a *Action) share(with *Action) {
 	}
 	if a.Symbol == Done {
 		return
+	}
+	if a.Symbol == Broken {
+		return // no work is done for either
 	}
 	a.Shared, a.Symbol, a.Reason, a.Changes = with, with.Symbol, "the same run as "+with.Name, nil
 }
@@ -222,6 +253,7 @@ type Counts struct {
 	Done   int `json:"done"`
 	Orphan int `json:"orphan"`
 	Shared int `json:"shared"` // cells that another cell's run serves
+	Broken int `json:"broken"`
 }
 
 // Counts counts the actions.
@@ -243,6 +275,8 @@ func (p *Plan) Counts() Counts {
 			c.Done++
 		case a.Symbol == Orphan:
 			c.Orphan++
+		case a.Symbol == Broken:
+			c.Broken++
 		}
 	}
 	return c
@@ -265,6 +299,7 @@ func (c Counts) String() string {
 	add(c.Shared, "shared")
 	add(c.Done, "done")
 	add(c.Orphan, "orphaned")
+	add(c.Broken, "damaged")
 	if len(parts) == 0 {
 		return "Plan: no runs."
 	}

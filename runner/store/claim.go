@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 )
@@ -23,15 +22,12 @@ func (s *Store) As(lock *Lock) { s.worker = lock.id }
 
 // Claim takes a run for this process, until it is recorded as finished, failed
 // or stopped, or the process ends. It returns what is known of the run at that
-// moment, from the database and from its directory: others may have worked on
-// it. Where another process works on it now the error is a *ClaimedError.
+// moment: others may have worked on it. Where another process works on it now
+// the error is a *ClaimedError; where it was removed, ErrRemoved.
 func (s *Store) Claim(ctx context.Context, id string) (*Run, error) {
-	err := s.change(ctx, "claiming run "+short(id), func(tx *sql.Tx) error {
-		if err := s.fence(tx, id); err != nil {
-			return err
-		}
-		_, err := tx.Exec("INSERT INTO claims (run, worker) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET worker = excluded.worker", id, s.worker)
-		return err
+	err := s.amend(ctx, id, "claiming", func(r *record) error {
+		r.Worker = s.worker
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -45,47 +41,31 @@ func (s *Store) Claim(ctx context.Context, id string) (*Run, error) {
 
 // Unclaim gives a claimed run back without a word about it.
 func (s *Store) Unclaim(ctx context.Context, id string) error {
-	return s.change(ctx, "giving back run "+short(id), func(tx *sql.Tx) error { return unclaim(tx, id) })
-}
-
-// Get is what database and directory know of one run. It is an error if the
-// database does not know it.
-func (s *Store) Get(ctx context.Context, id string) (*Run, error) {
-	snapshot, err := s.query(ctx, "WHERE id = ?", id)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", databasePath(s.root), err)
-	}
-	run := snapshot.Runs[id]
-	if run == nil {
-		return nil, fmt.Errorf("run %s was removed from the project", short(id))
-	}
-	return run, readDir(s.root, run)
-}
-
-// fence refuses to go on where a living process other than this one has
-// claimed the run.
-func (s *Store) fence(tx *sql.Tx, id string) error {
-	var worker string
-	err := tx.QueryRow("SELECT worker FROM claims WHERE run = ?", id).Scan(&worker)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && worker == s.worker {
+	err := s.amend(ctx, id, "giving back", func(r *record) error {
+		r.Worker = ""
 		return nil
+	})
+	if err == nil {
+		s.reindex(ctx, id)
 	}
-	if err != nil {
-		return err
-	}
-	holders, err := Holders(s.root)
-	if err != nil {
-		return err
-	}
-	for _, h := range holders {
-		if h.worker == worker {
-			return &ClaimedError{Run: id, Holder: h}
-		}
-	}
-	return nil
+	return err
 }
 
-func unclaim(tx *sql.Tx, id string) error {
-	_, err := tx.Exec("DELETE FROM claims WHERE run = ?", id)
-	return err
+// Get is what the directory of one run says. The error wraps ErrRemoved where
+// there is none.
+func (s *Store) Get(ctx context.Context, id string) (*Run, error) {
+	s.mu.Lock()
+	at, err := s.at(id)
+	dir := s.dirs[id]
+	s.mu.Unlock()
+	if err == nil {
+		err = at.Close()
+	}
+	if err == nil {
+		if f := s.read(dir, nil); f != nil {
+			return f.run, nil
+		}
+		err = ErrRemoved
+	}
+	return nil, fmt.Errorf("run %s: %w", short(id), err)
 }

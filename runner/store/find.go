@@ -2,28 +2,149 @@ package store
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+
+	"github.com/loralab/loralab/core/spec"
 )
 
-// Newest is the last label of every cell and seed that has a run: what the
-// names of runs stand for now. They are in the order in which the names first
-// came up.
+// Newest is the label of every cell and seed that has a run: what the names of
+// runs mean now. Experiments are in the order in which they were first asked for;
+// what the newest apply of an experiment asked for is in the order of its file,
+// and what it no longer asked for follows.
 func (s *Snapshot) Newest() []Label {
-	index := map[string]int{} // by name
-	var newest []Label
+	type key struct {
+		experiment, cell string
+		seed             uint64
+	}
+	of := func(l Label) key { return key{l.Experiment, l.Cell, l.Seed} }
+	newest := map[key]Label{}
+	has := map[Label]bool{} // without time and position
+	plain := func(l Label) Label { return Label{Experiment: l.Experiment, Cell: l.Cell, Seed: l.Seed, Run: l.Run} }
+	var experiments []string
+	byExperiment := map[string][]key{}
 	for _, l := range s.Labels {
 		if s.Runs[l.Run] == nil {
 			continue
 		}
-		if i, there := index[l.Name()]; there {
-			newest[i] = l
-			continue
+		k := of(l)
+		if byExperiment[l.Experiment] == nil {
+			experiments = append(experiments, l.Experiment)
 		}
-		index[l.Name()] = len(newest)
-		newest = append(newest, l)
+		if _, there := newest[k]; !there {
+			byExperiment[l.Experiment] = append(byExperiment[l.Experiment], k)
+		}
+		newest[k] = l
+		has[plain(l)] = true
 	}
-	return newest
+	all := make([]Label, 0, len(newest))
+	for _, e := range experiments {
+		listed := map[key]bool{}
+		if asked := s.Asked[e]; asked != nil {
+			for _, l := range asked.Runs {
+				k := of(l.Label)
+				if now, there := newest[k]; there && !listed[k] {
+					if has[plain(l.Label)] {
+						now = l.Label
+					}
+					listed[k] = true
+					all = append(all, now)
+				}
+			}
+		}
+		for _, k := range byExperiment[e] {
+			if !listed[k] {
+				all = append(all, newest[k])
+			}
+		}
+	}
+	return all
+}
+
+// Current reports whether the newest apply of an experiment asked for this run
+// under this name. Where no apply was recorded, all runs are.
+func (s *Snapshot) Current() func(Label) bool {
+	asked := map[string]string{}
+	for _, a := range s.Asked {
+		for _, l := range a.Runs {
+			asked[l.Name()] = l.Run
+		}
+	}
+	return func(l Label) bool {
+		return s.Asked[l.Experiment] == nil || asked[l.Name()] == l.Run
+	}
+}
+
+// Scored is what a run was scored under a name of it, by domain. Where a domain
+// has had several evaluations, of other images for example, that which the
+// newest apply asked for counts.
+func (s *Snapshot) Scored(l Label) map[string]*spec.Evaluated {
+	wanted := map[string]bool{}
+	if asked := s.Asked[l.Experiment]; asked != nil {
+		for _, w := range asked.Runs {
+			if w.Run == l.Run && w.Name() == l.Name() {
+				for _, e := range w.Evaluations {
+					wanted[e] = true
+				}
+			}
+		}
+	}
+	return byDomain(s.Runs[l.Run].Evaluations, wanted)
+}
+
+// Scored is what a run was scored, by domain: see Snapshot.Scored.
+func (r *Run) Scored() map[string]*spec.Evaluated { return byDomain(r.Evaluations, r.wanted) }
+
+func byDomain(all map[string]*spec.Evaluated, wanted map[string]bool) map[string]*spec.Evaluated {
+	scored := map[string]*spec.Evaluated{}
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		e := all[id]
+		domain := e.GetDomain()
+		if domain == "validation" { // of a run from before the name was refused
+			domain = "domain validation"
+		}
+		if other := scored[domain]; other == nil || wanted[short(id)] && !wanted[short(other.GetId())] {
+			scored[domain] = e
+		}
+	}
+	return scored
+}
+
+// All is the labels that cells have, or ever had: those given, and older runs
+// under the same names.
+func (s *Snapshot) All(labels []Label) []Label {
+	given := map[string]string{}
+	for _, l := range labels {
+		given[l.Name()] = l.Run
+	}
+	all := slices.Clone(labels)
+	for _, l := range s.Labels {
+		if run, is := given[l.Name()]; is && run != l.Run && s.Runs[l.Run] != nil {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// Run is the run with an identity, nil if it is not known. Of a damaged one only
+// the beginning of the identity may be known.
+func (s *Snapshot) Run(id string) *Run {
+	if run := s.Runs[id]; run != nil {
+		return run
+	}
+	return s.Runs[short(id)]
+}
+
+// Names are all names of a run, oldest first.
+func (s *Snapshot) Names(id string) []Label {
+	var names []Label
+	for _, l := range s.Labels {
+		if l.Run == id {
+			names = append(names, l)
+		}
+	}
+	return names
 }
 
 // Find is the run that people mean by ref: the beginning of its identity (at
@@ -31,17 +152,39 @@ func (s *Snapshot) Newest() []Label {
 // that which only one name has ("rank=8/seed=1"). A name that had several runs
 // means the newest. The error says what there is.
 func (s *Snapshot) Find(ref string) (*Run, error) {
-	l, err := s.find(ref)
+	l, _, err := s.find(ref)
 	if err != nil {
 		return nil, err
 	}
 	return s.Runs[l.Run], nil
 }
 
+// Meant is what a reference to runs means.
+type Meant int
+
+const (
+	Several Meant = iota // an experiment or a cell, though it may have one run
+	Named                // one run by name
+	ByID                 // one run by its identity
+)
+
 // Select is the runs that people mean by ref: the name of an experiment, of a
 // cell ("ablation_rank/rank=8", or "rank=8" where one experiment has it), or
 // what Find takes.
-func (s *Snapshot) Select(ref string) ([]Label, error) {
+func (s *Snapshot) Select(ref string) ([]Label, Meant, error) {
+	labels, err := s.several(ref)
+	if len(labels) > 0 || err != nil {
+		return labels, Several, err
+	}
+	l, meant, err := s.find(ref)
+	if err != nil {
+		return nil, meant, err
+	}
+	return []Label{l}, meant, nil
+}
+
+// several is the runs of an experiment or of a cell.
+func (s *Snapshot) several(ref string) ([]Label, error) {
 	var labels, ends []Label
 	for _, l := range s.Newest() {
 		switch cell := l.Experiment + "/" + l.Cell; {
@@ -51,27 +194,20 @@ func (s *Snapshot) Select(ref string) ([]Label, error) {
 			ends = append(ends, l)
 		}
 	}
-	if len(labels) == 0 {
-		for _, l := range ends {
-			if l.Experiment != ends[0].Experiment {
-				return nil, fmt.Errorf("%q is a cell of several experiments, %s and %s: write experiment/cell", ref, ends[0].Experiment, l.Experiment)
-			}
-		}
-		labels = ends
-	}
 	if len(labels) > 0 {
 		return labels, nil
 	}
-	l, err := s.find(ref)
-	if err != nil {
-		return nil, err
+	for _, l := range ends {
+		if l.Experiment != ends[0].Experiment {
+			return nil, fmt.Errorf("%q is a cell of several experiments, %s and %s: write experiment/cell", ref, ends[0].Experiment, l.Experiment)
+		}
 	}
-	return []Label{l}, nil
+	return ends, nil
 }
 
-func (s *Snapshot) find(ref string) (Label, error) {
+func (s *Snapshot) find(ref string) (Label, Meant, error) {
 	newest := s.Newest()
-	if len(ref) >= 4 && strings.Trim(ref, "0123456789abcdef") == "" {
+	if len(ref) >= 4 && isHex(ref) {
 		var found []string
 		for id := range s.Runs {
 			if strings.HasPrefix(id, ref) {
@@ -79,11 +215,11 @@ func (s *Snapshot) find(ref string) (Label, error) {
 			}
 		}
 		if len(found) == 1 {
-			return s.labelOf(found[0]), nil
+			return s.labelOf(found[0]), ByID, nil
 		}
 		if len(found) > 1 {
 			slices.Sort(found)
-			return Label{}, fmt.Errorf("%q is the beginning of %d runs:\n%s", ref, len(found), list(found))
+			return Label{}, 0, fmt.Errorf("%q is the beginning of %d runs:\n%s", ref, len(found), list(found))
 		}
 	}
 	byName := map[string]Label{}
@@ -97,30 +233,42 @@ func (s *Snapshot) find(ref string) (Label, error) {
 		}
 	}
 	if l, ok := byName[ref]; ok {
-		return l, nil
+		return l, Named, nil
 	}
 	slices.Sort(found)
-	slices.Sort(all)
 	switch {
 	case len(found) == 1:
-		return byName[found[0]], nil
+		return byName[found[0]], Named, nil
 	case len(found) > 1:
-		return Label{}, fmt.Errorf("%q is the end of %d names:\n%s", ref, len(found), list(found))
+		return Label{}, 0, fmt.Errorf("%q is the end of %d names:\n%s", ref, len(found), list(found))
 	case len(all) == 0:
-		return Label{}, fmt.Errorf("there is no run %q: nothing was run in this project yet", ref)
+		return Label{}, 0, fmt.Errorf("there is no run %q: nothing was run in this project yet", ref)
 	}
-	return Label{}, fmt.Errorf("there is no run %q; there are:\n%s", ref, list(all))
+	if several, _ := s.several(ref); len(several) > 0 {
+		var names []string
+		for _, l := range several {
+			names = append(names, l.Name())
+		}
+		return Label{}, 0, fmt.Errorf("%q is no single run; its runs are:\n%s", ref, list(names))
+	}
+	slices.Sort(all)
+	return Label{}, 0, fmt.Errorf("there is no run %q; there are:\n%s", ref, list(all))
 }
 
-// labelOf is the newest label of a run, or what it was first run for.
+// labelOf is the newest label of a run that is in use, or its newest.
 func (s *Snapshot) labelOf(id string) Label {
+	for _, l := range s.Newest() {
+		if l.Run == id {
+			return l
+		}
+	}
 	for _, l := range slices.Backward(s.Labels) {
 		if l.Run == id {
 			return l
 		}
 	}
 	r := s.Runs[id]
-	return Label{r.Experiment, r.Cell, r.Seed, id}
+	return Label{Experiment: r.Experiment, Cell: r.Cell, Seed: r.Seed, Run: id}
 }
 
 func list(names []string) string {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Two kinds of locks stand beside the database, both taken back by the
+// Two kinds of locks lie next to the database, both taken back by the
 // operating system when their process ends, however it ends.
 //
 // runs/.lock is held alone by who wants a project for himself, and shared by
@@ -55,6 +55,7 @@ func (e *HeldError) Error() string {
 
 // Lock is the right to change a project's runs.
 type Lock struct {
+	workers         *os.Root // the directory of the files of workers
 	project, worker *os.File
 	id              string // of the worker
 }
@@ -98,56 +99,72 @@ func JoinProject(ctx context.Context, root, command string) (*Lock, error) {
 
 // enter makes the file of this process among the workers.
 func enter(root, command string) (*Lock, error) {
-	dir := workersDir(root)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	if err := os.MkdirAll(filepath.Join(root, "runs"), 0o777); err != nil {
 		return nil, fmt.Errorf("making the directory of runs: %w", err)
 	}
-	sweep(dir)
+	l := &Lock{}
+	if err := l.enter(root, command); err != nil {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+			err = fmt.Errorf("the project may not be written here, only read: %w", err)
+		}
+		return nil, errors.Join(fmt.Errorf("entering the project: %w", err), l.Release())
+	}
+	return l, nil
+}
+
+func (l *Lock) enter(root, command string) error {
+	runs, err := os.OpenRoot(filepath.Join(root, "runs"))
+	if err != nil {
+		return err
+	}
+	defer runs.Close()
+	if err := runs.MkdirAll(workers, 0o777); err != nil {
+		return err
+	}
+	if l.workers, err = runs.OpenRoot(workers); err != nil {
+		return err
+	}
+	sweep(l.workers)
 	host, err := os.Hostname()
 	if err != nil {
 		host = "this machine"
 	}
 	text, err := json.Marshal(Holder{PID: os.Getpid(), Host: host, Since: time.Now().Truncate(time.Second), Command: command})
 	if err != nil {
-		return nil, fmt.Errorf("entering the project: %w", err)
+		return err
 	}
 	random := make([]byte, 4)
 	rand.Read(random) // never fails
-	l := &Lock{id: fmt.Sprintf("%d-%s", os.Getpid(), hex.EncodeToString(random))}
-	path := filepath.Join(dir, l.id)
-	if l.project, err = os.OpenFile(filepath.Join(root, "runs", ".lock"), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
-		return nil, fmt.Errorf("opening the lock of the project: %w", err)
+	if l.project, err = runs.OpenFile(".lock", os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o666); err != nil {
+		return fmt.Errorf("opening the lock of the project: %w", err)
 	}
 	// It gets its name when it is locked: whoever finds it unlocked under that
-	// name knows that its process is gone.
-	if l.worker, err = os.OpenFile(path+".new", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666); err == nil {
-		_, err = l.worker.Write(append(text, '\n'))
-		if err == nil {
-			err = unix.Flock(int(l.worker.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		}
-		if err == nil {
-			err = os.Rename(path+".new", path)
-		}
+	// name knows that its process has ended.
+	l.id = fmt.Sprintf("%d-%s", os.Getpid(), hex.EncodeToString(random))
+	if l.worker, err = l.workers.OpenFile(l.id+".new", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666); err != nil {
+		return err
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("entering the project: %w", err), l.Release())
+	if _, err = l.worker.Write(append(text, '\n')); err != nil {
+		return err
 	}
-	return l, nil
+	if err := unix.Flock(int(l.worker.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
+	}
+	return l.workers.Rename(l.id+".new", l.id)
 }
 
-// sweep removes the files of workers that are gone. What it cannot remove is in
-// nobody's way.
-func sweep(dir string) {
-	files, _ := os.ReadDir(dir)
+// sweep removes the files of workers that have ended. What it cannot remove is
+// in nobody's way.
+func sweep(workers *os.Root) {
+	files, _ := fs.ReadDir(workers.FS(), ".")
 	for _, f := range files {
-		path := filepath.Join(dir, f.Name())
-		if strings.HasSuffix(path, ".new") {
+		if strings.HasSuffix(f.Name(), ".new") {
 			if info, err := f.Info(); err != nil || time.Since(info.ModTime()) < time.Minute {
 				continue // somebody just enters
 			}
 		}
-		if file, err := held(path); err == nil && file == nil {
-			_ = os.Remove(path)
+		if file, err := held(workers, f.Name()); err == nil && file == nil {
+			_ = workers.Remove(f.Name())
 		} else if file != nil {
 			file.Close()
 		}
@@ -185,24 +202,38 @@ func (l *Lock) Release() error {
 	var errs []error
 	if l.worker != nil {
 		// Removed while it is locked: no other process can have taken the name.
-		for _, name := range []string{strings.TrimSuffix(l.worker.Name(), ".new"), l.worker.Name()} {
-			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		for _, name := range []string{l.id, l.id + ".new"} {
+			if err := l.workers.Remove(name); err != nil && !absent(err) {
 				errs = append(errs, err)
 			}
 		}
 		errs = append(errs, l.worker.Close())
 	}
-	return errors.Join(append(errs, l.project.Close())...)
+	if l.workers != nil {
+		errs = append(errs, l.workers.Close())
+	}
+	if l.project != nil {
+		errs = append(errs, l.project.Close())
+	}
+	return errors.Join(errs...)
 }
 
-func workersDir(root string) string { return filepath.Join(root, "runs", ".workers") }
+// workers is the directory below runs/ with a file for each process at work.
+const workers = ".workers"
+
+func workersDir(root string) string { return filepath.Join(root, "runs", workers) }
 
 // Holders is who works on the project at root, oldest first. It makes no file.
 func Holders(root string) ([]Holder, error) {
-	files, err := os.ReadDir(workersDir(root))
-	if errors.Is(err, fs.ErrNotExist) {
+	dir, err := openBelow(root, "runs/"+workers)
+	if absent(err) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("looking who works on the project: %w", err)
+	}
+	defer dir.Close()
+	files, err := fs.ReadDir(dir.FS(), ".")
 	if err != nil {
 		return nil, fmt.Errorf("looking who works on the project: %w", err)
 	}
@@ -211,7 +242,7 @@ func Holders(root string) ([]Holder, error) {
 		if strings.HasSuffix(f.Name(), ".new") {
 			continue
 		}
-		file, err := held(filepath.Join(workersDir(root), f.Name()))
+		file, err := held(dir, f.Name())
 		if err != nil {
 			return nil, fmt.Errorf("looking who works on the project: %w", err)
 		}
@@ -219,7 +250,7 @@ func Holders(root string) ([]Holder, error) {
 			continue
 		}
 		h := Holder{}
-		if text, err := io.ReadAll(file); err == nil {
+		if text, err := io.ReadAll(io.LimitReader(file, 1<<20)); err == nil {
 			_ = json.Unmarshal(text, &h) // that somebody is there counts
 		}
 		h.worker = f.Name()
@@ -232,7 +263,15 @@ func Holders(root string) ([]Holder, error) {
 
 // EngineAt reports whether an engine works in a run directory.
 func EngineAt(dir string) (bool, error) {
-	file, err := held(filepath.Join(dir, "lock"))
+	at, err := os.OpenRoot(dir)
+	if absent(err) {
+		return false, nil
+	}
+	var file *os.File
+	if err == nil {
+		defer at.Close()
+		file, err = held(at, engineLock)
+	}
 	if err != nil {
 		return false, fmt.Errorf("looking whether an engine works on the run: %w", err)
 	}
@@ -242,11 +281,21 @@ func EngineAt(dir string) (bool, error) {
 	return true, file.Close()
 }
 
+// engineLock is the file of a run directory that an engine holds.
+const engineLock = "lock"
+
 // held opens a file if someone holds a lock on it, and returns nil if nobody
-// does or there is none.
-func held(path string) (*os.File, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+// does, if there is none, or if it is no regular file.
+func held(dir *os.Root, name string) (*os.File, error) {
+	info, err := dir.Lstat(name)
+	if absent(err) || err == nil && !info.Mode().IsRegular() {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, err := dir.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if absent(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -262,7 +311,7 @@ func held(path string) (*os.File, error) {
 // AwaitEngine waits until no engine works in a run directory: one whose runner
 // was killed takes a moment to notice.
 func AwaitEngine(dir string, limit time.Duration) error {
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o666)
+	file, err := os.OpenFile(filepath.Join(dir, engineLock), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o666)
 	if err != nil {
 		return fmt.Errorf("opening the lock of the run: %w", err)
 	}

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
+	"strings"
 )
 
 // trash begins the names of run directories that are being removed.
 const trash = ".trash-"
 
-// Remove removes runs with their directories, labels and links in logs/. A run
-// that somebody works on is left, with a *ClaimedError. Whenever it is
-// interrupted, a run is there or it is not.
+// Remove removes runs with their directories and links in logs/. A run that
+// somebody works on is left, with a *ClaimedError. Whenever it is interrupted, a
+// run is there or it is not.
 func (s *Store) Remove(ctx context.Context, runs []*Run) error {
 	for _, run := range runs {
 		if err := s.remove(ctx, run); err != nil {
@@ -28,32 +29,70 @@ func (s *Store) remove(ctx context.Context, run *Run) error {
 	if run.Holder != nil {
 		return &ClaimedError{Run: run.ID, Holder: *run.Holder}
 	}
-	dir := filepath.Join(s.root, filepath.FromSlash(run.Dir))
-	if working, err := EngineAt(dir); err != nil || working {
+	if !isRunDir(run.Dir, run.ID) {
+		return fmt.Errorf("%q is no directory of a run", run.Dir)
+	}
+	dir := strings.TrimPrefix(run.Dir, "runs/")
+	if working, err := EngineAt(filepath.Join(s.root, filepath.FromSlash(run.Dir))); err != nil || working {
 		return errors.Join(err, errors.New("an engine works on it"))
 	}
-	gone := filepath.Join(s.root, "runs", trash+short(run.ID))
-	if err := os.Rename(dir, gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var gone string
+	err := s.locked(ctx, func() error {
+		for i := 0; ; i++ {
+			gone = fmt.Sprintf("%s%s-%d", trash, short(run.ID), i)
+			if _, err := s.runs.Lstat(gone); absent(err) {
+				break
+			}
+		}
+		delete(s.dirs, run.ID)
+		return s.runs.Rename(dir, gone)
+	})
+	if err != nil && !absent(err) {
 		return err
 	}
-	if err := s.Forget(ctx, []string{run.ID}); err != nil {
+	s.remember(ctx, nil, []string{dir})
+	if err := s.runs.RemoveAll(gone); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(gone); err != nil {
-		return err
+	return unlinkLogs(s.root, run.ID, nil)
+}
+
+// sweep removes what is left of runs whose removal was interrupted. What it cannot
+// remove is in nobody's way.
+func (s *Store) sweep() {
+	entries, _ := fs.ReadDir(s.runs.FS(), ".")
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), trash) {
+			_ = s.runs.RemoveAll(e.Name())
+		}
 	}
-	links, err := filepath.Glob(filepath.Join(globEscape(s.root), "logs", "*", "*-"+run.ID[:min(8, len(run.ID))]+".jsonl"))
+}
+
+// Tidy removes the directories of experiments to which no run belongs any more.
+func (s *Store) Tidy(ctx context.Context) error {
+	known, err := s.Reconcile(ctx)
 	if err != nil {
 		return err
 	}
-	for _, link := range links {
-		if err := os.Remove(link); err != nil {
-			return err
-		}
+	used := map[string]bool{}
+	for _, l := range known.Labels {
+		used[l.Experiment] = true
 	}
-	// The directory of an experiment without runs goes too.
-	for _, parent := range []string{filepath.Dir(dir), filepath.Join(s.root, "logs", run.Experiment)} {
-		_ = os.Remove(parent) // it is not empty, or not there
+	entries, err := fs.ReadDir(s.runs.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("looking for directories without runs: %w", err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !isElement(e.Name()) {
+			continue
+		}
+		within, err := fs.ReadDir(s.runs.FS(), e.Name())
+		if err != nil || len(within) > 1 || len(within) == 1 && (within[0].Name() != askedFile || used[e.Name()]) {
+			continue
+		}
+		// What follows may fail: it is tidying.
+		_ = s.runs.Remove(path.Join(e.Name(), askedFile))
+		_ = s.runs.Remove(e.Name())
 	}
 	return nil
 }

@@ -1,14 +1,15 @@
 // Package store remembers what was run, so that nothing is lost and nothing is
 // done twice.
 //
-// There are two places. A run directory holds what the engine wrote, replaced
-// atomically: checkpoints, result.json, one file for each evaluation. That is
-// the truth. The database <root>/runs/loralab.db holds what directories cannot
-// say (attempts, reasons, which cell of which experiment a run serves) and an
-// index of the rest, so that a plan of a thousand runs opens one file. A run
-// that the database calls done is taken as done if its result is still there;
-// for any other the directory is read. So a killed process at any moment, or a
-// deleted database, costs nothing.
+// A run directory is the truth about a run. The engine writes what it computes
+// there: checkpoints, result.json, one file for each evaluation. Runner writes
+// record.json next to them: the names of the run, its state, attempts, times
+// and specification. .asked.json in the directory of an experiment says what its
+// newest apply asked for. All of them are replaced in one step.
+//
+// The database runs/loralab.db is an index of the directories: it makes reading
+// ten thousand of them fast, and it is made again where it is missing or
+// damaged. No command needs it.
 //
 // A run is known by its identity alone. Cells of several experiments may be
 // the same run: it is done once, and its labels tell where it shows.
@@ -16,23 +17,24 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/tempdir"
 )
 
 // State is where a run stands.
@@ -43,13 +45,13 @@ const (
 	Running State = "running" // started, and not heard to have ended
 	Done    State = "done"    // trained, and scored on all that was asked
 	Failed  State = "failed"
-	Stopped State = "stopped" // ended on request, goes on at the last checkpoint
+	Stopped State = "stopped" // ended on request, resumes at the last checkpoint
 )
 
 // Run is what is known of one run.
 type Run struct {
 	ID string
-	// Experiment, Cell and Seed are those it was first run for.
+	// Experiment, Cell and Seed are its oldest name.
 	Experiment string
 	Cell       string
 	Seed       uint64
@@ -61,10 +63,9 @@ type Run struct {
 	Reason   string // of failing, one line
 	Dir      string // relative to the root of the project, with slashes
 
-	// Checkpoint is the step to go on at, as the run directory says.
+	// Checkpoint is the step to resume at, as the run directory says.
 	Checkpoint uint64
 
-	SpecJSON    []byte                     // see Spec
 	Summary     *spec.Summary              // nil: not trained
 	Evaluations map[string]*spec.Evaluated // by identity of the evaluation
 
@@ -74,73 +75,174 @@ type Run struct {
 
 	// Holder is who works on the run now; nil for nobody.
 	Holder *Holder
+	// Damage is what of the run cannot be read; nil: all can.
+	Damage *Damage
 
-	names []string // see Named; nil: not known yet
+	about    about
+	names    []string        // of classes, see NameClasses
+	root     string          // of the project
+	wanted   map[string]bool // evaluations that applies asked for last
+	specJSON []byte          // empty: in the directory
 }
 
-// Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
-func (r *Run) Name() string { return Label{r.Experiment, r.Cell, r.Seed, r.ID}.Name() }
+// about is what a specification says that is asked of every run, and is known
+// without reading the rest of it.
+type about struct {
+	Revision uint32   `json:"revision,omitempty"`
+	Classes  []string `json:"classes,omitempty"`
+}
 
-// Spec is what determined the run. It is decoded only when asked for: a plan
-// needs it for stale runs alone.
-func (r *Run) Spec() (*spec.RunSpec, error) {
-	s := &spec.RunSpec{}
-	if err := decode(r.SpecJSON, s); err != nil {
-		return nil, fmt.Errorf("reading the specification of run %s: %w", r.Name(), err)
+// aboutSpec reads what is asked of a specification, nothing where it cannot be
+// read.
+func aboutSpec(text []byte) about {
+	var s struct {
+		Revision uint32 `json:"revision"`
+		Data     struct {
+			Classes []string `json:"classes"`
+		} `json:"data"`
 	}
-	return s, nil
+	if json.Unmarshal(text, &s) != nil {
+		return about{}
+	}
+	return about{s.Revision, s.Data.Classes}
 }
 
 // Named are metrics of the run under the names that its classes have now. Names
 // are no part of a run's identity, so results may have been recorded under others.
 func (r *Run) Named(m *spec.Metrics) *spec.Metrics {
-	if m == nil {
-		return nil
+	names := r.names
+	if names == nil {
+		names = r.about.Classes
 	}
-	if r.names == nil {
-		r.names = r.classes()
+	if m == nil || names == nil {
+		return m
 	}
-	return metric.Named(m, r.names)
+	return metric.Named(m, names)
 }
 
 // NameClasses sets the names that Named uses: those of the experiment that asks.
 func (r *Run) NameClasses(names []string) { r.names = names }
 
-// classes are those of the specification, without decoding the rest of it.
-func (r *Run) classes() []string {
-	var s struct {
-		Data struct {
-			Classes []string `json:"classes"`
-		} `json:"data"`
+// Damage is a file of a run that cannot be read.
+type Damage struct {
+	File string `json:"file"` // relative to the project
+	Why  string `json:"why"`
+	// Again says that the next apply makes again what the file held, from
+	// what is whole.
+	Again bool `json:"again"`
+}
+
+func (d *Damage) String() string { return d.File + " cannot be read: " + d.Why }
+
+// Unrecorded reports whether the record of the run is damaged, and with it what
+// Enqueue writes.
+func (r *Run) Unrecorded() bool { return r.Damage != nil && path.Base(r.Damage.File) == recordFile }
+
+// Cure is what to do about the damage of a run.
+func (r *Run) Cure() string {
+	if r.Damage.Again {
+		return "the next apply of its experiment makes it again, or remove the run with: runner rm " + short(r.ID)
 	}
-	if json.Unmarshal(r.SpecJSON, &s) != nil {
-		return nil // Spec says what is wrong
+	return "remove the run with: runner rm " + short(r.ID)
+}
+
+// Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
+func (r *Run) Name() string {
+	return Label{Experiment: r.Experiment, Cell: r.Cell, Seed: r.Seed}.Name()
+}
+
+// Spec is what determined the run. It is read only when asked for: a plan needs
+// it for stale runs alone.
+func (r *Run) Spec() (*spec.RunSpec, error) {
+	text := r.specJSON
+	if len(text) == 0 {
+		var err error
+		if text, err = r.readSpec(); err != nil {
+			return nil, fmt.Errorf("reading the specification of run %s: %w", r.Name(), err)
+		}
 	}
-	return s.Data.Classes
+	s := &spec.RunSpec{}
+	if err := decode(text, s); err != nil {
+		return nil, fmt.Errorf("reading the specification of run %s: %w", r.Name(), err)
+	}
+	return s, nil
+}
+
+func (r *Run) readSpec() ([]byte, error) {
+	at, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	if record, err := readRecord(at); err == nil && len(record.Spec) > 0 {
+		return record.Spec, nil
+	}
+	request := &spec.RunRequest{}
+	if _, err := readMessage(at, requestFile, request); err != nil {
+		return nil, err
+	}
+	return encode(request.GetSpec())
+}
+
+// open opens the directory of a run.
+func (r *Run) open() (*os.Root, error) { return openBelow(r.root, r.Dir) }
+
+// openBelow opens a directory of a project by its path below it, "runs/e/0123".
+// Only the first part of the path may be a link out of the project.
+func openBelow(root, dir string) (*os.Root, error) {
+	first, rest := cutPath(dir)
+	top, err := os.OpenRoot(filepath.Join(root, first))
+	if err != nil || rest == "" {
+		return top, err
+	}
+	defer top.Close()
+	return top.OpenRoot(rest)
+}
+
+func cutPath(dir string) (first, rest string) {
+	for i := range len(dir) {
+		if dir[i] == '/' {
+			return dir[:i], dir[i+1:]
+		}
+	}
+	return dir, ""
 }
 
 // Request is all that the engine was told when it last worked on the run.
 func (r *Run) Request(root string) (*spec.RunRequest, error) {
+	at, err := openBelow(root, r.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("reading what a run left: %w", err)
+	}
+	defer at.Close()
 	request := &spec.RunRequest{}
-	_, err := readMessage(filepath.Join(root, filepath.FromSlash(r.Dir), requestFile), request)
-	return request, err
+	if _, err := readMessage(at, requestFile, request); err != nil {
+		if absent(err) {
+			return nil, fmt.Errorf("reading what a run left: %w", err)
+		}
+		return nil, fmt.Errorf("%s/%s cannot be read: %w; remove the run with: runner rm %s", r.Dir, requestFile, err, short(r.ID))
+	}
+	return request, nil
 }
 
 // SetSpec is the opposite of Spec.
 func (r *Run) SetSpec(s *spec.RunSpec) (err error) {
-	if r.SpecJSON, err = encode(s); err != nil {
+	if r.specJSON, err = encode(s); err != nil {
 		return fmt.Errorf("writing the specification of run %s: %w", r.Name(), err)
 	}
+	r.about = aboutSpec(r.specJSON)
 	return nil
 }
 
 // Label says that a cell of an experiment, with a seed, is served by a run.
-// One cell may have had several: the last in a Snapshot is the newest.
+// One cell may have had several: that since the latest time is the newest.
 type Label struct {
 	Experiment string
 	Cell       string
 	Seed       uint64
 	Run        string
+	Since      time.Time // the cell is served by this run
+	Position   int       // of the run in the experiment then
 }
 
 // Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
@@ -150,514 +252,480 @@ func (l Label) Name() string {
 
 // Snapshot is all that is known at one moment.
 type Snapshot struct {
-	Root   string          // of the project
-	Runs   map[string]*Run // by identity
-	Labels []Label         // oldest first
+	Root   string            // of the project
+	Runs   map[string]*Run   // by identity
+	Labels []Label           // oldest first
+	Asked  map[string]*Asked // by experiment
+	// Notes are for the user: what was left out, and why.
+	Notes []string
 }
 
 // DirOf is where a run of an experiment lies, relative to the root.
-func DirOf(experiment, id string) string {
-	return "runs/" + experiment + "/" + id[:min(12, len(id))]
-}
+func DirOf(experiment, id string) string { return "runs/" + experiment + "/" + short(id) }
 
-// schema is how the database is made: entry n brings format n to format n+1.
-var schema = []string{`
-CREATE TABLE runs (
-	id TEXT PRIMARY KEY,
-	experiment TEXT NOT NULL,
-	cell TEXT NOT NULL,
-	seed INTEGER NOT NULL, -- the bits of an unsigned number
-	state TEXT NOT NULL,
-	step INTEGER NOT NULL,
-	steps INTEGER NOT NULL,
-	attempts INTEGER NOT NULL,
-	reason TEXT NOT NULL,
-	dir TEXT NOT NULL,
-	spec TEXT NOT NULL,    -- JSON
-	summary TEXT NOT NULL, -- JSON, empty: not trained
-	created INTEGER NOT NULL, -- Unix time in milliseconds, 0: not yet
-	started INTEGER NOT NULL,
-	ended INTEGER NOT NULL
-);
-CREATE TABLE evaluations (
-	run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
-	id TEXT NOT NULL,
-	evaluated TEXT NOT NULL, -- JSON
-	PRIMARY KEY (run, id)
-);
-CREATE TABLE labels (
-	number INTEGER PRIMARY KEY,
-	experiment TEXT NOT NULL,
-	cell TEXT NOT NULL,
-	seed INTEGER NOT NULL,
-	run TEXT NOT NULL,
-	UNIQUE (experiment, cell, seed, run)
-);
-`, `
-CREATE TABLE claims (
-	run TEXT PRIMARY KEY,
-	worker TEXT NOT NULL -- a file of runs/.workers; locked while it is alive
-);
-`}
-
-// Store is the open database of a project. Its methods may be called from
+// Store is what changes the runs of a project. Its methods may be called from
 // several goroutines.
 type Store struct {
 	root   string
-	db     *sql.DB
+	runs   *os.Root
 	worker string // for whom claims are made, "" for nobody; see As
+
+	mu    sync.Mutex // taken before lock
+	lock  *os.File   // held while records are changed
+	index *index     // nil: cannot be used
+	// unread is why the index cannot be used, if it is there.
+	unread error
+	notes  []string
+	dirs   map[string]string // below runs/, by identity, where they were last
 }
 
-func databasePath(root string) string { return filepath.Join(root, "runs", "loralab.db") }
+// How long programs wait for the database while another program holds it.
+// Nothing depends on the database, so this is short.
+var busyWait = time.Second
 
-// Open opens the database of the project at root, and makes it where there is
+// lockFile of runs/ is locked while records are changed: they are read, changed
+// and written.
+const lockFile = ".records"
+
+// Open opens the store of the project at root, and makes it where there is
 // none. The error says what to do if a newer loralab wrote it.
-func Open(ctx context.Context, root string) (*Store, error) {
-	if err := os.MkdirAll(filepath.Join(root, "runs"), 0o777); err != nil {
+func Open(ctx context.Context, root string) (_ *Store, err error) {
+	dir := filepath.Join(root, "runs")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, fmt.Errorf("making the directory of runs: %w", err)
 	}
-	return open(ctx, root, "rwc")
-}
-
-func open(ctx context.Context, root, mode string) (*Store, error) {
-	path := databasePath(root)
-	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{
-		"mode":    {mode},
-		"_txlock": {"immediate"},
-		"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)"},
-	}.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
-	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", path, err)
+	s := &Store{root: root, dirs: map[string]string{}}
+	if s.runs, err = os.OpenRoot(dir); err != nil {
+		return nil, fmt.Errorf("opening the directory of runs: %w", err)
 	}
-	// One connection: writes wait here and not in SQLite's polling.
-	db.SetMaxOpenConns(1)
-	s := &Store{root: root, db: db}
-	if err := s.prepare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), db.Close())
+	if s.lock, err = s.runs.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o666); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the lock of records: %w", err), s.Close())
 	}
+	if err := s.openIndex(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening %s: %w", databasePath(root), err), s.Close())
+	}
+	s.sweep()
 	return s, nil
 }
 
-func (s *Store) prepare(ctx context.Context) error {
-	var version int
-	if err := s.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+// openIndex opens the database and brings it to this format. One that cannot be
+// used is done without; one that is damaged is set aside.
+func (s *Store) openIndex(ctx context.Context) error {
+	x, err := openIndex(ctx, databasePath(s.root), true, busyWait)
+	version := 0
+	if err == nil {
+		version, err = x.version(ctx)
+	}
+	if err == nil && version < indexFormat {
+		err = s.locked(ctx, func() error {
+			// Another process may have been faster.
+			if version, err = x.version(ctx); err != nil {
+				return err
+			}
+			if version > 0 && version < indexFormat {
+				if err := s.migrate(ctx, x); err != nil {
+					return err
+				}
+			}
+			return x.prepare(ctx)
+		})
+	}
+	switch {
+	case err == nil:
+		s.index = x
+		return nil
+	case errors.Is(err, errNewer) || ctx.Err() != nil:
+		return errors.Join(err, x.close())
+	case isDamaged(err):
+		return errors.Join(x.close(), s.remake(ctx, err))
+	case version > 0 && version < indexFormat:
+		// What only this database knows must not be passed over.
+		return errors.Join(err, x.close())
+	}
+	s.unread = err
+	return x.close()
+}
+
+// remake sets a damaged database aside and makes another one.
+func (s *Store) remake(ctx context.Context, damage error) error {
+	return s.locked(ctx, func() error {
+		if s.index != nil {
+			_ = s.index.close()
+			s.index = nil
+		}
+		// Another process may have been faster.
+		x, err := openIndex(ctx, databasePath(s.root), true, busyWait)
+		if err == nil {
+			_, err = x.load(ctx)
+		}
+		if isDamaged(err) {
+			_ = x.close()
+			note, err := setAside(s.root, damage)
+			if err != nil {
+				return err
+			}
+			s.notes = append(s.notes, note)
+			if x, err = openIndex(ctx, databasePath(s.root), true, busyWait); err != nil {
+				return err
+			}
+		}
+		if err := x.prepare(ctx); err != nil {
+			return x.close()
+		}
+		s.index = x
+		return nil
+	})
+}
+
+// migrate writes records of what only a database of an older version knows.
+func (s *Store) migrate(ctx context.Context, x *index) error {
+	old, notes, err := x.readOld(ctx, s.root)
+	if err != nil {
 		return err
 	}
-	if version > len(schema) {
-		return fmt.Errorf("it was written by a newer loralab (format %d, this one knows %d); use that one", version, len(schema))
-	}
-	if version == len(schema) {
-		return nil
-	}
-	return s.write(ctx, func(tx *sql.Tx) error {
-		// Another process may have been faster.
-		if err := tx.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
-			return err
-		}
-		for ; version < len(schema); version++ {
-			if _, err := tx.Exec(schema[version] + fmt.Sprintf("PRAGMA user_version = %d", version+1)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// Close closes the database.
-func (s *Store) Close() error { return s.db.Close() }
-
-// Read says what is known of the project at root. It writes nothing and makes
-// no file: where there is no database, the run directories alone speak.
-func Read(ctx context.Context, root string) (*Snapshot, error) {
-	snapshot := &Snapshot{Root: root, Runs: map[string]*Run{}}
-	if _, err := os.Stat(databasePath(root)); err == nil {
-		s, err := open(ctx, root, "rw")
-		if err != nil {
-			return nil, err
-		}
-		snapshot, err = s.load(ctx)
-		if err = errors.Join(err, s.Close()); err != nil {
-			return nil, fmt.Errorf("reading %s: %w", databasePath(root), err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("looking for the database of runs: %w", err)
-	}
-	if _, err := reconcile(root, snapshot); err != nil {
-		return nil, err
-	}
-	return snapshot, nil
-}
-
-// Reconcile reads the directories of all runs that the database does not call
-// done, writes what it finds into the database, and returns what is then
-// known. A run that was thought to be running, and that nobody works on, is taken
-// as interrupted.
-func (s *Store) Reconcile(ctx context.Context) (*Snapshot, error) {
-	snapshot, err := s.load(ctx)
+	all, _, _, err := scan(s.root, s.runs, nil)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", databasePath(s.root), err)
+		return err
 	}
-	changed, err := reconcile(s.root, snapshot)
-	if err != nil {
-		return nil, err
-	}
-	for _, run := range snapshot.Runs {
-		if run.State == Running && run.Holder == nil {
-			run.State = Stopped
-			if run.Summary == nil {
-				run.Step = run.Checkpoint
-			}
-			changed.runs[run.ID] = run
-		}
-	}
-	if len(changed.runs)+len(changed.gone)+len(changed.labels) == 0 {
-		return snapshot, nil
-	}
-	err = s.write(ctx, func(tx *sql.Tx) error {
-		for id := range changed.gone {
-			if _, err := tx.Exec("DELETE FROM runs WHERE id = ?", id); err != nil {
-				return err
-			}
-		}
-		for _, run := range changed.runs {
-			if run.Holder != nil {
-				continue // who says itself what becomes of it
-			}
-			// Another process may have begun it since it was looked at.
-			attempts := run.Attempts
-			err := tx.QueryRow("SELECT attempts FROM runs WHERE id = ?", run.ID).Scan(&attempts)
-			if err != nil && !errors.Is(err, sql.ErrNoRows) {
-				return err
-			}
-			if attempts != run.Attempts {
-				continue
-			}
-			if err := put(tx, run); err != nil {
-				return err
-			}
-		}
-		for _, label := range changed.labels {
-			if err := putLabel(tx, label); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("writing what the run directories say into %s: %w", databasePath(s.root), err)
-	}
-	return snapshot, nil
-}
-
-func (s *Store) load(ctx context.Context) (*Snapshot, error) {
-	snapshot, err := s.query(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	rows, err := s.db.QueryContext(ctx, "SELECT experiment, cell, seed, run FROM labels ORDER BY number")
-	if err != nil {
-		return nil, err
-	}
-	err = scan(rows, func() error {
-		var l Label
-		var seed int64
-		if err := rows.Scan(&l.Experiment, &l.Cell, &seed, &l.Run); err != nil {
-			return err
-		}
-		l.Seed = uint64(seed)
-		snapshot.Labels = append(snapshot.Labels, l)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return snapshot, s.loadClaims(ctx, snapshot)
-}
-
-// loadClaims says of each run who works on it.
-func (s *Store) loadClaims(ctx context.Context, snapshot *Snapshot) error {
+	s.notes = append(s.notes, notes...)
 	holders, err := Holders(s.root)
 	if err != nil {
 		return err
 	}
-	rows, err := s.db.QueryContext(ctx, "SELECT run, worker FROM claims")
-	if err != nil {
-		return err
+	if len(holders) > 1 || len(holders) == 1 && holders[0].PID != os.Getpid() {
+		// It may be of the older version.
+		return fmt.Errorf("an older loralab made it, and %w; wait for it", &HeldError{Holders: holders})
 	}
-	return scan(rows, func() error {
-		var run, worker string
-		if err := rows.Scan(&run, &worker); err != nil {
-			return err
+	return s.keep(merge(all, old))
+}
+
+// keep writes records of runs that have none.
+func (s *Store) keep(all []*found) error {
+	for _, f := range all {
+		if f.record != nil || !isID(f.run.ID) {
+			continue
 		}
-		if r := snapshot.Runs[run]; r != nil {
-			for _, h := range holders {
-				if h.worker == worker {
-					r.Holder = &h
-				}
-			}
-		}
-		return nil
-	})
-}
-
-// query reads runs with their evaluations and without labels. Where is a clause
-// about the id of a run.
-func (s *Store) query(ctx context.Context, where string, args ...any) (*Snapshot, error) {
-	snapshot := &Snapshot{Root: s.root, Runs: map[string]*Run{}}
-	rows, err := s.db.QueryContext(ctx, `SELECT id, experiment, cell, seed, state, step, steps, attempts,
-		reason, dir, spec, summary, created, started, ended FROM runs `+where, args...)
-	if err != nil {
-		return nil, err
-	}
-	err = scan(rows, func() error {
-		r := &Run{Evaluations: map[string]*spec.Evaluated{}}
-		var seed, step, steps, created, started, ended int64
-		var summaryJSON []byte
-		if err := rows.Scan(&r.ID, &r.Experiment, &r.Cell, &seed, &r.State, &step, &steps, &r.Attempts,
-			&r.Reason, &r.Dir, &r.SpecJSON, &summaryJSON, &created, &started, &ended); err != nil {
-			return err
-		}
-		r.Seed, r.Step, r.Steps = uint64(seed), uint64(step), uint64(steps)
-		r.Created, r.Started, r.Ended = fromMillis(created), fromMillis(started), fromMillis(ended)
-		if len(summaryJSON) > 0 {
-			r.Summary = &spec.Summary{}
-			if err := decode(summaryJSON, r.Summary); err != nil {
-				return fmt.Errorf("summary of run %s: %w", r.ID, err)
-			}
-		}
-		snapshot.Runs[r.ID] = r
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	rows, err = s.db.QueryContext(ctx, "SELECT run, evaluated FROM (SELECT run AS id, run, evaluated FROM evaluations) "+where, args...)
-	if err != nil {
-		return nil, err
-	}
-	err = scan(rows, func() error {
-		var run string
-		var text []byte
-		if err := rows.Scan(&run, &text); err != nil {
-			return err
-		}
-		e := &spec.Evaluated{}
-		if err := decode(text, e); err != nil {
-			return fmt.Errorf("evaluation of run %s: %w", run, err)
-		}
-		if r := snapshot.Runs[run]; r != nil {
-			r.Evaluations[e.GetId()] = e
-		}
-		return nil
-	})
-	return snapshot, err
-}
-
-func scan(rows *sql.Rows, row func() error) error {
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
-// Enqueue records that runs are asked for and which cells they serve. What is
-// known of a run stays.
-func (s *Store) Enqueue(ctx context.Context, runs []*Run, labels []Label) error {
-	return s.change(ctx, "recording what is to be run", func(tx *sql.Tx) error {
-		for _, r := range runs {
-			var n int
-			if err := tx.QueryRow("SELECT count(*) FROM runs WHERE id = ?", r.ID).Scan(&n); err != nil {
-				return err
-			}
-			if n > 0 {
-				continue
-			}
-			queued := *r
-			queued.State, queued.Created = Queued, time.Now()
-			if err := put(tx, &queued); err != nil {
-				return err
-			}
-		}
-		for _, l := range labels {
-			if err := putLabel(tx, l); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// Rename records the names that classes have now, where run has others than are
-// known of it.
-func (s *Store) Rename(ctx context.Context, run *Run, now *spec.RunSpec) error {
-	if slices.Equal(run.classes(), now.GetData().GetClasses()) || spec.Identity(now) != run.ID {
-		return nil
-	}
-	text, err := encode(now)
-	if err != nil {
-		return fmt.Errorf("writing the specification of run %s: %w", run.Name(), err)
-	}
-	run.SpecJSON, run.names = text, now.GetData().GetClasses()
-	return s.change(ctx, "recording names of classes", func(tx *sql.Tx) error {
-		_, err := tx.Exec("UPDATE runs SET spec = ? WHERE id = ?", string(text), run.ID)
-		return err
-	})
-}
-
-// Start records that an attempt at a run begins.
-func (s *Store) Start(ctx context.Context, id string) error {
-	return s.update(ctx, id, "state = ?, reason = '', attempts = attempts + 1, started = ?, ended = 0",
-		Running, millis(time.Now()))
-}
-
-// Progress records how far a run has come.
-func (s *Store) Progress(ctx context.Context, id string, step, steps uint64) error {
-	return s.update(ctx, id, "step = ?, steps = ?", int64(step), int64(steps))
-}
-
-// Stop records that a run ended on request and goes on at step. It ends the
-// claim of the run, as Fail and Finish do.
-func (s *Store) Stop(ctx context.Context, id string, step uint64) error {
-	return s.end(ctx, id, "state = ?, step = ?, ended = ?", Stopped, int64(step), millis(time.Now()))
-}
-
-// Fail records that a run failed, and why in one line. It goes on at step if
-// it is tried again.
-func (s *Store) Fail(ctx context.Context, id string, step uint64, reason string) error {
-	return s.end(ctx, id, "state = ?, step = ?, reason = ?, ended = ?", Failed, int64(step), reason, millis(time.Now()))
-}
-
-// Evaluate records one evaluation of a run.
-func (s *Store) Evaluate(ctx context.Context, id string, e *spec.Evaluated) error {
-	return s.change(ctx, "recording an evaluation of run "+short(id), func(tx *sql.Tx) error {
-		if err := s.fence(tx, id); err != nil {
-			return err
-		}
-		return putEvaluation(tx, id, e)
-	})
-}
-
-// Finish records that all that was asked of a run is done.
-func (s *Store) Finish(ctx context.Context, id string, summary *spec.Summary) error {
-	text, err := encode(summary)
-	if err != nil {
-		return fmt.Errorf("recording the end of run %s: %w", short(id), err)
-	}
-	return s.change(ctx, "recording the end of run "+short(id), func(tx *sql.Tx) error {
-		if err := s.fence(tx, id); err != nil {
-			return err
-		}
-		for _, e := range summary.GetEvaluations() {
-			if err := putEvaluation(tx, id, e); err != nil {
-				return err
-			}
-		}
-		_, err := tx.Exec("UPDATE runs SET state = ?, step = ?, steps = ?, reason = '', summary = ?, ended = ? WHERE id = ?",
-			Done, int64(summary.GetSteps()), int64(summary.GetSteps()), text, millis(time.Now()), id)
-		return errors.Join(err, unclaim(tx, id))
-	})
-}
-
-// Forget takes runs out of the database. Their directories have to be gone, or
-// the next Reconcile finds them again.
-func (s *Store) Forget(ctx context.Context, ids []string) error {
-	return s.change(ctx, "forgetting runs", func(tx *sql.Tx) error {
-		for _, id := range ids {
-			for _, statement := range []string{
-				"DELETE FROM evaluations WHERE run = ?", "DELETE FROM labels WHERE run = ?",
-				"DELETE FROM claims WHERE run = ?", "DELETE FROM runs WHERE id = ?",
-			} {
-				if _, err := tx.Exec(statement, id); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-}
-
-func (s *Store) update(ctx context.Context, id, set string, values ...any) error {
-	return s.change(ctx, "recording the state of run "+short(id), func(tx *sql.Tx) error {
-		return s.set(tx, id, set, values...)
-	})
-}
-
-// end is update for the last word on a run.
-func (s *Store) end(ctx context.Context, id, set string, values ...any) error {
-	return s.change(ctx, "recording the state of run "+short(id), func(tx *sql.Tx) error {
-		return errors.Join(s.set(tx, id, set, values...), unclaim(tx, id))
-	})
-}
-
-func (s *Store) set(tx *sql.Tx, id, set string, values ...any) error {
-	if err := s.fence(tx, id); err != nil {
-		return err
-	}
-	_, err := tx.Exec("UPDATE runs SET "+set+" WHERE id = ?", append(values, id)...)
-	return err
-}
-
-func (s *Store) change(ctx context.Context, doing string, do func(*sql.Tx) error) error {
-	if err := s.write(ctx, do); err != nil {
-		return fmt.Errorf("%s in %s: %w", doing, databasePath(s.root), err)
-	}
-	return nil
-}
-
-func (s *Store) write(ctx context.Context, do func(*sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := do(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
-}
-
-func put(tx *sql.Tx, r *Run) error {
-	var summaryJSON []byte
-	if r.Summary != nil {
-		var err error
-		if summaryJSON, err = encode(r.Summary); err != nil {
-			return err
-		}
-	}
-	_, err := tx.Exec(`INSERT INTO runs (id, experiment, cell, seed, state, step, steps, attempts, reason, dir,
-		spec, summary, created, started, ended) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, steps = excluded.steps,
-		reason = excluded.reason, dir = excluded.dir, summary = excluded.summary, ended = excluded.ended`,
-		r.ID, r.Experiment, r.Cell, int64(r.Seed), r.State, int64(r.Step), int64(r.Steps), r.Attempts, r.Reason, r.Dir,
-		string(r.SpecJSON), string(summaryJSON), millis(r.Created), millis(r.Started), millis(r.Ended))
-	if err != nil {
-		return err
-	}
-	for _, e := range r.Evaluations {
-		if err := putEvaluation(tx, r.ID, e); err != nil {
+		if err := s.writeFound(f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func putEvaluation(tx *sql.Tx, run string, e *spec.Evaluated) error {
-	text, err := encode(e)
+func (s *Store) writeFound(f *found) error {
+	text, err := f.specification()
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec("INSERT INTO evaluations (run, id, evaluated) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET evaluated = excluded.evaluated",
-		run, e.GetId(), string(text))
-	return err
+	r := &record{
+		ID: f.run.ID, State: f.run.State, Reason: f.run.Reason, Step: f.run.Step, Steps: f.run.Steps, Attempts: f.run.Attempts,
+		Created: f.run.Created, Started: f.run.Started, Ended: f.run.Ended, Worker: f.worker, Spec: text,
+	}
+	for _, l := range f.names {
+		r.Names = append(r.Names, l.recorded())
+	}
+	at, err := s.make(f.dir)
+	if err != nil {
+		return fmt.Errorf("recording run %s: %w", short(f.run.ID), err)
+	}
+	defer at.Close()
+	f.record = r
+	return writeRecord(at, r)
 }
 
-func putLabel(tx *sql.Tx, l Label) error {
-	_, err := tx.Exec("INSERT INTO labels (experiment, cell, seed, run) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-		l.Experiment, l.Cell, int64(l.Seed), l.Run)
-	return err
+// specification is the JSON of what determined a run.
+func (f *found) specification() ([]byte, error) {
+	if len(f.run.specJSON) > 0 {
+		return f.run.specJSON, nil
+	}
+	return f.run.readSpec()
+}
+
+// make opens a directory below runs/, and makes it if need be.
+func (s *Store) make(dir string) (*os.Root, error) {
+	if err := s.runs.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	return s.runs.OpenRoot(dir)
+}
+
+// Close closes the store.
+func (s *Store) Close() error {
+	err := s.index.close()
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return errors.Join(err, s.runs.Close())
+}
+
+// Read says what is known of the project at root. It writes nothing there and
+// makes no file, so it can read a project that may not be written.
+func Read(ctx context.Context, root string) (*Snapshot, error) {
+	runs, err := os.OpenRoot(filepath.Join(root, "runs"))
+	if absent(err) {
+		return assemble(root, nil, nil, nil), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the directory of runs: %w", err)
+	}
+	defer runs.Close()
+	known, old, notes, unread := readIndex(ctx, root)
+	if errors.Is(unread, errNewer) {
+		return nil, fmt.Errorf("reading %s: %w", databasePath(root), unread)
+	}
+	all, asked, more, err := scan(root, runs, known)
+	if err != nil {
+		return nil, err
+	}
+	if err := needed(root, all, unread); err != nil {
+		return nil, err
+	}
+	return assemble(root, merge(all, old), asked, append(notes, more...)), nil
+}
+
+// needed reports that a database cannot be read which may know what directories
+// do not: that of an older version, in which directories have no records.
+func needed(root string, all []*found, unread error) error {
+	if unread != nil && slices.ContainsFunc(all, func(f *found) bool { return f.record == nil && f.run.Damage == nil }) {
+		return fmt.Errorf("reading %s: %w", databasePath(root), unread)
+	}
+	return nil
+}
+
+// readIndex is what the database of a project says: rows of an index, or runs
+// of an older version. The error is why it cannot be read, if it is there.
+func readIndex(ctx context.Context, root string) (known, old map[string]*found, notes []string, err error) {
+	at := databasePath(root)
+	if _, err := os.Stat(at); err != nil {
+		return nil, nil, nil, nil
+	}
+	if !Writable(root) {
+		dir, err := tempdir.New("database")
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		defer dir.Remove()
+		if at, err = copyDatabase(root, dir.Path); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	x, err := openIndex(ctx, at, false, busyWait)
+	if err == nil {
+		defer x.close()
+		var version int
+		switch version, err = x.version(ctx); {
+		case err != nil || version == 0:
+		case version == indexFormat:
+			known, err = x.load(ctx)
+		default:
+			old, notes, err = x.readOld(ctx, root)
+		}
+	}
+	if isDamaged(err) {
+		note := fmt.Sprintf("the database runs/%s is damaged (%s); run directories are read instead, and the next apply makes it again", databaseName, brief(err))
+		return nil, nil, []string{note}, nil
+	}
+	return known, old, notes, err
+}
+
+// ReadDir reads the directory of a run that is in no project. The error says what
+// of it cannot be read.
+func ReadDir(at *os.Root) (*Run, []Label, error) {
+	parent, name := filepath.Split(at.Name())
+	f := read(parent, at, name, nil)
+	if f == nil {
+		return nil, nil, errors.New("it holds no run")
+	}
+	if d := f.run.Damage; d != nil {
+		return nil, nil, fmt.Errorf("reading its %s: %s", strings.TrimPrefix(d.File, f.run.Dir+"/"), d.Why)
+	}
+	f.run.Dir = name
+	return f.run, f.names, nil
+}
+
+// assemble makes a snapshot of what was found.
+func assemble(root string, all []*found, asked map[string]*Asked, notes []string) *Snapshot {
+	s := &Snapshot{Root: root, Runs: map[string]*Run{}, Asked: asked, Notes: notes}
+	holders, err := Holders(root)
+	if err != nil {
+		s.Notes = append(s.Notes, err.Error()) // the rest can be read
+	}
+	for _, f := range all {
+		f.run.Holder = holding(holders, f.worker)
+		s.Runs[f.run.ID] = f.run
+		s.Labels = append(s.Labels, f.names...)
+	}
+	for _, a := range asked {
+		for _, w := range a.Runs {
+			run := s.Runs[w.Run]
+			if run != nil && run.wanted == nil {
+				run.wanted = map[string]bool{}
+			}
+			for _, e := range w.Evaluations {
+				if run != nil {
+					run.wanted[e] = true
+				}
+			}
+		}
+	}
+	slices.SortFunc(s.Labels, compareLabels)
+	return s
+}
+
+func holding(holders []Holder, worker string) *Holder {
+	for _, h := range holders {
+		if worker != "" && h.worker == worker {
+			return &h
+		}
+	}
+	return nil
+}
+
+// Reconcile returns what is known and brings records and the index up to it. A
+// run that was thought to be running, and that nobody works on, is taken as
+// interrupted.
+func (s *Store) Reconcile(ctx context.Context) (*Snapshot, error) {
+	known := s.load(ctx)
+	all, asked, notes, err := scan(s.root, s.runs, known)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	notes = append(slices.Clone(s.notes), notes...)
+	unread := s.unread
+	s.mu.Unlock()
+	if err := needed(s.root, all, unread); err != nil {
+		return nil, err
+	}
+	snapshot := assemble(s.root, all, asked, notes)
+	var read []*found
+	there := map[string]bool{}
+	for i, f := range all {
+		there[f.dir] = true
+		if was := known[f.dir]; was == nil || was != f {
+			read = append(read, f)
+		}
+		interrupted := f.run.State == Running && f.run.Holder == nil
+		if !interrupted && f.record != nil || !isID(f.run.ID) {
+			continue
+		}
+		now, notes, err := s.settle(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		snapshot.Notes = append(snapshot.Notes, notes...)
+		if now == nil || now.run.ID != f.run.ID {
+			continue // it was removed, or is as damaged as before
+		}
+		all[i] = now
+		snapshot.Runs[f.run.ID] = now.run
+		read = append(read, now)
+	}
+	s.mu.Lock()
+	for _, f := range all {
+		s.dirs[f.run.ID] = f.dir
+	}
+	s.mu.Unlock()
+	var gone []string
+	for dir := range known {
+		if !there[dir] {
+			gone = append(gone, dir)
+		}
+	}
+	s.remember(ctx, read, gone)
+	return snapshot, nil
+}
+
+// load is what the index knows; nothing where it cannot be read.
+func (s *Store) load(ctx context.Context) map[string]*found {
+	s.mu.Lock()
+	x := s.index
+	s.mu.Unlock()
+	if x == nil {
+		return nil
+	}
+	known, err := x.load(ctx)
+	if isDamaged(err) {
+		_ = s.remake(ctx, err) // without it as well
+	}
+	if err != nil {
+		return nil
+	}
+	return known
+}
+
+// remember brings the index up to what was read. It may fail: the rows that are
+// not written do not fit their directories, which are then read.
+func (s *Store) remember(ctx context.Context, read []*found, gone []string) {
+	s.mu.Lock()
+	x := s.index
+	s.mu.Unlock()
+	if x != nil {
+		_ = x.update(context.WithoutCancel(ctx), read, gone)
+	}
+}
+
+// settle writes the record of a run that has none, or that nobody works on any
+// more. It returns the run as it is then, nil where it was removed.
+func (s *Store) settle(ctx context.Context, f *found) (now *found, notes []string, err error) {
+	err = s.locked(ctx, func() error {
+		at, err := s.runs.OpenRoot(f.dir)
+		if absent(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("recording run %s: %w", short(f.run.ID), err)
+		}
+		defer at.Close()
+		r, err := readRecord(at)
+		if err != nil { // there is none, or it is damaged
+			if f.record != nil {
+				return nil // it was removed since
+			}
+			if _, err := f.specification(); err != nil {
+				return nil // it stays damaged
+			}
+			if f.run.Unrecorded() {
+				notes = append(notes, fmt.Sprintf("%s was written again as far as it is known; it could not be read: %s", f.run.Damage.File, f.run.Damage.Why))
+			}
+			if f.run.State == Running && f.run.Holder == nil {
+				f.run.State = Stopped
+			}
+			return s.writeFound(f)
+		}
+		holders, err := Holders(s.root)
+		if err != nil {
+			return err
+		}
+		if r.State != Running || holding(holders, r.Worker) != nil {
+			return nil // another process was faster
+		}
+		r.State, r.Worker, r.Step = Stopped, "", f.run.Checkpoint
+		if f.run.Summary != nil {
+			r.Step, r.Steps = f.run.Summary.GetSteps(), f.run.Summary.GetSteps()
+		}
+		return writeRecord(at, r)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.read(f.dir, f), notes, nil
+}
+
+// read reads a run directory, as it is now. Was is how it was before, if that
+// is known.
+func (s *Store) read(dir string, was *found) *found {
+	first, _ := cutPath(dir)
+	parent, err := s.runs.OpenRoot(first)
+	if err != nil {
+		return nil
+	}
+	defer parent.Close()
+	f := look(s.root, parent, dir, nil)
+	if f != nil && was != nil {
+		f.run.Holder = was.run.Holder
+	}
+	return f
 }
 
 func encode(m proto.Message) ([]byte, error) { return protojson.Marshal(m) }
@@ -666,20 +734,6 @@ func encode(m proto.Message) ([]byte, error) { return protojson.Marshal(m) }
 // some to a result.
 func decode(text []byte, m proto.Message) error {
 	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, m)
-}
-
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func fromMillis(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
 }
 
 func short(id string) string { return id[:min(12, len(id))] }

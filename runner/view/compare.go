@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,9 +46,13 @@ func (v *View) Compare(c *compare.Comparison) {
 		}
 		v.narrowed0(t)
 	}
+	notes := c.Notes
 	if several {
+		notes = slices.Concat(compareNotes(c), notes)
+	}
+	if len(notes) > 0 {
 		v.Say("")
-		for _, note := range compareNotes(c) {
+		for _, note := range notes {
 			for _, line := range wrapped(note, v.width-2) {
 				v.Say("%s", v.dim.Render("  "+line))
 			}

@@ -77,6 +77,11 @@ func (v *View) SomeFailed(t launch.Totals) {
 	printf(v.err, "%s%s; the same command tries again, and runner status says why\n", v.bad.Render(count(t.Failed, "run")+" failed"), rest)
 }
 
+// Damaged says that an apply left out runs that cannot be read.
+func (v *View) Damaged(n int) {
+	printf(v.err, "%s; the plan above names the files and what to do\n", v.bad.Render(count(n, "run")+" left out because they are damaged"))
+}
+
 // LeftOut says which cells did not run because their plug-in fails.
 func (v *View) LeftOut(cells []string) {
 	printf(v.err, "%s: their plug-ins fail, as the warnings say; the same command tries again\n",
@@ -96,6 +101,9 @@ func (v *View) Results(root string, all []report.Written) {
 			for line := range strings.Lines(note) {
 				v.Say("%s", v.dim.Render("  "+strings.TrimRight(line, "\n")))
 			}
+		}
+		if w.Page == "" {
+			continue // it could not be written
 		}
 		v.Say("")
 		v.Say("report   %s", relative(root, w.Page))

@@ -35,6 +35,10 @@ func (v *View) Inspect(r *inspect.Report) {
 		{"directory", relative("", r.Dir)},
 	})
 
+	for _, fault := range r.Faults {
+		v.Say("%s %s", v.bad.Render("damaged:"), fault)
+	}
+
 	v.section("Configuration")
 	settings := table{header: []string{"VALUE", "", "FROM"}}
 	known := false
@@ -329,7 +333,7 @@ func (v *View) InspectJSON(r *inspect.Report) error {
 		}
 	}
 	evaluations := map[string]json.RawMessage{}
-	for _, e := range r.Run.Evaluations {
+	for _, e := range r.Run.Scored() {
 		e = proto.CloneOf(e)
 		e.Metrics = r.Run.Named(e.Metrics)
 		if evaluations[e.GetDomain()], err = protojson.Marshal(e); err != nil {
@@ -346,6 +350,7 @@ func (v *View) InspectJSON(r *inspect.Report) error {
 		Steps         uint64                     `json:"steps"`
 		Attempts      int                        `json:"attempts"`
 		Ended         *time.Time                 `json:"ended,omitempty"`
+		Damage        []string                   `json:"damage,omitempty"`
 		Dir           string                     `json:"dir"`
 		Configuration []inspect.Setting          `json:"configuration"`
 		Request       json.RawMessage            `json:"request,omitempty"`
@@ -355,6 +360,6 @@ func (v *View) InspectJSON(r *inspect.Report) error {
 		Files         []inspect.File             `json:"files"`
 	}{
 		r.Run.ID, r.Run.Name(), r.Names, string(r.Run.State), r.Run.Reason, r.Run.Step, r.Run.Steps, r.Run.Attempts,
-		moment(r.Run.Ended), r.Dir, r.Settings(), request, r.Record, summary, evaluations, r.Files,
+		moment(r.Run.Ended), r.Faults, r.Dir, r.Settings(), request, r.Record, summary, evaluations, r.Files,
 	})
 }

@@ -34,7 +34,11 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 			printf(v.out, "%s\n", v.bold.Render(name))
 			experiment = name
 		}
-		line := fmt.Sprintf("  %s %s", v.symbol(a.Symbol), strings.ReplaceAll(cell, "/", " "))
+		// The values of a cell may have slashes of their own.
+		if i := strings.LastIndex(cell, "/seed="); i >= 0 {
+			cell = cell[:i] + " " + cell[i+1:]
+		}
+		line := fmt.Sprintf("  %s %s", v.symbol(a.Symbol), cell)
 		if a.Reason != "" {
 			line += v.dim.Render("  " + a.Reason)
 		}
@@ -207,7 +211,7 @@ func (v *View) PlanJSON(p *plan.Plan, o PlanOptions) error {
 	}
 	words := map[plan.Symbol]string{
 		plan.New: "new", plan.Resume: "resume", plan.Retry: "retry",
-		plan.Stale: "stale", plan.Done: "done", plan.Orphan: "orphan",
+		plan.Stale: "stale", plan.Done: "done", plan.Orphan: "orphan", plan.Broken: "damaged",
 	}
 	actions := []action{}
 	for _, a := range p.Actions {

@@ -3,6 +3,8 @@ package view
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -32,6 +34,8 @@ func (r StatusRun) state() string {
 	switch {
 	case r.Stored == nil:
 		return "not started"
+	case r.Stored.Damage != nil:
+		return "damaged"
 	case r.Stored.State == store.Running && r.Stored.Holder == nil:
 		return "interrupted"
 	case r.Stored.State == store.Queued && !r.Current:
@@ -74,14 +78,7 @@ func (v *View) status(e Status) {
 			} else if s.Step > 0 {
 				row[2] = fmt.Sprint(s.Step)
 			}
-			for _, evaluated := range s.Evaluations {
-				if name, _, _ := strings.Cut(evaluated.GetDomain(), "@"); name != "test" {
-					continue
-				}
-				if value, ok := metric.Value(s.Named(evaluated.GetMetrics()), e.Metric); ok {
-					row[3] = score(value)
-				}
-			}
+			row[3] = tested(s, e.Metric)
 			if !s.Ended.IsZero() {
 				row[4] = s.Ended.Local().Format("2006-01-02 15:04")
 			}
@@ -92,6 +89,9 @@ func (v *View) status(e Status) {
 	for _, r := range e.Runs {
 		if r.Stored != nil && r.Stored.State == store.Failed {
 			v.Say("%s %s: %s", v.bad.Render("failed:"), r.Name, r.Stored.Reason)
+		}
+		if r.Stored != nil && r.Stored.Damage != nil {
+			v.Say("%s %s: %s; %s", v.bad.Render("damaged:"), r.Name, r.Stored.Damage, r.Stored.Cure())
 		}
 	}
 	var parts []string
@@ -104,13 +104,27 @@ func (v *View) status(e Status) {
 	v.Say("%s", v.bold.Render(strings.Join(parts, ", ")+"."))
 }
 
+// tested is a metric of a run on its test images, at the model's size if it was
+// scored so.
+func tested(run *store.Run, name string) string {
+	scored := run.Scored()
+	for _, domain := range slices.Sorted(maps.Keys(scored)) {
+		if plain, _, _ := strings.Cut(domain, "@"); plain == "test" {
+			if value, ok := metric.Value(run.Named(scored[domain].GetMetrics()), name); ok {
+				return score(value)
+			}
+		}
+	}
+	return ""
+}
+
 func (v *View) state(state string) string {
 	switch state {
 	case string(store.Done):
 		return v.good.Render(state)
 	case string(store.Running):
 		return v.accent.Render(state)
-	case string(store.Failed):
+	case string(store.Failed), "damaged":
 		return v.bad.Render(state)
 	case string(store.Stopped), "interrupted":
 		return v.warn.Render(state)
@@ -128,6 +142,7 @@ func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
 		Steps       uint64                     `json:"steps"`
 		Attempts    int                        `json:"attempts"`
 		Reason      string                     `json:"reason,omitempty"`
+		Damage      *store.Damage              `json:"damage,omitempty"`
 		Process     int                        `json:"process,omitempty"` // that works on it
 		Dir         string                     `json:"dir,omitempty"`
 		Started     *time.Time                 `json:"started,omitempty"`
@@ -146,12 +161,13 @@ func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
 			row := run{Name: r.Name, ID: r.ID, State: r.state()}
 			if s := r.Stored; s != nil {
 				row.Step, row.Steps, row.Attempts, row.Reason, row.Dir = s.Step, s.Steps, s.Attempts, s.Reason, s.Dir
+				row.Damage = s.Damage
 				if s.Holder != nil {
 					row.Process = s.Holder.PID
 				}
 				row.Started, row.Ended = moment(s.Started), moment(s.Ended)
 				row.Evaluations = map[string]json.RawMessage{}
-				for _, evaluated := range s.Evaluations {
+				for _, evaluated := range s.Scored() {
 					text, err := protojson.Marshal(s.Named(evaluated.GetMetrics()))
 					if err != nil {
 						return fmt.Errorf("writing the metrics of %s: %w", r.Name, err)

@@ -1,0 +1,448 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// Files of a run directory that the engine writes.
+const (
+	requestFile    = "request.json" // all that the engine was told
+	resultFile     = "result.json"
+	checkpointFile = "checkpoints/last.safetensors"
+	evaluationsDir = "evaluations"
+	journalFile    = "metrics.jsonl"
+)
+
+// found is a run as its directory says, and as the index remembers it.
+type found struct {
+	dir    string // below runs/, "e/0123456789ab"
+	stamp  string // of the files that it was read from
+	run    *Run
+	names  []Label // oldest first
+	worker string  // that the record names
+	// record is nil where the directory has none that can be read.
+	record *record
+}
+
+// scan reads all run directories below runs. Those whose files have not changed
+// since known was made are not read again.
+func scan(root string, runs *os.Root, known map[string]*found) (all []*found, asked map[string]*Asked, notes []string, err error) {
+	asked = map[string]*Asked{}
+	entries, err := fs.ReadDir(runs.FS(), ".")
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("looking for run directories: %w", err)
+	}
+	type place struct {
+		parent *os.Root
+		dir    string
+	}
+	var places []place
+	for _, e := range entries {
+		if !isElement(e.Name()) {
+			continue
+		}
+		if e.Type()&fs.ModeSymlink != 0 {
+			notes = append(notes, fmt.Sprintf("runs/%s is a link and is left out: only runs/ itself may lead elsewhere", e.Name()))
+		}
+		if !e.IsDir() {
+			continue
+		}
+		parent, err := runs.OpenRoot(e.Name())
+		if err == nil {
+			defer parent.Close()
+			var below []fs.DirEntry
+			below, err = fs.ReadDir(parent.FS(), ".")
+			for _, b := range below {
+				if b.IsDir() && len(b.Name()) == 12 && isHex(b.Name()) {
+					places = append(places, place{parent, path.Join(e.Name(), b.Name())})
+				}
+			}
+		}
+		if absent(err) {
+			continue // removed while we look
+		}
+		if err != nil {
+			notes = append(notes, fmt.Sprintf("runs/%s is left out: %v", e.Name(), err))
+			continue
+		}
+		switch a, err := readAsked(parent); {
+		case err == nil:
+			asked[e.Name()] = a
+		case !absent(err):
+			notes = append(notes, fmt.Sprintf("runs/%s/%s is left out: %v; the next apply of the experiment writes it again", e.Name(), askedFile, err))
+		}
+	}
+	all = make([]*found, len(places))
+	var wg sync.WaitGroup
+	workers := min(runtime.GOMAXPROCS(0), len(places))
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < len(places); i += workers {
+				p := places[i]
+				all[i] = look(root, p.parent, p.dir, known[p.dir])
+			}
+		})
+	}
+	wg.Wait()
+	all = slices.DeleteFunc(all, func(f *found) bool { return f == nil })
+	all, copies := unique(all)
+	return all, asked, append(notes, copies...), nil
+}
+
+// unique leaves out copies of a run: one directory speaks for it.
+func unique(all []*found) ([]*found, []string) {
+	var notes []string
+	first := map[string]*found{}
+	// The one where it was made; else the first by name.
+	home := func(f *found) bool { return len(f.names) > 0 && path.Dir(f.dir) == f.names[0].Experiment }
+	for _, f := range all {
+		if other := first[f.run.ID]; other == nil || home(f) && !home(other) {
+			first[f.run.ID] = f
+		}
+	}
+	kept := all[:0:0]
+	for _, f := range all {
+		if of := first[f.run.ID]; of == f {
+			kept = append(kept, f)
+		} else {
+			notes = append(notes, fmt.Sprintf("runs/%s is a copy of runs/%s and is left out", f.dir, of.dir))
+		}
+	}
+	return kept, notes
+}
+
+// look reads one run directory, nil where nothing was begun in it. Of parent,
+// dir names the last element.
+func look(root string, parent *os.Root, dir string, known *found) *found {
+	at, err := parent.OpenRoot(path.Base(dir))
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		f := nameless(root, dir)
+		f.run.damaged("", err, false)
+		return f
+	}
+	defer at.Close()
+	stamp, any := stampOf(at)
+	if !any {
+		return nil
+	}
+	if known != nil && known.stamp == stamp {
+		known.run.root = root
+		progress(at, known.run)
+		return known
+	}
+	f := read(root, at, dir, known)
+	if f != nil {
+		f.stamp = stamp
+		progress(at, f.run)
+	}
+	return f
+}
+
+// nameless is a run of which only the directory is known.
+func nameless(root, dir string) *found {
+	experiment, id := path.Split(dir)
+	run := &Run{
+		ID: id, Experiment: strings.TrimSuffix(experiment, "/"), Cell: "damaged-" + id, State: Stopped,
+		Dir: "runs/" + dir, Evaluations: map[string]*spec.Evaluated{}, root: root,
+	}
+	return &found{dir: dir, run: run, names: []Label{{Experiment: run.Experiment, Cell: run.Cell, Run: id}}}
+}
+
+// read makes the record of a run from its directory. Known is what the index
+// remembers of it, which counts where the record cannot be read.
+func read(root string, at *os.Root, dir string, known *found) *found {
+	r, err := readRecord(at)
+	var f *found
+	switch {
+	case err == nil:
+		f = r.found(root, dir)
+	case absent(err):
+		// Of an earlier version, or copied without.
+		if f, err = adopt(root, at, dir); absent(err) {
+			return nil
+		}
+		if err != nil {
+			f = nameless(root, dir)
+			f.run.damaged(requestFile, err, false)
+		}
+	default:
+		damage := err
+		if known != nil && known.record != nil {
+			f = known.record.found(root, dir)
+			f.record = nil
+			f.run.damaged(recordFile, damage, true)
+		} else if f, err = adopt(root, at, dir); err != nil {
+			f = nameless(root, dir)
+			// Without a request nothing was begun.
+			f.run.damaged(recordFile, damage, absent(err))
+		} else {
+			f.run.damaged(recordFile, damage, true)
+		}
+	}
+	f.run.read(at)
+	return f
+}
+
+// found is what a record says of a run.
+func (r *record) found(root, dir string) *found {
+	f := &found{dir: dir, worker: r.Worker, record: r, run: &Run{
+		ID: r.ID, State: r.State, Step: r.Step, Steps: r.Steps, Attempts: r.Attempts, Reason: r.Reason, Dir: "runs/" + dir,
+		Created: r.Created, Started: r.Started, Ended: r.Ended, Evaluations: map[string]*spec.Evaluated{},
+		about: aboutSpec(r.Spec), root: root,
+	}}
+	for _, n := range r.Names {
+		f.names = append(f.names, n.label(r.ID))
+	}
+	f.run.Experiment, f.run.Cell, f.run.Seed = r.Names[0].Experiment, r.Names[0].Cell, r.Names[0].Seed
+	return f
+}
+
+// adopt makes what a record would say from the request of a run.
+func adopt(root string, at *os.Root, dir string) (*found, error) {
+	request := &spec.RunRequest{}
+	modified, err := readMessage(at, requestFile, request)
+	if err != nil {
+		return nil, err
+	}
+	id := request.GetId()
+	if !isID(id) || short(id) != path.Base(dir) {
+		return nil, fmt.Errorf("it is of run %.12q, in the directory of run %s", id, path.Base(dir))
+	}
+	label := request.GetLabel()
+	r := &record{
+		ID: id, State: Stopped, Attempts: 1, Created: modified,
+		Names: []recordName{{label.GetExperiment(), label.GetCell(), request.GetSpec().GetSeed(), modified, 0}},
+	}
+	if label.GetExperiment() == "" {
+		r.Names[0].Experiment = path.Dir(dir)
+	}
+	if r.Spec, err = encode(request.GetSpec()); err != nil {
+		return nil, err
+	}
+	summary := &spec.Summary{}
+	if ended, err := readMessage(at, resultFile, summary); err == nil && summary.GetId() == id {
+		r.State, r.Ended = Done, ended
+	}
+	f := r.found(root, dir)
+	f.run.specJSON = r.Spec
+	f.record = nil
+	return f, nil
+}
+
+// read sets what the engine left: summary, evaluations, the step to resume at.
+// The state stays: whether all was done that was asked is for the plan to say.
+func (run *Run) read(at *os.Root) {
+	summary := &spec.Summary{}
+	ended, err := readMessage(at, resultFile, summary)
+	switch {
+	case absent(err):
+	case err != nil:
+		run.damaged(resultFile, err, false)
+	case !strings.HasPrefix(summary.GetId(), run.ID):
+		run.damaged(resultFile, fmt.Errorf("it is of run %.12q", summary.GetId()), false)
+	case spec.Intact(summary, run.about.Revision) != nil:
+		run.damaged(resultFile, spec.Intact(summary, run.about.Revision), false)
+	default:
+		run.Summary, run.Step, run.Steps = summary, summary.GetSteps(), summary.GetSteps()
+		if run.Ended.IsZero() {
+			run.Ended = ended
+		}
+	}
+	for _, name := range evaluations(at) {
+		e := &spec.Evaluated{}
+		_, err := readMessage(at, name, e)
+		if err == nil && e.GetId()[:min(12, len(e.GetId()))] != strings.TrimSuffix(path.Base(name), ".json") {
+			err = fmt.Errorf("it is of evaluation %.12q", e.GetId())
+		}
+		if err == nil {
+			err = spec.Intact(e, run.about.Revision)
+		}
+		if err != nil {
+			run.damaged(name, err, true)
+			continue
+		}
+		run.Evaluations[e.GetId()] = e
+	}
+	if run.Summary != nil || run.Damage != nil && !run.Damage.Again {
+		return
+	}
+	if run.Checkpoint, err = checkpointStep(at); err != nil {
+		run.damaged(checkpointFile, err, true)
+	}
+	if run.State != Running {
+		run.Step = run.Checkpoint
+	}
+}
+
+// damaged notes that a file cannot be read. What nothing makes again counts
+// before what the next apply makes again.
+func (run *Run) damaged(file string, err error, again bool) {
+	if run.Damage != nil && (!run.Damage.Again || again) {
+		return
+	}
+	// The path is in File.
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	run.Damage = &Damage{File: path.Join(run.Dir, file), Why: err.Error(), Again: again}
+}
+
+// evaluations are the files with evaluations of a run, sorted.
+func evaluations(at *os.Root) []string {
+	var names []string
+	entries, _ := fs.ReadDir(at.FS(), evaluationsDir)
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".json") && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, path.Join(evaluationsDir, e.Name()))
+		}
+	}
+	return names
+}
+
+// checkpointStep is the step that a checkpoint was written after, 0 where there
+// is none.
+func checkpointStep(at *os.Root) (uint64, error) {
+	info, err := at.Lstat(checkpointFile)
+	if absent(err) {
+		return 0, nil
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
+	}
+	if err != nil {
+		return 0, err
+	}
+	file, err := safetensors.Open(filepath.Join(at.Name(), checkpointFile))
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	step, err := strconv.ParseUint(file.Metadata()["step"], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("its step: %w", err)
+	}
+	return step, nil
+}
+
+// progress sets the step of a run that is being trained: the last that its
+// journal has.
+func progress(at *os.Root, run *Run) {
+	if run.State != Running || run.Summary != nil {
+		return
+	}
+	const tail = 8 << 10
+	info, err := at.Lstat(journalFile)
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	f, err := at.OpenFile(journalFile, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	text := make([]byte, min(tail, info.Size()))
+	n, err := f.ReadAt(text, info.Size()-int64(len(text)))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return
+	}
+	lines := bytes.Split(text[:n], []byte("\n"))
+	for _, line := range slices.Backward(lines) {
+		var at struct {
+			Step json.Number `json:"step"`
+		}
+		if json.Unmarshal(line, &at) != nil {
+			continue // cut
+		}
+		if step, err := strconv.ParseUint(at.Step.String(), 10, 64); err == nil {
+			run.Step = step
+			return
+		}
+	}
+}
+
+// readMessage reads a message and says when it was written.
+func readMessage(at *os.Root, name string, m proto.Message) (time.Time, error) {
+	text, err := readFile(at, name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if err := decode(text, m); err != nil {
+		return time.Time{}, err
+	}
+	info, err := at.Lstat(name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime().UTC().Truncate(time.Millisecond), nil
+}
+
+// stampOf says what the file system says of the files that a run is read from,
+// and whether there is any run.
+func stampOf(at *os.Root) (stamp string, any bool) {
+	h := sha256.New()
+	add := func(name string) bool {
+		info, err := at.Lstat(name)
+		if err != nil {
+			fmt.Fprintf(h, "%s none\n", name)
+			return false
+		}
+		s := filesum.StampOf(info)
+		numbers := []int64{s.Size, s.Modified, s.Changed, int64(info.Mode())}
+		if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+			numbers = append(numbers, int64(sys.Ino))
+		}
+		fmt.Fprintf(h, "%s ", name)
+		_ = binary.Write(h, binary.LittleEndian, numbers) // hashes take all
+		return true
+	}
+	any = add(recordFile)
+	done := add(resultFile)
+	if !any {
+		any = add(requestFile)
+	}
+	if !done {
+		add(checkpointFile)
+	}
+	for _, name := range evaluations(at) {
+		add(name)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), any
+}
+
+// compareLabels orders labels by age.
+func compareLabels(a, b Label) int {
+	return cmp.Or(
+		a.Since.Compare(b.Since), cmp.Compare(a.Position, b.Position), cmp.Compare(a.Experiment, b.Experiment),
+		cmp.Compare(a.Cell, b.Cell), cmp.Compare(a.Seed, b.Seed), cmp.Compare(a.Run, b.Run),
+	)
+}
