@@ -32,6 +32,7 @@ language: version: "v0.17.0"
 /logs/
 /plots/
 /report/
+/exports/
 `
 )
 
@@ -42,7 +43,8 @@ func (a *app) initCommand() *cobra.Command {
 		Short: "Make a small working project",
 		Long: `Init writes a project into a directory, by default the current one: an experiment
 on drawn shapes, the schema (so that cue vet and the CUE language server work
-without a network), and a .gitignore. It overwrites nothing.
+without a network), and a .gitignore. It overwrites nothing. One that was interrupted
+is continued.
 
 With --schema it writes the schema alone, in place of an older one: after an update
 of runner.`,
@@ -68,20 +70,27 @@ func (a *app) init(dir string) error {
 	if err != nil {
 		return err
 	}
-	files := append([]projectFile{
+	// The module is last: with it the directory is a project, and without it one
+	// that was not finished.
+	module := projectFile{filepath.Join("cue.mod", "module.cue"), moduleFile}
+	files := slices.Concat([]projectFile{
 		{filepath.Join("experiments", "first.cue"), starter},
 		{".gitignore", ignoreFile},
-		{filepath.Join("cue.mod", "module.cue"), moduleFile},
-	}, schemaFiles...)
+	}, schemaFiles, []projectFile{module})
 	var there []string
+	finished, same := false, true
 	for _, f := range files {
-		if _, err := os.Lstat(filepath.Join(dir, f.name)); err == nil {
-			there = append(there, f.name)
-		} else if !errors.Is(err, fs.ErrNotExist) {
+		path := filepath.Join(dir, f.name)
+		switch _, err := os.Lstat(path); {
+		case err == nil:
+			text, err := os.ReadFile(path)
+			there, finished = append(there, f.name), finished || f == module
+			same = same && err == nil && string(text) == f.text
+		case !errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("looking at the directory: %w", err)
 		}
 	}
-	if len(there) > 0 {
+	if len(there) > 0 && (finished || !same) {
 		return fmt.Errorf("%s has files that init would overwrite; it wrote nothing:\n%s", dir, strings.Join(there, "\n"))
 	}
 	written, err := writeFiles(dir, files)

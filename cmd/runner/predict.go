@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/view"
@@ -155,7 +156,12 @@ func liesIn(dir, path string) bool {
 	return err == nil && filepath.IsLocal(rel)
 }
 
-func withoutEnding(path string) string { return strings.TrimSuffix(path, filepath.Ext(path)) }
+// withoutEnding is a path without the ending of the file, with room for other
+// endings.
+func withoutEnding(path string) string {
+	dir, name := filepath.Split(path)
+	return dir + filename.Fit(strings.TrimSuffix(name, filepath.Ext(name)), filename.Most)
+}
 
 // pictureFiles says where the files of each picture go, and makes the
 // directories. No two may go to one place.
