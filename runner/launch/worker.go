@@ -110,7 +110,7 @@ func (w *worker) settled(ctx context.Context, job *Job, run *store.Run) (*End, e
 	job.Train = run.Summary == nil
 	var missing []experiment.Evaluation
 	for _, e := range job.Evaluations {
-		if run.Evaluations[e.ID] == nil {
+		if job.Train || run.Evaluations[e.ID] == nil {
 			missing = append(missing, e)
 		}
 	}

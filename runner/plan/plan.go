@@ -51,7 +51,7 @@ type Action struct {
 
 	// Train is false where weights are there and only evaluations miss.
 	Train       bool
-	Evaluations []experiment.Evaluation // missing
+	Evaluations []experiment.Evaluation // missing; all where it trains
 	Step        uint64                  // the checkpoint to go on at
 	Changes     []spec.Change           // what made it stale
 	// Shared is the action that does the work of this one: another cell that
@@ -142,7 +142,9 @@ func (a *Action) decide(had *store.Run, known *store.Snapshot) error {
 	}
 	a.Train = stored == nil || stored.Summary == nil
 	for _, e := range a.Run.Evaluations {
-		if stored == nil || stored.Evaluations[e.ID] == nil {
+		// Scores next to weights that are still to be trained may be of others: the
+		// engine removes them where the training begins again.
+		if a.Train || stored.Evaluations[e.ID] == nil {
 			a.Evaluations = append(a.Evaluations, e)
 		}
 	}
