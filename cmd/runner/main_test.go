@@ -219,7 +219,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func until(ts *testscript.TestScript, what string, ok func() bool) {
-	const limit = 60 * time.Second // generous: only a broken program waits for it
+	const limit = 5 * time.Minute // generous: only a broken program waits for it
 	for deadline := time.Now().Add(limit); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("after %v it is still not so that %s", limit, what)
@@ -330,11 +330,22 @@ func confine(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(unix.Prlimit(pids[0], unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit, Max: limit}, nil))
 }
 
-// processesHere are those of a program that work in the directory of the script.
+// processesHere are those of a program that work in the directory of the script,
+// without those that one of them has started: runner tries schemas in a process of
+// its own, and a child has the name of its parent until it has another program.
 func processesHere(ts *testscript.TestScript, name string) (found []int) {
 	work := ts.Getenv("WORK")
-	for _, pid := range processes(ts, name) {
-		if dir, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd")); err == nil && strings.HasPrefix(dir, work) {
+	all := processes(ts, name)
+	for _, pid := range all {
+		proc := filepath.Join("/proc", strconv.Itoa(pid))
+		dir, err := os.Readlink(filepath.Join(proc, "cwd"))
+		if err != nil || !strings.HasPrefix(dir, work) {
+			continue
+		}
+		status, err := os.ReadFile(filepath.Join(proc, "status"))
+		_, rest, _ := strings.Cut(string(status), "\nPPid:")
+		parent, _, _ := strings.Cut(rest, "\n")
+		if ppid, bad := strconv.Atoi(strings.TrimSpace(parent)); err == nil && bad == nil && !slices.Contains(all, ppid) {
 			found = append(found, pid)
 		}
 	}

@@ -38,10 +38,12 @@ import (
 	"github.com/loralab/loralab/runner/trust"
 )
 
-// How long a plug-in may take, unless Options say otherwise.
+// How long a plug-in may take, unless Options say otherwise. A plug-in takes
+// milliseconds, but the first start of one that imports PyTorch from a network
+// disk takes many seconds, and so does any on a busy machine.
 const (
-	StartTimeout = 5 * time.Second
-	CallTimeout  = 10 * time.Second
+	StartTimeout = 30 * time.Second
+	CallTimeout  = 30 * time.Second
 )
 
 // Options of a Registry.
