@@ -25,19 +25,19 @@ import (
 	"cuelang.org/go/cue/cuecontext"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/loralab/loralab/core/adapter"
-	"github.com/loralab/loralab/core/conform"
-	"github.com/loralab/loralab/core/export"
-	"github.com/loralab/loralab/core/head"
+	"github.com/loralab/loralab/core/engine/adapter"
+	"github.com/loralab/loralab/core/engine/export"
+	"github.com/loralab/loralab/core/engine/head"
+	"github.com/loralab/loralab/core/engine/programtest"
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/torch"
-	"github.com/loralab/loralab/core/vit"
 	"github.com/loralab/loralab/internal/python"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
-	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/peft"
 	"github.com/loralab/loralab/runner/variant"
 )
@@ -180,7 +180,7 @@ type bench struct {
 	python   string
 	variants *variant.Registry
 	dev      *torch.Device
-	hub      []*hub.Backbone
+	hub      []*backbone.Backbone
 	exports  []*reexport
 }
 
@@ -286,11 +286,11 @@ func open(t *testing.T) *bench {
 	}
 	t.Cleanup(b.dev.Close)
 	for _, of := range backbones {
-		dir, err := filepath.Abs(filepath.Join("../core/vit/testdata", of.name))
+		dir, err := filepath.Abs(filepath.Join("../core/engine/vit/testdata", of.name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, err := (&hub.Hub{Cache: t.TempDir()}).Resolve(dir)
+		found, err := (&backbone.Finder{Cache: t.TempDir()}).Resolve(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -404,7 +404,7 @@ func (c *trial) with(t *testing.T, values string, fn func(*vit.Model, *adapter.S
 		defer set.Free()
 		if values == "" {
 			pixels, _ := c.given(c.dev)
-			if err := conform.Scatter(m, set, pixels); err != nil {
+			if err := programtest.Scatter(m, set, pixels); err != nil {
 				return err
 			}
 		} else {

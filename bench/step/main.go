@@ -16,12 +16,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/loralab/loralab/core/adapter"
-	"github.com/loralab/loralab/core/head"
+	"github.com/loralab/loralab/core/engine/adapter"
+	"github.com/loralab/loralab/core/engine/head"
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/torch"
-	"github.com/loralab/loralab/core/vit"
 	"github.com/loralab/loralab/plugins/protocol"
 )
 

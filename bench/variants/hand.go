@@ -1,8 +1,8 @@
 package main
 
 import (
-	"github.com/loralab/loralab/core/torch"
-	"github.com/loralab/loralab/core/vit"
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/engine/vit"
 )
 
 // variantCase is a variant with parameters, and its maths by hand.

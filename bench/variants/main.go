@@ -1,6 +1,6 @@
 // Command bench-variants asks what adapter programs cost: a block of ViT-B/16,
 // forward and backward, with each shipped variant as its plug-in gives it, and
-// with the same maths written by hand on core/torch. Both share parameters and
+// with the same maths written by hand on core/engine/torch. Both share parameters and
 // take turns; the ratio of processor times is printed.
 //
 //	go run ./bench/variants -plugins bin/plugins
@@ -21,12 +21,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/loralab/loralab/core/adapter"
+	"github.com/loralab/loralab/core/engine/adapter"
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/torch"
-	"github.com/loralab/loralab/core/vit"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/variant"
 )

@@ -19,12 +19,12 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/loralab/loralab/core/conform"
-	"github.com/loralab/loralab/core/export"
+	"github.com/loralab/loralab/core/engine/export"
+	"github.com/loralab/loralab/core/engine/programtest"
+	"github.com/loralab/loralab/core/engine/stylenet"
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/engine/train"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/stylenet"
-	"github.com/loralab/loralab/core/torch"
-	"github.com/loralab/loralab/core/train"
 )
 
 func main() {
@@ -135,12 +135,12 @@ func (e *engine) Run(req *spec.RunRequest, stream grpc.ServerStreamingServer[spe
 
 // Conform tries adapter programs; a run in progress waits between two steps.
 func (e *engine) Conform(ctx context.Context, req *spec.ConformRequest) (*spec.ConformReply, error) {
-	return conform.Try(ctx, e.dev, req)
+	return programtest.Try(ctx, e.dev, req)
 }
 
 // Sample writes an adapter for PEFT, and what it computes.
 func (e *engine) Sample(ctx context.Context, req *spec.SampleRequest) (*spec.SampleReply, error) {
-	return &spec.SampleReply{}, conform.Sample(ctx, e.dev, req)
+	return &spec.SampleReply{}, programtest.Sample(ctx, e.dev, req)
 }
 
 // Export writes a trained run for other tools.
@@ -158,9 +158,9 @@ func (e *engine) Predict(req *spec.PredictRequest, stream grpc.ServerStreamingSe
 	return e.trainer.Predict(stream.Context(), req, stream.Send)
 }
 
-// Stylise passes pictures through a style network; a run in progress waits
+// Stylize passes pictures through a style network; a run in progress waits
 // between two steps.
-func (e *engine) Stylise(req *spec.StyliseRequest, stream grpc.ServerStreamingServer[spec.Stylised]) error {
+func (e *engine) Stylize(req *spec.StylizeRequest, stream grpc.ServerStreamingServer[spec.Stylized]) error {
 	return stylenet.Write(stream.Context(), e.dev, req, stream.Send)
 }
 

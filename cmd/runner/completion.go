@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/loralab/loralab/docs/help"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/foreign"
-	"github.com/loralab/loralab/runner/hub"
 )
 
 func (a *app) completionCommand() *cobra.Command {
@@ -70,7 +70,7 @@ func (a *app) words() map[string]completer {
 		"VERB":         a.list(topicNames),
 		"TOPIC":        a.list(topicNames),
 		"explain PATH": a.list(a.paths),
-		"models NAME":  a.list(func(*cobra.Command, []string, string) ([]string, error) { return hub.Known(), nil }),
+		"models NAME":  a.list(func(*cobra.Command, []string, string) ([]string, error) { return backbone.Known(), nil }),
 	}
 }
 
@@ -270,7 +270,7 @@ func (a *app) values(c *cobra.Command, schema *experiment.Schema, path, variant 
 		names, _ := a.variantNames(c, nil, "") // none, if they cannot be listed
 		return append(names, "none")
 	case "backbone.model":
-		return hub.Known()
+		return backbone.Known()
 	}
 	f, err := schema.Field(path, variant)
 	if err != nil {

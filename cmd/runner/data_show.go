@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/core/replacefile"
-	"github.com/loralab/loralab/core/sheet"
+	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/view"
@@ -59,23 +59,23 @@ shows what the model sees: resized, of a domain damaged or styled, and with
 			if err != nil {
 				return err
 			}
-			var rows []sheet.Row
+			var rows []samplesheet.Row
 			for i := range min(number, set.Len()) {
 				b, err := set.Batch(c.Context(), []int{i})
 				if err == nil {
-					rows = append(rows, sheet.Row{Image: b.Images, Labels: b.Labels, Caption: b.Names[0]})
+					rows = append(rows, samplesheet.Row{Image: b.Images, Labels: b.Labels, Caption: b.Names[0]})
 					shown.Images = append(shown.Images, b.Names[0])
 				}
 				if err == nil && augmented {
 					if b, err = set.Augmented(c.Context(), []int{i}, seed, 0); err == nil {
-						rows = append(rows, sheet.Row{Image: b.Images, Labels: b.Labels, Caption: b.Names[0] + ", augmented"})
+						rows = append(rows, samplesheet.Row{Image: b.Images, Labels: b.Labels, Caption: b.Names[0] + ", augmented"})
 					}
 				}
 				if err != nil {
 					return fmt.Errorf("drawing: %w", err)
 				}
 			}
-			drawn := sheet.Masks(p.Data.GetClasses(), int(p.Data.GetHeight()), int(p.Data.GetWidth())).Draw(rows)
+			drawn := samplesheet.Masks(p.Data.GetClasses(), int(p.Data.GetHeight()), int(p.Data.GetWidth())).Draw(rows)
 			if err := replacefile.WriteFunc(shown.File, func(w io.Writer) error { return png.Encode(w, drawn) }); err != nil {
 				return fmt.Errorf("writing the picture: %w", err)
 			}

@@ -117,7 +117,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 	if err != nil {
 		return nil, err
 	}
-	defer func(of *weights) { err = errors.Join(err, of.close()) }(w)
+	defer func(of *weightSource) { err = errors.Join(err, of.close()) }(w)
 	how, err := seen.of(w.req.Spec)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 			a.view.Warn("the project may not be written: the scores are shown and kept nowhere")
 			files := w.req.Places.Files
 			known = maps.Clone(known)
-			var c *weights
+			var c *weightSource
 			if c, err = a.carried(ctx, filepath.Join(w.root, filepath.FromSlash(w.run.Dir)), o); err != nil {
 				return nil, err
 			}
@@ -173,7 +173,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 
 // domains reads NAME=SOURCE arguments, to be seen as how says. Where their files are is added to the
 // request. All that is wrong is told at once.
-func domains(ctx context.Context, w *weights, known map[string]*spec.Evaluated, named []string, how *spec.Evaluation) ([]experiment.Evaluation, error) {
+func domains(ctx context.Context, w *weightSource, known map[string]*spec.Evaluated, named []string, how *spec.Evaluation) ([]experiment.Evaluation, error) {
 	var asked []experiment.Evaluation
 	var faults []error
 	// A name is shown, and samples/NAME.png written, for one evaluation only.

@@ -17,8 +17,8 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/archive"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/cache"
-	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/peft"
 	"github.com/loralab/loralab/runner/store"
@@ -197,7 +197,7 @@ func (a *app) findBackbone(ctx context.Context, root string, r *spec.RunRequest)
 // mergedIs reports in what the configuration of a merged backbone, read as that
 // of any other, is not that of the run.
 func mergedIs(dir string, s *spec.RunSpec) error {
-	b, err := hub.Look(dir)
+	b, err := backbone.Look(dir)
 	if err != nil {
 		return fmt.Errorf("reading the merged backbone back: %w", err)
 	}

@@ -24,10 +24,10 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/docs/help"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/cache"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
-	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/variant"
 	"github.com/loralab/loralab/runner/view"
 )
@@ -306,8 +306,8 @@ func (a *app) variants(root string) (*variant.Registry, error) {
 	}), nil
 }
 
-func (a *app) backbones(root string) (*hub.Hub, error) {
-	h, err := hub.Default()
+func (a *app) backbones(root string) (*backbone.Finder, error) {
+	h, err := backbone.Default()
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/sdk"
@@ -130,7 +130,7 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, err := filesum.Of(self) // which every command is
+	sum, err := filehash.Of(self) // which every command is
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/view"
 )
 
@@ -39,7 +39,7 @@ HTTPS_PROXY as those tools do.`,
 			Example: "  runner models fetch dinov2-small\n  runner models fetch hf:google/vit-base-patch16-224",
 			Args:    cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
-				h, err := hub.Default()
+				h, err := backbone.Default()
 				if err != nil {
 					return err
 				}
@@ -56,12 +56,12 @@ HTTPS_PROXY as those tools do.`,
 }
 
 func (a *app) listModels() error {
-	h, err := hub.Default()
+	h, err := backbone.Default()
 	if err != nil {
 		return err
 	}
 	var models []view.Model
-	names := hub.Known()
+	names := backbone.Known()
 	for _, m := range h.HuggingFace.Models() {
 		// Others than vision transformers are not ours to list.
 		if _, err := h.Resolve(m.String()); err == nil {
@@ -70,7 +70,7 @@ func (a *app) listModels() error {
 	}
 	for _, name := range names {
 		m := view.Model{Name: name}
-		var missing *hub.MissingError
+		var missing *backbone.MissingError
 		switch b, err := h.Resolve(name); {
 		case err == nil:
 			m.Backbone = b

@@ -9,7 +9,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/loralab/loralab/core/inventory"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/plan"
 )
@@ -45,7 +45,7 @@ func counted(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		var s spec.Summary
 		ts.Check(protojson.Unmarshal(text, &s))
-		want := map[string]uint64{inventory.Backbone: s.GetBackboneParams(), inventory.Adapter: s.GetAdapterParams(), inventory.Head: s.GetHeadParams()}
+		want := map[string]uint64{params.Backbone: s.GetBackboneParams(), params.Adapter: s.GetAdapterParams(), params.Head: s.GetHeadParams()}
 		got := map[string]uint64{}
 		c := of[s.GetId()]
 		for _, g := range c.Groups {

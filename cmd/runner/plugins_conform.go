@@ -8,9 +8,9 @@ import (
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/cache"
-	"github.com/loralab/loralab/runner/conformance"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/peft"
+	"github.com/loralab/loralab/runner/plugintest"
 )
 
 func (a *app) pluginsTestCommand() *cobra.Command {
@@ -39,17 +39,17 @@ LORALAB_PYTHON names, with the packages peft, torch, transformers and safetensor
 			if err != nil {
 				return err
 			}
-			o := conformance.Options{Name: name, Path: found.Path}
+			o := plugintest.Options{Name: name, Path: found.Path}
 			if !asJSON {
 				o.Watch = a.view.Tried
 			}
 			var peftVersion string
 			if withPEFT {
-				python, err := conformance.Python()
+				python, err := plugintest.Python()
 				if err != nil {
 					return fmt.Errorf("comparing with PEFT: %w", err)
 				}
-				real, err := conformance.StartPEFT(c.Context(), python)
+				real, err := plugintest.StartPEFT(c.Context(), python)
 				if err != nil {
 					return fmt.Errorf("comparing with PEFT: %w", err)
 				}
@@ -89,10 +89,10 @@ func rememberPEFT(sum, version string) error {
 }
 
 // conform runs the suite, with an engine if there is one.
-func (a *app) conform(ctx context.Context, o conformance.Options) (report *conformance.Report, err error) {
+func (a *app) conform(ctx context.Context, o plugintest.Options) (report *plugintest.Report, err error) {
 	if _, err := launch.EnginePath(); err != nil {
 		a.view.Warn(err.Error())
-		return conformance.Run(ctx, o)
+		return plugintest.Run(ctx, o)
 	}
 	err = launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
 		o.Try = func(ctx context.Context, request *spec.ConformRequest) (*spec.ConformReply, error) {
@@ -102,7 +102,7 @@ func (a *app) conform(ctx context.Context, o conformance.Options) (report *confo
 			_, err := engine.Sample(ctx, request)
 			return err
 		}
-		report, err = conformance.Run(ctx, o)
+		report, err = plugintest.Run(ctx, o)
 		return err
 	})
 	return report, err

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/runner/trust"
 	"github.com/loralab/loralab/runner/variant"
 	"github.com/loralab/loralab/runner/view"
@@ -102,7 +102,7 @@ func (a *app) trustPlugin(trusted *trust.List, arg string) error {
 		return fmt.Errorf("%s is no plug-in: the file has the name of its variant, in lower-case letters, digits and _", path)
 	}
 	shown := view.Trusted{Path: path, Size: info.Size()}
-	if shown.SHA256, err = filesum.Of(path); err != nil {
+	if shown.SHA256, err = filehash.Of(path); err != nil {
 		return fmt.Errorf("reading the plug-in: %w", err)
 	}
 	shown.Name = filepath.Base(path)

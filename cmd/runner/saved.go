@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/runner/plan"
 )
 
@@ -67,7 +67,7 @@ func trustedDev(plugins []string) error {
 	}
 	for _, entry := range plugins {
 		_, path, _ := strings.Cut(entry, "=")
-		sum, err := filesum.Of(path)
+		sum, err := filehash.Of(path)
 		if err != nil {
 			return fmt.Errorf("reading the plug-in of --dev-plugin %s: %w", entry, err)
 		}

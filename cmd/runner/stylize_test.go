@@ -13,7 +13,7 @@ func network(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: network FILE")
 	}
-	content, err := os.ReadFile("../../core/stylenet/testdata/network.safetensors")
+	content, err := os.ReadFile("../../core/engine/stylenet/testdata/network.safetensors")
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o666))
 }

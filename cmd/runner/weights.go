@@ -12,13 +12,13 @@ import (
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/tempdir"
-	"github.com/loralab/loralab/runner/exported"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/weights"
 )
 
-// weights are what evaluate and predict work with: a run's of the project, or a
+// weightSource is what evaluate and predict work with: a run's of the project, or a
 // directory's that somebody carried here.
-type weights struct {
+type weightSource struct {
 	name       string // for people
 	root       string // where data is looked for from
 	req        *spec.RunRequest
@@ -37,11 +37,11 @@ func (o *weightOptions) flag(c *cobra.Command) {
 }
 
 // weights finds what ref means: a directory with weights in it, else a run.
-func (a *app) weights(ctx context.Context, ref string, o weightOptions) (*weights, error) {
+func (a *app) weights(ctx context.Context, ref string, o weightOptions) (*weightSource, error) {
 	if o.checkpoint != "" && o.checkpoint != "best" && o.checkpoint != "last" {
 		return nil, fmt.Errorf("--checkpoint %q is not one of best, last", o.checkpoint)
 	}
-	if exported.Is(ref) {
+	if weights.Is(ref) {
 		return a.carried(ctx, ref, o)
 	}
 	root, run, err := a.findRun(ctx, ref)
@@ -51,7 +51,7 @@ func (a *app) weights(ctx context.Context, ref string, o weightOptions) (*weight
 		}
 		return nil, err
 	}
-	w := &weights{name: run.Name(), root: root, checkpoint: "best", run: run, close: func() error { return nil }}
+	w := &weightSource{name: run.Name(), root: root, checkpoint: "best", run: run, close: func() error { return nil }}
 	if o.checkpoint != "" {
 		w.checkpoint = o.checkpoint
 	}
@@ -61,7 +61,7 @@ func (a *app) weights(ctx context.Context, ref string, o weightOptions) (*weight
 
 // carried are the weights of a directory, made into a run in a place that lasts
 // until close.
-func (a *app) carried(ctx context.Context, dir string, o weightOptions) (_ *weights, err error) {
+func (a *app) carried(ctx context.Context, dir string, o weightOptions) (_ *weightSource, err error) {
 	root, err := rootOf(nil)
 	if err != nil {
 		return nil, err
@@ -70,13 +70,13 @@ func (a *app) carried(ctx context.Context, dir string, o weightOptions) (_ *weig
 	if err != nil {
 		return nil, fmt.Errorf("making a place for the weights of %s: %w", dir, err)
 	}
-	w := &weights{name: dir, root: root, close: place.Remove}
+	w := &weightSource{name: dir, root: root, close: place.Remove}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
 		}
 	}()
-	m, err := exported.Open(dir, place.Path)
+	m, err := weights.Open(dir, place.Path)
 	if err != nil {
 		return nil, err
 	}

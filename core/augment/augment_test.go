@@ -7,21 +7,21 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/loralab/loralab/core/picture"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
 // scene is a picture whose red channel says where a pixel was.
-func scene(h, w int) *picture.Picture {
+func scene(h, w int) *raster.Picture {
 	image, labels := make([]byte, 3*h*w), make([]byte, h*w)
 	for i := range labels {
 		image[i], image[h*w+i], image[2*h*w+i] = byte(i*7), byte(i*3), byte(255-i)
 		labels[i] = byte(i % 5)
 	}
-	return picture.From(image, labels, h, w)
+	return raster.From(image, labels, h, w)
 }
 
-func apply(p *picture.Picture, list ...*spec.Augment) *picture.Picture {
+func apply(p *raster.Picture, list ...*spec.Augment) *raster.Picture {
 	Apply(p, list, 1, 0, "a")
 	return p
 }
@@ -41,11 +41,11 @@ func TestFlips(t *testing.T) {
 	}
 	// Half the size: the outer ring comes from nowhere.
 	p = apply(scene(4, 4), &spec.Augment{Kind: "scale", P: 1, Low: .5, High: .5})
-	if n := count(p.Labels, picture.Ignored); n != 12 {
+	if n := count(p.Labels, raster.Ignored); n != 12 {
 		t.Errorf("scale by half ignores %d of 16: %v", n, p.Labels)
 	}
 	p = apply(scene(8, 8), &spec.Augment{Kind: "crop", P: 1, Low: .5, High: .9})
-	if n := count(p.Labels, picture.Ignored); n != 0 {
+	if n := count(p.Labels, raster.Ignored); n != 0 {
 		t.Errorf("crop ignores %d: %v", n, p.Labels)
 	}
 }
@@ -134,7 +134,7 @@ func TestStaysWithin(t *testing.T) {
 			}
 		}
 		for _, l := range p.Labels {
-			if l > 4 && l != picture.Ignored {
+			if l > 4 && l != raster.Ignored {
 				t.Fatalf("label %d", l)
 			}
 		}

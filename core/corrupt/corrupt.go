@@ -21,7 +21,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/loralab/loralab/core/picture"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/rng"
 )
 
@@ -31,7 +31,7 @@ const Severities = 5
 // corruption changes a picture at a level 0 to 4.
 type corruption struct {
 	family string
-	apply  func(p *picture.Picture, level int, r rng.Stream)
+	apply  func(p *raster.Picture, level int, r rng.Stream)
 }
 
 // moves are the corruptions that move labels: of an image of h×w, where each
@@ -47,7 +47,7 @@ func MoveLabels(labels []byte, h, w, atH, atW int, kind string, severity int, se
 	if move == nil {
 		return labels
 	}
-	return picture.WarpLabels(labels, h, w, atH, atW, move(atH, atW, severity-1, stream(kind, seed, key)))
+	return raster.WarpLabels(labels, h, w, atH, atW, move(atH, atW, severity-1, stream(kind, seed, key)))
 }
 
 func stream(kind string, seed uint64, key string) rng.Stream {
@@ -115,7 +115,7 @@ func Check(kind string, severity int) error {
 
 // Apply damages a picture in place. Seed and key, which names the picture by what
 // its identity covers, decide all that is random. It panics on what Check refuses.
-func Apply(p *picture.Picture, kind string, severity int, seed uint64, key string) {
+func Apply(p *raster.Picture, kind string, severity int, seed uint64, key string) {
 	if err := Check(kind, severity); err != nil {
 		panic("corrupt: " + err.Error())
 	}
@@ -129,14 +129,14 @@ func normal(r rng.Stream, n int) []float32 {
 	return v
 }
 
-func gaussianNoise(p *picture.Picture, level int, r rng.Stream) {
+func gaussianNoise(p *raster.Picture, level int, r rng.Stream) {
 	std := [...]float32{.08, .12, .18, .26, .38}[level]
 	for i, v := range normal(r, len(p.RGB)) {
 		p.RGB[i] += std * v
 	}
 }
 
-func shotNoise(p *picture.Picture, level int, r rng.Stream) {
+func shotNoise(p *raster.Picture, level int, r rng.Stream) {
 	photons := [...]float64{60, 25, 12, 5, 3}[level]
 	for i, v := range p.RGB {
 		p.RGB[i] = float32(poisson(r, float64(v)*photons) / photons)
@@ -153,7 +153,7 @@ func poisson(r rng.Stream, mean float64) float64 {
 	return n
 }
 
-func impulseNoise(p *picture.Picture, level int, r rng.Stream) {
+func impulseNoise(p *raster.Picture, level int, r rng.Stream) {
 	amount := [...]float64{.03, .06, .09, .17, .27}[level]
 	for i := range p.RGB {
 		hit, salt := r.Float64() < amount, r.Float64() < .5
@@ -166,19 +166,19 @@ func impulseNoise(p *picture.Picture, level int, r rng.Stream) {
 	}
 }
 
-func speckleNoise(p *picture.Picture, level int, r rng.Stream) {
+func speckleNoise(p *raster.Picture, level int, r rng.Stream) {
 	std := [...]float32{.15, .2, .35, .45, .6}[level]
 	for i, v := range normal(r, len(p.RGB)) {
 		p.RGB[i] += p.RGB[i] * std * v
 	}
 }
 
-func gaussianBlur(p *picture.Picture, level int, _ rng.Stream) {
+func gaussianBlur(p *raster.Picture, level int, _ rng.Stream) {
 	p.Blur([...]float64{1, 2, 3, 4, 6}[level])
 }
 
 // defocusBlur is a disk, its edge smoothed.
-func defocusBlur(p *picture.Picture, level int, _ rng.Stream) {
+func defocusBlur(p *raster.Picture, level int, _ rng.Stream) {
 	c := [...]struct{ radius, alias float64 }{{3, .1}, {4, .5}, {6, .5}, {8, .5}, {10, .5}}[level]
 	reach := int(c.radius)
 	if c.radius <= 8 {
@@ -194,27 +194,27 @@ func defocusBlur(p *picture.Picture, level int, _ rng.Stream) {
 			}
 		}
 	}
-	picture.BlurPlane(disk, side, side, c.alias)
+	raster.BlurPlane(disk, side, side, c.alias)
 	p.Filter(taps(disk, side, reach))
 }
 
 // taps is a square of weights as a filter of sum 1.
-func taps(weights []float32, side, reach int) []picture.Tap {
+func taps(weights []float32, side, reach int) []raster.Tap {
 	var sum float32
 	for _, w := range weights {
 		sum += w
 	}
-	var list []picture.Tap
+	var list []raster.Tap
 	for i, w := range weights {
 		if w/sum > 1e-6 {
-			list = append(list, picture.Tap{DY: i/side - reach, DX: i%side - reach, Weight: w / sum})
+			list = append(list, raster.Tap{DY: i/side - reach, DX: i%side - reach, Weight: w / sum})
 		}
 	}
 	return list
 }
 
 // glassBlur swaps pixels with neighbours between two blurs.
-func glassBlur(p *picture.Picture, level int, r rng.Stream) {
+func glassBlur(p *raster.Picture, level int, r rng.Stream) {
 	c := [...]struct {
 		sigma        float64
 		delta, times int
@@ -235,20 +235,20 @@ func glassBlur(p *picture.Picture, level int, r rng.Stream) {
 	p.Blur(c.sigma)
 }
 
-func motionBlur(p *picture.Picture, level int, r rng.Stream) {
+func motionBlur(p *raster.Picture, level int, r rng.Stream) {
 	c := [...]struct{ radius, sigma float64 }{{10, 3}, {15, 5}, {15, 8}, {15, 12}, {20, 15}}[level]
 	p.Filter(motion(c.radius, c.sigma, -45+90*r.Float64()))
 }
 
 // motion is a line of Gaussian weights to one side, at an angle in degrees.
-func motion(radius, sigma, angle float64) []picture.Tap {
+func motion(radius, sigma, angle float64) []raster.Tap {
 	sin, cos := math.Sincos(angle * math.Pi / 180)
-	var list []picture.Tap
+	var list []raster.Tap
 	var sum float32
 	for i := range int(2*radius) + 1 {
 		d := float64(i)
 		w := float32(math.Exp(-d * d / (2 * sigma * sigma)))
-		t := picture.Tap{DY: int(math.Round(d * sin)), DX: int(math.Round(d * cos)), Weight: w}
+		t := raster.Tap{DY: int(math.Round(d * sin)), DX: int(math.Round(d * cos)), Weight: w}
 		sum += w
 		if n := len(list); n > 0 && list[n-1].DY == t.DY && list[n-1].DX == t.DX {
 			list[n-1].Weight += w
@@ -264,7 +264,7 @@ func motion(radius, sigma, angle float64) []picture.Tap {
 
 // zoomBlur is the mean over growing zooms. Labels stay: the picture's centre of
 // weight does.
-func zoomBlur(p *picture.Picture, level int, _ rng.Stream) {
+func zoomBlur(p *raster.Picture, level int, _ rng.Stream) {
 	c := [...]struct{ most, step float64 }{{1.11, .01}, {1.16, .01}, {1.21, .02}, {1.26, .02}, {1.31, .03}}[level]
 	sum := slices.Clone(p.RGB)
 	n := float32(1)
@@ -281,17 +281,17 @@ func zoomBlur(p *picture.Picture, level int, _ rng.Stream) {
 }
 
 // scaled is the middle of a picture, enlarged, without labels.
-func scaled(p *picture.Picture, zoom float64) *picture.Picture {
-	z := &picture.Picture{H: p.H, W: p.W, RGB: slices.Clone(p.RGB)}
+func scaled(p *raster.Picture, zoom float64) *raster.Picture {
+	z := &raster.Picture{H: p.H, W: p.W, RGB: slices.Clone(p.RGB)}
 	cy, cx := float64(p.H-1)/2, float64(p.W-1)/2
-	z.Warp(picture.Reflect, func(y, x int) (float64, float64) {
+	z.Warp(raster.Reflect, func(y, x int) (float64, float64) {
 		return cy + (float64(y)-cy)/zoom, cx + (float64(x)-cx)/zoom
 	})
 	return z
 }
 
 // snow lays streaks of flakes over a picture that is paler than it was.
-func snow(p *picture.Picture, level int, r rng.Stream) {
+func snow(p *raster.Picture, level int, r rng.Stream) {
 	c := [...]struct{ mean, std, zoom, threshold, radius, sigma, mix float64 }{
 		{.1, .3, 3, .5, 10, 4, .8},
 		{.2, .3, 2, .5, 12, 4, .7},
@@ -300,7 +300,7 @@ func snow(p *picture.Picture, level int, r rng.Stream) {
 		{.55, .3, 2.5, .85, 12, 12, .55},
 	}[level]
 	n := p.H * p.W
-	layer := &picture.Picture{H: p.H, W: p.W, RGB: make([]float32, 3*n)}
+	layer := &raster.Picture{H: p.H, W: p.W, RGB: make([]float32, 3*n)}
 	for i, v := range normal(r, n) {
 		layer.RGB[i] = float32(c.mean) + float32(c.std)*v
 	}
@@ -325,7 +325,7 @@ func snow(p *picture.Picture, level int, r rng.Stream) {
 }
 
 // frost lays crystals over the picture: ridges of plasma, bluish white.
-func frost(p *picture.Picture, level int, r rng.Stream) {
+func frost(p *raster.Picture, level int, r rng.Stream) {
 	c := [...]struct{ keep, ice float32 }{{1, .4}, {.8, .6}, {.7, .7}, {.65, .7}, {.6, .75}}[level]
 	n := p.H * p.W
 	ridges, spread := plasma(p.H, p.W, 2, r), plasma(p.H, p.W, 3, r)
@@ -339,7 +339,7 @@ func frost(p *picture.Picture, level int, r rng.Stream) {
 }
 
 // fog is plasma over the picture, scaled so that white stays white.
-func fog(p *picture.Picture, level int, r rng.Stream) {
+func fog(p *raster.Picture, level int, r rng.Stream) {
 	c := [...]struct {
 		amount float32
 		decay  float64
@@ -390,18 +390,18 @@ func plasma(h, w int, decay float64, r rng.Stream) []float32 {
 	return out
 }
 
-func brightness(p *picture.Picture, level int, _ rng.Stream) {
+func brightness(p *raster.Picture, level int, _ rng.Stream) {
 	add := [...]float64{.1, .2, .3, .4, .5}[level]
 	p.HSV(func(h, s, v float64) (float64, float64, float64) { return h, s, v + add })
 }
 
-func saturate(p *picture.Picture, level int, _ rng.Stream) {
+func saturate(p *raster.Picture, level int, _ rng.Stream) {
 	c := [...]struct{ by, add float64 }{{.3, 0}, {.1, 0}, {2, 0}, {5, .1}, {20, .2}}[level]
 	p.HSV(func(h, s, v float64) (float64, float64, float64) { return h, s*c.by + c.add, v })
 }
 
 // spatter throws drops of water (severities 1 to 3) or mud (4, 5).
-func spatter(p *picture.Picture, level int, r rng.Stream) {
+func spatter(p *raster.Picture, level int, r rng.Stream) {
 	c := [...]struct{ mean, std, sigma, threshold, mix float64 }{
 		{.65, .3, 4, .69, .6}, {.65, .3, 3, .68, .6}, {.65, .3, 2, .68, .5}, {.65, .3, 1, .65, 1.5}, {.67, .4, 1, .65, 1.5},
 	}[level]
@@ -410,7 +410,7 @@ func spatter(p *picture.Picture, level int, r rng.Stream) {
 	for i, v := range drops {
 		drops[i] = float32(c.mean) + float32(c.std)*v
 	}
-	picture.BlurPlane(drops, p.H, p.W, c.sigma)
+	raster.BlurPlane(drops, p.H, p.W, c.sigma)
 	for i, v := range drops {
 		if float64(v) < c.threshold {
 			drops[i] = 0
@@ -424,7 +424,7 @@ func spatter(p *picture.Picture, level int, r rng.Stream) {
 				mud[i] = 1
 			}
 		}
-		picture.BlurPlane(mud, p.H, p.W, c.mix)
+		raster.BlurPlane(mud, p.H, p.W, c.mix)
 		for i, m := range mud {
 			if m < .8 {
 				m = 0
@@ -437,7 +437,7 @@ func spatter(p *picture.Picture, level int, r rng.Stream) {
 	}
 	// Water: light at the rim of each drop.
 	rim := slices.Clone(drops)
-	picture.BlurPlane(rim, p.H, p.W, 1.5)
+	raster.BlurPlane(rim, p.H, p.W, 1.5)
 	most := max(slices.Max(rim), 1e-6)
 	for i, d := range drops {
 		m := float32(c.mix) * d * rim[i] / most
@@ -447,7 +447,7 @@ func spatter(p *picture.Picture, level int, r rng.Stream) {
 	}
 }
 
-func contrast(p *picture.Picture, level int, _ rng.Stream) {
+func contrast(p *raster.Picture, level int, _ rng.Stream) {
 	by := [...]float32{.4, .3, .2, .1, .05}[level]
 	for c := range 3 {
 		plane := p.Plane(c)
@@ -463,8 +463,8 @@ func contrast(p *picture.Picture, level int, _ rng.Stream) {
 }
 
 // elastic shifts by a random affine map and a smooth random field, labels too.
-func elastic(p *picture.Picture, level int, r rng.Stream) {
-	p.Warp(picture.Reflect, elasticMap(p.H, p.W, level, r))
+func elastic(p *raster.Picture, level int, r rng.Stream) {
+	p.Warp(raster.Reflect, elasticMap(p.H, p.W, level, r))
 }
 
 func elasticMap(h, w, level int, r rng.Stream) func(y, x int) (fy, fx float64) {
@@ -477,7 +477,7 @@ func elasticMap(h, w, level int, r rng.Stream) func(y, x int) (fy, fx float64) {
 	field := func() []float32 {
 		v := make([]float32, h*w)
 		r.Uniform(v, -1, 1)
-		picture.BlurPlane(v, h, w, sigma)
+		raster.BlurPlane(v, h, w, sigma)
 		return v
 	}
 	// Three points of the middle, each moved a little, make the affine map.
@@ -513,7 +513,7 @@ func affineMap(from, to [3][2]float64) (m [2][3]float64) {
 }
 
 // pixelate keeps so much of the resolution: boxes, each of its mean colour.
-func pixelate(p *picture.Picture, level int, _ rng.Stream) {
+func pixelate(p *raster.Picture, level int, _ rng.Stream) {
 	keep := [...]float64{.6, .5, .4, .3, .25}[level]
 	rows, cols := max(int(float64(p.H)*keep), 1), max(int(float64(p.W)*keep), 1)
 	for c := range 3 {
@@ -549,7 +549,7 @@ func boxes(src []float32, step, values int, dst []float32, to, n int) {
 	}
 }
 
-func jpegCompression(p *picture.Picture, level int, _ rng.Stream) {
+func jpegCompression(p *raster.Picture, level int, _ rng.Stream) {
 	quality := [...]int{25, 18, 15, 10, 7}[level]
 	n := p.H * p.W
 	img := image.NewRGBA(image.Rect(0, 0, p.W, p.H))

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/loralab/loralab/core/picture"
+	"github.com/loralab/loralab/core/raster"
 )
 
 // scene is a picture with a gradient, an edge and a disk, and its labels.
-func scene(h, w int) *picture.Picture {
+func scene(h, w int) *raster.Picture {
 	image, labels := make([]byte, 3*h*w), make([]byte, h*w)
 	for y := range h {
 		for x := range w {
@@ -22,10 +22,10 @@ func scene(h, w int) *picture.Picture {
 			}
 		}
 	}
-	return picture.From(image, labels, h, w)
+	return raster.From(image, labels, h, w)
 }
 
-func distance(a, b *picture.Picture) float64 {
+func distance(a, b *raster.Picture) float64 {
 	var sum float64
 	for i, v := range a.RGB {
 		d := float64(v - b.RGB[i])
@@ -94,12 +94,12 @@ func TestSeverityGrows(t *testing.T) {
 
 // The noises have the spread that their constants say.
 func TestNoiseHasItsSpread(t *testing.T) {
-	grey := func() *picture.Picture {
+	grey := func() *raster.Picture {
 		image := make([]byte, 3*100*100)
 		for i := range image {
 			image[i] = 128
 		}
-		return picture.From(image, nil, 100, 100)
+		return raster.From(image, nil, 100, 100)
 	}
 	v := 128. / 255
 	for kind, want := range map[string]float64{
@@ -142,7 +142,7 @@ func TestMoveLabels(t *testing.T) {
 		labels[i] = byte(i/w/4*16 + i%w/4)
 	}
 	for _, kind := range Kinds() {
-		p := picture.From(make([]byte, 3*h*w), slices.Clone(labels), h, w)
+		p := raster.From(make([]byte, 3*h*w), slices.Clone(labels), h, w)
 		Apply(p, kind, 3, 5, "a")
 		if got := MoveLabels(labels, h, w, h, w, kind, 3, 5, "a"); !slices.Equal(got, p.Labels) {
 			t.Errorf("%s moves labels by themselves otherwise than in a picture", kind)

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 )
 
 // Contents are files and the SHA-256 of each. Whatever reads them checks that a
@@ -94,7 +94,7 @@ func verified(path string, want [sha256.Size]byte, decode func(content []byte) e
 		return err
 	}
 	// A file that was cut or replaced may fail before it is hashed.
-	if sum, fault := filesum.Sum(path); fault == nil && sum != want {
+	if sum, fault := filehash.Sum(path); fault == nil && sum != want {
 		return at(path, errChanged)
 	}
 	return err

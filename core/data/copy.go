@@ -17,7 +17,7 @@ import (
 
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/stylise"
+	"github.com/loralab/loralab/core/stylize"
 )
 
 // Copy makes another domain of pictures: a folder of images/ and masks/ with
@@ -52,7 +52,7 @@ func (c *Copy) Write(ctx context.Context, dir string, done func()) error {
 		return err
 	}
 	keys := files.keys()
-	if c.Style.GetKind() == stylise.Network && c.Corruption != nil {
+	if c.Style.GetKind() == stylize.Network && c.Corruption != nil {
 		return errors.New("what a network makes is not damaged here: copy the copy")
 	}
 	return parallel(ctx, c.Files.Len(), func(i int) error {
@@ -103,7 +103,7 @@ func (c *Copy) pair(s *shift, files Contents, dir string, i int, key string) err
 	}
 	values := resizeNearest(m.values, m.h, m.w, h, w)
 	moved := values
-	if s.style.GetKind() != stylise.Network {
+	if s.style.GetKind() != stylize.Network {
 		var styled []byte
 		if styled, moved, err = s.applied(p.resized(h, w), values, h, w, name, key); err != nil {
 			return err

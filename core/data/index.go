@@ -14,14 +14,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/replacefile"
 )
 
 // fact is what is known about a file as long as its stamp stays.
 type fact struct {
-	stamp filesum.Stamp
+	stamp filehash.Stamp
 	sum   [sha256.Size]byte
 	// The picture was decoded once as this, to this size and, for a mask, these
 	// values in so many pixels each.
@@ -52,7 +52,7 @@ type index struct {
 	path string // "" without a cache directory
 
 	mu    sync.Mutex
-	file  filesum.Stamp // of path, when facts were read from it or written to it
+	file  filehash.Stamp // of path, when facts were read from it or written to it
 	facts map[string]fact
 	moved bool // facts has what the file has not
 }
@@ -91,12 +91,12 @@ func openIndex(root string) *index {
 func (ix *index) reload() {
 	info, err := os.Stat(ix.path)
 	if err != nil {
-		if ix.facts == nil || ix.file != (filesum.Stamp{}) { // removed meanwhile
-			ix.file, ix.facts = filesum.Stamp{}, map[string]fact{}
+		if ix.facts == nil || ix.file != (filehash.Stamp{}) { // removed meanwhile
+			ix.file, ix.facts = filehash.Stamp{}, map[string]fact{}
 		}
 		return
 	}
-	now := filesum.StampOf(info)
+	now := filehash.StampOf(info)
 	if ix.facts != nil && now == ix.file {
 		return
 	}
@@ -127,7 +127,7 @@ func (ix *index) lookup(path, name string, as kind, afresh bool) (f fact, known 
 	if err := regular.Check(path, info); err != nil {
 		return fact{}, false, err
 	}
-	stamp := filesum.StampOf(info)
+	stamp := filehash.StampOf(info)
 	ix.mu.Lock()
 	f, known = ix.facts[name]
 	ix.mu.Unlock()
@@ -171,7 +171,7 @@ func (ix *index) save() {
 	}
 	ix.moved = false
 	if info, err := os.Stat(ix.path); err == nil {
-		ix.file = filesum.StampOf(info)
+		ix.file = filehash.StampOf(info)
 	}
 }
 
@@ -239,7 +239,7 @@ func decodeFacts(content []byte) (map[string]fact, error) {
 		}
 		name := text[at : at+int(size)]
 		_, _ = r.Seek(int64(size), 1)
-		f.stamp = filesum.Stamp{Size: signed(), Modified: signed(), Changed: signed()}
+		f.stamp = filehash.Stamp{Size: signed(), Modified: signed(), Changed: signed()}
 		if _, err := r.Read(f.sum[:]); err != nil {
 			fault = err
 		}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 )
 
 // Look is how files are looked at; see With.
@@ -84,7 +84,7 @@ func (f Files) look(ctx context.Context, names []string, as func(i int) kind) ([
 // learn reads a file.
 func (f *fact) learn(ctx context.Context, path string, as kind) error {
 	if as == bytesAlone {
-		sum, err := filesum.Sum(path)
+		sum, err := filehash.Sum(path)
 		f.sum = sum
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/loralab/loralab/core/pyrandom"
+	"github.com/loralab/loralab/core/data/pyrandom"
 )
 
 // SplitOriginal divides the files as the original project does: all of them, in

@@ -23,7 +23,7 @@ var classColours = []color.RGBA{
 var ignoredColour = color.RGBA{0x80, 0x80, 0x80, 0xff}
 
 // reserved are colours that no class is near to: of ignored pixels, and of
-// errors, which core/sheet draws.
+// errors, which core/samplesheet draws.
 var reserved = []color.RGBA{ignoredColour, {0xff, 0x00, 0x66, 0xff}, {0xff, 0xff, 0xff, 0xff}}
 
 // manyColours are classColours and, for every further class, the colour that is

@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/loralab/loralab/core/augment"
-	"github.com/loralab/loralab/core/picture"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -177,7 +177,7 @@ func (s *Set) Augmented(ctx context.Context, indices []int, seed uint64, epoch i
 		if !s.Augments() {
 			return it
 		}
-		p := picture.From(it.image, slices.Clone(it.labels), s.h, s.w)
+		p := raster.From(it.image, slices.Clone(it.labels), s.h, s.w)
 		augment.Apply(p, s.augment, seed, epoch, key)
 		return &item{image: p.Bytes(), labels: p.Labels}
 	})

@@ -5,10 +5,10 @@ import (
 	"sync"
 
 	"github.com/loralab/loralab/core/corrupt"
-	"github.com/loralab/loralab/core/picture"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/stylise"
+	"github.com/loralab/loralab/core/stylize"
 )
 
 // Network gives a picture of 3×h×w bytes RGB the look that it was trained for.
@@ -35,13 +35,13 @@ func newShift(style *spec.Style, styles Contents, corruption *spec.Corruption) (
 	if style == nil {
 		return s, nil
 	}
-	if err := stylise.Check(style.Kind, style.Strength); err != nil {
+	if err := stylize.Check(style.Kind, style.Strength); err != nil {
 		return nil, err
 	}
 	for i := range styles.Images {
 		s.styles = append(s.styles, &styleImage{read: func() (pixels, error) { return styles.pixels(i) }})
 	}
-	if len(s.styles) == 0 && style.Kind != stylise.Network {
+	if len(s.styles) == 0 && style.Kind != stylize.Network {
 		return nil, fmt.Errorf("style %s has no images", style.Kind)
 	}
 	return s, nil
@@ -54,7 +54,7 @@ func (s *shift) apply(image, labels []byte, h, w int, name, key string) ([]byte,
 	if s.style == nil && s.corruption == nil {
 		return image, labels, nil
 	}
-	if s.style.GetKind() == stylise.Network {
+	if s.style.GetKind() == stylize.Network {
 		if s.network == nil {
 			return nil, nil, fmt.Errorf("the look of %s is computed by a network, for which there is no engine here; runner data stylize has one", name)
 		}
@@ -63,13 +63,13 @@ func (s *shift) apply(image, labels []byte, h, w int, name, key string) ([]byte,
 			return nil, nil, fmt.Errorf("styling %s: %w", name, err)
 		}
 	}
-	p := picture.From(image, labels, h, w)
+	p := raster.From(image, labels, h, w)
 	if len(s.styles) > 0 {
 		style, err := s.styles[rng.New(s.style.Seed, "style", key).IntN(len(s.styles))].resized(h, w)
 		if err != nil {
 			return nil, nil, err
 		}
-		stylise.Apply(p, picture.From(style, nil, h, w), s.style.Kind, s.style.Strength)
+		stylize.Apply(p, raster.From(style, nil, h, w), s.style.Kind, s.style.Strength)
 	}
 	if c := s.corruption; c != nil {
 		corrupt.Apply(p, c.Kind, int(c.Severity), c.Seed, key)

@@ -76,7 +76,7 @@ func exchange(parent *os.Root, inner, name string) error {
 	}
 	defer dir.Close()
 	at := int(dir.Fd())
-	if unix.Renameat2(at, inner, at, name, unix.RENAME_EXCHANGE) == nil {
+	if exchangeNames(at, inner, name) == nil {
 		return nil
 	}
 	if err := parent.Rename(name, filepath.Join(filepath.Dir(inner), beforeName)); err != nil {

@@ -1507,7 +1507,7 @@ func (x *Prediction) GetPixels() []uint64 {
 	return nil
 }
 
-type StyliseRequest struct {
+type StylizeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Style         *Style                 `protobuf:"bytes,1,opt,name=style,proto3" json:"style,omitempty"`     // kind "network"
 	Weights       string                 `protobuf:"bytes,2,opt,name=weights,proto3" json:"weights,omitempty"` // where its file is
@@ -1516,20 +1516,20 @@ type StyliseRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *StyliseRequest) Reset() {
-	*x = StyliseRequest{}
+func (x *StylizeRequest) Reset() {
+	*x = StylizeRequest{}
 	mi := &file_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *StyliseRequest) String() string {
+func (x *StylizeRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*StyliseRequest) ProtoMessage() {}
+func (*StylizeRequest) ProtoMessage() {}
 
-func (x *StyliseRequest) ProtoReflect() protoreflect.Message {
+func (x *StylizeRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1541,26 +1541,26 @@ func (x *StyliseRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use StyliseRequest.ProtoReflect.Descriptor instead.
-func (*StyliseRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use StylizeRequest.ProtoReflect.Descriptor instead.
+func (*StylizeRequest) Descriptor() ([]byte, []int) {
 	return file_spec_proto_rawDescGZIP(), []int{19}
 }
 
-func (x *StyliseRequest) GetStyle() *Style {
+func (x *StylizeRequest) GetStyle() *Style {
 	if x != nil {
 		return x.Style
 	}
 	return nil
 }
 
-func (x *StyliseRequest) GetWeights() string {
+func (x *StylizeRequest) GetWeights() string {
 	if x != nil {
 		return x.Weights
 	}
 	return ""
 }
 
-func (x *StyliseRequest) GetPictures() []*Restyled {
+func (x *StylizeRequest) GetPictures() []*Restyled {
 	if x != nil {
 		return x.Pictures
 	}
@@ -1637,7 +1637,7 @@ func (x *Restyled) GetWidth() uint32 {
 	return 0
 }
 
-type Stylised struct {
+type Stylized struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Picture       uint32                 `protobuf:"varint,1,opt,name=picture,proto3" json:"picture,omitempty"` // index in the request
 	Failure       string                 `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`  // it could not be done; nothing else counts
@@ -1645,20 +1645,20 @@ type Stylised struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Stylised) Reset() {
-	*x = Stylised{}
+func (x *Stylized) Reset() {
+	*x = Stylized{}
 	mi := &file_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Stylised) String() string {
+func (x *Stylized) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Stylised) ProtoMessage() {}
+func (*Stylized) ProtoMessage() {}
 
-func (x *Stylised) ProtoReflect() protoreflect.Message {
+func (x *Stylized) ProtoReflect() protoreflect.Message {
 	mi := &file_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1670,19 +1670,19 @@ func (x *Stylised) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Stylised.ProtoReflect.Descriptor instead.
-func (*Stylised) Descriptor() ([]byte, []int) {
+// Deprecated: Use Stylized.ProtoReflect.Descriptor instead.
+func (*Stylized) Descriptor() ([]byte, []int) {
 	return file_spec_proto_rawDescGZIP(), []int{21}
 }
 
-func (x *Stylised) GetPicture() uint32 {
+func (x *Stylized) GetPicture() uint32 {
 	if x != nil {
 		return x.Picture
 	}
 	return 0
 }
 
-func (x *Stylised) GetFailure() string {
+func (x *Stylized) GetFailure() string {
 	if x != nil {
 		return x.Failure
 	}
@@ -5185,7 +5185,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x06height\x18\x03 \x01(\rR\x06height\x12\x14\n" +
 	"\x05width\x18\x04 \x01(\rR\x05width\x12\x16\n" +
 	"\x06pixels\x18\x05 \x03(\x04R\x06pixels\"\x8f\x01\n" +
-	"\x0eStyliseRequest\x12,\n" +
+	"\x0eStylizeRequest\x12,\n" +
 	"\x05style\x18\x01 \x01(\v2\x16.loralab.spec.v1.StyleR\x05style\x12\x18\n" +
 	"\aweights\x18\x02 \x01(\tR\aweights\x125\n" +
 	"\bpictures\x18\x03 \x03(\v2\x19.loralab.spec.v1.RestyledR\bpictures\"`\n" +
@@ -5194,7 +5194,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x03out\x18\x02 \x01(\tR\x03out\x12\x16\n" +
 	"\x06height\x18\x03 \x01(\rR\x06height\x12\x14\n" +
 	"\x05width\x18\x04 \x01(\rR\x05width\">\n" +
-	"\bStylised\x12\x18\n" +
+	"\bStylized\x12\x18\n" +
 	"\apicture\x18\x01 \x01(\rR\apicture\x12\x18\n" +
 	"\afailure\x18\x02 \x01(\tR\afailure\"\x81\x03\n" +
 	"\aRunSpec\x12\x1a\n" +
@@ -5556,7 +5556,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x06Export\x12\x1e.loralab.spec.v1.ExportRequest\x1a\x1c.loralab.spec.v1.ExportReply\x12I\n" +
 	"\aCompare\x12\x1f.loralab.spec.v1.CompareRequest\x1a\x1d.loralab.spec.v1.CompareReply\x12I\n" +
 	"\aPredict\x12\x1f.loralab.spec.v1.PredictRequest\x1a\x1b.loralab.spec.v1.Prediction0\x01\x12G\n" +
-	"\aStylise\x12\x1f.loralab.spec.v1.StyliseRequest\x1a\x19.loralab.spec.v1.Stylised0\x01B&Z$github.com/loralab/loralab/core/specb\x06proto3"
+	"\aStylize\x12\x1f.loralab.spec.v1.StylizeRequest\x1a\x19.loralab.spec.v1.Stylized0\x01B&Z$github.com/loralab/loralab/core/specb\x06proto3"
 
 var (
 	file_spec_proto_rawDescOnce sync.Once
@@ -5594,9 +5594,9 @@ var file_spec_proto_goTypes = []any{
 	(*PredictRequest)(nil),    // 18: loralab.spec.v1.PredictRequest
 	(*Picture)(nil),           // 19: loralab.spec.v1.Picture
 	(*Prediction)(nil),        // 20: loralab.spec.v1.Prediction
-	(*StyliseRequest)(nil),    // 21: loralab.spec.v1.StyliseRequest
+	(*StylizeRequest)(nil),    // 21: loralab.spec.v1.StylizeRequest
 	(*Restyled)(nil),          // 22: loralab.spec.v1.Restyled
-	(*Stylised)(nil),          // 23: loralab.spec.v1.Stylised
+	(*Stylized)(nil),          // 23: loralab.spec.v1.Stylized
 	(*RunSpec)(nil),           // 24: loralab.spec.v1.RunSpec
 	(*Backbone)(nil),          // 25: loralab.spec.v1.Backbone
 	(*Architecture)(nil),      // 26: loralab.spec.v1.Architecture
@@ -5668,8 +5668,8 @@ var file_spec_proto_depIdxs = []int32{
 	44, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
 	19, // 18: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
 	43, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
-	34, // 20: loralab.spec.v1.StyliseRequest.style:type_name -> loralab.spec.v1.Style
-	22, // 21: loralab.spec.v1.StyliseRequest.pictures:type_name -> loralab.spec.v1.Restyled
+	34, // 20: loralab.spec.v1.StylizeRequest.style:type_name -> loralab.spec.v1.Style
+	22, // 21: loralab.spec.v1.StylizeRequest.pictures:type_name -> loralab.spec.v1.Restyled
 	25, // 22: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
 	28, // 23: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
 	30, // 24: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
@@ -5726,7 +5726,7 @@ var file_spec_proto_depIdxs = []int32{
 	11, // 75: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
 	13, // 76: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
 	18, // 77: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	21, // 78: loralab.spec.v1.Engine.Stylise:input_type -> loralab.spec.v1.StyliseRequest
+	21, // 78: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
 	3,  // 79: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
 	48, // 80: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
 	5,  // 81: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
@@ -5735,7 +5735,7 @@ var file_spec_proto_depIdxs = []int32{
 	12, // 84: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
 	14, // 85: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
 	20, // 86: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	23, // 87: loralab.spec.v1.Engine.Stylise:output_type -> loralab.spec.v1.Stylised
+	23, // 87: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
 	79, // [79:88] is the sub-list for method output_type
 	70, // [70:79] is the sub-list for method input_type
 	70, // [70:70] is the sub-list for extension type_name

@@ -33,7 +33,7 @@ const (
 	Engine_Export_FullMethodName  = "/loralab.spec.v1.Engine/Export"
 	Engine_Compare_FullMethodName = "/loralab.spec.v1.Engine/Compare"
 	Engine_Predict_FullMethodName = "/loralab.spec.v1.Engine/Predict"
-	Engine_Stylise_FullMethodName = "/loralab.spec.v1.Engine/Stylise"
+	Engine_Stylize_FullMethodName = "/loralab.spec.v1.Engine/Stylize"
 )
 
 // EngineClient is the client API for Engine service.
@@ -61,9 +61,9 @@ type EngineClient interface {
 	// Predict segments pictures with a trained run, and says so of each when its
 	// files are written. A picture that fails does not end it.
 	Predict(ctx context.Context, in *PredictRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Prediction], error)
-	// Stylise passes pictures through a style network, and says so of each when
+	// Stylize passes pictures through a style network, and says so of each when
 	// its file is written. A picture that fails does not end it.
-	Stylise(ctx context.Context, in *StyliseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Stylised], error)
+	Stylize(ctx context.Context, in *StylizeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Stylized], error)
 }
 
 type engineClient struct {
@@ -172,13 +172,13 @@ func (c *engineClient) Predict(ctx context.Context, in *PredictRequest, opts ...
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Engine_PredictClient = grpc.ServerStreamingClient[Prediction]
 
-func (c *engineClient) Stylise(ctx context.Context, in *StyliseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Stylised], error) {
+func (c *engineClient) Stylize(ctx context.Context, in *StylizeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Stylized], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Engine_ServiceDesc.Streams[2], Engine_Stylise_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Engine_ServiceDesc.Streams[2], Engine_Stylize_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[StyliseRequest, Stylised]{ClientStream: stream}
+	x := &grpc.GenericClientStream[StylizeRequest, Stylized]{ClientStream: stream}
 	if err := x.ClientStream.SendMsg(in); err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (c *engineClient) Stylise(ctx context.Context, in *StyliseRequest, opts ...
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Engine_StyliseClient = grpc.ServerStreamingClient[Stylised]
+type Engine_StylizeClient = grpc.ServerStreamingClient[Stylized]
 
 // EngineServer is the server API for Engine service.
 // All implementations must embed UnimplementedEngineServer
@@ -216,9 +216,9 @@ type EngineServer interface {
 	// Predict segments pictures with a trained run, and says so of each when its
 	// files are written. A picture that fails does not end it.
 	Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error
-	// Stylise passes pictures through a style network, and says so of each when
+	// Stylize passes pictures through a style network, and says so of each when
 	// its file is written. A picture that fails does not end it.
-	Stylise(*StyliseRequest, grpc.ServerStreamingServer[Stylised]) error
+	Stylize(*StylizeRequest, grpc.ServerStreamingServer[Stylized]) error
 	mustEmbedUnimplementedEngineServer()
 }
 
@@ -253,8 +253,8 @@ func (UnimplementedEngineServer) Compare(context.Context, *CompareRequest) (*Com
 func (UnimplementedEngineServer) Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error {
 	return status.Error(codes.Unimplemented, "method Predict not implemented")
 }
-func (UnimplementedEngineServer) Stylise(*StyliseRequest, grpc.ServerStreamingServer[Stylised]) error {
-	return status.Error(codes.Unimplemented, "method Stylise not implemented")
+func (UnimplementedEngineServer) Stylize(*StylizeRequest, grpc.ServerStreamingServer[Stylized]) error {
+	return status.Error(codes.Unimplemented, "method Stylize not implemented")
 }
 func (UnimplementedEngineServer) mustEmbedUnimplementedEngineServer() {}
 func (UnimplementedEngineServer) testEmbeddedByValue()                {}
@@ -407,16 +407,16 @@ func _Engine_Predict_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Engine_PredictServer = grpc.ServerStreamingServer[Prediction]
 
-func _Engine_Stylise_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(StyliseRequest)
+func _Engine_Stylize_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StylizeRequest)
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	return srv.(EngineServer).Stylise(m, &grpc.GenericServerStream[StyliseRequest, Stylised]{ServerStream: stream})
+	return srv.(EngineServer).Stylize(m, &grpc.GenericServerStream[StylizeRequest, Stylized]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Engine_StyliseServer = grpc.ServerStreamingServer[Stylised]
+type Engine_StylizeServer = grpc.ServerStreamingServer[Stylized]
 
 // Engine_ServiceDesc is the grpc.ServiceDesc for Engine service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -462,8 +462,8 @@ var Engine_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 		},
 		{
-			StreamName:    "Stylise",
-			Handler:       _Engine_Stylise_Handler,
+			StreamName:    "Stylize",
+			Handler:       _Engine_Stylize_Handler,
 			ServerStreams: true,
 		},
 	},

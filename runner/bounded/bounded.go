@@ -113,11 +113,7 @@ func heap() uint64 {
 // Most is three quarters of the memory that the process can have: that of the
 // machine, or of its control group.
 func Most() uint64 {
-	var info syscall.Sysinfo_t
-	if syscall.Sysinfo(&info) != nil {
-		return 0
-	}
-	all := uint64(info.Totalram) * uint64(info.Unit)
+	all := machineMemory()
 	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
 		if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil {
 			all = min(all, n)

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/cache"
-	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/libtorch"
 )
 
@@ -55,7 +55,7 @@ func Healthy(checks []Check) bool {
 type Options struct {
 	Version string // of loralab
 	WorkDir string // where runs are written
-	Hub     *hub.Hub
+	Hub     *backbone.Finder
 	Plugins []string // directories with variants, by precedence
 	// Untrusted are files in them that the user has not trusted.
 	Untrusted []string
@@ -82,8 +82,8 @@ func Examine(ctx context.Context, o Options) []Check {
 		disk("disk for the cache", o.Hub.Cache),
 		cacheUse(o.Hub.Cache),
 	)
-	for _, name := range hub.Known() {
-		checks = append(checks, backbone(o.Hub, name))
+	for _, name := range backbone.Known() {
+		checks = append(checks, checkBackbone(o.Hub, name))
 	}
 	return append(checks, plugins(o.Plugins, o.Untrusted))
 }
@@ -340,10 +340,10 @@ func cacheUse(dir string) Check {
 	return Check{name, OK, value, ""}
 }
 
-func backbone(h *hub.Hub, name string) Check {
+func checkBackbone(h *backbone.Finder, name string) Check {
 	label := "backbone " + name
 	b, err := h.Resolve(name)
-	var missing *hub.MissingError
+	var missing *backbone.MissingError
 	switch {
 	case errors.As(err, &missing):
 		return Check{label, Warn, missing.Reason, missing.Cure}

@@ -12,8 +12,8 @@ import (
 	"testing/fstest"
 
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/runner/hub"
-	"github.com/loralab/loralab/runner/huggingface"
+	"github.com/loralab/loralab/runner/backbone"
+	"github.com/loralab/loralab/runner/backbone/huggingface"
 	"github.com/loralab/loralab/runner/libtorch"
 )
 
@@ -143,7 +143,7 @@ func TestPlugins(t *testing.T) {
 func TestExamine(t *testing.T) {
 	dir := t.TempDir()
 	checks := Examine(t.Context(), Options{
-		Version: "v1", WorkDir: dir, Hub: &hub.Hub{Cache: filepath.Join(dir, "cache"), HuggingFace: &huggingface.Client{}}, Plugins: []string{dir},
+		Version: "v1", WorkDir: dir, Hub: &backbone.Finder{Cache: filepath.Join(dir, "cache"), HuggingFace: &huggingface.Client{}}, Plugins: []string{dir},
 		Engine: func(context.Context) (string, *spec.EngineInfo, error) { return dir, nil, fs.ErrNotExist },
 	})
 	names := map[string]bool{}

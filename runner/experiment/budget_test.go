@@ -11,7 +11,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
-	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/variant"
 )
 
@@ -40,8 +40,8 @@ func TestVariantsAreCompared(t *testing.T) {
 			arch = &spec.Architecture{Family: "vit", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072, Patch: 16, QkvBias: true}
 		}
 		r := world()
-		r.backbone = func(name string) (*hub.Backbone, error) {
-			return &hub.Backbone{Name: name, Path: "/weights", Digest: "digest", Arch: arch, Mean: []float64{.5, .5, .5}, Std: []float64{.5, .5, .5}}, nil
+		r.backbone = func(name string) (*backbone.Backbone, error) {
+			return &backbone.Backbone{Name: name, Path: "/weights", Digest: "digest", Arch: arch, Mean: []float64{.5, .5, .5}, Std: []float64{.5, .5, .5}}, nil
 		}
 		r.describe, r.build = registry.Describe, registry.Build
 		all, found := loadWith([]string{"../../experiments/variants.cue"}, Env{Tags: []string{"scale=" + scale}}, r)

@@ -15,13 +15,13 @@ import (
 	"github.com/loralab/loralab/core/augment"
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/head/design"
-	"github.com/loralab/loralab/core/inventory"
 	"github.com/loralab/loralab/core/metric"
 	names "github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/stylise"
+	"github.com/loralab/loralab/core/stylize"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/diagnostic"
-	"github.com/loralab/loralab/runner/hub"
 )
 
 // What the schema cannot know: rules across fields, names that plug-ins,
@@ -369,8 +369,8 @@ func (x *expansion) checkGroups(c *cell) {
 
 // checkTensors holds the patterns of groups against the tensors of a run.
 func (x *expansion) checkTensors(c *cell, s *spec.RunSpec) bool {
-	_, err := inventory.Of(s)
-	var rules *inventory.RuleError
+	_, err := params.Of(s)
+	var rules *params.RuleError
 	if !errors.As(err, &rules) {
 		return true
 	}
@@ -456,7 +456,7 @@ func (x *expansion) checkShifts(c *cell) {
 		st := &e.Styles[i]
 		path := []string{"evaluate", "styles", quoteLabel(st.name)}
 		has, lacks := "images", "weights"
-		if st.Kind == stylise.Network {
+		if st.Kind == stylize.Network {
 			has, lacks = lacks, has
 		}
 		given := map[string]string{"images": st.Images, "weights": st.Weights}
@@ -518,11 +518,11 @@ func (x *expansion) checkBackbone(c *cell) {
 	bb, err := x.resolve.backbone(b.Model)
 	if err != nil {
 		message, hint := err.Error(), ""
-		var missing *hub.MissingError
+		var missing *backbone.MissingError
 		if errors.As(err, &missing) {
 			message = fmt.Sprintf("backbone %q %s", missing.Name, missing.Reason)
 			hint = missing.Cure
-			if near := diagnostic.DidYouMean(b.Model, hub.Known()); near != "" && near != b.Model && !missing.Here {
+			if near := diagnostic.DidYouMean(b.Model, backbone.Known()); near != "" && near != b.Model && !missing.Here {
 				hint = fmt.Sprintf("did you mean %q? Or %s", near, hint)
 			}
 		}

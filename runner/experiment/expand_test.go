@@ -20,7 +20,7 @@ import (
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
-	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/variant"
 )
 
@@ -595,7 +595,7 @@ func TestExperimentsOfTheProject(t *testing.T) {
 	for _, scale := range []string{"small", "smoke", "paper"} {
 		r := world()
 		toy := r.backbone
-		r.backbone = func(name string) (*hub.Backbone, error) { return toy("toy") }
+		r.backbone = func(name string) (*backbone.Backbone, error) { return toy("toy") }
 		r.describe = shipped
 		r.build = func(_ context.Context, name, params string, _ *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error) {
 			return &protocol.BuildReply{
@@ -696,7 +696,7 @@ func BenchmarkLoad(b *testing.B) {
 		for b.Loop() {
 			r := world()
 			toy := r.backbone
-			r.backbone = func(string) (*hub.Backbone, error) { return toy("toy") }
+			r.backbone = func(string) (*backbone.Backbone, error) { return toy("toy") }
 			if e, found := loadWith([]string{"../../experiments/ablation_rank.cue"}, Env{}, r); len(e) != 1 {
 				b.Fatal(found)
 			}

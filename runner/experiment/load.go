@@ -25,9 +25,9 @@ import (
 
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/regular"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/diagnostic"
-	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/variant"
 	"github.com/loralab/loralab/schema"
 )
@@ -46,7 +46,7 @@ type Env struct {
 	// unchecked what it would answer, and experiments then have no runs: enough
 	// for an editor, for Parts, or a machine without either.
 	Variants *variant.Registry
-	Hub      *hub.Hub
+	Hub      *backbone.Finder
 	// CheckData reads every image and mask in use, so that a damaged file or
 	// a mask value without a class is found before anything runs. What was
 	// read once costs a stat.

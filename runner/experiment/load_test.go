@@ -11,8 +11,8 @@ import (
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/diagnostic"
-	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/variant"
 	"github.com/loralab/loralab/schema"
 )
@@ -33,15 +33,15 @@ func TestMain(m *testing.M) {
 // "scale", whose programs depend on their parameters.
 func world() *resolver {
 	r := newResolver(context.Background(), Env{})
-	r.backbone = once(func(name string) (*hub.Backbone, error) {
+	r.backbone = once(func(name string) (*backbone.Backbone, error) {
 		if name != "toy" && name != "toy-large" {
-			return nil, &hub.MissingError{Name: name, Reason: "is not on this machine", Cure: "fetch it"}
+			return nil, &backbone.MissingError{Name: name, Reason: "is not on this machine", Cure: "fetch it"}
 		}
 		arch := &spec.Architecture{Family: "dinov2", Dim: 64, Depth: 12, Heads: 4, Mlp: 256, Patch: 14, QkvBias: true}
 		if name == "toy-large" {
 			arch.Patch = 16
 		}
-		return &hub.Backbone{
+		return &backbone.Backbone{
 			Name: name, Path: "/weights/" + name, Digest: "digest of " + name, Arch: arch,
 			Mean: []float64{0.5, 0.5, 0.5}, Std: []float64{0.25, 0.25, 0.25},
 		}, nil

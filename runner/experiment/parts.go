@@ -13,9 +13,9 @@ import (
 	"github.com/loralab/loralab/core/corrupt"
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/stylise"
+	"github.com/loralab/loralab/core/stylize"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/diagnostic"
-	"github.com/loralab/loralab/runner/hub"
 )
 
 // Part is images with one purpose.
@@ -65,7 +65,7 @@ func (e *Experiment) Parts() ([]Part, error) {
 	var parts []Part
 	add := func(cell, name, role string, d *dataConfig, wanted []string) error {
 		places := &spec.Places{Files: map[string]*spec.Files{}}
-		read, err := x.data(d, &hub.Backbone{}, wanted, []string{role}, places)
+		read, err := x.data(d, &backbone.Backbone{}, wanted, []string{role}, places)
 		if err != nil {
 			return err
 		}
@@ -296,17 +296,17 @@ func (s *Shifts) evaluate() (*evaluateConfig, error) {
 		e.Corruptions = &corruptionsConfig{Kinds: s.Kinds, Severities: s.Severities, Seed: s.Seed}
 	}
 	for _, kind := range s.Styles {
-		if err := stylise.Check(kind, s.Strength); err != nil {
+		if err := stylize.Check(kind, s.Strength); err != nil {
 			return nil, err
 		}
 		look := lookConfig{Kind: kind, Images: s.Images, Strength: s.Strength, Seed: s.Seed}
 		name := kind
 		switch {
-		case kind != stylise.Network && s.Images == "":
+		case kind != stylize.Network && s.Images == "":
 			return nil, fmt.Errorf("whose look? Style %s takes that of images, which --images names", kind)
-		case kind == stylise.Network && s.Weights == "":
+		case kind == stylize.Network && s.Weights == "":
 			return nil, fmt.Errorf("style %s needs the file of its weights, which --weights names", kind)
-		case kind == stylise.Network:
+		case kind == stylize.Network:
 			look.Images, look.Weights = "", s.Weights
 			name = strings.TrimSuffix(filepath.Base(s.Weights), filepath.Ext(s.Weights))
 		}

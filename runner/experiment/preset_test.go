@@ -99,10 +99,10 @@ func TestPresetsAreExplained(t *testing.T) {
 	}
 }
 
-// With a preset, the engine is told the settings with which core/train is held
+// With a preset, the engine gets the settings with which core/engine/train is held
 // against the original project: the parity that is shown there is the preset's.
 func TestPresetIsWhatParityIsShownFor(t *testing.T) {
-	text, err := os.ReadFile("../../core/train/testdata/original/settings.json")
+	text, err := os.ReadFile("../../core/engine/train/testdata/original/settings.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/runner/hub"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/variant"
 )
 
@@ -46,12 +46,12 @@ func TestIdentitiesAreRecorded(t *testing.T) {
 	for _, scale := range []string{"small", "smoke", "paper"} {
 		for _, file := range files {
 			r := world()
-			r.backbone = func(name string) (*hub.Backbone, error) {
+			r.backbone = func(name string) (*backbone.Backbone, error) {
 				arch := &spec.Architecture{Family: "dinov2", Dim: 384, Depth: 12, Heads: 6, Mlp: 1536, Patch: 14, QkvBias: true}
 				if !strings.Contains(name, "dino") {
 					arch = &spec.Architecture{Family: "vit", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072, Patch: 16, QkvBias: true}
 				}
-				return &hub.Backbone{Name: name, Path: "/weights", Digest: name, Arch: arch, Mean: []float64{.5, .5, .5}, Std: []float64{.5, .5, .5}}, nil
+				return &backbone.Backbone{Name: name, Path: "/weights", Digest: name, Arch: arch, Mean: []float64{.5, .5, .5}, Std: []float64{.5, .5, .5}}, nil
 			}
 			r.describe, r.build = registry.Describe, registry.Build
 			all, found := loadWith([]string{file}, Env{Tags: []string{"scale=" + scale}}, r)

@@ -18,10 +18,10 @@ import (
 	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/stylise"
+	"github.com/loralab/loralab/core/stylize"
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/diagnostic"
-	"github.com/loralab/loralab/runner/hub"
 	"github.com/loralab/loralab/runner/peft"
 )
 
@@ -33,7 +33,7 @@ type resolver struct {
 	check bool // contents of data files
 	// keepGoing leaves out cells whose plug-in fails.
 	keepGoing bool
-	backbone  func(name string) (*hub.Backbone, error)
+	backbone  func(name string) (*backbone.Backbone, error)
 	describe  func(ctx context.Context, name string) (*protocol.DescribeReply, error)
 	adopt     func(ctx context.Context, s peft.Source) (*peft.Adapter, error)
 	build     func(ctx context.Context, name, params string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error)
@@ -87,7 +87,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 	if env.Hub != nil {
 		r.backbone = once(env.Hub.Resolve)
 		if env.Fetch != nil {
-			r.backbone = once(func(name string) (*hub.Backbone, error) { return env.Hub.Fetch(ctx, name, env.Fetch) })
+			r.backbone = once(func(name string) (*backbone.Backbone, error) { return env.Hub.Fetch(ctx, name, env.Fetch) })
 		}
 	}
 	if v := env.Variants; v != nil {
@@ -834,8 +834,8 @@ func findNetwork(root, weights string) (styleNetwork, error) {
 	if !there {
 		return styleNetwork{}, &sourceError{fmt.Sprintf("there is no file %s", weights), "it was looked for in " + strings.Join(tried, ", ")}
 	}
-	net, err := stylise.OpenNetwork(path)
-	var pickled *stylise.PickledError
+	net, err := stylize.OpenNetwork(path)
+	var pickled *stylize.PickledError
 	switch {
 	case errors.As(err, &pickled):
 		return styleNetwork{}, &sourceError{pickled.Error(), pickled.Cure()}
@@ -849,7 +849,7 @@ func findNetwork(root, weights string) (styleNetwork, error) {
 func (r *resolver) style(root string, look *lookConfig, places *spec.Places) (*spec.Style, error) {
 	// What decides nothing is left out, so that changing it moves nothing.
 	out := &spec.Style{Kind: look.Kind, Strength: look.Strength}
-	if look.Kind == stylise.Network {
+	if look.Kind == stylize.Network {
 		net, err := r.network(root, look.Weights)
 		if err != nil {
 			return nil, err
@@ -871,7 +871,7 @@ func (r *resolver) style(root string, look *lookConfig, places *spec.Places) (*s
 }
 
 // data resolves the splits of some roles and notes where their files are.
-func (x *expansion) data(d *dataConfig, bb *hub.Backbone, wanted, used []string, places *spec.Places) (*spec.Data, error) {
+func (x *expansion) data(d *dataConfig, bb *backbone.Backbone, wanted, used []string, places *spec.Places) (*spec.Data, error) {
 	t := x.resolve.training(x.root, d)
 	out := &spec.Data{
 		Classes: t.classes, Values: t.values, Colours: t.colours,

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-
-	"golang.org/x/sys/unix"
 )
 
 // Slot is where an engine works. The zero value leaves the choice to the
@@ -69,20 +67,14 @@ func Divide(n, devices int) []Slot {
 	return slots
 }
 
+// allowedCPUs are the processors that this process may use.
 func allowedCPUs() []int {
-	var set unix.CPUSet
-	var cpus []int
-	if err := unix.SchedGetaffinity(0, &set); err == nil {
-		for cpu := range len(set) * 64 {
-			if set.IsSet(cpu) {
-				cpus = append(cpus, cpu)
-			}
-		}
+	if cpus := affinity(); len(cpus) > 0 {
+		return cpus
 	}
-	if len(cpus) == 0 {
-		for cpu := range runtime.NumCPU() {
-			cpus = append(cpus, cpu)
-		}
+	cpus := make([]int, runtime.NumCPU())
+	for i := range cpus {
+		cpus[i] = i
 	}
 	return cpus
 }
@@ -111,14 +103,5 @@ func (s Slot) bound(start func() error) error {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var before, set unix.CPUSet
-	for _, cpu := range s.CPUs {
-		set.Set(cpu)
-	}
-	if unix.SchedGetaffinity(0, &before) != nil || unix.SchedSetaffinity(0, &set) != nil {
-		return start() // a system that does not let us: the threads are still divided
-	}
-	err := start()
-	_ = unix.SchedSetaffinity(0, &before)
-	return err
+	return bind(s.CPUs, start)
 }

@@ -11,8 +11,8 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/loralab/loralab/runner/backbone/wheel"
 	"github.com/loralab/loralab/runner/cache"
-	"github.com/loralab/loralab/runner/wheel"
 )
 
 // The wheels of torch 2.11.0 for CUDA 13, which also run without a GPU. The

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/loralab/loralab/runner/backbone/wheel"
 	"github.com/loralab/loralab/runner/cache"
-	"github.com/loralab/loralab/runner/wheel"
 )
 
 func put(t *testing.T, path, text string) {

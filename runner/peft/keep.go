@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/safetensors"
@@ -81,7 +81,7 @@ func (r *Reader) keep(values []safetensors.Tensor) (path, digest string, err err
 		return "", "", err
 	}
 	defer func() { err = errors.Join(err, remove(temp)) }()
-	if digest, err = filesum.Of(temp); err != nil {
+	if digest, err = filehash.Of(temp); err != nil {
 		return "", "", err
 	}
 	path = filepath.Join(dir, digest+".safetensors")

@@ -23,10 +23,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/hfnames"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/transformers"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/variant"
@@ -127,7 +127,7 @@ type directory struct {
 // module is one that is adapted.
 type module struct {
 	name string // in the files, without "base_model.model."
-	transformers.Place
+	hfnames.Place
 }
 
 // mostConfig bounds adapter_config.json.
@@ -171,9 +171,9 @@ func (d *directory) place(s Source) error {
 		return errors.New("it has no peft_type")
 	}
 	most := 0
-	for _, version := range transformers.Versions {
-		all := transformers.Modules(s.Arch, version)
-		for _, prefix := range []string{"", transformers.ModelType(s.Arch) + "."} {
+	for _, version := range hfnames.Versions {
+		all := hfnames.Modules(s.Arch, version)
+		for _, prefix := range []string{"", hfnames.ModelType(s.Arch) + "."} {
 			n := 0
 			for _, key := range d.tensors.Names() {
 				name := strings.TrimPrefix(key, peftPrefix)
@@ -194,13 +194,13 @@ func (d *directory) place(s Source) error {
 		if len(names) > 0 {
 			example = "its first tensor is " + names[0]
 		}
-		module, err := transformers.Module(s.Arch, transformers.Newest, 0, "query")
+		module, err := hfnames.Module(s.Arch, hfnames.Newest, 0, "query")
 		if err != nil {
 			return err
 		}
 		return fmt.Errorf("no tensor of %s belongs to a layer of the backbone, such as %s: %s", weightFile, module, example)
 	}
-	for name, at := range transformers.Modules(s.Arch, d.version) {
+	for name, at := range hfnames.Modules(s.Arch, d.version) {
 		on, err := d.chosen.match(d.prefix+name, at.Site != "patch")
 		if err != nil {
 			return err

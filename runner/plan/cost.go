@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/loralab/loralab/core/inventory"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
@@ -15,11 +15,11 @@ import (
 // Cell is what a plan knows of one cell, whatever the seed: how its tensors are
 // trained, and what training costs.
 type Cell struct {
-	Experiment string            `json:"experiment"`
-	Cell       string            `json:"cell"`
-	Groups     []inventory.Group `json:"groups"`
-	Trainable  int64             `json:"trainable"` // weights
-	Steps      uint64            `json:"steps"`     // of one run
+	Experiment string         `json:"experiment"`
+	Cell       string         `json:"cell"`
+	Groups     []params.Group `json:"groups"`
+	Trainable  int64          `json:"trainable"` // weights
+	Steps      uint64         `json:"steps"`     // of one run
 	// What is left to train: runs, and the steps of all of them.
 	Runs int    `json:"runs"`
 	Left uint64 `json:"steps_left"`
@@ -78,16 +78,16 @@ func (p *Plan) Cells(known *store.Snapshot) ([]Cell, error) {
 }
 
 func describe(run *experiment.Run) (Cell, error) {
-	tensors, err := inventory.Of(run.Spec)
+	tensors, err := params.Of(run.Spec)
 	if err != nil {
 		return Cell{}, err
 	}
 	c := Cell{
 		Experiment: run.Experiment, Cell: run.Cell,
-		Groups: inventory.Groups(tensors), Steps: inventory.Steps(run.Spec),
+		Groups: params.Groups(tensors), Steps: params.Steps(run.Spec),
 	}
-	for _, part := range []string{inventory.Backbone, inventory.Adapter, inventory.Head} {
-		c.Trainable += inventory.Trained(tensors, part)
+	for _, part := range []string{params.Backbone, params.Adapter, params.Head} {
+		c.Trainable += params.Trained(tensors, part)
 	}
 	return c, nil
 }

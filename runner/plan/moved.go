@@ -55,7 +55,7 @@ func asked(root string, had *store.Run, run *experiment.Run) []spec.Change {
 		return []spec.Change{{Path: "adapter.variant", From: was.GetVariant(), To: is.GetVariant()}}
 	}
 	var changes []spec.Change
-	before, now := params(was), params(is)
+	before, now := paramsOf(was), paramsOf(is)
 	names := map[string]bool{}
 	for _, p := range []map[string]json.RawMessage{before, now} {
 		for name := range p {
@@ -79,8 +79,8 @@ func asked(root string, had *store.Run, run *experiment.Run) []spec.Change {
 	return changes
 }
 
-// params are the parameters of a variant, none if they cannot be read.
-func params(l *spec.Label) map[string]json.RawMessage {
+// paramsOf are the parameters of a variant, none if they cannot be read.
+func paramsOf(l *spec.Label) map[string]json.RawMessage {
 	var p map[string]json.RawMessage
 	if json.Unmarshal([]byte(l.GetVariantParams()), &p) != nil {
 		return nil

@@ -25,7 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
@@ -185,7 +185,7 @@ func Capture(ctx context.Context, root, engine string, command []string) (*Origi
 		}
 	}
 	var err error
-	if o.EngineSHA256, err = filesum.Of(engine); err != nil {
+	if o.EngineSHA256, err = filehash.Of(engine); err != nil {
 		return nil, fmt.Errorf("recording which engine runs: %w", err)
 	}
 	lock, err := os.ReadFile(filepath.Join(root, "runner.lock"))

@@ -41,7 +41,7 @@ type Result struct {
 	// SampleClasses are the names of classes that the pictures of a domain were
 	// drawn with; without an entry those of the run.
 	SampleClasses map[string][]string
-	// SamplesDir holds <domain>.png as core/sheet draws samples; "" or a
+	// SamplesDir holds <domain>.png as core/samplesheet draws samples; "" or a
 	// missing file leaves the run out of the sample pictures.
 	SamplesDir string
 	// Failed is why the run failed, in one line; "" if it did not.

@@ -29,7 +29,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/metric"
-	"github.com/loralab/loralab/core/sheet"
+	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/report"
@@ -153,13 +153,13 @@ func (w *world) samples(path, domain string, dice float64, rng *rand.Rand) {
 			pred[i] = 1 - pred[i]
 		}
 	}
-	var rows []sheet.Row
+	var rows []samplesheet.Row
 	for i := range b.N {
 		n := b.H * b.W
-		rows = append(rows, sheet.Row{Image: b.Images[3*i*n : 3*(i+1)*n], Labels: b.Labels[i*n : (i+1)*n], Classes: pred[i*n : (i+1)*n], Caption: b.Names[i]})
+		rows = append(rows, samplesheet.Row{Image: b.Images[3*i*n : 3*(i+1)*n], Labels: b.Labels[i*n : (i+1)*n], Classes: pred[i*n : (i+1)*n], Caption: b.Names[i]})
 	}
 	var out bytes.Buffer
-	if err := png.Encode(&out, sheet.Samples(classes, b.H, b.W).Draw(rows)); err != nil {
+	if err := png.Encode(&out, samplesheet.Samples(classes, b.H, b.W).Draw(rows)); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {

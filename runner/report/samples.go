@@ -20,7 +20,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/filename"
-	"github.com/loralab/loralab/core/sheet"
+	"github.com/loralab/loralab/core/samplesheet"
 )
 
 // Bounds of the sample pictures: more is unreadable on a page.
@@ -39,7 +39,7 @@ type sampleGroup struct {
 
 // drawn is a sheet of samples with its form, by which its panels are found.
 type drawn struct {
-	*sheet.Sheet
+	*samplesheet.Sheet
 	image.Image
 	rows int
 }
@@ -101,7 +101,7 @@ func (s *study) samplesFigure() (figure, bool) {
 				if src.run.Evaluations[d] == nil || h == 0 || w == 0 {
 					continue
 				}
-				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, filename.Of(d)+".png"), sheet.Samples(src.run.drawnWith(d), h, w))
+				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, filename.Of(d)+".png"), samplesheet.Samples(src.run.drawnWith(d), h, w))
 				if err != nil {
 					return nil, err
 				}
@@ -186,7 +186,7 @@ func (s *study) tileSize(o *outcome, domain string) (h, w int) {
 
 // readSheet reads a sheet of samples; nil where there is none, or one of another
 // form, which was left by an evaluation that no longer counts.
-func readSheet(path string, form *sheet.Sheet) (*drawn, error) {
+func readSheet(path string, form *samplesheet.Sheet) (*drawn, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -212,7 +212,7 @@ func sameImages(d *drawn, before []*drawn) bool {
 		if b == nil {
 			continue
 		}
-		p, q := d.panel(0, sheet.Image), b.panel(0, sheet.Image)
+		p, q := d.panel(0, samplesheet.Image), b.panel(0, samplesheet.Image)
 		for y := range p.Dy() {
 			for x := range p.Dx() {
 				if color.RGBAModel.Convert(d.At(p.Min.X+x, p.Min.Y+y)) != color.RGBAModel.Convert(b.At(q.Min.X+x, q.Min.Y+y)) {
@@ -287,7 +287,7 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 				at := image.Rect(x, y, x+sampleTile, y+tall[i])
 				if column >= 2 {
 					if src := g.sheets[column-2]; src != nil && r < src.rows {
-						tile(src, r, sheet.Prediction, at, false)
+						tile(src, r, samplesheet.Prediction, at, false)
 					} else {
 						scaling.Draw(canvas, at, image.NewUniform(rule), image.Point{}, scaling.Src)
 					}
@@ -295,7 +295,7 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 				}
 				for _, src := range g.sheets {
 					if src != nil && r < src.rows {
-						tile(src, r, column, at, column == sheet.Image)
+						tile(src, r, column, at, column == samplesheet.Image)
 						break
 					}
 				}

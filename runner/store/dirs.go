@@ -25,7 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -416,7 +416,7 @@ func stampOf(at *os.Root) (stamp string, any bool) {
 			fmt.Fprintf(h, "%s none\n", name)
 			return false
 		}
-		s := filesum.StampOf(info)
+		s := filehash.StampOf(info)
 		numbers := []int64{s.Size, s.Modified, s.Changed, int64(info.Mode())}
 		if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 			numbers = append(numbers, int64(sys.Ino))

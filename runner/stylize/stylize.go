@@ -21,7 +21,7 @@ import (
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/stylise"
+	"github.com/loralab/loralab/core/stylize"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 )
@@ -101,13 +101,13 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 	}
 	err = replacefile.Dir(dir, false, func(temp string) error {
 		masks := step
-		if c.Style.GetKind() == stylise.Network {
+		if c.Style.GetKind() == stylize.Network {
 			masks = func() {} // images take longer
 		}
 		if err := c.Write(ctx, temp, masks); err != nil {
 			return err
 		}
-		if c.Style.GetKind() == stylise.Network {
+		if c.Style.GetKind() == stylize.Network {
 			if err := network(ctx, c, d.Part.Network, temp, step); err != nil {
 				return err
 			}
@@ -143,7 +143,7 @@ func (d *Domain) origin(ctx context.Context, c *data.Copy) (*data.Origin, error)
 
 // network has an engine pass the images of a copy through a style network.
 func network(ctx context.Context, c *data.Copy, weights, dir string, done func()) error {
-	req := &spec.StyliseRequest{Style: c.Style, Weights: weights}
+	req := &spec.StylizeRequest{Style: c.Style, Weights: weights}
 	// The engine is told absolute paths: it need not work where we do.
 	for i, name := range c.Files.Images {
 		image, err := filepath.Abs(filepath.Join(c.Files.Root, filepath.FromSlash(name)))
@@ -155,9 +155,9 @@ func network(ctx context.Context, c *data.Copy, weights, dir string, done func()
 		})
 	}
 	return launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {
-		stream, err := engine.Stylise(ctx, req)
+		stream, err := engine.Stylize(ctx, req)
 		for err == nil {
-			var said *spec.Stylised
+			var said *spec.Stylized
 			if said, err = stream.Recv(); err != nil {
 				break
 			}

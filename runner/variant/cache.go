@@ -17,7 +17,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/program"
@@ -36,7 +36,7 @@ type cache struct {
 
 // summed is the sum of a file as it was.
 type summed struct {
-	filesum.Stamp
+	filehash.Stamp
 	Inode  uint64
 	SHA256 string
 }
@@ -100,7 +100,7 @@ func stamp(f *os.File) (summed, error) {
 	if err != nil {
 		return summed{}, err
 	}
-	s := summed{Stamp: filesum.StampOf(info)}
+	s := summed{Stamp: filehash.StampOf(info)}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		s.Inode = sys.Ino
 	}

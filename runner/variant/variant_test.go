@@ -16,7 +16,7 @@ import (
 
 	"github.com/hashicorp/go-plugin"
 
-	"github.com/loralab/loralab/core/filesum"
+	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
@@ -377,7 +377,7 @@ func TestSums(t *testing.T) {
 	if err := os.WriteFile(path, []byte("abc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	want, err := filesum.Of(path)
+	want, err := filehash.Of(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -447,7 +447,7 @@ func TestInstall(t *testing.T) {
 		if err := os.WriteFile(from, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		sum, err := filesum.Of(from)
+		sum, err := filehash.Of(from)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -488,7 +488,7 @@ func TestTrust(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sum, err := filesum.Of(self)
+	sum, err := filehash.Of(self)
 	if err != nil {
 		t.Fatal(err)
 	}

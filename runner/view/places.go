@@ -1,12 +1,12 @@
 package view
 
-import "github.com/loralab/loralab/runner/hub"
+import "github.com/loralab/loralab/runner/backbone"
 
 // Model is a backbone that loralab knows.
 type Model struct {
 	Name     string
-	Backbone *hub.Backbone // nil: not here
-	Missing  string        // what to do then
+	Backbone *backbone.Backbone // nil: not here
+	Missing  string             // what to do then
 }
 
 // Models lists backbones.

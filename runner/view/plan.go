@@ -8,7 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/loralab/loralab/core/inventory"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/plan"
 )
@@ -69,7 +69,7 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 func (v *View) groups(cells []plan.Cell) {
 	type alike struct {
 		names  []string
-		groups []inventory.Group
+		groups []params.Group
 	}
 	var tables []alike
 	for _, c := range cells {

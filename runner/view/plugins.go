@@ -9,8 +9,8 @@ import (
 
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
-	"github.com/loralab/loralab/runner/conformance"
 	"github.com/loralab/loralab/runner/foreign"
+	"github.com/loralab/loralab/runner/plugintest"
 	"github.com/loralab/loralab/runner/trust"
 	"github.com/loralab/loralab/runner/variant"
 )
@@ -263,7 +263,7 @@ func (v *View) Revoked(entries []trust.Entry) {
 }
 
 // Tried shows a check when it is done.
-func (v *View) Tried(c conformance.Check) {
+func (v *View) Tried(c plugintest.Check) {
 	switch {
 	case c.LeftOut != "":
 		v.Say("%s %-14s %s", v.dim.Render("-"), c.Name, v.dim.Render("not tried: "+c.LeftOut))
@@ -291,7 +291,7 @@ func indented(text string) block {
 }
 
 // Conformed sums up a trial.
-func (v *View) Conformed(r *conformance.Report) {
+func (v *View) Conformed(r *plugintest.Report) {
 	passed, failed, left := 0, 0, 0
 	for _, c := range r.Checks {
 		switch {

@@ -20,8 +20,8 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
-	"github.com/loralab/loralab/runner/conformance"
 	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/plugintest"
 )
 
 // hostile has what a terminal takes for orders, in 7 and in 8 bits, a line that
@@ -249,7 +249,7 @@ func TestHostileProgress(t *testing.T) {
 // What a check of the suite found is of a plug-in.
 func TestHostileChecks(t *testing.T) {
 	v, out := terminal(0)
-	for _, c := range []conformance.Check{{LeftOut: hostile}, {Note: hostile}, {Faults: []conformance.Fault{{Expected: hostile, Found: hostile, Reproduce: hostile}}}} {
+	for _, c := range []plugintest.Check{{LeftOut: hostile}, {Note: hostile}, {Faults: []plugintest.Fault{{Expected: hostile, Found: hostile, Reproduce: hostile}}}} {
 		c.Name, c.About = hostile, hostile
 		v.Tried(c)
 	}

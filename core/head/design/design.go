@@ -2,8 +2,8 @@
 // are, what each can be told, which tensors it has, how large they are and what
 // they start with. docs/heads.md has the formulas.
 //
-// It is pure Go and says it once: the engine (core/head) makes these tensors,
-// the plan (core/inventory) counts them, and experiments (runner/experiment)
+// It is pure Go and says it once: the engine (core/engine/head) makes these tensors,
+// the plan (core/params) counts them, and experiments (runner/experiment)
 // are checked by it.
 package design
 

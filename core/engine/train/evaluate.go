@@ -1,0 +1,329 @@
+package train
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/engine/adapter"
+	"github.com/loralab/loralab/core/engine/loss"
+	"github.com/loralab/loralab/core/engine/stylenet"
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/filehash"
+	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/samplesheet"
+	"github.com/loralab/loralab/core/saved"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/stylize"
+)
+
+// score runs a split through the network and counts pixels. shots, if given,
+// receives the first pictures with their predictions.
+func (s *session) score(ctx context.Context, src *source, shots func(b *data.Batch, predicted []byte)) (*spec.Metrics, error) {
+	counts := metric.NewCounts(s.spec.Data.Classes)
+	var sure metric.Calibration
+	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
+	var mean loss.Mean
+	var dice, iou, weight float64
+	i := 0
+	err := each(ctx, src.set.Batch, batches, func(b *data.Batch) error {
+		indices := batches[i]
+		i++
+		var sc *scored
+		err := s.t.dev.Do(func() error {
+			var err error
+			s.t.dev.NoGrad(func() {
+				logits := s.net.logits(src.tokens(b, indices), b.H, b.W, false)
+				if i := nonFinite(logits); i >= 0 {
+					err = &nonFiniteError{b.Names[i], s.step}
+					return
+				}
+				sc = s.scored(&mean, b, logits, s.net.target(b))
+			})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		// A batch with nothing but ignored pixels has no scores of its own.
+		if slices.ContainsFunc(b.Pixels, func(n uint64) bool { return n > 0 }) {
+			dice += sc.dice * float64(b.N)
+			iou += sc.iou * float64(b.N)
+			weight += float64(b.N)
+		}
+		counts.Add(sc.predicted, b.Labels)
+		counts.Boundary(sc.predicted, b.Labels, b.H, b.W)
+		sure.Add(sc.predicted, b.Labels, sc.highest, sc.ofTruth, sc.squares)
+		if shots != nil {
+			shots(b, sc.predicted)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if weight > 0 {
+		dice, iou = dice/weight, iou/weight
+	}
+	m := counts.Metrics(mean.Of(s.loss), src.set.Len())
+	sure.Report(m)
+	if weight > 0 {
+		m.OriginalDice, m.OriginalIou = &dice, &iou
+	}
+	return m, nil
+}
+
+// scored is what metrics need of a batch, off the device.
+type scored struct {
+	dice, iou                 float64 // as the original project has them
+	predicted                 []byte
+	highest, ofTruth, squares []float32 // of probabilities, by pixel
+}
+
+// scored scores a batch, and adds its loss to mean. It is called on the device's
+// thread, without gradients.
+func (s *session) scored(mean *loss.Mean, b *data.Batch, logits, target *torch.Tensor) *scored {
+	p := logits.Softmax(1)
+	sc := pixels(logits, p, target)
+	mean.Add(s.loss, loss.Masses(s.loss, b.N, b.Pixels), logits, p, target)
+	dice, iou := loss.Original(p, target)
+	sc.dice, sc.iou = dice.Item(), iou.Item()
+	return sc
+}
+
+// pixels is what is scored of each pixel: of logits and their softmax p,
+// [N, C, H, W], and targets [N, H, W].
+func pixels(logits, p, target *torch.Tensor) *scored {
+	predicted := logits.ArgMax(1)
+	at := func(index *torch.Tensor) []float32 { return p.Gather(1, index.Unsqueeze(1)).Floats() }
+	return &scored{
+		predicted: predicted.To(torch.Uint8).Bytes(),
+		highest:   at(predicted),
+		ofTruth:   at(target.Mul(target.NotEqual(data.Ignored).To(torch.Int64))), // ignored pixels look at class 0
+		squares:   p.Mul(p).SumDims(false, 1).Floats(),
+	}
+}
+
+// evaluate scores every domain that has no result yet.
+func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
+	loaded := ""
+	for _, e := range s.req.Evaluations {
+		id := spec.EvaluationIdentity(s.req.Id, e)
+		name := "evaluations/" + id[:12] + ".json"
+		done, err := s.dir.Evaluation(name)
+		var damaged *saved.DamagedError
+		switch {
+		case errors.As(err, &damaged):
+			s.warn(fmt.Sprintf("%v; %s is scored again", err, e.Domain))
+		case err != nil:
+			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
+		case done.GetId() == id:
+			done.Domain, done.Metrics = e.Domain, metric.Named(done.Metrics, s.spec.Data.Classes)
+			s.emit(&spec.Event{Event: &spec.Event_Evaluated{Evaluated: done}})
+			summary.Evaluations = append(summary.Evaluations, done)
+			continue
+		}
+		file := saved.Best
+		if e.Checkpoint == "last" {
+			file = saved.Last
+		}
+		if err := s.compute(cmp.Or(e.Precision, s.spec.Train.Precision)); err != nil {
+			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
+		}
+		if at := s.net.precision + " " + file; loaded != at {
+			p, err := s.weights(file, summary)
+			if err != nil {
+				return fmt.Errorf("evaluating %s: %w", e.Domain, err)
+			}
+			s.step = p.Step
+			if _, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), int(e.Data.Height), int(e.Data.Width), p.Probes); err != nil {
+				return err
+			}
+			loaded = at
+		}
+		if done, err = s.domain(ctx, id, e); err == nil {
+			err = s.vouch()
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return ErrStopped
+			}
+			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
+		}
+		done.Digest = spec.SealedDigest(done)
+		if err := s.dir.replace(name, done); err != nil {
+			return err
+		}
+		s.emit(&spec.Event{Event: &spec.Event_Evaluated{Evaluated: done}})
+		summary.Evaluations = append(summary.Evaluations, done)
+	}
+	return nil
+}
+
+func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*spec.Evaluated, error) {
+	set, err := openSplit(ctx, s.req, e.Data, "test")
+	if err != nil {
+		return nil, err
+	}
+	if style := e.Data.Style; style.GetKind() == stylize.Network {
+		net, err := stylenet.Open(s.t.dev, style, s.req.Places.Networks[style.Weights])
+		if err != nil {
+			return nil, err
+		}
+		defer net.Close()
+		set.UseNetwork(net.Apply)
+	}
+	// What training and other domains used may make room for this one.
+	if err := s.t.dev.Do(func() error { s.t.cache.release(); return nil }); err != nil {
+		return nil, err
+	}
+	var src *source
+	if e.Window == nil {
+		if src, err = s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set); err != nil {
+			return nil, err
+		}
+	}
+	if e.Merged {
+		unmerge, err := s.merge()
+		if err != nil {
+			return nil, fmt.Errorf("with merged adapters: %w", err)
+		}
+		defer unmerge()
+	}
+	var samples []samplesheet.Row
+	shots := func(b *data.Batch, p []byte) {
+		samples = append(samples, rows(b, p, s.spec.Data.Classes, int(s.req.SampleImages)-len(samples))...)
+	}
+	var m *spec.Metrics
+	switch {
+	case e.Window != nil:
+		m, err = s.scoreWindows(ctx, set, e.Data, e.Window, shots)
+	case e.Resolution == spec.Original:
+		m, err = s.scoreOriginal(ctx, src, shots)
+	default:
+		m, err = s.score(ctx, src, shots)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(samples) > 0 {
+		if err := s.dir.there(); err != nil {
+			return nil, err
+		}
+		drawn := samplesheet.Samples(s.spec.Data.Classes, int(e.Data.Height), int(e.Data.Width)).Draw(samples)
+		if err := writePNG(s.dir.file("samples", filename.Of(e.Domain)+".png"), drawn); err != nil {
+			return nil, fmt.Errorf("drawing samples: %w", err)
+		}
+	}
+	return &spec.Evaluated{Id: id, Domain: e.Domain, Metrics: m}, nil
+}
+
+// rows are the first pictures of a batch, most at most, with what was predicted
+// of them, captioned with name and Dice.
+func rows(b *data.Batch, predicted []byte, classes []string, most int) []samplesheet.Row {
+	var out []samplesheet.Row
+	for k := range min(b.N, most) {
+		of := func(planes int, all []byte) []byte {
+			n := planes * b.H * b.W
+			return slices.Clone(all[k*n : (k+1)*n])
+		}
+		r := samplesheet.Row{Image: of(3, b.Images), Labels: of(1, b.Labels), Classes: of(1, predicted)}
+		counts := metric.NewCounts(classes)
+		counts.Add(r.Classes, r.Labels)
+		m := counts.Metrics(0, 1)
+		r.Caption = b.Names[k] + "   all ignored"
+		if m.Pixels > 0 {
+			r.Caption = fmt.Sprintf("%s   Dice %.3f", b.Names[k], m.Dice)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// mergeTolerance is how far a merged layer may be from the adapted one,
+// relative to its outputs, to be scored in its place: some ten times what
+// rounding W to fp32 makes of it.
+const mergeTolerance = 1e-5
+
+// merge puts merged layers in place of the adapters until unmerge is called.
+func (s *session) merge() (unmerge func(), err error) {
+	var restore func()
+	var merged []adapter.Merged
+	err = s.t.dev.Do(func() error {
+		var err error
+		if merged, err = s.net.adapters.Merge(mergeTolerance); err != nil {
+			return err
+		}
+		restore = s.net.adapters.UseMerged(merged)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		// If the device failed, scoring did too and says so.
+		_ = s.t.dev.Do(func() error {
+			restore()
+			adapter.FreeMerged(merged)
+			return nil
+		})
+	}, nil
+}
+
+// export writes the best weights for others: adapters with their program, and
+// the head, each in a file of its own. It returns the SHA-256 of what it wrote, and
+// of the checkpoint, by their paths in the run's directory.
+func (s *session) export() (map[string]string, error) {
+	if err := s.dir.there(); err != nil {
+		return nil, err
+	}
+	f, err := s.dir.Checkpoint(saved.Best)
+	if err != nil {
+		return nil, fmt.Errorf("exporting the best weights: %w", err)
+	}
+	defer f.Close()
+	if f.Seal() != s.bestSeal {
+		return nil, fmt.Errorf("exporting the best weights: %s is not the one that was written after step %d", s.dir.Path(saved.Best), s.best)
+	}
+	if err := s.restore(&checkpointed{File: f, path: s.dir.Path(saved.Best)}, false); err != nil {
+		return nil, fmt.Errorf("exporting the best weights: %w", err)
+	}
+	files := map[string]string{saved.Best: f.Sum()}
+	var adapters, heads []safetensors.Tensor
+	err = s.t.dev.Do(func() error {
+		adapters = s.net.adapters.Tensors()
+		var ns []named
+		for _, p := range slices.Concat(s.net.head.Params(), s.net.head.Buffers()) {
+			ns = append(ns, named{p.Name, p.T})
+		}
+		heads = tensorsOf(ns)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("exporting the best weights: %w", err)
+	}
+	meta := map[string]string{"format": "pt", "run": s.req.Id}
+	write := func(name string, ts []safetensors.Tensor) error {
+		if _, err := safetensors.WriteSealed(s.dir.Path(name), ts, meta); err != nil {
+			return fmt.Errorf("exporting the best weights: %w", err)
+		}
+		var err error
+		files[name], err = filehash.Of(s.dir.Path(name))
+		return err
+	}
+	if err := write(saved.Head, heads); err != nil {
+		return nil, err
+	}
+	if len(adapters) == 0 {
+		return files, nil
+	}
+	if err := s.dir.replace("program.json", s.spec.Adapter); err != nil {
+		return nil, err
+	}
+	return files, write(saved.Adapter, adapters)
+}

@@ -1,0 +1,248 @@
+package train
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/window"
+)
+
+// Scoring at the size of the masks. What the network says is the same as at its
+// own size, or comes from windows; the logits are resized, image by image, and
+// each pixel of a mask counts as it lies in its file. Losses and the original
+// project's scores are of batches at the model's size and are not computed here.
+
+// tally counts images at their own size.
+type tally struct {
+	counts *metric.Counts
+	sure   metric.Calibration
+	images int
+}
+
+// painting is one image on its way: its canvas, and what was predicted so far.
+type painting struct {
+	canvas    *canvas
+	truth     *data.Truth
+	predicted []byte
+}
+
+// paint begins an image that windows see by grid.
+func (t *tally) paint(dev *torch.Device, grid window.Grid, truth *data.Truth) *painting {
+	p := &painting{truth: truth, predicted: make([]byte, truth.H*truth.W)}
+	p.canvas = newCanvas(dev, grid, truth.H, truth.W, func(y int, logits *torch.Tensor) {
+		n := int(logits.Dim(2))
+		at, to := y*truth.W, (y+n)*truth.W
+		labels := truth.Labels[at:to]
+		target := torch.Of(dev, labels, 1, int64(n), int64(truth.W)).To(torch.Int64)
+		sc := pixels(logits, logits.Softmax(1), target)
+		t.sure.Add(sc.predicted, labels, sc.highest, sc.ofTruth, sc.squares)
+		copy(p.predicted[at:], sc.predicted)
+	})
+	p.canvas.name = truth.Name
+	return p
+}
+
+// finish counts an image that is whole.
+func (t *tally) finish(p *painting) {
+	t.counts.Add(p.predicted, p.truth.Labels)
+	t.counts.Boundary(p.predicted, p.truth.Labels, p.truth.H, p.truth.W)
+	t.images++
+}
+
+func (t *tally) metrics() *spec.Metrics {
+	m := t.counts.Metrics(math.NaN(), t.images)
+	t.sure.Report(m)
+	return m
+}
+
+// scoreOriginal is score at the size of each mask. src gives the tokens of images
+// as the model sees them.
+func (s *session) scoreOriginal(ctx context.Context, src *source, shots func(b *data.Batch, predicted []byte)) (*spec.Metrics, error) {
+	type seen struct {
+		*data.Batch
+		truths []*data.Truth
+	}
+	t := &tally{counts: metric.NewCounts(s.spec.Data.Classes)}
+	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
+	i := 0
+	err := each(ctx, func(ctx context.Context, indices []int) (*seen, error) {
+		b, err := src.set.Batch(ctx, indices)
+		if err != nil {
+			return nil, err
+		}
+		both := &seen{Batch: b, truths: make([]*data.Truth, len(indices))}
+		for k, index := range indices {
+			if both.truths[k], err = src.set.Truth(index); err != nil {
+				return nil, err
+			}
+		}
+		return both, nil
+	}, batches, func(b *seen) error {
+		indices := batches[i]
+		i++
+		grid := window.Over(b.H, b.W, b.H, b.W, b.H, b.W)
+		var done []*painting
+		err := s.t.dev.Do(func() error {
+			var err error
+			s.t.dev.NoGrad(func() {
+				logits := s.net.logits(src.tokens(b.Batch, indices), b.H, b.W, false)
+				if i := nonFinite(logits); i >= 0 {
+					err = &nonFiniteError{b.Names[i], s.step}
+					return
+				}
+				for k, truth := range b.truths {
+					p := t.paint(s.t.dev, grid, truth)
+					s.t.dev.Scope(func() { p.canvas.add(logits.Select(0, int64(k))) })
+					done = append(done, p)
+				}
+			})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for k, p := range done {
+			t.finish(p)
+			shots(b.One(k), data.ResizeLabels(p.predicted, p.truth.H, p.truth.W, b.H, b.W))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return t.metrics(), nil
+}
+
+// scoreWindows is scoreOriginal of images that are seen by windows. Windows of
+// several images share a batch.
+func (s *session) scoreWindows(ctx context.Context, set *data.Set, d *spec.Data, w *spec.Window, shots func(b *data.Batch, predicted []byte)) (*spec.Metrics, error) {
+	t := &tally{counts: metric.NewCounts(s.spec.Data.Classes)}
+	panes := s.panes(d, w)
+	defer panes.free()
+	var open []*painting
+	var scenes []*data.Scene
+	finish := func() {
+		for len(open) > 0 && open[0].canvas.next == open[0].canvas.grid.Len() {
+			p, scene := open[0], scenes[0]
+			open, scenes = open[1:], scenes[1:]
+			t.finish(p)
+			h, w := panes.h, panes.w
+			shots(&data.Batch{
+				N: 1, H: h, W: w, Names: []string{p.truth.Name},
+				Images: data.ResizeImage(scene.Image, scene.ImageH, scene.ImageW, h, w),
+				Labels: data.ResizeLabels(p.truth.Labels, p.truth.H, p.truth.W, h, w),
+			}, data.ResizeLabels(p.predicted, p.truth.H, p.truth.W, h, w))
+		}
+	}
+	err := each(ctx, func(_ context.Context, indices []int) (*data.Scene, error) {
+		return set.Scene(indices[0], panes.size)
+	}, inOrder(set.Len(), 1), func(scene *data.Scene) error {
+		p := t.paint(s.t.dev, panes.over(scene.ImageH, scene.ImageW), &scene.Truth)
+		open, scenes = append(open, p), append(scenes, scene)
+		if err := panes.add(ctx, p.canvas, scene.Image); err != nil {
+			return err
+		}
+		finish()
+		return nil
+	})
+	if err == nil {
+		err = panes.flush()
+	}
+	if err != nil {
+		return nil, err
+	}
+	finish()
+	return t.metrics(), nil
+}
+
+// panes sends windows through the network, batch by batch, and each window's
+// logits to the canvas of its image.
+type panes struct {
+	s        *session
+	data     *spec.Data
+	window   *spec.Window
+	h, w     int
+	batch    int
+	fill     [3]byte
+	images   []byte    // 3×h×w for each of
+	waiting  []*canvas // in the order of their windows
+	canvases []*canvas // all that may hold something
+}
+
+func (s *session) panes(d *spec.Data, w *spec.Window) *panes {
+	p := &panes{s: s, data: d, window: w, h: int(d.Height), w: int(d.Width), batch: int(s.spec.Train.Batch)}
+	for c := range p.fill { // the mean, which is 0 to the network
+		p.fill[c] = byte(math.Round(min(max(d.Mean[c], 0), 1) * 255))
+	}
+	return p
+}
+
+// size is that at which an image is cut.
+func (p *panes) size(h, w int) (int, int) { return window.Size(h, w, p.h, p.w, p.window.Scale) }
+
+func (p *panes) over(h, w int) window.Grid {
+	return window.Over(h, w, p.h, p.w, int(p.window.StrideH), int(p.window.StrideW))
+}
+
+// add cuts an image, of the canvas's size, and runs as many windows as make
+// batches.
+func (p *panes) add(ctx context.Context, c *canvas, image []byte) error {
+	p.canvases = append(p.canvases, c)
+	for i := range c.grid.Len() {
+		top, left := c.grid.At(i)
+		at := len(p.images)
+		p.images = append(p.images, make([]byte, 3*p.h*p.w)...)
+		data.Cut(p.images[at:], image, c.grid.H, c.grid.W, top, left, p.h, p.w, p.fill)
+		if p.waiting = append(p.waiting, c); len(p.waiting) == p.batch {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := p.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// flush runs the windows that wait.
+func (p *panes) flush() error {
+	if len(p.waiting) == 0 {
+		return nil
+	}
+	dev, net := p.s.t.dev, p.s.net
+	b := &data.Batch{N: len(p.waiting), H: p.h, W: p.w, Images: p.images}
+	err := dev.Do(func() error {
+		var err error
+		dev.NoGrad(func() {
+			logits := net.logits(net.tokens(net.input(b, p.data)), b.H, b.W, false)
+			if i := nonFinite(logits); i >= 0 {
+				err = &nonFiniteError{p.waiting[i].name, p.s.step}
+				return
+			}
+			for k, c := range p.waiting {
+				dev.Scope(func() { c.add(logits.Select(0, int64(k))) })
+			}
+		})
+		return err
+	})
+	p.canvases = slices.DeleteFunc(p.canvases, func(c *canvas) bool { return c.next == c.grid.Len() })
+	p.images, p.waiting = p.images[:0], p.waiting[:0]
+	return err
+}
+
+// free gives back what canvases hold that were not finished.
+func (p *panes) free() {
+	// If the device failed, what was done with it did too and says so.
+	_ = p.s.t.dev.Do(func() error {
+		for _, c := range p.canvases {
+			c.free()
+		}
+		return nil
+	})
+}

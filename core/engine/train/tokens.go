@@ -1,0 +1,256 @@
+package train
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/engine/vit"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// cacheBytes bounds the memory for cached tokens of one device.
+const cacheBytes = 4 << 30
+
+// cacheBatch is the number of images that go through the frozen blocks at a
+// time. Fixed, so that cached tokens have the same bits whoever fills the cache.
+const cacheBatch = 8
+
+// tokenCache keeps, for whole splits, what comes out of the frozen blocks: see
+// network.tokens. It is touched on the device's thread only.
+type tokenCache struct {
+	dev     *torch.Device
+	entries []*tokenEntry // most recently used last
+	limit   int64
+}
+
+type tokenEntry struct {
+	key    tokenKey
+	tokens *torch.Tensor // [n, stops·T, D]
+	bytes  int64
+	inUse  bool // by the run in progress: not to be let go
+}
+
+// tokenKey says which tokens an entry holds: of which pictures and backbone,
+// and after how many blocks.
+type tokenKey struct {
+	of     string
+	blocks int
+}
+
+func newTokenCache(dev *torch.Device) *tokenCache { return &tokenCache{dev: dev, limit: cacheBytes} }
+
+func (c *tokenCache) drop() {
+	for _, e := range c.entries {
+		e.tokens.Free()
+	}
+	c.entries = nil
+}
+
+// get returns cached tokens and takes them into use.
+func (c *tokenCache) get(key tokenKey) *torch.Tensor {
+	for i, e := range c.entries {
+		if e.key == key {
+			e.inUse = true
+			c.entries = append(append(c.entries[:i:i], c.entries[i+1:]...), e)
+			return e.tokens
+		}
+	}
+	return nil
+}
+
+// before returns the entry that comes closest to key from below: the same
+// tokens after fewer blocks, nil and 0 if there are none.
+func (c *tokenCache) before(key tokenKey) (tokens *torch.Tensor, blocks int) {
+	for _, e := range c.entries {
+		if e.key.of == key.of && e.key.blocks < key.blocks && e.key.blocks > blocks {
+			tokens, blocks = e.tokens, e.key.blocks
+		}
+	}
+	return tokens, blocks
+}
+
+// room lets go of the entries used longest ago until bytes more fit, and
+// reports whether they do. Entries in use stay.
+func (c *tokenCache) room(bytes int64) bool {
+	total := bytes
+	for _, e := range c.entries {
+		total += e.bytes
+	}
+	kept := c.entries[:0]
+	for _, e := range c.entries {
+		if total > c.limit && !e.inUse {
+			total -= e.bytes
+			e.tokens.Free()
+			continue
+		}
+		kept = append(kept, e)
+	}
+	clear(c.entries[len(kept):])
+	c.entries = kept
+	return total <= c.limit
+}
+
+// put adds an entry, in use, for which room was made.
+func (c *tokenCache) put(key tokenKey, tokens *torch.Tensor, bytes int64) {
+	c.entries = append(c.entries, &tokenEntry{key: key, tokens: tokens, bytes: bytes, inUse: true})
+}
+
+// release ends the use of all entries.
+func (c *tokenCache) release() {
+	for _, e := range c.entries {
+		e.inUse = false
+	}
+}
+
+// source gives the tokens of batches of one split: from the cache where the
+// frozen prefix allows it and memory suffices, else computed each time.
+type source struct {
+	n      *network
+	d      *spec.Data
+	set    *data.Set
+	cached *torch.Tensor // nil: computed each time
+}
+
+// newSource fills the cache if need be. It is called outside Device.Do: it
+// reads the images in between.
+func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d *spec.Data, split string, set *data.Set) (*source, error) {
+	src := &source{n: n, d: d, set: set}
+	// Nothing is saved by keeping bare embeddings of images: they cost less
+	// than the memory. Augmented images are new in every epoch.
+	if n.prefix < 1 || split == "train" && set.Augments() {
+		return src, nil
+	}
+	a := s.Backbone.Arch
+	tokens := (int64(d.Height/a.Patch)*int64(d.Width/a.Patch) + int64(vit.Prefix(a))) * int64(len(n.stops))
+	bytes := int64(set.Len()) * tokens * int64(a.Dim) * 4
+	digest := d.Splits[split].Digest
+	if p := d.Splits[split].Procedural; p != nil {
+		digest = data.ProceduralDigest(p)
+	}
+	key := tokenKey{fmt.Sprint(s.Backbone.Digest, n.precision, digest, d.Height, d.Width, d.Mean, d.Std, d.Corruption, d.Style), n.prefix}
+	if len(n.stops) > 1 {
+		key.of += fmt.Sprint(" after ", n.stops) // which nothing else goes on from
+	}
+	var buf, start *torch.Tensor // start: tokens after fewer blocks, to go on from
+	first := 0
+	err := t.dev.Do(func() error {
+		if src.cached = t.cache.get(key); src.cached == nil && t.cache.room(bytes) {
+			start, first = t.cache.before(key)
+			buf = t.dev.Zeros(torch.Float32, int64(set.Len()), tokens, int64(a.Dim)).Keep()
+		}
+		return nil
+	})
+	if err != nil || buf == nil {
+		return src, err
+	}
+	at := int64(0)
+	put := func(size int, from func(size int64) *torch.Tensor) error {
+		return t.dev.Do(func() error {
+			t.dev.NoGrad(func() { buf.Narrow(0, at, int64(size)).Assign(n.blocks(from(int64(size)), first)) })
+			at += int64(size)
+			return nil
+		})
+	}
+	if start != nil {
+		for _, batch := range inOrder(set.Len(), cacheBatch) {
+			if err = ctx.Err(); err == nil {
+				err = put(len(batch), func(size int64) *torch.Tensor { return start.Narrow(0, at, size) })
+			}
+			if err != nil {
+				break
+			}
+		}
+	} else {
+		err = each(ctx, set.Batch, inOrder(set.Len(), cacheBatch), func(b *data.Batch) error {
+			return put(b.N, func(int64) *torch.Tensor { return n.model.Embed(n.input(b, d)) })
+		})
+	}
+	if err == nil {
+		if changed := n.model.Check(); changed != nil {
+			err = &backboneError{changed}
+		}
+	}
+	if err != nil {
+		_ = t.dev.Do(func() error { buf.Free(); return nil })
+		return nil, fmt.Errorf("running the frozen blocks over split %s: %w", split, err)
+	}
+	src.cached = buf
+	return src, t.dev.Do(func() error { t.cache.put(key, buf, bytes); return nil })
+}
+
+// tokens of a batch whose pictures are the indices of the split.
+func (s *source) tokens(b *data.Batch, indices []int) *torch.Tensor {
+	if s.cached == nil {
+		return s.n.dev.Yield(func() *torch.Tensor { return s.n.tokens(s.n.input(b, s.d)) })
+	}
+	return s.n.dev.Yield(func() *torch.Tensor {
+		at := make([]int64, len(indices))
+		for i, v := range indices {
+			at[i] = int64(v)
+		}
+		return s.cached.Rows(0, torch.Of(s.n.dev, at, int64(len(at))))
+	})
+}
+
+// inOrder cuts 0..n-1 into batches.
+func inOrder(n, batch int) [][]int {
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	return cut(order, batch)
+}
+
+// cut makes batches of an order; the last may be smaller.
+func cut(order []int, batch int) [][]int {
+	var out [][]int
+	for len(order) > 0 {
+		n := min(batch, len(order))
+		out = append(out, order[:n])
+		order = order[n:]
+	}
+	return out
+}
+
+// each reads batches one ahead of fn, in order, until fn or reading fails or
+// the context ends.
+func each[T any](ctx context.Context, read func(context.Context, []int) (T, error), batches [][]int, fn func(T) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	type item struct {
+		batch T
+		err   error
+	}
+	items := make(chan item, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(items)
+		for _, indices := range batches {
+			b, err := read(ctx, indices)
+			select {
+			case items <- item{b, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	defer func() { cancel(); <-done }()
+	for range batches {
+		i, ok := <-items
+		if !ok {
+			return ctx.Err()
+		}
+		if i.err != nil {
+			return i.err
+		}
+		if err := fn(i.batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}

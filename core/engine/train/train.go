@@ -1,0 +1,266 @@
+// Package train runs one run: it trains what a RunSpec says, keeps it safe on
+// disk, and scores it.
+//
+//	request ── data, backbone, adapters, head ──▶ session
+//	session ── epochs of steps, validation, checkpoints ──▶ best weights
+//	best weights ── domains ──▶ metrics, pictures, result.json
+//
+// A Trainer belongs to one device and takes one run after another. It keeps
+// what runs share: the frozen backbone, and for every picture the tokens that
+// enter the first block that trains. Those tokens depend on nothing that a run
+// can change, so epochs, seeds and cells all start from them.
+//
+// Everything random draws from named streams (core/rng) or from the device's
+// generator, whose state is part of a checkpoint. A run that is killed and
+// resumed therefore ends, on the CPU, with the same bits.
+package train
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/engine/vit"
+	"github.com/loralab/loralab/core/filehash"
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/saved"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// ErrStopped is the result of a run that was asked to stop: its checkpoint is
+// on disk.
+var ErrStopped = errors.New("stopped")
+
+// Trainer runs runs on one device, one at a time.
+type Trainer struct {
+	dev   *torch.Device
+	model cachedModel
+	cache *tokenCache
+	// ProbeFile remembers what the probes chose, "" for nowhere. The forms
+	// that a probe chooses from differ in the last bits, so without it a second
+	// process might not repeat the first one's numbers.
+	probeFile string
+	running   sync.Mutex
+	unkept    bool // the warning that choices of probes cannot be kept was given
+}
+
+// New makes a trainer. Choices of probes are kept below dir, "" keeps none.
+func New(dev *torch.Device, dir string) *Trainer {
+	t := &Trainer{dev: dev, cache: newTokenCache(dev)}
+	if dir != "" {
+		t.probeFile = filepath.Join(dir, "probes-"+strings.ReplaceAll(dev.String(), ":", "")+"-"+torch.Version()+".json")
+	}
+	return t
+}
+
+// Close gives back what runs shared.
+func (t *Trainer) Close() error {
+	return t.dev.Do(func() error {
+		t.cache.drop()
+		return t.model.drop()
+	})
+}
+
+// Run executes a request and reports as it goes. The last event is finished,
+// stopped or failed; the error says the same. A closed stop, or an ended
+// context, makes it write a checkpoint and return ErrStopped.
+func (t *Trainer) Run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) error {
+	t.running.Lock()
+	defer t.running.Unlock()
+	summary, step, err := t.run(ctx, req, emit)
+	if changed := (*backboneError)(nil); errors.As(err, &changed) {
+		err = errors.Join(err, t.distrust())
+	}
+	switch {
+	case err == nil:
+		emit(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: summary}}})
+	case errors.Is(err, ErrStopped):
+		emit(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: uint64(step)}}})
+	default:
+		failed := &spec.Failed{Reason: firstLine(err.Error()), Detail: err.Error(), Retryable: torch.OutOfMemory(err) || errors.Is(err, filehash.ErrTouched)}
+		var p *torch.PanicError
+		if errors.As(err, &p) {
+			failed.Detail += "\n" + string(p.Stack)
+		}
+		emit(&spec.Event{Event: &spec.Event_Failed{Failed: failed}})
+	}
+	return err
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
+
+func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) (*spec.Summary, int, error) {
+	if err := check(req); err != nil {
+		return nil, 0, fmt.Errorf("checking the request: %w", err)
+	}
+	dir, err := openDir(ctx, req)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer dir.close()
+	s := &session{t: t, req: req, spec: req.Spec, dir: dir, emit: emit}
+	defer s.close()
+	if err := s.open(); err != nil {
+		return nil, 0, err
+	}
+	summary, err := dir.Summary()
+	var damaged *saved.DamagedError
+	if errors.As(err, &damaged) {
+		return nil, 0, fmt.Errorf("%w; %s", err, dir.Cure())
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the result of an earlier run: %w", err)
+	}
+	if summary == nil {
+		if req.Spec.Revision != spec.Revision {
+			return nil, 0, fmt.Errorf("the run is of revision %d of the arithmetic and is not finished; this engine trains revision %d", req.Spec.Revision, spec.Revision)
+		}
+		if summary, err = s.train(ctx); err != nil {
+			return nil, s.step, err
+		}
+	}
+	if err := s.evaluate(ctx, summary); err != nil {
+		return nil, s.step, err
+	}
+	return summary, s.step, nil
+}
+
+// check finds what the runner should never have sent.
+func check(req *spec.RunRequest) error {
+	s := req.GetSpec()
+	switch {
+	case s.GetBackbone().GetArch() == nil || s.GetHead() == nil || s.GetData() == nil || s.GetOptim() == nil || s.GetTrain() == nil:
+		return errors.New("the specification is not complete")
+	case req.GetPlaces().GetRunDir() == "" || req.GetPlaces().GetBackbone() == "":
+		return errors.New("a place is missing")
+	case !spec.Readable(s.Revision) || req.Train && s.Revision != spec.Revision:
+		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: runner and engine are of different versions", s.Revision, spec.Revision)
+	case spec.Identity(s) != req.Id:
+		return errors.New("the identity does not belong to the specification: runner and engine are of different versions")
+	case s.Train.Batch == 0:
+		return errors.New("no batch size")
+	case req.Train && s.Adapter.GetStart() != "" && req.Places.Start == "":
+		return errors.New("the place of the starting values is missing")
+	case s.Data.Splits["train"] == nil || s.Data.Splits["val"] == nil:
+		return errors.New("no split train or no split val")
+	}
+	if !slices.Contains(metric.Names(s.Data.Classes), s.Train.Monitor) {
+		return fmt.Errorf("unknown metric %q to monitor, want one of %s", s.Train.Monitor, strings.Join(metric.Names(s.Data.Classes), ", "))
+	}
+	for _, e := range req.Evaluations {
+		// Names are labels, and may have changed since a domain was asked for.
+		if len(e.GetData().GetClasses()) != len(s.Data.Classes) {
+			return fmt.Errorf("domain %s has classes %v, the run %v", e.Domain, e.GetData().GetClasses(), s.Data.Classes)
+		}
+		if e.Data.Splits["test"] == nil {
+			return fmt.Errorf("domain %s has no split test", e.Domain)
+		}
+		switch w := e.Window; {
+		case e.Resolution != "" && e.Resolution != spec.Original:
+			return fmt.Errorf("domain %s is to be scored at resolution %q, which this engine does not know", e.Domain, e.Resolution)
+		case w != nil && e.Resolution != spec.Original:
+			return fmt.Errorf("domain %s is seen by windows, but not scored at its original resolution", e.Domain)
+		case w != nil:
+			if err := checkWindow(w, e.Data); err != nil {
+				return fmt.Errorf("domain %s: %w", e.Domain, err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkWindow reports windows that would leave pixels out.
+func checkWindow(w *spec.Window, d *spec.Data) error {
+	if w.StrideH < 1 || w.StrideW < 1 || w.StrideH > d.Height || w.StrideW > d.Width || !(w.Scale >= 0) {
+		return fmt.Errorf("windows of %d×%d cannot go over an image at a stride of %d×%d, scaled by %g", d.Height, d.Width, w.StrideH, w.StrideW, w.Scale)
+	}
+	return nil
+}
+
+// openSplit opens a split and checks that its files are those of the plan.
+func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name string) (*data.Set, error) {
+	split := d.Splits[name]
+	var styles data.Contents
+	var err error
+	if d.Style.GetDigest() != "" {
+		if styles, err = planned(ctx, req, d.Style.Digest); err != nil {
+			return nil, fmt.Errorf("style of split %s: %w", name, err)
+		}
+	}
+	if split.Procedural != nil {
+		return data.OpenProcedural(split.Procedural, d, styles)
+	}
+	files, err := planned(ctx, req, split.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("split %s: %w", name, err)
+	}
+	return data.Open(files, d, styles)
+}
+
+// planned are the files of a digest, if they are still those of the plan.
+func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Contents, error) {
+	places := req.Places.Files[digest]
+	if places == nil {
+		return data.Contents{}, errors.New("its files were not named")
+	}
+	files, err := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}.Contents(ctx)
+	if err != nil {
+		return data.Contents{}, err
+	}
+	if files.Digest() != digest {
+		return data.Contents{}, fmt.Errorf("the files below %s are no longer those of the plan; plan again", places.Root)
+	}
+	return files, nil
+}
+
+// probes settles how attention is computed: as a checkpoint did, as any run on
+// this machine did before, or by measuring now. A trainer warns once if the
+// choice cannot be kept: another process may choose otherwise.
+func (t *Trainer) probes(warn func(string), m *vit.Model, batch, h, w int, checkpoint map[string]string) (map[string]string, error) {
+	known := map[string]string{}
+	if b, err := os.ReadFile(t.probeFile); err == nil {
+		// A damaged file only costs a new measurement.
+		_ = json.Unmarshal(b, &known)
+	}
+	before := len(known)
+	maps.Copy(known, checkpoint)
+	var now map[string]string
+	err := t.dev.Do(func() error {
+		t.dev.SetProbes(known)
+		if err := m.Probe(batch, h, w); err != nil {
+			return err
+		}
+		now = t.dev.Probes()
+		return nil
+	})
+	if err != nil || t.probeFile == "" || len(now) == before {
+		return now, err
+	}
+	b, err := json.Marshal(now)
+	if err != nil {
+		return nil, err
+	}
+	if err := replacefile.Write(t.probeFile, b); err != nil && !t.unkept {
+		t.unkept = true
+		warn(fmt.Sprintf("which form of attention is fastest is measured again by each process, and results may differ in the last bits, because it cannot be kept: %v", err))
+	}
+	return now, nil
+}
+
+// marshal is protojson with the white space it varies on purpose taken out.
+var marshal = protojson.MarshalOptions{UseProtoNames: true}

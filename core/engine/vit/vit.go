@@ -1,0 +1,280 @@
+// Package vit is the backbone: a vision transformer in the forms that Hugging
+// Face publishes as ViTModel, DeiTModel (with a distillation token) and
+// Dinov2Model, the latter with or without registers.
+//
+// An image becomes a sequence of patch tokens behind one CLS token (Embed), a
+// stack of pre-norm blocks rewrites the sequence (Block), a LayerNorm ends it
+// (Features). The pieces are called one by one, so that whoever trains can run
+// a frozen prefix once, keep its output, and start from there.
+//
+// Precision. In bf16 the frozen weights of the linear layers and the
+// activations inside a branch are bfloat16; the residual stream, LayerNorm, the
+// sums inside softmax, and everything that trains stay fp32. A residual stream
+// in bf16 would lose what twelve blocks add in small steps.
+package vit
+
+import (
+	"fmt"
+
+	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/filehash"
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+)
+
+// Linear is a layer y = xWᵀ + b; W [out, in], B [out] or nil. Trains says that
+// W and B take gradients.
+type Linear struct {
+	W, B   *torch.Tensor
+	Trains bool
+}
+
+// Forward applies the layer to x [T, in] in the type of x.
+func (l Linear) Forward(x *torch.Tensor) *torch.Tensor {
+	return torch.Linear(x, as(l.W, x.DType()), as(l.B, x.DType()))
+}
+
+// Adapter stands in for a linear layer: it takes the layer's input [T, in], T
+// all tokens of the batch, and the frozen layer, and returns [T, out] in the
+// type of x or in fp32. For a stream it takes and returns [T, dim], and base is
+// empty.
+type Adapter func(x *torch.Tensor, base Linear) *torch.Tensor
+
+// Sites of a block that may be adapted. SiteQKV is query, key and value as the
+// one product they are computed by, outputs in that order; an adapter there
+// takes precedence over those of the three.
+const (
+	SiteQuery  = "query"
+	SiteKey    = "key"
+	SiteValue  = "value"
+	SiteOutput = "output"
+	SiteFC1    = "fc1"
+	SiteFC2    = "fc2"
+	SiteAttnIn = "attn_in" // stream: what query, key and value read
+	SiteMLPIn  = "mlp_in"  // stream: what fc1 reads
+	SiteQKV    = "qkv"
+	SitePatch  = "patch" // of the model, not of a block: Model.PatchAdapter
+)
+
+// Model is a loaded backbone on one device.
+type Model struct {
+	Arch   *spec.Architecture
+	Blocks []*Block // those in use
+	// PatchAdapter stands in for the patch embedding as a linear layer over the
+	// 3·p·p values of a patch, channel first; nil: none.
+	PatchAdapter Adapter
+
+	dev     *torch.Device
+	compute torch.DType
+	wanted  func(name string) bool // Options.Trains
+	file    *safetensors.File
+	held    *filehash.Held // what file maps
+	weights map[string]safetensors.Tensor
+	patch   Linear        // W [D, 3·p·p]
+	cls     *torch.Tensor // [1, 1, D]
+	// Of DeiT, [1, 1, D]; nil: none.
+	distillation *torch.Tensor
+	positions    *torch.Tensor // [1, 1+GridH·GridW, D]; 2+… with a distillation token
+	registers    *torch.Tensor // [1, R, D]; nil: none
+	norm         layerNorm
+	params       []Param
+	owned        []*torch.Tensor
+	resized      map[[2]int64]*torch.Tensor // positions for other grids, while they are frozen
+}
+
+// Block is one transformer block.
+type Block struct {
+	// Adapters by site; a site without one is the plain layer.
+	Adapters map[string]Adapter
+
+	qkv            Linear // W [3D, D]
+	output         Linear
+	fc1, fc2       Linear
+	norm1, norm2   layerNorm
+	scale1, scale2 *torch.Tensor // [D]; nil: no layer scale
+}
+
+type layerNorm struct {
+	w, b *torch.Tensor
+	eps  float64
+}
+
+// Embed turns normalised images [N, 3, H, W] (fp32) into tokens [N, T, D] with
+// positions: CLS, the distillation token, registers, then patches row by row. H and W are multiples of the patch.
+func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {
+	return m.dev.Yield(func() *torch.Tensor {
+		s, p, d := images.Shape(), int64(m.Arch.Patch), int64(m.Arch.Dim)
+		if len(s) != 4 || s[1] != 3 || s[2]%p != 0 || s[3]%p != 0 {
+			panic(&torch.Error{Op: "embed", Shapes: [][]int64{s}, Err: fmt.Errorf("want [N, 3, H, W] with H and W multiples of the patch, %d", p)})
+		}
+		n, gh, gw := s[0], s[2]/p, s[3]/p
+		x := images.Reshape(n, 3, gh, p, gw, p).Permute(0, 2, 4, 1, 3, 5).Reshape(n*gh*gw, 3*p*p)
+		x = adapted(m.PatchAdapter, x, m.patch).Reshape(n, gh*gw, d)
+		first := []*torch.Tensor{m.cls.Expand(n, 1, d)}
+		if m.distillation != nil {
+			first = append(first, m.distillation.Expand(n, 1, d))
+		}
+		x = torch.Cat(1, append(first, x)...).Add(m.positionsFor(gh, gw))
+		if m.registers == nil {
+			return x
+		}
+		// Registers have no position.
+		return torch.Cat(1, x.Narrow(1, 0, 1), m.registers.Expand(n, -1, d), x.Narrow(1, 1, gh*gw))
+	})
+}
+
+// positionsFor resizes the stored table as transformers does: bicubic, pixel
+// centres at halves, entries before the patches as they are; with a = −0.75 and no antialias,
+// or, where there are registers, a = −0.5 and antialias.
+func (m *Model) positionsFor(gh, gw int64) *torch.Tensor {
+	sh, sw, d, before := int64(m.Arch.GridH), int64(m.Arch.GridW), int64(m.Arch.Dim), m.Arch.Placed()
+	if gh == sh && gw == sw {
+		return m.positions
+	}
+	if t := m.resized[[2]int64{gh, gw}]; t != nil {
+		return t
+	}
+	out := m.dev.Yield(func() *torch.Tensor {
+		grid := m.positions.Narrow(1, before, sh*sw).Reshape(1, sh, sw, d).Permute(0, 3, 1, 2)
+		if m.registers != nil {
+			rows := torch.Of(m.dev, antialiased(int(sh), int(gh)), gh, sh)
+			cols := torch.Of(m.dev, antialiased(int(sw), int(gw)), gw, sw)
+			grid = rows.MatMul(grid).MatMul(cols.T())
+		} else {
+			grid = grid.UpsampleBicubic(gh, gw)
+		}
+		grid = grid.Permute(0, 2, 3, 1).Reshape(1, gh*gw, d)
+		return torch.Cat(1, m.positions.Narrow(1, 0, before), grid)
+	})
+	if !m.trains(m.positions) {
+		m.resized[[2]int64{gh, gw}] = out.Keep()
+	}
+	return out
+}
+
+// Block applies block i to tokens [N, T, D].
+func (m *Model) Block(i int, h *torch.Tensor) *torch.Tensor {
+	b := m.Blocks[i]
+	return m.dev.Yield(func() *torch.Tensor {
+		s := h.Shape()
+		x := b.stream(SiteAttnIn, m.normed(b.norm1, h))
+		q, k, v := b.project(x, s[0], s[1], int64(m.Arch.Heads))
+		y := torch.Attention(q, k, v).Permute(0, 2, 1, 3).Reshape(s[0]*s[1], s[2])
+		h := h.Add(scaled(b.apply(SiteOutput, y, b.output), b.scale1).Reshape(s...))
+
+		x = b.stream(SiteMLPIn, m.normed(b.norm2, h))
+		y = as(b.apply(SiteFC1, x, b.fc1), m.compute).GELU()
+		return h.Add(scaled(b.apply(SiteFC2, y, b.fc2), b.scale2).Reshape(s...))
+	})
+}
+
+// project computes q, k, v [N, H, T, d] from x [N·T, D]: one product unless an
+// adapter wants one of them for itself.
+func (b *Block) project(x *torch.Tensor, n, t, heads int64) (q, k, v *torch.Tensor) {
+	d := x.Dim(-1)
+	sites := []string{SiteQuery, SiteKey, SiteValue}
+	separate := false
+	for _, s := range sites {
+		separate = separate || b.Adapters[s] != nil
+	}
+	if b.Adapters[SiteQKV] != nil || !separate {
+		y := as(b.apply(SiteQKV, x, b.qkv), x.DType()).Reshape(n, t, 3, heads, d/heads).Permute(2, 0, 3, 1, 4)
+		return y.Select(0, 0), y.Select(0, 1), y.Select(0, 2)
+	}
+	var out [3]*torch.Tensor
+	for i, s := range sites {
+		y := as(b.apply(s, x, b.Linear(s)), x.DType())
+		out[i] = y.Reshape(n, t, heads, d/heads).Transpose(1, 2)
+	}
+	return out[0], out[1], out[2]
+}
+
+// Features ends the backbone: the final LayerNorm over tokens [N, T, D], in
+// fp32, of the patches alone, [N, gh·gw, D].
+func (m *Model) Features(h *torch.Tensor) *torch.Tensor {
+	skip := int64(Prefix(m.Arch))
+	return m.dev.Yield(func() *torch.Tensor { return m.Norm(h.Narrow(1, skip, h.Dim(1)-skip)) })
+}
+
+// Norm is the final LayerNorm, in fp32.
+func (m *Model) Norm(h *torch.Tensor) *torch.Tensor {
+	return torch.LayerNorm(h, m.norm.w, m.norm.b, m.norm.eps)
+}
+
+// Forward is Embed, the blocks in use, Norm: the last hidden state [N, T, D].
+func (m *Model) Forward(images *torch.Tensor) *torch.Tensor {
+	return m.dev.Yield(func() *torch.Tensor {
+		h := m.Embed(images)
+		for i := range m.Blocks {
+			h = m.Block(i, h)
+		}
+		return m.Norm(h)
+	})
+}
+
+// normed is LayerNorm of h [N, T, D] as the input of a branch, [N·T, D].
+func (m *Model) normed(l layerNorm, h *torch.Tensor) *torch.Tensor {
+	x := torch.LayerNorm(h, l.w, l.b, l.eps)
+	return as(x, m.compute).Reshape(-1, h.Dim(-1))
+}
+
+func (b *Block) apply(site string, x *torch.Tensor, l Linear) *torch.Tensor {
+	return adapted(b.Adapters[site], x, l)
+}
+
+func (b *Block) stream(site string, x *torch.Tensor) *torch.Tensor {
+	if a := b.Adapters[site]; a != nil {
+		return as(a(x, Linear{}), x.DType())
+	}
+	return x
+}
+
+func adapted(a Adapter, x *torch.Tensor, l Linear) *torch.Tensor {
+	if a != nil {
+		return a(x, l)
+	}
+	return l.Forward(x)
+}
+
+func scaled(y, scale *torch.Tensor) *torch.Tensor {
+	if scale == nil {
+		return y
+	}
+	return y.Mul(scale)
+}
+
+func as(t *torch.Tensor, dt torch.DType) *torch.Tensor {
+	if t == nil || t.DType() == dt {
+		return t
+	}
+	return t.To(dt)
+}
+
+// Linear is the plain layer of a site, a view where it is part of one product.
+func (b *Block) Linear(site string) Linear {
+	part := func(i int64) Linear {
+		d := b.qkv.W.Dim(1)
+		l := Linear{W: b.qkv.W.Narrow(0, i*d, d), Trains: b.qkv.Trains}
+		if b.qkv.B != nil {
+			l.B = b.qkv.B.Narrow(0, i*d, d)
+		}
+		return l
+	}
+	switch site {
+	case SiteQuery:
+		return part(0)
+	case SiteKey:
+		return part(1)
+	case SiteValue:
+		return part(2)
+	case SiteQKV:
+		return b.qkv
+	case SiteOutput:
+		return b.output
+	case SiteFC1:
+		return b.fc1
+	case SiteFC2:
+		return b.fc2
+	}
+	panic(&torch.Error{Op: "linear", Err: fmt.Errorf("%q is no linear layer of a block", site)})
+}

@@ -1,0 +1,263 @@
+// Package samplesheet draws images with their masks for people: rows of panels side by
+// side (image, truth, prediction, errors), a caption below each row, and a legend
+// of the classes in the colours that every picture of masks has (data.ClassColour).
+//
+// The form of a sheet follows from what it shows, the classes and the size of
+// the pictures, and from nothing else. So whoever knows these finds a panel in a
+// sheet that was drawn before.
+package samplesheet
+
+import (
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"strings"
+	"sync"
+
+	scaling "golang.org/x/image/draw"
+	"golang.org/x/image/font"
+	"golang.org/x/image/font/gofont/goregular"
+	"golang.org/x/image/font/opentype"
+	"golang.org/x/image/math/fixed"
+
+	"github.com/loralab/loralab/core/data"
+)
+
+// Panels of a sheet of samples, from left to right.
+const (
+	Image = iota
+	Truth
+	Prediction
+	Errors
+)
+
+// Row is one picture.
+type Row struct {
+	Image   []byte // 3×h×w bytes RGB, in planes
+	Labels  []byte // h×w class indices: the truth
+	Classes []byte // h×w class indices: the prediction, for samples
+	Caption string
+}
+
+// Sheet is the form of a sheet.
+type Sheet struct {
+	h, w   int // of the pictures
+	scale  int // of panels: small pictures are shown larger
+	em     int // size of type in pixels
+	panels []panel
+	legend [][]entry // lines
+}
+
+// panel is a column. paint gives the colour of pixel i of a row, whose own colour
+// is c.
+type panel struct {
+	name  string
+	paint func(r *Row, i, w int, c color.RGBA) color.RGBA
+}
+
+// entry of the legend.
+type entry struct {
+	name   string
+	colour color.RGBA
+	hatch  bool
+	x      int
+}
+
+// The colours of errors: what is right is the image without its colours, pale.
+// What is wrong has a colour that no class has.
+var (
+	wrong = color.RGBA{0xff, 0x00, 0x66, 0xff}
+	right = color.RGBA{0xd8, 0xd8, 0xd8, 0xff} // in the legend
+	ink   = color.RGBA{0x22, 0x22, 0x22, 0xff}
+)
+
+// Samples is the form of sheets with the prediction of a model: image, truth,
+// prediction, errors.
+func Samples(classes []string, h, w int) *Sheet {
+	return form(classes, h, w,
+		panel{"image", picture}, panel{"truth", labels}, panel{"prediction", classesOf}, panel{"errors", errorsOf})
+}
+
+// Masks is the form of sheets of data: image, mask, both over each other.
+func Masks(classes []string, h, w int) *Sheet {
+	return form(classes, h, w, panel{"image", picture}, panel{"mask", labels}, panel{"both", both})
+}
+
+func picture(_ *Row, _, _ int, c color.RGBA) color.RGBA { return c }
+
+func labels(r *Row, i, w int, _ color.RGBA) color.RGBA { return colourOf(r.Labels[i], i, w) }
+
+func classesOf(r *Row, i, w int, _ color.RGBA) color.RGBA { return colourOf(r.Classes[i], i, w) }
+
+func both(r *Row, i, w int, c color.RGBA) color.RGBA {
+	over := colourOf(r.Labels[i], i, w)
+	half := func(a, b byte) byte { return byte((int(a) + int(b)) / 2) }
+	return color.RGBA{half(over.R, c.R), half(over.G, c.G), half(over.B, c.B), 0xff}
+}
+
+func errorsOf(r *Row, i, w int, c color.RGBA) color.RGBA {
+	switch r.Labels[i] {
+	case data.Ignored:
+		return hatched(i%w, i/w)
+	case r.Classes[i]:
+		// Luma of BT.601, in the upper half of the greys.
+		grey := byte((299*int(c.R)+587*int(c.G)+114*int(c.B))/2000 + 120)
+		return color.RGBA{grey, grey, grey, 0xff}
+	}
+	return wrong
+}
+
+// colourOf is a class's; what is ignored is hatched, so that it is taken for no
+// class.
+func colourOf(class byte, i, w int) color.RGBA {
+	if class == data.Ignored {
+		return hatched(i%w, i/w)
+	}
+	return data.ClassColour(class)
+}
+
+// hatched is white and grey in diagonal stripes.
+func hatched(x, y int) color.RGBA {
+	if (x+y)/3%2 == 0 {
+		return data.ClassColour(data.Ignored)
+	}
+	return color.RGBA{0xff, 0xff, 0xff, 0xff}
+}
+
+// least is how wide panels are at least, for words to fit below them.
+const least = 224
+
+func form(classes []string, h, w int, panels ...panel) *Sheet {
+	s := &Sheet{h: h, w: w, panels: panels, scale: max(1, (least+w-1)/w)}
+	s.em = min(max(15, s.scale*w/18), 40)
+	var entries []entry
+	for i, name := range classes[:min(len(classes), data.Ignored)] {
+		entries = append(entries, entry{name: name, colour: data.ClassColour(byte(i))})
+	}
+	entries = append(entries, entry{name: "ignored", hatch: true})
+	if len(panels) > Errors {
+		entries = append(entries, entry{name: "right", colour: right}, entry{name: "wrong", colour: wrong})
+	}
+	// Lines are filled one after another.
+	letters := s.face()
+	room := s.width() - 2*s.em
+	x := 0
+	for _, e := range entries {
+		e.name = fit(letters, e.name, room-2*s.em)
+		width := font.MeasureString(letters, e.name).Ceil() + 5*s.em/2
+		if len(s.legend) == 0 || x+width > room {
+			s.legend, x = append(s.legend, nil), 0
+		}
+		e.x = s.em + x
+		s.legend[len(s.legend)-1] = append(s.legend[len(s.legend)-1], e)
+		x += width
+	}
+	return s
+}
+
+func (s *Sheet) gap() int     { return s.em / 2 }
+func (s *Sheet) header() int  { return 2 * s.em }
+func (s *Sheet) caption() int { return 9 * s.em / 4 }
+func (s *Sheet) line() int    { return 7 * s.em / 4 }
+func (s *Sheet) pitch() int   { return s.scale*s.h + s.caption() }
+func (s *Sheet) footer() int  { return len(s.legend)*s.line() + s.em }
+
+func (s *Sheet) width() int {
+	return len(s.panels)*(s.scale*s.w+s.gap()) - s.gap() + 2*s.em
+}
+
+// Rows is how many rows a sheet of this form has, 0 for a picture of another
+// form.
+func (s *Sheet) Rows(m image.Image) int {
+	size := m.Bounds().Size()
+	rows := size.Y - s.header() - s.footer()
+	if size.X != s.width() || rows < 0 || rows%s.pitch() != 0 {
+		return 0
+	}
+	return rows / s.pitch()
+}
+
+// Panel is the place of a panel in a sheet whose bounds begin at 0, 0.
+func (s *Sheet) Panel(row, column int) image.Rectangle {
+	at := image.Pt(s.em+column*(s.scale*s.w+s.gap()), s.header()+row*s.pitch())
+	return image.Rectangle{Min: at, Max: at.Add(image.Pt(s.scale*s.w, s.scale*s.h))}
+}
+
+// Draw draws a sheet. It panics where a row is not of the form's size.
+func (s *Sheet) Draw(rows []Row) *image.RGBA {
+	sheet := image.NewRGBA(image.Rect(0, 0, s.width(), s.header()+len(rows)*s.pitch()+s.footer()))
+	draw.Draw(sheet, sheet.Bounds(), image.White, image.Point{}, draw.Src)
+	face := s.face()
+	write := func(text string, x, baseline int) {
+		d := font.Drawer{Dst: sheet, Src: image.NewUniform(ink), Face: face, Dot: fixed.P(x, baseline)}
+		d.DrawString(text)
+	}
+	for k, p := range s.panels {
+		write(p.name, s.Panel(0, k).Min.X, s.header()-s.em/2)
+	}
+	area := s.h * s.w
+	for n := range rows {
+		r := &rows[n]
+		if len(r.Image) != 3*area || len(r.Labels) != area || len(s.panels) > Errors && len(r.Classes) != area {
+			panic(fmt.Sprintf("sheet: a picture of %d×%d from %d, %d and %d bytes", s.w, s.h, len(r.Image), len(r.Labels), len(r.Classes)))
+		}
+		for k, p := range s.panels {
+			panel := image.NewRGBA(image.Rect(0, 0, s.w, s.h))
+			for i := range area {
+				c := p.paint(r, i, s.w, color.RGBA{r.Image[i], r.Image[area+i], r.Image[2*area+i], 0xff})
+				panel.SetRGBA(i%s.w, i/s.w, c)
+			}
+			// Colours of classes do not mix.
+			scaling.NearestNeighbor.Scale(sheet, s.Panel(n, k), panel, panel.Bounds(), scaling.Src, nil)
+		}
+		write(fit(face, r.Caption, s.width()-2*s.em), s.em, s.Panel(n, 0).Max.Y+5*s.em/4)
+	}
+	for i, line := range s.legend {
+		y := s.header() + len(rows)*s.pitch() + i*s.line()
+		for _, e := range line {
+			for dy := range s.em {
+				for dx := range s.em {
+					c := e.colour
+					if e.hatch {
+						c = hatched(dx, dy)
+					}
+					if dx == 0 || dy == 0 || dx == s.em-1 || dy == s.em-1 {
+						c = ink
+					}
+					sheet.SetRGBA(e.x+dx, y+dy, c)
+				}
+			}
+			write(e.name, e.x+3*s.em/2, y+s.em-s.em/8)
+		}
+	}
+	return sheet
+}
+
+// regular is the typeface, which is part of the program.
+var regular = sync.OnceValue(func() *opentype.Font {
+	f, err := opentype.Parse(goregular.TTF)
+	if err != nil {
+		panic(err) // it always is the same
+	}
+	return f
+})
+
+// face is the type of a sheet; one goroutine may use it.
+func (s *Sheet) face() font.Face {
+	f, err := opentype.NewFace(regular(), &opentype.FaceOptions{Size: float64(s.em), DPI: 72, Hinting: font.HintingFull})
+	if err != nil {
+		panic(err) // which depends on nothing but the size
+	}
+	return f
+}
+
+// fit shortens a text in its middle until it is no wider than the room: the
+// ends of names tell files apart.
+func fit(f font.Face, text string, room int) string {
+	letters := []rune(text)
+	for n := len(letters); n > 0 && font.MeasureString(f, text).Ceil() > room; n-- {
+		text = strings.TrimSpace(string(letters[:n/3])) + "…" + strings.TrimSpace(string(letters[len(letters)-(n-n/3-1):]))
+	}
+	return text
+}
