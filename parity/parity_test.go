@@ -403,7 +403,7 @@ func (c *trial) with(t *testing.T, values string, fn func(*vit.Model, *adapter.S
 		}
 		defer set.Free()
 		if values == "" {
-			pixels, _ := c.given(c.dev)
+			pixels, _ := c.given(m)
 			if err := programtest.Scatter(m, set, pixels); err != nil {
 				return err
 			}
@@ -430,7 +430,7 @@ func (c *trial) with(t *testing.T, values string, fn func(*vit.Model, *adapter.S
 }
 
 // images and the weights of a linear loss over the tokens.
-func (c *trial) given(dev *torch.Device) (pixels, weights *torch.Tensor) {
+func (c *trial) given(m *vit.Model) (pixels, weights *torch.Tensor) {
 	size := backbones[c.index]
 	a := c.arch()
 	random := func(name string, shape ...int64) *torch.Tensor {
@@ -440,9 +440,9 @@ func (c *trial) given(dev *torch.Device) (pixels, weights *torch.Tensor) {
 		}
 		v := make([]float32, n)
 		rng.New(2, "parity", name).Normal(v, 1)
-		return torch.Of(dev, v, shape...)
+		return torch.Of(c.dev, v, shape...)
 	}
-	n := int64(size.height/a.Patch*(size.width/a.Patch)) + int64(vit.Prefix(a))
+	n := int64(size.height/a.Patch*(size.width/a.Patch)) + int64(m.Prefix())
 	return random("pixels", 2, 3, int64(size.height), int64(size.width)), random("weights", 2, n, int64(a.Dim))
 }
 
@@ -474,7 +474,7 @@ func (c *trial) run(t *testing.T) *spec.RunRequest {
 		for _, p := range h.Params() {
 			checkpoint = append(checkpoint, safetensors.Tensor{Name: "head." + p.Name, DType: safetensors.F32, Shape: p.T.Shape(), Data: p.T.Bytes()})
 		}
-		pixels, weights := c.given(c.dev)
+		pixels, weights := c.given(m)
 		c.dev.NoGrad(func() { c.tokens = m.Forward(pixels).Floats() })
 		return safetensors.Write(c.at("case.safetensors"), []safetensors.Tensor{
 			{Name: "pixels", DType: safetensors.F32, Shape: pixels.Shape(), Data: pixels.Bytes()},
@@ -659,7 +659,7 @@ func (c *trial) adopt(t *testing.T, dir string) *peft.Adapter {
 			p.Name = "adapter." + p.Name
 			checkpoint = append(checkpoint, p)
 		}
-		pixels, _ := d.given(d.dev)
+		pixels, _ := d.given(m)
 		c.dev.NoGrad(func() { d.tokens = m.Forward(pixels).Floats() })
 		return nil
 	})
@@ -701,7 +701,7 @@ func (c *trial) gradients(t *testing.T, file *safetensors.File) {
 				params = append(params, p.T)
 			}
 		}
-		pixels, weights := c.given(c.dev)
+		pixels, weights := c.given(m)
 		m.Forward(pixels).Mul(weights).Sum().Backward()
 		for _, p := range set.Params {
 			if p.Trainable {

@@ -22,6 +22,7 @@ import (
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
@@ -278,7 +279,7 @@ func lora(first int) *spec.Adapter {
 		Output: 9,
 	}}}
 	for block := first; block < int(arch.Depth); block++ {
-		for _, site := range []string{vit.SiteQuery, vit.SiteKey, vit.SiteValue, vit.SiteOutput} {
+		for _, site := range []string{design.SiteQuery, design.SiteKey, design.SiteValue, design.SiteOutput} {
 			a.Placements = append(a.Placements, &spec.Placement{Site: &protocol.Site{
 				Name: site, Block: uint32(block), Kind: protocol.Site_LINEAR, In: arch.Dim, Out: arch.Dim, Bias: true,
 			}})

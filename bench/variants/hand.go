@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
+	"github.com/loralab/loralab/core/vit/design"
 )
 
 // variantCase is a variant with parameters, and its maths by hand.
@@ -13,7 +14,7 @@ type variantCase struct {
 	hand func(params map[string]*torch.Tensor) map[string]vit.Adapter
 }
 
-var qv = []string{vit.SiteQuery, vit.SiteValue}
+var qv = []string{design.SiteQuery, design.SiteValue}
 
 // each makes one adapter for query and one for value.
 func each(f func(x *torch.Tensor, base vit.Linear, p func(string) *torch.Tensor) *torch.Tensor) func(map[string]*torch.Tensor) map[string]vit.Adapter {
@@ -50,7 +51,7 @@ const k, blockRank = 8, 16
 var cases = []variantCase{
 	{"lora", "rank: 16", qv, each(lora(0))},
 	{"lora", "rank: 16, dropout: 0.1", qv, each(lora(0.1))},
-	{"serial_lora", "rank: 32", []string{vit.SiteQuery, vit.SiteKey, vit.SiteValue}, func(p map[string]*torch.Tensor) map[string]vit.Adapter {
+	{"serial_lora", "rank: 32", []string{design.SiteQuery, design.SiteKey, design.SiteValue}, func(p map[string]*torch.Tensor) map[string]vit.Adapter {
 		a, b := p["blocks.0.serial_A"], p["blocks.0.serial_B"]
 		return map[string]vit.Adapter{vit.SiteQKV: func(x *torch.Tensor, base vit.Linear) *torch.Tensor {
 			return x.Device().Yield(func() *torch.Tensor { return base.Forward(x.Add(x.MatMul(a.T()).MatMul(b.T()))) })

@@ -8,9 +8,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
-	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/variant"
 )
 
@@ -43,7 +43,7 @@ written as in adapter.params.`,
 	}
 	f := c.Flags()
 	f.StringVar(&s.params, "params", "", "`parameters` of the variant, 'rank: 8' or JSON")
-	f.StringVar(&s.site, "site", "query", "the `layer`: "+strings.Join(experiment.SiteNames(), " "))
+	f.StringVar(&s.site, "site", "query", "the `layer`: "+strings.Join(design.Sites, " "))
 	f.Uint32Var(&s.block, "block", 0, "the block of the layer, from 0 on")
 	f.StringVar(&s.backbone, "backbone", "", "the backbone by `name`; without it, the sizes of a ViT-S/16")
 	f.StringVar(&s.size, "size", "", "`OUTxIN` of the layer instead of the backbone's, 60x24")
@@ -69,9 +69,9 @@ func (a *app) showProgram(ctx context.Context, r *variant.Registry, name string,
 		}
 		arch = b.Arch
 	}
-	site, ok := experiment.SiteOf(arch, s.site, s.block)
+	site, ok := design.Site(arch, s.block, s.site)
 	if !ok {
-		return fmt.Errorf("there is no layer %q; there are %s", s.site, strings.Join(experiment.SiteNames(), ", "))
+		return fmt.Errorf("there is no layer %q; there are %s", s.site, strings.Join(design.Sites, ", "))
 	}
 	if s.block >= arch.GetDepth() {
 		return fmt.Errorf("there is no block %d: the backbone has blocks 0 to %d", s.block, arch.GetDepth()-1)

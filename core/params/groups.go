@@ -108,7 +108,8 @@ func pattern(part, what string, members []*Tensor) string {
 	slices.Sort(blocks)
 	switch {
 	case part == Backbone && what == "block":
-		return "backbone.encoder.layer." + numbers(blocks) + ".*"
+		one := fmt.Sprintf("%d.%s", members[0].block, members[0].rest)
+		return strings.TrimSuffix(members[0].Name, one) + numbers(blocks) + ".*"
 	case part == Backbone && what != "*":
 		return "backbone." + what + ".*"
 	case part != Adapter:

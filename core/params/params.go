@@ -13,8 +13,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/loralab/loralab/core/head/design"
+	headdesign "github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/spec"
+	vitdesign "github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
@@ -96,78 +97,31 @@ func (t *Tensor) vector() bool {
 	return len(t.Shape) <= 1 || t.Part == Backbone && long <= 1 || t.token
 }
 
-// layers of a family's block by their Hugging Face names: each has weight and
-// bias, but for the scales, which are vectors.
-type layers struct {
-	fc1, fc2, norm1, norm2 string
-	scales                 []string
-}
-
-var families = map[string]layers{
-	"vit":    {fc1: "intermediate.dense", fc2: "output.dense", norm1: "layernorm_before", norm2: "layernorm_after"},
-	"deit":   {fc1: "intermediate.dense", fc2: "output.dense", norm1: "layernorm_before", norm2: "layernorm_after"},
-	"dinov2": {fc1: "mlp.fc1", fc2: "mlp.fc2", norm1: "norm1", norm2: "norm2", scales: []string{"layer_scale1.lambda1", "layer_scale2.lambda1"}},
-}
-
 func backbone(s *spec.RunSpec) ([]Tensor, error) {
 	a := s.GetBackbone().GetArch()
-	family, ok := families[a.GetFamily()]
-	if !ok {
-		return nil, fmt.Errorf("listing the tensors of the backbone: unknown family %q", a.GetFamily())
-	}
 	depth := int(s.GetBackbone().GetDepth())
 	if depth == 0 {
 		depth = int(a.GetDepth())
 	}
-	freeze := s.GetBackbone().GetFreeze()
-	all := freeze.GetKind() == spec.Freeze_NONE
-	trains := func(block int) bool {
-		return all || freeze.GetKind() == spec.Freeze_BLOCKS && slices.Contains(freeze.GetTrainable(), uint32(block))
+	list, err := vitdesign.Tensors(a, depth)
+	if err != nil {
+		return nil, fmt.Errorf("listing the tensors of the backbone: %w", err)
 	}
 	var out []Tensor
-	add := func(block int, trains bool, rest string, shape ...int64) {
-		name := rest
-		if block >= 0 {
-			name = fmt.Sprintf("encoder.layer.%d.%s", block, rest)
+	for i := range list {
+		x := &list[i]
+		t := Tensor{
+			Name: "backbone." + x.Name, Part: Backbone, Shape: x.Shape, Trains: x.Trains(s.GetBackbone().GetFreeze(), depth),
+			block: x.Block, rest: x.Rest,
 		}
-		t := Tensor{Name: "backbone." + name, Part: Backbone, Shape: shape, Trains: trains, block: block, rest: rest}
-		if trains {
+		if x.Block == depth {
+			t.block = -1
+		}
+		if t.Trains {
 			t.LR, t.Decay = s.GetOptim().GetLrBackbone(), s.GetOptim().GetWeightDecay()
 		}
 		out = append(out, t)
 	}
-	d, mlp, p := int64(a.GetDim()), int64(a.GetMlp()), int64(a.GetPatch())
-	add(-1, all, "embeddings.cls_token", 1, 1, d)
-	if a.Distilled() {
-		add(-1, all, "embeddings.distillation_token", 1, 1, d)
-	}
-	add(-1, all, "embeddings.position_embeddings", 1, a.Placed()+int64(a.GetGridH())*int64(a.GetGridW()), d)
-	if r := int64(a.GetRegisters()); r > 0 {
-		add(-1, all, "embeddings.register_tokens", 1, r, d)
-	}
-	add(-1, all, "embeddings.patch_embeddings.projection.weight", d, 3*p*p)
-	add(-1, all, "embeddings.patch_embeddings.projection.bias", d)
-	for b := range depth {
-		linear := func(name string, out, in int64, bias bool) {
-			add(b, trains(b), name+".weight", out, in)
-			if bias {
-				add(b, trains(b), name+".bias", out)
-			}
-		}
-		linear("attention.attention.qkv", 3*d, d, a.GetQkvBias())
-		linear("attention.output.dense", d, d, true)
-		linear(family.fc1, mlp, d, true)
-		linear(family.fc2, d, mlp, true)
-		for _, norm := range []string{family.norm1, family.norm2} {
-			add(b, trains(b), norm+".weight", d)
-			add(b, trains(b), norm+".bias", d)
-		}
-		for _, scale := range family.scales {
-			add(b, trains(b), scale, d)
-		}
-	}
-	add(-1, trains(depth-1), "layernorm.weight", d)
-	add(-1, trains(depth-1), "layernorm.bias", d)
 	return out, nil
 }
 
@@ -230,7 +184,7 @@ func head(s *spec.RunSpec) ([]Tensor, error) {
 			return nil, fmt.Errorf("listing the tensors of the head: taps %v are not ascending blocks of %d", h.Taps, s.GetBackbone().GetDepth())
 		}
 	}
-	list, err := design.Of(h, int(s.GetBackbone().GetArch().GetDim()), len(s.GetData().GetClasses()))
+	list, err := headdesign.Of(h, int(s.GetBackbone().GetArch().GetDim()), len(s.GetData().GetClasses()))
 	if err != nil {
 		return nil, fmt.Errorf("listing the tensors of the head: %w", err)
 	}

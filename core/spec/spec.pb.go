@@ -1869,7 +1869,7 @@ func (x *Backbone) GetFreeze() *Freeze {
 
 type Architecture struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Family        string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"` // vit | dinov2
+	Family        string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"` // vit | deit | dinov2
 	Dim           uint32                 `protobuf:"varint,2,opt,name=dim,proto3" json:"dim,omitempty"`
 	Depth         uint32                 `protobuf:"varint,3,opt,name=depth,proto3" json:"depth,omitempty"`
 	Heads         uint32                 `protobuf:"varint,4,opt,name=heads,proto3" json:"heads,omitempty"`

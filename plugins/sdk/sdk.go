@@ -105,7 +105,7 @@ type Variant[T Builder] struct {
 
 // Model is the backbone.
 type Model struct {
-	Family string // vit | dinov2
+	Family string // vit | deit | dinov2
 	Dim    int
 	Depth  int // blocks in use
 	Heads  int

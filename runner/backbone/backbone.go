@@ -28,7 +28,7 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/vit/tensors"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/runner/backbone/huggingface"
 	"github.com/loralab/loralab/runner/cache"
 )
@@ -196,7 +196,11 @@ func (h *Finder) read(name, dir, source string) (*Backbone, error) {
 	} else if err != nil {
 		return fail(err)
 	}
-	if b.Mean, b.Std, err = readNormalization(dir, b.Arch.Family); err != nil {
+	row, err := design.Of(b.Arch)
+	if err != nil {
+		return fail(err)
+	}
+	if b.Mean, b.Std, err = readNormalization(dir, row); err != nil {
 		return fail(err)
 	}
 	if err := checkTensors(b); err != nil {
@@ -249,20 +253,23 @@ func checkTensors(b *Backbone) error {
 		return err
 	}
 	defer f.Close()
+	row, err := design.Of(b.Arch)
+	if err != nil {
+		return err
+	}
 	for _, name := range f.Names() {
-		if !strings.HasSuffix(name, "embeddings.position_embeddings") {
+		if !strings.HasSuffix(name, row.Positions) {
 			continue
 		}
 		t, _ := f.Get(name)
-		want := []int64{1, b.Arch.Placed() + int64(b.Arch.GridH)*int64(b.Arch.GridW), int64(b.Arch.Dim)}
-		if len(t.Shape) != 3 || t.Shape[0] != want[0] || t.Shape[1] != want[1] || t.Shape[2] != want[2] {
+		if want := row.PositionShape(b.Arch); !slices.Equal(t.Shape, want) {
 			return fmt.Errorf("%s has the shape %v, by image_size, patch_size and hidden_size of %s it should be %v",
 				name, t.Shape, configFile, want)
 		}
-		_, err := tensors.Match(b.Path, f, b.Arch)
+		_, err := design.Match(b.Path, f, b.Arch)
 		return err
 	}
-	return fmt.Errorf("%s has no embeddings.position_embeddings: it is not a ViT, DeiT or DINOv2 model of Hugging Face", b.Path)
+	return fmt.Errorf("%s has no %s: it is not a %s model of Hugging Face", b.Path, row.Positions, design.Titles())
 }
 
 // known is what is remembered of a file that was hashed.

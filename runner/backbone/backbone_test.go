@@ -20,7 +20,7 @@ import (
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/vit/tensors"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/runner/backbone/huggingface"
 )
 
@@ -38,12 +38,16 @@ func put(t *testing.T, path, text string) {
 func model(t *testing.T, dir string, fill float32) {
 	t.Helper()
 	put(t, filepath.Join(dir, "config.json"), tinyConfig)
-	arch, err := parseArchitecture([]byte(tinyConfig))
+	arch, err := design.Parse([]byte(tinyConfig))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []safetensors.Tensor
-	for name, shape := range tensors.Expected(arch) {
+	shapes, err := design.Shapes(arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, shape := range shapes {
 		n := int64(1)
 		for _, d := range shape {
 			n *= d
@@ -75,7 +79,7 @@ func TestArchitecture(t *testing.T) {
 		},
 		dinov2SmallConfig: {Family: "dinov2", Dim: 384, Depth: 12, Heads: 6, Mlp: 1536, Patch: 14, GridH: 37, GridW: 37, Eps: 1e-6, QkvBias: true},
 	} {
-		got, err := parseArchitecture([]byte(text))
+		got, err := design.Parse([]byte(text))
 		if err != nil || !proto.Equal(got, want) {
 			t.Errorf("%s:\ngot  %v (%v)\nwant %v", text, got, err, want)
 		}
@@ -100,7 +104,7 @@ func TestArchitecture(t *testing.T) {
 		`{"model_type":"vit","hidden_size":-1}`:           "configuration of a model",
 		`{"model_type":"dinov2","num_register_tokens":4}`: "dinov2 has none",
 	} {
-		if got, err := parseArchitecture([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if got, err := design.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, %v, want %q", text, got, err, want)
 		}
 	}
@@ -110,7 +114,7 @@ func TestNormalization(t *testing.T) {
 	dir := t.TempDir()
 	check := func(family, want string) {
 		t.Helper()
-		mean, std, err := readNormalization(dir, family)
+		mean, std, err := readNormalization(dir, row(t, family))
 		got := fmt.Sprint(mean, std)
 		if err != nil {
 			got = err.Error()
@@ -441,7 +445,7 @@ func TestWhatIsNoBackbone(t *testing.T) {
 		`{"model_type":"dinov2_with_registers","num_register_tokens":4000000}`:                 "num_register_tokens is 4000000",
 		`{"model_type":"dinov2","hidden_size":60000,"mlp_ratio":1000,"num_attention_heads":1}`: "cannot be",
 	} {
-		if _, err := parseArchitecture([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := design.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", text, err, want)
 		}
 	}

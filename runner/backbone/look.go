@@ -1,6 +1,10 @@
 package backbone
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	"github.com/loralab/loralab/core/vit/design"
+)
 
 // Look reads the configuration of a directory with a backbone, and compares the
 // tensors of its weights with it. It does not read their values.
@@ -10,7 +14,11 @@ func Look(dir string) (*Backbone, error) {
 		return nil, err
 	}
 	b := &Backbone{Name: dir, Path: filepath.Join(dir, weightFile), Arch: arch}
-	if b.Mean, b.Std, err = readNormalization(dir, arch.GetFamily()); err != nil {
+	row, err := design.Of(arch)
+	if err != nil {
+		return nil, err
+	}
+	if b.Mean, b.Std, err = readNormalization(dir, row); err != nil {
 		return nil, err
 	}
 	return b, checkTensors(b)

@@ -11,25 +11,16 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/regular"
+	"github.com/loralab/loralab/core/vit/design"
 )
 
 // normalization is what pixels in 0..1 are normalized with.
 type normalization struct{ mean, std []float64 }
 
-// What images are normalized with where a model does not say.
 var (
-	imageNet = normalization{[]float64{0.485, 0.456, 0.406}, []float64{0.229, 0.224, 0.225}}
-	half     = normalization{[]float64{.5, .5, .5}, []float64{.5, .5, .5}}
-	clip     = normalization{[]float64{0.48145466, 0.4578275, 0.40821073}, []float64{0.26862954, 0.26130258, 0.27577711}}
+	half = normalization{[]float64{.5, .5, .5}, []float64{.5, .5, .5}}
+	clip = normalization{[]float64{0.48145466, 0.4578275, 0.40821073}, []float64{0.26862954, 0.26130258, 0.27577711}}
 )
-
-// ofFamily is what the published models of a family were trained with.
-func ofFamily(family string) normalization {
-	if family == "vit" {
-		return half
-	}
-	return imageNet // DeiT and DINOv2
-}
 
 // ofProcessor is what the image processors of transformers use where the file
 // that names them says nothing.
@@ -50,20 +41,19 @@ func (t *triple) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]float64)(t))
 }
 
-// readNormalization is what preprocessor_config.json says, or what the family was
-// trained with. What it says of sizes does not count: images are brought to
+// readNormalization is what preprocessor_config.json says, or what published models
+// of the row were trained with. What it says of sizes does not count: images are brought to
 // data.size.
-func readNormalization(dir, family string) (mean, std []float64, err error) {
+func readNormalization(dir string, row *design.Row) (mean, std []float64, err error) {
 	path := filepath.Join(dir, preprocessorFile)
 	text, err := regular.Read(path, mostConfig)
 	if errors.Is(err, fs.ErrNotExist) {
-		n := ofFamily(family)
-		return n.mean, n.std, nil
+		return row.Images.Mean, row.Images.Std, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	n, err := parseNormalization(text, family)
+	n, err := parseNormalization(text, row)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -72,7 +62,7 @@ func readNormalization(dir, family string) (mean, std []float64, err error) {
 
 // parseNormalization puts the two steps of transformers, x·factor and (x−m)/s for
 // pixels from 0 to 255, into one for pixels from 0 to 1.
-func parseNormalization(text []byte, family string) (normalization, error) {
+func parseNormalization(text []byte, row *design.Row) (normalization, error) {
 	c := struct {
 		Processor string   `json:"image_processor_type"`
 		Extractor string   `json:"feature_extractor_type"` // its name until 2023
@@ -95,7 +85,7 @@ func parseNormalization(text []byte, family string) (normalization, error) {
 		"do_flip_channel_order": c.Flip, "offset": c.Offset, "rescale_offset": c.Offset2, "do_grayscale": c.Grayscale, "do_invert": c.Invert,
 	} {
 		if does != nil && *does {
-			return normalization{}, fmt.Errorf("%s is not supported: a ViT, DeiT or DINOv2 of Hugging Face sees the colors as they are", name)
+			return normalization{}, fmt.Errorf("%s is not supported: a %s of Hugging Face sees the colors as they are", name, design.Titles())
 		}
 	}
 	factor := 1.0 / 255
@@ -116,7 +106,7 @@ func parseNormalization(text []byte, family string) (normalization, error) {
 	if c.Normalize != nil && !*c.Normalize {
 		return scaled(normalization{[]float64{0, 0, 0}, []float64{1, 1, 1}}, top), nil
 	}
-	name := processor(c.Processor, c.Extractor, family)
+	name := processor(c.Processor, c.Extractor, row)
 	n, known := ofProcessor[name]
 	if !known && (c.Mean == nil || c.Std == nil) {
 		return normalization{}, fmt.Errorf("image_mean and image_std are missing, and what %s takes instead is not known: write them", name)
@@ -154,14 +144,14 @@ func scaled(n normalization, top float64) normalization {
 }
 
 // processor is the class of an image processor, whatever it computes with and by
-// whichever of its names; that of the family if it has none.
-func processor(name, old, family string) string {
+// whichever of its names; that of the row if it has none.
+func processor(name, old string, row *design.Row) string {
 	switch {
 	case name != "":
 	case old != "":
 		name = strings.Replace(old, "FeatureExtractor", "ImageProcessor", 1)
 	default:
-		name = map[string]string{"vit": "ViTImageProcessor", "deit": "DeiTImageProcessor", "dinov2": "BitImageProcessor"}[family]
+		name = row.Images.Processor
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(name, "Fast"), "Pil")
 }

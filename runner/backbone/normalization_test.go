@@ -6,7 +6,18 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/loralab/loralab/core/vit/design"
 )
+
+func row(t *testing.T, modelType string) *design.Row {
+	t.Helper()
+	r, ok := design.Find(modelType)
+	if !ok {
+		t.Fatalf("no row %s", modelType)
+	}
+	return r
+}
 
 // trial-data F5: a model sees what transformers shows it; see
 // testdata/make_processors.py.
@@ -30,7 +41,7 @@ func TestNormalizationIsThatOfTransformers(t *testing.T) {
 		t.Fatalf("%d cases", len(fixture.Cases))
 	}
 	for _, c := range fixture.Cases {
-		n, err := parseNormalization(c.Config, c.Family)
+		n, err := parseNormalization(c.Config, row(t, c.Family))
 		if err != nil {
 			t.Errorf("%s: %v", c.Config, err)
 			continue
@@ -56,13 +67,13 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"do_rescale":false,"rescale_factor":1.0,"image_mean":[127.5,127.5,127.5],"image_std":0.5}`))
 	f.Add([]byte(`{"image_processor_type":"BitImageProcessor","do_normalize":false}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if arch, err := parseArchitecture(text); err == nil {
+		if arch, err := design.Parse(text); err == nil {
 			if arch.Depth == 0 || arch.Depth > 1000 || arch.Dim == 0 || arch.Dim > 1<<16 || arch.Mlp == 0 || arch.Mlp > 1<<20 || arch.GridH == 0 || arch.GridW == 0 {
 				t.Errorf("%s: %v", text, arch)
 			}
 		}
-		for _, family := range []string{"vit", "deit", "dinov2"} {
-			n, err := parseNormalization(text, family)
+		for _, family := range design.Types() {
+			n, err := parseNormalization(text, row(t, family))
 			if err != nil {
 				continue
 			}

@@ -375,9 +375,8 @@ func (x *expansion) checkTensors(c *cell, s *spec.RunSpec) bool {
 		return true
 	}
 	at := func(rule int) string { // a group may have made several rules
-		depth := s.Backbone.Depth
 		for i, g := range c.config.Optim.Groups {
-			if rule -= len(g.rules(depth)); rule < 0 {
+			if rule -= len(g.rules(s.Backbone)); rule < 0 {
 				return fmt.Sprintf("optim.groups.%d.pattern", i)
 			}
 		}
@@ -716,9 +715,6 @@ func (x *expansion) checkPresence(c *cell, d *dataConfig) {
 			`monitor another class, "dice/mean" or "loss", or take other images for val`)
 	}
 }
-
-// siteNames are the layers of a block that can be adapted.
-var siteNames = []string{"query", "key", "value", "output", "fc1", "fc2"}
 
 // checkSteps holds the steps of a training against its images.
 func (x *expansion) checkSteps(c *cell) {

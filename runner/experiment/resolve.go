@@ -19,6 +19,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
+	vit "github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -152,7 +153,7 @@ func (c *config) model(arch *spec.Architecture) *protocol.Model {
 	}
 }
 
-// sites are the adapted layers, by block, then in the order of siteNames.
+// sites are the adapted layers, by block, then in the order of vit.Sites.
 func (c *config) sites(arch *spec.Architecture) ([]*protocol.Site, bool) {
 	blocks, message, _ := c.Adapter.Blocks.of(c.depth(arch))
 	if message != "" {
@@ -160,33 +161,14 @@ func (c *config) sites(arch *spec.Architecture) ([]*protocol.Site, bool) {
 	}
 	var sites []*protocol.Site
 	for _, b := range blocks {
-		for _, name := range siteNames {
-			if !slices.Contains(c.Adapter.Targets, name) {
-				continue
+		for _, name := range vit.Sites {
+			if s, ok := vit.Site(arch, b, name); ok && slices.Contains(c.Adapter.Targets, name) {
+				sites = append(sites, s)
 			}
-			s, _ := SiteOf(arch, name, b)
-			sites = append(sites, s)
 		}
 	}
 	return sites, true
 }
-
-// SiteOf is the layer of a block with one of the SiteNames.
-func SiteOf(arch *spec.Architecture, name string, block uint32) (*protocol.Site, bool) {
-	s := &protocol.Site{Name: name, Block: block, Kind: protocol.Site_LINEAR, In: arch.GetDim(), Out: arch.GetDim(), Bias: true}
-	switch name {
-	case "query", "key", "value":
-		s.Bias = arch.GetQkvBias()
-	case "fc1":
-		s.Out = arch.GetMlp()
-	case "fc2":
-		s.In = arch.GetMlp()
-	}
-	return s, slices.Contains(siteNames, name)
-}
-
-// SiteNames are the layers of a block that can be adapted.
-func SiteNames() []string { return slices.Clone(siteNames) }
 
 // ---- data ----
 
@@ -713,7 +695,7 @@ func (c *config) settle(s *spec.RunSpec) {
 	switch {
 	case len(c.Optim.Groups) > 0:
 		for _, g := range c.Optim.Groups {
-			o.Rules = append(o.Rules, g.rules(s.Backbone.Depth)...)
+			o.Rules = append(o.Rules, g.rules(s.Backbone)...)
 		}
 	case c.Backbone.Freeze.kind == "until":
 		o.Rules = []*spec.Rule{{Pattern: "backbone.*", Lr: o.LrBackbone, Frozen: true, UntilEpoch: c.Backbone.Freeze.until}}
@@ -739,7 +721,7 @@ const everyBackbone = "backbone.*"
 
 // rules are what a group says, block by block if its rate falls with depth
 // (Clark et al., ELECTRA, arXiv:2003.10555; BEiT).
-func (g *groupConfig) rules(depth uint32) []*spec.Rule {
+func (g *groupConfig) rules(b *spec.Backbone) []*spec.Rule {
 	rule := func(pattern string, by float64) *spec.Rule {
 		r := &spec.Rule{Pattern: pattern, Frozen: g.Frozen || g.Until > 0, UntilEpoch: g.Until}
 		if g.LR != nil && (!r.Frozen || g.Until > 0) {
@@ -750,15 +732,17 @@ func (g *groupConfig) rules(depth uint32) []*spec.Rule {
 		}
 		return r
 	}
-	if g.LayerDecay == nil || g.Pattern != everyBackbone {
+	row, err := vit.Of(b.GetArch())
+	if err != nil || g.LayerDecay == nil || g.Pattern != everyBackbone { // every backbone that was found has a row
 		return []*spec.Rule{rule(g.Pattern, 1)}
 	}
+	depth := int(b.GetDepth())
 	var rules []*spec.Rule
 	for i := range depth {
-		rules = append(rules, rule(fmt.Sprintf("backbone.encoder.layer.%d.*", i), math.Pow(*g.LayerDecay, float64(depth-i))))
+		rules = append(rules, rule("backbone."+row.Block(i, "*"), math.Pow(*g.LayerDecay, float64(depth-i))))
 	}
 	return append(rules,
-		rule("backbone.embeddings.*", math.Pow(*g.LayerDecay, float64(depth+1))),
+		rule("backbone."+row.Embeddings+".*", math.Pow(*g.LayerDecay, float64(depth+1))),
 		rule(everyBackbone, 1)) // the final norm
 }
 

@@ -23,10 +23,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/loralab/loralab/core/hfnames"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/variant"
@@ -127,7 +127,7 @@ type directory struct {
 // module is one that is adapted.
 type module struct {
 	name string // in the files, without "base_model.model."
-	hfnames.Place
+	design.Place
 }
 
 // mostConfig bounds adapter_config.json.
@@ -170,10 +170,17 @@ func (d *directory) place(s Source) error {
 	if d.text("peft_type") == "" {
 		return errors.New("it has no peft_type")
 	}
+	row, err := design.Of(s.Arch)
+	if err != nil {
+		return err
+	}
 	most := 0
-	for _, version := range hfnames.Versions {
-		all := hfnames.Modules(s.Arch, version)
-		for _, prefix := range []string{"", hfnames.ModelType(s.Arch) + "."} {
+	for _, version := range design.Versions {
+		all, err := design.Modules(s.Arch, version)
+		if err != nil {
+			return err
+		}
+		for _, prefix := range []string{"", row.Type + "."} {
 			n := 0
 			for _, key := range d.tensors.Names() {
 				name := strings.TrimPrefix(key, peftPrefix)
@@ -194,14 +201,18 @@ func (d *directory) place(s Source) error {
 		if len(names) > 0 {
 			example = "its first tensor is " + names[0]
 		}
-		module, err := hfnames.Module(s.Arch, hfnames.Newest, 0, "query")
+		module, err := design.Module(s.Arch, design.Newest, 0, design.SiteQuery)
 		if err != nil {
 			return err
 		}
 		return fmt.Errorf("no tensor of %s belongs to a layer of the backbone, such as %s: %s", weightFile, module, example)
 	}
-	for name, at := range hfnames.Modules(s.Arch, d.version) {
-		on, err := d.chosen.match(d.prefix+name, at.Site != "patch")
+	all, err := design.Modules(s.Arch, d.version)
+	if err != nil {
+		return err
+	}
+	for name, at := range all {
+		on, err := d.chosen.match(d.prefix+name, at.Site != design.SitePatch)
 		if err != nil {
 			return err
 		}
@@ -209,7 +220,7 @@ func (d *directory) place(s Source) error {
 			continue
 		}
 		switch {
-		case at.Site == "patch":
+		case at.Site == design.SitePatch:
 			return errors.New("it adapts the patch embedding, a convolution, which cannot be read")
 		case at.Block >= s.Depth:
 			return fmt.Errorf("it adapts block %d, but the run uses the first %d blocks of the backbone", at.Block, s.Depth)
@@ -230,16 +241,7 @@ func (d *directory) place(s Source) error {
 func (d *directory) sites(a *spec.Architecture) []*protocol.Site {
 	sites := make([]*protocol.Site, len(d.modules))
 	for i, m := range d.modules {
-		s := &protocol.Site{Name: m.Site, Block: m.Block, Kind: protocol.Site_LINEAR, In: a.GetDim(), Out: a.GetDim(), Bias: true}
-		switch m.Site {
-		case "query", "key", "value":
-			s.Bias = a.GetQkvBias()
-		case "fc1":
-			s.Out = a.GetMlp()
-		case "fc2":
-			s.In = a.GetMlp()
-		}
-		sites[i] = s
+		sites[i], _ = design.Site(a, m.Block, m.Site) // place has found them
 	}
 	return sites
 }

@@ -5,13 +5,14 @@ import (
 
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
 // qkvSites are the layers of a block that are computed as one product, in the
 // order of its outputs.
-var qkvSites = []string{vit.SiteQuery, vit.SiteKey, vit.SiteValue}
+var qkvSites = []string{design.SiteQuery, design.SiteKey, design.SiteValue}
 
 // lowRank is a layer of one of two forms,
 //

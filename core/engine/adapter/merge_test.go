@@ -9,6 +9,7 @@ import (
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
 )
@@ -44,7 +45,7 @@ func TestMergedIsAdapted(t *testing.T) {
 	for name, d := range silent {
 		variants[name] = d
 	}
-	patch := &protocol.Site{Name: vit.SitePatch, Kind: protocol.Site_PATCH, In: 3 * 8 * 8, Out: dim, Bias: true}
+	patch := &protocol.Site{Name: design.SitePatch, Kind: protocol.Site_PATCH, In: 3 * 8 * 8, Out: dim, Bias: true}
 	for name, d := range variants {
 		sites := []*protocol.Site{site("query", 0), site("value", 0), site("output", 1)}
 		switch name {

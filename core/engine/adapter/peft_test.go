@@ -9,6 +9,7 @@ import (
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
@@ -91,7 +92,7 @@ func TestLoRAEqualsPEFT(t *testing.T) {
 				defer m.Free()
 				a := &spec.Adapter{Programs: []*protocol.Program{loraProgram(24, 4, 8.0/4)}}
 				for block := range uint32(5) {
-					for _, site := range []string{vit.SiteQuery, vit.SiteValue} {
+					for _, site := range []string{design.SiteQuery, design.SiteValue} {
 						a.Placements = append(a.Placements, &spec.Placement{Site: &protocol.Site{
 							Name: site, Block: block, Kind: protocol.Site_LINEAR, In: 24, Out: 24, Bias: true,
 						}})

@@ -26,11 +26,11 @@ import (
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/filehash"
-	"github.com/loralab/loralab/core/hfnames"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
 )
 
@@ -47,7 +47,7 @@ func Run(ctx context.Context, dev *torch.Device, req *spec.ExportRequest) (*spec
 	defer x.file.Close()
 	x.req = req
 	if x.version = int(req.Transformers); x.version == 0 {
-		x.version = hfnames.Newest
+		x.version = design.Newest
 	}
 	write := x.peft
 	if req.Format == spec.ExportRequest_MERGED {
@@ -72,8 +72,8 @@ func check(req *spec.ExportRequest) error {
 		return errors.New("a place is missing")
 	case req.Format != spec.ExportRequest_MERGED && req.Format != spec.ExportRequest_PEFT:
 		return fmt.Errorf("unknown format %v", req.Format)
-	case req.Transformers != 0 && !slices.Contains(hfnames.Versions, int(req.Transformers)):
-		return fmt.Errorf("names of transformers %d are not known, only those of %v", req.Transformers, hfnames.Versions)
+	case req.Transformers != 0 && !slices.Contains(design.Versions, int(req.Transformers)):
+		return fmt.Errorf("names of transformers %d are not known, only those of %v", req.Transformers, design.Versions)
 	}
 	if files, err := os.ReadDir(req.Out); err != nil {
 		return err

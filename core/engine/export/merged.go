@@ -9,7 +9,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -17,11 +16,11 @@ import (
 	"github.com/loralab/loralab/core/engine/adapter"
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
-	"github.com/loralab/loralab/core/hfnames"
 	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/program"
 )
 
@@ -31,9 +30,6 @@ const (
 	weightFile       = spec.ExportedWeightFile
 	preprocessorFile = "preprocessor_config.json"
 )
-
-// fileVersion is the version of transformers whose names weight files have.
-const fileVersion = 4
 
 // magnified is by how much more than a layer the whole backbone may differ.
 const magnified = 100
@@ -45,6 +41,10 @@ const checkImages = 2
 // what is small beside W would vanish in bf16.
 func (x *export) merged(ctx context.Context) error {
 	config, err := x.backboneConfig()
+	if err != nil {
+		return err
+	}
+	row, err := design.Of(x.spec.Backbone.Arch)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (x *export) merged(ctx context.Context) error {
 		if err := x.json(configFile, config); err != nil {
 			return err
 		}
-		if err := x.json(preprocessorFile, x.preprocessor()); err != nil {
+		if err := x.json(preprocessorFile, x.preprocessor(row)); err != nil {
 			return err
 		}
 		for _, l := range merged {
@@ -134,16 +134,24 @@ func (x *export) trained(m *vit.Model) error {
 func (x *export) replaced(m *vit.Model, merged []adapter.Merged) (map[string]safetensors.Tensor, error) {
 	out := map[string]safetensors.Tensor{}
 	put := func(name string, t *torch.Tensor) { out[name] = float32Tensor(name, t) }
+	parts := map[string][]design.Part{}
+	list, err := design.Tensors(x.spec.Backbone.Arch, int(x.spec.Backbone.Depth))
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range list {
+		parts[t.Name] = t.Parts
+	}
 	for _, p := range m.Params() {
-		before, after, joined := strings.Cut(p.Name, ".qkv.")
-		if !joined {
-			put(p.Name, p.T)
+		if of := parts[p.Name]; len(of) == 1 {
+			put(of[0].Name, p.T)
 			continue
 		}
 		x.dev.Scope(func() {
-			d := p.T.Dim(0) / 3
-			for i, part := range []string{"query", "key", "value"} {
-				put(before+"."+part+"."+after, p.T.Detach().Narrow(0, int64(i)*d, d))
+			first := int64(0)
+			for _, part := range parts[p.Name] {
+				put(part.Name, p.T.Detach().Narrow(0, first, part.Shape[0]))
+				first += part.Shape[0]
 			}
 		})
 	}
@@ -151,7 +159,7 @@ func (x *export) replaced(m *vit.Model, merged []adapter.Merged) (map[string]saf
 		if l.B != nil && !l.Site.Bias {
 			return nil, fmt.Errorf("%s: the merged layer needs a bias, which the backbone's has not", program.SiteName(l.Site))
 		}
-		name, err := hfnames.Module(x.spec.Backbone.Arch, fileVersion, l.Site.Block, l.Site.Name)
+		name, err := design.Module(x.spec.Backbone.Arch, design.FileVersion, l.Site.Block, l.Site.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -172,13 +180,28 @@ func (x *export) weights(replaced map[string]safetensors.Tensor) error {
 	}
 	defer f.Close()
 	arch := x.spec.Backbone.Arch
-	prefix := hfnames.ModelType(arch) + "."
+	row, err := design.Of(arch)
+	if err != nil {
+		return err
+	}
+	list, err := design.Tensors(arch, int(arch.Depth))
+	if err != nil {
+		return err
+	}
+	beyond := map[string]bool{} // in blocks that are not in use
+	for _, t := range list {
+		if t.Block >= int(x.spec.Backbone.Depth) && t.Block < int(arch.Depth) {
+			for _, p := range t.Parts {
+				beyond[p.Name] = true
+			}
+		}
+	}
 	var out []safetensors.Tensor
 	used := 0
 	for _, name := range f.Names() {
 		t, _ := f.Get(name)
-		plain := strings.TrimPrefix(name, prefix)
-		if beyond(plain, x.spec.Backbone.Depth) {
+		plain := row.Plain(name)
+		if beyond[plain] {
 			continue
 		}
 		if r, ok := replaced[plain]; ok {
@@ -197,17 +220,6 @@ func (x *export) weights(replaced map[string]safetensors.Tensor) error {
 		return fmt.Errorf("%s has %d of the %d tensors that were trained", path, used, len(replaced))
 	}
 	return x.tensors(weightFile, out)
-}
-
-// beyond reports whether a tensor belongs to a block that is not in use.
-func beyond(name string, depth uint32) bool {
-	rest, ok := strings.CutPrefix(name, "encoder.layer.")
-	if !ok {
-		return false
-	}
-	number, _, _ := strings.Cut(rest, ".")
-	block, err := strconv.ParseUint(number, 10, 32)
-	return err == nil && uint32(block) >= depth
 }
 
 // backboneConfig is the backbone's own config.json, for the blocks in use and
@@ -244,17 +256,10 @@ func (x *export) backboneConfig() (map[string]any, error) {
 
 // preprocessor is preprocessor_config.json: what images went through before the
 // run saw them.
-func (x *export) preprocessor() map[string]any {
+func (x *export) preprocessor(row *design.Row) map[string]any {
 	d := x.spec.Data
-	kind := "BitImageProcessor" // of DINOv2
-	switch x.spec.Backbone.Arch.Family {
-	case "vit":
-		kind = "ViTImageProcessor"
-	case "deit":
-		kind = "DeiTImageProcessor"
-	}
 	return map[string]any{
-		"image_processor_type": kind,
+		"image_processor_type": row.Images.Processor,
 		"do_resize":            true, "size": map[string]any{"height": d.Height, "width": d.Width},
 		"resample":       2, // bilinear
 		"do_center_crop": false,

@@ -10,9 +10,9 @@ import (
 
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
-	"github.com/loralab/loralab/core/hfnames"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 )
@@ -44,7 +44,7 @@ func (x *export) peft(ctx context.Context) error {
 	modules := make([]string, len(a.Placements))
 	for i, p := range a.Placements {
 		var err error
-		if modules[i], err = hfnames.Module(x.spec.Backbone.Arch, x.version, p.Site.Block, p.Site.Name); err != nil {
+		if modules[i], err = design.Module(x.spec.Backbone.Arch, x.version, p.Site.Block, p.Site.Name); err != nil {
 			return fmt.Errorf("%s: %w", program.SiteName(p.Site), err)
 		}
 		sites[i], of[i] = p.Site, p.Program
@@ -103,7 +103,7 @@ func (x *export) peft(ctx context.Context) error {
 // Key is the name in PEFT's file of a tensor stored at a site, with the names
 // of modules of a version of transformers.
 func Key(a *spec.Architecture, version int, site *protocol.Site, t *protocol.PeftTensor) (string, error) {
-	module, err := hfnames.Module(a, version, site.Block, site.Name)
+	module, err := design.Module(a, version, site.Block, site.Name)
 	return key(module, t), err
 }
 
@@ -144,9 +144,12 @@ func (x *export) config(q *protocol.Peft, of []uint32, modules []string, sites [
 	for key, value := range config {
 		config[key] = filled(value, at)
 	}
-	class, library := hfnames.Class(x.spec.Backbone.Arch)
+	row, err := design.Of(x.spec.Backbone.Arch)
+	if err != nil {
+		return nil, err
+	}
 	name, _, _ := strings.Cut(x.run.GetLabel().GetBackbone(), "@")
-	config["auto_mapping"] = map[string]any{"base_model_class": class, "parent_library": library}
+	config["auto_mapping"] = map[string]any{"base_model_class": row.Class, "parent_library": row.Library()}
 	config["base_model_name_or_path"] = name
 	config["inference_mode"] = true
 	config["peft_version"] = PEFTVersion

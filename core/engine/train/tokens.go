@@ -6,7 +6,6 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/engine/torch"
-	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -123,7 +122,7 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 		return src, nil
 	}
 	a := s.Backbone.Arch
-	tokens := (int64(d.Height/a.Patch)*int64(d.Width/a.Patch) + int64(vit.Prefix(a))) * int64(len(n.stops))
+	tokens := (int64(d.Height/a.Patch)*int64(d.Width/a.Patch) + int64(n.model.Prefix())) * int64(len(n.stops))
 	bytes := int64(set.Len()) * tokens * int64(a.Dim) * 4
 	digest := d.Splits[split].Digest
 	if p := d.Splits[split].Procedural; p != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +13,7 @@ import (
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/vit/tensors"
+	"github.com/loralab/loralab/core/vit/design"
 )
 
 // Options say how a backbone is to be used.
@@ -36,14 +35,17 @@ type Options struct {
 type Param struct {
 	Name string
 	T    *torch.Tensor
+
+	block int // as in design.Tensor
 }
 
 // Load reads a backbone from a safetensors file under Hugging Face's names and
-// returns a *tensors.MismatchError with every difference if the file is of another
+// returns a *design.MismatchError with every difference if the file is of another
 // architecture. It is to be called inside dev.Do; the model is given back with
 // Free. Frozen fp32 weights are not read but mapped.
 func Load(dev *torch.Device, path string, arch *spec.Architecture, opt Options) (*Model, error) {
-	if err := check(arch, opt); err != nil {
+	row, err := check(arch, opt)
+	if err != nil {
 		return nil, fmt.Errorf("loading %s: %w", path, err)
 	}
 	held, err := Hold(path, opt.Digest, opt.Sums)
@@ -55,21 +57,22 @@ func Load(dev *torch.Device, path string, arch *spec.Architecture, opt Options) 
 		held.Close()
 		return nil, fmt.Errorf("loading backbone: %w", err)
 	}
-	found, err := tensors.Match(path, file, arch)
+	found, err := design.Match(path, file, arch)
 	if err != nil {
 		file.Close()
 		held.Close()
 		return nil, err
 	}
 	m := &Model{
-		Arch: arch, dev: dev, file: file, held: held, weights: found, compute: torch.Float32,
-		resized: map[[2]int64]*torch.Tensor{},
+		Arch: arch, row: row, dev: dev, file: file, held: held, weights: found, compute: torch.Float32,
+		activation: activations[row.MLP.Activation], resized: map[[2]int64]*torch.Tensor{},
 	}
 	if opt.Precision == torch.BFloat16 {
 		m.compute = torch.BFloat16
 	}
-	m.wanted = opt.Trains
-	m.build(opt)
+	if err := m.build(opt); err != nil {
+		return nil, errors.Join(err, m.Free())
+	}
 	m.forget()
 	return m, nil
 }
@@ -115,23 +118,30 @@ func (m *Model) forget() {
 	}
 }
 
-func check(a *spec.Architecture, opt Options) error {
+// activations by the names that transformers has for them.
+var activations = map[string]func(*torch.Tensor) *torch.Tensor{"gelu": (*torch.Tensor).GELU}
+
+func check(a *spec.Architecture, opt Options) (*design.Row, error) {
+	if a == nil {
+		return nil, errors.New("no architecture given")
+	}
+	row, err := design.Of(a)
 	switch {
-	case a == nil:
-		return errors.New("no architecture given")
+	case err != nil:
+		return nil, err
+	case activations[row.MLP.Activation] == nil:
+		return nil, fmt.Errorf("the activation %q of %s is not known", row.MLP.Activation, row.Type)
 	case a.Dim == 0 || a.Depth == 0 || a.Heads == 0 || a.Mlp == 0 || a.Patch == 0 || a.GridH == 0 || a.GridW == 0 || a.Eps <= 0:
-		return fmt.Errorf("architecture lacks a size: %v", a)
+		return nil, fmt.Errorf("architecture lacks a size: %v", a)
 	case a.Dim%a.Heads != 0:
-		return fmt.Errorf("%d heads do not divide dim %d", a.Heads, a.Dim)
-	case a.Registers != 0 && a.Family != "dinov2":
-		return fmt.Errorf("%d register tokens: of the families only dinov2 has any", a.Registers)
+		return nil, fmt.Errorf("%d heads do not divide dim %d", a.Heads, a.Dim)
 	case opt.Depth < 0 || opt.Depth > int(a.Depth):
-		return fmt.Errorf("depth %d: the backbone has %d blocks", opt.Depth, a.Depth)
+		return nil, fmt.Errorf("depth %d: the backbone has %d blocks", opt.Depth, a.Depth)
 	}
 	switch opt.Precision {
 	case 0, torch.Float32, torch.BFloat16:
 	default:
-		return fmt.Errorf("precision %v is not float32 or bfloat16", opt.Precision)
+		return nil, fmt.Errorf("precision %v is not float32 or bfloat16", opt.Precision)
 	}
 	depth := opt.Depth
 	if depth == 0 {
@@ -139,141 +149,105 @@ func check(a *spec.Architecture, opt Options) error {
 	}
 	for _, b := range opt.Freeze.GetTrainable() {
 		if int(b) >= depth {
-			return fmt.Errorf("trainable block %d: blocks 0 to %d are in use", b, depth-1)
+			return nil, fmt.Errorf("trainable block %d: blocks 0 to %d are in use", b, depth-1)
 		}
 	}
+	return row, nil
+}
+
+// build makes the tensors and puts them in their places.
+func (m *Model) build(opt Options) error {
+	depth := opt.Depth
+	if depth == 0 {
+		depth = int(m.Arch.Depth)
+	}
+	list, err := design.Tensors(m.Arch, depth)
+	if err != nil {
+		return err
+	}
+	trains := func(t *design.Tensor) bool {
+		if opt.Trains != nil {
+			return opt.Trains(t.Name)
+		}
+		return t.Trains(opt.Freeze, depth)
+	}
+	// Weight and bias of a layer are of one type: if one trains, in fp32.
+	training := map[string]bool{}
+	for i := range list {
+		if t := &list[i]; t.Layer != "" && trains(t) {
+			training[t.Layer] = true
+		}
+	}
+	made := map[string]*torch.Tensor{} // a name that is not there is a part that the model lacks
+	for i := range list {
+		t, frozen := &list[i], torch.Float32
+		if t.Layer != "" && !training[t.Layer] {
+			frozen = m.compute
+		}
+		made[t.Name] = m.keep(t, trains(t), frozen)
+	}
+	linear := func(name string) Linear {
+		w, b := made[name+".weight"], made[name+".bias"]
+		return Linear{W: w, B: b, Trains: m.trains(w) || m.trains(b)}
+	}
+	norm := func(name string) layerNorm {
+		return layerNorm{w: made[name+".weight"], b: made[name+".bias"], eps: m.Arch.Eps}
+	}
+
+	r := m.row
+	for _, name := range r.Placed {
+		m.placed = append(m.placed, made[name])
+	}
+	m.positions, m.registers = made[r.Positions], made[r.Registers]
+	m.patch = linear(r.Patches)
+	for i := range depth {
+		m.Blocks = append(m.Blocks, &Block{
+			Adapters: map[string]Adapter{},
+			qkv:      linear(r.Block(i, r.Attention.Joined)),
+			output:   linear(r.Block(i, r.Attention.Output.V4)),
+			fc1:      linear(r.Block(i, r.MLP.FC1.V4)),
+			fc2:      linear(r.Block(i, r.MLP.FC2.V4)),
+			norm1:    norm(r.Block(i, r.Attention.Norm)),
+			norm2:    norm(r.Block(i, r.MLP.Norm)),
+			scale1:   made[r.Block(i, r.Attention.Scale)],
+			scale2:   made[r.Block(i, r.MLP.Scale)],
+		})
+	}
+	m.norm = norm(r.Norm)
 	return nil
 }
 
-// build makes the tensors. Adapters and freezing decide the form: what trains
-// is an fp32 copy, what is frozen has the type it is computed in.
-func (m *Model) build(opt Options) {
-	a := m.Arch
-	n, _ := tensors.Of(a.Family) // Load has matched them
-	depth := opt.Depth
-	if depth == 0 {
-		depth = int(a.Depth)
-	}
-	all := opt.Freeze.GetKind() == spec.Freeze_NONE
-	trainable := func(block int) bool {
-		return all || opt.Freeze.GetKind() == spec.Freeze_BLOCKS && slices.Contains(opt.Freeze.GetTrainable(), uint32(block))
-	}
-
-	m.cls = m.param(tensors.CLS, all)
-	if a.Distilled() {
-		m.distillation = m.param(tensors.Distillation, all)
-	}
-	m.positions = m.param(tensors.Positions, all)
-	if a.Registers > 0 {
-		m.registers = m.param(tensors.Registers, all)
-	}
-	// Pixels stay fp32, so the patch embedding does too; it is 1 % of the work.
-	m.patch = Linear{
-		W: m.tensor(tensors.Patches+".weight", all, torch.Float32, int64(a.Dim), -1, tensors.Patches+".weight"),
-		B: m.param(tensors.Patches+".bias", all),
-	}
-	m.patch.Trains = m.trains(m.patch.W) || m.trains(m.patch.B)
-	for i := range depth {
-		on := trainable(i)
-		name := func(rest string) string { return tensors.Block(i, rest) }
-		b := &Block{Adapters: map[string]Adapter{}}
-		b.qkv = m.linear(name("attention.attention.qkv"), on, a.QkvBias, name(tensors.Query), name(tensors.Key), name(tensors.Value))
-		b.output = m.linear(name(tensors.Output), on, true, name(tensors.Output))
-		b.fc1 = m.linear(name(n.FC1), on, true, name(n.FC1))
-		b.fc2 = m.linear(name(n.FC2), on, true, name(n.FC2))
-		b.norm1 = m.layerNorm(name(n.Norm1), on)
-		b.norm2 = m.layerNorm(name(n.Norm2), on)
-		if n.Scale1 != "" {
-			b.scale1, b.scale2 = m.param(name(n.Scale1), on), m.param(name(n.Scale2), on)
-		}
-		m.Blocks = append(m.Blocks, b)
-	}
-	m.norm = m.layerNorm(tensors.Norm, trainable(depth-1))
-}
-
-func (m *Model) layerNorm(name string, train bool) layerNorm {
-	return layerNorm{w: m.param(name+".weight", train), b: m.param(name+".bias", train), eps: m.Arch.Eps}
-}
-
-// linear joins the rows of one or more layers.
-func (m *Model) linear(name string, train, bias bool, from ...string) Linear {
-	parts := func(suffix string) []string {
-		out := make([]string, len(from))
-		for i, f := range from {
-			out[i] = f + suffix
-		}
-		return out
-	}
-	cols := m.weights[from[0]+".weight"].Shape[1]
-	w, b := m.decide(name+".weight", train), bias && m.decide(name+".bias", train)
-	// Weight and bias of a layer are of one type: if one trains, in fp32.
-	frozen := m.compute
-	if w || b {
-		frozen = torch.Float32
-	}
-	l := Linear{W: m.tensor(name+".weight", w, frozen, -1, cols, parts(".weight")...), Trains: w || b}
-	if bias {
-		l.B = m.tensor(name+".bias", b, frozen, -1, 0, parts(".bias")...)
-	}
-	return l
-}
-
-// param is a tensor that is fp32 in every precision.
-func (m *Model) param(name string, train bool) *torch.Tensor {
-	return m.keep(name, train, func() *torch.Tensor { return m.read(name) }, torch.Float32)
-}
-
-// tensor is the join of the named ones along the first dimension, as a matrix
-// of cols columns, or as a vector if cols is 0.
-func (m *Model) tensor(name string, train bool, frozen torch.DType, rows, cols int64, from ...string) *torch.Tensor {
-	return m.keep(name, train, func() *torch.Tensor {
-		parts := make([]*torch.Tensor, len(from))
-		for i, f := range from {
-			parts[i] = m.read(f)
-			if !train {
-				parts[i] = as(parts[i], frozen)
-			}
-		}
-		t := parts[0]
-		if len(parts) > 1 {
-			t = torch.Cat(0, parts...)
-		}
-		if cols != 0 {
-			t = t.Reshape(rows, cols)
-		}
-		return t
-	}, frozen)
-}
-
-// decide is whether a tensor trains: as its part does, unless Options name it.
-func (m *Model) decide(name string, part bool) bool {
-	if m.wanted != nil {
-		return m.wanted(name)
-	}
-	return part
-}
-
-// keep keeps what make returns: as a leaf of its own memory if it trains, in
-// type frozen otherwise.
-func (m *Model) keep(name string, train bool, make func() *torch.Tensor, frozen torch.DType) *torch.Tensor {
-	train = m.decide(name, train)
+// keep makes a tensor from its parts in the file: as a leaf of its own memory if
+// it trains, in type frozen otherwise.
+func (m *Model) keep(t *design.Tensor, train bool, frozen torch.DType) *torch.Tensor {
 	var out *torch.Tensor
 	m.dev.NoGrad(func() {
 		m.dev.Scope(func() {
-			t := make()
-			if train {
-				// The mapping is read-only, so what the optimiser writes is a copy.
-				t = as(t, torch.Float32).Clone()
-			} else {
-				t = as(t, frozen)
+			parts := make([]*torch.Tensor, len(t.Parts))
+			for i, p := range t.Parts {
+				parts[i] = m.read(p.Name)
+				if !train {
+					parts[i] = as(parts[i], frozen)
+				}
 			}
-			out = t.Keep()
+			x := parts[0]
+			if len(parts) > 1 {
+				x = torch.Cat(0, parts...)
+			}
+			if !slices.Equal(x.Shape(), t.Shape) {
+				x = x.Reshape(t.Shape...) // the patch embedding, a convolution there
+			}
+			if train {
+				// The mapping is read-only, so what the optimizer writes is a copy.
+				x = as(x, torch.Float32).Clone()
+			}
+			out = x.Keep()
 		})
 	})
 	m.owned = append(m.owned, out)
 	if train {
 		out.RequireGrad(true)
-		m.params = append(m.params, Param{Name: name, T: out})
+		m.params = append(m.params, Param{t.Name, out, t.Block})
 	}
 	return out
 }
@@ -303,19 +277,11 @@ func (m *Model) read(name string) *torch.Tensor {
 // Pretrained is the weight and bias (nil without one) of a linear layer as the
 // file has them, in fp32: what an adapter is initialised from, whatever
 // precision the model computes in. Site is a linear layer of a block, or
-// SitePatch. The tensors belong to the current scope.
+// design.SitePatch. The tensors belong to the current scope.
 func (m *Model) Pretrained(block int, site string) Linear {
-	n, _ := tensors.Of(m.Arch.Family)
-	name := map[string]string{
-		SiteQuery: tensors.Query, SiteKey: tensors.Key, SiteValue: tensors.Value, SiteOutput: tensors.Output, SiteFC1: n.FC1, SiteFC2: n.FC2,
-	}[site]
-	switch {
-	case site == SitePatch:
-		name = tensors.Patches
-	case name == "":
-		panic(&torch.Error{Op: "pretrained", Err: fmt.Errorf("%q is no linear layer", site)})
-	default:
-		name = tensors.Block(block, name)
+	name, err := design.Module(m.Arch, design.FileVersion, uint32(block), site)
+	if err != nil {
+		panic(&torch.Error{Op: "pretrained", Err: err})
 	}
 	w := as(m.read(name+".weight"), torch.Float32)
 	l := Linear{W: w.Reshape(w.Dim(0), -1)}
@@ -329,7 +295,7 @@ func (m *Model) Pretrained(block int, site string) Linear {
 // pretrained one (see Pretrained). The tensors belong to the current scope.
 func (m *Model) Current(block int, site string) Linear {
 	l := m.patch
-	if site != SitePatch {
+	if site != design.SitePatch {
 		l = m.Blocks[block].Linear(site)
 	}
 	if !l.Trains {
@@ -350,13 +316,7 @@ func (m *Model) Params() []Param { return slices.Clone(m.params) }
 func (m *Model) TrainableFrom() int {
 	first := len(m.Blocks)
 	for _, p := range m.params {
-		var block int
-		switch n, _ := fmt.Sscanf(p.Name, "encoder.layer.%d.", &block); {
-		case n == 1:
-			first = min(first, block)
-		case !strings.HasPrefix(p.Name, tensors.Norm+"."): // the embeddings
-			return -1
-		}
+		first = min(first, p.block)
 	}
 	return first
 }
@@ -389,9 +349,9 @@ func Grid(a *spec.Architecture, h, w int) (gh, gw int, err error) {
 	return h / p, w / p, nil
 }
 
-// Prefix is the number of tokens before the patches: CLS, the distillation
-// token of DeiT, registers.
-func Prefix(a *spec.Architecture) int { return int(a.Placed()) + int(a.Registers) }
+// Prefix is the number of tokens before the patches: CLS, the distillation token of
+// DeiT, registers.
+func (m *Model) Prefix() int { return len(m.placed) + int(m.Arch.Registers) }
 
 // Probe lets the device choose its form of attention for images of h × w.
 func (m *Model) Probe(batch, h, w int) error {
@@ -400,7 +360,7 @@ func (m *Model) Probe(batch, h, w int) error {
 		return err
 	}
 	heads := int64(m.Arch.Heads)
-	m.dev.ProbeAttention(m.compute, int64(batch), heads, int64(Prefix(m.Arch)+gh*gw), int64(m.Arch.Dim)/heads)
+	m.dev.ProbeAttention(m.compute, int64(batch), heads, int64(m.Prefix()+gh*gw), int64(m.Arch.Dim)/heads)
 	return nil
 }
 

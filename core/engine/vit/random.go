@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,23 +13,32 @@ import (
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/vit/tensors"
+	"github.com/loralab/loralab/core/vit/design"
 )
 
 // WriteRandom writes model.safetensors and config.json of a ViT with random
 // weights, as transformers loads it, and returns the path of the weights. A
 // plug-in is compared with PEFT over one.
 func WriteRandom(dir string, a *spec.Architecture, seed uint64) (string, error) {
-	if a.GetFamily() != "vit" || a.GetGridH() != a.GetGridW() {
+	row, ok := design.Find("vit")
+	if !ok || a.GetFamily() != row.Family || a.GetGridH() != a.GetGridW() {
 		return "", errors.New("only a ViT for square images is written")
+	}
+	list, err := design.Tensors(a, int(a.GetDepth()))
+	if err != nil {
+		return "", err
 	}
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return "", err
 	}
-	shapes := tensors.Expected(a)
+	var parts []design.Part
+	for _, t := range list {
+		parts = append(parts, t.Parts...)
+	}
+	slices.SortFunc(parts, func(p, q design.Part) int { return strings.Compare(p.Name, q.Name) })
 	var written []safetensors.Tensor
-	for _, name := range slices.Sorted(maps.Keys(shapes)) {
-		shape := shapes[name]
+	for _, p := range parts {
+		name, shape := p.Name, p.Shape
 		n, in := int64(1), int64(1)
 		for i, d := range shape {
 			n *= d
@@ -52,7 +60,7 @@ func WriteRandom(dir string, a *spec.Architecture, seed uint64) (string, error) 
 		written = append(written, safetensors.FromFloat32(name, v, shape...))
 	}
 	config, err := json.MarshalIndent(map[string]any{
-		"model_type": "vit", "architectures": []string{"ViTModel"}, "hidden_act": "gelu", "num_channels": 3,
+		"model_type": row.Type, "architectures": []string{row.Class}, "hidden_act": row.MLP.Activation, "num_channels": 3,
 		"hidden_size": a.Dim, "num_hidden_layers": a.Depth, "num_attention_heads": a.Heads, "intermediate_size": a.Mlp,
 		"image_size": a.GridH * a.Patch, "patch_size": a.Patch, "layer_norm_eps": a.Eps, "qkv_bias": a.QkvBias, "dtype": "float32",
 	}, "", "  ")

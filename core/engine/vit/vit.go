@@ -1,11 +1,10 @@
-// Package vit is the backbone: a vision transformer in the forms that Hugging
-// Face publishes as ViTModel, DeiTModel (with a distillation token) and
-// Dinov2Model, the latter with or without registers.
+// Package vit is the backbone: a vision transformer in one of the forms that
+// core/vit/design lists, built from its row there.
 //
-// An image becomes a sequence of patch tokens behind one CLS token (Embed), a
-// stack of pre-norm blocks rewrites the sequence (Block), a LayerNorm ends it
-// (Features). The pieces are called one by one, so that whoever trains can run
-// a frozen prefix once, keep its output, and start from there.
+// An image becomes a sequence of learned tokens and patch tokens (Embed), a stack
+// of pre-norm blocks rewrites the sequence (Block), a LayerNorm ends it (Features).
+// The pieces are called one by one, so that a training can run a frozen prefix
+// once, keep its output, and start from there.
 //
 // Precision. In bf16 the frozen weights of the linear layers and the
 // activations inside a branch are bfloat16; the residual stream, LayerNorm, the
@@ -20,6 +19,7 @@ import (
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 )
 
 // Linear is a layer y = xWᵀ + b; W [out, in], B [out] or nil. Trains says that
@@ -40,20 +40,13 @@ func (l Linear) Forward(x *torch.Tensor) *torch.Tensor {
 // empty.
 type Adapter func(x *torch.Tensor, base Linear) *torch.Tensor
 
-// Sites of a block that may be adapted. SiteQKV is query, key and value as the
-// one product they are computed by, outputs in that order; an adapter there
-// takes precedence over those of the three.
+// Sites of a block that may be adapted, in addition to the layers of design.Sites.
+// SiteQKV is query, key and value as the one product they are computed by, outputs
+// in that order; an adapter there takes precedence over those of the three.
 const (
-	SiteQuery  = "query"
-	SiteKey    = "key"
-	SiteValue  = "value"
-	SiteOutput = "output"
-	SiteFC1    = "fc1"
-	SiteFC2    = "fc2"
 	SiteAttnIn = "attn_in" // stream: what query, key and value read
 	SiteMLPIn  = "mlp_in"  // stream: what fc1 reads
 	SiteQKV    = "qkv"
-	SitePatch  = "patch" // of the model, not of a block: Model.PatchAdapter
 )
 
 // Model is a loaded backbone on one device.
@@ -66,20 +59,20 @@ type Model struct {
 
 	dev     *torch.Device
 	compute torch.DType
-	wanted  func(name string) bool // Options.Trains
 	file    *safetensors.File
 	held    *filehash.Held // what file maps
 	weights map[string]safetensors.Tensor
-	patch   Linear        // W [D, 3·p·p]
-	cls     *torch.Tensor // [1, 1, D]
-	// Of DeiT, [1, 1, D]; nil: none.
-	distillation *torch.Tensor
-	positions    *torch.Tensor // [1, 1+GridH·GridW, D]; 2+… with a distillation token
-	registers    *torch.Tensor // [1, R, D]; nil: none
-	norm         layerNorm
-	params       []Param
-	owned        []*torch.Tensor
-	resized      map[[2]int64]*torch.Tensor // positions for other grids, while they are frozen
+	row     *design.Row
+
+	patch      Linear          // W [D, 3·p·p]
+	placed     []*torch.Tensor // [1, 1, D] each: tokens before the patches that have a position
+	positions  *torch.Tensor   // [1, len(placed)+GridH·GridW, D]
+	registers  *torch.Tensor   // [1, R, D]; nil: none
+	norm       layerNorm
+	activation func(*torch.Tensor) *torch.Tensor
+	params     []Param
+	owned      []*torch.Tensor
+	resized    map[[2]int64]*torch.Tensor // positions for other grids, while they are frozen
 }
 
 // Block is one transformer block.
@@ -100,7 +93,8 @@ type layerNorm struct {
 }
 
 // Embed turns normalised images [N, 3, H, W] (fp32) into tokens [N, T, D] with
-// positions: CLS, the distillation token, registers, then patches row by row. H and W are multiples of the patch.
+// positions: first design.Row.Placed, then registers, then patches row by row. H and W are
+// multiples of the patch.
 func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {
 	return m.dev.Yield(func() *torch.Tensor {
 		s, p, d := images.Shape(), int64(m.Arch.Patch), int64(m.Arch.Dim)
@@ -110,24 +104,24 @@ func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {
 		n, gh, gw := s[0], s[2]/p, s[3]/p
 		x := images.Reshape(n, 3, gh, p, gw, p).Permute(0, 2, 4, 1, 3, 5).Reshape(n*gh*gw, 3*p*p)
 		x = adapted(m.PatchAdapter, x, m.patch).Reshape(n, gh*gw, d)
-		first := []*torch.Tensor{m.cls.Expand(n, 1, d)}
-		if m.distillation != nil {
-			first = append(first, m.distillation.Expand(n, 1, d))
+		var all []*torch.Tensor
+		for _, t := range m.placed {
+			all = append(all, t.Expand(n, 1, d))
 		}
-		x = torch.Cat(1, append(first, x)...).Add(m.positionsFor(gh, gw))
+		x = torch.Cat(1, append(all, x)...).Add(m.positionsFor(gh, gw))
 		if m.registers == nil {
 			return x
 		}
 		// Registers have no position.
-		return torch.Cat(1, x.Narrow(1, 0, 1), m.registers.Expand(n, -1, d), x.Narrow(1, 1, gh*gw))
+		before := int64(len(m.placed))
+		return torch.Cat(1, x.Narrow(1, 0, before), m.registers.Expand(n, -1, d), x.Narrow(1, before, gh*gw))
 	})
 }
 
-// positionsFor resizes the stored table as transformers does: bicubic, pixel
-// centres at halves, entries before the patches as they are; with a = −0.75 and no antialias,
-// or, where there are registers, a = −0.5 and antialias.
+// positionsFor resizes the stored table as transformers does; the entries before
+// the patches stay as they are.
 func (m *Model) positionsFor(gh, gw int64) *torch.Tensor {
-	sh, sw, d, before := int64(m.Arch.GridH), int64(m.Arch.GridW), int64(m.Arch.Dim), m.Arch.Placed()
+	sh, sw, d, before := int64(m.Arch.GridH), int64(m.Arch.GridW), int64(m.Arch.Dim), int64(len(m.placed))
 	if gh == sh && gw == sw {
 		return m.positions
 	}
@@ -136,11 +130,12 @@ func (m *Model) positionsFor(gh, gw int64) *torch.Tensor {
 	}
 	out := m.dev.Yield(func() *torch.Tensor {
 		grid := m.positions.Narrow(1, before, sh*sw).Reshape(1, sh, sw, d).Permute(0, 3, 1, 2)
-		if m.registers != nil {
+		switch m.row.Resize {
+		case design.Antialiased:
 			rows := torch.Of(m.dev, antialiased(int(sh), int(gh)), gh, sh)
 			cols := torch.Of(m.dev, antialiased(int(sw), int(gw)), gw, sw)
 			grid = rows.MatMul(grid).MatMul(cols.T())
-		} else {
+		case design.Sampled:
 			grid = grid.UpsampleBicubic(gh, gw)
 		}
 		grid = grid.Permute(0, 2, 3, 1).Reshape(1, gh*gw, d)
@@ -160,11 +155,11 @@ func (m *Model) Block(i int, h *torch.Tensor) *torch.Tensor {
 		x := b.stream(SiteAttnIn, m.normed(b.norm1, h))
 		q, k, v := b.project(x, s[0], s[1], int64(m.Arch.Heads))
 		y := torch.Attention(q, k, v).Permute(0, 2, 1, 3).Reshape(s[0]*s[1], s[2])
-		h := h.Add(scaled(b.apply(SiteOutput, y, b.output), b.scale1).Reshape(s...))
+		h := h.Add(scaled(b.apply(design.SiteOutput, y, b.output), b.scale1).Reshape(s...))
 
 		x = b.stream(SiteMLPIn, m.normed(b.norm2, h))
-		y = as(b.apply(SiteFC1, x, b.fc1), m.compute).GELU()
-		return h.Add(scaled(b.apply(SiteFC2, y, b.fc2), b.scale2).Reshape(s...))
+		y = m.activation(as(b.apply(design.SiteFC1, x, b.fc1), m.compute))
+		return h.Add(scaled(b.apply(design.SiteFC2, y, b.fc2), b.scale2).Reshape(s...))
 	})
 }
 
@@ -172,7 +167,7 @@ func (m *Model) Block(i int, h *torch.Tensor) *torch.Tensor {
 // adapter wants one of them for itself.
 func (b *Block) project(x *torch.Tensor, n, t, heads int64) (q, k, v *torch.Tensor) {
 	d := x.Dim(-1)
-	sites := []string{SiteQuery, SiteKey, SiteValue}
+	sites := []string{design.SiteQuery, design.SiteKey, design.SiteValue}
 	separate := false
 	for _, s := range sites {
 		separate = separate || b.Adapters[s] != nil
@@ -192,7 +187,7 @@ func (b *Block) project(x *torch.Tensor, n, t, heads int64) (q, k, v *torch.Tens
 // Features ends the backbone: the final LayerNorm over tokens [N, T, D], in
 // fp32, of the patches alone, [N, gh·gw, D].
 func (m *Model) Features(h *torch.Tensor) *torch.Tensor {
-	skip := int64(Prefix(m.Arch))
+	skip := int64(m.Prefix())
 	return m.dev.Yield(func() *torch.Tensor { return m.Norm(h.Narrow(1, skip, h.Dim(1)-skip)) })
 }
 
@@ -261,19 +256,19 @@ func (b *Block) Linear(site string) Linear {
 		return l
 	}
 	switch site {
-	case SiteQuery:
+	case design.SiteQuery:
 		return part(0)
-	case SiteKey:
+	case design.SiteKey:
 		return part(1)
-	case SiteValue:
+	case design.SiteValue:
 		return part(2)
 	case SiteQKV:
 		return b.qkv
-	case SiteOutput:
+	case design.SiteOutput:
 		return b.output
-	case SiteFC1:
+	case design.SiteFC1:
 		return b.fc1
-	case SiteFC2:
+	case design.SiteFC2:
 		return b.fc2
 	}
 	panic(&torch.Error{Op: "linear", Err: fmt.Errorf("%q is no linear layer of a block", site)})

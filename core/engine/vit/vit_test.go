@@ -14,7 +14,7 @@ import (
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/core/vit/tensors"
+	"github.com/loralab/loralab/core/vit/design"
 )
 
 // The fixtures: a model as transformers wrote it, an input, and what
@@ -122,7 +122,7 @@ func TestForwardEqualsTransformers(t *testing.T) {
 				near(t, "last hidden state", last, f.values("last_hidden_state"), 1e-4)
 
 				h = m.Block(end, h)
-				skip := int64(Prefix(arch))
+				skip := int64(m.Prefix())
 				patches := last.Narrow(1, skip, last.Dim(1)-skip)
 				near(t, "features", m.Features(h), patches.Floats(), 0)
 				return nil
@@ -265,6 +265,49 @@ func TestFrozenAndTrainableParts(t *testing.T) {
 	}
 }
 
+// The engine loads the tensors of the table, all of them, under their names and in
+// their order, and reads every tensor of the file that the table says is used.
+func TestTensorsAreThoseOfTheTable(t *testing.T) {
+	for name, arch := range fixtures {
+		t.Run(name, func(t *testing.T) {
+			want, err := design.Tensors(arch, int(arch.Depth))
+			if err != nil {
+				t.Fatal(err)
+			}
+			onDevice(t, func(dev *torch.Device) error {
+				m, err := Load(dev, modelFile(name), arch, Options{Freeze: &spec.Freeze{Kind: spec.Freeze_NONE}})
+				if err != nil {
+					return err
+				}
+				defer m.Free()
+				f := openFixture(t, dev, modelFile(name))
+				got := m.Params()
+				if len(got) != len(want) {
+					t.Fatalf("%d tensors, want %d", len(got), len(want))
+				}
+				for i, p := range got {
+					if p.Name != want[i].Name || !slices.Equal(p.T.Shape(), want[i].Shape) {
+						t.Errorf("tensor %d is %s %v, want %s %v", i, p.Name, p.T.Shape(), want[i].Name, want[i].Shape)
+					}
+					var values []float32
+					for _, part := range want[i].Parts {
+						values = append(values, f.values(part.Name)...)
+					}
+					near(t, p.Name, p.T, values, 0)
+				}
+				return nil
+			})
+		})
+	}
+	// Every row is of a form that this package computes.
+	for _, kind := range design.Types() {
+		row, _ := design.Find(kind)
+		if activations[row.MLP.Activation] == nil {
+			t.Errorf("%s: the activation %q is not known", kind, row.MLP.Activation)
+		}
+	}
+}
+
 func TestTrainingLeavesTheFileAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.safetensors")
 	before, err := os.ReadFile(modelFile("vit"))
@@ -298,8 +341,8 @@ func TestTrainingLeavesTheFileAlone(t *testing.T) {
 // and sees the layer it stands for.
 func TestAdaptersSeeTheirLayer(t *testing.T) {
 	shapes := map[string][2]int64{
-		SiteQuery: {24, 24}, SiteKey: {24, 24}, SiteValue: {24, 24}, SiteQKV: {72, 24},
-		SiteOutput: {24, 24}, SiteFC1: {64, 24}, SiteFC2: {24, 64}, SiteAttnIn: {24, 24}, SiteMLPIn: {24, 24},
+		design.SiteQuery: {24, 24}, design.SiteKey: {24, 24}, design.SiteValue: {24, 24}, SiteQKV: {72, 24},
+		design.SiteOutput: {24, 24}, design.SiteFC1: {64, 24}, design.SiteFC2: {24, 64}, SiteAttnIn: {24, 24}, SiteMLPIn: {24, 24},
 	}
 	onDevice(t, func(dev *torch.Device) error {
 		f := openFixture(t, dev, "testdata/vit/case.safetensors")
@@ -365,8 +408,8 @@ func TestPretrainedIsWhatTheFileHolds(t *testing.T) {
 		defer m.Free()
 		f := openFixture(t, dev, modelFile("dinov2"))
 		for site, name := range map[string]string{
-			SiteQuery: "encoder.layer.3.attention.attention.query", SiteOutput: "encoder.layer.3.attention.output.dense",
-			SiteFC2: "encoder.layer.3.mlp.fc2", SitePatch: "embeddings.patch_embeddings.projection",
+			design.SiteQuery: "encoder.layer.3.attention.attention.query", design.SiteOutput: "encoder.layer.3.attention.output.dense",
+			design.SiteFC2: "encoder.layer.3.mlp.fc2", design.SitePatch: "embeddings.patch_embeddings.projection",
 		} {
 			l := m.Pretrained(3, site)
 			near(t, site, l.W, f.values(name+".weight"), 0)
@@ -415,9 +458,9 @@ func TestLoadingIsStrict(t *testing.T) {
 	})
 	onDevice(t, func(dev *torch.Device) error {
 		_, err := Load(dev, path, fixtures["vit"], Options{})
-		var diff *tensors.MismatchError
+		var diff *design.MismatchError
 		if !errors.As(err, &diff) {
-			t.Fatalf("got %v, want a *tensors.MismatchError", err)
+			t.Fatalf("got %v, want a *design.MismatchError", err)
 		}
 		if want := []string{"embeddings.cls_token", "encoder.layer.1.attention.attention.key.bias"}; !slices.Equal(diff.Missing, want) {
 			t.Errorf("missing %v, want %v", diff.Missing, want)

@@ -21,7 +21,7 @@ class Problem:
 class Model:
     """The backbone."""
 
-    family: str  # vit | dinov2
+    family: str  # vit | deit | dinov2
     dim: int
     depth: int  # blocks in use
     heads: int
