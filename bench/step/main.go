@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/plugins/sdk"
 )
 
 // As in peft_step.py.
@@ -145,7 +147,11 @@ func train(dev *torch.Device, o options, r *result) error {
 		return err
 	}
 	defer m.Free()
-	adapters, err := adapter.Load(dev, m, lora(o.first), 1)
+	placed, err := adapted(o.first)
+	if err != nil {
+		return err
+	}
+	adapters, err := adapter.Load(dev, m, placed, 1)
 	if err != nil {
 		return err
 	}
@@ -248,44 +254,30 @@ func train(dev *torch.Device, o options, r *result) error {
 	return nil
 }
 
-// lora is the program of plugins/lora on query, key, value and output of the
-// blocks from first on.
-func lora(first int) *spec.Adapter {
-	node := func(op protocol.Op, in ...uint32) *protocol.Node { return &protocol.Node{Op: op, Inputs: in} }
-	transpose := func(in uint32) *protocol.Node {
-		n := node(protocol.Op_PERMUTE, in)
-		n.Ints = []int64{1, 0}
-		return n
-	}
-	param := func(name string) *protocol.Node {
-		n := node(protocol.Op_PARAM)
-		n.Param = name
-		return n
-	}
-	scale := node(protocol.Op_SCALE, 7)
-	scale.Number = alpha / rank
-	zeros := &protocol.Init{Kind: protocol.Init_ZEROS}
-	dim := int64(arch.Dim)
-	a := &spec.Adapter{Programs: []*protocol.Program{{
-		Version: 1,
-		Params: []*protocol.Param{
-			{Name: "lora_A", Shape: []int64{rank, dim}, Init: zeros, Trainable: true, Scope: protocol.Param_SITE},
-			{Name: "lora_B", Shape: []int64{dim, rank}, Init: zeros, Trainable: true, Scope: protocol.Param_SITE},
-		},
-		Nodes: []*protocol.Node{
-			node(protocol.Op_X), node(protocol.Op_BASE, 0), param("lora_A"), transpose(2), node(protocol.Op_MATMUL, 0, 3),
-			param("lora_B"), transpose(5), node(protocol.Op_MATMUL, 4, 6), scale, node(protocol.Op_ADD, 1, 8),
-		},
-		Output: 9,
-	}}}
+// lora is the program of plugins/lora with B and A at zero, which starting values
+// replace.
+type lora struct{}
+
+func (lora) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
+	a, b := g.Param("lora_A", sdk.Dims(rank, s.In), sdk.Zeros), g.Param("lora_B", sdk.Dims(s.Out, rank), sdk.Zeros)
+	return g.Add(g.Base(g.X()), g.Scale(alpha/rank, g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))))
+}
+
+// adapted has it on query, key, value and output of the blocks from first on.
+func adapted(first int) (*spec.Adapter, error) {
+	a := &spec.Adapter{}
+	var sites []*protocol.Site
 	for block := first; block < int(arch.Depth); block++ {
-		for _, site := range []string{design.SiteQuery, design.SiteKey, design.SiteValue, design.SiteOutput} {
-			a.Placements = append(a.Placements, &spec.Placement{Site: &protocol.Site{
-				Name: site, Block: uint32(block), Kind: protocol.Site_LINEAR, In: arch.Dim, Out: arch.Dim, Bias: true,
-			}})
+		for _, name := range []string{design.SiteQuery, design.SiteKey, design.SiteValue, design.SiteOutput} {
+			s, _ := design.Site(arch, uint32(block), name)
+			a.Placements = append(a.Placements, &spec.Placement{Site: s})
+			sites = append(sites, s)
 		}
 	}
-	return a
+	m := &protocol.Model{Family: arch.Family, Dim: arch.Dim, Depth: arch.Depth, Heads: arch.Heads, Mlp: arch.Mlp}
+	build, err := sdk.Programs(context.Background(), lora{}, m, sites)
+	a.Programs = build.GetPrograms() // one: the layers are alike
+	return a, err
 }
 
 // cpu is the milliseconds of processor time that this process has had.

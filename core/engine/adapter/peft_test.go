@@ -11,37 +11,8 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/plugins/sdk"
 )
-
-// loraProgram is y = base(x) + scale · x Aᵀ Bᵀ for a layer of dim × dim.
-func loraProgram(dim, rank int64, scale float64) *protocol.Program {
-	node := func(op protocol.Op, in ...uint32) *protocol.Node { return &protocol.Node{Op: op, Inputs: in} }
-	swap := func(in uint32) *protocol.Node {
-		n := node(protocol.Op_PERMUTE, in)
-		n.Ints = []int64{1, 0}
-		return n
-	}
-	param := func(name string) *protocol.Node {
-		n := node(protocol.Op_PARAM)
-		n.Param = name
-		return n
-	}
-	times := node(protocol.Op_SCALE, 7)
-	times.Number = scale
-	zeros := &protocol.Init{Kind: protocol.Init_ZEROS}
-	return &protocol.Program{
-		Version: 1,
-		Params: []*protocol.Param{
-			{Name: "lora_A", Shape: []int64{rank, dim}, Init: zeros, Trainable: true, Scope: protocol.Param_SITE},
-			{Name: "lora_B", Shape: []int64{dim, rank}, Init: zeros, Trainable: true, Scope: protocol.Param_SITE},
-		},
-		Nodes: []*protocol.Node{
-			node(protocol.Op_X), node(protocol.Op_BASE, 0), param("lora_A"), swap(2), node(protocol.Op_MATMUL, 0, 3),
-			param("lora_B"), swap(5), node(protocol.Op_MATMUL, 4, 6), times, node(protocol.Op_ADD, 1, 8),
-		},
-		Output: 9,
-	}
-}
 
 // Three steps of AdamW on LoRA of query and value, against PEFT on the same
 // backbone (core/engine/vit/testdata/make_fixtures.py): output, gradients, losses and
@@ -73,6 +44,16 @@ func TestLoRAEqualsPEFT(t *testing.T) {
 			}
 		}
 	}
+	const rank, alpha = 4, 8.0
+	lora := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a, b := g.Param("lora_A", sdk.Dims(rank, s.In), sdk.Zeros), g.Param("lora_B", sdk.Dims(s.Out, rank), sdk.Zeros)
+		return g.Add(g.Base(g.X()), g.Scale(alpha/rank, g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b))))
+	}
+	var sites []*protocol.Site
+	for block := range uint32(5) {
+		sites = append(sites, site(design.SiteQuery, block), site(design.SiteValue, block))
+	}
+	a := placed(t, lora, sites...)
 	// The backbone frozen, and trainable though not trained here: the two take
 	// different paths through the layer.
 	for _, kind := range []spec.Freeze_Kind{spec.Freeze_ALL, spec.Freeze_NONE} {
@@ -90,14 +71,6 @@ func TestLoRAEqualsPEFT(t *testing.T) {
 					return err
 				}
 				defer m.Free()
-				a := &spec.Adapter{Programs: []*protocol.Program{loraProgram(24, 4, 8.0/4)}}
-				for block := range uint32(5) {
-					for _, site := range []string{design.SiteQuery, design.SiteValue} {
-						a.Placements = append(a.Placements, &spec.Placement{Site: &protocol.Site{
-							Name: site, Block: block, Kind: protocol.Site_LINEAR, In: 24, Out: 24, Bias: true,
-						}})
-					}
-				}
 				set, err := Load(dev, m, a, 1)
 				if err != nil {
 					return err

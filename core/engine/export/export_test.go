@@ -20,37 +20,19 @@ import (
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
+	"github.com/loralab/loralab/plugins/sdk"
 )
 
 const backbone = "../vit/testdata/vit/model.safetensors"
 
-// program is base(x) + x Aᵀ Bᵀ for a layer of 24 × 24.
-func program() *protocol.Program {
-	node := func(op protocol.Op, in ...uint32) *protocol.Node { return &protocol.Node{Op: op, Inputs: in} }
-	swap := func(in uint32) *protocol.Node {
-		n := node(protocol.Op_PERMUTE, in)
-		n.Ints = []int64{1, 0}
-		return n
-	}
-	param := func(name string) *protocol.Node {
-		n := node(protocol.Op_PARAM)
-		n.Param = name
-		return n
-	}
-	zeros := &protocol.Init{Kind: protocol.Init_ZEROS}
-	return &protocol.Program{
-		Version: 1,
-		Params: []*protocol.Param{
-			{Name: "A", Shape: []int64{2, 24}, Init: zeros, Trainable: true, Scope: protocol.Param_SITE},
-			{Name: "B", Shape: []int64{24, 2}, Init: zeros, Trainable: true, Scope: protocol.Param_SITE},
-		},
-		Nodes: []*protocol.Node{
-			node(protocol.Op_X), node(protocol.Op_BASE, 0), param("A"), swap(2), node(protocol.Op_MATMUL, 0, 3),
-			param("B"), swap(5), node(protocol.Op_MATMUL, 4, 6), node(protocol.Op_ADD, 1, 7),
-		},
-		Output: 8,
-	}
+// lowRank is base(x) + x Aᵀ Bᵀ.
+type lowRank struct{}
+
+func (lowRank) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
+	a, b := g.Param("A", sdk.Dims(2, s.In), sdk.Zeros), g.Param("B", sdk.Dims(s.Out, 2), sdk.Zeros)
+	return g.Add(g.Base(g.X()), g.MatMul(g.MatMul(g.X(), g.T(a)), g.T(b)))
 }
 
 // trained is a request to merge a run whose checkpoint is random, into a
@@ -66,7 +48,7 @@ func trained(t *testing.T) *spec.ExportRequest {
 		Backbone: &spec.Backbone{Digest: digest, Depth: 3, Freeze: &spec.Freeze{Kind: spec.Freeze_ALL}, Arch: &spec.Architecture{
 			Family: "vit", Dim: 24, Depth: 5, Heads: 3, Mlp: 64, Patch: 8, GridH: 6, GridW: 4, Eps: 1e-12, QkvBias: true,
 		}},
-		Adapter: &spec.Adapter{Programs: []*protocol.Program{program()}},
+		Adapter: &spec.Adapter{},
 		Head:    &spec.Head{Kind: "linear"},
 		Data: &spec.Data{
 			Classes: []string{"land", "sea"}, Values: map[uint32]int32{0: 0, 7: 1, 9: 1, 255: -1},
@@ -82,12 +64,18 @@ func trained(t *testing.T) *spec.ExportRequest {
 		return safetensors.FromFloat32(name, values, shape...)
 	}
 	checkpoint := []safetensors.Tensor{random("head.conv.weight", 2, 24)}
-	for _, site := range []string{"query", "value"} {
-		s.Adapter.Placements = append(s.Adapter.Placements, &spec.Placement{Site: &protocol.Site{
-			Name: site, Block: 1, Kind: protocol.Site_LINEAR, In: 24, Out: 24, Bias: true,
-		}})
+	var sites []*protocol.Site
+	for _, site := range []string{design.SiteQuery, design.SiteValue} {
+		at, _ := design.Site(s.Backbone.Arch, 1, site)
+		s.Adapter.Placements = append(s.Adapter.Placements, &spec.Placement{Site: at})
+		sites = append(sites, at)
 		checkpoint = append(checkpoint, random("adapter.blocks.1."+site+".A", 2, 24), random("adapter.blocks.1."+site+".B", 24, 2))
 	}
+	build, err := sdk.Programs(t.Context(), lowRank{}, &protocol.Model{Family: "vit", Dim: 24, Depth: 3, Heads: 3, Mlp: 64}, sites)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Adapter.Programs = build.Programs // one: the layers are alike
 	run := t.TempDir()
 	id := spec.Identity(s)
 	_, err = safetensors.WriteSealed(filepath.Join(run, "checkpoints", "best.safetensors"), checkpoint, map[string]string{"id": id, "step": "5"})
@@ -276,8 +264,8 @@ func TestCompare(t *testing.T) {
 		"another value": {edit: func(_ *spec.Adapter, ts []safetensors.Tensor) { ts[1].Data[0] ^= 1 }, same: true, other: "blocks.1.query.B"},
 		"another scale": {edit: func(a *spec.Adapter, _ []safetensors.Tensor) {
 			p := a.Programs[0]
-			p.Nodes = append(p.Nodes, &protocol.Node{Op: protocol.Op_ADD, Inputs: []uint32{8, 7}})
-			p.Output = 9
+			p.Nodes = append(p.Nodes, &protocol.Node{Op: protocol.Op_ADD, Inputs: []uint32{p.Output, p.Nodes[p.Output].Inputs[1]}})
+			p.Output = uint32(len(p.Nodes) - 1)
 		}, far: true},
 		"not finite": {edit: func(_ *spec.Adapter, ts []safetensors.Tensor) {
 			copy(ts[1].Data, []byte{0, 0, 0xc0, 0x7f})
