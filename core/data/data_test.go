@@ -21,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -698,7 +699,7 @@ func TestClassColoursDiffer(t *testing.T) {
 				t.Errorf("classes %d and %d are only %.0f apart", other, c, d)
 			}
 		}
-		if d := apart(colour, data.ClassColour(data.Ignored)); d < 40 {
+		if d := apart(colour, data.ClassColour(raster.Ignored)); d < 40 {
 			t.Errorf("class %d is only %.0f from what is ignored", c, d)
 		}
 	}

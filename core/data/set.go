@@ -123,8 +123,8 @@ func newSet(names, keys []string, d *spec.Data, styles Contents) (*Set, error) {
 	s.bytes = 4 * int64(s.h) * int64(s.w)
 	classes := len(d.GetClasses())
 	s.classes = classes
-	if classes == 0 || classes > Ignored {
-		return nil, fmt.Errorf("%d classes, want 1 to %d", classes, Ignored)
+	if classes == 0 || classes > raster.Ignored {
+		return nil, fmt.Errorf("%d classes, want 1 to %d", classes, raster.Ignored)
 	}
 	if len(d.GetValues()) == 0 {
 		return nil, fmt.Errorf("no mask value is given a class")
@@ -135,7 +135,7 @@ func newSet(names, keys []string, d *spec.Data, styles Contents) (*Set, error) {
 		case value > 0xffff && !d.GetColours():
 			return nil, fmt.Errorf("mask value %d is above 65535, which no mask can hold", value)
 		case class == -1:
-			s.classOf[value] = Ignored
+			s.classOf[value] = raster.Ignored
 		case class < 0 || int(class) >= classes:
 			return nil, fmt.Errorf("mask value %d stands for class %d, but there are %d classes", value, class, classes)
 		default:

@@ -1,6 +1,10 @@
 package metric
 
-import "math"
+import (
+	"math"
+
+	"github.com/loralab/loralab/core/raster"
+)
 
 // boundaryWidth is how far from a boundary pixels count, as a fraction of the
 // image's diagonal.
@@ -21,7 +25,7 @@ func (c *Counts) Boundary(pred, truth []byte, h, w int) {
 		p, t := bands(pred[at:at+h*w], h, w, d), bands(truth[at:at+h*w], h, w, d)
 		for i := range h * w {
 			label, guess := truth[at+i], pred[at+i]
-			if label == Ignored {
+			if label == raster.Ignored {
 				continue
 			}
 			switch {

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -18,7 +19,7 @@ var classes = []string{"background", "nucleus", "boundary"}
 // pixels draws predictions and labels over k classes; some labels are ignored.
 func pixels(t *rapid.T, k int) (pred, truth []byte) {
 	n := rapid.IntRange(0, 80).Draw(t, "pixels")
-	label := rapid.OneOf(rapid.ByteRange(0, byte(k-1)), rapid.Just(byte(metric.Ignored)))
+	label := rapid.OneOf(rapid.ByteRange(0, byte(k-1)), rapid.Just(byte(raster.Ignored)))
 	pred = rapid.SliceOfN(rapid.ByteRange(0, byte(k-1)), n, n).Draw(t, "pred")
 	truth = rapid.SliceOfN(label, n, n).Draw(t, "truth")
 	return pred, truth
@@ -28,7 +29,7 @@ func pixels(t *rapid.T, k int) (pred, truth []byte) {
 func naive(pred, truth []byte, class byte) (dice, iou float64, ok bool) {
 	var both, either, p, l float64
 	for i := range truth {
-		if truth[i] == metric.Ignored {
+		if truth[i] == raster.Ignored {
 			continue
 		}
 		inP, inL := pred[i] == class, truth[i] == class
@@ -60,7 +61,7 @@ func TestMetricsEqualTheDefinition(t *testing.T) {
 
 		var dice, iou, scored, right, counted float64
 		for i := range truth {
-			if truth[i] != metric.Ignored {
+			if truth[i] != raster.Ignored {
 				counted++
 				if truth[i] == pred[i] {
 					right++

@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -84,7 +85,7 @@ func TestBoundaryIsItsDefinition(t *testing.T) {
 
 func TestIgnoredPixelsHaveNoBoundary(t *testing.T) {
 	c := metric.NewCounts([]string{"a", "b"})
-	pred, truth := []byte{0, 0, 1, 1}, []byte{0, metric.Ignored, metric.Ignored, 1}
+	pred, truth := []byte{0, 0, 1, 1}, []byte{0, raster.Ignored, raster.Ignored, 1}
 	c.Add(pred, truth)
 	c.Boundary(pred, truth, 1, 4)
 	m := c.Metrics(0, 1)
@@ -99,7 +100,7 @@ func TestIgnoredPixelsHaveNoBoundary(t *testing.T) {
 func TestCalibration(t *testing.T) {
 	// Four pixels: sure and right, sure and wrong, unsure and right, ignored.
 	var c metric.Calibration
-	c.Add([]byte{0, 0, 1, 1}, []byte{0, 1, 1, metric.Ignored},
+	c.Add([]byte{0, 0, 1, 1}, []byte{0, 1, 1, raster.Ignored},
 		[]float32{0.9, 0.9, 0.6, 1}, []float32{0.9, 0.1, 0.6, 0}, []float32{0.82, 0.82, 0.52, 1})
 	m := &spec.Metrics{}
 	c.Report(m)

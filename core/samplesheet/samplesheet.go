@@ -22,6 +22,7 @@ import (
 	"golang.org/x/image/math/fixed"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 )
 
 // Panels of a sheet of samples, from left to right.
@@ -98,7 +99,7 @@ func both(r *Row, i, w int, c color.RGBA) color.RGBA {
 
 func errorsOf(r *Row, i, w int, c color.RGBA) color.RGBA {
 	switch r.Labels[i] {
-	case data.Ignored:
+	case raster.Ignored:
 		return hatched(i%w, i/w)
 	case r.Classes[i]:
 		// Luma of BT.601, in the upper half of the greys.
@@ -111,7 +112,7 @@ func errorsOf(r *Row, i, w int, c color.RGBA) color.RGBA {
 // colourOf is a class's; what is ignored is hatched, so that it is taken for no
 // class.
 func colourOf(class byte, i, w int) color.RGBA {
-	if class == data.Ignored {
+	if class == raster.Ignored {
 		return hatched(i%w, i/w)
 	}
 	return data.ClassColour(class)
@@ -120,7 +121,7 @@ func colourOf(class byte, i, w int) color.RGBA {
 // hatched is white and grey in diagonal stripes.
 func hatched(x, y int) color.RGBA {
 	if (x+y)/3%2 == 0 {
-		return data.ClassColour(data.Ignored)
+		return data.ClassColour(raster.Ignored)
 	}
 	return color.RGBA{0xff, 0xff, 0xff, 0xff}
 }
@@ -132,7 +133,7 @@ func form(classes []string, h, w int, panels ...panel) *Sheet {
 	s := &Sheet{h: h, w: w, panels: panels, scale: max(1, (least+w-1)/w)}
 	s.em = min(max(15, s.scale*w/18), 40)
 	var entries []entry
-	for i, name := range classes[:min(len(classes), data.Ignored)] {
+	for i, name := range classes[:min(len(classes), raster.Ignored)] {
 		entries = append(entries, entry{name: name, colour: data.ClassColour(byte(i))})
 	}
 	entries = append(entries, entry{name: "ignored", hatch: true})

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 )
 
 // Whoever knows classes and size finds every panel of a sheet.
@@ -19,7 +20,7 @@ func TestPanelsAreFound(t *testing.T) {
 		classes := rapid.SliceOfN(rapid.StringMatching(`[a-z]{1,30}`), 1, 30).Draw(t, "classes")
 		rows := make([]Row, rapid.IntRange(1, 4).Draw(t, "rows"))
 		class := func(name string) []byte {
-			return rapid.SliceOfN(rapid.OneOf(rapid.ByteRange(0, byte(len(classes)-1)), rapid.Just(byte(data.Ignored))), h*w, h*w).Draw(t, name)
+			return rapid.SliceOfN(rapid.OneOf(rapid.ByteRange(0, byte(len(classes)-1)), rapid.Just(byte(raster.Ignored))), h*w, h*w).Draw(t, name)
 		}
 		for i := range rows {
 			rows[i] = Row{Image: make([]byte, 3*h*w), Labels: class("labels"), Classes: make([]byte, h*w), Caption: strings.Repeat("long ", 30)}
@@ -62,8 +63,8 @@ func TestErrors(t *testing.T) {
 	r.Image[0], r.Image[w+1] = 200, 90 // something to see
 	r.Classes[1] = 1
 	r.Labels[2], r.Classes[2] = 1, 1
-	r.Labels[3] = data.Ignored
-	r.Labels[4], r.Classes[4] = data.Ignored, 1
+	r.Labels[3] = raster.Ignored
+	r.Labels[4], r.Classes[4] = raster.Ignored, 1
 	s := Samples([]string{"a", "b"}, h, w)
 	m := s.Draw([]Row{r})
 	at := s.Panel(0, Errors)
@@ -85,7 +86,7 @@ func TestErrors(t *testing.T) {
 	if want := "right wrong right ignored ignored"; strings.Join(got, " ") != want {
 		t.Errorf("pixels are %s, want %s", strings.Join(got, " "), want)
 	}
-	for class := range data.Ignored {
+	for class := range raster.Ignored {
 		if data.ClassColour(byte(class)) == wrong {
 			t.Errorf("class %d has the colour of errors", class)
 		}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/samplesheet"
 )
 
@@ -242,7 +243,7 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 		x    vg.Length
 		line int
 	}
-	keys := make([]key, min(len(classes), data.Ignored))
+	keys := make([]key, min(len(classes), raster.Ignored))
 	x, footer := vg.Length(margin+label), 40
 	for k := range keys {
 		wide := 23 + left.Width(classes[k])

@@ -15,6 +15,7 @@ import (
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/core/saved"
@@ -104,7 +105,7 @@ func pixels(logits, p, target *torch.Tensor) *scored {
 	return &scored{
 		predicted: predicted.To(torch.Uint8).Bytes(),
 		highest:   at(predicted),
-		ofTruth:   at(target.Mul(target.NotEqual(data.Ignored).To(torch.Int64))), // ignored pixels look at class 0
+		ofTruth:   at(target.Mul(target.NotEqual(raster.Ignored).To(torch.Int64))), // ignored pixels look at class 0
 		squares:   p.Mul(p).SumDims(false, 1).Floats(),
 	}
 }
