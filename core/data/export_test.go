@@ -38,3 +38,11 @@ func Form(t *testing.T, name string) []byte {
 	}
 	return f.File
 }
+
+// LimitCache replaces CacheBytes for a set. What was kept before is dropped.
+func (s *Set) LimitCache(bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.kept)
+	s.free = bytes
+}

@@ -11,8 +11,8 @@ import (
 	"github.com/loralab/loralab/core/spec"
 )
 
-// CacheBytes bounds the memory in which a Set keeps decoded pictures, unless
-// LimitCache says otherwise.
+// CacheBytes bounds the memory in which a Set keeps decoded pictures, 4 bytes a
+// pixel.
 const CacheBytes = 1 << 30
 
 // Set serves the pictures of a split as the model sees them. It is safe for
@@ -143,15 +143,6 @@ func newSet(names, keys []string, d *spec.Data, styles Contents) (*Set, error) {
 		}
 	}
 	return s, nil
-}
-
-// LimitCache bounds the memory for decoded pictures, 4 bytes a pixel; 0 keeps
-// none. What was kept before is dropped.
-func (s *Set) LimitCache(bytes int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.kept)
-	s.free = bytes
 }
 
 // Len is the number of pictures.

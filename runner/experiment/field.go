@@ -3,7 +3,6 @@ package experiment
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,7 +16,6 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/runner/diagnostic"
-	"github.com/loralab/loralab/schema"
 )
 
 // Field is what the schema, or the schema of a variant, says of one field.
@@ -255,15 +253,6 @@ func schemaPosition(pos token.Pos) diagnostic.Position {
 		at.File = "schema/" + filepath.Base(pos.Filename())
 	}
 	return at
-}
-
-// SchemaFile is the text of a file of the embedded schema, "schema/optim.cue".
-func SchemaFile(name string) ([]byte, error) {
-	text, err := schema.Files.ReadFile(strings.TrimPrefix(name, "schema/"))
-	if err != nil {
-		return nil, fmt.Errorf("reading the embedded schema: %w", os.ErrNotExist)
-	}
-	return text, nil
 }
 
 // Top are the names of the fields of an experiment, in the order of the schema.

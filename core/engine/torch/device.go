@@ -217,14 +217,8 @@ func (d *Device) IsCUDA() bool { return d.index >= 0 }
 func (d *Device) Live() int { d.check("live"); return d.live }
 
 // LiveBytes is what the tensors made on this thread occupy, autograd's
-// included; PeakBytes the most since ResetPeak.
+// included.
 func (d *Device) LiveBytes() int64 { d.check("live bytes"); return int64(C.ll_live_bytes()) }
-
-// PeakBytes is the highest LiveBytes since the start or ResetPeak.
-func (d *Device) PeakBytes() int64 { d.check("peak bytes"); return int64(C.ll_peak_bytes()) }
-
-// ResetPeak starts PeakBytes anew.
-func (d *Device) ResetPeak() { d.check("reset peak"); C.ll_reset_peak() }
 
 // Seed starts the device's generator anew. Dropout is all that draws from it.
 func (d *Device) Seed(seed uint64) {

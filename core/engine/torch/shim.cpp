@@ -50,11 +50,8 @@ at::Generator generator(int device) {
 
 // Counts the bytes of tensors on the thread that holds it as its debug info.
 struct ByteCounter : c10::MemoryReportingInfoBase {
-  int64_t live = 0, peak = 0;
-  void reportMemoryUsage(void *, int64_t alloc, size_t, size_t, c10::Device) override {
-    live += alloc;
-    peak = std::max(peak, live);
-  }
+  int64_t live = 0;
+  void reportMemoryUsage(void *, int64_t alloc, size_t, size_t, c10::Device) override { live += alloc; }
   bool memoryProfilingEnabled() const override { return true; }
 };
 std::shared_ptr<ByteCounter> counter;
@@ -235,10 +232,6 @@ void ll_count_bytes(void) {
   c10::ThreadLocalDebugInfo::_push(c10::DebugInfoKind::PROFILER_STATE, counter);
 }
 int64_t ll_live_bytes(void) { return counter ? counter->live : 0; }
-int64_t ll_peak_bytes(void) { return counter ? counter->peak : 0; }
-void ll_reset_peak(void) {
-  if (counter) counter->peak = counter->live;
-}
 
 char *ll_from_blob(ll_tensor *out, void *data, const int64_t *dims, int ndims, int kind) {
   return guarded([&] {

@@ -41,8 +41,6 @@ char *ll_rng_set(int device, ll_tensor state);
 // of ll_count_bytes.
 void ll_count_bytes(void);
 int64_t ll_live_bytes(void);
-int64_t ll_peak_bytes(void);
-void ll_reset_peak(void);
 
 // A tensor over memory that is not ours to free. device -1.
 char *ll_from_blob(ll_tensor *out, void *data, const int64_t *dims, int ndims, int kind);
