@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/plugins/protocol"
 )
 
 // By how much the tokens of PEFT, which are of size 1, may differ: the rounding
@@ -111,19 +110,7 @@ func some(names []string) string {
 func (t *trial) sample(params, out string) *spec.SampleRequest {
 	m := backbones[0].model
 	for _, names := range peftTargets {
-		var sites []*protocol.Site
-		for block := range m.GetDepth() {
-			for _, name := range names {
-				s := &protocol.Site{Name: name, Block: block, Kind: protocol.Site_LINEAR, In: m.GetDim(), Out: m.GetDim(), Bias: true}
-				switch name {
-				case "fc1":
-					s.Out = m.GetMlp()
-				case "fc2":
-					s.In = m.GetMlp()
-				}
-				sites = append(sites, s)
-			}
-		}
+		sites := layers(m, names)
 		reply, err := t.first.Build(t.ctx, t.Name, params, m, sites)
 		if err != nil || len(reply.GetProblems()) > 0 || reply.GetPeft() == nil {
 			continue
@@ -133,11 +120,7 @@ func (t *trial) sample(params, out string) *spec.SampleRequest {
 			a.Placements = append(a.Placements, &spec.Placement{Site: s, Program: reply.GetProgramOfSite()[i]})
 		}
 		return &spec.SampleRequest{
-			Arch: &spec.Architecture{
-				Family: m.GetFamily(), Dim: m.GetDim(), Depth: m.GetDepth(), Heads: m.GetHeads(), Mlp: m.GetMlp(),
-				Patch: 8, GridH: 4, GridW: 4, Eps: 1e-12, QkvBias: true,
-			},
-			Adapter: a, Peft: reply.GetPeft(), Seed: seed, Out: out,
+			Arch: architecture(m), Adapter: a, Peft: reply.GetPeft(), Seed: seed, Out: out,
 		}
 	}
 	return nil

@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/variant"
@@ -329,33 +331,38 @@ func firstDifference(a, b *protocol.Program) string {
 	return fmt.Sprintf("%d lines, then %d", len(x), len(y))
 }
 
-func (t *trial) quick() {
-	m := &protocol.Model{Family: "vit", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072}
-	layers := func(names ...string) (sites []*protocol.Site) {
-		for block := range m.Depth {
-			for _, name := range names {
-				s := &protocol.Site{Name: name, Block: block, Kind: protocol.Site_LINEAR, In: m.Dim, Out: m.Dim, Bias: true}
-				switch name {
-				case "fc1":
-					s.Out = m.Mlp
-				case "fc2":
-					s.In = m.Mlp
-				}
+// architecture is a published kind of backbone with the sizes of a model.
+func architecture(m *protocol.Model) *spec.Architecture {
+	return &spec.Architecture{
+		Family: m.GetFamily(), Dim: m.GetDim(), Depth: m.GetDepth(), Heads: m.GetHeads(), Mlp: m.GetMlp(),
+		Patch: 8, GridH: 4, GridW: 4, Eps: 1e-12, QkvBias: true,
+	}
+}
+
+// layers are the layers with these names in all blocks.
+func layers(m *protocol.Model, names []string) (sites []*protocol.Site) {
+	for block := range m.GetDepth() {
+		for _, name := range names {
+			if s, ok := design.Site(architecture(m), block, name); ok {
 				sites = append(sites, s)
 			}
 		}
-		return sites
 	}
+	return sites
+}
+
+func (t *trial) quick() {
+	m := &protocol.Model{Family: "vit", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072}
 	for _, example := range t.tried() {
 		params, err := t.schema.Complete(example)
 		if err != nil {
 			continue // reported
 		}
 		began := time.Now()
-		reply, err := t.first.Build(t.ctx, t.Name, params, m, layers("query", "key", "value", "output", "fc1", "fc2"))
+		reply, err := t.first.Build(t.ctx, t.Name, params, m, layers(m, design.Sites))
 		if err == nil && len(reply.GetProblems()) > 0 {
 			began = time.Now()
-			_, err = t.first.Build(t.ctx, t.Name, params, m, layers("query", "value"))
+			_, err = t.first.Build(t.ctx, t.Name, params, m, layers(m, []string{design.SiteQuery, design.SiteValue}))
 		}
 		took := time.Since(began)
 		at := fmt.Sprintf("show %s --params '%s' --size 768x768", t.Path, example)
