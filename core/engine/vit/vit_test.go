@@ -283,7 +283,7 @@ func TestTensorsAreThoseOfTheTable(t *testing.T) {
 				f := openFixture(t, dev, modelFile(name))
 				got := m.Params()
 				if len(got) != len(want) {
-					t.Fatalf("%d tensors, want %d", len(got), len(want))
+					return fmt.Errorf("%d tensors, want %d", len(got), len(want))
 				}
 				for i, p := range got {
 					if p.Name != want[i].Name || !slices.Equal(p.T.Shape(), want[i].Shape) {
@@ -460,7 +460,7 @@ func TestLoadingIsStrict(t *testing.T) {
 		_, err := Load(dev, path, fixtures["vit"], Options{})
 		var diff *design.MismatchError
 		if !errors.As(err, &diff) {
-			t.Fatalf("got %v, want a *design.MismatchError", err)
+			return fmt.Errorf("got %v, want a *design.MismatchError", err)
 		}
 		if want := []string{"embeddings.cls_token", "encoder.layer.1.attention.attention.key.bias"}; !slices.Equal(diff.Missing, want) {
 			t.Errorf("missing %v, want %v", diff.Missing, want)
