@@ -93,7 +93,7 @@ func Hold(path, digest string, known *filehash.Sums) (*filehash.Held, error) {
 
 // Check reports whether the file of the model still has the content that it had
 // when it was loaded, and had it all the time: frozen weights are mapped from it.
-// See filesum.Held.
+// See filehash.Held.
 func (m *Model) Check() error {
 	if err := m.held.Check(); err != nil {
 		return fmt.Errorf("the backbone: %w", err)
