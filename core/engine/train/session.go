@@ -47,6 +47,7 @@ type session struct {
 	moves       *moves
 	seconds     float64      // of training before this process
 	notes       []*spec.Note // that wait for the journal to be opened
+	paused      *spec.Paused // nil: the training did not pause
 }
 
 // open looks at what the run is asked to do before anything is read for it.
@@ -435,13 +436,10 @@ func (s *session) rate() float64 {
 
 // validate scores the validation split after an epoch (0-based, -1 before the
 // first) and keeps the weights if they are the best so far.
-func (s *session) validate(ctx context.Context, val *source, epoch int) error {
-	if err := s.averaged((*average).swap); err != nil {
-		return err
-	}
-	m, err := s.score(ctx, val, nil)
+func (s *session) validate(ctx context.Context, val *source, epoch int) (*spec.Validation, error) {
+	m, err := s.scoreAveraged(ctx, val)
 	if err != nil {
-		return fmt.Errorf("validating: %w", err)
+		return nil, err
 	}
 	v := &spec.Validation{Step: uint64(s.step), Epoch: uint32(epoch + 1), Metrics: m}
 	now, ok := metric.Value(m, s.spec.Train.Monitor)
@@ -451,14 +449,27 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) error {
 	if v.Best = s.judge(now, ok); v.Best {
 		s.best, s.bestOf = s.step, m
 		if s.bestSeal, err = s.save(nextBest, false, s.progress(0, "", 0)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := s.averaged((*average).swap); err != nil {
-		return err
+		return nil, err
 	}
 	s.emit(&spec.Event{Event: &spec.Event_Validation{Validation: v}})
-	return s.dir.note("validation", v)
+	return v, s.dir.note("validation", v)
+}
+
+// scoreAveraged puts the mean of the weights, if there is one, in their place,
+// where the caller takes it out again, and scores the validation split.
+func (s *session) scoreAveraged(ctx context.Context, val *source) (*spec.Metrics, error) {
+	if err := s.averaged((*average).swap); err != nil {
+		return nil, err
+	}
+	m, err := s.score(ctx, val, nil)
+	if err != nil {
+		return nil, fmt.Errorf("validating: %w", err)
+	}
+	return m, nil
 }
 
 // judge reports whether the monitor's value, if it has one, is the best so far, and

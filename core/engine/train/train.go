@@ -43,6 +43,10 @@ import (
 // on disk.
 var ErrStopped = errors.New("stopped")
 
+// ErrPaused is the result of a run that is at the step where its request has it
+// pause: its checkpoint is on disk.
+var ErrPaused = errors.New("paused")
+
 // Trainer runs runs on one device, one at a time.
 type Trainer struct {
 	dev   *torch.Device
@@ -74,20 +78,22 @@ func (t *Trainer) Close() error {
 }
 
 // Run executes a request and reports as it goes. The last event is finished,
-// stopped or failed; the error says the same. A closed stop, or an ended
+// paused, stopped or failed; the error says the same. A closed stop, or an ended
 // context, makes it write a checkpoint and return ErrStopped.
 func (t *Trainer) Run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) error {
 	t.running.Lock()
 	defer t.running.Unlock()
-	summary, step, err := t.run(ctx, req, emit)
+	e, err := t.run(ctx, req, emit)
 	if changed := (*backboneError)(nil); errors.As(err, &changed) {
 		err = errors.Join(err, t.distrust())
 	}
 	switch {
 	case err == nil:
-		emit(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: summary}}})
+		emit(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: e.summary}}})
+	case errors.Is(err, ErrPaused):
+		emit(&spec.Event{Event: &spec.Event_Paused{Paused: e.paused}})
 	case errors.Is(err, ErrStopped):
-		emit(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: uint64(step)}}})
+		emit(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: uint64(e.step)}}})
 	default:
 		failed := &spec.Failed{Reason: firstLine(err.Error()), Detail: err.Error(), Retryable: torch.OutOfMemory(err) || errors.Is(err, filehash.ErrTouched)}
 		var p *torch.PanicError
@@ -104,40 +110,45 @@ func firstLine(s string) string {
 	return s
 }
 
-func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) (*spec.Summary, int, error) {
+// end is what there is to say of a run at its end.
+type end struct {
+	summary *spec.Summary // of a finished one
+	paused  *spec.Paused  // of a paused one
+	step    int
+}
+
+func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) (e end, err error) {
 	if err := check(req); err != nil {
-		return nil, 0, fmt.Errorf("checking the request: %w", err)
+		return e, fmt.Errorf("checking the request: %w", err)
 	}
 	dir, err := openDir(ctx, req)
 	if err != nil {
-		return nil, 0, err
+		return e, err
 	}
 	defer dir.close()
 	s := &session{t: t, req: req, spec: req.Spec, dir: dir, emit: emit}
 	defer s.close()
+	defer func() { e.step, e.paused = s.step, s.paused }()
 	if err := s.open(); err != nil {
-		return nil, 0, err
+		return e, err
 	}
-	summary, err := dir.Summary()
+	e.summary, err = dir.Summary()
 	var damaged *saved.DamagedError
 	if errors.As(err, &damaged) {
-		return nil, 0, fmt.Errorf("%w; %s", err, dir.Cure())
+		return e, fmt.Errorf("%w; %s", err, dir.Cure())
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("reading the result of an earlier run: %w", err)
+		return e, fmt.Errorf("reading the result of an earlier run: %w", err)
 	}
-	if summary == nil {
+	if e.summary == nil {
 		if req.Spec.Revision != spec.Revision {
-			return nil, 0, fmt.Errorf("the run is of revision %d of the arithmetic and is not finished; this engine trains revision %d", req.Spec.Revision, spec.Revision)
+			return e, fmt.Errorf("the run is of revision %d of the arithmetic and is not finished; this engine trains revision %d", req.Spec.Revision, spec.Revision)
 		}
-		if summary, err = s.train(ctx); err != nil {
-			return nil, s.step, err
+		if e.summary, err = s.train(ctx); err != nil {
+			return e, err
 		}
 	}
-	if err := s.evaluate(ctx, summary); err != nil {
-		return nil, s.step, err
-	}
-	return summary, s.step, nil
+	return e, s.evaluate(ctx, e.summary)
 }
 
 // check finds what the runner should never have sent.

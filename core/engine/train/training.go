@@ -28,6 +28,7 @@ type training struct {
 	clock    *clock
 	started  *spec.Started
 	speeds   []float64
+	scored   *spec.Validation // the last one of this process
 }
 
 // train continues from the last checkpoint to the end.
@@ -37,6 +38,9 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		return nil, err
 	}
 	for !r.ended() {
+		if r.pauses() {
+			return nil, r.pause(ctx)
+		}
 		if err := r.epoch(ctx); err != nil {
 			return nil, err
 		}
@@ -101,7 +105,7 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 	r.clock = newClock(s.seconds)
 	if s.total == 0 && !resumed {
 		// No epochs: the weights it starts with are the last and the best.
-		if err := s.validate(ctx, r.val, -1); err != nil {
+		if _, err := s.validate(ctx, r.val, -1); err != nil {
 			return nil, s.orStopped(ctx, err)
 		}
 		if err := s.checkpoint(r.clock); err != nil {
@@ -200,7 +204,37 @@ func (s *session) openJournal(p progress) error {
 // ended reports whether no update is left.
 func (r *training) ended() bool { return r.step >= r.total || r.early() }
 
-// epoch trains the rest of an epoch, validates, and writes a checkpoint.
+// pauses reports whether the training is at the step where it pauses, or after it.
+func (r *training) pauses() bool {
+	return r.req.Pause != nil && uint64(r.step) >= r.req.Pause.Step
+}
+
+// pause ends the training for now. The validation that it may ask for changes
+// nothing that the training depends on.
+func (r *training) pause(ctx context.Context) error {
+	if uint64(r.step) == r.started.Step { // an epoch writes its checkpoint itself
+		if err := r.checkpoint(r.clock); err != nil {
+			return err
+		}
+	}
+	r.paused = &spec.Paused{Step: uint64(r.step)}
+	switch {
+	case !r.req.Pause.Validate:
+	case r.scored != nil && r.scored.Step == uint64(r.step):
+		r.paused.Validation = r.scored.Metrics
+	default:
+		// The weights stay replaced by their mean: the session ends.
+		m, err := r.scoreAveraged(ctx, r.val)
+		if err != nil {
+			return r.orStopped(ctx, err)
+		}
+		r.paused.Validation = m
+	}
+	return ErrPaused
+}
+
+// epoch trains the rest of an epoch, or up to a pause in it; then it validates,
+// which a pause in an epoch leaves out, and writes a checkpoint.
 func (r *training) epoch(ctx context.Context) error {
 	epoch := r.step / r.perEpoch // 0-based
 	if err := r.thaw(epoch); err != nil {
@@ -216,8 +250,12 @@ func (r *training) epoch(ctx context.Context) error {
 		}
 		return ErrStopped
 	}
+	if r.pauses() && r.step%r.perEpoch != 0 && r.step < r.total {
+		return r.checkpoint(r.clock)
+	}
 	if every := int(r.spec.Train.EvalEvery); r.step == r.total || every <= 1 || (epoch+1)%every == 0 {
-		if err := r.validate(ctx, r.val, epoch); err != nil {
+		var err error
+		if r.scored, err = r.validate(ctx, r.val, epoch); err != nil {
 			return r.orStopped(ctx, err)
 		}
 	}
@@ -243,7 +281,11 @@ func (r *training) updates(ctx context.Context, epoch int) error {
 	}
 	order := rng.New(r.spec.Seed, "order", strconv.Itoa(epoch)).Permutation(r.set.Len())
 	updates := cut(order, r.group*int(r.spec.Train.Batch))[r.step%r.perEpoch:]
-	updates = updates[:min(len(updates), r.total-r.step)]
+	end := r.total
+	if p := r.req.Pause; p != nil {
+		end = int(min(uint64(end), p.Step))
+	}
+	updates = updates[:min(len(updates), end-r.step)]
 	left := len(updates)
 	read := func(ctx context.Context, images []int) (*update, error) { return r.read(ctx, r.set, images, epoch) }
 	// A stop waits for the update in progress: one that is half done cannot be
