@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -67,7 +68,7 @@ func (f Files) checkPair(i int, facts []fact, faults []error, d *spec.Data) (pro
 		return append(problems, problem(maskPath, faults[1]))
 	}
 	if faults[0] == nil && (img.width != msk.width || img.height != msk.height) {
-		problems = append(problems, Problem{maskPath, -1, "the mask is " + mismatch(msk.width, msk.height, img.width, img.height)})
+		problems = append(problems, Problem{maskPath, -1, "the mask is " + mismatch(raster.Size{H: msk.height, W: msk.width}, raster.Size{H: img.height, W: img.width})})
 	}
 	if d.GetColours() {
 		return append(problems, strangeColours(maskPath, msk, d)...)
@@ -137,9 +138,9 @@ func Occurring(ctx context.Context, f Files, colours bool) map[uint32]int {
 }
 
 // mismatch tells the size of a mask, upright, and that of its image.
-func mismatch(w, h, imageW, imageH int) string {
-	text := fmt.Sprintf("%d×%d pixels, but its image is %d×%d", w, h, imageW, imageH)
-	if w == imageH && h == imageW {
+func mismatch(mask, image raster.Size) string {
+	text := fmt.Sprintf("%v pixels, but its image is %v", mask, image)
+	if mask.W == image.H && mask.H == image.W {
 		text += "; one of them was turned, for instance by the EXIF orientation of the image: bake it into both"
 	}
 	return text

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -77,7 +78,7 @@ func TestColourMasks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l := b.Labels; l[0] != 1 || l[1] != 0 || l[11] != 0 || l[12] != data.Ignored {
+		if l := b.Labels; l[0] != 1 || l[1] != 0 || l[11] != 0 || l[12] != raster.Ignored {
 			t.Errorf("%s: labels %v", name, l)
 		}
 		stats, err := f.Stats(t.Context(), streetClasses)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -22,16 +23,16 @@ func source(t *testing.T, n, h, w int) Files {
 		}
 	}
 	for i := range n {
-		planes := make([]byte, 3*h*w)
-		for k := range planes {
-			planes[k] = byte(37*i + k*7 + k/w*3)
+		im := raster.NewImage(raster.Size{H: h, W: w})
+		for k := range im.RGB {
+			im.RGB[k] = byte(37*i + k*7 + k/w*3)
 		}
 		mask := image.NewGray(image.Rect(0, 0, w, h))
 		for k := range mask.Pix {
 			mask.Pix[k] = byte((k%w/4 + k/w/5 + i) % 3)
 		}
 		name := fmt.Sprintf("p%d.png", i)
-		if err := WriteImage(filepath.Join(dir, "images", name), planes, h, w); err != nil {
+		if err := WriteImage(filepath.Join(dir, "images", name), im); err != nil {
 			t.Fatal(err)
 		}
 		if err := encodePNG(filepath.Join(dir, "masks", name), mask); err != nil {
@@ -91,7 +92,7 @@ func TestCopyIsWhatASetServes(t *testing.T) {
 			what := fmt.Sprint(size, c.Corruption, c.Style)
 			c.Files = f
 			if size != [2]int{h, w} {
-				c.Height, c.Width = size[0], size[1]
+				c.Size = raster.Size{H: size[0], W: size[1]}
 			}
 			dir := t.TempDir()
 			if err := c.Write(t.Context(), dir, func() {}); err != nil {
@@ -117,7 +118,7 @@ func TestCopyIsWhatASetServes(t *testing.T) {
 				b, _ := os.ReadFile(copied.path(copied.Masks[i]))
 				same = same && bytes.Equal(a, b)
 			}
-			if moves := c.Height > 0 || c.Corruption.GetKind() == "elastic_transform"; same == moves {
+			if moves := c.Size.H > 0 || c.Corruption.GetKind() == "elastic_transform"; same == moves {
 				t.Errorf("%s: masks are byte for byte those of the source: %v", what, same)
 			}
 		}

@@ -25,9 +25,6 @@ import (
 	"sync/atomic"
 )
 
-// Ignored is the label of pixels that neither train nor score.
-const Ignored = 255
-
 // parallel calls do for 0 … n-1 on at most GOMAXPROCS goroutines and waits for
 // them. After an error or the end of ctx it starts no more and returns the
 // error of the smallest index, so that it does not depend on timing more than

@@ -21,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -32,7 +33,7 @@ func identity(h, w uint32) *spec.Data {
 	}
 }
 
-func writePNG(t *testing.T, path string, img image.Image) {
+func writePNG(t testing.TB, path string, img image.Image) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -45,7 +46,7 @@ func writePNG(t *testing.T, path string, img image.Image) {
 }
 
 // write makes a file that is old enough to be cached.
-func write(t *testing.T, path string, content []byte) {
+func write(t testing.TB, path string, content []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -698,7 +699,7 @@ func TestClassColoursDiffer(t *testing.T) {
 				t.Errorf("classes %d and %d are only %.0f apart", other, c, d)
 			}
 		}
-		if d := apart(colour, data.ClassColour(data.Ignored)); d < 40 {
+		if d := apart(colour, data.ClassColour(raster.Ignored)); d < 40 {
 			t.Errorf("class %d is only %.0f from what is ignored", c, d)
 		}
 	}

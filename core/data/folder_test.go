@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 )
 
 // found are the images of a folder by part.
@@ -63,7 +64,7 @@ func TestFoldersInFoldersAreRead(t *testing.T) {
 	}
 	// A copy keeps the folders.
 	dir := t.TempDir()
-	c := &data.Copy{Files: f, Height: 8, Width: 8}
+	c := &data.Copy{Files: f, Size: raster.Size{H: 8, W: 8}}
 	if err := c.Write(context.Background(), dir, func() {}); err != nil {
 		t.Fatal(err)
 	}

@@ -95,14 +95,14 @@ func (f *fact) learn(ctx context.Context, path string, as kind) error {
 			if err != nil {
 				return err
 			}
-			f.width, f.height, f.pages, f.peak = p.w, p.h, p.pages, slices.Max(p.planes)
+			f.width, f.height, f.pages, f.peak = p.W, p.H, p.pages, slices.Max(p.RGB)
 			return nil
 		}
 		m, err := decodeMask(content, as)
 		if err != nil {
 			return err
 		}
-		f.width, f.height, f.pages = m.w, m.h, m.pages
+		f.width, f.height, f.pages = m.W, m.H, m.pages
 		f.values, f.pixels, err = m.counted()
 		return err
 	})

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"sync"
+
+	"github.com/loralab/loralab/core/raster"
 )
 
 // classColours are those of Okabe and Ito, told apart with every common kind of
@@ -79,7 +81,7 @@ func distance(a, b color.RGBA) int {
 // eight are made to be told apart, the others are as far apart as there is room;
 // beyond some 200 classes they return.
 func ClassColour(class byte) color.RGBA {
-	if class == Ignored {
+	if class == raster.Ignored {
 		return ignoredColour
 	}
 	if int(class) < len(classColours) {

@@ -77,7 +77,7 @@ func (s *Set) Stats(ctx context.Context, d *spec.Data) (Stats, error) {
 		if err != nil {
 			return Stats{}, err
 		}
-		c.add(p.w, p.h, values, pixels)
+		c.add(p.W, p.H, values, pixels)
 	}
 	return c.done(), nil
 }

@@ -3,6 +3,7 @@ package metric
 import (
 	"math"
 
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -19,10 +20,10 @@ type Calibration struct {
 
 // Add takes pixels: the highest probability and whether its class is right; the
 // probability of the true class; and the sum of the squares of all
-// probabilities. Pixels whose truth is Ignored are left out.
+// probabilities. Pixels whose truth is raster.Ignored are left out.
 func (c *Calibration) Add(pred, truth []byte, highest, ofTruth, squares []float32) {
 	for i, t := range truth {
-		if t == Ignored {
+		if t == raster.Ignored {
 			continue
 		}
 		if !(highest[i] >= 0 && highest[i] <= 2) { // no number; rounding goes a little beyond 1

@@ -29,11 +29,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
-
-// Ignored is the label of a pixel that is not scored.
-const Ignored = 255
 
 // Counts accumulates pixels over a split. It is not safe for concurrent use:
 // give each goroutine its own and Merge them.
@@ -49,15 +47,15 @@ type Counts struct {
 // NewCounts returns empty counts for the classes in order of their index. It
 // panics unless there are 1 to 255 of them, as index 255 means ignored.
 func NewCounts(classes []string) *Counts {
-	if len(classes) == 0 || len(classes) > Ignored {
-		panic(fmt.Sprintf("metric: %d classes, want 1 to %d", len(classes), Ignored))
+	if len(classes) == 0 || len(classes) > raster.Ignored {
+		panic(fmt.Sprintf("metric: %d classes, want 1 to %d", len(classes), raster.Ignored))
 	}
 	n := len(classes)
 	return &Counts{classes: slices.Clone(classes), confusion: make([]uint64, n*n), boundary: make([][2]uint64, n)}
 }
 
 // Add counts the pixels of pred against truth, both class indices in the same
-// order. Pixels whose truth is Ignored are left out. It panics where the
+// order. Pixels whose truth is raster.Ignored are left out. It panics where the
 // lengths differ or an index is no class: that is a fault of the caller, since
 // masks are checked before.
 func (c *Counts) Add(pred, truth []byte) {
@@ -66,7 +64,7 @@ func (c *Counts) Add(pred, truth []byte) {
 	}
 	n := len(c.classes)
 	for i, t := range truth {
-		if t == Ignored {
+		if t == raster.Ignored {
 			continue
 		}
 		p := pred[i]

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -18,7 +19,7 @@ var classes = []string{"background", "nucleus", "boundary"}
 // pixels draws predictions and labels over k classes; some labels are ignored.
 func pixels(t *rapid.T, k int) (pred, truth []byte) {
 	n := rapid.IntRange(0, 80).Draw(t, "pixels")
-	label := rapid.OneOf(rapid.ByteRange(0, byte(k-1)), rapid.Just(byte(metric.Ignored)))
+	label := rapid.OneOf(rapid.ByteRange(0, byte(k-1)), rapid.Just(byte(raster.Ignored)))
 	pred = rapid.SliceOfN(rapid.ByteRange(0, byte(k-1)), n, n).Draw(t, "pred")
 	truth = rapid.SliceOfN(label, n, n).Draw(t, "truth")
 	return pred, truth
@@ -28,7 +29,7 @@ func pixels(t *rapid.T, k int) (pred, truth []byte) {
 func naive(pred, truth []byte, class byte) (dice, iou float64, ok bool) {
 	var both, either, p, l float64
 	for i := range truth {
-		if truth[i] == metric.Ignored {
+		if truth[i] == raster.Ignored {
 			continue
 		}
 		inP, inL := pred[i] == class, truth[i] == class
@@ -60,7 +61,7 @@ func TestMetricsEqualTheDefinition(t *testing.T) {
 
 		var dice, iou, scored, right, counted float64
 		for i := range truth {
-			if truth[i] != metric.Ignored {
+			if truth[i] != raster.Ignored {
 				counted++
 				if truth[i] == pred[i] {
 					right++
@@ -145,7 +146,8 @@ func TestKnownCase(t *testing.T) {
 func TestValueRefusesUnknownNames(t *testing.T) {
 	c := metric.NewCounts(classes)
 	c.Add([]byte{0, 1, 2}, []byte{0, 1, 2})
-	c.Boundary([]byte{0, 1, 2}, []byte{0, 1, 2}, 1, 3)
+	row := raster.Labels{Size: raster.Size{H: 1, W: 3}, Pix: []byte{0, 1, 2}}
+	c.Boundary(row, row)
 	m := c.Metrics(0, 1)
 	var sure metric.Calibration
 	sure.Add([]byte{0}, []byte{0}, []float32{1}, []float32{1}, []float32{1})

@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -61,7 +62,8 @@ func TestBoundaryIsItsDefinition(t *testing.T) {
 		pred, truth := draw("predicted"), draw("labelled")
 		c := metric.NewCounts([]string{"a", "b", "c"})
 		c.Add(pred, truth)
-		c.Boundary(pred, truth, h, w)
+		size := raster.Size{H: h, W: w}
+		c.Boundary(raster.Labels{Size: size, Pix: pred}, raster.Labels{Size: size, Pix: truth})
 		m := c.Metrics(0, 1)
 		d := max(1, int(math.Round(0.02*math.Hypot(float64(h), float64(w)))))
 		for k, cm := range m.Classes {
@@ -84,9 +86,10 @@ func TestBoundaryIsItsDefinition(t *testing.T) {
 
 func TestIgnoredPixelsHaveNoBoundary(t *testing.T) {
 	c := metric.NewCounts([]string{"a", "b"})
-	pred, truth := []byte{0, 0, 1, 1}, []byte{0, metric.Ignored, metric.Ignored, 1}
+	pred, truth := []byte{0, 0, 1, 1}, []byte{0, raster.Ignored, raster.Ignored, 1}
 	c.Add(pred, truth)
-	c.Boundary(pred, truth, 1, 4)
+	row := raster.Size{H: 1, W: 4}
+	c.Boundary(raster.Labels{Size: row, Pix: pred}, raster.Labels{Size: row, Pix: truth})
 	m := c.Metrics(0, 1)
 	if v, ok := metric.Value(m, "boundary/mean"); !ok || v != 1 {
 		t.Errorf("boundary IoU %g, %v", v, ok)
@@ -99,7 +102,7 @@ func TestIgnoredPixelsHaveNoBoundary(t *testing.T) {
 func TestCalibration(t *testing.T) {
 	// Four pixels: sure and right, sure and wrong, unsure and right, ignored.
 	var c metric.Calibration
-	c.Add([]byte{0, 0, 1, 1}, []byte{0, 1, 1, metric.Ignored},
+	c.Add([]byte{0, 0, 1, 1}, []byte{0, 1, 1, raster.Ignored},
 		[]float32{0.9, 0.9, 0.6, 1}, []float32{0.9, 0.1, 0.6, 0}, []float32{0.82, 0.82, 0.52, 1})
 	m := &spec.Metrics{}
 	c.Report(m)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/loralab/loralab/core/corrupt"
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
 	"github.com/loralab/loralab/runner/backbone"
@@ -185,7 +186,7 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 	slices.Sort(all)
 	d := &spec.Data{Height: sourceSize, Width: sourceSize, Values: map[uint32]int32{}, Colours: colours}
 	for _, value := range slices.Compact(all) {
-		if value == data.Ignored && !colours || slices.Contains(layout.Ignored, value) {
+		if value == raster.Ignored && !colours || slices.Contains(layout.Ignored, value) {
 			d.Values[value] = -1
 			continue
 		}

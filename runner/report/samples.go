@@ -20,6 +20,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/samplesheet"
 )
 
@@ -101,7 +102,7 @@ func (s *study) samplesFigure() (figure, bool) {
 				if src.run.Evaluations[d] == nil || h == 0 || w == 0 {
 					continue
 				}
-				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, filename.Of(d)+".png"), samplesheet.Samples(src.run.drawnWith(d), h, w))
+				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, filename.Of(d)+".png"), samplesheet.Samples(src.run.drawnWith(d), raster.Size{H: h, W: w}))
 				if err != nil {
 					return nil, err
 				}
@@ -242,7 +243,7 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 		x    vg.Length
 		line int
 	}
-	keys := make([]key, min(len(classes), data.Ignored))
+	keys := make([]key, min(len(classes), raster.Ignored))
 	x, footer := vg.Length(margin+label), 40
 	for k := range keys {
 		wide := 23 + left.Width(classes[k])

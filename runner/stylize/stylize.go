@@ -19,6 +19,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
@@ -75,7 +76,7 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 		return w, err
 	}
 	c := &data.Copy{
-		Files: d.Part.Files, Height: d.Height, Width: d.Width,
+		Files: d.Part.Files, Size: raster.Size{H: d.Height, W: d.Width},
 		Style: d.Part.Data.GetStyle(), Styles: d.Part.Styles, Corruption: d.Part.Data.GetCorruption(),
 	}
 	origin, err := d.origin(ctx, c)
@@ -151,7 +152,7 @@ func network(ctx context.Context, c *data.Copy, weights, dir string, done func()
 			return err
 		}
 		req.Pictures = append(req.Pictures, &spec.Restyled{
-			Image: image, Out: filepath.Join(dir, filepath.FromSlash(c.Image(i))), Height: uint32(c.Height), Width: uint32(c.Width),
+			Image: image, Out: filepath.Join(dir, filepath.FromSlash(c.Image(i))), Height: uint32(c.Size.H), Width: uint32(c.Size.W),
 		})
 	}
 	return launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/runner/experiment"
 )
 
@@ -216,7 +217,7 @@ func (v *View) DataShown(s DataShown) {
 	for class, name := range s.Part.Data.GetClasses() {
 		t.rows = append(t.rows, []string{name, hexColour(byte(class))})
 	}
-	t.rows = append(t.rows, []string{v.dim.Render("(ignored)"), hexColour(data.Ignored)})
+	t.rows = append(t.rows, []string{v.dim.Render("(ignored)"), hexColour(raster.Ignored)})
 	v.indented(t)
 }
 

@@ -12,11 +12,9 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
-
-// Ignored is the target of pixels that do not count.
-const Ignored = 255
 
 // Smoothing of the soft Dice, so that 0/0 is 1.
 const epsilon = 1e-6
@@ -33,7 +31,7 @@ var kinds = map[string]struct {
 	ofPixels bool
 }{
 	"cross_entropy": {func(t *spec.Loss, o outputs) *torch.Tensor {
-		return torch.CrossEntropySum(o.logits, o.target, classWeights(t, o.logits), Ignored, t.Smoothing)
+		return torch.CrossEntropySum(o.logits, o.target, classWeights(t, o.logits), raster.Ignored, t.Smoothing)
 	}, true},
 	"focal": {func(t *spec.Loss, o outputs) *torch.Tensor {
 		return focal(o.logits, o.target, classWeights(t, o.logits), t.Gamma)
@@ -172,7 +170,7 @@ func Masses(terms []*spec.Loss, images int, pixels []uint64) []float64 {
 
 // Compute is the part that a batch has of the weighted sum of the terms over
 // several batches, with its own masses and those of all of them together, for
-// logits [N, C, H, W] (fp32) and targets [N, H, W] (int64 class, or Ignored): a
+// logits [N, C, H, W] (fp32) and targets [N, H, W] (int64 class, or raster.Ignored): a
 // scalar. A term of mass 0 has no value; where all have none, Compute is nil.
 func Compute(terms []*spec.Loss, own, all []float64, logits, target *torch.Tensor) *torch.Tensor {
 	dev := logits.Device()
@@ -261,7 +259,7 @@ func term(t *spec.Loss, o outputs) *torch.Tensor {
 // with plain instead of squared sums). A class that does not occur is left out
 // of the mean: its dice would be near 0 whatever the model does.
 func softDice(p, target *torch.Tensor) *torch.Tensor {
-	valid := target.NotEqual(Ignored).To(torch.Float32)
+	valid := target.NotEqual(raster.Ignored).To(torch.Float32)
 	var dice, present []*torch.Tensor
 	for c := range p.Dim(1) {
 		y := target.Equal(float64(c)).To(torch.Float32)
@@ -286,7 +284,7 @@ func softDice(p, target *torch.Tensor) *torch.Tensor {
 // Thin classes weigh most, and a class that the batch lacks takes nearly all the
 // weight: use them for comparison, and with few classes that are always there.
 func Original(p, target *torch.Tensor) (dice, iou *torch.Tensor) {
-	valid := target.NotEqual(Ignored).To(p.DType())
+	valid := target.NotEqual(raster.Ignored).To(p.DType())
 	var dices, ious, weights []*torch.Tensor
 	for c := range p.Dim(1) {
 		y := target.Equal(float64(c)).To(p.DType())
@@ -313,7 +311,7 @@ func logCoshDice(p, target *torch.Tensor) *torch.Tensor {
 // class (Lin et al., arXiv:1708.02002); weights [C] or nil multiply pixels by
 // class. At γ = 0 it is cross entropy.
 func focal(logits, target, weights *torch.Tensor, gamma float64) *torch.Tensor {
-	valid := target.NotEqual(Ignored)
+	valid := target.NotEqual(raster.Ignored)
 	// Ignored pixels look up class 0 and count 0.
 	index := target.Mul(valid.To(torch.Int64))
 	weight := valid.To(logits.DType())
@@ -333,7 +331,7 @@ func focal(logits, target, weights *torch.Tensor, gamma float64) *torch.Tensor {
 // stand-in for 1 − IoU, mean over the classes that occur in the batch, all of
 // its pixels together.
 func lovasz(p, target *torch.Tensor) *torch.Tensor {
-	valid := target.NotEqual(Ignored).To(p.DType()).Reshape(-1)
+	valid := target.NotEqual(raster.Ignored).To(p.DType()).Reshape(-1)
 	var losses, present []*torch.Tensor
 	for c := range p.Dim(1) {
 		y := target.Equal(float64(c)).To(p.DType()).Reshape(-1)

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -49,7 +50,7 @@ func TestLossesEqualPyTorch(t *testing.T) {
 		target := torch.Of(dev, labels.Data, 2, 8, 6).To(torch.Int64)
 		counted := make([]uint64, 4)
 		for _, c := range labels.Data {
-			if c != Ignored {
+			if c != raster.Ignored {
 				counted[c]++
 			}
 		}
@@ -112,7 +113,7 @@ func TestSoftDiceBounds(t *testing.T) {
 	onDevice(t, func(dev *torch.Device) error {
 		rapid.Check(t, func(t *rapid.T) {
 			classes := rapid.Int64Range(2, 4).Draw(t, "classes")
-			labels := rapid.SliceOfN(rapid.SampledFrom([]int64{0, 1, Ignored}), 12, 12).Draw(t, "labels")
+			labels := rapid.SliceOfN(rapid.SampledFrom([]int64{0, 1, raster.Ignored}), 12, 12).Draw(t, "labels")
 			scores := func(name string) []float32 {
 				return rapid.SliceOfN(rapid.Float32Range(-20, 20), int(classes)*12, int(classes)*12).Draw(t, name)
 			}
@@ -128,7 +129,7 @@ func TestSoftDiceBounds(t *testing.T) {
 				perfect := make([]float32, len(a))
 				for i, l := range labels {
 					for c := range int(classes) {
-						if l == Ignored {
+						if l == raster.Ignored {
 							b[c*12+i] += 1
 							continue
 						}
@@ -210,7 +211,7 @@ func TestFocal(t *testing.T) {
 	onDevice(t, func(dev *torch.Device) error {
 		x := torch.Of(dev, []float32{2, -1, 0.5, 0, 1, 3, -2, 0.1}, 1, 2, 2, 2)
 		y := torch.Of(dev, []int64{0, 1, 1, 255}, 1, 2, 2)
-		ce := torch.CrossEntropySum(x, y, nil, Ignored, 0).Item()
+		ce := torch.CrossEntropySum(x, y, nil, raster.Ignored, 0).Item()
 		if f := focal(x, y, nil, 0).Item(); math.Abs(f-ce) > 1e-6 {
 			t.Errorf("%v at γ = 0, cross entropy is %v", f, ce)
 		}
@@ -229,7 +230,7 @@ func drawn(t *rapid.T) (logits []float32, labels []int64, batches []int) {
 	for range n {
 		known := rapid.IntRange(0, 4).Draw(t, "pixels that count")
 		for i := range 4 {
-			label := int64(Ignored)
+			label := int64(raster.Ignored)
 			if i < known {
 				label = rapid.Int64Range(0, 2).Draw(t, "label")
 			}
@@ -245,7 +246,7 @@ func drawn(t *rapid.T) (logits []float32, labels []int64, batches []int) {
 func pixelsOf(labels []int64) []uint64 {
 	counts := make([]uint64, 3)
 	for _, l := range labels {
-		if l != Ignored {
+		if l != raster.Ignored {
 			counts[l]++
 		}
 	}
@@ -268,7 +269,7 @@ func reference(t *spec.Loss, logits []float32, labels []int64) (sum, mass float6
 		return t.ClassWeights[c]
 	}
 	for i, l := range labels {
-		if l == Ignored {
+		if l == raster.Ignored {
 			continue
 		}
 		var logp [3]float64

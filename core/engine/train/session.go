@@ -217,7 +217,7 @@ func (u *update) names() []string {
 // gradients adds those of a batch, by its part of the update.
 func (s *session) gradients(u *update, src *source, b *data.Batch, indices []int) error {
 	return s.t.dev.Do(func() error {
-		logits := s.net.logits(src.tokens(b, indices), b.H, b.W, true)
+		logits := s.net.logits(src.tokens(b, indices), b.Size, true)
 		l := loss.Compute(s.loss, loss.Masses(s.loss, b.N, b.Pixels), u.masses, logits, s.net.target(b))
 		var aux *torch.Tensor
 		if aux = s.net.adapters.Aux(); aux != nil {

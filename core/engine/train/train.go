@@ -34,6 +34,7 @@ import (
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
@@ -242,7 +243,7 @@ func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Con
 // probes settles how attention is computed: as a checkpoint did, as any run on
 // this machine did before, or by measuring now. A trainer warns once if the
 // choice cannot be kept: another process may choose otherwise.
-func (t *Trainer) probes(warn func(string), m *vit.Model, batch, h, w int, checkpoint map[string]string) (map[string]string, error) {
+func (t *Trainer) probes(warn func(string), m *vit.Model, batch int, size raster.Size, checkpoint map[string]string) (map[string]string, error) {
 	known := map[string]string{}
 	if b, err := os.ReadFile(t.probeFile); err == nil {
 		// A damaged file only costs a new measurement.
@@ -253,7 +254,7 @@ func (t *Trainer) probes(warn func(string), m *vit.Model, batch, h, w int, check
 	var now map[string]string
 	err := t.dev.Do(func() error {
 		t.dev.SetProbes(known)
-		if err := m.Probe(batch, h, w); err != nil {
+		if err := m.Probe(batch, size.H, size.W); err != nil {
 			return err
 		}
 		now = t.dev.Probes()

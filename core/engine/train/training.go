@@ -85,7 +85,7 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 			return nil, s.orStopped(ctx, err)
 		}
 	}
-	if s.probes, err = s.t.probes(s.warn, s.net.model, int(sp.Train.Batch), int(sp.Data.Height), int(sp.Data.Width), p.Probes); err != nil {
+	if s.probes, err = s.t.probes(s.warn, s.net.model, int(sp.Train.Batch), data.SizeOf(sp.Data), p.Probes); err != nil {
 		return nil, err
 	}
 	if err := s.openJournal(p); err != nil {
