@@ -20,6 +20,7 @@ import (
 	"github.com/loralab/loralab/core/engine/head"
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
@@ -224,7 +225,7 @@ func train(dev *torch.Device, o options, r *result) error {
 				}
 				return h.Forward(m.Features(x), size/int64(arch.Patch), size/int64(arch.Patch), size, size, true)
 			})
-			loss := torch.CrossEntropy(x, labels, nil, 255, 0)
+			loss := torch.CrossEntropy(x, labels, nil, raster.Ignored, 0)
 			torch.DropGrads(params)
 			loss.Backward()
 			torch.AdamW(params, states, lr, 0.9, 0.999, decay, 1e-8)
