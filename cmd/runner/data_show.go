@@ -56,7 +56,7 @@ shows what the model sees: resized, of a domain damaged or styled, and with
 				shown.File = fmt.Sprintf("data-%s-%s.png", base, strings.ReplaceAll(p.Name, "/", "-"))
 			}
 			p.Files = p.Files.Sample(number, seed)
-			set, err := p.Open(c.Context())
+			set, err := p.Open(c.Context(), a.index)
 			if err != nil {
 				return err
 			}

@@ -39,7 +39,7 @@ func BenchmarkDecodeAndAugment(b *testing.B) {
 			{Kind: "noise", P: 1, High: 0.05},
 		},
 	}
-	contents, err := files.Contents(b.Context())
+	contents, err := files.Contents(b.Context(), data.NewIndex(data.Look{}))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -22,11 +22,10 @@ func (p Problem) String() string { return p.File + ": " + p.Message }
 
 // Check reads every file and returns all that is wrong, ordered by file and
 // value: pictures that cannot be decoded, masks of another size than their
-// image, and values of masks that d gives no class. What was decoded once is
-// remembered like the sums of Digest, so that checking again costs a stat for
-// each file. An ended context leaves the rest unchecked.
-func Check(ctx context.Context, f Files, d *spec.Data) []Problem {
-	facts, faults, err := f.look(ctx, f.pairs(), pairKind(d.GetColours()))
+// image, and values of masks that d gives no class. What was decoded once costs a
+// stat. An ended context leaves the rest unchecked.
+func Check(ctx context.Context, x *Index, f Files, d *spec.Data) []Problem {
+	facts, faults, err := x.look(ctx, f, f.pairs(), pairKind(d.GetColours()))
 	if err != nil { // an ended context is told by ctx itself
 		return nil
 	}
@@ -88,8 +87,8 @@ const darkest = 64
 // to say. Several is of files with several pictures, of which the first is used,
 // dark of images that are all dark, as those are that keep 12 bits in the lower
 // part of 16. What was decoded once, by Check too, costs a stat.
-func Remarks(ctx context.Context, f Files, d *spec.Data) (several, dark string) {
-	facts, faults, err := f.look(ctx, f.pairs(), pairKind(d.GetColours()))
+func Remarks(ctx context.Context, x *Index, f Files, d *spec.Data) (several, dark string) {
+	facts, faults, err := x.look(ctx, f, f.pairs(), pairKind(d.GetColours()))
 	if err != nil {
 		return "", ""
 	}
@@ -123,8 +122,8 @@ func Remarks(ctx context.Context, f Files, d *spec.Data) (several, dark string) 
 // Occurring counts the masks in which each value occurs; values are colours if
 // the masks are read so. What was decoded once, by Check too, costs a stat; a
 // mask that cannot be read counts for nothing.
-func Occurring(ctx context.Context, f Files, colours bool) map[uint32]int {
-	facts, _, err := f.look(ctx, f.Masks, func(int) kind { return maskKind(colours) })
+func Occurring(ctx context.Context, x *Index, f Files, colours bool) map[uint32]int {
+	facts, _, err := x.look(ctx, f, f.Masks, func(int) kind { return maskKind(colours) })
 	count := map[uint32]int{}
 	if err != nil {
 		return count

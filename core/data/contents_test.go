@@ -15,7 +15,7 @@ import (
 
 func contents(t testing.TB, f data.Files) data.Contents {
 	t.Helper()
-	c, err := f.Contents(t.Context())
+	c, err := f.Contents(t.Context(), data.NewIndex(data.Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}

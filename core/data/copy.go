@@ -39,12 +39,12 @@ func (c *Copy) Image(i int) string { return path.Join("images", nameOf(c.Files.I
 // Where a network gives the style only masks are written: images are the
 // engine's to make, from the files as they are. done is called for each pair,
 // from several goroutines. The first file that cannot be read ends it.
-func (c *Copy) Write(ctx context.Context, dir string, done func()) error {
-	files, err := c.Files.Contents(ctx)
+func (c *Copy) Write(ctx context.Context, x *Index, dir string, done func()) error {
+	files, err := c.Files.Contents(ctx, x)
 	if err != nil {
 		return err
 	}
-	styles, err := c.Styles.Contents(ctx)
+	styles, err := c.Styles.Contents(ctx, x)
 	if err != nil {
 		return err
 	}
@@ -233,8 +233,8 @@ type OriginStyle struct {
 
 const originFile = "origin.json"
 
-// NewOrigin is the origin of what c writes. Caching is that of Digest.
-func NewOrigin(ctx context.Context, c *Copy) (*Origin, error) {
+// NewOrigin is the origin of what c writes.
+func NewOrigin(ctx context.Context, x *Index, c *Copy) (*Origin, error) {
 	o := &Origin{Loralab: spec.Version(), Revision: spec.Revision, Height: c.Size.H, Width: c.Size.W, Images: make(map[string]string, c.Files.Len())}
 	if k := c.Corruption; k != nil {
 		o.Corruption = &OriginCorruption{Kind: k.Kind, Severity: k.Severity, Seed: k.Seed}
@@ -243,11 +243,11 @@ func NewOrigin(ctx context.Context, c *Copy) (*Origin, error) {
 		o.Style = &OriginStyle{Kind: k.Kind, Strength: k.Strength, Seed: k.Seed, Digest: k.Digest + k.Weights}
 	}
 	var err error
-	if o.Digest, err = c.Files.Digest(ctx); err != nil {
+	if o.Digest, err = c.Files.Digest(ctx, x); err != nil {
 		return nil, err
 	}
 	// What was made of a copy was made of the copy's origin.
-	sums, err := c.Files.Fingerprints(ctx)
+	sums, err := c.Files.Fingerprints(ctx, x)
 	if err != nil {
 		return nil, err
 	}

@@ -49,11 +49,11 @@ func source(t *testing.T, n, h, w int) Files {
 // batch is all of a set.
 func batch(t *testing.T, f Files, d *spec.Data, styles Files) *Batch {
 	t.Helper()
-	files, err := f.Contents(t.Context())
+	files, err := f.Contents(t.Context(), NewIndex(Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	of, err := styles.Contents(t.Context())
+	of, err := styles.Contents(t.Context(), NewIndex(Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestCopyIsWhatASetServes(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	const h, w = 40, 52
 	f, styles := source(t, 3, h, w), source(t, 2, 30, 30)
-	styleDigest, err := styles.Digest(t.Context())
+	styleDigest, err := styles.Digest(t.Context(), NewIndex(Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestCopyIsWhatASetServes(t *testing.T) {
 				c.Size = raster.Size{H: size[0], W: size[1]}
 			}
 			dir := t.TempDir()
-			if err := c.Write(t.Context(), dir, func() {}); err != nil {
+			if err := c.Write(t.Context(), NewIndex(Look{}), dir, func() {}); err != nil {
 				t.Fatal(err)
 			}
 			copied, err := Scan(dir)
@@ -140,7 +140,7 @@ func TestCopyOfWideMasks(t *testing.T) {
 	moved := func(as kind) []uint32 {
 		c := Copy{Files: f, Corruption: &spec.Corruption{Kind: "elastic_transform", Severity: 4}}
 		dir := t.TempDir()
-		if err := c.Write(t.Context(), dir, func() {}); err != nil {
+		if err := c.Write(t.Context(), NewIndex(Look{}), dir, func() {}); err != nil {
 			t.Fatal(err)
 		}
 		m, err := readMask(filepath.Join(dir, "masks", "p0.png"), as)
@@ -176,10 +176,10 @@ func TestOrigin(t *testing.T) {
 	copyOf := func(f Files) Files {
 		c := Copy{Files: f, Corruption: &spec.Corruption{Kind: "fog", Severity: 2}}
 		dir := t.TempDir()
-		if err := c.Write(t.Context(), dir, func() {}); err != nil {
+		if err := c.Write(t.Context(), NewIndex(Look{}), dir, func() {}); err != nil {
 			t.Fatal(err)
 		}
-		o, err := NewOrigin(t.Context(), &c)
+		o, err := NewOrigin(t.Context(), NewIndex(Look{}), &c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +195,7 @@ func TestOrigin(t *testing.T) {
 	}
 	once := copyOf(f)
 	for _, copied := range []Files{once, copyOf(once)} {
-		same, err := copied.Repeated(t.Context(), f.pick([]int{0, 2}))
+		same, err := copied.Repeated(t.Context(), NewIndex(Look{}), f.pick([]int{0, 2}))
 		if err != nil {
 			t.Fatal(err)
 		}

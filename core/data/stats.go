@@ -43,8 +43,8 @@ func (s *Stats) Fraction(class int) float64 {
 
 // Stats counts what the files hold, with the classes of d. Pictures that were
 // decoded once, by Check too, cost a stat.
-func (f Files) Stats(ctx context.Context, d *spec.Data) (Stats, error) {
-	facts, faults, err := f.look(ctx, f.pairs(), pairKind(d.GetColours()))
+func (f Files) Stats(ctx context.Context, x *Index, d *spec.Data) (Stats, error) {
+	facts, faults, err := x.look(ctx, f, f.pairs(), pairKind(d.GetColours()))
 	if err != nil {
 		return Stats{}, err
 	}

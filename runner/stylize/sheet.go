@@ -35,7 +35,7 @@ const (
 // Sheet draws one image as it is, and as it is in each domain, into a PNG; seed
 // decides which. It is brought to the size of a tile before: what shows is what
 // a model of that size would see.
-func Sheet(ctx context.Context, file string, domains []Domain, seed uint64) (err error) {
+func Sheet(ctx context.Context, x *data.Index, file string, domains []Domain, seed uint64) (err error) {
 	temp, err := tempdir.New("sheet")
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func Sheet(ctx context.Context, file string, domains []Domain, seed uint64) (err
 		d.Part.Files, d.Height, d.Width = one, size.H, size.W
 		small[i] = d
 	}
-	written, err := Write(ctx, dir, small, func(Step) {})
+	written, err := Write(ctx, x, dir, small, func(Step) {})
 	if err != nil {
 		return err
 	}

@@ -54,10 +54,10 @@ type Step struct {
 // Write writes domains below dir, each as a whole or not at all, one after
 // another. One that is there already is left; a folder with anything else in it
 // is an error. told is called as images are done, one call at a time.
-func Write(ctx context.Context, dir string, domains []Domain, told func(Step)) ([]Written, error) {
+func Write(ctx context.Context, x *data.Index, dir string, domains []Domain, told func(Step)) ([]Written, error) {
 	var all []Written
 	for _, d := range domains {
-		one, err := d.write(ctx, filepath.Join(dir, d.Part.Name), told)
+		one, err := d.write(ctx, x, filepath.Join(dir, d.Part.Name), told)
 		if ctx.Err() != nil {
 			return all, errors.New("interrupted")
 		}
@@ -69,7 +69,7 @@ func Write(ctx context.Context, dir string, domains []Domain, told func(Step)) (
 	return all, nil
 }
 
-func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Written, error) {
+func (d *Domain) write(ctx context.Context, x *data.Index, dir string, told func(Step)) (Written, error) {
 	w := Written{Name: d.Part.Name, Dir: dir, Images: d.Part.Files.Len()}
 	// The name is that of the folder.
 	if err := name.Seen(d.Part.Name); err != nil {
@@ -79,7 +79,7 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 		Files: d.Part.Files, Size: raster.Size{H: d.Height, W: d.Width},
 		Style: d.Part.Data.GetStyle(), Styles: d.Part.Styles, Corruption: d.Part.Data.GetCorruption(),
 	}
-	origin, err := d.origin(ctx, c)
+	origin, err := d.origin(ctx, x, c)
 	if err != nil {
 		return w, err
 	}
@@ -105,7 +105,7 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 		if c.Style.GetKind() == stylize.Network {
 			masks = func() {} // images take longer
 		}
-		if err := c.Write(ctx, temp, masks); err != nil {
+		if err := c.Write(ctx, x, temp, masks); err != nil {
 			return err
 		}
 		if c.Style.GetKind() == stylize.Network {
@@ -114,7 +114,7 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 			}
 		}
 		// The engine reads images by their names.
-		if now, err := c.Files.Digest(ctx); err != nil {
+		if now, err := c.Files.Digest(ctx, x); err != nil {
 			return err
 		} else if now != origin.Digest {
 			return fmt.Errorf("the files below %s changed while they were copied: run the command again", c.Files.Root)
@@ -127,8 +127,8 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 	return w, err
 }
 
-func (d *Domain) origin(ctx context.Context, c *data.Copy) (*data.Origin, error) {
-	o, err := data.NewOrigin(ctx, c)
+func (d *Domain) origin(ctx context.Context, x *data.Index, c *data.Copy) (*data.Origin, error) {
+	o, err := data.NewOrigin(ctx, x, c)
 	if err != nil {
 		return nil, err
 	}

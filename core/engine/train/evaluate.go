@@ -173,7 +173,7 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 }
 
 func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*spec.Evaluated, error) {
-	set, err := openSplit(ctx, s.req, e.Data, "test")
+	set, err := s.t.openSplit(ctx, s.req, e.Data, "test")
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ type Trainer struct {
 	dev   *torch.Device
 	model cachedModel
 	cache *tokenCache
+	files *data.Index
 	// ProbeFile remembers what the probes chose, "" for nowhere. The forms
 	// that a probe chooses from differ in the last bits, so without it a second
 	// process might not repeat the first one's numbers.
@@ -63,7 +64,7 @@ type Trainer struct {
 
 // New makes a trainer. Choices of probes are kept below dir, "" keeps none.
 func New(dev *torch.Device, dir string) *Trainer {
-	t := &Trainer{dev: dev, cache: newTokenCache(dev)}
+	t := &Trainer{dev: dev, cache: newTokenCache(dev), files: data.NewIndex(data.Look{})}
 	if dir != "" {
 		t.probeFile = filepath.Join(dir, "probes-"+strings.ReplaceAll(dev.String(), ":", "")+"-"+torch.Version()+".json")
 	}
@@ -205,19 +206,19 @@ func checkWindow(w *spec.Window, d *spec.Data) error {
 }
 
 // openSplit opens a split and checks that its files are those of the plan.
-func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name string) (*data.Set, error) {
+func (t *Trainer) openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name string) (*data.Set, error) {
 	split := d.Splits[name]
 	var styles data.Contents
 	var err error
 	if d.Style.GetDigest() != "" {
-		if styles, err = planned(ctx, req, d.Style.Digest); err != nil {
+		if styles, err = t.planned(ctx, req, d.Style.Digest); err != nil {
 			return nil, fmt.Errorf("style of split %s: %w", name, err)
 		}
 	}
 	if split.Procedural != nil {
 		return data.OpenProcedural(split.Procedural, d, styles)
 	}
-	files, err := planned(ctx, req, split.Digest)
+	files, err := t.planned(ctx, req, split.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("split %s: %w", name, err)
 	}
@@ -225,12 +226,12 @@ func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name str
 }
 
 // planned are the files of a digest, if they are still those of the plan.
-func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Contents, error) {
+func (t *Trainer) planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Contents, error) {
 	places := req.Places.Files[digest]
 	if places == nil {
 		return data.Contents{}, errors.New("its files were not named")
 	}
-	files, err := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}.Contents(ctx)
+	files, err := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}.Contents(ctx, t.files)
 	if err != nil {
 		return data.Contents{}, err
 	}

@@ -56,10 +56,10 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 	}
 	r := &training{session: s}
 	var err error
-	if r.set, err = openSplit(ctx, s.req, sp.Data, "train"); err != nil {
+	if r.set, err = s.t.openSplit(ctx, s.req, sp.Data, "train"); err != nil {
 		return nil, err
 	}
-	valSet, err := openSplit(ctx, s.req, sp.Data, "val")
+	valSet, err := s.t.openSplit(ctx, s.req, sp.Data, "val")
 	if err != nil {
 		return nil, err
 	}
