@@ -69,8 +69,8 @@ func (b *Batch) At(k int) raster.Labelled {
 	}
 }
 
-// UseNetwork has pictures pass through a network, where d of Open has a style of
-// that kind. It is to be called before the first batch.
+// UseNetwork sets the style network of a set whose style is one. Call it before the
+// first batch.
 func (s *Set) UseNetwork(n Network) { s.shift.network = n }
 
 // Open serves the files of f at the size and with the classes of d, damaged or

@@ -54,7 +54,7 @@ type Trainer struct {
 	model cachedModel
 	cache *tokenCache
 	files *data.Index
-	// ProbeFile remembers what the probes chose, "" for nowhere. The forms
+	// probeFile remembers what the probes chose, "" for nowhere. The forms
 	// that a probe chooses from differ in the last bits, so without it a second
 	// process might not repeat the first one's numbers.
 	probeFile string
@@ -80,8 +80,8 @@ func (t *Trainer) Close() error {
 }
 
 // Run executes a request and reports as it goes. The last event is finished,
-// paused, stopped or failed; the error says the same. A closed stop, or an ended
-// context, makes it write a checkpoint and return ErrStopped.
+// paused, stopped or failed; the error says the same. An ended context makes it
+// write a checkpoint and return ErrStopped.
 func (t *Trainer) Run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) error {
 	t.running.Lock()
 	defer t.running.Unlock()
