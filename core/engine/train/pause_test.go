@@ -52,7 +52,16 @@ func pauseAt(t *testing.T, tr *Trainer, req *spec.RunRequest, step uint64, valid
 			t.Errorf("paused at step %d, but evaluated: %v", step, e)
 		}
 	}
-	return last.GetPaused()
+	p := last.GetPaused()
+	f, err := safetensors.Open(filepath.Join(req.Places.RunDir, "checkpoints/last.safetensors"))
+	if err != nil {
+		t.Fatalf("paused at step %d: %v", step, err)
+	}
+	defer f.Close()
+	if kept := f.Metadata()["step"]; kept != fmt.Sprint(p.Step) {
+		t.Errorf("paused at step %d, and the last checkpoint is of step %s", p.Step, kept)
+	}
+	return p
 }
 
 // left is what a finished run leaves that has the same bytes each time.
