@@ -67,7 +67,8 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 			"  runner apply -j 2 --set train.epochs=10 experiments/ablation_rank.cue",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			return a.apply(a.afresh(c.Context(), o.verify), files, o)
+			a.afresh(o.verify)
+			return a.apply(c.Context(), files, o)
 		},
 	}
 	flags := c.Flags()
@@ -102,7 +103,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	// Not needed beyond the plan, and not to be held for hours.
 	p.close()
 	if o.smoke {
-		if p.experiments, err = experiment.Smoke(ctx, p.experiments); err != nil {
+		if p.experiments, err = experiment.Smoke(ctx, a.index, p.experiments); err != nil {
 			return err
 		}
 	}

@@ -36,12 +36,12 @@ const mostUnlike = 20
 
 // afresh has files read again if verify asks for it, and warns of those that are
 // not what they were though size and times say so.
-func (a *app) afresh(ctx context.Context, verify bool) context.Context {
+func (a *app) afresh(verify bool) {
 	if !verify {
-		return ctx
+		return
 	}
 	n := 0
-	return data.With(ctx, data.Look{Afresh: true, Read: a.view.Reading(), Unlike: func(file string) {
+	a.index = data.NewIndex(data.Look{Afresh: true, Read: a.view.Reading(), Unlike: func(file string) {
 		if n++; n <= mostUnlike {
 			a.view.Warn(file + ": another content than was read before, under the same size and times")
 		}
@@ -56,14 +56,14 @@ func (a *app) parts(ctx context.Context, arg string) ([]experiment.Part, error) 
 		if err != nil {
 			return nil, err
 		}
-		return experiment.SourceParts(ctx, root, arg)
+		return experiment.SourceParts(ctx, a.index, root, arg)
 	}
 	root, err := rootOf([]string{arg})
 	if err != nil {
 		return nil, err
 	}
 	// Backbones and variants do not matter here and need not be there.
-	experiments, found := experiment.Load(ctx, []string{arg}, experiment.Env{Root: root, Tags: a.tags, Set: a.set})
+	experiments, found := experiment.Load(ctx, []string{arg}, experiment.Env{Root: root, Index: a.index, Tags: a.tags, Set: a.set})
 	if ctx.Err() != nil {
 		return nil, errors.New("interrupted")
 	}

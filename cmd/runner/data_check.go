@@ -28,7 +28,8 @@ and times and not read again, unless --verify asks for it.`,
 		Example: "  runner data check nuclei/histology\n  runner data check experiments/ablation_rank.cue",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx := a.afresh(c.Context(), verify)
+			a.afresh(verify)
+			ctx := c.Context()
 			parts, err := a.parts(ctx, args[0])
 			scan, err := unpaired(err)
 			if err != nil {
@@ -41,7 +42,7 @@ and times and not read again, unless --verify asks for it.`,
 			}
 			told := map[string]bool{}
 			for _, p := range checked.Parts {
-				for _, problem := range data.Check(ctx, p.Files, p.Data) {
+				for _, problem := range data.Check(ctx, a.index, p.Files, p.Data) {
 					if !told[problem.String()] {
 						checked.Problems = append(checked.Problems, problem)
 					}
@@ -51,10 +52,10 @@ and times and not read again, unless --verify asks for it.`,
 			if c.Context().Err() != nil {
 				return errors.New("interrupted")
 			}
-			if checked.Repeated, err = repeated(ctx, parts); err != nil {
+			if checked.Repeated, err = a.repeated(ctx, parts); err != nil {
 				return err
 			}
-			checked.Remarks = remarks(ctx, checked.Parts)
+			checked.Remarks = a.remarks(ctx, checked.Parts)
 			if asJSON {
 				err = a.view.DataCheckedJSON(checked)
 			} else {
@@ -73,7 +74,7 @@ and times and not read again, unless --verify asks for it.`,
 }
 
 // remarks are what is not used of the sources, and what may not be meant.
-func remarks(ctx context.Context, parts []experiment.Part) []string {
+func (a *app) remarks(ctx context.Context, parts []experiment.Part) []string {
 	var list []string
 	add := func(text string) {
 		if !slices.Contains(list, text) {
@@ -86,7 +87,7 @@ func remarks(ctx context.Context, parts []experiment.Part) []string {
 		}
 	}
 	for _, p := range parts {
-		several, dark := data.Remarks(ctx, p.Files, p.Data)
+		several, dark := data.Remarks(ctx, a.index, p.Files, p.Data)
 		for _, remark := range []string{several, dark} {
 			if remark != "" {
 				add(fmt.Sprintf("%s, %s: %s", p.Source, p.Name, remark))
@@ -97,7 +98,7 @@ func remarks(ctx context.Context, parts []experiment.Part) []string {
 }
 
 // repeated are images of other parts that their experiment trains on.
-func repeated(ctx context.Context, parts []experiment.Part) ([]data.Problem, error) {
+func (a *app) repeated(ctx context.Context, parts []experiment.Part) ([]data.Problem, error) {
 	var found []data.Problem
 	told := map[string]bool{}
 	for _, train := range parts {
@@ -106,7 +107,7 @@ func repeated(ctx context.Context, parts []experiment.Part) ([]data.Problem, err
 			if train.Name != "train" || p.Name == "train" || p.Experiment != train.Experiment || p.Cell != train.Cell && varies(parts, p) {
 				continue
 			}
-			same, err := p.Files.Repeated(ctx, train.Files)
+			same, err := p.Files.Repeated(ctx, a.index, train.Files)
 			if err != nil {
 				return nil, err
 			}

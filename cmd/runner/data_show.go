@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -55,7 +56,7 @@ shows what the model sees: resized, of a domain damaged or styled, and with
 				shown.File = fmt.Sprintf("data-%s-%s.png", base, strings.ReplaceAll(p.Name, "/", "-"))
 			}
 			p.Files = p.Files.Sample(number, seed)
-			set, err := p.Open(c.Context())
+			set, err := p.Open(c.Context(), a.index)
 			if err != nil {
 				return err
 			}
@@ -63,19 +64,19 @@ shows what the model sees: resized, of a domain damaged or styled, and with
 			for i := range min(number, set.Len()) {
 				b, err := set.Batch(c.Context(), []int{i})
 				if err == nil {
-					rows = append(rows, samplesheet.Row{Image: b.Images, Labels: b.Labels, Caption: b.Names[0]})
+					rows = append(rows, samplesheet.Row{Labelled: b.At(0), Caption: b.Names[0]})
 					shown.Images = append(shown.Images, b.Names[0])
 				}
 				if err == nil && augmented {
 					if b, err = set.Augmented(c.Context(), []int{i}, seed, 0); err == nil {
-						rows = append(rows, samplesheet.Row{Image: b.Images, Labels: b.Labels, Caption: b.Names[0] + ", augmented"})
+						rows = append(rows, samplesheet.Row{Labelled: b.At(0), Caption: b.Names[0] + ", augmented"})
 					}
 				}
 				if err != nil {
 					return fmt.Errorf("drawing: %w", err)
 				}
 			}
-			drawn := samplesheet.Masks(p.Data.GetClasses(), int(p.Data.GetHeight()), int(p.Data.GetWidth())).Draw(rows)
+			drawn := samplesheet.Masks(p.Data.GetClasses(), raster.Size{H: int(p.Data.GetHeight()), W: int(p.Data.GetWidth())}).Draw(rows)
 			if err := replacefile.WriteFunc(shown.File, func(w io.Writer) error { return png.Encode(w, drawn) }); err != nil {
 				return fmt.Errorf("writing the picture: %w", err)
 			}

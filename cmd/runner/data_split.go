@@ -44,7 +44,7 @@ Of an experiment file, only what its runs use is listed; fractions and limits co
 				if err != nil {
 					return err
 				}
-				if err := replacefile.WriteFunc(out, func(w io.Writer) error { return data.WriteParts(c.Context(), w, root, files) }); err != nil {
+				if err := replacefile.WriteFunc(out, func(w io.Writer) error { return data.WriteParts(c.Context(), a.index, w, root, files) }); err != nil {
 					return fmt.Errorf("writing the parts: %w", err)
 				}
 			}

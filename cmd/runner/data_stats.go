@@ -28,8 +28,8 @@ values of its masks stand for them.`,
 			for _, p := range distinct(parts) {
 				s := view.DataStats{Part: p}
 				if p.Split.GetProcedural() == nil {
-					s.Stats, err = p.Files.Stats(c.Context(), p.Data)
-				} else if set, fault := p.Open(c.Context()); fault != nil {
+					s.Stats, err = p.Files.Stats(c.Context(), a.index, p.Data)
+				} else if set, fault := p.Open(c.Context(), a.index); fault != nil {
 					err = fault
 				} else {
 					s.Stats, err = set.Stats(c.Context(), p.Data)

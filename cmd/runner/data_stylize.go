@@ -61,7 +61,7 @@ places. Each folder appears when it is complete.`,
 					a.view.ProgressToError()
 				}
 				progress := a.view.Counting()
-				done.Written, err = stylize.Write(c.Context(), out, domains, func(s stylize.Step) {
+				done.Written, err = stylize.Write(c.Context(), a.index, out, domains, func(s stylize.Step) {
 					progress(s.Domain, s.Done, s.Of)
 				})
 				progress("", 0, 0) // it may have ended in the middle
@@ -70,7 +70,7 @@ places. Each folder appears when it is complete.`,
 				}
 			}
 			if sheet != "" {
-				if err := stylize.Sheet(c.Context(), sheet, domains, shifts.Seed); err != nil {
+				if err := stylize.Sheet(c.Context(), a.index, sheet, domains, shifts.Seed); err != nil {
 					return err
 				}
 			}
@@ -122,7 +122,7 @@ func (a *app) shifted(c *cobra.Command, arg string, named []string, whole bool, 
 	if err != nil {
 		return nil, err
 	}
-	parts, err := experiment.ShiftedParts(c.Context(), root, arg, whole, shifts)
+	parts, err := experiment.ShiftedParts(c.Context(), a.index, root, arg, whole, shifts)
 	if err != nil {
 		return nil, err
 	}

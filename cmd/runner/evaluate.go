@@ -126,7 +126,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 	if w.run != nil {
 		known = w.run.Evaluations
 	}
-	asked, err := domains(ctx, w, known, named, how)
+	asked, err := a.domains(ctx, w, known, named, how)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 
 // domains reads NAME=SOURCE arguments, to be seen as how says. Where their files are is added to the
 // request. All that is wrong is told at once.
-func domains(ctx context.Context, w *weightSource, known map[string]*spec.Evaluated, named []string, how *spec.Evaluation) ([]experiment.Evaluation, error) {
+func (a *app) domains(ctx context.Context, w *weightSource, known map[string]*spec.Evaluated, named []string, how *spec.Evaluation) ([]experiment.Evaluation, error) {
 	var asked []experiment.Evaluation
 	var faults []error
 	// A name is shown, and samples/NAME.png written, for one evaluation only.
@@ -195,7 +195,7 @@ func domains(ctx context.Context, w *weightSource, known map[string]*spec.Evalua
 			continue
 		}
 		called = how.Seen(called)
-		e, files, err := experiment.Domain(ctx, w.root, w.req.Spec, called, source)
+		e, files, err := experiment.Domain(ctx, a.index, w.root, w.req.Spec, called, source)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("--domain %s: %w", arg, err))
 			continue
@@ -230,7 +230,7 @@ func (a *app) warnOfOverlap(ctx context.Context, req *spec.RunRequest, asked []e
 		return
 	}
 	// Other images may lie there by now.
-	digest, unknown := train.Digest(ctx)
+	digest, unknown := train.Digest(ctx, a.index)
 	if unknown == nil && digest != req.GetSpec().GetData().GetSplits()["train"].GetDigest() {
 		unknown = fmt.Errorf("what lies at %s has changed", train.Root)
 	}
@@ -238,7 +238,7 @@ func (a *app) warnOfOverlap(ctx context.Context, req *spec.RunRequest, asked []e
 		domain := files(e.Spec.GetData(), "test")
 		same, err := [][2]string(nil), unknown
 		if err == nil {
-			same, err = domain.Repeated(ctx, train)
+			same, err = domain.Repeated(ctx, a.index, train)
 		}
 		if err != nil {
 			a.view.Warn(fmt.Sprintf("domain %q could not be compared with the training images (%v): whether it has images of them is not known", e.Spec.GetDomain(), err))

@@ -74,9 +74,10 @@ func run() int {
 		case <-ctx.Done():
 		}
 	}()
+	a.index = data.NewIndex(data.Look{Read: a.view.Reading()})
 	root := a.command()
 	root.SetArgs(longFlags(root, os.Args[1:]))
-	err := root.ExecuteContext(data.With(ctx, data.Look{Read: a.view.Reading()}))
+	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
@@ -101,6 +102,7 @@ const endGrace = time.Second
 // app is what verbs share.
 type app struct {
 	view    *view.View
+	index   *data.Index // of the files of data sets
 	tags    []string
 	set     []string
 	plugins []string
@@ -241,7 +243,7 @@ func (a *app) load(ctx context.Context, files []string, env experiment.Env) (*pr
 	if p.variants, err = a.variants(root); err != nil {
 		return nil, err
 	}
-	env.Root, env.Tags, env.Set, env.Variants, env.Hub = root, a.tags, a.set, p.variants, backbones
+	env.Root, env.Index, env.Tags, env.Set, env.Variants, env.Hub = root, a.index, a.tags, a.set, p.variants, backbones
 	p.experiments, p.found = experiment.Load(ctx, files, env)
 	if ctx.Err() != nil {
 		p.close()

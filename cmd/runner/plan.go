@@ -46,7 +46,8 @@ and refuses if anything moved since. Nothing else is run or written.`,
   runner plan --detailed-exitcode experiments/ablation_rank.cue`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			made, known, ask, err := a.plan(a.afresh(c.Context(), verify), files, only)
+			a.afresh(verify)
+			made, known, ask, err := a.plan(c.Context(), files, only)
 			if err != nil {
 				return err
 			}

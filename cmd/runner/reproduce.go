@@ -76,11 +76,11 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 		return fmt.Errorf("%s is of revision %d of the engine's arithmetic, and this loralab computes revision %d: use the loralab that made it; runner inspect names it", was.Run.Name(), of, spec.Revision)
 	}
 	if was.Request, err = a.request(ctx, root, was.Run); err == nil {
-		err = there(ctx, was.Request)
+		err = a.there(ctx, was.Request)
 	}
 	var gone map[string]string
 	if err == nil {
-		gone, err = scoredAgain(ctx, was)
+		gone, err = a.scoredAgain(ctx, was)
 	}
 	if err != nil {
 		return fmt.Errorf("%s cannot be run again here: %w", was.Run.Name(), err)
@@ -149,7 +149,7 @@ func (a *app) reproduce(ctx context.Context, ref, out string, tolerance float64,
 
 // there reports whether what a run is trained from is where it was, and notes new
 // names of files.
-func there(ctx context.Context, request *spec.RunRequest) error {
+func (a *app) there(ctx context.Context, request *spec.RunRequest) error {
 	var errs []error
 	if path := request.GetPlaces().GetStart(); path != "" {
 		if _, err := os.Stat(path); err != nil {
@@ -162,7 +162,7 @@ func there(ctx context.Context, request *spec.RunRequest) error {
 		if files := request.GetPlaces().GetFiles()[split.GetDigest()]; files != nil {
 			if _, err := os.Stat(files.GetRoot()); err != nil {
 				errs = append(errs, fmt.Errorf("its data is no longer at %s", files.GetRoot()))
-			} else if now, err := reproduce.Found(ctx, files, split.GetDigest()); err != nil {
+			} else if now, err := reproduce.Found(ctx, a.index, files, split.GetDigest()); err != nil {
 				errs = append(errs, fmt.Errorf("its split %s: %w", role, err))
 			} else {
 				request.Places.Files[split.GetDigest()] = now
@@ -174,7 +174,7 @@ func there(ctx context.Context, request *spec.RunRequest) error {
 
 // scoredAgain leaves in the request of a run the evaluations that it has and
 // that can be made again; of the others it says why not.
-func scoredAgain(ctx context.Context, was *inspect.Report) (gone map[string]string, err error) {
+func (a *app) scoredAgain(ctx context.Context, was *inspect.Report) (gone map[string]string, err error) {
 	gone = map[string]string{}
 	var able []*spec.Evaluation
 	for _, e := range was.Request.GetEvaluations() {
@@ -182,7 +182,7 @@ func scoredAgain(ctx context.Context, was *inspect.Report) (gone map[string]stri
 		if was.Run.Evaluations[id] == nil {
 			continue // it was asked for and never made
 		}
-		why, err := unreadable(ctx, was.Request.GetPlaces(), e.GetData())
+		why, err := a.unreadable(ctx, was.Request.GetPlaces(), e.GetData())
 		switch {
 		case err != nil:
 			return nil, err
@@ -197,7 +197,7 @@ func scoredAgain(ctx context.Context, was *inspect.Report) (gone map[string]stri
 }
 
 // unreadable is why a domain cannot be scored, "" if it can.
-func unreadable(ctx context.Context, places *spec.Places, d *spec.Data) (string, error) {
+func (a *app) unreadable(ctx context.Context, places *spec.Places, d *spec.Data) (string, error) {
 	var digests []string
 	if s := d.GetSplits()["test"]; s.GetProcedural() == nil {
 		digests = append(digests, s.GetDigest())
@@ -213,7 +213,7 @@ func unreadable(ctx context.Context, places *spec.Places, d *spec.Data) (string,
 		if _, err := os.Stat(at.GetRoot()); err != nil {
 			return "its data is no longer at " + at.GetRoot(), nil
 		}
-		at, err := reproduce.Found(ctx, at, digest)
+		at, err := reproduce.Found(ctx, a.index, at, digest)
 		var moved *reproduce.MovedError
 		if errors.As(err, &moved) {
 			return moved.Error(), nil
@@ -223,7 +223,7 @@ func unreadable(ctx context.Context, places *spec.Places, d *spec.Data) (string,
 		}
 		places.Files[digest] = at
 		files := data.Files{Root: at.GetRoot(), Images: at.GetImages(), Masks: at.GetMasks()}
-		now, err := files.Digest(ctx)
+		now, err := files.Digest(ctx, a.index)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return "its data is no longer at " + at.GetRoot(), nil

@@ -26,42 +26,42 @@ type operation struct {
 	check func(a *spec.Augment) error
 	// moves gives the map from a pixel to where it comes from; nil: it does not
 	// move pixels.
-	moves func(a *spec.Augment, p *raster.Picture, r rng.Stream) affine
+	moves func(a *spec.Augment, p *raster.Float, r rng.Stream) affine
 	// paints changes colours.
-	paints func(a *spec.Augment, p *raster.Picture, r rng.Stream)
+	paints func(a *spec.Augment, p *raster.Float, r rng.Stream)
 }
 
 // operations by kind; the list in the schema is held to it by a test.
 var operations = map[string]operation{
 	"flip": {
 		check: func(*spec.Augment) error { return nil },
-		moves: func(_ *spec.Augment, p *raster.Picture, _ rng.Stream) affine {
+		moves: func(_ *spec.Augment, p *raster.Float, _ rng.Stream) affine {
 			return affine{-1, 0, float64(p.W - 1), 0, 1, 0}
 		},
 	},
 	"flip_vertical": {
 		check: func(*spec.Augment) error { return nil },
-		moves: func(_ *spec.Augment, p *raster.Picture, _ rng.Stream) affine {
+		moves: func(_ *spec.Augment, p *raster.Float, _ rng.Stream) affine {
 			return affine{1, 0, 0, 0, -1, float64(p.H - 1)}
 		},
 	},
 	"rotate": {
 		check: within("degrees", -180, 180),
-		moves: func(a *spec.Augment, p *raster.Picture, r rng.Stream) affine {
+		moves: func(a *spec.Augment, p *raster.Float, r rng.Stream) affine {
 			sin, cos := math.Sincos(between(a, r) * math.Pi / 180)
 			return about(float64(p.W-1)/2, float64(p.H-1)/2, cos, -sin, sin, cos)
 		},
 	},
 	"scale": {
 		check: within("factor", 0.05, 20),
-		moves: func(a *spec.Augment, p *raster.Picture, r rng.Stream) affine {
+		moves: func(a *spec.Augment, p *raster.Float, r rng.Stream) affine {
 			f := between(a, r)
 			return about(float64(p.W-1)/2, float64(p.H-1)/2, 1/f, 0, 0, 1/f)
 		},
 	},
 	"crop": {
 		check: within("fraction of the side", 0.05, 1),
-		moves: func(a *spec.Augment, p *raster.Picture, r rng.Stream) affine {
+		moves: func(a *spec.Augment, p *raster.Float, r rng.Stream) affine {
 			f := between(a, r)
 			// The window's pixels are spread over the whole picture, edge to edge.
 			x, y := r.Float64()*(1-f)*float64(p.W), r.Float64()*(1-f)*float64(p.H)
@@ -79,13 +79,13 @@ var operations = map[string]operation{
 	},
 	"blur": {
 		check: within("sigma", 0, 20),
-		paints: func(a *spec.Augment, p *raster.Picture, r rng.Stream) {
+		paints: func(a *spec.Augment, p *raster.Float, r rng.Stream) {
 			p.Blur(between(a, r))
 		},
 	},
 	"noise": {
 		check: within("standard deviation", 0, 1),
-		paints: func(a *spec.Augment, p *raster.Picture, r rng.Stream) {
+		paints: func(a *spec.Augment, p *raster.Float, r rng.Stream) {
 			noise := make([]float32, len(p.RGB))
 			r.Normal(noise, between(a, r))
 			for i, v := range noise {
@@ -126,7 +126,7 @@ func between(a *spec.Augment, r rng.Stream) float64 { return a.Low + (a.High-a.L
 
 // Apply changes a picture in place. Key names the picture by what its identity
 // covers. It panics on a list that Check refuses.
-func Apply(p *raster.Picture, list []*spec.Augment, seed uint64, epoch int, key string) {
+func Apply(p *raster.Float, list []*spec.Augment, seed uint64, epoch int, key string) {
 	if err := Check(list); err != nil {
 		panic("augment: " + err.Error())
 	}
@@ -184,7 +184,7 @@ func about(cx, cy, a, b, c, d float64) affine {
 
 // jitter is torchvision's ColorJitter in the order brightness, contrast,
 // saturation, hue.
-func jitter(a *spec.Augment, p *raster.Picture, r rng.Stream) {
+func jitter(a *spec.Augment, p *raster.Float, r rng.Stream) {
 	factor := func(by float64) float32 { return float32(1 + by*(2*r.Float64()-1)) }
 	brightness, contrast, saturation := factor(a.Brightness), factor(a.Contrast), factor(a.Saturation)
 	turn := a.Hue * (2*r.Float64() - 1)

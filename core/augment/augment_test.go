@@ -12,24 +12,26 @@ import (
 )
 
 // scene is a picture whose red channel says where a pixel was.
-func scene(h, w int) *raster.Picture {
-	image, labels := make([]byte, 3*h*w), make([]byte, h*w)
+func scene(h, w int) *raster.Float {
+	size := raster.Size{H: h, W: w}
+	of := raster.Labelled{Image: raster.NewImage(size), Labels: raster.NewLabels(size)}
+	image, labels := of.Image.RGB, of.Labels.Pix
 	for i := range labels {
 		image[i], image[h*w+i], image[2*h*w+i] = byte(i*7), byte(i*3), byte(255-i)
 		labels[i] = byte(i % 5)
 	}
-	return raster.From(image, labels, h, w)
+	return raster.Floats(of)
 }
 
-func apply(p *raster.Picture, list ...*spec.Augment) *raster.Picture {
+func apply(p *raster.Float, list ...*spec.Augment) *raster.Float {
 	Apply(p, list, 1, 0, "a")
 	return p
 }
 
 func TestFlips(t *testing.T) {
 	p := apply(scene(2, 3), &spec.Augment{Kind: "flip", P: 1})
-	if !slices.Equal(p.Labels, []byte{2, 1, 0, 0, 4, 3}) || !slices.Equal(p.Bytes()[:6], []byte{14, 7, 0, 35, 28, 21}) {
-		t.Errorf("flip: %v %v", p.Labels, p.Bytes()[:6])
+	if !slices.Equal(p.Labels, []byte{2, 1, 0, 0, 4, 3}) || !slices.Equal(p.Image().RGB[:6], []byte{14, 7, 0, 35, 28, 21}) {
+		t.Errorf("flip: %v %v", p.Labels, p.Image().RGB[:6])
 	}
 	p = apply(scene(2, 3), &spec.Augment{Kind: "flip_vertical", P: 1})
 	if !slices.Equal(p.Labels, []byte{3, 4, 0, 0, 1, 2}) {
@@ -65,7 +67,7 @@ func TestMovesAreJoined(t *testing.T) {
 	p := apply(scene(7, 9),
 		&spec.Augment{Kind: "rotate", P: 1, Low: 13, High: 13}, &spec.Augment{Kind: "scale", P: 1, Low: 1.25, High: 1.25},
 		&spec.Augment{Kind: "scale", P: 1, Low: .8, High: .8}, &spec.Augment{Kind: "rotate", P: 1, Low: -13, High: -13})
-	if q := scene(7, 9); !slices.Equal(p.Bytes(), q.Bytes()) || !slices.Equal(p.Labels, q.Labels) {
+	if q := scene(7, 9); !slices.Equal(p.Image().RGB, q.Image().RGB) || !slices.Equal(p.Labels, q.Labels) {
 		t.Errorf("got %v", p.Labels)
 	}
 }
@@ -84,7 +86,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	make := func(seed uint64, epoch int, name string) []byte {
 		p := scene(12, 10)
 		Apply(p, list, seed, epoch, name)
-		return append(p.Bytes(), p.Labels...)
+		return append(p.Image().RGB, p.Labels...)
 	}
 	first := make(1, 0, "a")
 	others := map[string][]byte{"name": make(1, 0, "b"), "epoch": make(1, 1, "a"), "seed": make(2, 0, "a")}

@@ -31,23 +31,23 @@ const Severities = 5
 // corruption changes a picture at a level 0 to 4.
 type corruption struct {
 	family string
-	apply  func(p *raster.Picture, level int, r rng.Stream)
+	apply  func(p *raster.Float, level int, r rng.Stream)
 }
 
-// moves are the corruptions that move labels: of an image of h×w, where each
+// moves are the corruptions that move labels: of an image of a size, where each
 // pixel's comes from.
-var moves = map[string]func(h, w, level int, r rng.Stream) func(y, x int) (fy, fx float64){
+var moves = map[string]func(size raster.Size, level int, r rng.Stream) func(y, x int) (fy, fx float64){
 	"elastic_transform": elasticMap,
 }
 
-// MoveLabels moves labels of h×w as Apply moves those of the same picture at
-// atH×atW pixels; most corruptions move none.
-func MoveLabels(labels []byte, h, w, atH, atW int, kind string, severity int, seed uint64, key string) []byte {
+// MoveLabels moves labels as Apply moves those of the same image at another size;
+// most corruptions move none.
+func MoveLabels(labels raster.Labels, at raster.Size, kind string, severity int, seed uint64, key string) raster.Labels {
 	move := moves[kind]
 	if move == nil {
 		return labels
 	}
-	return raster.WarpLabels(labels, h, w, atH, atW, move(atH, atW, severity-1, stream(kind, seed, key)))
+	return labels.Warped(at, move(at, severity-1, stream(kind, seed, key)))
 }
 
 func stream(kind string, seed uint64, key string) rng.Stream {
@@ -115,7 +115,7 @@ func Check(kind string, severity int) error {
 
 // Apply damages a picture in place. Seed and key, which names the picture by what
 // its identity covers, decide all that is random. It panics on what Check refuses.
-func Apply(p *raster.Picture, kind string, severity int, seed uint64, key string) {
+func Apply(p *raster.Float, kind string, severity int, seed uint64, key string) {
 	if err := Check(kind, severity); err != nil {
 		panic("corrupt: " + err.Error())
 	}
@@ -129,14 +129,14 @@ func normal(r rng.Stream, n int) []float32 {
 	return v
 }
 
-func gaussianNoise(p *raster.Picture, level int, r rng.Stream) {
+func gaussianNoise(p *raster.Float, level int, r rng.Stream) {
 	std := [...]float32{.08, .12, .18, .26, .38}[level]
 	for i, v := range normal(r, len(p.RGB)) {
 		p.RGB[i] += std * v
 	}
 }
 
-func shotNoise(p *raster.Picture, level int, r rng.Stream) {
+func shotNoise(p *raster.Float, level int, r rng.Stream) {
 	photons := [...]float64{60, 25, 12, 5, 3}[level]
 	for i, v := range p.RGB {
 		p.RGB[i] = float32(poisson(r, float64(v)*photons) / photons)
@@ -153,7 +153,7 @@ func poisson(r rng.Stream, mean float64) float64 {
 	return n
 }
 
-func impulseNoise(p *raster.Picture, level int, r rng.Stream) {
+func impulseNoise(p *raster.Float, level int, r rng.Stream) {
 	amount := [...]float64{.03, .06, .09, .17, .27}[level]
 	for i := range p.RGB {
 		hit, salt := r.Float64() < amount, r.Float64() < .5
@@ -166,19 +166,19 @@ func impulseNoise(p *raster.Picture, level int, r rng.Stream) {
 	}
 }
 
-func speckleNoise(p *raster.Picture, level int, r rng.Stream) {
+func speckleNoise(p *raster.Float, level int, r rng.Stream) {
 	std := [...]float32{.15, .2, .35, .45, .6}[level]
 	for i, v := range normal(r, len(p.RGB)) {
 		p.RGB[i] += p.RGB[i] * std * v
 	}
 }
 
-func gaussianBlur(p *raster.Picture, level int, _ rng.Stream) {
+func gaussianBlur(p *raster.Float, level int, _ rng.Stream) {
 	p.Blur([...]float64{1, 2, 3, 4, 6}[level])
 }
 
 // defocusBlur is a disk, its edge smoothed.
-func defocusBlur(p *raster.Picture, level int, _ rng.Stream) {
+func defocusBlur(p *raster.Float, level int, _ rng.Stream) {
 	c := [...]struct{ radius, alias float64 }{{3, .1}, {4, .5}, {6, .5}, {8, .5}, {10, .5}}[level]
 	reach := int(c.radius)
 	if c.radius <= 8 {
@@ -194,7 +194,7 @@ func defocusBlur(p *raster.Picture, level int, _ rng.Stream) {
 			}
 		}
 	}
-	raster.BlurPlane(disk, side, side, c.alias)
+	raster.BlurPlane(disk, raster.Size{H: side, W: side}, c.alias)
 	p.Filter(taps(disk, side, reach))
 }
 
@@ -214,7 +214,7 @@ func taps(weights []float32, side, reach int) []raster.Tap {
 }
 
 // glassBlur swaps pixels with neighbours between two blurs.
-func glassBlur(p *raster.Picture, level int, r rng.Stream) {
+func glassBlur(p *raster.Float, level int, r rng.Stream) {
 	c := [...]struct {
 		sigma        float64
 		delta, times int
@@ -235,7 +235,7 @@ func glassBlur(p *raster.Picture, level int, r rng.Stream) {
 	p.Blur(c.sigma)
 }
 
-func motionBlur(p *raster.Picture, level int, r rng.Stream) {
+func motionBlur(p *raster.Float, level int, r rng.Stream) {
 	c := [...]struct{ radius, sigma float64 }{{10, 3}, {15, 5}, {15, 8}, {15, 12}, {20, 15}}[level]
 	p.Filter(motion(c.radius, c.sigma, -45+90*r.Float64()))
 }
@@ -264,7 +264,7 @@ func motion(radius, sigma, angle float64) []raster.Tap {
 
 // zoomBlur is the mean over growing zooms. Labels stay: the picture's centre of
 // weight does.
-func zoomBlur(p *raster.Picture, level int, _ rng.Stream) {
+func zoomBlur(p *raster.Float, level int, _ rng.Stream) {
 	c := [...]struct{ most, step float64 }{{1.11, .01}, {1.16, .01}, {1.21, .02}, {1.26, .02}, {1.31, .03}}[level]
 	sum := slices.Clone(p.RGB)
 	n := float32(1)
@@ -281,8 +281,8 @@ func zoomBlur(p *raster.Picture, level int, _ rng.Stream) {
 }
 
 // scaled is the middle of a picture, enlarged, without labels.
-func scaled(p *raster.Picture, zoom float64) *raster.Picture {
-	z := &raster.Picture{H: p.H, W: p.W, RGB: slices.Clone(p.RGB)}
+func scaled(p *raster.Float, zoom float64) *raster.Float {
+	z := &raster.Float{Size: p.Size, RGB: slices.Clone(p.RGB)}
 	cy, cx := float64(p.H-1)/2, float64(p.W-1)/2
 	z.Warp(raster.Reflect, func(y, x int) (float64, float64) {
 		return cy + (float64(y)-cy)/zoom, cx + (float64(x)-cx)/zoom
@@ -291,7 +291,7 @@ func scaled(p *raster.Picture, zoom float64) *raster.Picture {
 }
 
 // snow lays streaks of flakes over a picture that is paler than it was.
-func snow(p *raster.Picture, level int, r rng.Stream) {
+func snow(p *raster.Float, level int, r rng.Stream) {
 	c := [...]struct{ mean, std, zoom, threshold, radius, sigma, mix float64 }{
 		{.1, .3, 3, .5, 10, 4, .8},
 		{.2, .3, 2, .5, 12, 4, .7},
@@ -300,7 +300,7 @@ func snow(p *raster.Picture, level int, r rng.Stream) {
 		{.55, .3, 2.5, .85, 12, 12, .55},
 	}[level]
 	n := p.H * p.W
-	layer := &raster.Picture{H: p.H, W: p.W, RGB: make([]float32, 3*n)}
+	layer := &raster.Float{Size: p.Size, RGB: make([]float32, 3*n)}
 	for i, v := range normal(r, n) {
 		layer.RGB[i] = float32(c.mean) + float32(c.std)*v
 	}
@@ -325,10 +325,10 @@ func snow(p *raster.Picture, level int, r rng.Stream) {
 }
 
 // frost lays crystals over the picture: ridges of plasma, bluish white.
-func frost(p *raster.Picture, level int, r rng.Stream) {
+func frost(p *raster.Float, level int, r rng.Stream) {
 	c := [...]struct{ keep, ice float32 }{{1, .4}, {.8, .6}, {.7, .7}, {.65, .7}, {.6, .75}}[level]
 	n := p.H * p.W
-	ridges, spread := plasma(p.H, p.W, 2, r), plasma(p.H, p.W, 3, r)
+	ridges, spread := plasma(p.Size, 2, r), plasma(p.Size, 3, r)
 	for i := range n {
 		crystal := 1 - 2*float32(math.Abs(float64(ridges[i])-.5))
 		crystal = crystal * crystal * crystal * spread[i]
@@ -339,14 +339,14 @@ func frost(p *raster.Picture, level int, r rng.Stream) {
 }
 
 // fog is plasma over the picture, scaled so that white stays white.
-func fog(p *raster.Picture, level int, r rng.Stream) {
+func fog(p *raster.Float, level int, r rng.Stream) {
 	c := [...]struct {
 		amount float32
 		decay  float64
 	}{{1.5, 2}, {2, 2}, {2.5, 1.7}, {2.5, 1.5}, {3, 1.4}}[level]
 	n := p.H * p.W
 	most := slices.Max(p.RGB)
-	haze := plasma(p.H, p.W, c.decay, r)
+	haze := plasma(p.Size, c.decay, r)
 	for i := range n {
 		for k := 0; k < 3*n; k += n {
 			p.RGB[k+i] = (p.RGB[k+i] + c.amount*haze[i]) * most / (most + c.amount)
@@ -356,8 +356,8 @@ func fog(p *raster.Picture, level int, r rng.Stream) {
 
 // plasma is a fractal from 0 to 1 by the diamond-square algorithm; a larger
 // decay makes it smoother.
-func plasma(h, w int, decay float64, r rng.Stream) []float32 {
-	side := 1
+func plasma(of raster.Size, decay float64, r rng.Stream) []float32 {
+	h, w, side := of.H, of.W, 1
 	for side < max(h, w) {
 		side *= 2
 	}
@@ -390,18 +390,18 @@ func plasma(h, w int, decay float64, r rng.Stream) []float32 {
 	return out
 }
 
-func brightness(p *raster.Picture, level int, _ rng.Stream) {
+func brightness(p *raster.Float, level int, _ rng.Stream) {
 	add := [...]float64{.1, .2, .3, .4, .5}[level]
 	p.HSV(func(h, s, v float64) (float64, float64, float64) { return h, s, v + add })
 }
 
-func saturate(p *raster.Picture, level int, _ rng.Stream) {
+func saturate(p *raster.Float, level int, _ rng.Stream) {
 	c := [...]struct{ by, add float64 }{{.3, 0}, {.1, 0}, {2, 0}, {5, .1}, {20, .2}}[level]
 	p.HSV(func(h, s, v float64) (float64, float64, float64) { return h, s*c.by + c.add, v })
 }
 
 // spatter throws drops of water (severities 1 to 3) or mud (4, 5).
-func spatter(p *raster.Picture, level int, r rng.Stream) {
+func spatter(p *raster.Float, level int, r rng.Stream) {
 	c := [...]struct{ mean, std, sigma, threshold, mix float64 }{
 		{.65, .3, 4, .69, .6}, {.65, .3, 3, .68, .6}, {.65, .3, 2, .68, .5}, {.65, .3, 1, .65, 1.5}, {.67, .4, 1, .65, 1.5},
 	}[level]
@@ -410,7 +410,7 @@ func spatter(p *raster.Picture, level int, r rng.Stream) {
 	for i, v := range drops {
 		drops[i] = float32(c.mean) + float32(c.std)*v
 	}
-	raster.BlurPlane(drops, p.H, p.W, c.sigma)
+	raster.BlurPlane(drops, p.Size, c.sigma)
 	for i, v := range drops {
 		if float64(v) < c.threshold {
 			drops[i] = 0
@@ -424,7 +424,7 @@ func spatter(p *raster.Picture, level int, r rng.Stream) {
 				mud[i] = 1
 			}
 		}
-		raster.BlurPlane(mud, p.H, p.W, c.mix)
+		raster.BlurPlane(mud, p.Size, c.mix)
 		for i, m := range mud {
 			if m < .8 {
 				m = 0
@@ -437,7 +437,7 @@ func spatter(p *raster.Picture, level int, r rng.Stream) {
 	}
 	// Water: light at the rim of each drop.
 	rim := slices.Clone(drops)
-	raster.BlurPlane(rim, p.H, p.W, 1.5)
+	raster.BlurPlane(rim, p.Size, 1.5)
 	most := max(slices.Max(rim), 1e-6)
 	for i, d := range drops {
 		m := float32(c.mix) * d * rim[i] / most
@@ -447,7 +447,7 @@ func spatter(p *raster.Picture, level int, r rng.Stream) {
 	}
 }
 
-func contrast(p *raster.Picture, level int, _ rng.Stream) {
+func contrast(p *raster.Float, level int, _ rng.Stream) {
 	by := [...]float32{.4, .3, .2, .1, .05}[level]
 	for c := range 3 {
 		plane := p.Plane(c)
@@ -463,11 +463,12 @@ func contrast(p *raster.Picture, level int, _ rng.Stream) {
 }
 
 // elastic shifts by a random affine map and a smooth random field, labels too.
-func elastic(p *raster.Picture, level int, r rng.Stream) {
-	p.Warp(raster.Reflect, elasticMap(p.H, p.W, level, r))
+func elastic(p *raster.Float, level int, r rng.Stream) {
+	p.Warp(raster.Reflect, elasticMap(p.Size, level, r))
 }
 
-func elasticMap(h, w, level int, r rng.Stream) func(y, x int) (fy, fx float64) {
+func elasticMap(of raster.Size, level int, r rng.Stream) func(y, x int) (fy, fx float64) {
+	h, w := of.H, of.W
 	c := [...]struct{ alpha, sigma, affine float64 }{
 		{488, 170.8, 24.4}, {488, 19.52, 48.8}, {12.2, 2.44, 4.88}, {17.08, 2.44, 4.88}, {29.28, 2.44, 4.88},
 	}[level]
@@ -477,7 +478,7 @@ func elasticMap(h, w, level int, r rng.Stream) func(y, x int) (fy, fx float64) {
 	field := func() []float32 {
 		v := make([]float32, h*w)
 		r.Uniform(v, -1, 1)
-		raster.BlurPlane(v, h, w, sigma)
+		raster.BlurPlane(v, of, sigma)
 		return v
 	}
 	// Three points of the middle, each moved a little, make the affine map.
@@ -513,7 +514,7 @@ func affineMap(from, to [3][2]float64) (m [2][3]float64) {
 }
 
 // pixelate keeps so much of the resolution: boxes, each of its mean colour.
-func pixelate(p *raster.Picture, level int, _ rng.Stream) {
+func pixelate(p *raster.Float, level int, _ rng.Stream) {
 	keep := [...]float64{.6, .5, .4, .3, .25}[level]
 	rows, cols := max(int(float64(p.H)*keep), 1), max(int(float64(p.W)*keep), 1)
 	for c := range 3 {
@@ -549,11 +550,11 @@ func boxes(src []float32, step, values int, dst []float32, to, n int) {
 	}
 }
 
-func jpegCompression(p *raster.Picture, level int, _ rng.Stream) {
+func jpegCompression(p *raster.Float, level int, _ rng.Stream) {
 	quality := [...]int{25, 18, 15, 10, 7}[level]
 	n := p.H * p.W
 	img := image.NewRGBA(image.Rect(0, 0, p.W, p.H))
-	b := p.Bytes()
+	b := p.Image().RGB
 	for i := range n {
 		img.Pix[4*i], img.Pix[4*i+1], img.Pix[4*i+2], img.Pix[4*i+3] = b[i], b[n+i], b[2*n+i], 255
 	}

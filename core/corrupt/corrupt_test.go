@@ -10,8 +10,10 @@ import (
 )
 
 // scene is a picture with a gradient, an edge and a disk, and its labels.
-func scene(h, w int) *raster.Picture {
-	image, labels := make([]byte, 3*h*w), make([]byte, h*w)
+func scene(h, w int) *raster.Float {
+	size := raster.Size{H: h, W: w}
+	of := raster.Labelled{Image: raster.NewImage(size), Labels: raster.NewLabels(size)}
+	image, labels := of.Image.RGB, of.Labels.Pix
 	for y := range h {
 		for x := range w {
 			i := y*w + x
@@ -22,10 +24,10 @@ func scene(h, w int) *raster.Picture {
 			}
 		}
 	}
-	return raster.From(image, labels, h, w)
+	return raster.Floats(of)
 }
 
-func distance(a, b *raster.Picture) float64 {
+func distance(a, b *raster.Float) float64 {
 	var sum float64
 	for i, v := range a.RGB {
 		d := float64(v - b.RGB[i])
@@ -94,12 +96,12 @@ func TestSeverityGrows(t *testing.T) {
 
 // The noises have the spread that their constants say.
 func TestNoiseHasItsSpread(t *testing.T) {
-	grey := func() *raster.Picture {
-		image := make([]byte, 3*100*100)
-		for i := range image {
-			image[i] = 128
+	grey := func() *raster.Float {
+		image := raster.NewImage(raster.Size{H: 100, W: 100})
+		for i := range image.RGB {
+			image.RGB[i] = 128
 		}
-		return raster.From(image, nil, 100, 100)
+		return raster.Floats(raster.Labelled{Image: image})
 	}
 	v := 128. / 255
 	for kind, want := range map[string]float64{
@@ -137,28 +139,29 @@ func TestCheck(t *testing.T) {
 // sizes to the same place; other corruptions move none.
 func TestMoveLabels(t *testing.T) {
 	const h, w = 40, 60
-	labels := make([]byte, h*w)
-	for i := range labels {
-		labels[i] = byte(i/w/4*16 + i%w/4)
+	size := raster.Size{H: h, W: w}
+	labels := raster.NewLabels(size)
+	for i := range labels.Pix {
+		labels.Pix[i] = byte(i/w/4*16 + i%w/4)
 	}
 	for _, kind := range Kinds() {
-		p := raster.From(make([]byte, 3*h*w), slices.Clone(labels), h, w)
+		p := raster.Floats(raster.Labelled{Image: raster.NewImage(size), Labels: raster.Labels{Size: size, Pix: slices.Clone(labels.Pix)}})
 		Apply(p, kind, 3, 5, "a")
-		if got := MoveLabels(labels, h, w, h, w, kind, 3, 5, "a"); !slices.Equal(got, p.Labels) {
+		if got := MoveLabels(labels, size, kind, 3, 5, "a"); !slices.Equal(got.Pix, p.Labels) {
 			t.Errorf("%s moves labels by themselves otherwise than in a picture", kind)
 		}
-		double := make([]byte, 4*h*w)
-		for i := range double {
-			double[i] = labels[i/(2*w)/2*w+i%(2*w)/2]
+		double := raster.NewLabels(raster.Size{H: 2 * h, W: 2 * w})
+		for i := range double.Pix {
+			double.Pix[i] = labels.Pix[i/(2*w)/2*w+i%(2*w)/2]
 		}
-		double = MoveLabels(double, 2*h, 2*w, h, w, kind, 3, 5, "a")
+		double = MoveLabels(double, size, kind, 3, 5, "a")
 		alike := 0
-		for i, l := range double {
+		for i, l := range double.Pix {
 			if l == p.Labels[i/(2*w)/2*w+i%(2*w)/2] {
 				alike++
 			}
 		}
-		if share := float64(alike) / float64(len(double)); share < 0.8 {
+		if share := float64(alike) / float64(len(double.Pix)); share < 0.8 {
 			t.Errorf("%s at twice the size: %.0f%% of the labels are where they belong", kind, 100*share)
 		}
 	}

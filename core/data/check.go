@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -21,11 +22,10 @@ func (p Problem) String() string { return p.File + ": " + p.Message }
 
 // Check reads every file and returns all that is wrong, ordered by file and
 // value: pictures that cannot be decoded, masks of another size than their
-// image, and values of masks that d gives no class. What was decoded once is
-// remembered like the sums of Digest, so that checking again costs a stat for
-// each file. An ended context leaves the rest unchecked.
-func Check(ctx context.Context, f Files, d *spec.Data) []Problem {
-	facts, faults, err := f.look(ctx, f.pairs(), pairKind(d.GetColours()))
+// image, and values of masks that d gives no class. What was decoded once costs a
+// stat. An ended context leaves the rest unchecked.
+func Check(ctx context.Context, x *Index, f Files, d *spec.Data) []Problem {
+	facts, faults, err := x.look(ctx, f, f.pairs(), pairKind(d.GetColours()))
 	if err != nil { // an ended context is told by ctx itself
 		return nil
 	}
@@ -67,7 +67,7 @@ func (f Files) checkPair(i int, facts []fact, faults []error, d *spec.Data) (pro
 		return append(problems, problem(maskPath, faults[1]))
 	}
 	if faults[0] == nil && (img.width != msk.width || img.height != msk.height) {
-		problems = append(problems, Problem{maskPath, -1, "the mask is " + mismatch(msk.width, msk.height, img.width, img.height)})
+		problems = append(problems, Problem{maskPath, -1, "the mask is " + mismatch(raster.Size{H: msk.height, W: msk.width}, raster.Size{H: img.height, W: img.width})})
 	}
 	if d.GetColours() {
 		return append(problems, strangeColours(maskPath, msk, d)...)
@@ -87,8 +87,8 @@ const darkest = 64
 // to say. Several is of files with several pictures, of which the first is used,
 // dark of images that are all dark, as those are that keep 12 bits in the lower
 // part of 16. What was decoded once, by Check too, costs a stat.
-func Remarks(ctx context.Context, f Files, d *spec.Data) (several, dark string) {
-	facts, faults, err := f.look(ctx, f.pairs(), pairKind(d.GetColours()))
+func Remarks(ctx context.Context, x *Index, f Files, d *spec.Data) (several, dark string) {
+	facts, faults, err := x.look(ctx, f, f.pairs(), pairKind(d.GetColours()))
 	if err != nil {
 		return "", ""
 	}
@@ -122,8 +122,8 @@ func Remarks(ctx context.Context, f Files, d *spec.Data) (several, dark string) 
 // Occurring counts the masks in which each value occurs; values are colours if
 // the masks are read so. What was decoded once, by Check too, costs a stat; a
 // mask that cannot be read counts for nothing.
-func Occurring(ctx context.Context, f Files, colours bool) map[uint32]int {
-	facts, _, err := f.look(ctx, f.Masks, func(int) kind { return maskKind(colours) })
+func Occurring(ctx context.Context, x *Index, f Files, colours bool) map[uint32]int {
+	facts, _, err := x.look(ctx, f, f.Masks, func(int) kind { return maskKind(colours) })
 	count := map[uint32]int{}
 	if err != nil {
 		return count
@@ -137,9 +137,9 @@ func Occurring(ctx context.Context, f Files, colours bool) map[uint32]int {
 }
 
 // mismatch tells the size of a mask, upright, and that of its image.
-func mismatch(w, h, imageW, imageH int) string {
-	text := fmt.Sprintf("%d×%d pixels, but its image is %d×%d", w, h, imageW, imageH)
-	if w == imageH && h == imageW {
+func mismatch(mask, image raster.Size) string {
+	text := fmt.Sprintf("%v pixels, but its image is %v", mask, image)
+	if mask.W == image.H && mask.H == image.W {
 		text += "; one of them was turned, for instance by the EXIF orientation of the image: bake it into both"
 	}
 	return text

@@ -67,7 +67,7 @@ func TestColourMasks(t *testing.T) {
 		"palette": street(image.NewPaletted(bounds, color.Palette{void, car, road})),
 	} {
 		f := painted(t, img)
-		if problems := data.Check(t.Context(), f, streetClasses); len(problems) > 0 {
+		if problems := data.Check(t.Context(), data.NewIndex(data.Look{}), f, streetClasses); len(problems) > 0 {
 			t.Errorf("%s: %v", name, problems)
 		}
 		set, err := data.Open(contents(t, f), streetClasses, data.Contents{})
@@ -81,7 +81,7 @@ func TestColourMasks(t *testing.T) {
 		if l := b.Labels; l[0] != 1 || l[1] != 0 || l[11] != 0 || l[12] != raster.Ignored {
 			t.Errorf("%s: labels %v", name, l)
 		}
-		stats, err := f.Stats(t.Context(), streetClasses)
+		stats, err := f.Stats(t.Context(), data.NewIndex(data.Look{}), streetClasses)
 		if err != nil || stats.Pixels[0] != 11 || stats.Pixels[1] != 1 || stats.Ignored != 4 {
 			t.Errorf("%s: %+v, %v", name, stats, err)
 		}
@@ -101,7 +101,7 @@ func TestUnknownColours(t *testing.T) {
 	img.Set(3, 0, color.NRGBA{0, 2, 0, 0xff})
 	f := painted(t, img)
 	var told []string
-	for _, p := range data.Check(t.Context(), f, streetClasses) {
+	for _, p := range data.Check(t.Context(), data.NewIndex(data.Look{}), f, streetClasses) {
 		told = append(told, strings.TrimPrefix(p.String(), filepath.Join(f.Root, "masks", "a.png")+": "))
 	}
 	want := []string{
@@ -114,7 +114,7 @@ func TestUnknownColours(t *testing.T) {
 	for i := range 6 {
 		img.Set(i%4, i/4, color.NRGBA{byte(10 + i), 0, 0, 0xff})
 	}
-	problems := data.Check(t.Context(), painted(t, img), streetClasses)
+	problems := data.Check(t.Context(), data.NewIndex(data.Look{}), painted(t, img), streetClasses)
 	if n := len(problems); n != 4 || !strings.Contains(problems[3].Message, "and 3 more colours without a class, in 3 pixels") {
 		t.Errorf("of six colours: %v", problems)
 	}

@@ -18,14 +18,12 @@ type Contents struct {
 	sums [][sha256.Size]byte // of pairs()
 }
 
-// Contents hashes the files. Sums are cached by path, size and times in the
-// user's cache directory, so that asking again costs a stat for each file. With
-// says how that is watched, or done without.
-func (f Files) Contents(ctx context.Context) (Contents, error) {
+// Contents hashes the files that x does not know.
+func (f Files) Contents(ctx context.Context, x *Index) (Contents, error) {
 	if f.Len() == 0 {
 		return Contents{Files: f}, nil
 	}
-	sums, err := f.sums(ctx, f.pairs())
+	sums, err := f.sums(ctx, x, f.pairs())
 	if err != nil {
 		return Contents{}, fmt.Errorf("digest of the data in %s: %w", f.Root, err)
 	}

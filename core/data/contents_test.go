@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
 func contents(t testing.TB, f data.Files) data.Contents {
 	t.Helper()
-	c, err := f.Contents(t.Context())
+	c, err := f.Contents(t.Context(), data.NewIndex(data.Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func TestNamesMoveNothing(t *testing.T) {
 			t.Errorf("style %v: augmentations depend on names", style)
 		}
 		// Two copies of a picture within a split are changed otherwise.
-		if bytes.Equal(shiftedA.One(2).Images, shiftedA.One(4).Images) || bytes.Equal(augmentedA.One(2).Images, augmentedA.One(4).Images) {
+		if bytes.Equal(shiftedA.At(2).Image.RGB, shiftedA.At(4).Image.RGB) || bytes.Equal(augmentedA.At(2).Image.RGB, augmentedA.At(4).Image.RGB) {
 			t.Errorf("style %v: two copies of a picture are changed alike", style)
 		}
 	}
@@ -104,7 +105,7 @@ func TestChangedFilesAreNotRead(t *testing.T) {
 			}
 			for what, err := range map[string]error{
 				"batch": func() error { _, err := s.Batch(t.Context(), []int{3}); return err }(),
-				"scene": func() error { _, err := s.Scene(3, func(h, w int) (int, int) { return h, w }); return err }(),
+				"scene": func() error { _, err := s.Scene(3, func(own raster.Size) raster.Size { return own }); return err }(),
 			} {
 				if err == nil || !strings.Contains(err.Error(), path+": the file changed after it was planned") {
 					t.Errorf("%s %s, %s: %v", folder, name, what, err)

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
@@ -23,11 +24,11 @@ import (
 // Copy makes another domain of pictures: a folder of images/ and masks/ with
 // each of them resized, styled and damaged, in this order, as a Set has them.
 type Copy struct {
-	Files         Files
-	Height, Width int // 0: each picture keeps its own size
-	Style         *spec.Style
-	Styles        Files // the images of the style
-	Corruption    *spec.Corruption
+	Files      Files
+	Size       raster.Size // zero: each image keeps its own
+	Style      *spec.Style
+	Styles     Files // the images of the style
+	Corruption *spec.Corruption
 }
 
 // Image is where below the folder the image of a pair goes.
@@ -38,12 +39,12 @@ func (c *Copy) Image(i int) string { return path.Join("images", nameOf(c.Files.I
 // Where a network gives the style only masks are written: images are the
 // engine's to make, from the files as they are. done is called for each pair,
 // from several goroutines. The first file that cannot be read ends it.
-func (c *Copy) Write(ctx context.Context, dir string, done func()) error {
-	files, err := c.Files.Contents(ctx)
+func (c *Copy) Write(ctx context.Context, x *Index, dir string, done func()) error {
+	files, err := c.Files.Contents(ctx, x)
 	if err != nil {
 		return err
 	}
-	styles, err := c.Styles.Contents(ctx)
+	styles, err := c.Styles.Contents(ctx, x)
 	if err != nil {
 		return err
 	}
@@ -94,43 +95,44 @@ func (c *Copy) pair(s *shift, files Contents, dir string, i int, key string) err
 	if err != nil {
 		return err
 	}
-	if p.h != m.h || p.w != m.w {
-		return fmt.Errorf("mask %s is %s", maskFile, mismatch(m.w, m.h, p.w, p.h))
+	if p.Size != m.Size {
+		return fmt.Errorf("mask %s is %s", maskFile, mismatch(m.Size, p.Size))
 	}
-	h, w := c.Height, c.Width
-	if h == 0 || w == 0 {
-		h, w = p.h, p.w
+	size := c.Size
+	if size.Area() == 0 {
+		size = p.Size
 	}
-	values := resizeNearest(m.values, m.h, m.w, h, w)
+	values := raster.Nearest(m.values, m.Size, size)
 	moved := values
 	if s.style.GetKind() != stylize.Network {
-		var styled []byte
-		if styled, moved, err = s.applied(p.resized(h, w), values, h, w, name, key); err != nil {
+		var styled raster.Image
+		if styled, moved, err = s.applied(p.Resized(size), values, name, key); err != nil {
 			return err
 		}
-		if err := WriteImage(filepath.Join(dir, filepath.FromSlash(c.Image(i))), styled, h, w); err != nil {
+		if err := WriteImage(filepath.Join(dir, filepath.FromSlash(c.Image(i))), styled); err != nil {
 			return err
 		}
 	}
-	if m.h == h && m.w == w && slices.Equal(moved, values) {
+	if m.Size == size && slices.Equal(moved, values) {
 		return os.WriteFile(filepath.Join(dir, "masks", name+path.Ext(c.Files.Masks[i])), content, 0o666)
 	}
-	return encodePNG(filepath.Join(dir, "masks", name+".png"), valueImage(moved, h, w, as, paletteOf(content)))
+	return encodePNG(filepath.Join(dir, "masks", name+".png"), valueImage(moved, size, as, paletteOf(content)))
 }
 
 // applied is apply for values of any size: all of their bytes move alike.
-func (s *shift) applied(rgb []byte, values []uint32, h, w int, name, key string) (styled []byte, moved []uint32, err error) {
+func (s *shift) applied(image raster.Image, values []uint32, name, key string) (styled raster.Image, moved []uint32, err error) {
 	moved = make([]uint32, len(values))
-	part := make([]byte, len(values))
+	part := raster.NewLabels(image.Size)
 	for bits := 0; bits == 0 || slices.Max(values)>>bits > 0; bits += 8 {
 		for i, v := range values {
-			part[i] = byte(v >> bits)
+			part.Pix[i] = byte(v >> bits)
 		}
-		var labels []byte
-		if styled, labels, err = s.apply(rgb, part, h, w, name, key); err != nil {
-			return nil, nil, err
+		l, err := s.apply(raster.Labelled{Image: image, Labels: part}, name, key)
+		if err != nil {
+			return styled, nil, err
 		}
-		for i, v := range labels {
+		styled = l.Image
+		for i, v := range l.Labels.Pix {
 			moved[i] |= uint32(v) << bits
 		}
 	}
@@ -149,8 +151,8 @@ func paletteOf(content []byte) color.Palette {
 
 // valueImage is a mask of these values. Indices have the colours of a palette,
 // or else those of classes, or are grey of 16 bits where they are too many.
-func valueImage(values []uint32, h, w int, as kind, palette color.Palette) image.Image {
-	area := image.Rect(0, 0, w, h)
+func valueImage(values []uint32, size raster.Size, as kind, palette color.Palette) image.Image {
+	w, area := size.W, image.Rect(0, 0, size.W, size.H)
 	switch {
 	case as == asColours:
 		out := image.NewRGBA(area)
@@ -165,24 +167,24 @@ func valueImage(values []uint32, h, w int, as kind, palette color.Palette) image
 		}
 		return out
 	}
-	indices := make([]byte, len(values))
+	indices := raster.NewLabels(size)
 	for i, v := range values {
-		indices[i] = byte(v)
+		indices.Pix[i] = byte(v)
 	}
-	out := MaskImage(indices, h, w, 256)
+	out := MaskImage(indices, 256)
 	if palette != nil {
 		out.Palette = palette
 	}
 	return out
 }
 
-// WriteImage writes a picture of 3×h×w bytes RGB in planes as PNG.
-func WriteImage(path string, planes []byte, h, w int) error {
-	n := h * w
-	out := image.NewRGBA(image.Rect(0, 0, w, h))
-	for i := range n {
+// WriteImage writes an image as PNG.
+func WriteImage(path string, im raster.Image) error {
+	out := image.NewRGBA(image.Rect(0, 0, im.W, im.H))
+	red, green, blue := im.Plane(0), im.Plane(1), im.Plane(2)
+	for i := range red {
 		p := out.Pix[4*i:]
-		p[0], p[1], p[2], p[3] = planes[i], planes[n+i], planes[2*n+i], 0xff
+		p[0], p[1], p[2], p[3] = red[i], green[i], blue[i], 0xff
 	}
 	return encodePNG(path, out)
 }
@@ -231,9 +233,9 @@ type OriginStyle struct {
 
 const originFile = "origin.json"
 
-// NewOrigin is the origin of what c writes. Caching is that of Digest.
-func NewOrigin(ctx context.Context, c *Copy) (*Origin, error) {
-	o := &Origin{Loralab: spec.Version(), Revision: spec.Revision, Height: c.Height, Width: c.Width, Images: make(map[string]string, c.Files.Len())}
+// NewOrigin is the origin of what c writes.
+func NewOrigin(ctx context.Context, x *Index, c *Copy) (*Origin, error) {
+	o := &Origin{Loralab: spec.Version(), Revision: spec.Revision, Height: c.Size.H, Width: c.Size.W, Images: make(map[string]string, c.Files.Len())}
 	if k := c.Corruption; k != nil {
 		o.Corruption = &OriginCorruption{Kind: k.Kind, Severity: k.Severity, Seed: k.Seed}
 	}
@@ -241,11 +243,11 @@ func NewOrigin(ctx context.Context, c *Copy) (*Origin, error) {
 		o.Style = &OriginStyle{Kind: k.Kind, Strength: k.Strength, Seed: k.Seed, Digest: k.Digest + k.Weights}
 	}
 	var err error
-	if o.Digest, err = c.Files.Digest(ctx); err != nil {
+	if o.Digest, err = c.Files.Digest(ctx, x); err != nil {
 		return nil, err
 	}
 	// What was made of a copy was made of the copy's origin.
-	sums, err := c.Files.Fingerprints(ctx)
+	sums, err := c.Files.Fingerprints(ctx, x)
 	if err != nil {
 		return nil, err
 	}

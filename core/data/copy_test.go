@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -22,16 +23,16 @@ func source(t *testing.T, n, h, w int) Files {
 		}
 	}
 	for i := range n {
-		planes := make([]byte, 3*h*w)
-		for k := range planes {
-			planes[k] = byte(37*i + k*7 + k/w*3)
+		im := raster.NewImage(raster.Size{H: h, W: w})
+		for k := range im.RGB {
+			im.RGB[k] = byte(37*i + k*7 + k/w*3)
 		}
 		mask := image.NewGray(image.Rect(0, 0, w, h))
 		for k := range mask.Pix {
 			mask.Pix[k] = byte((k%w/4 + k/w/5 + i) % 3)
 		}
 		name := fmt.Sprintf("p%d.png", i)
-		if err := WriteImage(filepath.Join(dir, "images", name), planes, h, w); err != nil {
+		if err := WriteImage(filepath.Join(dir, "images", name), im); err != nil {
 			t.Fatal(err)
 		}
 		if err := encodePNG(filepath.Join(dir, "masks", name), mask); err != nil {
@@ -48,11 +49,11 @@ func source(t *testing.T, n, h, w int) Files {
 // batch is all of a set.
 func batch(t *testing.T, f Files, d *spec.Data, styles Files) *Batch {
 	t.Helper()
-	files, err := f.Contents(t.Context())
+	files, err := f.Contents(t.Context(), NewIndex(Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	of, err := styles.Contents(t.Context())
+	of, err := styles.Contents(t.Context(), NewIndex(Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func TestCopyIsWhatASetServes(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	const h, w = 40, 52
 	f, styles := source(t, 3, h, w), source(t, 2, 30, 30)
-	styleDigest, err := styles.Digest(t.Context())
+	styleDigest, err := styles.Digest(t.Context(), NewIndex(Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,10 +92,10 @@ func TestCopyIsWhatASetServes(t *testing.T) {
 			what := fmt.Sprint(size, c.Corruption, c.Style)
 			c.Files = f
 			if size != [2]int{h, w} {
-				c.Height, c.Width = size[0], size[1]
+				c.Size = raster.Size{H: size[0], W: size[1]}
 			}
 			dir := t.TempDir()
-			if err := c.Write(t.Context(), dir, func() {}); err != nil {
+			if err := c.Write(t.Context(), NewIndex(Look{}), dir, func() {}); err != nil {
 				t.Fatal(err)
 			}
 			copied, err := Scan(dir)
@@ -117,7 +118,7 @@ func TestCopyIsWhatASetServes(t *testing.T) {
 				b, _ := os.ReadFile(copied.path(copied.Masks[i]))
 				same = same && bytes.Equal(a, b)
 			}
-			if moves := c.Height > 0 || c.Corruption.GetKind() == "elastic_transform"; same == moves {
+			if moves := c.Size.H > 0 || c.Corruption.GetKind() == "elastic_transform"; same == moves {
 				t.Errorf("%s: masks are byte for byte those of the source: %v", what, same)
 			}
 		}
@@ -139,7 +140,7 @@ func TestCopyOfWideMasks(t *testing.T) {
 	moved := func(as kind) []uint32 {
 		c := Copy{Files: f, Corruption: &spec.Corruption{Kind: "elastic_transform", Severity: 4}}
 		dir := t.TempDir()
-		if err := c.Write(t.Context(), dir, func() {}); err != nil {
+		if err := c.Write(t.Context(), NewIndex(Look{}), dir, func() {}); err != nil {
 			t.Fatal(err)
 		}
 		m, err := readMask(filepath.Join(dir, "masks", "p0.png"), as)
@@ -175,10 +176,10 @@ func TestOrigin(t *testing.T) {
 	copyOf := func(f Files) Files {
 		c := Copy{Files: f, Corruption: &spec.Corruption{Kind: "fog", Severity: 2}}
 		dir := t.TempDir()
-		if err := c.Write(t.Context(), dir, func() {}); err != nil {
+		if err := c.Write(t.Context(), NewIndex(Look{}), dir, func() {}); err != nil {
 			t.Fatal(err)
 		}
-		o, err := NewOrigin(t.Context(), &c)
+		o, err := NewOrigin(t.Context(), NewIndex(Look{}), &c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,7 +195,7 @@ func TestOrigin(t *testing.T) {
 	}
 	once := copyOf(f)
 	for _, copied := range []Files{once, copyOf(once)} {
-		same, err := copied.Repeated(t.Context(), f.pick([]int{0, 2}))
+		same, err := copied.Repeated(t.Context(), NewIndex(Look{}), f.pick([]int{0, 2}))
 		if err != nil {
 			t.Fatal(err)
 		}

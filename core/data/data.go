@@ -11,9 +11,9 @@
 //
 // Images (JPEG, PNG, WebP, TIFF, BMP) become 3 planes of 8-bit RGB, upright by
 // their EXIF orientation, resized bilinearly with antialias like Pillow up to 12,
-// byte for byte. Masks (PNG, TIFF, BMP) hold class indices: grey values or palette
-// indices, never colours; they are resized to the nearest pixel. Normalising to
-// floats is left to the device.
+// byte for byte. Masks (PNG, TIFF, BMP) hold class indices, as gray values or
+// palette indices, or a color for each class; they are resized to the nearest
+// pixel. Normalizing to floats is left to the device.
 //
 // The procedural set needs no file and serves tests and smoke runs.
 package data

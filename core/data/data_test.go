@@ -33,7 +33,7 @@ func identity(h, w uint32) *spec.Data {
 	}
 }
 
-func writePNG(t *testing.T, path string, img image.Image) {
+func writePNG(t testing.TB, path string, img image.Image) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func writePNG(t *testing.T, path string, img image.Image) {
 }
 
 // write makes a file that is old enough to be cached.
-func write(t *testing.T, path string, content []byte) {
+func write(t testing.TB, path string, content []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func TestDigestIsOfTheContent(t *testing.T) {
 	f := scan(t, root)
 	digest := func(f data.Files) string {
 		t.Helper()
-		d, err := f.Digest(t.Context())
+		d, err := f.Digest(t.Context(), data.NewIndex(data.Look{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +293,7 @@ func TestDigestDoesNotTrustFreshTimes(t *testing.T) {
 		if err := os.Chtimes(img, tick, tick); err != nil {
 			t.Fatal(err)
 		}
-		d, err := f.Digest(t.Context())
+		d, err := f.Digest(t.Context(), data.NewIndex(data.Look{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -304,58 +304,55 @@ func TestDigestDoesNotTrustFreshTimes(t *testing.T) {
 	}
 }
 
-// reads counts the files that a look at them reads.
-func reads(ctx context.Context, look func(ctx context.Context)) int {
+// reads counts the files that an index of its own, a minute later, reads in a look.
+func reads(look func(x *data.Index)) int {
 	n := 0
-	look(data.With(ctx, data.Look{Read: func(done, of int) { n = max(n, done) }}))
+	look(data.LaterIndex(time.Minute, data.Look{Read: func(done, of int) { n = max(n, done) }}))
 	return n
 }
 
 // On the second start, a data set of any size costs no reading: here that of
-// 2,000 files, in a process that has forgotten the first.
+// 2,000 files, with an index that knows nothing of the first.
 func TestASecondStartReadsNoFile(t *testing.T) {
 	f := scan(t, folder(t, 1000))
-	data.Later(t, time.Minute)
 	d := &spec.Data{Classes: []string{"right", "left"}, Values: map[uint32]int32{0: 0, 1: 1}}
 	var digests []string
-	start := func(ctx context.Context) {
+	start := func(x *data.Index) {
 		for _, part := range append(f.Split(1, 0.8, 0.1, 0.1), f) {
-			digest, err := part.Digest(ctx)
+			digest, err := part.Digest(t.Context(), x)
 			if err != nil {
 				t.Fatal(err)
 			}
 			digests = append(digests, digest)
-			if p := data.Check(ctx, part, d); len(p) != 0 {
+			if p := data.Check(t.Context(), x, part, d); len(p) != 0 {
 				t.Fatalf("problems in good data: %v", p)
 			}
-			if n := data.Occurring(ctx, part, false)[1]; n != part.Len() {
+			if n := data.Occurring(t.Context(), x, part, false)[1]; n != part.Len() {
 				t.Errorf("value 1 occurs in %d masks of %d", n, part.Len())
 			}
-			if s, err := part.Stats(ctx, d); err != nil || s.Images != part.Len() || s.Unread != 0 {
+			if s, err := part.Stats(t.Context(), x, d); err != nil || s.Images != part.Len() || s.Unread != 0 {
 				t.Errorf("stats %+v, %v", s, err)
 			}
 		}
 	}
-	if n := reads(t.Context(), start); n == 0 {
+	if n := reads(start); n == 0 {
 		t.Error("the first start read nothing")
 	}
-	data.Restart()
-	if n := reads(t.Context(), start); n != 0 {
+	if n := reads(start); n != 0 {
 		t.Errorf("the second start read %d files", n)
 	}
 	if !slices.Equal(digests[:4], digests[4:]) {
 		t.Errorf("digests %q, then %q", digests[:4], digests[4:])
 	}
-	// What is remembered are the values, so another mapping is judged afresh.
-	if p := data.Check(t.Context(), f, &spec.Data{Values: map[uint32]int32{0: 0}}); len(p) != 1000 || p[0].Value != 1 {
+	// What is remembered are the values, so another mapping is judged by itself.
+	if p := data.Check(t.Context(), data.NewIndex(data.Look{}), f, &spec.Data{Values: map[uint32]int32{0: 0}}); len(p) != 1000 || p[0].Value != 1 {
 		t.Errorf("with fewer values: %d problems", len(p))
 	}
-	// Asked to, it reads all files again, once.
-	data.Restart()
+	// Asked to, an index reads all files again, once.
 	n := 0
-	ctx := data.With(t.Context(), data.Look{Afresh: true, Read: func(int, int) { n++ }})
+	x := data.LaterIndex(time.Minute, data.Look{Afresh: true, Read: func(int, int) { n++ }})
 	for range 2 {
-		if _, err := f.Digest(ctx); err != nil {
+		if _, err := f.Digest(t.Context(), x); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -368,8 +365,8 @@ func TestASecondStartReadsNoFile(t *testing.T) {
 func TestAFileIsNotTrustedForItsModificationTime(t *testing.T) {
 	root := folder(t, 3)
 	f := scan(t, root)
-	data.Later(t, time.Minute)
-	want, err := f.Digest(t.Context())
+	x := data.LaterIndex(time.Minute, data.Look{})
+	want, err := f.Digest(t.Context(), x)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +384,7 @@ func TestAFileIsNotTrustedForItsModificationTime(t *testing.T) {
 	if runtime.GOOS != "linux" { // its stamps have no other time
 		return
 	}
-	if got, err := f.Digest(t.Context()); err != nil || got == want {
+	if got, err := f.Digest(t.Context(), x); err != nil || got == want {
 		t.Errorf("digest %s, %v: that of the old content", got, err)
 	}
 }
@@ -397,28 +394,28 @@ func TestAFileIsNotTrustedForItsModificationTime(t *testing.T) {
 func TestReadingAfreshFindsWhatStampsHide(t *testing.T) {
 	root := folder(t, 3)
 	f := scan(t, root)
-	data.Later(t, time.Minute)
-	want, err := f.Digest(t.Context())
+	x := data.LaterIndex(time.Minute, data.Look{})
+	want, err := f.Digest(t.Context(), x)
 	if err != nil {
 		t.Fatal(err)
 	}
-	data.SpoilSum(t, root, f.Images[2])
-	if got, err := f.Digest(t.Context()); err != nil || got == want {
+	x.SpoilSum(t, root, f.Images[2])
+	if got, err := f.Digest(t.Context(), x); err != nil || got == want {
 		t.Fatalf("the sum is not spoilt: %s, %v", got, err)
 	}
 	var unlike []string
-	got, err := f.Digest(data.With(t.Context(), data.Look{Afresh: true, Unlike: func(file string) { unlike = append(unlike, file) }}))
+	afresh := data.LaterIndex(time.Minute, data.Look{Afresh: true, Unlike: func(file string) { unlike = append(unlike, file) }})
+	got, err := f.Digest(t.Context(), afresh)
 	if err != nil || got != want || !slices.Equal(unlike, []string{filepath.Join(root, f.Images[2])}) {
 		t.Errorf("digest %s, %v, unlike %q; want %s", got, err, unlike, want)
 	}
 }
 
-// A cache that is cut off or has a bit turned is made anew, never believed.
+// A cache that is cut off or has a bit turned is made again, never believed.
 func TestADamagedCacheCostsOnlyTime(t *testing.T) {
 	root := folder(t, 2)
 	f := scan(t, root)
-	data.Later(t, time.Minute)
-	want, err := f.Digest(t.Context())
+	want, err := f.Digest(t.Context(), data.LaterIndex(time.Minute, data.Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,10 +438,9 @@ func TestADamagedCacheCostsOnlyTime(t *testing.T) {
 		damaged = append(damaged, turned)
 	}
 	for i, content := range damaged {
-		data.Restart()
 		write(t, files[0], content)
-		n := reads(t.Context(), func(ctx context.Context) {
-			if got, err := f.Digest(ctx); err != nil || got != want {
+		n := reads(func(x *data.Index) {
+			if got, err := f.Digest(t.Context(), x); err != nil || got != want {
 				t.Errorf("damage %d: got %s, %v", i, got, err)
 			}
 		})
@@ -452,7 +448,7 @@ func TestADamagedCacheCostsOnlyTime(t *testing.T) {
 			t.Errorf("damage %d: %d files read, want all 4", i, n)
 		}
 		if now, err := os.ReadFile(files[0]); err != nil || !bytes.Equal(now, good) {
-			t.Errorf("damage %d: the cache was not made anew, %v", i, err)
+			t.Errorf("damage %d: the cache was not made again, %v", i, err)
 		}
 	}
 }
@@ -461,16 +457,13 @@ func TestADamagedCacheCostsOnlyTime(t *testing.T) {
 // learn: each keeps what the others have written.
 func TestProcessesShareTheCache(t *testing.T) {
 	f := scan(t, folder(t, 40))
-	data.Later(t, time.Minute)
 	for _, part := range f.Split(1, 0.25, 0.25, 0.25, 0.25) {
-		data.Restart()
-		if _, err := part.Digest(t.Context()); err != nil {
+		if _, err := part.Digest(t.Context(), data.LaterIndex(time.Minute, data.Look{})); err != nil {
 			t.Fatal(err)
 		}
 	}
-	data.Restart()
-	n := reads(t.Context(), func(ctx context.Context) {
-		if _, err := f.Digest(ctx); err != nil {
+	n := reads(func(x *data.Index) {
+		if _, err := f.Digest(t.Context(), x); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -482,13 +475,14 @@ func TestProcessesShareTheCache(t *testing.T) {
 func TestDigestsOfOneRootAtTheSameTime(t *testing.T) {
 	root := folder(t, 20)
 	parts := scan(t, root).Split(1, 0.25, 0.25, 0.25, 0.25)
+	x := data.NewIndex(data.Look{})
 	var wg sync.WaitGroup
 	for _, p := range slices.Concat(parts, parts) {
 		wg.Go(func() {
-			if _, err := p.Digest(t.Context()); err != nil {
+			if _, err := p.Digest(t.Context(), x); err != nil {
 				t.Error(err)
 			}
-			if problems := data.Check(t.Context(), p, &spec.Data{Values: map[uint32]int32{0: 0, 1: 1}}); len(problems) > 0 {
+			if problems := data.Check(t.Context(), x, p, &spec.Data{Values: map[uint32]int32{0: 0, 1: 1}}); len(problems) > 0 {
 				t.Error(problems)
 			}
 		})
@@ -522,7 +516,7 @@ func TestCheckTellsEverythingAtOnce(t *testing.T) {
 		{"masks/p004.png", -1},
 	}
 	for range 2 { // the second time from the cache
-		problems := data.Check(t.Context(), f, &spec.Data{Values: map[uint32]int32{0: 0, 1: 1, 7: -1}})
+		problems := data.Check(t.Context(), data.NewIndex(data.Look{}), f, &spec.Data{Values: map[uint32]int32{0: 0, 1: 1, 7: -1}})
 		var got []key
 		for _, p := range problems {
 			rel, err := filepath.Rel(root, p.File)
@@ -751,7 +745,7 @@ func TestNucleiInTheRepository(t *testing.T) {
 		if f.Len() != count {
 			t.Errorf("%s holds %d pairs, want %d", split, f.Len(), count)
 		}
-		for _, p := range data.Check(t.Context(), f, &spec.Data{Values: map[uint32]int32{0: 0, 1: 1, 2: 2}}) {
+		for _, p := range data.Check(t.Context(), data.NewIndex(data.Look{}), f, &spec.Data{Values: map[uint32]int32{0: 0, 1: 1, 2: 2}}) {
 			t.Error(p)
 		}
 		for _, name := range f.Images {
@@ -832,7 +826,7 @@ func TestShiftedDomains(t *testing.T) {
 	if err != nil || styles.Len() != 2 {
 		t.Fatal(styles, err)
 	}
-	digest, err := styles.Digest(t.Context())
+	digest, err := styles.Digest(t.Context(), data.NewIndex(data.Look{}))
 	if err != nil || len(digest) != 64 {
 		t.Fatal(digest, err)
 	}

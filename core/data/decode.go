@@ -9,13 +9,14 @@ import (
 	"image/color"
 	"maps"
 	"slices"
+
+	"github.com/loralab/loralab/core/raster"
 )
 
-// pixels are the planes of a decoded image: 3×h×w bytes, RGB.
+// pixels are a decoded image.
 type pixels struct {
-	h, w   int
-	planes []byte
-	pages  int // pictures in the file
+	raster.Image
+	pages int // images in the file
 }
 
 // decode reads the header and the picture of a file.
@@ -34,8 +35,8 @@ func decode(content []byte) (image.Image, header, error) {
 	if err != nil {
 		return nil, h, err
 	}
-	if size := img.Bounds().Size(); size.X != h.w || size.Y != h.h {
-		return nil, h, fmt.Errorf("the file is damaged: it says %d×%d pixels and holds %d×%d", h.w, h.h, size.X, size.Y)
+	if size := img.Bounds().Size(); size.X != h.W || size.Y != h.H {
+		return nil, h, fmt.Errorf("the file is damaged: it says %v pixels and holds %d×%d", h.Size, size.X, size.Y)
 	}
 	return img, h, nil
 }
@@ -48,10 +49,9 @@ func decodeImage(content []byte) (pixels, error) {
 	if err != nil {
 		return pixels{}, err
 	}
-	b, h, w := img.Bounds(), about.h, about.w
-	n := h * w
-	p := pixels{h: h, w: w, planes: make([]byte, 3*n), pages: about.pages}
-	red, green, blue := p.planes[:n], p.planes[n:2*n], p.planes[2*n:]
+	b, h, w := img.Bounds(), about.H, about.W
+	p := pixels{raster.NewImage(about.Size), about.pages}
+	red, green, blue := p.Plane(0), p.Plane(1), p.Plane(2)
 	if alpha, ok := img.(*image.NYCbCrA); ok { // WebP
 		img = &alpha.YCbCr
 	}
@@ -116,9 +116,9 @@ func decodeImage(content []byte) (pixels, error) {
 	}
 	if about.turn != upright {
 		for c := range 3 {
-			copy(p.planes[c*n:], turned(p.planes[c*n:(c+1)*n], h, w, about.turn))
+			copy(p.Plane(c), turned(p.Plane(c), p.Size, about.turn))
 		}
-		p.h, p.w = about.turn.size(h, w)
+		p.Size = about.turn.size(p.Size)
 	}
 	return p, nil
 }
@@ -169,9 +169,9 @@ func studioToRGB(y, cb, cr uint8) (uint8, uint8, uint8) {
 
 // mask holds the stored values of a mask, not yet classes.
 type mask struct {
-	h, w   int
+	raster.Size
 	values []uint32
-	pages  int // pictures in the file
+	pages  int // images in the file
 }
 
 // maskFormats are those that keep numbers as they are.
@@ -189,7 +189,7 @@ func decodeMask(content []byte, as kind) (mask, error) {
 	if err != nil {
 		return mask{}, err
 	}
-	m := mask{h: about.h, w: about.w, values: make([]uint32, about.w*about.h), pages: about.pages}
+	m := mask{Size: about.Size, values: make([]uint32, about.Size.Area()), pages: about.pages}
 	if as == asColours {
 		err = m.colours(img, about)
 	} else {
@@ -199,8 +199,8 @@ func decodeMask(content []byte, as kind) (mask, error) {
 		return mask{}, err
 	}
 	if about.turn != upright {
-		m.values = turned(m.values, m.h, m.w, about.turn)
-		m.h, m.w = about.turn.size(m.h, m.w)
+		m.values = turned(m.values, m.Size, about.turn)
+		m.Size = about.turn.size(m.Size)
 	}
 	return m, nil
 }
@@ -219,10 +219,10 @@ func (m mask) indices(img image.Image, about header) error {
 	case *image.Gray:
 		m.fill(img.Pix, img.Stride, step)
 	case *image.Gray16:
-		for y := range m.h {
+		for y := range m.H {
 			row := img.Pix[y*img.Stride:]
-			for x := range m.w {
-				m.values[y*m.w+x] = uint32(row[2*x])<<8 | uint32(row[2*x+1])
+			for x := range m.W {
+				m.values[y*m.W+x] = uint32(row[2*x])<<8 | uint32(row[2*x+1])
 			}
 		}
 	default:
@@ -231,13 +231,13 @@ func (m mask) indices(img image.Image, about header) error {
 			return errColours
 		}
 		// Gray with alpha, or with a transparent value.
-		for y := range m.h {
-			for x := range m.w {
+		for y := range m.H {
+			for x := range m.W {
 				c := of.at(y, x)
 				if of.bytes == 2 {
-					m.values[y*m.w+x] = uint32(c[0])<<8 | uint32(c[1])
+					m.values[y*m.W+x] = uint32(c[0])<<8 | uint32(c[1])
 				} else {
-					m.values[y*m.w+x] = uint32(c[0] / step)
+					m.values[y*m.W+x] = uint32(c[0] / step)
 				}
 			}
 		}
@@ -255,22 +255,22 @@ func (m mask) colours(img image.Image, about header) error {
 	}
 	if img, ok := img.(*image.Paletted); ok {
 		table := packedPalette(img.Palette)
-		for y := range m.h {
-			for x, v := range img.Pix[y*img.Stride:][:m.w] {
-				m.values[y*m.w+x] = table[v]
+		for y := range m.H {
+			for x, v := range img.Pix[y*img.Stride:][:m.W] {
+				m.values[y*m.W+x] = table[v]
 			}
 		}
 		return nil
 	}
 	of, straight := channelsOf(img)
 	b := img.Bounds()
-	for y := range m.h {
-		for x := range m.w {
+	for y := range m.H {
+		for x := range m.W {
 			if straight {
 				c := of.at(y, x)
-				m.values[y*m.w+x] = uint32(c[0])<<16 | uint32(c[of.bytes])<<8 | uint32(c[2*of.bytes])
+				m.values[y*m.W+x] = uint32(c[0])<<16 | uint32(c[of.bytes])<<8 | uint32(c[2*of.bytes])
 			} else { // gray
-				m.values[y*m.w+x] = packColour(img.At(b.Min.X+x, b.Min.Y+y))
+				m.values[y*m.W+x] = packColour(img.At(b.Min.X+x, b.Min.Y+y))
 			}
 		}
 	}
@@ -292,9 +292,9 @@ func packedPalette(p color.Palette) (table [256]uint32) {
 }
 
 func (m mask) fill(pix []byte, stride int, step byte) {
-	for y := range m.h {
-		row := pix[y*stride:][:m.w]
-		out := m.values[y*m.w:][:m.w]
+	for y := range m.H {
+		row := pix[y*stride:][:m.W]
+		out := m.values[y*m.W:][:m.W]
 		for x, v := range row {
 			out[x] = uint32(v / step)
 		}

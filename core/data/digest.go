@@ -8,8 +8,8 @@ import (
 )
 
 // Digest is that of the files' Contents.
-func (f Files) Digest(ctx context.Context) (string, error) {
-	c, err := f.Contents(ctx)
+func (f Files) Digest(ctx context.Context, x *Index) (string, error) {
+	c, err := f.Contents(ctx, x)
 	if err != nil {
 		return "", err
 	}
@@ -17,9 +17,9 @@ func (f Files) Digest(ctx context.Context) (string, error) {
 }
 
 // Fingerprints are for each image the SHA-256 of its file and, in a folder that
-// Copy has written, that of the image it was made of. Caching is that of Digest.
-func (f Files) Fingerprints(ctx context.Context) ([][]string, error) {
-	sums, err := f.sums(ctx, f.Images)
+// Copy has written, that of the image it was made of.
+func (f Files) Fingerprints(ctx context.Context, x *Index) ([][]string, error) {
+	sums, err := f.sums(ctx, x, f.Images)
 	if err != nil {
 		return nil, fmt.Errorf("comparing the images in %s: %w", f.Root, err)
 	}
@@ -39,8 +39,8 @@ func (f Files) Fingerprints(ctx context.Context) ([][]string, error) {
 
 // Repeated lists the images of f that are, or were made of, one of other's, each
 // with the one there, as where they lie.
-func (f Files) Repeated(ctx context.Context, other Files) ([][2]string, error) {
-	theirs, err := other.Fingerprints(ctx)
+func (f Files) Repeated(ctx context.Context, x *Index, other Files) ([][2]string, error) {
+	theirs, err := other.Fingerprints(ctx, x)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (f Files) Repeated(ctx context.Context, other Files) ([][2]string, error) {
 			}
 		}
 	}
-	ours, err := f.Fingerprints(ctx)
+	ours, err := f.Fingerprints(ctx, x)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +69,8 @@ func (f Files) Repeated(ctx context.Context, other Files) ([][2]string, error) {
 }
 
 // sums are the SHA-256 of files.
-func (f Files) sums(ctx context.Context, paths []string) ([][sha256.Size]byte, error) {
-	facts, faults, err := f.look(ctx, paths, func(int) kind { return bytesAlone })
+func (f Files) sums(ctx context.Context, x *Index, paths []string) ([][sha256.Size]byte, error) {
+	facts, faults, err := x.look(ctx, f, paths, func(int) kind { return bytesAlone })
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"regexp"
+
+	"github.com/loralab/loralab/core/raster"
 )
 
 // turn is how a camera was held, as EXIF numbers it: what has to be done with
@@ -14,20 +16,20 @@ type turn int
 
 const upright turn = 1
 
-// size is that of the upright picture.
-func (t turn) size(h, w int) (int, int) {
+// size is that of the upright image.
+func (t turn) size(stored raster.Size) raster.Size {
 	if t >= 5 { // on its side
-		return w, h
+		return raster.Size{H: stored.W, W: stored.H}
 	}
-	return h, w
+	return stored
 }
 
-// turned is a plane of h×w, upright.
-func turned[T any](src []T, h, w int, t turn) []T {
-	toH, toW := t.size(h, w)
+// turned is a stored plane, upright.
+func turned[T any](src []T, stored raster.Size, t turn) []T {
+	h, w, to := stored.H, stored.W, t.size(stored)
 	dst := make([]T, len(src))
-	for y := range toH {
-		for x := range toW {
+	for y := range to.H {
+		for x := range to.W {
 			// Where the upright pixel is stored.
 			sy, sx := y, x
 			switch t {
@@ -46,7 +48,7 @@ func turned[T any](src []T, h, w int, t turn) []T {
 			case 8: // to be turned anticlockwise
 				sy, sx = x, w-1-y
 			}
-			dst[y*toW+x] = src[sy*w+sx]
+			dst[y*to.W+x] = src[sy*w+sx]
 		}
 	}
 	return dst

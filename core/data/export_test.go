@@ -1,32 +1,30 @@
 package data
 
 import (
-	"sync"
 	"testing"
 	"time"
 )
 
-// Later has stamps judged as if so much time had gone by.
-func Later(t *testing.T, by time.Duration) {
-	before := clock
-	clock = func() time.Time { return time.Now().Add(by) }
-	t.Cleanup(func() { clock = before })
+// LaterIndex is an index that judges stamps as if that much time had passed.
+func LaterIndex(by time.Duration, how Look) *Index {
+	x := NewIndex(how)
+	x.clock = func() time.Time { return time.Now().Add(by) }
+	return x
 }
 
-// Restart forgets what only this process knows.
-func Restart() { indexes = sync.Map{} }
-
-// SpoilSum has the cache say that a file below root had another content.
-func SpoilSum(t *testing.T, root, name string) {
+// SpoilSum has an index say that a file below root had another content, which other
+// indexes read from the cache.
+func (x *Index) SpoilSum(t *testing.T, root, name string) {
 	t.Helper()
-	ix := openIndex(root)
+	ix := x.at(root)
 	f, ok := ix.facts[name]
 	if !ok {
 		t.Fatalf("nothing is known of %s", name)
 	}
 	f.sum[0] ^= 1
 	f.read = false
-	ix.facts[name] = f
+	ix.facts[name], ix.moved = f, true
+	ix.save()
 }
 
 // Form is the file of a storage form.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 )
 
 // found are the images of a folder by part.
@@ -63,8 +64,8 @@ func TestFoldersInFoldersAreRead(t *testing.T) {
 	}
 	// A copy keeps the folders.
 	dir := t.TempDir()
-	c := &data.Copy{Files: f, Height: 8, Width: 8}
-	if err := c.Write(context.Background(), dir, func() {}); err != nil {
+	c := &data.Copy{Files: f, Size: raster.Size{H: 8, W: 8}}
+	if err := c.Write(context.Background(), data.NewIndex(data.Look{}), dir, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	if again := scan(t, dir); again.Len() != 4 || again.Images[2] != "images/patient1/deep/002.png" {
@@ -164,7 +165,7 @@ func TestRemarks(t *testing.T) {
 		write(t, filepath.Join(root, name), data.Form(t, form))
 	}
 	f := scan(t, root)
-	several, dark := data.Remarks(context.Background(), f, nil)
+	several, dark := data.Remarks(context.Background(), data.NewIndex(data.Look{}), f, nil)
 	if want := "only the first picture is used of 2 files that hold several: images/a.tif, masks/a.tif"; several != want || dark != "" {
 		t.Errorf("%q, %q", several, dark)
 	}
@@ -172,7 +173,7 @@ func TestRemarks(t *testing.T) {
 	deep := image.NewGray16(image.Rect(0, 0, 4, 4))
 	deep.SetGray16(1, 1, color.Gray16{Y: 0xfff})
 	writePNG(t, filepath.Join(root, "images", "a.png"), deep)
-	several, dark = data.Remarks(context.Background(), scan(t, root), nil)
+	several, dark = data.Remarks(context.Background(), data.NewIndex(data.Look{}), scan(t, root), nil)
 	if several != "" || !strings.HasPrefix(dark, "no image is brighter than 15 of 255") {
 		t.Errorf("%q, %q", several, dark)
 	}

@@ -106,16 +106,16 @@ func TestEveryFormIsPillowsOrRefused(t *testing.T) {
 		case f.RGB == nil:
 			t.Errorf("%s is read, but not by Pillow", name)
 			continue
-		case p.w != f.W || p.h != f.H:
-			t.Errorf("%s: %d×%d pixels, want %d×%d", name, p.w, p.h, f.W, f.H)
+		case p.W != f.W || p.H != f.H:
+			t.Errorf("%s: %d×%d pixels, want %d×%d", name, p.W, p.H, f.W, f.H)
 			continue
 		case p.pages != f.Pages:
 			t.Errorf("%s: %d pictures, want %d", name, p.pages, f.Pages)
 		}
 		worst := 0
-		for i := range p.w * p.h {
+		for i := range p.W * p.H {
 			for c := range 3 {
-				got, want := int(p.planes[c*p.w*p.h+i]), int(f.RGB[3*i+c])
+				got, want := int(p.RGB[c*p.Area()+i]), int(f.RGB[3*i+c])
 				worst = max(worst, got-want, want-got)
 			}
 		}
@@ -144,7 +144,7 @@ func TestMasksOfEveryForm(t *testing.T) {
 		m, err := decodeMask(f.File, asIndices)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
-		} else if m.w != f.W || m.h != f.H || !slices.Equal(m.values, f.Values) {
+		} else if m.W != f.W || m.H != f.H || !slices.Equal(m.values, f.Values) {
 			t.Errorf("%s: %v, want %v", name, m.values, f.Values)
 		}
 	}

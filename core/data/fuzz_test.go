@@ -33,13 +33,13 @@ func FuzzDecode(f *testing.F) {
 		if took := int64(after.TotalAlloc - before.TotalAlloc); took > demanded+16*int64(len(content))+4<<20 {
 			t.Errorf("decoding allocated %d bytes where %d were asked for", took, demanded)
 		}
-		if err == nil && (p.h <= 0 || p.w <= 0 || len(p.planes) != 3*p.h*p.w || int64(p.h*p.w) > mostPixels) {
-			t.Errorf("%d×%d pixels in %d bytes", p.w, p.h, len(p.planes))
+		if err == nil && (p.H <= 0 || p.W <= 0 || len(p.RGB) != 3*p.H*p.W || int64(p.H*p.W) > mostPixels) {
+			t.Errorf("%d×%d pixels in %d bytes", p.W, p.H, len(p.RGB))
 		}
 		for _, as := range []kind{asIndices, asColours} {
 			m, wrong := decodeMask(content, as)
-			if wrong == nil && (err != nil || m.h != p.h || m.w != p.w || len(m.values) != m.h*m.w) {
-				t.Errorf("a mask of %d×%d values and an image of %d×%d, %v", m.w, m.h, p.w, p.h, err)
+			if wrong == nil && (err != nil || m.H != p.H || m.W != p.W || len(m.values) != m.H*m.W) {
+				t.Errorf("a mask of %d×%d values and an image of %d×%d, %v", m.W, m.H, p.W, p.H, err)
 			}
 		}
 	})

@@ -19,15 +19,17 @@ import (
 	_ "golang.org/x/image/bmp"
 	"golang.org/x/image/tiff"
 	_ "golang.org/x/image/webp"
+
+	"github.com/loralab/loralab/core/raster"
 )
 
 // header is what a file says of its picture before the pixels.
 type header struct {
-	format string // as the package image calls it
-	w, h   int    // as stored, before the picture is turned
-	turn   turn
-	bits   int  // of a sample
-	gray   bool // one channel, and perhaps alpha
+	raster.Size        // as stored, before the image is turned
+	format      string // as the package image calls it
+	turn        turn
+	bits        int  // of a sample
+	gray        bool // one channel, and perhaps alpha
 	// pages is how many pictures the file holds, of which the first is read. All
 	// beyond the first thousands count as one.
 	pages int
@@ -46,15 +48,15 @@ type header struct {
 func readHeader(r io.ReaderAt, size int64) (header, error) {
 	file := section{r, size}
 	config, format, err := file.config()
-	h := header{format: format, w: config.Width, h: config.Height, turn: upright, bits: 8, pages: 1}
+	h := header{format: format, Size: raster.Size{H: config.Height, W: config.Width}, turn: upright, bits: 8, pages: 1}
 	if err != nil {
 		return h, file.unreadable(err)
 	}
-	if h.w <= 0 || h.h <= 0 {
+	if h.W <= 0 || h.H <= 0 {
 		return h, errors.New("the picture is empty")
 	}
-	if area := int64(h.w) * int64(h.h); area > mostPixels {
-		return h, fmt.Errorf("the picture has %d×%d pixels, %d in all, and at most %d are read: cut it into tiles", h.w, h.h, area, mostPixels)
+	if area := int64(h.W) * int64(h.H); area > mostPixels {
+		return h, fmt.Errorf("the picture has %v pixels, %d in all, and at most %d are read: cut it into tiles", h.Size, area, mostPixels)
 	}
 	switch format {
 	case "jpeg":
@@ -68,7 +70,7 @@ func readHeader(r io.ReaderAt, size int64) (header, error) {
 	case "tiff":
 		err = h.tiff(file)
 	case "bmp":
-		h.decoder = 4 * int64(h.w) * int64(h.h)
+		h.decoder = 4 * int64(h.W) * int64(h.H)
 		_, palette := config.ColorModel.(color.Palette)
 		h.gray = palette
 	}
@@ -185,7 +187,7 @@ func (h *header) jpeg(f section, model color.Model) error {
 	h.turn = m.turn()
 	// Blocks are whole, of up to 32 pixels, and a progressive picture keeps the
 	// coefficients of every pixel until its end.
-	area := up(h.w, 32) * up(h.h, 32)
+	area := up(h.W, 32) * up(h.H, 32)
 	switch {
 	case model == color.GrayModel:
 		h.decoder = area
@@ -227,7 +229,7 @@ func (h *header) png(f section) error {
 	if start[28] != 0 { // interlaced: passes are pictures of their own
 		pixel *= 2
 	}
-	h.decoder = pixel * int64(h.w) * int64(h.h)
+	h.decoder = pixel * int64(h.W) * int64(h.H)
 	for at := int64(8); ; {
 		head := f.at(at, 8)
 		if len(head) < 8 || string(head[4:]) == "IEND" {
@@ -344,7 +346,7 @@ func (h *header) webp(f section) error {
 		at += 8 + length + length&1
 	}
 	h.turn = m.turn()
-	area := up(h.w, 16) * up(h.h, 16)
+	area := up(h.W, 16) * up(h.H, 16)
 	h.decoder = 4 * area
 	if lossless {
 		// Pixels before and after transforms, and codes for blocks of four by four,
@@ -360,7 +362,7 @@ const codesOfBlock = 16 * (256 + 24 + 1<<11 + 3*256 + 40)
 
 // gif finds the pictures of a GIF.
 func (h *header) gif(f section) error {
-	h.decoder = 2*int64(h.w)*int64(h.h) + f.size
+	h.decoder = 2*int64(h.W)*int64(h.H) + f.size
 	h.pages = 0
 	head := f.at(0, 13)
 	if len(head) < 13 {
@@ -399,7 +401,7 @@ func (h *header) gif(f section) error {
 			break
 		}
 		number := func(i int) int { return int(binary.LittleEndian.Uint16(b[i:])) }
-		if h.pages == 0 && (number(1) != 0 || number(3) != 0 || number(5) != h.w || number(7) != h.h) {
+		if h.pages == 0 && (number(1) != 0 || number(3) != 0 || number(5) != h.W || number(7) != h.H) {
 			return errors.New("the first picture of the GIF covers a part of it only: save it as PNG")
 		}
 		h.pages++

@@ -32,7 +32,7 @@ type fact struct {
 	pages         int  // pictures in the file, of which the first is read
 	peak          byte // of an image: its brightest value of a color
 
-	read bool // by this process
+	read bool // by this Index
 }
 
 // kind is how a file is read; each tells more than those before it.
@@ -45,11 +45,44 @@ const (
 	asColours
 )
 
-// index caches facts about the files below one root, in one file of the user's
-// cache directory. Losing it costs time only, so nothing about it is an error:
-// without a cache directory it just remembers nothing.
-type index struct {
-	path string // "" without a cache directory
+// Look is how an Index looks at files.
+type Look struct {
+	// Read is called with how many files were read, of those that have to be: none
+	// where the cache knows them all. It is not called by two goroutines at once.
+	// May be nil.
+	Read func(done, of int)
+	// Afresh reads every file, once for an Index, whatever is cached.
+	Afresh bool
+	// Unlike is called with files whose content is not what was read before although
+	// size and times are the same. May be nil; not called by two goroutines at once.
+	Unlike func(file string)
+}
+
+// Index knows the files of data sets: their SHA-256, and what was found when they
+// were decoded. What is known is kept in the user's cache directory by path, size
+// and times, so that asking again costs a stat for each file, and is shared with
+// other processes. Losing it costs time only, so nothing about it is an error:
+// without a cache directory an Index remembers nothing. It is safe for concurrent
+// use.
+type Index struct {
+	how   Look
+	clock func() time.Time // replaced in tests
+
+	mu    sync.Mutex
+	roots map[string]*rootIndex // by the path of their file
+}
+
+// NewIndex is an index that looks at files as how says.
+func NewIndex(how Look) *Index {
+	return &Index{how: how, clock: time.Now, roots: map[string]*rootIndex{}}
+}
+
+// rootIndex is what is known of the files below one root, in one file of the cache.
+// It stays in memory: a command looks at the same files for several reasons, and
+// reading 100,000 facts takes longer than asking for the stamp of one file.
+type rootIndex struct {
+	path  string // "" without a cache directory
+	clock func() time.Time
 
 	mu    sync.Mutex
 	file  filehash.Stamp // of path, when facts were read from it or written to it
@@ -57,30 +90,28 @@ type index struct {
 	moved bool // facts has what the file has not
 }
 
-// indexes are those in use, by path: a command looks at the same files for
-// several reasons, and reading 100,000 facts takes longer than asking for the
-// stamp of one file.
-var indexes sync.Map
-
-// clock is replaced in tests.
-var clock = time.Now
-
-func openIndex(root string) *index {
+// at is what is known below a root.
+func (x *Index) at(root string) *rootIndex {
 	abs, err := filepath.Abs(root)
 	if err != nil {
-		return &index{facts: map[string]fact{}}
+		return &rootIndex{clock: x.clock, facts: map[string]fact{}}
 	}
 	if real, err := filepath.EvalSymlinks(abs); err == nil {
 		abs = real
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return &index{facts: map[string]fact{}}
+		return &rootIndex{clock: x.clock, facts: map[string]fact{}}
 	}
 	sum := sha256.Sum256([]byte(abs))
 	path := filepath.Join(cache, "loralab", "digests", hex.EncodeToString(sum[:8])+".files")
-	known, _ := indexes.LoadOrStore(path, &index{path: path})
-	ix := known.(*index)
+	x.mu.Lock()
+	ix := x.roots[path]
+	if ix == nil {
+		ix = &rootIndex{path: path, clock: x.clock}
+		x.roots[path] = ix
+	}
+	x.mu.Unlock()
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	ix.reload()
@@ -88,7 +119,7 @@ func openIndex(root string) *index {
 }
 
 // reload reads what other processes have written, unless that is known.
-func (ix *index) reload() {
+func (ix *rootIndex) reload() {
 	info, err := os.Stat(ix.path)
 	if err != nil {
 		if ix.facts == nil || ix.file != (filehash.Stamp{}) { // removed meanwhile
@@ -117,9 +148,9 @@ func (ix *index) reload() {
 }
 
 // lookup is what is known of a file as it is now, if it was read as what it is
-// wanted as; otherwise its stamp alone. Afresh trusts only what this process has
+// wanted as; otherwise its stamp alone. Afresh trusts only what this Index has
 // read.
-func (ix *index) lookup(path, name string, as kind, afresh bool) (f fact, known bool, err error) {
+func (ix *rootIndex) lookup(path, name string, as kind, afresh bool) (f fact, known bool, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return fact{}, false, err
@@ -139,7 +170,7 @@ func (ix *index) lookup(path, name string, as kind, afresh bool) (f fact, known 
 
 // store notes what was read of a file that had the stamp of f before. It reports
 // whether the content is another than what was read before under the same stamp.
-func (ix *index) store(name string, f fact) (unlike bool) {
+func (ix *rootIndex) store(name string, f fact) (unlike bool) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	before, known := ix.facts[name]
@@ -149,7 +180,7 @@ func (ix *index) store(name string, f fact) (unlike bool) {
 			f = before
 		}
 	}
-	if !f.stamp.Settled(clock()) {
+	if !f.stamp.Settled(ix.clock()) {
 		return unlike
 	}
 	f.read = true
@@ -157,8 +188,8 @@ func (ix *index) store(name string, f fact) (unlike bool) {
 	return unlike
 }
 
-// save writes new facts beside those that others have written meanwhile.
-func (ix *index) save() {
+// save writes new facts next to those that others have written meanwhile.
+func (ix *rootIndex) save() {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	if ix.path == "" || !ix.moved {

@@ -170,7 +170,7 @@ func TestLayoutsAreRecognised(t *testing.T) {
 			t.Errorf("%s: %v, first mask %s", set.name, got, parts[first].Masks[0])
 		}
 		for role, f := range parts {
-			if problems := data.Check(t.Context(), f, &spec.Data{Values: map[uint32]int32{1: 0}}); len(problems) > 0 {
+			if problems := data.Check(t.Context(), data.NewIndex(data.Look{}), f, &spec.Data{Values: map[uint32]int32{1: 0}}); len(problems) > 0 {
 				t.Errorf("%s %s: %v", set.name, role, problems)
 			}
 		}

@@ -178,7 +178,7 @@ func (e *ListError) Error() string {
 
 // WriteParts writes the list that ReadParts reads, with the SHA-256 of each image
 // and mask, of which Digest is made. Names are those below root.
-func WriteParts(ctx context.Context, w io.Writer, root string, parts map[string]Files) error {
+func WriteParts(ctx context.Context, x *Index, w io.Writer, root string, parts map[string]Files) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(listHeader); err != nil {
 		return err
@@ -188,7 +188,7 @@ func WriteParts(ctx context.Context, w io.Writer, root string, parts map[string]
 		if !ok {
 			continue
 		}
-		sums, err := f.sums(ctx, f.pairs())
+		sums, err := f.sums(ctx, x, f.pairs())
 		if err != nil {
 			return fmt.Errorf("listing the data in %s: %w", f.Root, err)
 		}

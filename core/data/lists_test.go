@@ -37,7 +37,7 @@ func TestListsDivideAsTheyWereWritten(t *testing.T) {
 	cut := whole.Split(3, 0.5, 0.2, 0.2)
 	parts := map[string]data.Files{"train": cut[0], "val": cut[1], "test": cut[2]}
 	var b bytes.Buffer
-	if err := data.WriteParts(t.Context(), &b, whole.Root, parts); err != nil {
+	if err := data.WriteParts(t.Context(), data.NewIndex(data.Look{}), &b, whole.Root, parts); err != nil {
 		t.Fatal(err)
 	}
 	lists, err := listing(t, "parts.csv", b.String())
@@ -58,7 +58,7 @@ func TestListsDivideAsTheyWereWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Reset()
-	if err := data.WriteParts(t.Context(), &b, published, there); err != nil {
+	if err := data.WriteParts(t.Context(), data.NewIndex(data.Look{}), &b, published, there); err != nil {
 		t.Fatal(err)
 	}
 	if lists, err = listing(t, "parts.csv", b.String()); err != nil {

@@ -13,33 +13,11 @@ import (
 	"github.com/loralab/loralab/core/filehash"
 )
 
-// Look is how files are looked at; see With.
-type Look struct {
-	// Read is told how many files were read, of those that have to be: none where
-	// the cache knows them all. It is not called by two goroutines at once. May
-	// be nil.
-	Read func(done, of int)
-	// Afresh reads every file, once in this process, whatever is cached.
-	Afresh bool
-	// Unlike is told of files whose content is not what was read before although
-	// size and times are the same. May be nil; not called by two goroutines at
-	// once.
-	Unlike func(file string)
-}
-
-type lookKey struct{}
-
-// With has whatever looks at files below ctx look as told.
-func With(ctx context.Context, how Look) context.Context {
-	return context.WithValue(ctx, lookKey{}, how)
-}
-
-// look is what is known of files, each read as what as says where that is not
-// known yet, by all processors. What is wrong with one stands beside it. The
-// error is that of an ended context.
-func (f Files) look(ctx context.Context, names []string, as func(i int) kind) ([]fact, []error, error) {
-	how, _ := ctx.Value(lookKey{}).(Look)
-	ix := openIndex(f.Root)
+// look is what is known of files, each decoded as as(i) unless that is known
+// already, by all processors, and what is wrong with each. The error is that of an
+// ended context.
+func (x *Index) look(ctx context.Context, f Files, names []string, as func(i int) kind) ([]fact, []error, error) {
+	how, ix := x.how, x.at(f.Root)
 	facts, faults, known := make([]fact, len(names)), make([]error, len(names)), make([]bool, len(names))
 	err := parallel(ctx, len(names), func(i int) error {
 		facts[i], known[i], faults[i] = ix.lookup(f.path(names[i]), names[i], as(i), how.Afresh)
@@ -95,14 +73,14 @@ func (f *fact) learn(ctx context.Context, path string, as kind) error {
 			if err != nil {
 				return err
 			}
-			f.width, f.height, f.pages, f.peak = p.w, p.h, p.pages, slices.Max(p.planes)
+			f.width, f.height, f.pages, f.peak = p.W, p.H, p.pages, slices.Max(p.RGB)
 			return nil
 		}
 		m, err := decodeMask(content, as)
 		if err != nil {
 			return err
 		}
-		f.width, f.height, f.pages = m.w, m.h, m.pages
+		f.width, f.height, f.pages = m.W, m.H, m.pages
 		f.values, f.pixels, err = m.counted()
 		return err
 	})

@@ -150,7 +150,7 @@ func demand(r io.ReaderAt, size int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return size + h.decoder + 8*int64(h.w)*int64(h.h), nil
+	return size + h.decoder + 8*int64(h.W)*int64(h.H), nil
 }
 
 func gigabytes(n int64) string { return fmt.Sprintf("%.1f GB", float64(n)/1e9) }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -115,7 +116,7 @@ func drawAnimal(seed, index uint64, style string, size int) (pixels, mask) {
 			}
 		}
 	}
-	m := mask{h: size, w: size, values: make([]uint32, n)}
+	m := mask{Size: raster.Size{H: size, W: size}, values: make([]uint32, n)}
 	border := 1
 	if size >= 128 {
 		border = 2
@@ -154,7 +155,7 @@ func drawAnimal(seed, index uint64, style string, size int) (pixels, mask) {
 	after := rand.New(rand.NewPCG(seed^0x5354594c45, index))
 	pattern := newWaves(after, 4, 8, 20)
 
-	p := pixels{h: size, w: size, planes: make([]byte, 3*n)}
+	p := pixels{Image: raster.NewImage(m.Size)}
 	for y := range size {
 		for x := range size {
 			i := y*size + x
@@ -175,7 +176,7 @@ func drawAnimal(seed, index uint64, style string, size int) (pixels, mask) {
 				if style == "inverted" {
 					value = 255 - value
 				}
-				p.planes[c*n+i] = byte(min(max(math.Round(value), 0), 255))
+				p.RGB[c*n+i] = byte(min(max(math.Round(value), 0), 255))
 			}
 		}
 	}

@@ -2,51 +2,57 @@ package data
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/loralab/loralab/core/corrupt"
+	"github.com/loralab/loralab/core/raster"
 )
 
-// Truth is what a picture is scored against where its size is its own.
+// Truth is what an image is scored against where its size is its own: the labels
+// as its mask has them.
 type Truth struct {
-	Name   string
-	H, W   int
-	Labels []byte // H×W, as the mask lies in its file
+	Name string
+	raster.Labels
 }
 
-// Scene is a picture too large for the model, which sees it by windows.
+// Scene is an image too large for the model, which sees it by windows. Its labels
+// have the size of its mask.
 type Scene struct {
-	Truth
-	// Image is 3×ImageH×ImageW bytes RGB, not normalised.
-	Image          []byte
-	ImageH, ImageW int
+	Name string
+	raster.Labelled
 }
 
-// Truth reads the labels of picture i. A corruption of the set that moves labels
+// Truth is what the scene is scored against.
+func (s *Scene) Truth() *Truth { return &Truth{s.Name, s.Labels} }
+
+// Truth reads the labels of image i. A corruption of the set that moves labels
 // moves these.
 func (s *Set) Truth(i int) (*Truth, error) {
 	m, err := s.readMask(i)
 	if err != nil {
 		return nil, err
 	}
-	return s.truth(i, m, s.h, s.w)
-}
-
-// truth is that of a picture which is damaged at h×w.
-func (s *Set) truth(i int, m mask, h, w int) (*Truth, error) {
-	labels, err := s.labels(i, m)
+	labels, err := s.truth(i, m, s.size)
 	if err != nil {
 		return nil, err
 	}
-	if c := s.shift.corruption; c != nil {
-		labels = corrupt.MoveLabels(labels, m.h, m.w, h, w, c.Kind, int(c.Severity), c.Seed, s.keys[i])
-	}
-	return &Truth{Name: s.names[i], H: m.h, W: m.w, Labels: labels}, nil
+	return &Truth{s.names[i], labels}, nil
 }
 
-// Scene reads picture i and resizes it to what size makes of its own; at that
-// size it is styled and damaged, before anything is cut from it. Nothing is kept.
-func (s *Set) Scene(i int, size func(h, w int) (int, int)) (*Scene, error) {
+// truth is that of an image which is damaged at a size.
+func (s *Set) truth(i int, m mask, at raster.Size) (raster.Labels, error) {
+	labels, err := s.labels(i, m)
+	if err != nil {
+		return raster.Labels{}, err
+	}
+	if c := s.shift.corruption; c != nil {
+		labels = corrupt.MoveLabels(labels, at, c.Kind, int(c.Severity), c.Seed, s.keys[i])
+	}
+	return labels, nil
+}
+
+// Scene reads image i and resizes it to what size makes of its own; at that size
+// it is styled and damaged, before anything is cut from it. Nothing is kept.
+func (s *Set) Scene(i int, size func(raster.Size) raster.Size) (*Scene, error) {
 	if i < 0 || i >= s.Len() {
 		return nil, fmt.Errorf("picture %d of a set of %d", i, s.Len())
 	}
@@ -54,42 +60,14 @@ func (s *Set) Scene(i int, size func(h, w int) (int, int)) (*Scene, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, w := size(p.h, p.w)
-	t, err := s.truth(i, m, h, w)
+	seen := size(p.Size)
+	labels, err := s.truth(i, m, seen)
 	if err != nil {
 		return nil, err
 	}
-	image, _, err := s.shift.apply(p.resized(h, w), nil, h, w, s.names[i], s.keys[i])
+	shifted, err := s.shift.apply(raster.Labelled{Image: p.Resized(seen)}, s.names[i], s.keys[i])
 	if err != nil {
 		return nil, err
 	}
-	return &Scene{Truth: *t, Image: image, ImageH: h, ImageW: w}, nil
-}
-
-// Cut copies the window of h×w pixels at top, left of planes of imageH×imageW
-// into a third of 3×h×w bytes each; what lies beyond the image is filled with a
-// colour.
-func Cut(into, planes []byte, imageH, imageW, top, left, h, w int, fill [3]byte) {
-	rows, columns := min(h, imageH-top), min(w, imageW-left)
-	for c := range 3 {
-		to, from := into[c*h*w:][:h*w], planes[c*imageH*imageW:]
-		if rows < h || columns < w {
-			for i := range to {
-				to[i] = fill[c]
-			}
-		}
-		for y := range rows {
-			copy(to[y*w:][:columns], from[(top+y)*imageW+left:])
-		}
-	}
-}
-
-// ResizeImage brings planes of 3×h×w bytes to another size, as a Set does.
-func ResizeImage(image []byte, h, w, toH, toW int) []byte {
-	return pixels{h: h, w: w, planes: image}.resized(toH, toW)
-}
-
-// ResizeLabels brings labels to another size: each pixel shows its nearest.
-func ResizeLabels(labels []byte, h, w, toH, toW int) []byte {
-	return slices.Clone(resizeNearest(labels, h, w, toH, toW))
+	return &Scene{s.names[i], raster.Labelled{Image: shifted.Image, Labels: labels}}, nil
 }

@@ -15,13 +15,18 @@ import (
 // pixel.
 const CacheBytes = 1 << 30
 
+// SizeOf is the size at which the model sees images.
+func SizeOf(d *spec.Data) raster.Size {
+	return raster.Size{H: int(d.GetHeight()), W: int(d.GetWidth())}
+}
+
 // Set serves the pictures of a split as the model sees them. It is safe for
 // concurrent use.
 type Set struct {
 	names []string
 	// keys are what random changes of each picture draw from.
 	keys    []string
-	h, w    int
+	size    raster.Size
 	classes int
 	// classOf maps a value of a mask to its label; absent values are an error.
 	classOf map[uint32]byte
@@ -38,17 +43,15 @@ type Set struct {
 	shift   *shift
 
 	mu    sync.Mutex
-	kept  []*item
+	kept  []*raster.Labelled
 	free  int64 // bytes that the cache may still take
-	bytes int64 // of one item
+	bytes int64 // of one image with its labels
 }
 
-// item is one picture, resized: 3×h×w bytes RGB and h×w labels.
-type item struct{ image, labels []byte }
-
-// Batch holds N pictures of H×W pixels.
+// Batch holds N images of one size.
 type Batch struct {
-	N, H, W int
+	raster.Size
+	N int
 	// Images is N×3×H×W bytes, RGB, not normalised.
 	Images []byte
 	// Labels is N×H×W class indices; 255 is ignored.
@@ -58,14 +61,16 @@ type Batch struct {
 	Pixels []uint64
 }
 
-// One is the batch of picture k alone.
-func (b *Batch) One(k int) *Batch {
-	n := b.H * b.W
-	return &Batch{N: 1, H: b.H, W: b.W, Images: b.Images[k*3*n : (k+1)*3*n], Labels: b.Labels[k*n : (k+1)*n], Names: b.Names[k : k+1]}
+// At is image k with its labels, which the batch holds.
+func (b *Batch) At(k int) raster.Labelled {
+	return raster.Labelled{
+		Image:  raster.Image{Size: b.Size, RGB: b.Images[k*3*b.Area() : (k+1)*3*b.Area()]},
+		Labels: raster.Labels{Size: b.Size, Pix: b.Labels[k*b.Area() : (k+1)*b.Area()]},
+	}
 }
 
-// UseNetwork has pictures pass through a network, where d of Open has a style of
-// that kind. It is to be called before the first batch.
+// UseNetwork sets the style network of a set whose style is one. Call it before the
+// first batch.
 func (s *Set) UseNetwork(n Network) { s.shift.network = n }
 
 // Open serves the files of f at the size and with the classes of d, damaged or
@@ -96,8 +101,8 @@ func Open(f Contents, d *spec.Data, styles Contents) (*Set, error) {
 		if err != nil {
 			return pixels{}, mask{}, err
 		}
-		if p.h != m.h || p.w != m.w {
-			return pixels{}, mask{}, fmt.Errorf("mask %s is %s", s.maskName(i), mismatch(m.w, m.h, p.w, p.h))
+		if p.Size != m.Size {
+			return pixels{}, mask{}, fmt.Errorf("mask %s is %s", s.maskName(i), mismatch(m.Size, p.Size))
 		}
 		return p, m, nil
 	}
@@ -106,7 +111,7 @@ func Open(f Contents, d *spec.Data, styles Contents) (*Set, error) {
 
 func newSet(names, keys []string, d *spec.Data, styles Contents) (*Set, error) {
 	s := &Set{
-		names: names, keys: keys, colours: d.GetColours(), h: int(d.GetHeight()), w: int(d.GetWidth()), kept: make([]*item, len(names)), free: CacheBytes,
+		names: names, keys: keys, colours: d.GetColours(), size: SizeOf(d), kept: make([]*raster.Labelled, len(names)), free: CacheBytes,
 		augment: d.GetAugment(),
 		reserve: func(int) (func(), error) { return func() {}, nil },
 	}
@@ -117,10 +122,10 @@ func newSet(names, keys []string, d *spec.Data, styles Contents) (*Set, error) {
 	if s.shift, err = newShift(d.GetStyle(), styles, d.GetCorruption()); err != nil {
 		return nil, err
 	}
-	if s.h <= 0 || s.w <= 0 {
-		return nil, fmt.Errorf("the size %d×%d is empty", s.w, s.h)
+	if s.size.H <= 0 || s.size.W <= 0 {
+		return nil, fmt.Errorf("the size %v is empty", s.size)
 	}
-	s.bytes = 4 * int64(s.h) * int64(s.w)
+	s.bytes = 4 * int64(s.size.Area())
 	classes := len(d.GetClasses())
 	s.classes = classes
 	if classes == 0 || classes > raster.Ignored {
@@ -155,7 +160,7 @@ func (s *Set) Names() []string { return slices.Clone(s.names) }
 // that order. The first picture that cannot be read, or whose mask holds a value
 // without a class, is an error that names the file.
 func (s *Set) Batch(ctx context.Context, indices []int) (*Batch, error) {
-	return s.batch(ctx, indices, func(it *item, _ string) *item { return it })
+	return s.batch(ctx, indices, func(it *raster.Labelled, _ string) *raster.Labelled { return it })
 }
 
 // Augments reports whether Augmented differs from Batch.
@@ -164,28 +169,30 @@ func (s *Set) Augments() bool { return len(s.augment) > 0 }
 // Augmented is Batch with the augmentations of an epoch, counted from 0. A
 // picture's depend on seed, epoch and its content (see Contents.keys).
 func (s *Set) Augmented(ctx context.Context, indices []int, seed uint64, epoch int) (*Batch, error) {
-	return s.batch(ctx, indices, func(it *item, key string) *item {
+	return s.batch(ctx, indices, func(it *raster.Labelled, key string) *raster.Labelled {
 		if !s.Augments() {
 			return it
 		}
-		p := raster.From(it.image, slices.Clone(it.labels), s.h, s.w)
+		labels := raster.Labels{Size: it.Labels.Size, Pix: slices.Clone(it.Labels.Pix)}
+		p := raster.Floats(raster.Labelled{Image: it.Image, Labels: labels})
 		augment.Apply(p, s.augment, seed, epoch, key)
-		return &item{image: p.Bytes(), labels: p.Labels}
+		changed := p.Labelled()
+		return &changed
 	})
 }
 
 // batch reads pictures; change may return others in their place, and must not
 // write into what it is given.
-func (s *Set) batch(ctx context.Context, indices []int, change func(it *item, key string) *item) (*Batch, error) {
+func (s *Set) batch(ctx context.Context, indices []int, change func(it *raster.Labelled, key string) *raster.Labelled) (*Batch, error) {
 	for _, i := range indices {
 		if i < 0 || i >= s.Len() {
 			return nil, fmt.Errorf("picture %d of a set of %d", i, s.Len())
 		}
 	}
-	n, area := len(indices), s.h*s.w
+	n, area := len(indices), s.size.Area()
 	var counting sync.Mutex
 	b := &Batch{
-		N: n, H: s.h, W: s.w,
+		Size: s.size, N: n,
 		Images: make([]byte, n*3*area), Labels: make([]byte, n*area), Names: make([]string, n),
 		Pixels: make([]uint64, s.classes),
 	}
@@ -195,12 +202,12 @@ func (s *Set) batch(ctx context.Context, indices []int, change func(it *item, ke
 			return err
 		}
 		it = change(it, s.keys[indices[k]])
-		copy(b.Images[k*3*area:], it.image)
-		copy(b.Labels[k*area:], it.labels)
+		copy(b.Images[k*3*area:], it.Image.RGB)
+		copy(b.Labels[k*area:], it.Labels.Pix)
 		b.Names[k] = s.names[indices[k]]
 		counting.Lock()
 		defer counting.Unlock()
-		count(b.Pixels, it.labels)
+		count(b.Pixels, it.Labels.Pix)
 		return nil
 	})
 	if err != nil {
@@ -220,7 +227,7 @@ func (s *Set) ClassPixels(ctx context.Context) ([]uint64, error) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		count(total, it.labels)
+		count(total, it.Labels.Pix)
 		return nil
 	})
 	if err != nil {
@@ -256,7 +263,7 @@ func (s *Set) ClassPixelsUntil(ctx context.Context, enough func(pixels []uint64)
 		if err != nil {
 			return nil, err
 		}
-		count(total, resizeNearest(labels, m.h, m.w, s.h, s.w))
+		count(total, labels.Resized(s.size).Pix)
 	}
 	return total, nil
 }
@@ -264,62 +271,63 @@ func (s *Set) ClassPixelsUntil(ctx context.Context, enough func(pixels []uint64)
 // item returns a picture from the cache or reads it. The cache stops taking
 // when it is full instead of evicting: epochs visit every picture once, so an
 // evicting cache that is too small would miss every time.
-func (s *Set) item(i int) (*item, error) {
+func (s *Set) item(i int) (*raster.Labelled, error) {
 	s.mu.Lock()
 	it := s.kept[i]
 	s.mu.Unlock()
 	if it != nil {
 		return it, nil
 	}
-	it, err := s.small(i)
+	small, err := s.small(i)
 	if err != nil {
 		return nil, err
 	}
-	if it.image, it.labels, err = s.shift.apply(it.image, it.labels, s.h, s.w, s.names[i], s.keys[i]); err != nil {
+	shifted, err := s.shift.apply(small, s.names[i], s.keys[i])
+	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kept[i] == nil && s.free >= s.bytes {
-		s.kept[i] = it
+		s.kept[i] = &shifted
 		s.free -= s.bytes
 	}
-	return it, nil
+	return &shifted, nil
 }
 
 // small reads a picture at the size of the set. What it takes at its own size is
 // reserved.
-func (s *Set) small(i int) (*item, error) {
+func (s *Set) small(i int) (l raster.Labelled, err error) {
 	release, err := s.reserve(i)
 	if err != nil {
-		return nil, err
+		return l, err
 	}
 	defer release()
 	p, m, err := s.read(i)
 	if err != nil {
-		return nil, err
+		return l, err
 	}
 	labels, err := s.labels(i, m)
 	if err != nil {
-		return nil, err
+		return l, err
 	}
-	return &item{image: p.resized(s.h, s.w), labels: resizeNearest(labels, m.h, m.w, s.h, s.w)}, nil
+	return raster.Labelled{Image: p.Resized(s.size), Labels: labels.Resized(s.size)}, nil
 }
 
 // labels gives the values of mask i their classes.
-func (s *Set) labels(i int, m mask) ([]byte, error) {
-	labels := make([]byte, len(m.values))
+func (s *Set) labels(i int, m mask) (raster.Labels, error) {
+	labels := raster.NewLabels(m.Size)
 	last, label := uint32(0), byte(0)
 	known := false
 	for at, v := range m.values {
 		if !known || v != last { // neighbours mostly agree
 			var ok bool
 			if label, ok = s.classOf[v]; !ok {
-				return nil, fmt.Errorf("mask %s: %s at x=%d, y=%d belongs to no class", s.maskName(i), s.value(v), at%m.w, at/m.w)
+				return raster.Labels{}, fmt.Errorf("mask %s: %s at x=%d, y=%d belongs to no class", s.maskName(i), s.value(v), at%m.W, at/m.W)
 			}
 			last, known = v, true
 		}
-		labels[at] = label
+		labels.Pix[at] = label
 	}
 	return labels, nil
 }
@@ -330,17 +338,4 @@ func (s *Set) value(v uint32) string {
 		return "colour " + ColourName(v)
 	}
 	return fmt.Sprintf("value %d", v)
-}
-
-// resized are the planes at another size.
-func (p pixels) resized(h, w int) []byte {
-	if p.h == h && p.w == w {
-		return p.planes
-	}
-	from, to := p.h*p.w, h*w
-	out := make([]byte, 3*to)
-	for c := range 3 {
-		copy(out[c*to:], resizeBilinear(p.planes[c*from:(c+1)*from], p.h, p.w, h, w))
-	}
-	return out
 }

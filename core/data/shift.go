@@ -11,9 +11,9 @@ import (
 	"github.com/loralab/loralab/core/stylize"
 )
 
-// Network gives a picture of 3×h×w bytes RGB the look that it was trained for.
-// It is called from several goroutines.
-type Network func(image []byte, h, w int) ([]byte, error)
+// Network gives an image the look that it was trained for. It is called from
+// several goroutines.
+type Network func(raster.Image) (raster.Image, error)
 
 // shift takes pictures out of their domain: styled, then damaged.
 type shift struct {
@@ -47,54 +47,53 @@ func newShift(style *spec.Style, styles Contents, corruption *spec.Corruption) (
 	return s, nil
 }
 
-// apply shifts a picture of 3×h×w bytes RGB and h×w labels. What it returns may
-// be what it was given; that itself is not changed. Random numbers are drawn by
-// key; name is for errors.
-func (s *shift) apply(image, labels []byte, h, w int, name, key string) ([]byte, []byte, error) {
+// apply shifts an image with its labels, which may be none. What it returns may be
+// what it was given; that itself is not changed. Random numbers are drawn by key;
+// name is for errors.
+func (s *shift) apply(l raster.Labelled, name, key string) (raster.Labelled, error) {
 	if s.style == nil && s.corruption == nil {
-		return image, labels, nil
+		return l, nil
 	}
 	if s.style.GetKind() == stylize.Network {
 		if s.network == nil {
-			return nil, nil, fmt.Errorf("the look of %s is computed by a network, for which there is no engine here; runner data stylize has one", name)
+			return l, fmt.Errorf("the look of %s is computed by a network, for which there is no engine here; runner data stylize has one", name)
 		}
 		var err error
-		if image, err = s.network(image, h, w); err != nil {
-			return nil, nil, fmt.Errorf("styling %s: %w", name, err)
+		if l.Image, err = s.network(l.Image); err != nil {
+			return l, fmt.Errorf("styling %s: %w", name, err)
 		}
 	}
-	p := raster.From(image, labels, h, w)
+	p := raster.Floats(l)
 	if len(s.styles) > 0 {
-		style, err := s.styles[rng.New(s.style.Seed, "style", key).IntN(len(s.styles))].resized(h, w)
+		style, err := s.styles[rng.New(s.style.Seed, "style", key).IntN(len(s.styles))].resized(p.Size)
 		if err != nil {
-			return nil, nil, err
+			return l, err
 		}
-		stylize.Apply(p, raster.From(style, nil, h, w), s.style.Kind, s.style.Strength)
+		stylize.Apply(p, raster.Floats(raster.Labelled{Image: style}), s.style.Kind, s.style.Strength)
 	}
 	if c := s.corruption; c != nil {
 		corrupt.Apply(p, c.Kind, int(c.Severity), c.Seed, key)
 	}
-	return p.Bytes(), p.Labels, nil
+	return p.Labelled(), nil
 }
 
-// styleImage is a picture that others take the look of, read when it is first
+// styleImage is an image that others take the look of, read when it is first
 // needed and kept in the size that was asked for last.
 type styleImage struct {
 	read func() (pixels, error)
 	mu   sync.Mutex
-	h, w int
-	rgb  []byte
+	kept raster.Image
 }
 
-func (s *styleImage) resized(h, w int) ([]byte, error) {
+func (s *styleImage) resized(to raster.Size) (raster.Image, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rgb == nil || s.h != h || s.w != w {
+	if s.kept.RGB == nil || s.kept.Size != to {
 		p, err := s.read()
 		if err != nil {
-			return nil, fmt.Errorf("reading style: %w", err)
+			return raster.Image{}, fmt.Errorf("reading style: %w", err)
 		}
-		s.rgb, s.h, s.w = p.resized(h, w), h, w
+		s.kept = p.Resized(to)
 	}
-	return s.rgb, nil
+	return s.kept, nil
 }

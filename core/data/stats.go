@@ -43,8 +43,8 @@ func (s *Stats) Fraction(class int) float64 {
 
 // Stats counts what the files hold, with the classes of d. Pictures that were
 // decoded once, by Check too, cost a stat.
-func (f Files) Stats(ctx context.Context, d *spec.Data) (Stats, error) {
-	facts, faults, err := f.look(ctx, f.pairs(), pairKind(d.GetColours()))
+func (f Files) Stats(ctx context.Context, x *Index, d *spec.Data) (Stats, error) {
+	facts, faults, err := x.look(ctx, f, f.pairs(), pairKind(d.GetColours()))
 	if err != nil {
 		return Stats{}, err
 	}
@@ -77,7 +77,7 @@ func (s *Set) Stats(ctx context.Context, d *spec.Data) (Stats, error) {
 		if err != nil {
 			return Stats{}, err
 		}
-		c.add(p.w, p.h, values, pixels)
+		c.add(p.W, p.H, values, pixels)
 	}
 	return c.done(), nil
 }

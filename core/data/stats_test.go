@@ -37,7 +37,7 @@ func TestStats(t *testing.T) {
 		Ignored: 10, Classless: 4,
 	}
 	for range 2 {
-		got, err := scan(t, root).Stats(t.Context(), d)
+		got, err := scan(t, root).Stats(t.Context(), data.NewIndex(data.Look{}), d)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%v, %v\nwant %v", got, err, want)
 		}
@@ -62,7 +62,7 @@ func TestStatsOfDrawnPictures(t *testing.T) {
 
 func TestRepeatedImages(t *testing.T) {
 	a, b := folder(t, 3), folder(t, 5)
-	got, err := scan(t, b).Repeated(t.Context(), scan(t, a))
+	got, err := scan(t, b).Repeated(t.Context(), data.NewIndex(data.Look{}), scan(t, a))
 	if err != nil || len(got) != 3 || got[2] != [2]string{filepath.Join(b, "images", "p002.png"), filepath.Join(a, "images", "p002.png")} {
 		t.Errorf("%v, %v", got, err)
 	}

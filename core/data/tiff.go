@@ -80,7 +80,7 @@ func (h *header) tiff(f section) error {
 	}
 	// A block, which is a strip or a tile, may hold up to eight bytes a pixel, and
 	// its buffer grows by doubling.
-	blockW, blockH := int64(h.w), int64(h.h)
+	blockW, blockH := int64(h.W), int64(h.H)
 	if w := int64(d.number(tagTileWidth, 0)); w > 0 {
 		blockW, blockH = w, int64(d.number(tagTileHeight, 0))
 	} else if rows := int64(d.number(tagRows, 0)); rows > 0 {
@@ -93,7 +93,7 @@ func (h *header) tiff(f section) error {
 	if depth == 16 {
 		pixel *= 2
 	}
-	h.decoder = pixel*int64(h.w)*int64(h.h) + 24*blockW*blockH
+	h.decoder = pixel*int64(h.W)*int64(h.H) + 24*blockW*blockH
 	h.pages = d.chain(f)
 	return nil
 }

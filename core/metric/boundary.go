@@ -10,35 +10,33 @@ import (
 // image's diagonal.
 const boundaryWidth = 0.02
 
-// Boundary counts, for images of h×w, the pixels of each class that lie within d
-// of its boundary, inside of it, in pred and in truth: what is left of the class
-// after d erosions with a 3×3 square is taken away. d is 2 % of the diagonal, at
-// least 1; the outside of the image counts as another class (Cheng et al.,
-// "Boundary IoU", arXiv:2103.16562). Ignored pixels belong to no class and are
-// not counted.
-func (c *Counts) Boundary(pred, truth []byte, h, w int) {
-	if len(pred) != len(truth) || h*w == 0 || len(pred)%(h*w) != 0 {
-		panic("metric: boundaries of pictures of different sizes")
+// Boundary counts, for an image, the pixels of each class that lie within d of its
+// boundary, inside of it, in pred and in truth: what is left of the class after d
+// erosions with a 3×3 square is taken away. d is 2 % of the diagonal, at least 1;
+// the outside of the image counts as another class (Cheng et al., "Boundary IoU",
+// arXiv:2103.16562). Ignored pixels belong to no class and are not counted. It
+// panics unless both have the same size.
+func (c *Counts) Boundary(pred, truth raster.Labels) {
+	if pred.Size != truth.Size || len(pred.Pix) != pred.Area() || len(truth.Pix) != truth.Area() {
+		panic("metric: boundaries of images of different sizes")
 	}
-	d := max(1, int(math.Round(boundaryWidth*math.Hypot(float64(h), float64(w)))))
-	for at := 0; at < len(pred); at += h * w {
-		p, t := bands(pred[at:at+h*w], h, w, d), bands(truth[at:at+h*w], h, w, d)
-		for i := range h * w {
-			label, guess := truth[at+i], pred[at+i]
-			if label == raster.Ignored {
-				continue
-			}
-			switch {
-			case t[i] && p[i] && label == guess:
-				c.boundary[label][0]++
+	d := max(1, int(math.Round(boundaryWidth*math.Hypot(float64(pred.H), float64(pred.W)))))
+	p, t := bands(pred, d), bands(truth, d)
+	for i, label := range truth.Pix {
+		guess := pred.Pix[i]
+		if label == raster.Ignored {
+			continue
+		}
+		switch {
+		case t[i] && p[i] && label == guess:
+			c.boundary[label][0]++
+			c.boundary[label][1]++
+		default:
+			if t[i] {
 				c.boundary[label][1]++
-			default:
-				if t[i] {
-					c.boundary[label][1]++
-				}
-				if p[i] {
-					c.boundary[guess][1]++
-				}
+			}
+			if p[i] {
+				c.boundary[guess][1]++
 			}
 		}
 	}
@@ -46,7 +44,8 @@ func (c *Counts) Boundary(pred, truth []byte, h, w int) {
 
 // bands marks the pixels that have another class, or the edge, within a square
 // of d around them.
-func bands(classes []byte, h, w, d int) []bool {
+func bands(l raster.Labels, d int) []bool {
+	classes, h, w := l.Pix, l.H, l.W
 	// same[i] is how many pixels in a row, up to i, have its class; a square of
 	// one class is one of whose rows and columns all are.
 	out := make([]bool, h*w)

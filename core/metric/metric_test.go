@@ -146,7 +146,8 @@ func TestKnownCase(t *testing.T) {
 func TestValueRefusesUnknownNames(t *testing.T) {
 	c := metric.NewCounts(classes)
 	c.Add([]byte{0, 1, 2}, []byte{0, 1, 2})
-	c.Boundary([]byte{0, 1, 2}, []byte{0, 1, 2}, 1, 3)
+	row := raster.Labels{Size: raster.Size{H: 1, W: 3}, Pix: []byte{0, 1, 2}}
+	c.Boundary(row, row)
 	m := c.Metrics(0, 1)
 	var sure metric.Calibration
 	sure.Add([]byte{0}, []byte{0}, []float32{1}, []float32{1}, []float32{1})

@@ -62,7 +62,8 @@ func TestBoundaryIsItsDefinition(t *testing.T) {
 		pred, truth := draw("predicted"), draw("labelled")
 		c := metric.NewCounts([]string{"a", "b", "c"})
 		c.Add(pred, truth)
-		c.Boundary(pred, truth, h, w)
+		size := raster.Size{H: h, W: w}
+		c.Boundary(raster.Labels{Size: size, Pix: pred}, raster.Labels{Size: size, Pix: truth})
 		m := c.Metrics(0, 1)
 		d := max(1, int(math.Round(0.02*math.Hypot(float64(h), float64(w)))))
 		for k, cm := range m.Classes {
@@ -87,7 +88,8 @@ func TestIgnoredPixelsHaveNoBoundary(t *testing.T) {
 	c := metric.NewCounts([]string{"a", "b"})
 	pred, truth := []byte{0, 0, 1, 1}, []byte{0, raster.Ignored, raster.Ignored, 1}
 	c.Add(pred, truth)
-	c.Boundary(pred, truth, 1, 4)
+	row := raster.Size{H: 1, W: 4}
+	c.Boundary(raster.Labels{Size: row, Pix: pred}, raster.Labels{Size: row, Pix: truth})
 	m := c.Metrics(0, 1)
 	if v, ok := metric.Value(m, "boundary/mean"); !ok || v != 1 {
 		t.Errorf("boundary IoU %g, %v", v, ok)

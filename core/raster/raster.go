@@ -1,47 +1,50 @@
 // Package raster is an image with its labels, and the operations on both that
-// augmentation, corruption and stylisation are made of: warps that move pixels
-// and labels alike, blurs, colour spaces.
+// data sets, augmentation, corruption and stylization are made of: resizing, warps
+// that move pixels and labels alike, blurs, color spaces.
 //
-// Values are float32 from 0 to 1, in three planes, red, green, blue; labels are
-// class indices, 255 is ignored. Everything is computed in a fixed order on one
-// goroutine: the same input gives the same bytes on every machine.
+// An image has three planes, red, green and blue: of bytes (Image), or of float32
+// from 0 to 1 while it is changed (Float). Labels are class indices, 255 is
+// ignored. Everything is computed in a fixed order on one goroutine: the same
+// input gives the same bytes on every machine.
 package raster
 
 import (
 	"math"
 )
 
-// Ignored is the label of pixels that neither train nor score; what a warp
-// brings in from outside the picture has it.
-const Ignored = 255
-
-// Picture is an image of H×W pixels.
-type Picture struct {
-	H, W   int
+// Float is an image while it is changed, with its labels.
+type Float struct {
+	Size
 	RGB    []float32 // 3×H×W, 0 to 1
 	Labels []byte    // H×W; nil: none
 }
 
-// From takes 3×h×w bytes in planes, and h×w labels or nil, which it keeps.
-func From(image, labels []byte, h, w int) *Picture {
-	p := &Picture{H: h, W: w, RGB: make([]float32, len(image)), Labels: labels}
-	for i, v := range image {
+// Floats takes an image and labels of the same size, or none. It keeps the labels.
+func Floats(l Labelled) *Float {
+	p := &Float{Size: l.Image.Size, RGB: make([]float32, len(l.Image.RGB)), Labels: l.Labels.Pix}
+	for i, v := range l.Image.RGB {
 		p.RGB[i] = float32(v) / 255
 	}
 	return p
 }
 
-// Bytes is the image in planes of bytes, rounded, values outside 0 to 1 cut off.
-func (p *Picture) Bytes() []byte {
-	out := make([]byte, len(p.RGB))
+// Labelled is the image in bytes, rounded, values outside 0 to 1 cut off, with its
+// labels.
+func (p *Float) Labelled() Labelled {
+	return Labelled{p.Image(), Labels{p.Size, p.Labels}}
+}
+
+// Image is the image alone, as Labelled has it.
+func (p *Float) Image() Image {
+	out := NewImage(p.Size)
 	for i, v := range p.RGB {
-		out[i] = byte(clamp(v)*255 + 0.5)
+		out.RGB[i] = byte(clamp(v)*255 + 0.5)
 	}
 	return out
 }
 
 // Clamp cuts off what is outside 0 to 1.
-func (p *Picture) Clamp() {
+func (p *Float) Clamp() {
 	for i, v := range p.RGB {
 		p.RGB[i] = clamp(v)
 	}
@@ -50,10 +53,10 @@ func (p *Picture) Clamp() {
 func clamp(v float32) float32 { return min(max(v, 0), 1) }
 
 // Plane is one channel, 0 to 2.
-func (p *Picture) Plane(c int) []float32 { return p.RGB[c*p.H*p.W : (c+1)*p.H*p.W] }
+func (p *Float) Plane(c int) []float32 { return p.RGB[c*p.H*p.W : (c+1)*p.H*p.W] }
 
 // Luma is the brightness of every pixel by ITU-R BT.601.
-func (p *Picture) Luma() []float32 {
+func (p *Float) Luma() []float32 {
 	r, g, b := p.Plane(0), p.Plane(1), p.Plane(2)
 	out := make([]float32, len(r))
 	for i := range out {
@@ -62,18 +65,18 @@ func (p *Picture) Luma() []float32 {
 	return out
 }
 
-// Outside says what lies beyond the edge of a picture.
+// Outside says what lies beyond the edge of an image.
 type Outside int
 
 const (
-	Reflect Outside = iota // the picture mirrored at its edge
+	Reflect Outside = iota // the image mirrored at its edge
 	Nothing                // black, ignored
 )
 
 // Warp moves pixels: that at (y, x) becomes what lies at from(y, x), in pixels
 // whose centres are whole numbers. Colours are interpolated linearly, labels
 // taken from the nearest pixel.
-func (p *Picture) Warp(outside Outside, from func(y, x int) (fy, fx float64)) {
+func (p *Float) Warp(outside Outside, from func(y, x int) (fy, fx float64)) {
 	n := p.H * p.W
 	rgb := make([]float32, len(p.RGB))
 	var labels []byte
@@ -109,20 +112,20 @@ func (p *Picture) Warp(outside Outside, from func(y, x int) (fy, fx float64)) {
 	p.RGB, p.Labels = rgb, labels
 }
 
-// WarpLabels moves labels of h×w as a Warp with Reflect moves those of the same
-// picture at atH×atW pixels, where from says where each comes from.
-func WarpLabels(labels []byte, h, w, atH, atW int, from func(y, x int) (fy, fx float64)) []byte {
-	sy, sx := float64(h)/float64(atH), float64(w)/float64(atW)
-	out := make([]byte, len(labels))
-	for y := range h {
-		ay := (float64(y)+0.5)/sy - 0.5 // in the picture of the other size
-		ny := min(max(int(math.Round(ay)), 0), atH-1)
-		for x := range w {
+// Warped moves labels as a Warp with Reflect moves those of the same image at
+// another size, where from says where each comes from.
+func (l Labels) Warped(at Size, from func(y, x int) (fy, fx float64)) Labels {
+	sy, sx := float64(l.H)/float64(at.H), float64(l.W)/float64(at.W)
+	out := NewLabels(l.Size)
+	for y := range l.H {
+		ay := (float64(y)+0.5)/sy - 0.5 // in the image of the other size
+		ny := min(max(int(math.Round(ay)), 0), at.H-1)
+		for x := range l.W {
 			ax := (float64(x)+0.5)/sx - 0.5
-			nx := min(max(int(math.Round(ax)), 0), atW-1)
+			nx := min(max(int(math.Round(ax)), 0), at.W-1)
 			fy, fx := from(ny, nx)
 			fy, fx = (ay+fy-float64(ny)+0.5)*sy-0.5, (ax+fx-float64(nx)+0.5)*sx-0.5
-			out[y*w+x] = labels[mirror(int(math.Round(fy)), h)*w+mirror(int(math.Round(fx)), w)]
+			out.Pix[y*l.W+x] = l.Pix[mirror(int(math.Round(fy)), l.H)*l.W+mirror(int(math.Round(fx)), l.W)]
 		}
 	}
 	return out
@@ -145,20 +148,20 @@ func mirror(i, n int) int {
 
 // Blur smooths the colours with a Gaussian of sigma pixels, cut off at four of
 // them.
-func (p *Picture) Blur(sigma float64) {
+func (p *Float) Blur(sigma float64) {
 	if sigma <= 0 {
 		return
 	}
 	for c := range 3 {
-		BlurPlane(p.Plane(c), p.H, p.W, sigma)
+		BlurPlane(p.Plane(c), p.Size, sigma)
 	}
 }
 
 // BlurPlane smooths one plane in place.
-func BlurPlane(plane []float32, h, w int, sigma float64) {
+func BlurPlane(plane []float32, s Size, sigma float64) {
 	k := gaussian(sigma)
 	reach := len(k) / 2
-	line := make([]float32, max(h, w))
+	line := make([]float32, max(s.H, s.W))
 	blur := func(n, start, step int) {
 		for i := range n {
 			var sum float32
@@ -171,11 +174,11 @@ func BlurPlane(plane []float32, h, w int, sigma float64) {
 			plane[start+i*step] = line[i]
 		}
 	}
-	for y := range h {
-		blur(w, y*w, 1)
+	for y := range s.H {
+		blur(s.W, y*s.W, 1)
 	}
-	for x := range w {
-		blur(h, x, w)
+	for x := range s.W {
+		blur(s.H, x, s.W)
 	}
 }
 
@@ -202,7 +205,7 @@ type Tap struct {
 }
 
 // Filter convolves the colours with taps.
-func (p *Picture) Filter(taps []Tap) {
+func (p *Float) Filter(taps []Tap) {
 	for c := range 3 {
 		plane := p.Plane(c)
 		out := make([]float32, len(plane))
@@ -220,7 +223,7 @@ func (p *Picture) Filter(taps []Tap) {
 }
 
 // HSV changes every pixel in hue (0 to 1, a circle), saturation and value.
-func (p *Picture) HSV(change func(h, s, v float64) (float64, float64, float64)) {
+func (p *Float) HSV(change func(h, s, v float64) (float64, float64, float64)) {
 	r, g, b := p.Plane(0), p.Plane(1), p.Plane(2)
 	for i := range r {
 		h, s, v := toHSV(float64(clamp(r[i])), float64(clamp(g[i])), float64(clamp(b[i])))

@@ -8,24 +8,24 @@ import (
 	"pgregory.net/rapid"
 )
 
-func draw(t *rapid.T) *Picture {
+func draw(t *rapid.T) *Float {
 	h, w := rapid.IntRange(1, 9).Draw(t, "h"), rapid.IntRange(1, 9).Draw(t, "w")
 	bytes := rapid.SliceOfN(rapid.Byte(), 3*h*w, 3*h*w).Draw(t, "image")
 	labels := rapid.SliceOfN(rapid.ByteRange(0, 3), h*w, h*w).Draw(t, "labels")
-	return From(bytes, labels, h, w)
+	return Floats(Labelled{Image{Size{h, w}, bytes}, Labels{Size{h, w}, labels}})
 }
 
 // Bytes come back as they were, and so does what a warp does not move.
 func TestNothingIsLost(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := draw(t)
-		before, labels := p.Bytes(), slices.Clone(p.Labels)
+		before, labels := p.Image().RGB, slices.Clone(p.Labels)
 		p.Warp(Reflect, func(y, x int) (float64, float64) { return float64(y), float64(x) })
-		if !slices.Equal(p.Bytes(), before) || !slices.Equal(p.Labels, labels) {
+		if !slices.Equal(p.Image().RGB, before) || !slices.Equal(p.Labels, labels) {
 			t.Fatal("a warp to the same place changes something")
 		}
 		p.HSV(func(h, s, v float64) (float64, float64, float64) { return h, s, v })
-		if !slices.Equal(p.Bytes(), before) {
+		if !slices.Equal(p.Image().RGB, before) {
 			t.Fatal("a way through HSV changes something")
 		}
 	})
@@ -34,15 +34,16 @@ func TestNothingIsLost(t *testing.T) {
 // A shift by whole pixels moves colours and labels alike; what comes from
 // outside is black and ignored, or the mirror image.
 func TestShift(t *testing.T) {
-	p := From([]byte{10, 20, 30, 40, 50, 60, 70, 80, 90}, []byte{0, 1, 2}, 1, 3)
-	q := From([]byte{10, 20, 30, 40, 50, 60, 70, 80, 90}, []byte{0, 1, 2}, 1, 3)
+	row := Size{H: 1, W: 3}
+	p := Floats(Labelled{Image{row, []byte{10, 20, 30, 40, 50, 60, 70, 80, 90}}, Labels{row, []byte{0, 1, 2}}})
+	q := Floats(Labelled{Image{row, []byte{10, 20, 30, 40, 50, 60, 70, 80, 90}}, Labels{row, []byte{0, 1, 2}}})
 	right := func(y, x int) (float64, float64) { return float64(y), float64(x - 1) }
 	p.Warp(Nothing, right)
 	q.Warp(Reflect, right)
-	if got := p.Bytes(); !slices.Equal(got, []byte{0, 10, 20, 0, 40, 50, 0, 70, 80}) || !slices.Equal(p.Labels, []byte{Ignored, 0, 1}) {
+	if got := p.Image().RGB; !slices.Equal(got, []byte{0, 10, 20, 0, 40, 50, 0, 70, 80}) || !slices.Equal(p.Labels, []byte{Ignored, 0, 1}) {
 		t.Errorf("got %v %v", got, p.Labels)
 	}
-	if got := q.Bytes(); !slices.Equal(got, []byte{10, 10, 20, 40, 40, 50, 70, 70, 80}) || !slices.Equal(q.Labels, []byte{0, 0, 1}) {
+	if got := q.Image().RGB; !slices.Equal(got, []byte{10, 10, 20, 40, 40, 50, 70, 70, 80}) || !slices.Equal(q.Labels, []byte{0, 0, 1}) {
 		t.Errorf("got %v %v", got, q.Labels)
 	}
 }
@@ -64,7 +65,7 @@ func TestBlur(t *testing.T) {
 	})
 	plane := make([]float32, 41*41)
 	plane[20*41+20] = 1
-	BlurPlane(plane, 41, 41, 2)
+	BlurPlane(plane, Size{41, 41}, 2)
 	for _, d := range []int{0, 1, 3, 5} {
 		want := math.Exp(-float64(d*d)/8) / (2 * math.Pi * 4)
 		if got := float64(plane[20*41+20+d]); math.Abs(got-want) > 2e-4 {

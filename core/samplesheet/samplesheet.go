@@ -33,19 +33,18 @@ const (
 	Errors
 )
 
-// Row is one picture.
+// Row is one image, all of whose parts have the size of the sheet's images.
 type Row struct {
-	Image   []byte // 3×h×w bytes RGB, in planes
-	Labels  []byte // h×w class indices: the truth
-	Classes []byte // h×w class indices: the prediction, for samples
-	Caption string
+	raster.Labelled               // with the truth
+	Predicted       raster.Labels // for samples
+	Caption         string
 }
 
 // Sheet is the form of a sheet.
 type Sheet struct {
-	h, w   int // of the pictures
-	scale  int // of panels: small pictures are shown larger
-	em     int // size of type in pixels
+	size   raster.Size // of the images
+	scale  int         // of panels: small images are shown larger
+	em     int         // size of type in pixels
 	panels []panel
 	legend [][]entry // lines
 }
@@ -75,33 +74,33 @@ var (
 
 // Samples is the form of sheets with the prediction of a model: image, truth,
 // prediction, errors.
-func Samples(classes []string, h, w int) *Sheet {
-	return form(classes, h, w,
-		panel{"image", picture}, panel{"truth", labels}, panel{"prediction", classesOf}, panel{"errors", errorsOf})
+func Samples(classes []string, size raster.Size) *Sheet {
+	return form(classes, size,
+		panel{"image", picture}, panel{"truth", labels}, panel{"prediction", predicted}, panel{"errors", errorsOf})
 }
 
 // Masks is the form of sheets of data: image, mask, both over each other.
-func Masks(classes []string, h, w int) *Sheet {
-	return form(classes, h, w, panel{"image", picture}, panel{"mask", labels}, panel{"both", both})
+func Masks(classes []string, size raster.Size) *Sheet {
+	return form(classes, size, panel{"image", picture}, panel{"mask", labels}, panel{"both", both})
 }
 
 func picture(_ *Row, _, _ int, c color.RGBA) color.RGBA { return c }
 
-func labels(r *Row, i, w int, _ color.RGBA) color.RGBA { return colourOf(r.Labels[i], i, w) }
+func labels(r *Row, i, w int, _ color.RGBA) color.RGBA { return colourOf(r.Labels.Pix[i], i, w) }
 
-func classesOf(r *Row, i, w int, _ color.RGBA) color.RGBA { return colourOf(r.Classes[i], i, w) }
+func predicted(r *Row, i, w int, _ color.RGBA) color.RGBA { return colourOf(r.Predicted.Pix[i], i, w) }
 
 func both(r *Row, i, w int, c color.RGBA) color.RGBA {
-	over := colourOf(r.Labels[i], i, w)
+	over := colourOf(r.Labels.Pix[i], i, w)
 	half := func(a, b byte) byte { return byte((int(a) + int(b)) / 2) }
 	return color.RGBA{half(over.R, c.R), half(over.G, c.G), half(over.B, c.B), 0xff}
 }
 
 func errorsOf(r *Row, i, w int, c color.RGBA) color.RGBA {
-	switch r.Labels[i] {
+	switch r.Labels.Pix[i] {
 	case raster.Ignored:
 		return hatched(i%w, i/w)
-	case r.Classes[i]:
+	case r.Predicted.Pix[i]:
 		// Luma of BT.601, in the upper half of the greys.
 		grey := byte((299*int(c.R)+587*int(c.G)+114*int(c.B))/2000 + 120)
 		return color.RGBA{grey, grey, grey, 0xff}
@@ -129,9 +128,9 @@ func hatched(x, y int) color.RGBA {
 // least is how wide panels are at least, for words to fit below them.
 const least = 224
 
-func form(classes []string, h, w int, panels ...panel) *Sheet {
-	s := &Sheet{h: h, w: w, panels: panels, scale: max(1, (least+w-1)/w)}
-	s.em = min(max(15, s.scale*w/18), 40)
+func form(classes []string, size raster.Size, panels ...panel) *Sheet {
+	s := &Sheet{size: size, panels: panels, scale: max(1, (least+size.W-1)/size.W)}
+	s.em = min(max(15, s.scale*size.W/18), 40)
 	var entries []entry
 	for i, name := range classes[:min(len(classes), raster.Ignored)] {
 		entries = append(entries, entry{name: name, colour: data.ClassColour(byte(i))})
@@ -161,11 +160,11 @@ func (s *Sheet) gap() int     { return s.em / 2 }
 func (s *Sheet) header() int  { return 2 * s.em }
 func (s *Sheet) caption() int { return 9 * s.em / 4 }
 func (s *Sheet) line() int    { return 7 * s.em / 4 }
-func (s *Sheet) pitch() int   { return s.scale*s.h + s.caption() }
+func (s *Sheet) pitch() int   { return s.scale*s.size.H + s.caption() }
 func (s *Sheet) footer() int  { return len(s.legend)*s.line() + s.em }
 
 func (s *Sheet) width() int {
-	return len(s.panels)*(s.scale*s.w+s.gap()) - s.gap() + 2*s.em
+	return len(s.panels)*(s.scale*s.size.W+s.gap()) - s.gap() + 2*s.em
 }
 
 // Rows is how many rows a sheet of this form has, 0 for a picture of another
@@ -181,8 +180,8 @@ func (s *Sheet) Rows(m image.Image) int {
 
 // Panel is the place of a panel in a sheet whose bounds begin at 0, 0.
 func (s *Sheet) Panel(row, column int) image.Rectangle {
-	at := image.Pt(s.em+column*(s.scale*s.w+s.gap()), s.header()+row*s.pitch())
-	return image.Rectangle{Min: at, Max: at.Add(image.Pt(s.scale*s.w, s.scale*s.h))}
+	at := image.Pt(s.em+column*(s.scale*s.size.W+s.gap()), s.header()+row*s.pitch())
+	return image.Rectangle{Min: at, Max: at.Add(image.Pt(s.scale*s.size.W, s.scale*s.size.H))}
 }
 
 // Draw draws a sheet. It panics where a row is not of the form's size.
@@ -197,17 +196,17 @@ func (s *Sheet) Draw(rows []Row) *image.RGBA {
 	for k, p := range s.panels {
 		write(p.name, s.Panel(0, k).Min.X, s.header()-s.em/2)
 	}
-	area := s.h * s.w
 	for n := range rows {
 		r := &rows[n]
-		if len(r.Image) != 3*area || len(r.Labels) != area || len(s.panels) > Errors && len(r.Classes) != area {
-			panic(fmt.Sprintf("sheet: a picture of %d×%d from %d, %d and %d bytes", s.w, s.h, len(r.Image), len(r.Labels), len(r.Classes)))
+		if r.Image.Size != s.size || r.Labels.Size != s.size || len(s.panels) > Errors && r.Predicted.Size != s.size {
+			panic(fmt.Sprintf("sheet: an image of %v from parts of %v, %v and %v", s.size, r.Image.Size, r.Labels.Size, r.Predicted.Size))
 		}
+		red, green, blue := r.Image.Plane(0), r.Image.Plane(1), r.Image.Plane(2)
 		for k, p := range s.panels {
-			panel := image.NewRGBA(image.Rect(0, 0, s.w, s.h))
-			for i := range area {
-				c := p.paint(r, i, s.w, color.RGBA{r.Image[i], r.Image[area+i], r.Image[2*area+i], 0xff})
-				panel.SetRGBA(i%s.w, i/s.w, c)
+			panel := image.NewRGBA(image.Rect(0, 0, s.size.W, s.size.H))
+			for i := range s.size.Area() {
+				c := p.paint(r, i, s.size.W, color.RGBA{red[i], green[i], blue[i], 0xff})
+				panel.SetRGBA(i%s.size.W, i/s.size.W, c)
 			}
 			// Colours of classes do not mix.
 			scaling.NearestNeighbor.Scale(sheet, s.Panel(n, k), panel, panel.Bounds(), scaling.Src, nil)

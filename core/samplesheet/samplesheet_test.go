@@ -16,19 +16,20 @@ import (
 // Whoever knows classes and size finds every panel of a sheet.
 func TestPanelsAreFound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h, w := rapid.IntRange(1, 40).Draw(t, "h"), rapid.IntRange(1, 40).Draw(t, "w")
+		size := raster.Size{H: rapid.IntRange(1, 40).Draw(t, "h"), W: rapid.IntRange(1, 40).Draw(t, "w")}
 		classes := rapid.SliceOfN(rapid.StringMatching(`[a-z]{1,30}`), 1, 30).Draw(t, "classes")
 		rows := make([]Row, rapid.IntRange(1, 4).Draw(t, "rows"))
-		class := func(name string) []byte {
-			return rapid.SliceOfN(rapid.OneOf(rapid.ByteRange(0, byte(len(classes)-1)), rapid.Just(byte(raster.Ignored))), h*w, h*w).Draw(t, name)
+		class := func(name string) raster.Labels {
+			pix := rapid.SliceOfN(rapid.OneOf(rapid.ByteRange(0, byte(len(classes)-1)), rapid.Just(byte(raster.Ignored))), size.Area(), size.Area()).Draw(t, name)
+			return raster.Labels{Size: size, Pix: pix}
 		}
 		for i := range rows {
-			rows[i] = Row{Image: make([]byte, 3*h*w), Labels: class("labels"), Classes: make([]byte, h*w), Caption: strings.Repeat("long ", 30)}
-			rows[i].Image[0] = byte(i + 1)
+			rows[i] = Row{Labelled: raster.Labelled{Image: raster.NewImage(size), Labels: class("labels")}, Predicted: raster.NewLabels(size), Caption: strings.Repeat("long ", 30)}
+			rows[i].Image.RGB[0] = byte(i + 1)
 		}
-		s := Samples(classes, h, w)
+		s := Samples(classes, size)
 		m := s.Draw(rows)
-		if got := Samples(classes, h, w).Rows(m); got != len(rows) {
+		if got := Samples(classes, size).Rows(m); got != len(rows) {
 			t.Fatalf("%d rows are found of %d", got, len(rows))
 		}
 		for i := range rows {
@@ -42,14 +43,14 @@ func TestPanelsAreFound(t *testing.T) {
 				t.Errorf("row %d begins with %v", i, got)
 			}
 			at = s.Panel(i, Truth).Min
-			if got, want := m.RGBAAt(at.X, at.Y), data.ClassColour(rows[i].Labels[0]); got != want {
+			if got, want := m.RGBAAt(at.X, at.Y), data.ClassColour(rows[i].Labels.Pix[0]); got != want {
 				t.Errorf("its truth begins with %v, want %v", got, want)
 			}
 		}
-		if got := Samples(classes, h+1, w).Rows(m); got == len(rows) {
+		if got := Samples(classes, raster.Size{H: size.H + 1, W: size.W}).Rows(m); got == len(rows) {
 			t.Error("pictures of another size are found in it")
 		}
-		if got := Masks(classes, h, w).Rows(m); got != 0 {
+		if got := Masks(classes, size).Rows(m); got != 0 {
 			t.Error("another form is found in it")
 		}
 	})
@@ -58,14 +59,15 @@ func TestPanelsAreFound(t *testing.T) {
 // Right pixels have no colour, wrong ones the colour of errors, ignored ones are
 // no error whatever was predicted.
 func TestErrors(t *testing.T) {
-	const h, w = 1, 224
-	r := Row{Image: make([]byte, 3*w), Labels: make([]byte, w), Classes: make([]byte, w)}
-	r.Image[0], r.Image[w+1] = 200, 90 // something to see
-	r.Classes[1] = 1
-	r.Labels[2], r.Classes[2] = 1, 1
-	r.Labels[3] = raster.Ignored
-	r.Labels[4], r.Classes[4] = raster.Ignored, 1
-	s := Samples([]string{"a", "b"}, h, w)
+	size := raster.Size{H: 1, W: 224}
+	r := Row{Labelled: raster.Labelled{Image: raster.NewImage(size), Labels: raster.NewLabels(size)}, Predicted: raster.NewLabels(size)}
+	r.Image.Plane(0)[0], r.Image.Plane(1)[1] = 200, 90 // something to see
+	labels, predicted := r.Labels.Pix, r.Predicted.Pix
+	predicted[1] = 1
+	labels[2], predicted[2] = 1, 1
+	labels[3] = raster.Ignored
+	labels[4], predicted[4] = raster.Ignored, 1
+	s := Samples([]string{"a", "b"}, size)
 	m := s.Draw([]Row{r})
 	at := s.Panel(0, Errors)
 	kinds := map[color.RGBA]string{wrong: "wrong"}
@@ -94,7 +96,7 @@ func TestErrors(t *testing.T) {
 }
 
 func TestRowsOfAnotherPicture(t *testing.T) {
-	s := Samples([]string{"a"}, 10, 10)
+	s := Samples([]string{"a"}, raster.Size{H: 10, W: 10})
 	for _, m := range []image.Image{image.NewRGBA(image.Rect(0, 0, 38, 38)), image.NewRGBA(image.Rectangle{})} {
 		if n := s.Rows(m); n != 0 {
 			t.Errorf("%v has %d rows", m.Bounds(), n)

@@ -8,12 +8,14 @@ import (
 
 // Remembered is what request.json says after a request: that request, and with
 // it the evaluations that the run was asked for before, and the places of their
-// files. So whatever a run was scored on can be scored again. before may be nil.
+// files. So whatever a run was scored on can be scored again. A pause is left out.
+// before may be nil.
 func Remembered(before, now *RunRequest) *RunRequest {
-	if before.GetId() != now.GetId() || len(before.GetEvaluations()) == 0 {
-		return now
-	}
 	all := proto.CloneOf(now)
+	all.Pause = nil // of this attempt, not of the run
+	if before.GetId() != now.GetId() || len(before.GetEvaluations()) == 0 {
+		return all
+	}
 	asked := map[string]bool{}
 	for _, e := range now.Evaluations {
 		asked[EvaluationIdentity(now.Id, e)] = true

@@ -3494,6 +3494,7 @@ type RunRequest struct {
 	CheckpointSeconds float64                `protobuf:"fixed64,7,opt,name=checkpoint_seconds,json=checkpointSeconds,proto3" json:"checkpoint_seconds,omitempty"` // at least this often; 0: at the end of epochs only
 	SampleImages      uint32                 `protobuf:"varint,8,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"`                 // written as pictures for each evaluation
 	Peft              *protocol.Peft         `protobuf:"bytes,9,opt,name=peft,proto3" json:"peft,omitempty"`                                                      // how PEFT would store the adapter; for Export
+	Pause             *Pause                 `protobuf:"bytes,10,opt,name=pause,proto3" json:"pause,omitempty"`                                                   // of this attempt, request.json leaves it out; absent: none
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3591,6 +3592,71 @@ func (x *RunRequest) GetPeft() *protocol.Peft {
 	return nil
 }
 
+func (x *RunRequest) GetPause() *Pause {
+	if x != nil {
+		return x.Pause
+	}
+	return nil
+}
+
+// Where a training pauses. The same request without a pause, or with a later
+// one, continues it and ends with the same bytes as a training without pauses.
+type Pause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// After this step, 0 for before the first. A training that has reached it
+	// already pauses at once. One that ends first, or with this step, finishes.
+	Step uint64 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
+	// Score the validation split there, for the event alone: neither the best
+	// checkpoint nor patience nor the journal sees it.
+	Validate      bool `protobuf:"varint,2,opt,name=validate,proto3" json:"validate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pause) Reset() {
+	*x = Pause{}
+	mi := &file_spec_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pause) ProtoMessage() {}
+
+func (x *Pause) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pause.ProtoReflect.Descriptor instead.
+func (*Pause) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Pause) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Pause) GetValidate() bool {
+	if x != nil {
+		return x.Validate
+	}
+	return false
+}
+
 type Label struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Experiment     string                 `protobuf:"bytes,1,opt,name=experiment,proto3" json:"experiment,omitempty"`
@@ -3605,7 +3671,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3617,7 +3683,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3630,7 +3696,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Label) GetExperiment() string {
@@ -3691,7 +3757,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3703,7 +3769,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3716,7 +3782,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Places) GetRunDir() string {
@@ -3766,7 +3832,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3778,7 +3844,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3791,7 +3857,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Files) GetRoot() string {
@@ -3828,6 +3894,7 @@ type Event struct {
 	//	*Event_Stopped
 	//	*Event_Failed
 	//	*Event_Note
+	//	*Event_Paused
 	Event         isEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3835,7 +3902,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3847,7 +3914,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3860,7 +3927,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -3951,6 +4018,15 @@ func (x *Event) GetNote() *Note {
 	return nil
 }
 
+func (x *Event) GetPaused() *Paused {
+	if x != nil {
+		if x, ok := x.Event.(*Event_Paused); ok {
+			return x.Paused
+		}
+	}
+	return nil
+}
+
 type isEvent_Event interface {
 	isEvent_Event()
 }
@@ -3991,6 +4067,10 @@ type Event_Note struct {
 	Note *Note `protobuf:"bytes,9,opt,name=note,proto3,oneof"`
 }
 
+type Event_Paused struct {
+	Paused *Paused `protobuf:"bytes,10,opt,name=paused,proto3,oneof"`
+}
+
 func (*Event_Started) isEvent_Event() {}
 
 func (*Event_Step) isEvent_Event() {}
@@ -4009,6 +4089,8 @@ func (*Event_Failed) isEvent_Event() {}
 
 func (*Event_Note) isEvent_Event() {}
 
+func (*Event_Paused) isEvent_Event() {}
+
 type Started struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Step           uint64                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"` // resumed here; 0: from the beginning
@@ -4025,7 +4107,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4037,7 +4119,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +4132,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -4125,7 +4207,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4137,7 +4219,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4150,7 +4232,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{48}
+	return file_spec_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -4214,7 +4296,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4226,7 +4308,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4239,7 +4321,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{49}
+	return file_spec_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -4279,7 +4361,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4291,7 +4373,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4304,7 +4386,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{50}
+	return file_spec_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -4326,7 +4408,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4338,7 +4420,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4351,7 +4433,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{51}
+	return file_spec_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Evaluated) GetId() string {
@@ -4391,7 +4473,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4403,7 +4485,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4416,7 +4498,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{52}
+	return file_spec_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -4435,7 +4517,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4447,7 +4529,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4460,7 +4542,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{53}
+	return file_spec_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -4468,6 +4550,60 @@ func (x *Stopped) GetStep() uint64 {
 		return x.Step
 	}
 	return 0
+}
+
+// The training reached the step of RunRequest.pause; its last checkpoint is of
+// this step.
+type Paused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          uint64                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
+	Validation    *Metrics               `protobuf:"bytes,2,opt,name=validation,proto3" json:"validation,omitempty"` // of the weights of this step, where Pause asks for it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Paused) Reset() {
+	*x = Paused{}
+	mi := &file_spec_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Paused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Paused) ProtoMessage() {}
+
+func (x *Paused) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Paused.ProtoReflect.Descriptor instead.
+func (*Paused) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *Paused) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Paused) GetValidation() *Metrics {
+	if x != nil {
+		return x.Validation
+	}
+	return nil
 }
 
 type Failed struct {
@@ -4481,7 +4617,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +4629,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +4642,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{54}
+	return file_spec_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Failed) GetReason() string {
@@ -4540,7 +4676,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4552,7 +4688,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4565,7 +4701,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{55}
+	return file_spec_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Note) GetText() string {
@@ -4609,7 +4745,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4621,7 +4757,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4634,7 +4770,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{56}
+	return file_spec_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -4754,7 +4890,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4766,7 +4902,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4779,7 +4915,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{57}
+	return file_spec_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -4883,7 +5019,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4895,7 +5031,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4908,7 +5044,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{58}
+	return file_spec_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Summary) GetId() string {
@@ -5386,7 +5522,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x06Window\x12\x19\n" +
 	"\bstride_h\x18\x01 \x01(\rR\astrideH\x12\x19\n" +
 	"\bstride_w\x18\x02 \x01(\rR\astrideW\x12\x14\n" +
-	"\x05scale\x18\x03 \x01(\x01R\x05scale\"\x80\x03\n" +
+	"\x05scale\x18\x03 \x01(\x01R\x05scale\"\xae\x03\n" +
 	"\n" +
 	"RunRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
@@ -5397,7 +5533,12 @@ const file_spec_proto_rawDesc = "" +
 	"\x06places\x18\x06 \x01(\v2\x17.loralab.spec.v1.PlacesR\x06places\x12-\n" +
 	"\x12checkpoint_seconds\x18\a \x01(\x01R\x11checkpointSeconds\x12#\n" +
 	"\rsample_images\x18\b \x01(\rR\fsampleImages\x12,\n" +
-	"\x04peft\x18\t \x01(\v2\x18.loralab.variant.v1.PeftR\x04peft\"\xc1\x01\n" +
+	"\x04peft\x18\t \x01(\v2\x18.loralab.variant.v1.PeftR\x04peft\x12,\n" +
+	"\x05pause\x18\n" +
+	" \x01(\v2\x16.loralab.spec.v1.PauseR\x05pause\"7\n" +
+	"\x05Pause\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x1a\n" +
+	"\bvalidate\x18\x02 \x01(\bR\bvalidate\"\xc1\x01\n" +
 	"\x05Label\x12\x1e\n" +
 	"\n" +
 	"experiment\x18\x01 \x01(\tR\n" +
@@ -5423,7 +5564,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x05Files\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\tR\x04root\x12\x16\n" +
 	"\x06images\x18\x02 \x03(\tR\x06images\x12\x14\n" +
-	"\x05masks\x18\x03 \x03(\tR\x05masks\"\xfc\x03\n" +
+	"\x05masks\x18\x03 \x03(\tR\x05masks\"\xaf\x04\n" +
 	"\x05Event\x124\n" +
 	"\astarted\x18\x01 \x01(\v2\x18.loralab.spec.v1.StartedH\x00R\astarted\x12+\n" +
 	"\x04step\x18\x02 \x01(\v2\x15.loralab.spec.v1.StepH\x00R\x04step\x12=\n" +
@@ -5437,7 +5578,9 @@ const file_spec_proto_rawDesc = "" +
 	"\bfinished\x18\x06 \x01(\v2\x19.loralab.spec.v1.FinishedH\x00R\bfinished\x124\n" +
 	"\astopped\x18\a \x01(\v2\x18.loralab.spec.v1.StoppedH\x00R\astopped\x121\n" +
 	"\x06failed\x18\b \x01(\v2\x17.loralab.spec.v1.FailedH\x00R\x06failed\x12+\n" +
-	"\x04note\x18\t \x01(\v2\x15.loralab.spec.v1.NoteH\x00R\x04noteB\a\n" +
+	"\x04note\x18\t \x01(\v2\x15.loralab.spec.v1.NoteH\x00R\x04note\x121\n" +
+	"\x06paused\x18\n" +
+	" \x01(\v2\x17.loralab.spec.v1.PausedH\x00R\x06pausedB\a\n" +
 	"\x05event\"\x86\x02\n" +
 	"\aStarted\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x14\n" +
@@ -5475,6 +5618,11 @@ const file_spec_proto_rawDesc = "" +
 	"\asummary\x18\x01 \x01(\v2\x18.loralab.spec.v1.SummaryR\asummary\"\x1d\n" +
 	"\aStopped\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\"V\n" +
+	"\x06Paused\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\x04R\x04step\x128\n" +
+	"\n" +
+	"validation\x18\x02 \x01(\v2\x18.loralab.spec.v1.MetricsR\n" +
+	"validation\"V\n" +
 	"\x06Failed\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1c\n" +
@@ -5571,7 +5719,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -5618,53 +5766,55 @@ var file_spec_proto_goTypes = []any{
 	(*Evaluation)(nil),        // 42: loralab.spec.v1.Evaluation
 	(*Window)(nil),            // 43: loralab.spec.v1.Window
 	(*RunRequest)(nil),        // 44: loralab.spec.v1.RunRequest
-	(*Label)(nil),             // 45: loralab.spec.v1.Label
-	(*Places)(nil),            // 46: loralab.spec.v1.Places
-	(*Files)(nil),             // 47: loralab.spec.v1.Files
-	(*Event)(nil),             // 48: loralab.spec.v1.Event
-	(*Started)(nil),           // 49: loralab.spec.v1.Started
-	(*Step)(nil),              // 50: loralab.spec.v1.Step
-	(*Validation)(nil),        // 51: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 52: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 53: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 54: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 55: loralab.spec.v1.Stopped
-	(*Failed)(nil),            // 56: loralab.spec.v1.Failed
-	(*Note)(nil),              // 57: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 58: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 59: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 60: loralab.spec.v1.Summary
-	nil,                       // 61: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 62: loralab.spec.v1.Exported.FilesEntry
-	nil,                       // 63: loralab.spec.v1.Exported.StateEntry
-	nil,                       // 64: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 65: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 66: loralab.spec.v1.Places.FilesEntry
-	nil,                       // 67: loralab.spec.v1.Places.NetworksEntry
-	nil,                       // 68: loralab.spec.v1.Summary.FilesEntry
-	(*protocol.Model)(nil),    // 69: loralab.variant.v1.Model
-	(*protocol.Peft)(nil),     // 70: loralab.variant.v1.Peft
-	(*protocol.Program)(nil),  // 71: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 72: loralab.variant.v1.Site
+	(*Pause)(nil),             // 45: loralab.spec.v1.Pause
+	(*Label)(nil),             // 46: loralab.spec.v1.Label
+	(*Places)(nil),            // 47: loralab.spec.v1.Places
+	(*Files)(nil),             // 48: loralab.spec.v1.Files
+	(*Event)(nil),             // 49: loralab.spec.v1.Event
+	(*Started)(nil),           // 50: loralab.spec.v1.Started
+	(*Step)(nil),              // 51: loralab.spec.v1.Step
+	(*Validation)(nil),        // 52: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 53: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 54: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 55: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 56: loralab.spec.v1.Stopped
+	(*Paused)(nil),            // 57: loralab.spec.v1.Paused
+	(*Failed)(nil),            // 58: loralab.spec.v1.Failed
+	(*Note)(nil),              // 59: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 60: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 61: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 62: loralab.spec.v1.Summary
+	nil,                       // 63: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 64: loralab.spec.v1.Exported.FilesEntry
+	nil,                       // 65: loralab.spec.v1.Exported.StateEntry
+	nil,                       // 66: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 67: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 68: loralab.spec.v1.Places.FilesEntry
+	nil,                       // 69: loralab.spec.v1.Places.NetworksEntry
+	nil,                       // 70: loralab.spec.v1.Summary.FilesEntry
+	(*protocol.Model)(nil),    // 71: loralab.variant.v1.Model
+	(*protocol.Peft)(nil),     // 72: loralab.variant.v1.Peft
+	(*protocol.Program)(nil),  // 73: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 74: loralab.variant.v1.Site
 }
 var file_spec_proto_depIdxs = []int32{
-	61, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	69, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	63, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	71, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
 	28, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
 	26, // 4: loralab.spec.v1.SampleRequest.arch:type_name -> loralab.spec.v1.Architecture
 	28, // 5: loralab.spec.v1.SampleRequest.adapter:type_name -> loralab.spec.v1.Adapter
-	70, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
+	72, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
 	44, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 8: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
 	44, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
 	28, // 10: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
 	15, // 11: loralab.spec.v1.CompareReply.sites:type_name -> loralab.spec.v1.Comparison
-	45, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
+	46, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
 	24, // 13: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
 	17, // 14: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
-	62, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
-	63, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
+	64, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
+	65, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
 	44, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
 	19, // 18: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
 	43, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
@@ -5680,11 +5830,11 @@ var file_spec_proto_depIdxs = []int32{
 	26, // 29: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
 	27, // 30: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
 	1,  // 31: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	71, // 32: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	73, // 32: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
 	29, // 33: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	72, // 34: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	64, // 35: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	65, // 36: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	74, // 34: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	66, // 35: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	67, // 36: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
 	32, // 37: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
 	33, // 38: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
 	34, // 39: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
@@ -5695,52 +5845,55 @@ var file_spec_proto_depIdxs = []int32{
 	43, // 44: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
 	24, // 45: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
 	42, // 46: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	45, // 47: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	46, // 48: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	70, // 49: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	66, // 50: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	67, // 51: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
-	49, // 52: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	50, // 53: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	51, // 54: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	52, // 55: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	53, // 56: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	54, // 57: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	55, // 58: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	56, // 59: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	57, // 60: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	58, // 61: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	58, // 62: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	60, // 63: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	59, // 64: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	58, // 65: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	53, // 66: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	68, // 67: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
-	35, // 68: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	47, // 69: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 70: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	44, // 71: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 72: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 73: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 74: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
-	11, // 75: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	13, // 76: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
-	18, // 77: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	21, // 78: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
-	3,  // 79: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	48, // 80: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 81: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 82: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 83: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
-	12, // 84: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	14, // 85: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
-	20, // 86: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	23, // 87: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
-	79, // [79:88] is the sub-list for method output_type
-	70, // [70:79] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	46, // 47: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	47, // 48: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	72, // 49: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	45, // 50: loralab.spec.v1.RunRequest.pause:type_name -> loralab.spec.v1.Pause
+	68, // 51: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	69, // 52: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
+	50, // 53: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	51, // 54: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	52, // 55: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	53, // 56: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	54, // 57: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	55, // 58: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	56, // 59: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	58, // 60: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	59, // 61: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	57, // 62: loralab.spec.v1.Event.paused:type_name -> loralab.spec.v1.Paused
+	60, // 63: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	60, // 64: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	62, // 65: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	60, // 66: loralab.spec.v1.Paused.validation:type_name -> loralab.spec.v1.Metrics
+	61, // 67: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	60, // 68: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	54, // 69: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	70, // 70: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
+	35, // 71: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	48, // 72: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 73: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	44, // 74: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 75: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 76: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 77: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
+	11, // 78: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	13, // 79: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
+	18, // 80: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	21, // 81: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
+	3,  // 82: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	49, // 83: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 84: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 85: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 86: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
+	12, // 87: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	14, // 88: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
+	20, // 89: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	23, // 90: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
+	82, // [82:91] is the sub-list for method output_type
+	73, // [73:82] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -5749,7 +5902,7 @@ func file_spec_proto_init() {
 		return
 	}
 	file_spec_proto_msgTypes[37].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[46].OneofWrappers = []any{
+	file_spec_proto_msgTypes[47].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -5759,16 +5912,17 @@ func file_spec_proto_init() {
 		(*Event_Stopped)(nil),
 		(*Event_Failed)(nil),
 		(*Event_Note)(nil),
+		(*Event_Paused)(nil),
 	}
-	file_spec_proto_msgTypes[56].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[57].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[58].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[59].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   67,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

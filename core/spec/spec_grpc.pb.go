@@ -44,7 +44,7 @@ const (
 type EngineClient interface {
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*EngineInfo, error)
 	// Run trains what is missing, then evaluates what is asked, and reports as
-	// it goes. It ends with exactly one of finished, stopped or failed.
+	// it goes. It ends with exactly one of finished, paused, stopped or failed.
 	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 	// Stop asks the run in progress to write a checkpoint and end.
 	Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopReply, error)
@@ -199,7 +199,7 @@ type Engine_StylizeClient = grpc.ServerStreamingClient[Stylized]
 type EngineServer interface {
 	Info(context.Context, *InfoRequest) (*EngineInfo, error)
 	// Run trains what is missing, then evaluates what is asked, and reports as
-	// it goes. It ends with exactly one of finished, stopped or failed.
+	// it goes. It ends with exactly one of finished, paused, stopped or failed.
 	Run(*RunRequest, grpc.ServerStreamingServer[Event]) error
 	// Stop asks the run in progress to write a checkpoint and end.
 	Stop(context.Context, *StopRequest) (*StopReply, error)

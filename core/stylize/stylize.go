@@ -26,7 +26,7 @@ import (
 	"github.com/loralab/loralab/core/raster"
 )
 
-var kinds = map[string]func(p, style *raster.Picture, strength float64){
+var kinds = map[string]func(p, style *raster.Float, strength float64){
 	"fourier": fourierAmplitude,
 	"colour":  colourStatistics,
 	"texture": texture,
@@ -56,15 +56,15 @@ func Check(kind string, strength float64) error {
 // Apply gives p the look of style, which has the same size. At strength 0 p
 // stays, at 1 it takes all that the kind transfers. It panics on what Check
 // refuses, on Network and on different sizes.
-func Apply(p, style *raster.Picture, kind string, strength float64) {
+func Apply(p, style *raster.Float, kind string, strength float64) {
 	if err := Check(kind, strength); err != nil {
 		panic("stylize: " + err.Error())
 	}
 	if kind == Network {
 		panic("stylize: a network is not applied here")
 	}
-	if p.H != style.H || p.W != style.W {
-		panic(fmt.Sprintf("stylize: a picture of %d×%d and a style of %d×%d", p.W, p.H, style.W, style.H))
+	if p.Size != style.Size {
+		panic(fmt.Sprintf("stylize: an image of %v and a style of %v", p.Size, style.Size))
 	}
 	if strength == 0 {
 		return
@@ -77,10 +77,10 @@ func Apply(p, style *raster.Picture, kind string, strength float64) {
 // transfers, as a fraction of the picture. The paper uses 0.01 to 0.09.
 const window = 0.05
 
-func fourierAmplitude(p, style *raster.Picture, strength float64) {
+func fourierAmplitude(p, style *raster.Float, strength float64) {
 	reachY, reachX := int(window*float64(p.H)), int(window*float64(p.W))
 	for c := range 3 {
-		f, s := transform(p.Plane(c), p.H, p.W), transform(style.Plane(c), p.H, p.W)
+		f, s := transform(p.Plane(c), p.Size), transform(style.Plane(c), p.Size)
 		for y := -reachY; y <= reachY; y++ {
 			for x := -reachX; x <= reachX; x++ {
 				i := (y+p.H)%p.H*p.W + (x+p.W)%p.W
@@ -88,28 +88,29 @@ func fourierAmplitude(p, style *raster.Picture, strength float64) {
 				f[i] = cmplx.Rect(amplitude, cmplx.Phase(f[i]))
 			}
 		}
-		back(f, p.Plane(c), p.H, p.W)
+		back(f, p.Plane(c), p.Size)
 	}
 }
 
 // transform is the 2-D Fourier transform of a plane.
-func transform(plane []float32, h, w int) []complex128 {
-	f := make([]complex128, h*w)
+func transform(plane []float32, size raster.Size) []complex128 {
+	f := make([]complex128, size.Area())
 	for i, v := range plane {
 		f[i] = complex(float64(v), 0)
 	}
-	return both(f, h, w, (*fourier.CmplxFFT).Coefficients)
+	return both(f, size, (*fourier.CmplxFFT).Coefficients)
 }
 
 // back is the real part of the inverse, into plane.
-func back(f []complex128, plane []float32, h, w int) {
-	for i, v := range both(f, h, w, (*fourier.CmplxFFT).Sequence) {
-		plane[i] = float32(real(v) / float64(h*w))
+func back(f []complex128, plane []float32, size raster.Size) {
+	for i, v := range both(f, size, (*fourier.CmplxFFT).Sequence) {
+		plane[i] = float32(real(v) / float64(size.Area()))
 	}
 }
 
 // both transforms rows, then columns, in place.
-func both(f []complex128, h, w int, do func(t *fourier.CmplxFFT, dst, src []complex128) []complex128) []complex128 {
+func both(f []complex128, size raster.Size, do func(t *fourier.CmplxFFT, dst, src []complex128) []complex128) []complex128 {
+	h, w := size.H, size.W
 	rows, cols := fourier.NewCmplxFFT(w), fourier.NewCmplxFFT(h)
 	for y := range h {
 		row := f[y*w : (y+1)*w]
@@ -127,7 +128,7 @@ func both(f []complex128, h, w int, do func(t *fourier.CmplxFFT, dst, src []comp
 	return f
 }
 
-func colourStatistics(p, style *raster.Picture, strength float64) {
+func colourStatistics(p, style *raster.Float, strength float64) {
 	a, b := toLAB(p), toLAB(style)
 	for c := range 3 {
 		mean, spread := moments(a[c])
@@ -161,7 +162,7 @@ var (
 	fromLMS = invert(toLMS)
 )
 
-func toLAB(p *raster.Picture) [3][]float64 {
+func toLAB(p *raster.Float) [3][]float64 {
 	n := p.H * p.W
 	var out [3][]float64
 	for c := range out {
@@ -180,7 +181,7 @@ func toLAB(p *raster.Picture) [3][]float64 {
 	return out
 }
 
-func fromLAB(lab [3][]float64, p *raster.Picture) {
+func fromLAB(lab [3][]float64, p *raster.Float) {
 	n := p.H * p.W
 	for i := range n {
 		l, a, b := lab[0][i]/math.Sqrt(3), lab[1][i]/math.Sqrt(6), lab[2][i]/math.Sqrt2
@@ -217,9 +218,9 @@ func invert(m [3][3]float64) (out [3][3]float64) {
 // bands of the pyramid, besides what is left below the coarsest.
 const bands = 4
 
-func texture(p, style *raster.Picture, strength float64) {
+func texture(p, style *raster.Float, strength float64) {
 	for c := range 3 {
-		mine, theirs := pyramid(p.Plane(c), p.H, p.W), pyramid(style.Plane(c), p.H, p.W)
+		mine, theirs := pyramid(p.Plane(c), p.Size), pyramid(style.Plane(c), p.Size)
 		plane := p.Plane(c)
 		clear(plane)
 		for b := range mine {
@@ -237,12 +238,12 @@ func texture(p, style *raster.Picture, strength float64) {
 
 // pyramid cuts a plane into bands of an octave each, at full size, whose sum it
 // is: differences of Gaussians of 1, 2, 4, 8 pixels, and what is left.
-func pyramid(plane []float32, h, w int) [][]float32 {
+func pyramid(plane []float32, size raster.Size) [][]float32 {
 	var out [][]float32
 	before := slices.Clone(plane)
 	for b := range bands {
 		smooth := slices.Clone(plane)
-		raster.BlurPlane(smooth, h, w, math.Exp2(float64(b)))
+		raster.BlurPlane(smooth, size, math.Exp2(float64(b)))
 		for i, v := range smooth {
 			before[i] -= v
 		}

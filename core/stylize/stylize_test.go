@@ -13,16 +13,16 @@ import (
 )
 
 // scene is a smooth picture; stripes a coarse, colourful one.
-func scene(h, w int) *raster.Picture {
-	p := &raster.Picture{H: h, W: w, RGB: make([]float32, 3*h*w), Labels: make([]byte, h*w)}
+func scene(h, w int) *raster.Float {
+	p := &raster.Float{Size: raster.Size{H: h, W: w}, RGB: make([]float32, 3*h*w), Labels: make([]byte, h*w)}
 	for i := range h * w {
 		p.RGB[i], p.RGB[h*w+i], p.RGB[2*h*w+i] = float32(i%w)/float32(w), .4, float32(i/w)/float32(h)
 	}
 	return p
 }
 
-func stripes(h, w int) *raster.Picture {
-	p := &raster.Picture{H: h, W: w, RGB: make([]float32, 3*h*w)}
+func stripes(h, w int) *raster.Float {
+	p := &raster.Float{Size: raster.Size{H: h, W: w}, RGB: make([]float32, 3*h*w)}
 	noise := make([]float32, len(p.RGB))
 	rng.New(1).Normal(noise, .05)
 	for i := range h * w {
@@ -99,9 +99,9 @@ func TestWhatIsTransferred(t *testing.T) {
 		}
 	}
 	p = scene(40, 40)
-	f, s := transform(p.Plane(0), 40, 40), transform(style.Plane(0), 40, 40)
+	f, s := transform(p.Plane(0), p.Size), transform(style.Plane(0), p.Size)
 	fourierAmplitude(p, style, 1)
-	g := transform(p.Plane(0), 40, 40)
+	g := transform(p.Plane(0), p.Size)
 	if d := math.Abs(real(g[0]) - real(s[0])); d > 1e-2 {
 		t.Errorf("fourier: the mean is off by %g", d)
 	}
@@ -115,7 +115,8 @@ func TestTransformAndBack(t *testing.T) {
 		h, w := rapid.IntRange(1, 12).Draw(t, "h"), rapid.IntRange(1, 12).Draw(t, "w")
 		plane := rapid.SliceOfN(rapid.Float32Range(0, 1), h*w, h*w).Draw(t, "plane")
 		out := make([]float32, h*w)
-		back(transform(plane, h, w), out, h, w)
+		size := raster.Size{H: h, W: w}
+		back(transform(plane, size), out, size)
 		if d := distance(plane, out); d > 1e-6 {
 			t.Fatalf("off by %g", d)
 		}

@@ -4,21 +4,27 @@
 // mmsegmentation.
 package window
 
-import "math"
+import (
+	"math"
+
+	"github.com/loralab/loralab/core/raster"
+)
 
 // Grid is the windows over one image, row by row.
 type Grid struct {
-	// H and W are the image's size, Height and Width a window's. An image that is
-	// smaller than a window is seen by one that goes beyond it.
-	H, W, Height, Width int
+	// An image that is smaller than a window is seen by one that reaches beyond it.
+	Image, Window raster.Size
 	// Tops and Lefts are where the rows and columns of windows begin.
 	Tops, Lefts []int
 }
 
 // Over puts windows over an image. Strides are 1 at least.
-func Over(h, w, height, width, strideH, strideW int) Grid {
-	return Grid{h, w, height, width, starts(h, height, strideH), starts(w, width, strideW)}
+func Over(image, window, stride raster.Size) Grid {
+	return Grid{image, window, starts(image.H, window.H, stride.H), starts(image.W, window.W, stride.W)}
 }
+
+// Whole is one window of the image's size.
+func Whole(image raster.Size) Grid { return Over(image, image, image) }
 
 func starts(n, window, stride int) []int {
 	at := []int{0}
@@ -37,11 +43,11 @@ func (g Grid) At(i int) (top, left int) {
 }
 
 // Rows counts, for every row of the image, the rows of windows that it lies in.
-func (g Grid) Rows() []int { return cover(g.Tops, g.H, g.Height) }
+func (g Grid) Rows() []int { return cover(g.Tops, g.Image.H, g.Window.H) }
 
 // Columns counts the same for columns: pixel (y, x) lies in Rows()[y]·Columns()[x]
 // windows.
-func (g Grid) Columns() []int { return cover(g.Lefts, g.W, g.Width) }
+func (g Grid) Columns() []int { return cover(g.Lefts, g.Image.W, g.Window.W) }
 
 func cover(starts []int, n, window int) []int {
 	in := make([]int, n)
@@ -53,14 +59,15 @@ func cover(starts []int, n, window int) []int {
 	return in
 }
 
-// Size is the size at which an image of h×w pixels is cut: scaled by a factor,
-// or, with 0, so that both sides reach those of a window and one of them exactly.
-func Size(h, w, height, width int, scale float64) (int, int) {
+// Scaled is the size at which an image is cut: scaled by a factor, or, with 0, so
+// that both sides reach those of a window and one of them exactly.
+func Scaled(image, window raster.Size, scale float64) raster.Size {
+	least := raster.Size{H: 1, W: 1}
 	if scale == 0 {
-		scale = max(float64(height)/float64(h), float64(width)/float64(w))
-		return max(height, round(scale*float64(h))), max(width, round(scale*float64(w)))
+		scale = max(float64(window.H)/float64(image.H), float64(window.W)/float64(image.W))
+		least = window
 	}
-	return max(1, round(scale*float64(h))), max(1, round(scale*float64(w)))
+	return raster.Size{H: max(least.H, round(scale*float64(image.H))), W: max(least.W, round(scale*float64(image.W)))}
 }
 
 func round(v float64) int { return int(math.Round(v)) }

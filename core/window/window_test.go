@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/core/raster"
 )
 
 // Every pixel is seen, as often as is counted; windows keep to the image, and to
@@ -13,7 +15,7 @@ func TestWindowsCoverTheImage(t *testing.T) {
 		side := func(name string, most int) int { return rapid.IntRange(1, most).Draw(t, name) }
 		h, w, height, width := side("h", 40), side("w", 40), side("height", 20), side("width", 20)
 		strideH, strideW := side("strideH", height), side("strideW", width)
-		g := Over(h, w, height, width, strideH, strideW)
+		g := Over(raster.Size{H: h, W: w}, raster.Size{H: height, W: width}, raster.Size{H: strideH, W: strideW})
 		seen := make([]int, h*w)
 		for i := range g.Len() {
 			top, left := g.At(i)
@@ -45,16 +47,17 @@ func TestWindowsCoverTheImage(t *testing.T) {
 func TestFit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		side := func(name string) int { return rapid.IntRange(1, 5000).Draw(t, name) }
-		h, w, height, width := side("h"), side("w"), side("height"), side("width")
-		y, x := Size(h, w, height, width, 0)
-		if y < height || x < width || y != height && x != width {
-			t.Errorf("%d×%d is cut at %d×%d by windows of %d×%d", h, w, y, x, height, width)
+		image, window := raster.Size{H: side("h"), W: side("w")}, raster.Size{H: side("height"), W: side("width")}
+		at := Scaled(image, window, 0)
+		if at.H < window.H || at.W < window.W || at.H != window.H && at.W != window.W {
+			t.Errorf("%v is cut at %v by windows of %v", image, at, window)
 		}
 	})
-	if h, w := Size(300, 400, 126, 126, 0.5); h != 150 || w != 200 {
-		t.Errorf("half of 300×400 is %d×%d", h, w)
+	image, window := raster.Size{H: 300, W: 400}, raster.Size{H: 126, W: 126}
+	if at := Scaled(image, window, 0.5); at != (raster.Size{H: 150, W: 200}) {
+		t.Errorf("half of %v is %v", image, at)
 	}
-	if h, w := Size(300, 400, 126, 126, 0); h != 126 || w != 168 {
-		t.Errorf("300×400 is fitted to %d×%d", h, w)
+	if at := Scaled(image, window, 0); at != (raster.Size{H: 126, W: 168}) {
+		t.Errorf("%v is fitted to %v", image, at)
 	}
 }

@@ -15,16 +15,16 @@ import (
 // Its masks mean what those of the run's data do, and its images are brought to
 // the same size; it has the identity that the same domain in the experiment's
 // file has. Files that cannot be used are all told in the error.
-func Domain(ctx context.Context, root string, run *spec.RunSpec, name, source string) (*spec.Evaluation, *spec.Files, error) {
+func Domain(ctx context.Context, x *data.Index, root string, run *spec.RunSpec, name, source string) (*spec.Evaluation, *spec.Files, error) {
 	p, err := scan(root, &dataConfig{Source: source, Layout: "auto"}, []string{"test"})
 	if err != nil {
 		return nil, nil, withHint(err)
 	}
 	files := p["test"]
-	if text := problems(data.Check(ctx, files, run.GetData())); text != "" {
+	if text := problems(data.Check(ctx, x, files, run.GetData())); text != "" {
 		return nil, nil, fmt.Errorf("files of %q cannot be used:%s\nrepair or remove them; masks hold the values of those that the run was trained on", source, text)
 	}
-	digest, err := files.Digest(ctx)
+	digest, err := files.Digest(ctx, x)
 	if err != nil {
 		return nil, nil, err
 	}

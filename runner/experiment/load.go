@@ -23,6 +23,7 @@ import (
 	"cuelang.org/go/cue/token"
 	"cuelang.org/go/mod/modfile"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/runner/backbone"
@@ -47,6 +48,8 @@ type Env struct {
 	// for an editor, for Parts, or a machine without either.
 	Variants *variant.Registry
 	Hub      *backbone.Finder
+	// Index knows the files of data sets; nil: one of its own.
+	Index *data.Index
 	// CheckData reads every image and mask in use, so that a damaged file or
 	// a mask value without a class is found before anything runs. What was
 	// read once costs a stat.

@@ -44,15 +44,15 @@ type Part struct {
 }
 
 // Open serves the images as they are now.
-func (p *Part) Open(ctx context.Context) (*data.Set, error) {
-	styles, err := p.Styles.Contents(ctx)
+func (p *Part) Open(ctx context.Context, x *data.Index) (*data.Set, error) {
+	styles, err := p.Styles.Contents(ctx, x)
 	if err != nil {
 		return nil, err
 	}
 	if drawn := p.Split.GetProcedural(); drawn != nil {
 		return data.OpenProcedural(drawn, p.Data, styles)
 	}
-	files, err := p.Files.Contents(ctx)
+	files, err := p.Files.Contents(ctx, x)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ const sourceSize = 224
 // SourceParts are the images of a source, found as in an experiment. What its
 // classes are is not known: every value of a mask is one of its own, but 255
 // and what the layout ignores. Beside a data.ScanError, the parts are returned all the same.
-func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
+func SourceParts(ctx context.Context, x *data.Index, root, source string) ([]Part, error) {
 	dir, layout, found, err := sourceFiles(root, source)
 	var unpaired *data.ScanError
 	if err != nil && !errors.As(err, &unpaired) {
@@ -179,7 +179,7 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 	}
 	var all []uint32
 	for _, f := range found {
-		for value := range data.Occurring(ctx, f, colours) {
+		for value := range data.Occurring(ctx, x, f, colours) {
 			all = append(all, value)
 		}
 	}
@@ -200,7 +200,7 @@ func SourceParts(ctx context.Context, root, source string) ([]Part, error) {
 	var parts []Part
 	for _, name := range append(slices.Clone(data.Roles), data.All) {
 		if f, ok := found[name]; ok {
-			digest, err := f.Digest(ctx)
+			digest, err := f.Digest(ctx, x)
 			if err != nil {
 				return nil, err
 			}
@@ -227,7 +227,7 @@ type Shifts struct {
 // ShiftedParts are domains made of the test images of a source that is found as
 // in an experiment; whole is for a source that is not divided, and takes all. The
 // images keep their sizes.
-func ShiftedParts(ctx context.Context, root, source string, whole bool, s Shifts) ([]Part, error) {
+func ShiftedParts(ctx context.Context, x *data.Index, root, source string, whole bool, s Shifts) ([]Part, error) {
 	e, err := s.evaluate()
 	if err != nil {
 		return nil, err
@@ -253,11 +253,11 @@ func ShiftedParts(ctx context.Context, root, source string, whole bool, s Shifts
 	case f.Len() == 0:
 		return nil, fmt.Errorf("%s has no test images, and the others are there to be trained on", source)
 	}
-	digest, err := found[name].Digest(ctx)
+	digest, err := found[name].Digest(ctx, x)
 	if err != nil {
 		return nil, err
 	}
-	resolve := newResolver(ctx, Env{})
+	resolve := newResolver(ctx, Env{Index: x})
 	var parts []Part
 	for _, shifted := range e.shifted(&dataConfig{Source: source}) {
 		p := Part{

@@ -35,7 +35,7 @@ func (r *resolver) remarks(root string, d *dataConfig, wanted []string, role str
 	key := fmt.Sprint(s.split.GetDigest(), t.colours)
 	list, ok := r.remarked[key]
 	if !ok {
-		several, dark = data.Remarks(r.ctx, s.files, t.data())
+		several, dark = data.Remarks(r.ctx, r.index, s.files, t.data())
 		list = [2]string{several, dark}
 		r.remarked[key] = list
 	}

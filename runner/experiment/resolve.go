@@ -31,6 +31,7 @@ import (
 // Functions are nil where the environment has nothing to answer with.
 type resolver struct {
 	ctx   context.Context
+	index *data.Index
 	check bool // contents of data files
 	// keepGoing leaves out cells whose plug-in fails.
 	keepGoing bool
@@ -71,6 +72,7 @@ type answer[T any] struct {
 func newResolver(ctx context.Context, env Env) *resolver {
 	r := &resolver{
 		ctx:       ctx,
+		index:     env.Index,
 		check:     env.CheckData,
 		keepGoing: env.KeepGoing,
 		schemas:   map[string]answer[cue.Value]{},
@@ -84,6 +86,9 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		counted:   map[string]map[uint32]int{},
 		left:      map[string][]string{},
 		remarked:  map[string][2]string{},
+	}
+	if r.index == nil {
+		r.index = data.NewIndex(data.Look{})
 	}
 	if env.Hub != nil {
 		r.backbone = once(env.Hub.Resolve)
@@ -398,7 +403,7 @@ func (r *resolver) split(root string, d *dataConfig, wanted []string, role strin
 		if n := d.taken(role, f.Len()); n < f.Len() {
 			f = f.Sample(n, d.Limit.Seed)
 		}
-		digest, err := f.Digest(r.ctx)
+		digest, err := f.Digest(r.ctx, r.index)
 		a.value, a.err = files{&spec.Split{Digest: digest, Count: uint32(f.Len())}, f}, err
 		return a
 	}()
@@ -462,7 +467,7 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		key := fmt.Sprint(s.split.GetDigest(), s.files.Root, s.files.Images[0], t.values, t.colours)
 		text, ok := r.checked[key]
 		if !ok {
-			text = problems(data.Check(r.ctx, s.files, t.data()))
+			text = problems(data.Check(r.ctx, r.index, s.files, t.data()))
 			r.checked[key] = text
 		}
 		if text != "" {
@@ -487,7 +492,7 @@ func (r *resolver) occurring(root string, d *dataConfig, role string) (map[uint3
 	key := fmt.Sprint(s.split.GetDigest(), colours)
 	counts, ok := r.counted[key]
 	if !ok {
-		counts = data.Occurring(r.ctx, s.files, colours)
+		counts = data.Occurring(r.ctx, r.index, s.files, colours)
 		r.counted[key] = counts
 	}
 	return counts, s.files.Len(), nil
@@ -546,7 +551,7 @@ func (r *resolver) overlap(root string, d, domain *dataConfig) (n, of int, err e
 	key := [2]string{train.split.GetDigest(), test.split.GetDigest()}
 	n, known := r.repeated[key]
 	if !known {
-		same, err := test.files.Repeated(r.ctx, train.files)
+		same, err := test.files.Repeated(r.ctx, r.index, train.files)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -795,7 +800,7 @@ func (r *resolver) look(root, folder string) (data.Files, string, error) {
 		if !there {
 			a.err = fmt.Errorf("there is no folder %s; looked for %s", folder, strings.Join(tried, ", "))
 		} else if a.value.files, a.err = data.ScanImages(dir); a.err == nil {
-			a.value.digest, a.err = a.value.files.Digest(r.ctx)
+			a.value.digest, a.err = a.value.files.Digest(r.ctx, r.index)
 		}
 		r.looks[folder] = a
 	}

@@ -22,8 +22,8 @@ const (
 // identities are others, so that whatever is kept of these runs lies apart from
 // the real ones. Weights are chosen by the loss, since a few images may leave a
 // class without a score.
-func Smoke(ctx context.Context, experiments []*Experiment) ([]*Experiment, error) {
-	s := smoke{splits: map[string]files{}}
+func Smoke(ctx context.Context, x *data.Index, experiments []*Experiment) ([]*Experiment, error) {
+	s := smoke{index: x, splits: map[string]files{}}
 	var all []*Experiment
 	for _, e := range experiments {
 		small := *e
@@ -47,7 +47,10 @@ func Smoke(ctx context.Context, experiments []*Experiment) ([]*Experiment, error
 }
 
 // smoke remembers the splits that were cut, by digest and size.
-type smoke struct{ splits map[string]files }
+type smoke struct {
+	index  *data.Index
+	splits map[string]files
+}
 
 func (s *smoke) run(ctx context.Context, run *Run, name string) (*Run, error) {
 	cut := *run
@@ -97,7 +100,7 @@ func (s *smoke) data(ctx context.Context, d *spec.Data, from, to *spec.Places, t
 			if n < split.Count {
 				cut.files = cut.files.Sample(int(n), 0)
 			}
-			digest, err := cut.files.Digest(ctx)
+			digest, err := cut.files.Digest(ctx, s.index)
 			if err != nil {
 				return err
 			}

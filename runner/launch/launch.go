@@ -48,6 +48,9 @@ type Job struct {
 	Evaluations []experiment.Evaluation
 	Dir         string             // the run directory, absolute
 	Source      *provenance.Source // nil: known only by its specification
+	// Pause ends the training at a step, where the next job for the run continues;
+	// nil: it trains to its end.
+	Pause *spec.Pause
 	// Attempts is how often the run was begun when the job was made: a failure
 	// since then is news.
 	Attempts int
@@ -58,9 +61,10 @@ type Outcome int
 
 const (
 	Finished  Outcome = iota
-	Stopped           // on request; goes on at the next apply
+	Stopped           // on request; continues at the next apply
 	Failed            //
 	Elsewhere         // another process has done it
+	Paused            // at Job.Pause; neither done nor failed
 )
 
 // Event is what happened. One field is set besides Job.
@@ -92,9 +96,11 @@ type SlotEnd struct{ Reason string }
 type End struct {
 	Outcome Outcome
 	Summary *spec.Summary // of a finished one
-	Step    uint64        // of a stopped or failed one: its last checkpoint
-	Reason  string        // of a failed one, one line
-	Detail  string        // of a failed one: stack, last lines of the engine's log
+	Step    uint64        // of a stopped, paused or failed one: its last checkpoint
+	// Validation is of a paused one: of the weights of Step, if Job.Pause asked for it.
+	Validation *spec.Metrics
+	Reason     string // of a failed one, one line
+	Detail     string // of a failed one: stack, last lines of the engine's log
 }
 
 // Local executes jobs on this machine.
@@ -129,6 +135,8 @@ type Totals struct {
 	Finished, Failed int
 	// Elsewhere counts those that other processes did.
 	Elsewhere int
+	// Paused counts those that ended at their Job.Pause.
+	Paused int
 	// Stopped says that not all jobs were tried.
 	Stopped bool
 }
@@ -290,6 +298,8 @@ func (q *queue) ended(o Outcome) {
 		q.totals.Failed++
 	case Elsewhere:
 		q.totals.Elsewhere++
+	case Paused:
+		q.totals.Paused++
 	case Stopped:
 		q.totals.Stopped = true
 	}

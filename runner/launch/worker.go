@@ -174,7 +174,7 @@ func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 		switch end.Outcome {
 		case Finished:
 			err = w.Store.Finish(keep, job.Run.ID, end.Summary)
-		case Stopped:
+		case Stopped, Paused: // the record says the same of both: it continues at a step
 			err = w.Store.Stop(keep, job.Run.ID, end.Step)
 		case Failed:
 			err = w.Store.Fail(keep, job.Run.ID, end.Step, end.Reason)
@@ -419,6 +419,9 @@ func (w *worker) listen(ctx context.Context, job *Job, a *attempted, next func()
 		case *spec.Event_Finished:
 			a.end = &End{Outcome: Finished, Summary: e.Finished.GetSummary()}
 			return nil
+		case *spec.Event_Paused:
+			a.end = &End{Outcome: Paused, Step: e.Paused.GetStep(), Validation: e.Paused.GetValidation()}
+			return nil
 		case *spec.Event_Stopped:
 			a.end = &End{Outcome: Stopped, Step: e.Stopped.GetStep()}
 			return nil
@@ -449,6 +452,7 @@ func (w *worker) request(job *Job) *spec.RunRequest {
 	r := &spec.RunRequest{
 		Id: job.Run.ID, Spec: job.Run.Spec, Train: job.Train, Label: job.Run.Label, Places: places,
 		CheckpointSeconds: w.Checkpoint.Seconds(), SampleImages: sampleImages, Peft: job.Run.PEFT,
+		Pause: job.Pause,
 	}
 	for _, e := range job.Evaluations {
 		r.Evaluations = append(r.Evaluations, e.Spec)

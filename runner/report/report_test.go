@@ -29,6 +29,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
@@ -155,11 +156,11 @@ func (w *world) samples(path, domain string, dice float64, rng *rand.Rand) {
 	}
 	var rows []samplesheet.Row
 	for i := range b.N {
-		n := b.H * b.W
-		rows = append(rows, samplesheet.Row{Image: b.Images[3*i*n : 3*(i+1)*n], Labels: b.Labels[i*n : (i+1)*n], Classes: pred[i*n : (i+1)*n], Caption: b.Names[i]})
+		n := b.Area()
+		rows = append(rows, samplesheet.Row{Labelled: b.At(i), Predicted: raster.Labels{Size: b.Size, Pix: pred[i*n : (i+1)*n]}, Caption: b.Names[i]})
 	}
 	var out bytes.Buffer
-	if err := png.Encode(&out, samplesheet.Samples(classes, b.H, b.W).Draw(rows)); err != nil {
+	if err := png.Encode(&out, samplesheet.Samples(classes, b.Size).Draw(rows)); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {

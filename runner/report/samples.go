@@ -102,7 +102,7 @@ func (s *study) samplesFigure() (figure, bool) {
 				if src.run.Evaluations[d] == nil || h == 0 || w == 0 {
 					continue
 				}
-				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, filename.Of(d)+".png"), samplesheet.Samples(src.run.drawnWith(d), h, w))
+				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, filename.Of(d)+".png"), samplesheet.Samples(src.run.drawnWith(d), raster.Size{H: h, W: w}))
 				if err != nil {
 					return nil, err
 				}

@@ -33,7 +33,7 @@ func (e *MovedError) Error() string {
 // Found are files of a digest as they lie now: where they were, or under other
 // names in the same folders, with the same contents in the same order. The error
 // is a *MovedError if they are neither.
-func Found(ctx context.Context, files *spec.Files, digest string) (*spec.Files, error) {
+func Found(ctx context.Context, x *data.Index, files *spec.Files, digest string) (*spec.Files, error) {
 	all := slices.Concat(files.GetImages(), files.GetMasks())
 	var gone []string
 	for _, name := range all {
@@ -57,7 +57,7 @@ func Found(ctx context.Context, files *spec.Files, digest string) (*spec.Files, 
 	if err != nil || now.Len() != len(files.GetImages()) {
 		return nil, moved
 	}
-	is, err := now.Digest(ctx)
+	is, err := now.Digest(ctx, x)
 	if err != nil {
 		return nil, err
 	}

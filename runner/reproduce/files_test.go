@@ -30,12 +30,13 @@ func TestFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest, err := scanned.Digest(t.Context())
+	x := data.NewIndex(data.Look{})
+	digest, err := scanned.Digest(t.Context(), x)
 	if err != nil {
 		t.Fatal(err)
 	}
 	files := &spec.Files{Root: root, Images: scanned.Images, Masks: scanned.Masks}
-	if now, err := Found(t.Context(), files, digest); err != nil || !proto.Equal(now, files) {
+	if now, err := Found(t.Context(), x, files, digest); err != nil || !proto.Equal(now, files) {
 		t.Fatalf("got %v, %v", now, err)
 	}
 	rename := func(from, to string) {
@@ -46,11 +47,11 @@ func TestFound(t *testing.T) {
 		}
 	}
 	rename("b.png", "bb.png") // the order stays
-	if now, err := Found(t.Context(), files, digest); err != nil || now.Images[1] != "images/bb.png" || now.Masks[1] != "masks/bb.png" {
+	if now, err := Found(t.Context(), x, files, digest); err != nil || now.Images[1] != "images/bb.png" || now.Masks[1] != "masks/bb.png" {
 		t.Errorf("got %v, %v", now, err)
 	}
 	rename("bb.png", "z.png") // and does not
-	_, err = Found(t.Context(), files, digest)
+	_, err = Found(t.Context(), x, files, digest)
 	var moved *MovedError
 	if !errors.As(err, &moved) || !strings.Contains(err.Error(), "2 of 6 files below "+root+" were renamed, moved or removed: images/b.png, masks/b.png;") {
 		t.Errorf("got %v", err)

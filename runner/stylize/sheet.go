@@ -18,6 +18,7 @@ import (
 	"golang.org/x/image/math/fixed"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/tempdir"
 )
@@ -34,7 +35,7 @@ const (
 // Sheet draws one image as it is, and as it is in each domain, into a PNG; seed
 // decides which. It is brought to the size of a tile before: what shows is what
 // a model of that size would see.
-func Sheet(ctx context.Context, file string, domains []Domain, seed uint64) (err error) {
+func Sheet(ctx context.Context, x *data.Index, file string, domains []Domain, seed uint64) (err error) {
 	temp, err := tempdir.New("sheet")
 	if err != nil {
 		return err
@@ -46,18 +47,18 @@ func Sheet(ctx context.Context, file string, domains []Domain, seed uint64) (err
 	if err != nil {
 		return err
 	}
-	high := max(1, tile*im.H/im.W)
+	size := raster.Size{H: max(1, tile*im.H/im.W), W: tile}
 	small := make([]Domain, len(domains))
 	for i, d := range domains {
-		d.Part.Files, d.Height, d.Width = one, high, tile
+		d.Part.Files, d.Height, d.Width = one, size.H, size.W
 		small[i] = d
 	}
-	written, err := Write(ctx, dir, small, func(Step) {})
+	written, err := Write(ctx, x, dir, small, func(Step) {})
 	if err != nil {
 		return err
 	}
 	clean := filepath.Join(dir, "clean.png")
-	if err := data.WriteImage(clean, im.Resized(high, tile), high, tile); err != nil {
+	if err := data.WriteImage(clean, im.Resized(size)); err != nil {
 		return err
 	}
 	files, names := []string{clean}, []string{"clean"}
@@ -65,7 +66,7 @@ func Sheet(ctx context.Context, file string, domains []Domain, seed uint64) (err
 		c := data.Copy{Files: small[i].Part.Files}
 		files, names = append(files, filepath.Join(w.Dir, filepath.FromSlash(c.Image(0)))), append(names, w.Name)
 	}
-	sheet, err := drawn(files, names, high)
+	sheet, err := drawn(files, names, size.H)
 	if err != nil {
 		return err
 	}

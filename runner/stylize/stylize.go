@@ -19,6 +19,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
@@ -53,10 +54,10 @@ type Step struct {
 // Write writes domains below dir, each as a whole or not at all, one after
 // another. One that is there already is left; a folder with anything else in it
 // is an error. told is called as images are done, one call at a time.
-func Write(ctx context.Context, dir string, domains []Domain, told func(Step)) ([]Written, error) {
+func Write(ctx context.Context, x *data.Index, dir string, domains []Domain, told func(Step)) ([]Written, error) {
 	var all []Written
 	for _, d := range domains {
-		one, err := d.write(ctx, filepath.Join(dir, d.Part.Name), told)
+		one, err := d.write(ctx, x, filepath.Join(dir, d.Part.Name), told)
 		if ctx.Err() != nil {
 			return all, errors.New("interrupted")
 		}
@@ -68,17 +69,17 @@ func Write(ctx context.Context, dir string, domains []Domain, told func(Step)) (
 	return all, nil
 }
 
-func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Written, error) {
+func (d *Domain) write(ctx context.Context, x *data.Index, dir string, told func(Step)) (Written, error) {
 	w := Written{Name: d.Part.Name, Dir: dir, Images: d.Part.Files.Len()}
 	// The name is that of the folder.
 	if err := name.Seen(d.Part.Name); err != nil {
 		return w, err
 	}
 	c := &data.Copy{
-		Files: d.Part.Files, Height: d.Height, Width: d.Width,
+		Files: d.Part.Files, Size: raster.Size{H: d.Height, W: d.Width},
 		Style: d.Part.Data.GetStyle(), Styles: d.Part.Styles, Corruption: d.Part.Data.GetCorruption(),
 	}
-	origin, err := d.origin(ctx, c)
+	origin, err := d.origin(ctx, x, c)
 	if err != nil {
 		return w, err
 	}
@@ -104,7 +105,7 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 		if c.Style.GetKind() == stylize.Network {
 			masks = func() {} // images take longer
 		}
-		if err := c.Write(ctx, temp, masks); err != nil {
+		if err := c.Write(ctx, x, temp, masks); err != nil {
 			return err
 		}
 		if c.Style.GetKind() == stylize.Network {
@@ -113,7 +114,7 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 			}
 		}
 		// The engine reads images by their names.
-		if now, err := c.Files.Digest(ctx); err != nil {
+		if now, err := c.Files.Digest(ctx, x); err != nil {
 			return err
 		} else if now != origin.Digest {
 			return fmt.Errorf("the files below %s changed while they were copied: run the command again", c.Files.Root)
@@ -126,8 +127,8 @@ func (d *Domain) write(ctx context.Context, dir string, told func(Step)) (Writte
 	return w, err
 }
 
-func (d *Domain) origin(ctx context.Context, c *data.Copy) (*data.Origin, error) {
-	o, err := data.NewOrigin(ctx, c)
+func (d *Domain) origin(ctx context.Context, x *data.Index, c *data.Copy) (*data.Origin, error) {
+	o, err := data.NewOrigin(ctx, x, c)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +152,7 @@ func network(ctx context.Context, c *data.Copy, weights, dir string, done func()
 			return err
 		}
 		req.Pictures = append(req.Pictures, &spec.Restyled{
-			Image: image, Out: filepath.Join(dir, filepath.FromSlash(c.Image(i))), Height: uint32(c.Height), Width: uint32(c.Width),
+			Image: image, Out: filepath.Join(dir, filepath.FromSlash(c.Image(i))), Height: uint32(c.Size.H), Width: uint32(c.Size.W),
 		})
 	}
 	return launch.Ask(ctx, func(ctx context.Context, engine spec.EngineClient) error {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/runner/experiment"
 )
 
@@ -15,7 +16,7 @@ func TestNamesAreNoPaths(t *testing.T) {
 	root := t.TempDir()
 	out := filepath.Join(root, "out")
 	for _, name := range []string{"../x", "../../x", "/x", ".", "..", "", "a/b", ".hidden"} {
-		_, err := Write(t.Context(), out, []Domain{{Part: experiment.Part{Name: name}}}, func(Step) {})
+		_, err := Write(t.Context(), data.NewIndex(data.Look{}), out, []Domain{{Part: experiment.Part{Name: name}}}, func(Step) {})
 		if err == nil || !strings.Contains(err.Error(), "name of a domain") && !strings.Contains(err.Error(), "is empty") {
 			t.Errorf("%q: %v", name, err)
 		}

@@ -94,6 +94,8 @@ func (v *View) logLine(event *spec.Event) string {
 		return v.accent.Render("evaluated on " + e.Evaluated.GetDomain() + "  " + scores(e.Evaluated.GetMetrics()))
 	case *spec.Event_Finished:
 		return v.good.Render("done")
+	case *spec.Event_Paused:
+		return v.warn.Render(fmt.Sprintf("paused after step %d", e.Paused.GetStep()))
 	case *spec.Event_Stopped:
 		return v.warn.Render(fmt.Sprintf("stopped after step %d", e.Stopped.GetStep()))
 	case *spec.Event_Failed:

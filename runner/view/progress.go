@@ -250,7 +250,7 @@ func (p *Progress) epoch(r *progressRun, validation *spec.Validation) {
 
 // end writes the one line that stays of a run.
 func (p *Progress) end(r *progressRun, end *launch.End) {
-	if end.Outcome != launch.Stopped {
+	if end.Outcome != launch.Stopped && end.Outcome != launch.Paused {
 		p.ended++
 	}
 	p.runs = slices.DeleteFunc(p.runs, func(other *progressRun) bool { return other == r })
@@ -269,6 +269,12 @@ func (p *Progress) end(r *progressRun, end *launch.End) {
 		text := p.v.good.Render("done") + " in " + span(took)
 		if scores := p.scores(r, end.Summary); scores != "" {
 			text += "  " + scores
+		}
+		p.line(r, text)
+	case launch.Paused:
+		text := fmt.Sprintf("paused after step %d", end.Step)
+		if value, ok := p.value(r, end.Validation); ok {
+			text += fmt.Sprintf("  validation %s %s", p.metric(r), score(value))
 		}
 		p.line(r, text)
 	case launch.Stopped:

@@ -23,6 +23,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
 )
@@ -96,20 +97,20 @@ func (n *Net) free() {
 	n.layers = nil
 }
 
-// Apply gives a picture of 3×h×w bytes RGB the style, by its strength: the mean
-// of picture and network's output, weighed. It may be called from any goroutine,
+// Apply gives an image the style, by its strength: the mean of image and network's
+// output, weighed. It may be called from any goroutine,
 // outside Device.Do.
-func (n *Net) Apply(image []byte, h, w int) ([]byte, error) {
-	if min(h, w) < smallest {
-		return nil, fmt.Errorf("a picture of %d×%d pixels is too small for a style network, which needs %d", w, h, smallest)
+func (n *Net) Apply(image raster.Image) (raster.Image, error) {
+	out := raster.Image{Size: image.Size}
+	if min(image.H, image.W) < smallest {
+		return out, fmt.Errorf("an image of %v pixels is too small for a style network, which needs %d", image.Size, smallest)
 	}
-	var out []byte
 	err := n.dev.Do(func() error {
 		n.dev.NoGrad(func() {
-			x := torch.Of(n.dev, image, 1, 3, int64(h), int64(w)).To(torch.Float32)
+			x := torch.Of(n.dev, image.RGB, 1, 3, int64(image.H), int64(image.W)).To(torch.Float32)
 			// Rounded, not cut: the nearest byte.
 			y := n.forward(x).Scale(float64(n.strength)).Add(x.Scale(1 - float64(n.strength)))
-			out = y.AddScalar(0.5).To(torch.Uint8).Bytes()
+			out.RGB = y.AddScalar(0.5).To(torch.Uint8).Bytes()
 		})
 		return nil
 	})
@@ -145,18 +146,18 @@ func (n *Net) write(p *spec.Restyled) error {
 	if err != nil {
 		return err
 	}
-	h, w := int(p.Height), int(p.Width)
-	if h == 0 || w == 0 {
-		h, w = im.H, im.W
+	size := raster.Size{H: int(p.Height), W: int(p.Width)}
+	if size.Area() == 0 {
+		size = im.Size
 	}
-	styled, err := n.Apply(im.Resized(h, w), h, w)
+	styled, err := n.Apply(im.Resized(size))
 	if torch.OutOfMemory(err) {
-		return fmt.Errorf("there is not memory enough for %d×%d pixels", w, h)
+		return fmt.Errorf("there is not memory enough for %v pixels", size)
 	}
 	if err != nil {
 		return err
 	}
-	return data.WriteImage(p.Out, styled, h, w)
+	return data.WriteImage(p.Out, styled)
 }
 
 // forward is the network on [1, 3, H, W], 0 to 255, and gives the same. It is

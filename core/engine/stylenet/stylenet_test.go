@@ -7,6 +7,7 @@ import (
 
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/filehash"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -111,11 +112,11 @@ func TestApply(t *testing.T) {
 	for _, strength := range []float64{1, 0.25} {
 		n := open(t, strength)
 		for _, e := range examples(t) {
-			got, err := n.Apply(e.image, e.h, e.w)
+			got, err := n.Apply(raster.Image{Size: raster.Size{H: e.h, W: e.w}, RGB: e.image})
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i, v := range got {
+			for i, v := range got.RGB {
 				want := strength*float64(e.styled[i]) + (1-strength)*float64(e.image[i])
 				if d := math.Abs(float64(v) - want); d > 0.51 {
 					t.Fatalf("%d×%d at strength %g, value %d is %d, want %g", e.h, e.w, strength, i, v, want)
@@ -127,10 +128,10 @@ func TestApply(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	n := open(t, 1)
-	if _, err := n.Apply(make([]byte, 3*4*20), 4, 20); err == nil {
+	if _, err := n.Apply(raster.NewImage(raster.Size{H: 4, W: 20})); err == nil {
 		t.Error("a picture of 4 pixels was accepted")
 	}
-	if _, err := n.Apply(make([]byte, 3*5*5), 5, 5); err != nil {
+	if _, err := n.Apply(raster.NewImage(raster.Size{H: 5, W: 5})); err != nil {
 		t.Errorf("the smallest picture: %v", err)
 	}
 	if _, err := Open(n.dev, &spec.Style{Kind: "network", Strength: 1, Weights: "other"}, weights); err == nil {

@@ -17,7 +17,7 @@ const (
 var attentionNames = []string{"products", "fused"}
 
 // Attention is softmax(q kᵀ/√d) v for q, k, v [B, H, N, d], by the form that
-// ProbeAttention or SetAttention chose for this type and length, otherwise by
+// ProbeAttention or SetProbes chose for this type and length, otherwise by
 // plain products.
 func Attention(q, k, v *Tensor) *Tensor {
 	d := q.d

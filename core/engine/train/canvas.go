@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/window"
 )
 
@@ -26,11 +27,11 @@ type canvas struct {
 	out           resizer
 }
 
-// newCanvas gives rows of logits [1, C, n, w] to emit, from row y of h on.
-func newCanvas(dev *torch.Device, grid window.Grid, h, w int, emit func(y int, logits *torch.Tensor)) *canvas {
+// newCanvas gives rows of logits at a size, [1, C, n, W], to emit, from row y on.
+func newCanvas(dev *torch.Device, grid window.Grid, out raster.Size, emit func(y int, logits *torch.Tensor)) *canvas {
 	return &canvas{
 		dev: dev, grid: grid, rows: grid.Rows(), columns: grid.Columns(),
-		out: resizer{dev: dev, inH: grid.H, inW: grid.W, outH: h, outW: w, emit: emit},
+		out: resizer{dev: dev, in: grid.Image, to: out, emit: emit},
 	}
 }
 
@@ -39,14 +40,14 @@ func (c *canvas) add(logits *torch.Tensor) {
 	g := c.grid
 	top, left := g.At(c.next)
 	c.next++
-	width := int64(min(g.Width, g.W-left)) // what is beyond the image is dropped
+	width := int64(min(g.Window.W, g.Image.W-left)) // what is beyond the image is dropped
 	logits = logits.Narrow(2, 0, width)
 	if len(g.Lefts) == 1 && len(g.Tops) == 1 {
-		c.out.push(logits.Narrow(1, 0, int64(g.H)))
+		c.out.push(logits.Narrow(1, 0, int64(g.Image.H)))
 		return
 	}
 	if c.strip == nil {
-		c.strip = c.dev.Zeros(torch.Float32, logits.Dim(0), int64(g.Height), int64(g.W)).Keep()
+		c.strip = c.dev.Zeros(torch.Float32, logits.Dim(0), int64(g.Window.H), int64(g.Image.W)).Keep()
 	}
 	place := c.strip.Narrow(2, int64(left), width)
 	place.Assign(place.Add(logits))
@@ -54,24 +55,24 @@ func (c *canvas) add(logits *torch.Tensor) {
 		return
 	}
 	// No window to come reaches above the next row of them.
-	end := g.H
+	end := g.Image.H
 	if c.next < g.Len() {
 		end, _ = g.At(c.next)
 	}
 	n := end - top
-	over := make([]float32, n*g.W)
+	over := make([]float32, n*g.Image.W)
 	for y := range n {
-		for x := range g.W {
-			over[y*g.W+x] = float32(c.rows[top+y] * c.columns[x])
+		for x := range g.Image.W {
+			over[y*g.Image.W+x] = float32(c.rows[top+y] * c.columns[x])
 		}
 	}
-	c.out.push(c.strip.Narrow(1, 0, int64(n)).Div(torch.Of(c.dev, over, int64(n), int64(g.W))))
-	if end == g.H {
+	c.out.push(c.strip.Narrow(1, 0, int64(n)).Div(torch.Of(c.dev, over, int64(n), int64(g.Image.W))))
+	if end == g.Image.H {
 		c.free()
 		return
 	}
 	below := c.dev.Zeros(torch.Float32, c.strip.Shape()...).Keep()
-	kept := int64(g.Height - n)
+	kept := int64(g.Window.H - n)
 	below.Narrow(1, 0, kept).Assign(c.strip.Narrow(1, int64(n), kept))
 	c.strip.Free()
 	c.strip = below
@@ -92,12 +93,12 @@ const bandElements = 4 << 20
 // resizer resizes rows bilinearly as they come, with the centres of pixels at
 // halves, as torch.nn.functional.interpolate does without align_corners.
 type resizer struct {
-	dev                  *torch.Device
-	inH, inW, outH, outW int
-	emit                 func(y int, logits *torch.Tensor)
-	held                 *torch.Tensor // [C, n, inW]
-	first                int           // row of held's first
-	next                 int           // row to emit
+	dev    *torch.Device
+	in, to raster.Size
+	emit   func(y int, logits *torch.Tensor)
+	held   *torch.Tensor // [C, n, inW]
+	first  int           // row of held's first
+	next   int           // row to emit
 }
 
 // push takes the next rows [C, n, inW].
@@ -106,11 +107,11 @@ func (r *resizer) push(rows *torch.Tensor) {
 		rows = torch.Cat(1, r.held, rows)
 	}
 	end := r.first + int(rows.Dim(1))
-	band := max(1, bandElements/(int(rows.Dim(0))*r.outW))
-	for r.next < r.outH {
+	band := max(1, bandElements/(int(rows.Dim(0))*r.to.W))
+	for r.next < r.to.H {
 		var above, below []int64
 		var share []float32
-		for y := r.next; y < min(r.next+band, r.outH); y++ {
+		for y := r.next; y < min(r.next+band, r.to.H); y++ {
 			a, b, s := r.between(y)
 			if b >= end {
 				break
@@ -123,19 +124,19 @@ func (r *resizer) push(rows *torch.Tensor) {
 		}
 		r.dev.Scope(func() {
 			x := rows.Rows(1, torch.Of(r.dev, above, n))
-			if r.inH != r.outH {
+			if r.in.H != r.to.H {
 				x = x.Add(rows.Rows(1, torch.Of(r.dev, below, n)).Sub(x).Mul(torch.Of(r.dev, share, n, 1)))
 			}
 			x = x.Unsqueeze(0)
-			if r.inW != r.outW {
-				x = x.UpsampleBilinear(n, int64(r.outW))
+			if r.in.W != r.to.W {
+				x = x.UpsampleBilinear(n, int64(r.to.W))
 			}
 			r.emit(r.next, x)
 		})
 		r.next += int(n)
 	}
 	r.free()
-	if r.next < r.outH {
+	if r.next < r.to.H {
 		from, _, _ := r.between(r.next)
 		from = min(from, end-1) // rows to come may be passed over, too
 		r.held = rows.Narrow(1, int64(from-r.first), int64(end-from)).Clone().Keep()
@@ -146,9 +147,9 @@ func (r *resizer) push(rows *torch.Tensor) {
 // between are the rows that row y lies between, and how far it is below the
 // first, 0 to 1.
 func (r *resizer) between(y int) (above, below int, share float32) {
-	at := max(0, (float64(y)+0.5)*float64(r.inH)/float64(r.outH)-0.5)
-	above = min(int(at), r.inH-1)
-	return above, min(above+1, r.inH-1), float32(at - math.Floor(at))
+	at := max(0, (float64(y)+0.5)*float64(r.in.H)/float64(r.to.H)-0.5)
+	above = min(int(at), r.in.H-1)
+	return above, min(above+1, r.in.H-1), float32(at - math.Floor(at))
 }
 
 func (r *resizer) free() {

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/window"
 )
 
@@ -18,7 +19,7 @@ func TestCanvasIsTheWholeImageAtOnce(t *testing.T) {
 		side := func(name string, most int) int { return rapid.IntRange(1, most).Draw(t, name) }
 		const c = 2
 		h, w, height, width, outH, outW := side("h", 30), side("w", 30), side("height", 12), side("width", 12), side("outH", 50), side("outW", 50)
-		g := window.Over(h, w, height, width, side("strideH", height), side("strideW", width))
+		g := window.Over(raster.Size{H: h, W: w}, raster.Size{H: height, W: width}, raster.Size{H: side("strideH", height), W: side("strideW", width)})
 		alike := rapid.Bool().Draw(t, "alike") // every window says the same of every pixel
 		sum, seen := make([]float32, c*h*w), make([]float32, h*w)
 		var got, want []float32
@@ -26,7 +27,7 @@ func TestCanvasIsTheWholeImageAtOnce(t *testing.T) {
 			live := cpu.Live()
 			got = make([]float32, c*outH*outW)
 			at := 0
-			cv := newCanvas(cpu, g, outH, outW, func(y int, logits *torch.Tensor) {
+			cv := newCanvas(cpu, g, raster.Size{H: outH, W: outW}, func(y int, logits *torch.Tensor) {
 				n := int(logits.Dim(2))
 				if y != at || !slices.Equal(logits.Shape(), []int64{1, c, int64(n), int64(outW)}) {
 					t.Fatalf("rows %d to %d of shape %v, want from %d on", y, y+n, logits.Shape(), at)

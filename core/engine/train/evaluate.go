@@ -23,9 +23,12 @@ import (
 	"github.com/loralab/loralab/core/stylize"
 )
 
-// score runs a split through the network and counts pixels. shots, if given,
-// receives the first pictures with their predictions.
-func (s *session) score(ctx context.Context, src *source, shots func(b *data.Batch, predicted []byte)) (*spec.Metrics, error) {
+// shots receives each image that was scored, as the model saw it, with what was
+// predicted of it.
+type shots func(name string, seen raster.Labelled, predicted raster.Labels)
+
+// score runs a split through the network and counts pixels. shots may be nil.
+func (s *session) score(ctx context.Context, src *source, shots shots) (*spec.Metrics, error) {
 	counts := metric.NewCounts(s.spec.Data.Classes)
 	var sure metric.Calibration
 	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
@@ -39,7 +42,7 @@ func (s *session) score(ctx context.Context, src *source, shots func(b *data.Bat
 		err := s.t.dev.Do(func() error {
 			var err error
 			s.t.dev.NoGrad(func() {
-				logits := s.net.logits(src.tokens(b, indices), b.H, b.W, false)
+				logits := s.net.logits(src.tokens(b, indices), b.Size, false)
 				if i := nonFinite(logits); i >= 0 {
 					err = &nonFiniteError{b.Names[i], s.step}
 					return
@@ -58,10 +61,13 @@ func (s *session) score(ctx context.Context, src *source, shots func(b *data.Bat
 			weight += float64(b.N)
 		}
 		counts.Add(sc.predicted, b.Labels)
-		counts.Boundary(sc.predicted, b.Labels, b.H, b.W)
 		sure.Add(sc.predicted, b.Labels, sc.highest, sc.ofTruth, sc.squares)
-		if shots != nil {
-			shots(b, sc.predicted)
+		for k := range b.N {
+			seen, predicted := b.At(k), raster.Labels{Size: b.Size, Pix: sc.predicted[k*b.Area() : (k+1)*b.Area()]}
+			counts.Boundary(predicted, seen.Labels)
+			if shots != nil {
+				shots(b.Names[k], seen, predicted)
+			}
 		}
 		return nil
 	})
@@ -142,7 +148,7 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 				return fmt.Errorf("evaluating %s: %w", e.Domain, err)
 			}
 			s.step = p.Step
-			if _, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), int(e.Data.Height), int(e.Data.Width), p.Probes); err != nil {
+			if _, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), data.SizeOf(e.Data), p.Probes); err != nil {
 				return err
 			}
 			loaded = at
@@ -167,7 +173,7 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 }
 
 func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*spec.Evaluated, error) {
-	set, err := openSplit(ctx, s.req, e.Data, "test")
+	set, err := s.t.openSplit(ctx, s.req, e.Data, "test")
 	if err != nil {
 		return nil, err
 	}
@@ -196,9 +202,12 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		}
 		defer unmerge()
 	}
+	size := data.SizeOf(e.Data)
 	var samples []samplesheet.Row
-	shots := func(b *data.Batch, p []byte) {
-		samples = append(samples, rows(b, p, s.spec.Data.Classes, int(s.req.SampleImages)-len(samples))...)
+	shots := func(name string, seen raster.Labelled, predicted raster.Labels) {
+		if len(samples) < int(s.req.SampleImages) {
+			samples = append(samples, sample(name, seen, predicted, size, s.spec.Data.Classes))
+		}
 	}
 	var m *spec.Metrics
 	switch {
@@ -216,7 +225,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		if err := s.dir.there(); err != nil {
 			return nil, err
 		}
-		drawn := samplesheet.Samples(s.spec.Data.Classes, int(e.Data.Height), int(e.Data.Width)).Draw(samples)
+		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(samples)
 		if err := writePNG(s.dir.file("samples", filename.Of(e.Domain)+".png"), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}
@@ -224,26 +233,18 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	return &spec.Evaluated{Id: id, Domain: e.Domain, Metrics: m}, nil
 }
 
-// rows are the first pictures of a batch, most at most, with what was predicted
-// of them, captioned with name and Dice.
-func rows(b *data.Batch, predicted []byte, classes []string, most int) []samplesheet.Row {
-	var out []samplesheet.Row
-	for k := range min(b.N, most) {
-		of := func(planes int, all []byte) []byte {
-			n := planes * b.H * b.W
-			return slices.Clone(all[k*n : (k+1)*n])
-		}
-		r := samplesheet.Row{Image: of(3, b.Images), Labels: of(1, b.Labels), Classes: of(1, predicted)}
-		counts := metric.NewCounts(classes)
-		counts.Add(r.Classes, r.Labels)
-		m := counts.Metrics(0, 1)
-		r.Caption = b.Names[k] + "   all ignored"
-		if m.Pixels > 0 {
-			r.Caption = fmt.Sprintf("%s   Dice %.3f", b.Names[k], m.Dice)
-		}
-		out = append(out, r)
+// sample is an image with what was predicted of it, at a size, captioned with name
+// and Dice. It keeps nothing of the batch.
+func sample(name string, seen raster.Labelled, predicted raster.Labels, size raster.Size, classes []string) samplesheet.Row {
+	image, labels, predicted := seen.Image.Resized(size), seen.Labels.Resized(size), predicted.Resized(size)
+	image.RGB, labels.Pix, predicted.Pix = slices.Clone(image.RGB), slices.Clone(labels.Pix), slices.Clone(predicted.Pix)
+	counts := metric.NewCounts(classes)
+	counts.Add(predicted.Pix, labels.Pix)
+	caption := name + "   all ignored"
+	if m := counts.Metrics(0, 1); m.Pixels > 0 {
+		caption = fmt.Sprintf("%s   Dice %.3f", name, m.Dice)
 	}
-	return out
+	return samplesheet.Row{Labelled: raster.Labelled{Image: image, Labels: labels}, Predicted: predicted, Caption: caption}
 }
 
 // mergeTolerance is how far a merged layer may be from the adapted one,

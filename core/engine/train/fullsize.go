@@ -8,6 +8,7 @@ import (
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/window"
 )
@@ -28,20 +29,20 @@ type tally struct {
 type painting struct {
 	canvas    *canvas
 	truth     *data.Truth
-	predicted []byte
+	predicted raster.Labels
 }
 
 // paint begins an image that windows see by grid.
 func (t *tally) paint(dev *torch.Device, grid window.Grid, truth *data.Truth) *painting {
-	p := &painting{truth: truth, predicted: make([]byte, truth.H*truth.W)}
-	p.canvas = newCanvas(dev, grid, truth.H, truth.W, func(y int, logits *torch.Tensor) {
+	p := &painting{truth: truth, predicted: raster.NewLabels(truth.Size)}
+	p.canvas = newCanvas(dev, grid, truth.Size, func(y int, logits *torch.Tensor) {
 		n := int(logits.Dim(2))
 		at, to := y*truth.W, (y+n)*truth.W
-		labels := truth.Labels[at:to]
+		labels := truth.Pix[at:to]
 		target := torch.Of(dev, labels, 1, int64(n), int64(truth.W)).To(torch.Int64)
 		sc := pixels(logits, logits.Softmax(1), target)
 		t.sure.Add(sc.predicted, labels, sc.highest, sc.ofTruth, sc.squares)
-		copy(p.predicted[at:], sc.predicted)
+		copy(p.predicted.Pix[at:], sc.predicted)
 	})
 	p.canvas.name = truth.Name
 	return p
@@ -49,8 +50,8 @@ func (t *tally) paint(dev *torch.Device, grid window.Grid, truth *data.Truth) *p
 
 // finish counts an image that is whole.
 func (t *tally) finish(p *painting) {
-	t.counts.Add(p.predicted, p.truth.Labels)
-	t.counts.Boundary(p.predicted, p.truth.Labels, p.truth.H, p.truth.W)
+	t.counts.Add(p.predicted.Pix, p.truth.Pix)
+	t.counts.Boundary(p.predicted, p.truth.Labels)
 	t.images++
 }
 
@@ -62,7 +63,7 @@ func (t *tally) metrics() *spec.Metrics {
 
 // scoreOriginal is score at the size of each mask. src gives the tokens of images
 // as the model sees them.
-func (s *session) scoreOriginal(ctx context.Context, src *source, shots func(b *data.Batch, predicted []byte)) (*spec.Metrics, error) {
+func (s *session) scoreOriginal(ctx context.Context, src *source, shots shots) (*spec.Metrics, error) {
 	type seen struct {
 		*data.Batch
 		truths []*data.Truth
@@ -85,12 +86,12 @@ func (s *session) scoreOriginal(ctx context.Context, src *source, shots func(b *
 	}, batches, func(b *seen) error {
 		indices := batches[i]
 		i++
-		grid := window.Over(b.H, b.W, b.H, b.W, b.H, b.W)
+		grid := window.Whole(b.Size)
 		var done []*painting
 		err := s.t.dev.Do(func() error {
 			var err error
 			s.t.dev.NoGrad(func() {
-				logits := s.net.logits(src.tokens(b.Batch, indices), b.H, b.W, false)
+				logits := s.net.logits(src.tokens(b.Batch, indices), b.Size, false)
 				if i := nonFinite(logits); i >= 0 {
 					err = &nonFiniteError{b.Names[i], s.step}
 					return
@@ -108,7 +109,7 @@ func (s *session) scoreOriginal(ctx context.Context, src *source, shots func(b *
 		}
 		for k, p := range done {
 			t.finish(p)
-			shots(b.One(k), data.ResizeLabels(p.predicted, p.truth.H, p.truth.W, b.H, b.W))
+			shots(b.Names[k], b.At(k), p.predicted)
 		}
 		return nil
 	})
@@ -120,7 +121,7 @@ func (s *session) scoreOriginal(ctx context.Context, src *source, shots func(b *
 
 // scoreWindows is scoreOriginal of images that are seen by windows. Windows of
 // several images share a batch.
-func (s *session) scoreWindows(ctx context.Context, set *data.Set, d *spec.Data, w *spec.Window, shots func(b *data.Batch, predicted []byte)) (*spec.Metrics, error) {
+func (s *session) scoreWindows(ctx context.Context, set *data.Set, d *spec.Data, w *spec.Window, shots shots) (*spec.Metrics, error) {
 	t := &tally{counts: metric.NewCounts(s.spec.Data.Classes)}
 	panes := s.panes(d, w)
 	defer panes.free()
@@ -131,18 +132,13 @@ func (s *session) scoreWindows(ctx context.Context, set *data.Set, d *spec.Data,
 			p, scene := open[0], scenes[0]
 			open, scenes = open[1:], scenes[1:]
 			t.finish(p)
-			h, w := panes.h, panes.w
-			shots(&data.Batch{
-				N: 1, H: h, W: w, Names: []string{p.truth.Name},
-				Images: data.ResizeImage(scene.Image, scene.ImageH, scene.ImageW, h, w),
-				Labels: data.ResizeLabels(p.truth.Labels, p.truth.H, p.truth.W, h, w),
-			}, data.ResizeLabels(p.predicted, p.truth.H, p.truth.W, h, w))
+			shots(scene.Name, scene.Labelled, p.predicted)
 		}
 	}
 	err := each(ctx, func(_ context.Context, indices []int) (*data.Scene, error) {
-		return set.Scene(indices[0], panes.size)
+		return set.Scene(indices[0], panes.scaled)
 	}, inOrder(set.Len(), 1), func(scene *data.Scene) error {
-		p := t.paint(s.t.dev, panes.over(scene.ImageH, scene.ImageW), &scene.Truth)
+		p := t.paint(s.t.dev, panes.over(scene.Image.Size), scene.Truth())
 		open, scenes = append(open, p), append(scenes, scene)
 		if err := panes.add(ctx, p.canvas, scene.Image); err != nil {
 			return err
@@ -166,38 +162,40 @@ type panes struct {
 	s        *session
 	data     *spec.Data
 	window   *spec.Window
-	h, w     int
+	size     raster.Size // of a window
 	batch    int
 	fill     [3]byte
-	images   []byte    // 3×h×w for each of
+	images   []byte    // planes of each of
 	waiting  []*canvas // in the order of their windows
 	canvases []*canvas // all that may hold something
 }
 
 func (s *session) panes(d *spec.Data, w *spec.Window) *panes {
-	p := &panes{s: s, data: d, window: w, h: int(d.Height), w: int(d.Width), batch: int(s.spec.Train.Batch)}
+	p := &panes{s: s, data: d, window: w, size: data.SizeOf(d), batch: int(s.spec.Train.Batch)}
 	for c := range p.fill { // the mean, which is 0 to the network
 		p.fill[c] = byte(math.Round(min(max(d.Mean[c], 0), 1) * 255))
 	}
 	return p
 }
 
-// size is that at which an image is cut.
-func (p *panes) size(h, w int) (int, int) { return window.Size(h, w, p.h, p.w, p.window.Scale) }
+// scaled is the size at which an image is cut.
+func (p *panes) scaled(image raster.Size) raster.Size {
+	return window.Scaled(image, p.size, p.window.Scale)
+}
 
-func (p *panes) over(h, w int) window.Grid {
-	return window.Over(h, w, p.h, p.w, int(p.window.StrideH), int(p.window.StrideW))
+func (p *panes) over(image raster.Size) window.Grid {
+	return window.Over(image, p.size, raster.Size{H: int(p.window.StrideH), W: int(p.window.StrideW)})
 }
 
 // add cuts an image, of the canvas's size, and runs as many windows as make
 // batches.
-func (p *panes) add(ctx context.Context, c *canvas, image []byte) error {
+func (p *panes) add(ctx context.Context, c *canvas, image raster.Image) error {
 	p.canvases = append(p.canvases, c)
 	for i := range c.grid.Len() {
 		top, left := c.grid.At(i)
 		at := len(p.images)
-		p.images = append(p.images, make([]byte, 3*p.h*p.w)...)
-		data.Cut(p.images[at:], image, c.grid.H, c.grid.W, top, left, p.h, p.w, p.fill)
+		p.images = append(p.images, make([]byte, 3*p.size.Area())...)
+		image.Cut(raster.Image{Size: p.size, RGB: p.images[at:]}, top, left, p.fill)
 		if p.waiting = append(p.waiting, c); len(p.waiting) == p.batch {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -216,11 +214,11 @@ func (p *panes) flush() error {
 		return nil
 	}
 	dev, net := p.s.t.dev, p.s.net
-	b := &data.Batch{N: len(p.waiting), H: p.h, W: p.w, Images: p.images}
+	b := &data.Batch{Size: p.size, N: len(p.waiting), Images: p.images}
 	err := dev.Do(func() error {
 		var err error
 		dev.NoGrad(func() {
-			logits := net.logits(net.tokens(net.input(b, p.data)), b.H, b.W, false)
+			logits := net.logits(net.tokens(net.input(b, p.data)), b.Size, false)
 			if i := nonFinite(logits); i >= 0 {
 				err = &nonFiniteError{p.waiting[i].name, p.s.step}
 				return

@@ -11,6 +11,7 @@ import (
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/params"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -214,16 +215,16 @@ func (n *network) blocks(h *torch.Tensor, first int) *torch.Tensor {
 	})
 }
 
-// logits goes on from tokens of images of h × w to [N, C, h, w].
-func (n *network) logits(tokens *torch.Tensor, h, w int, train bool) *torch.Tensor {
+// logits continues from tokens of images of a size to [N, C, H, W].
+func (n *network) logits(tokens *torch.Tensor, size raster.Size, train bool) *torch.Tensor {
 	return n.dev.Yield(func() *torch.Tensor {
 		n.adapters.Train(train)
 		features := n.features(tokens)
-		gh, gw, err := vit.Grid(n.model.Arch, h, w)
+		gh, gw, err := vit.Grid(n.model.Arch, size.H, size.W)
 		if err != nil {
 			panic(&torch.Error{Op: "logits", Err: err})
 		}
-		return n.head.Forward(features, int64(gh), int64(gw), int64(h), int64(w), train)
+		return n.head.Forward(features, int64(gh), int64(gw), int64(size.H), int64(size.W), train)
 	})
 }
 

@@ -89,7 +89,7 @@ func everywhere(t *testing.T, v sdk.Builder, names []string) *spec.Adapter {
 // its order.
 func TestOriginalData(t *testing.T) {
 	req := original(t, "frozen", plainLoRA{}, []string{"query"})
-	set, err := openSplit(t.Context(), req, req.Spec.Data, "train")
+	set, err := trainer(t).openSplit(t.Context(), req, req.Spec.Data, "train")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/saved"
@@ -72,7 +73,7 @@ func (t *Trainer) predict(ctx context.Context, s *session, req *spec.PredictRequ
 	}
 	s.step = p.Step
 	d := run.Spec.Data
-	if _, err := t.probes(s.warn, s.net.model, int(run.Spec.Train.Batch), int(d.Height), int(d.Width), p.Probes); err != nil {
+	if _, err := t.probes(s.warn, s.net.model, int(run.Spec.Train.Batch), data.SizeOf(d), p.Probes); err != nil {
 		return err
 	}
 	for i, picture := range req.Pictures {
@@ -102,7 +103,7 @@ func (s *session) predict(ctx context.Context, picture *spec.Picture, w *spec.Wi
 		return &spec.Prediction{Failure: "the outputs are NaN or infinite, so no pixel has a class"}, nil
 	}
 	if torch.OutOfMemory(err) {
-		return &spec.Prediction{Failure: fmt.Sprintf("there is not memory enough for %d×%d pixels", im.W, im.H)}, nil
+		return &spec.Prediction{Failure: fmt.Sprintf("there is not memory enough for %v pixels", im.Size)}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -112,16 +113,16 @@ func (s *session) predict(ctx context.Context, picture *spec.Picture, w *spec.Wi
 	}
 	names := s.spec.Data.Classes
 	said := &spec.Prediction{Height: uint32(im.H), Width: uint32(im.W), Pixels: make([]uint64, len(names))}
-	for _, class := range classes {
+	for _, class := range classes.Pix {
 		said.Pixels[class]++
 	}
 	if picture.Mask != "" {
-		if err := writePNG(picture.Mask, data.MaskImage(classes, im.H, im.W, len(names))); err != nil {
+		if err := writePNG(picture.Mask, data.MaskImage(classes, len(names))); err != nil {
 			return nil, err
 		}
 	}
 	if picture.Overlay != "" {
-		if err := writePNG(picture.Overlay, im.Overlay(classes)); err != nil {
+		if err := writePNG(picture.Overlay, data.Overlay(im, classes)); err != nil {
 			return nil, err
 		}
 	}
@@ -142,43 +143,43 @@ func (s *session) predict(ctx context.Context, picture *spec.Picture, w *spec.Wi
 // segment gives every pixel of a picture its class, and, if wanted, the
 // probabilities of all classes, [C, H, W]. Logits at the size of the run's data,
 // or of windows, are resized to the picture's own, as they are when scored there.
-func (s *session) segment(ctx context.Context, im *data.Image, w *spec.Window, probabilities bool) (classes []byte, p []float32, err error) {
+func (s *session) segment(ctx context.Context, im raster.Image, w *spec.Window, probabilities bool) (classes raster.Labels, p []float32, err error) {
 	d := s.spec.Data
-	classes = make([]byte, im.H*im.W)
+	classes = raster.NewLabels(im.Size)
 	if probabilities {
-		p = make([]float32, len(d.Classes)*len(classes))
+		p = make([]float32, len(d.Classes)*im.Area())
 	}
 	emit := func(y int, logits *torch.Tensor) {
 		at := y * im.W
-		copy(classes[at:], logits.ArgMax(1).To(torch.Uint8).Bytes())
+		copy(classes.Pix[at:], logits.ArgMax(1).To(torch.Uint8).Bytes())
 		if !probabilities {
 			return
 		}
 		values, n := logits.Softmax(1).Floats(), int(logits.Dim(2))*im.W
 		for c := range d.Classes {
-			copy(p[c*len(classes)+at:], values[c*n:(c+1)*n])
+			copy(p[c*im.Area()+at:], values[c*n:(c+1)*n])
 		}
 	}
 	if w != nil {
 		panes := s.panes(d, w)
 		defer panes.free()
-		h, w := panes.size(im.H, im.W)
-		if err := panes.add(ctx, newCanvas(s.t.dev, panes.over(h, w), im.H, im.W, emit), im.Resized(h, w)); err != nil {
-			return nil, nil, err
+		seen := im.Resized(panes.scaled(im.Size))
+		if err := panes.add(ctx, newCanvas(s.t.dev, panes.over(seen.Size), im.Size, emit), seen); err != nil {
+			return classes, nil, err
 		}
 		return classes, p, panes.flush()
 	}
-	b := &data.Batch{N: 1, H: int(d.Height), W: int(d.Width)}
-	b.Images = im.Resized(b.H, b.W)
+	b := &data.Batch{Size: data.SizeOf(d), N: 1}
+	b.Images = im.Resized(b.Size).RGB
 	err = s.t.dev.Do(func() error {
 		var err error
 		s.t.dev.NoGrad(func() {
-			logits := s.net.logits(s.net.tokens(s.net.input(b, d)), b.H, b.W, false)
+			logits := s.net.logits(s.net.tokens(s.net.input(b, d)), b.Size, false)
 			if nonFinite(logits) >= 0 {
 				err = &nonFiniteError{step: s.step}
 				return
 			}
-			newCanvas(s.t.dev, window.Over(b.H, b.W, b.H, b.W, b.H, b.W), im.H, im.W, emit).add(logits.Select(0, 0))
+			newCanvas(s.t.dev, window.Whole(b.Size), im.Size, emit).add(logits.Select(0, 0))
 		})
 		return err
 	})

@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -18,7 +17,6 @@ import (
 	"github.com/loralab/loralab/core/engine/optim"
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/metric"
-	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -49,6 +47,7 @@ type session struct {
 	moves       *moves
 	seconds     float64      // of training before this process
 	notes       []*spec.Note // that wait for the journal to be opened
+	paused      *spec.Paused // nil: the training did not pause
 }
 
 // open looks at what the run is asked to do before anything is read for it.
@@ -89,228 +88,6 @@ func (s *session) close() {
 		if s.net != nil {
 			s.net.free()
 		}
-		return nil
-	})
-}
-
-// train goes from the last checkpoint to the end.
-func (s *session) train(ctx context.Context) (*spec.Summary, error) {
-	sp := s.spec
-	if err := s.compute(sp.Train.Precision); err != nil {
-		return nil, err
-	}
-	trainSet, err := openSplit(ctx, s.req, sp.Data, "train")
-	if err != nil {
-		return nil, err
-	}
-	valSet, err := openSplit(ctx, s.req, sp.Data, "val")
-	if err != nil {
-		return nil, err
-	}
-	if trainSet.Len() == 0 || valSet.Len() == 0 {
-		return nil, errors.New("split train or val has no images")
-	}
-	group := max(1, int(sp.Train.Accumulate)) // batches in an update
-	perEpoch := (trainSet.Len() + group*int(sp.Train.Batch) - 1) / (group * int(sp.Train.Batch))
-	s.total = perEpoch * int(sp.Train.Epochs)
-	if n := int(sp.Train.MaxSteps); n > 0 {
-		s.total = min(s.total, n)
-	}
-
-	started := &spec.Started{Steps: uint64(s.total), Epochs: uint32((s.total + perEpoch - 1) / perEpoch), CachedBlocks: uint32(max(0, s.net.prefix))}
-	err = s.t.dev.Do(func() error {
-		b, a, h := s.net.trained()
-		if len(b)+len(a)+len(h) == 0 {
-			return errors.New("nothing trains")
-		}
-		started.BackboneParams, started.AdapterParams, started.HeadParams = numel(b), numel(a), numel(h)
-		started.FrozenParams = uint64(s.net.model.Frozen())
-		if s.opt, err = optim.New(s.t.dev, sp.Optim, s.groups()); err != nil {
-			return err
-		}
-		if s.forgets() {
-			s.opt.Default()
-		}
-		s.average = newAverage(sp.Train.Ema, slices.Concat(b, a, h))
-		// Dropout's own stream; a checkpoint goes on in the middle of it.
-		s.t.dev.Seed(rng.New(sp.Seed, "dropout").Uint64())
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	last, why, err := s.resumable()
-	if err != nil {
-		return nil, err
-	}
-	var p progress
-	if resumed := last != nil; resumed {
-		p = last.progress
-		if err := errors.Join(s.restore(last, true), last.Close()); err != nil {
-			return nil, err
-		}
-		s.kept = p.Step
-		s.step, s.best, s.bestOf, s.bestSeal, s.stale, s.against = p.Step, p.Best, p.BestOf, p.BestSeal, p.Stale, p.Against
-		s.recent, s.uncounted, s.moves, s.seconds = p.Recent, p.Uncounted, p.Moves, p.Seconds
-		// The names may have changed since.
-		s.bestOf = metric.Named(s.bestOf, sp.Data.Classes)
-	} else {
-		if why != "" {
-			s.warn("the training begins again from the start: " + why)
-		}
-		if err := s.begin(ctx, trainSet, valSet); err != nil {
-			return nil, s.orStopped(ctx, err)
-		}
-	}
-	if s.probes, err = s.t.probes(s.warn, s.net.model, int(sp.Train.Batch), int(sp.Data.Height), int(sp.Data.Width), p.Probes); err != nil {
-		return nil, err
-	}
-	damaged, err := s.dir.openJournal(p.Journal, p.JournalSum)
-	if err != nil {
-		return nil, err
-	}
-	if damaged != "" {
-		s.warn(fmt.Sprintf("%s is damaged: %s. It was kept as %s; curves begin after step %d", saved.Journal, damaged, setAside, s.step))
-	}
-	if err := s.noteAll(); err != nil {
-		return nil, err
-	}
-	started.Step = uint64(s.step)
-	s.emit(&spec.Event{Event: &spec.Event_Started{Started: started}})
-
-	var src *source
-	if s.total > 0 {
-		if src, err = s.t.newSource(ctx, s.net, sp, sp.Data, "train", trainSet); err != nil {
-			return nil, s.orStopped(ctx, err)
-		}
-	}
-	val, err := s.t.newSource(ctx, s.net, sp, sp.Data, "val", valSet)
-	if err != nil {
-		return nil, s.orStopped(ctx, err)
-	}
-
-	clock := newClock(s.seconds)
-	if s.total == 0 && last == nil {
-		// No epochs: the weights it starts with are the last and the best.
-		if err := s.validate(ctx, val, -1); err != nil {
-			return nil, s.orStopped(ctx, err)
-		}
-		if err := s.checkpoint(clock); err != nil {
-			return nil, err
-		}
-	}
-	var speeds []float64
-	for s.step < s.total && !s.early() {
-		epoch := s.step / perEpoch // 0-based
-		order := rng.New(sp.Seed, "order", strconv.Itoa(epoch)).Permutation(trainSet.Len())
-		updates := cut(order, group*int(sp.Train.Batch))[s.step%perEpoch:]
-		updates = updates[:min(len(updates), s.total-s.step)]
-		if err := s.t.dev.Do(func() error {
-			s.net.thaw(epoch)
-			if s.forgets() && s.step%perEpoch == 0 && slices.Contains(s.net.thaws(), epoch) {
-				s.opt.Forget()
-			}
-			return nil
-		}); err != nil {
-			return nil, err
-		}
-		left := len(updates)
-		err := ctx.Err()
-		if err == nil {
-			// A stop waits for the update in progress: one that is half done
-			// cannot be gone on with.
-			err = each(context.WithoutCancel(ctx), func(ctx context.Context, images []int) (*update, error) {
-				return s.read(ctx, trainSet, images, epoch)
-			}, updates, func(u *update) error {
-				st, err := s.update(u, src, epoch)
-				if err != nil {
-					return err
-				}
-				speeds = append(speeds, st.ImagesPerSecond)
-				left--
-				switch {
-				case ctx.Err() != nil && left > 0:
-					return ctx.Err()
-				case left > 0 && s.due(clock):
-					return s.checkpoint(clock)
-				}
-				return nil
-			})
-		}
-		if err != nil {
-			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-				// Stop: what was done is made safe first.
-				if e := s.checkpoint(clock); e != nil {
-					return nil, e
-				}
-				return nil, ErrStopped
-			}
-			return nil, err
-		}
-		if end := s.step == s.total; end || sp.Train.EvalEvery <= 1 || (epoch+1)%int(sp.Train.EvalEvery) == 0 {
-			if err := s.validate(ctx, val, epoch); err != nil {
-				return nil, s.orStopped(ctx, err)
-			}
-		}
-		if err := s.checkpoint(clock); err != nil {
-			return nil, err
-		}
-	}
-	if s.bestOf == nil {
-		return nil, fmt.Errorf("no validation gave %s a value", sp.Train.Monitor)
-	}
-	sum := &spec.Summary{
-		Id: s.req.Id, Validation: s.bestOf, BestStep: uint64(s.best), Steps: uint64(s.step), Early: s.step < s.total,
-		BackboneParams: started.BackboneParams, AdapterParams: started.AdapterParams, HeadParams: started.HeadParams,
-		Seconds: clock.seconds(), PeakMemory: peakMemory(), ImagesPerSecond: median(speeds), Metric: sp.Train.Monitor,
-		Uncounted: uint64(s.uncounted),
-	}
-	if err := s.t.dev.Do(func() error {
-		b, a, h := s.net.trained()
-		sum.WeightsDigest = digest(slices.Concat(b, a, h))
-		if s.step > s.uncounted {
-			sum.Unmoved = s.moves.unmoved(a)
-		}
-		return nil
-	}); err != nil {
-		return nil, err
-	}
-	if len(sum.Unmoved) > 0 {
-		s.warn("adapter tensors that never moved: " + listed(sum.Unmoved))
-	}
-	if sum.Files, err = s.export(); err != nil {
-		return nil, err
-	}
-	if sum.Files[saved.Journal], err = s.dir.closeJournal(); err != nil {
-		return nil, err
-	}
-	if err := s.vouch(); err != nil {
-		return nil, err
-	}
-	sum.Digest = spec.SealedDigest(sum)
-	return sum, s.dir.replace(saved.Result, sum)
-}
-
-// begin prepares a training from its start.
-func (s *session) begin(ctx context.Context, trainSet, valSet *data.Set) error {
-	if err := s.dir.clear(); err != nil {
-		return err
-	}
-	if err := s.start(); err != nil {
-		return err
-	}
-	if err := s.weigh(ctx, trainSet); err != nil {
-		return err
-	}
-	if err := s.monitorable(ctx, valSet); err != nil {
-		return err
-	}
-	if unused := s.net.adapters.Unused(); len(unused) > 0 {
-		s.warn(fmt.Sprintf("nothing uses %d of the adapter's parameters, so they do not train: %s", len(unused), listed(unused)))
-	}
-	return s.t.dev.Do(func() error {
-		_, adapters, _ := s.net.trained()
-		s.moves = newMoves(adapters)
 		return nil
 	})
 }
@@ -440,7 +217,7 @@ func (u *update) names() []string {
 // gradients adds those of a batch, by its part of the update.
 func (s *session) gradients(u *update, src *source, b *data.Batch, indices []int) error {
 	return s.t.dev.Do(func() error {
-		logits := s.net.logits(src.tokens(b, indices), b.H, b.W, true)
+		logits := s.net.logits(src.tokens(b, indices), b.Size, true)
 		l := loss.Compute(s.loss, loss.Masses(s.loss, b.N, b.Pixels), u.masses, logits, s.net.target(b))
 		var aux *torch.Tensor
 		if aux = s.net.adapters.Aux(); aux != nil {
@@ -659,13 +436,10 @@ func (s *session) rate() float64 {
 
 // validate scores the validation split after an epoch (0-based, -1 before the
 // first) and keeps the weights if they are the best so far.
-func (s *session) validate(ctx context.Context, val *source, epoch int) error {
-	if err := s.averaged((*average).swap); err != nil {
-		return err
-	}
-	m, err := s.score(ctx, val, nil)
+func (s *session) validate(ctx context.Context, val *source, epoch int) (*spec.Validation, error) {
+	m, err := s.scoreAveraged(ctx, val)
 	if err != nil {
-		return fmt.Errorf("validating: %w", err)
+		return nil, err
 	}
 	v := &spec.Validation{Step: uint64(s.step), Epoch: uint32(epoch + 1), Metrics: m}
 	now, ok := metric.Value(m, s.spec.Train.Monitor)
@@ -675,14 +449,27 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) error {
 	if v.Best = s.judge(now, ok); v.Best {
 		s.best, s.bestOf = s.step, m
 		if s.bestSeal, err = s.save(nextBest, false, s.progress(0, "", 0)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := s.averaged((*average).swap); err != nil {
-		return err
+		return nil, err
 	}
 	s.emit(&spec.Event{Event: &spec.Event_Validation{Validation: v}})
-	return s.dir.note("validation", v)
+	return v, s.dir.note("validation", v)
+}
+
+// scoreAveraged puts the mean of the weights, if there is one, in their place,
+// where the caller takes it out again, and scores the validation split.
+func (s *session) scoreAveraged(ctx context.Context, val *source) (*spec.Metrics, error) {
+	if err := s.averaged((*average).swap); err != nil {
+		return nil, err
+	}
+	m, err := s.score(ctx, val, nil)
+	if err != nil {
+		return nil, fmt.Errorf("validating: %w", err)
+	}
+	return m, nil
 }
 
 // judge reports whether the monitor's value, if it has one, is the best so far, and
@@ -731,22 +518,6 @@ func (s *session) checkpoint(c *clock) error {
 	s.emit(&spec.Event{Event: &spec.Event_Checkpoint{Checkpoint: &spec.Checkpoint{Step: uint64(s.step)}}})
 	return nil
 }
-
-// clock counts the seconds of training over all processes.
-type clock struct {
-	before     float64
-	start      time.Time
-	checkpoint time.Time
-}
-
-func newClock(before float64) *clock {
-	now := time.Now()
-	return &clock{before: before, start: now, checkpoint: now}
-}
-
-func (c *clock) seconds() float64               { return c.before + time.Since(c.start).Seconds() }
-func (c *clock) sinceCheckpoint() time.Duration { return time.Since(c.checkpoint) }
-func (c *clock) checkpointed()                  { c.checkpoint = time.Now() }
 
 func median(v []float64) float64 {
 	if len(v) == 0 {

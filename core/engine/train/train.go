@@ -34,6 +34,7 @@ import (
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
@@ -43,12 +44,17 @@ import (
 // on disk.
 var ErrStopped = errors.New("stopped")
 
+// ErrPaused is the result of a run that is at the step where its request has it
+// pause: its checkpoint is on disk.
+var ErrPaused = errors.New("paused")
+
 // Trainer runs runs on one device, one at a time.
 type Trainer struct {
 	dev   *torch.Device
 	model cachedModel
 	cache *tokenCache
-	// ProbeFile remembers what the probes chose, "" for nowhere. The forms
+	files *data.Index
+	// probeFile remembers what the probes chose, "" for nowhere. The forms
 	// that a probe chooses from differ in the last bits, so without it a second
 	// process might not repeat the first one's numbers.
 	probeFile string
@@ -58,7 +64,7 @@ type Trainer struct {
 
 // New makes a trainer. Choices of probes are kept below dir, "" keeps none.
 func New(dev *torch.Device, dir string) *Trainer {
-	t := &Trainer{dev: dev, cache: newTokenCache(dev)}
+	t := &Trainer{dev: dev, cache: newTokenCache(dev), files: data.NewIndex(data.Look{})}
 	if dir != "" {
 		t.probeFile = filepath.Join(dir, "probes-"+strings.ReplaceAll(dev.String(), ":", "")+"-"+torch.Version()+".json")
 	}
@@ -74,20 +80,22 @@ func (t *Trainer) Close() error {
 }
 
 // Run executes a request and reports as it goes. The last event is finished,
-// stopped or failed; the error says the same. A closed stop, or an ended
-// context, makes it write a checkpoint and return ErrStopped.
+// paused, stopped or failed; the error says the same. An ended context makes it
+// write a checkpoint and return ErrStopped.
 func (t *Trainer) Run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) error {
 	t.running.Lock()
 	defer t.running.Unlock()
-	summary, step, err := t.run(ctx, req, emit)
+	e, err := t.run(ctx, req, emit)
 	if changed := (*backboneError)(nil); errors.As(err, &changed) {
 		err = errors.Join(err, t.distrust())
 	}
 	switch {
 	case err == nil:
-		emit(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: summary}}})
+		emit(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: e.summary}}})
+	case errors.Is(err, ErrPaused):
+		emit(&spec.Event{Event: &spec.Event_Paused{Paused: e.paused}})
 	case errors.Is(err, ErrStopped):
-		emit(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: uint64(step)}}})
+		emit(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: uint64(e.step)}}})
 	default:
 		failed := &spec.Failed{Reason: firstLine(err.Error()), Detail: err.Error(), Retryable: torch.OutOfMemory(err) || errors.Is(err, filehash.ErrTouched)}
 		var p *torch.PanicError
@@ -104,40 +112,45 @@ func firstLine(s string) string {
 	return s
 }
 
-func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) (*spec.Summary, int, error) {
+// end is what there is to say of a run at its end.
+type end struct {
+	summary *spec.Summary // of a finished one
+	paused  *spec.Paused  // of a paused one
+	step    int
+}
+
+func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) (e end, err error) {
 	if err := check(req); err != nil {
-		return nil, 0, fmt.Errorf("checking the request: %w", err)
+		return e, fmt.Errorf("checking the request: %w", err)
 	}
 	dir, err := openDir(ctx, req)
 	if err != nil {
-		return nil, 0, err
+		return e, err
 	}
 	defer dir.close()
 	s := &session{t: t, req: req, spec: req.Spec, dir: dir, emit: emit}
 	defer s.close()
+	defer func() { e.step, e.paused = s.step, s.paused }()
 	if err := s.open(); err != nil {
-		return nil, 0, err
+		return e, err
 	}
-	summary, err := dir.Summary()
+	e.summary, err = dir.Summary()
 	var damaged *saved.DamagedError
 	if errors.As(err, &damaged) {
-		return nil, 0, fmt.Errorf("%w; %s", err, dir.Cure())
+		return e, fmt.Errorf("%w; %s", err, dir.Cure())
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("reading the result of an earlier run: %w", err)
+		return e, fmt.Errorf("reading the result of an earlier run: %w", err)
 	}
-	if summary == nil {
+	if e.summary == nil {
 		if req.Spec.Revision != spec.Revision {
-			return nil, 0, fmt.Errorf("the run is of revision %d of the arithmetic and is not finished; this engine trains revision %d", req.Spec.Revision, spec.Revision)
+			return e, fmt.Errorf("the run is of revision %d of the arithmetic and is not finished; this engine trains revision %d", req.Spec.Revision, spec.Revision)
 		}
-		if summary, err = s.train(ctx); err != nil {
-			return nil, s.step, err
+		if e.summary, err = s.train(ctx); err != nil {
+			return e, err
 		}
 	}
-	if err := s.evaluate(ctx, summary); err != nil {
-		return nil, s.step, err
-	}
-	return summary, s.step, nil
+	return e, s.evaluate(ctx, e.summary)
 }
 
 // check finds what the runner should never have sent.
@@ -193,19 +206,19 @@ func checkWindow(w *spec.Window, d *spec.Data) error {
 }
 
 // openSplit opens a split and checks that its files are those of the plan.
-func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name string) (*data.Set, error) {
+func (t *Trainer) openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name string) (*data.Set, error) {
 	split := d.Splits[name]
 	var styles data.Contents
 	var err error
 	if d.Style.GetDigest() != "" {
-		if styles, err = planned(ctx, req, d.Style.Digest); err != nil {
+		if styles, err = t.planned(ctx, req, d.Style.Digest); err != nil {
 			return nil, fmt.Errorf("style of split %s: %w", name, err)
 		}
 	}
 	if split.Procedural != nil {
 		return data.OpenProcedural(split.Procedural, d, styles)
 	}
-	files, err := planned(ctx, req, split.Digest)
+	files, err := t.planned(ctx, req, split.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("split %s: %w", name, err)
 	}
@@ -213,12 +226,12 @@ func openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name str
 }
 
 // planned are the files of a digest, if they are still those of the plan.
-func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Contents, error) {
+func (t *Trainer) planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Contents, error) {
 	places := req.Places.Files[digest]
 	if places == nil {
 		return data.Contents{}, errors.New("its files were not named")
 	}
-	files, err := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}.Contents(ctx)
+	files, err := data.Files{Root: places.Root, Images: places.Images, Masks: places.Masks}.Contents(ctx, t.files)
 	if err != nil {
 		return data.Contents{}, err
 	}
@@ -231,7 +244,7 @@ func planned(ctx context.Context, req *spec.RunRequest, digest string) (data.Con
 // probes settles how attention is computed: as a checkpoint did, as any run on
 // this machine did before, or by measuring now. A trainer warns once if the
 // choice cannot be kept: another process may choose otherwise.
-func (t *Trainer) probes(warn func(string), m *vit.Model, batch, h, w int, checkpoint map[string]string) (map[string]string, error) {
+func (t *Trainer) probes(warn func(string), m *vit.Model, batch int, size raster.Size, checkpoint map[string]string) (map[string]string, error) {
 	known := map[string]string{}
 	if b, err := os.ReadFile(t.probeFile); err == nil {
 		// A damaged file only costs a new measurement.
@@ -242,7 +255,7 @@ func (t *Trainer) probes(warn func(string), m *vit.Model, batch, h, w int, check
 	var now map[string]string
 	err := t.dev.Do(func() error {
 		t.dev.SetProbes(known)
-		if err := m.Probe(batch, h, w); err != nil {
+		if err := m.Probe(batch, size.H, size.W); err != nil {
 			return err
 		}
 		now = t.dev.Probes()

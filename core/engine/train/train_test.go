@@ -120,7 +120,7 @@ func placed(t *testing.T, v sdk.Builder, blocks []uint32, names []string) *spec.
 	return a
 }
 
-// events runs a request and gathers what it says; stopAfter > 0 stops it after
+// run runs a request and gathers what it says; stopAfter > 0 stops it after
 // that many steps.
 func run(t *testing.T, tr *Trainer, req *spec.RunRequest, stopAfter int) ([]*spec.Event, error) {
 	t.Helper()

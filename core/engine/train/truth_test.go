@@ -52,7 +52,7 @@ func pictures(t *testing.T, req *spec.RunRequest, d *spec.Data, role, prefix str
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest, err := files.Digest(t.Context())
+	digest, err := files.Digest(t.Context(), data.NewIndex(data.Look{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestNamesOfImagesMoveNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			digest, err := styles.Digest(t.Context())
+			digest, err := styles.Digest(t.Context(), data.NewIndex(data.Look{}))
 			if err != nil {
 				t.Fatal(err)
 			}

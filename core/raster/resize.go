@@ -1,9 +1,9 @@
-package data
+package raster
 
-// Resampling as Pillow up to 12 does it for 8-bit pictures (libImaging/Resample.c): a
-// separable triangle filter, widened by the ratio when the picture shrinks
+// Resampling as Pillow up to 12 does it for 8-bit images (libImaging/Resample.c): a
+// separable triangle filter, widened by the ratio when the image shrinks
 // (antialias), with weights in fixed point and a rounding to bytes between the
-// two passes. Following it to the bit keeps pictures equal to those of the
+// two passes. Following it to the bit keeps images equal to those of the
 // Python tools that the field compares with.
 
 // precision is the number of fractional bits of a weight: 32 less 8 for the
@@ -48,13 +48,13 @@ func triangle(in, out int) kernel {
 	return k
 }
 
-// resizeBilinear resizes one plane of h×w bytes to toH×toW.
-func resizeBilinear(src []byte, h, w, toH, toW int) []byte {
-	if w != toW {
-		k := triangle(w, toW)
-		dst := make([]byte, h*toW)
-		for y := range h {
-			row, out := src[y*w:(y+1)*w], dst[y*toW:(y+1)*toW]
+// bilinear resizes one plane.
+func bilinear(src []byte, from, to Size) []byte {
+	if from.W != to.W {
+		k := triangle(from.W, to.W)
+		dst := make([]byte, from.H*to.W)
+		for y := range from.H {
+			row, out := src[y*from.W:(y+1)*from.W], dst[y*to.W:(y+1)*to.W]
 			for x := range out {
 				sum := int32(1) << (precision - 1)
 				in := row[k.first[x]:]
@@ -66,21 +66,21 @@ func resizeBilinear(src []byte, h, w, toH, toW int) []byte {
 		}
 		src = dst
 	}
-	if h != toH {
-		k := triangle(h, toH)
-		dst := make([]byte, toH*toW)
-		sums := make([]int32, toW)
-		for y := range toH {
+	if from.H != to.H {
+		k := triangle(from.H, to.H)
+		dst := make([]byte, to.Area())
+		sums := make([]int32, to.W)
+		for y := range to.H {
 			for x := range sums {
 				sums[x] = 1 << (precision - 1)
 			}
 			for j, weight := range k.weights[y] {
-				row := src[(k.first[y]+j)*toW:][:toW]
+				row := src[(k.first[y]+j)*to.W:][:to.W]
 				for x, v := range row {
 					sums[x] += int32(v) * weight
 				}
 			}
-			out := dst[y*toW:][:toW]
+			out := dst[y*to.W:][:to.W]
 			for x, s := range sums {
 				out[x] = clip(s)
 			}
@@ -96,16 +96,16 @@ func clip(sum int32) byte {
 	return byte(min(sum>>precision, 255))
 }
 
-// resizeNearest resizes a plane of labels: output pixel i shows input pixel
-// floor((i + ½)·in/out).
-func resizeNearest[T any](src []T, h, w, toH, toW int) []T {
-	if h == toH && w == toW {
+// Nearest resizes a plane of values that do not mix: output pixel i shows input
+// pixel floor((i + ½)·in/out). At the same size it is src itself.
+func Nearest[T any](src []T, from, to Size) []T {
+	if from == to {
 		return src
 	}
-	rows, columns := nearest(h, toH), nearest(w, toW)
-	dst := make([]T, toH*toW)
+	rows, columns := nearest(from.H, to.H), nearest(from.W, to.W)
+	dst := make([]T, to.Area())
 	for y, r := range rows {
-		row, out := src[r*w:][:w], dst[y*toW:][:toW]
+		row, out := src[r*from.W:][:from.W], dst[y*to.W:][:to.W]
 		for x, c := range columns {
 			out[x] = row[c]
 		}

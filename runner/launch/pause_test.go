@@ -1,0 +1,153 @@
+package launch
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/saved"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// engineName is the name by which the test binary is an engine that trains 10 steps.
+const engineName = "runner-engine"
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == engineName {
+		spec.ServeEngine(&pausingEngine{})
+		return
+	}
+	os.Exit(m.Run())
+}
+
+type pausingEngine struct{ spec.UnimplementedEngineServer }
+
+func (*pausingEngine) Info(context.Context, *spec.InfoRequest) (*spec.EngineInfo, error) {
+	return &spec.EngineInfo{Version: "test"}, nil
+}
+
+func (*pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
+	const steps = 10
+	last, begun := saved.Of(r).Path(saved.Last), &spec.Started{Steps: steps}
+	if f, err := safetensors.Open(last); err == nil {
+		begun.Step, _ = strconv.ParseUint(f.Metadata()["step"], 10, 64)
+		f.Close()
+	}
+	if err := stream.Send(&spec.Event{Event: &spec.Event_Started{Started: begun}}); err != nil {
+		return err
+	}
+	p := r.Pause
+	if p == nil || p.Step >= steps {
+		return stream.Send(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: &spec.Summary{Id: r.Id, Steps: steps}}}})
+	}
+	if err := os.MkdirAll(filepath.Dir(last), 0o777); err != nil {
+		return err
+	}
+	weights := []safetensors.Tensor{safetensors.FromFloat32("w", []float32{1, 2}, 2)}
+	if err := safetensors.Write(last, weights, map[string]string{"step": strconv.FormatUint(p.Step, 10)}); err != nil {
+		return err
+	}
+	paused := &spec.Paused{Step: p.Step}
+	if p.Validate {
+		paused.Validation = &spec.Metrics{Dice: 0.75}
+	}
+	return stream.Send(&spec.Event{Event: &spec.Event_Paused{Paused: paused}})
+}
+
+// A job that pauses ends neither done nor failed, is not tried again and does not
+// stop what follows; the next job for its run continues it.
+func TestPausedJobs(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := filepath.Join(t.TempDir(), engineName)
+	if err := os.Symlink(self, engine); err != nil {
+		t.Fatal(err)
+	}
+	ctx, root := t.Context(), t.TempDir()
+	runs, err := store.Open(ctx, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runs.Close()
+	var jobs []*Job
+	for seed := range uint64(2) {
+		s := &spec.RunSpec{Seed: seed}
+		run := &experiment.Run{Experiment: "e", Cell: "c", Seed: seed, ID: spec.Identity(s), Spec: s}
+		stored := &store.Run{ID: run.ID, Experiment: "e", Cell: "c", Seed: seed, Dir: store.DirOf("e", run.ID)}
+		if err := stored.SetSpec(s); err != nil {
+			t.Fatal(err)
+		}
+		label := store.Label{Experiment: "e", Cell: "c", Seed: seed, Run: run.ID}
+		if err := runs.Enqueue(ctx, nil, []*store.Run{stored}, []store.Label{label}); err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, &Job{Run: run, Train: true, Dir: filepath.Join(root, filepath.FromSlash(stored.Dir))})
+	}
+	var events []Event
+	local := &Local{Engine: engine, Store: runs, Retries: 2, FailFast: true, Watch: func(e Event) { events = append(events, e) }}
+	launched := func(want Totals, pauses ...*spec.Pause) (ends []*End, from []uint64) {
+		t.Helper()
+		events = nil
+		var now []*Job
+		for i, pause := range pauses {
+			job := *jobs[i]
+			job.Pause = pause
+			now = append(now, &job)
+		}
+		totals, err := local.Run(ctx, now)
+		if err != nil || totals != want {
+			t.Fatalf("%+v, %v, want %+v", totals, err, want)
+		}
+		for _, e := range events {
+			if e.End != nil {
+				ends = append(ends, e.End)
+			}
+			if s := e.Event.GetStarted(); s != nil {
+				from = append(from, s.Step)
+			}
+			if e.Retry != nil {
+				t.Errorf("tried again: %+v", e.Retry)
+			}
+		}
+		return ends, from
+	}
+
+	ends, _ := launched(Totals{Paused: 2}, &spec.Pause{Step: 4, Validate: true}, &spec.Pause{Step: 6})
+	if e := ends[0]; e.Outcome != Paused || e.Step != 4 || !proto.Equal(e.Validation, &spec.Metrics{Dice: 0.75}) {
+		t.Errorf("the first ended with %+v", e)
+	}
+	if e := ends[1]; e.Outcome != Paused || e.Step != 6 || e.Validation != nil {
+		t.Errorf("the second ended with %+v", e)
+	}
+	for i, step := range []uint64{4, 6} {
+		run, err := runs.Get(ctx, jobs[i].Run.ID)
+		if err != nil || run.State != store.Stopped || run.Checkpoint != step {
+			t.Errorf("run %d is recorded as %+v, %v", i, run, err)
+		}
+	}
+	if _, err := runs.Claim(ctx, jobs[0].Run.ID); err != nil {
+		t.Errorf("a paused run is still claimed: %v", err)
+	}
+	if err := runs.Unclaim(ctx, jobs[0].Run.ID); err != nil {
+		t.Fatal(err)
+	}
+
+	ends, from := launched(Totals{Paused: 1, Finished: 1}, &spec.Pause{Step: 7}, nil)
+	if ends[0].Outcome != Paused || ends[1].Outcome != Finished || from[0] != 4 || from[1] != 6 {
+		t.Errorf("they continued at %d and ended with %+v and %+v", from, ends[0], ends[1])
+	}
+	ends, from = launched(Totals{Finished: 1}, &spec.Pause{Step: 10})
+	if ends[0].Outcome != Finished || from[0] != 7 {
+		t.Errorf("with a pause at the last step, it continued at %d and ended with %+v", from, ends[0])
+	}
+}
