@@ -85,11 +85,11 @@ func (a *app) compare(ctx context.Context, refs []string, name, baseline string,
 			groups = append(groups, compare.Group{Name: key, Runs: map[string]map[uint64]float64{}})
 		}
 		scored := map[string]*spec.Metrics{}
-		run := known.Runs[l.Run]
+		run := known.As(l)
 		if m := run.Summary.GetValidation(); m != nil {
 			scored["validation"] = run.Named(m)
 		}
-		for domain, e := range known.Scored(l) {
+		for domain, e := range run.Scored() {
 			scored[domain] = run.Named(e.GetMetrics())
 		}
 		for domain, m := range scored {

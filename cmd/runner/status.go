@@ -63,11 +63,17 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 	for _, e := range p.experiments {
 		s := view.Status{Experiment: e.Name, Metric: e.Metric}
 		for _, run := range e.Runs {
-			if stored := known.Runs[run.ID]; stored != nil {
+			stored := known.Run(run.ID)
+			if stored != nil {
+				var wanted []string
+				for _, e := range run.Evaluations {
+					wanted = append(wanted, e.ID)
+				}
+				stored = stored.For(wanted)
 				stored.NameClasses(run.Spec.GetData().GetClasses())
 			}
 			s.Runs = append(s.Runs, view.StatusRun{
-				Name: run.Name(), ID: run.ID, Stored: known.Run(run.ID), Current: len(holders) > 0,
+				Name: run.Name(), ID: run.ID, Stored: stored, Current: len(holders) > 0,
 			})
 		}
 		experiments = append(experiments, s)
@@ -85,7 +91,7 @@ func all(known *store.Snapshot, current bool) []view.Status {
 			experiments = append(experiments, view.Status{Experiment: l.Experiment, Metric: "dice/mean"})
 		}
 		experiments[i].Runs = append(experiments[i].Runs, view.StatusRun{
-			Name: l.Name(), ID: l.Run, Stored: known.Runs[l.Run], Current: current,
+			Name: l.Name(), ID: l.Run, Stored: known.As(l), Current: current,
 		})
 	}
 	return experiments

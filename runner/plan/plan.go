@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
@@ -205,6 +207,7 @@ func (a *Action) redo(stored *store.Run) {
 // share leaves the work of a to the action of another cell with the same run,
 // which then scores what either asks for.
 func (a *Action) share(with *Action) {
+	with.Run = reaching(with.Run, a.Run)
 	has := map[string]bool{}
 	for _, e := range with.Evaluations {
 		has[e.ID] = true
@@ -224,6 +227,33 @@ func (a *Action) share(with *Action) {
 		return // no work is done for either
 	}
 	a.Shared, a.Symbol, a.Reason, a.Changes = with, with.Symbol, "the same run as "+with.Name, nil
+}
+
+// reaching is a run that finds the files of another cell too: the images that only
+// the other is scored on.
+func reaching(run, other *experiment.Run) *experiment.Run {
+	with := *run
+	with.Places = proto.CloneOf(run.Places)
+	if with.Places == nil {
+		with.Places = &spec.Places{}
+	}
+	for digest, files := range other.Places.GetFiles() {
+		if with.Places.Files == nil {
+			with.Places.Files = map[string]*spec.Files{}
+		}
+		if with.Places.Files[digest] == nil {
+			with.Places.Files[digest] = files
+		}
+	}
+	for digest, file := range other.Places.GetNetworks() {
+		if with.Places.Networks == nil {
+			with.Places.Networks = map[string]string{}
+		}
+		if with.Places.Networks[digest] == "" {
+			with.Places.Networks[digest] = file
+		}
+	}
+	return &with
 }
 
 func domains(evaluations []experiment.Evaluation) string {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/spec"
@@ -159,6 +160,28 @@ func TestShared(t *testing.T) {
 		if got := strings.Join(work, " "); got != c.work || p.Counts().String() != c.line {
 			t.Errorf("%s: %q, %s; want %q, %s", name, got, p.Counts(), c.work, c.line)
 		}
+	}
+}
+
+// The work of a shared run finds the files of every cell that it serves, and no
+// cell's own run is changed by it.
+func TestSharedFiles(t *testing.T) {
+	a, b := run("e", "c", 1, 3, "test"), run("f", "c", 1, 3, "far")
+	a.Places = &spec.Places{Backbone: "/w", Files: map[string]*spec.Files{"train": {Root: "/a"}, "few": {Root: "/a"}}}
+	b.Places = &spec.Places{Files: map[string]*spec.Files{"train": {Root: "/b"}, "all": {Root: "/b"}}, Networks: map[string]string{"n": "/n"}}
+	p, err := Make(experiments(a, b), snapshot(), Selection{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &spec.Places{
+		Backbone: "/w", Networks: map[string]string{"n": "/n"},
+		Files: map[string]*spec.Files{"train": {Root: "/a"}, "few": {Root: "/a"}, "all": {Root: "/b"}},
+	}
+	if got := p.Work()[0].Run.Places; !proto.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if len(a.Places.Files) != 2 || a.Places.Networks != nil {
+		t.Errorf("the run of the experiment was changed: %v", a.Places)
 	}
 }
 

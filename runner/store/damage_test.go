@@ -68,7 +68,7 @@ func TestDamage(t *testing.T) {
 				if !strings.Contains(got.Cure(), "runner rm "+run.ID[:12]) {
 					t.Errorf("the cure is %q", got.Cure())
 				}
-				if found, err := known.Find(run.ID[:12]); err != nil || found != got {
+				if found, err := known.Find(run.ID[:12]); err != nil || found.ID != got.ID {
 					t.Errorf("it is not found by its identity: %v", err)
 				}
 				s := open1(t, root)

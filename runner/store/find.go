@@ -76,39 +76,71 @@ func (s *Snapshot) Current() func(Label) bool {
 	}
 }
 
-// Scored is what a run was scored under a name of it, by domain. Where a domain
-// has had several evaluations, of other images for example, that which the
-// newest apply asked for counts.
-func (s *Snapshot) Scored(l Label) map[string]*spec.Evaluated {
-	wanted := map[string]bool{}
+// As is a run under one of its names. Several cells, of one experiment or of
+// more, may be the same run with scores on other images: the result has what the
+// newest apply asked for under that name, and its methods leave out what was asked
+// for under other names only.
+func (s *Snapshot) As(l Label) *Run {
+	var evaluations []string
 	if asked := s.Asked[l.Experiment]; asked != nil {
 		for _, w := range asked.Runs {
 			if w.Run == l.Run && w.Name() == l.Name() {
-				for _, e := range w.Evaluations {
-					wanted[e] = true
-				}
+				evaluations = append(evaluations, w.Evaluations...)
 			}
 		}
 	}
-	return byDomain(s.Runs[l.Run].Evaluations, wanted)
+	run := s.Runs[l.Run]
+	if run == nil {
+		return nil
+	}
+	run = run.For(evaluations)
+	run.Experiment, run.Cell, run.Seed = l.Experiment, l.Cell, l.Seed
+	return run
 }
 
-// Scored is what a run was scored, by domain: see Snapshot.Scored.
-func (r *Run) Scored() map[string]*spec.Evaluated { return byDomain(r.Evaluations, r.wanted) }
+// For is the run as asked for with evaluations, by their identities. Without any
+// it is the run with all that was ever asked for.
+func (r *Run) For(evaluations []string) *Run {
+	run := *r
+	if len(evaluations) > 0 {
+		run.mine = map[string]bool{}
+		for _, id := range evaluations {
+			run.mine[short(id)] = true
+		}
+	}
+	return &run
+}
 
-func byDomain(all map[string]*spec.Evaluated, wanted map[string]bool) map[string]*spec.Evaluated {
+// Scored is what the run was scored, by domain. Where a domain has had several
+// evaluations, of other images for example, that which the newest apply asked for
+// counts. See As for runs with several names.
+func (r *Run) Scored() map[string]*spec.Evaluated {
 	scored := map[string]*spec.Evaluated{}
-	for _, id := range slices.Sorted(maps.Keys(all)) {
-		e := all[id]
+	for _, id := range slices.Sorted(maps.Keys(r.Evaluations)) {
+		if r.mine != nil && r.wanted[short(id)] && !r.mine[short(id)] {
+			continue // asked for under another name
+		}
+		e := r.Evaluations[id]
 		domain := e.GetDomain()
 		if domain == "validation" { // of a run from before the name was refused
 			domain = "domain validation"
 		}
-		if other := scored[domain]; other == nil || wanted[short(id)] && !wanted[short(other.GetId())] {
+		if other := scored[domain]; other == nil || r.prefers(id, other.GetId()) {
 			scored[domain] = e
 		}
 	}
 	return scored
+}
+
+// prefers reports whether an evaluation counts rather than another of the same
+// domain.
+func (r *Run) prefers(id, other string) bool {
+	for _, set := range []map[string]bool{r.mine, r.wanted} {
+		if a, b := set[short(id)], set[short(other)]; a != b {
+			return a
+		}
+	}
+	return false
 }
 
 // All is the labels that cells have, or ever had: those given, and older runs
@@ -156,7 +188,7 @@ func (s *Snapshot) Find(ref string) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Runs[l.Run], nil
+	return s.As(l), nil
 }
 
 // Meant is what a reference to runs means.

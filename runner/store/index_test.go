@@ -155,8 +155,23 @@ func TestScoresThatWereAskedFor(t *testing.T) {
 		t.Errorf("shown is %v", dice)
 	}
 	label := known.Names(run.ID)[0]
-	if dice := known.Scored(label)["test"].GetMetrics().GetDice(); dice != 1 {
+	if dice := known.As(label).Scored()["test"].GetMetrics().GetDice(); dice != 1 {
 		t.Errorf("shown under its name is %v", dice)
+	}
+
+	// What only another name of the run asked for is not shown under this one.
+	done := known.Runs[run.ID]
+	done.wanted["aaaaaaaaaaaa"] = true
+	for _, c := range []struct {
+		asked []string
+		dice  float64
+	}{{[]string{"eeeeeeeeeeee"}, 1}, {[]string{"aaaaaaaaaaaa"}, 0}} {
+		if dice := done.For(c.asked).Scored()["test"].GetMetrics().GetDice(); dice != c.dice {
+			t.Errorf("asked for %v: shown is %v, want %v", c.asked, dice, c.dice)
+		}
+	}
+	if scored := done.For([]string{"cccccccccccc"}).Scored(); scored["test"] != nil {
+		t.Errorf("a score of another name is shown: %v", scored)
 	}
 }
 

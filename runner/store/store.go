@@ -51,7 +51,7 @@ const (
 // Run is what is known of one run.
 type Run struct {
 	ID string
-	// Experiment, Cell and Seed are its oldest name.
+	// Experiment, Cell and Seed are its oldest name, or that of As.
 	Experiment string
 	Cell       string
 	Seed       uint64
@@ -81,7 +81,8 @@ type Run struct {
 	about    about
 	names    []string        // of classes, see NameClasses
 	root     string          // of the project
-	wanted   map[string]bool // evaluations that applies asked for last
+	wanted   map[string]bool // evaluations that applies asked for last, under any name
+	mine     map[string]bool // those asked for under the name in question; nil: any
 	specJSON []byte          // empty: in the directory
 }
 
@@ -563,7 +564,7 @@ func assemble(root string, all []*found, asked map[string]*Asked, notes []string
 			}
 			for _, e := range w.Evaluations {
 				if run != nil {
-					run.wanted[e] = true
+					run.wanted[short(e)] = true
 				}
 			}
 		}

@@ -482,7 +482,7 @@ func TestFind(t *testing.T) {
 	for ref, want := range map[string]*Run{
 		"aaaa1": a, "beef": c, "e/rank=8/seed=2": b, "f/rank=8/seed=2": c, "rank=8/seed=1": a,
 	} {
-		if got, err := s.Find(ref); err != nil || got != want {
+		if got, err := s.Find(ref); err != nil || got.ID != want.ID {
 			t.Errorf("Find(%q) = %v, %v", ref, got, err)
 		}
 	}
