@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
-	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
@@ -36,7 +36,7 @@ func (*pausingEngine) Info(context.Context, *spec.InfoRequest) (*spec.EngineInfo
 
 func (*pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
 	const steps = 10
-	last, begun := saved.Of(r).Path(saved.Last), &spec.Started{Steps: steps}
+	last, begun := rundir.Of(r).Path(rundir.Last), &spec.Started{Steps: steps}
 	if f, err := safetensors.Open(last); err == nil {
 		begun.Step, _ = strconv.ParseUint(f.Metadata()["step"], 10, 64)
 		f.Close()

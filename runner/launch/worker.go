@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/environ"
 	"github.com/loralab/loralab/runner/experiment"
@@ -204,7 +204,7 @@ func (w *worker) attempt(ctx context.Context, job *Job) (*attempted, error) {
 	if err := store.AwaitEngine(job.Dir, lockTimeout); err != nil {
 		return failure(err), nil
 	}
-	file, err := os.OpenFile(filepath.Join(job.Dir, "log.txt"), os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0o666)
+	file, err := os.OpenFile(rundir.Dir(job.Dir).Path(rundir.Log), os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0o666)
 	if err != nil {
 		return failure(fmt.Errorf("opening the log of the run: %w", err)), nil
 	}

@@ -16,7 +16,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -27,12 +26,10 @@ import (
 
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 )
-
-// File is the name of the record in a run directory.
-const File = "environment.json"
 
 // Record is what made a run, an entry for each time it was begun.
 type Record struct {
@@ -221,22 +218,14 @@ func (o *Origin) Record(dir string, source *Source, label *spec.Label, engine *s
 	if err != nil {
 		return fmt.Errorf("recording what made the run: %w", err)
 	}
-	return replacefile.Write(filepath.Join(dir, File), append(text, '\n'))
+	return replacefile.Write(rundir.Dir(dir).Path(rundir.Environment), append(text, '\n'))
 }
-
-// IsPatch reports whether a file in a run directory is what was not committed.
-func IsPatch(name string) bool { return patchName.MatchString(name) }
-
-var patchName = regexp.MustCompile(`^dirty(-[0-9]+)?\.patch$`)
 
 // keepPatch writes a patch into a run directory, under a name of its own unless
 // it is there already.
 func keepPatch(dir string, patch []byte) (string, error) {
 	for n := 1; ; n++ {
-		name := "dirty.patch"
-		if n > 1 {
-			name = fmt.Sprintf("dirty-%d.patch", n)
-		}
+		name := rundir.Patch(n)
 		path := filepath.Join(dir, name)
 		have, err := os.ReadFile(path)
 		switch {
@@ -254,7 +243,7 @@ func keepPatch(dir string, patch []byte) (string, error) {
 // recorded.
 func Read(dir string) (*Record, error) {
 	r := &Record{}
-	text, err := os.ReadFile(filepath.Join(dir, File))
+	text, err := os.ReadFile(rundir.Dir(dir).Path(rundir.Environment))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
@@ -262,7 +251,7 @@ func Read(dir string) (*Record, error) {
 		return nil, fmt.Errorf("reading what made the run: %w", err)
 	}
 	if err := json.Unmarshal(text, r); err != nil {
-		return nil, fmt.Errorf("reading %s: %w; remove the file to do without", filepath.Join(dir, File), err)
+		return nil, fmt.Errorf("reading %s: %w; remove the file to do without", rundir.Dir(dir).Path(rundir.Environment), err)
 	}
 	return r, nil
 }

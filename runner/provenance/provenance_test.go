@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -49,7 +50,7 @@ func TestNoSecrets(t *testing.T) {
 	if a.Environment["OMP_PLACES"] != "cores" {
 		t.Errorf("environment %v", a.Environment)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, File))
+	text, err := os.ReadFile(filepath.Join(dir, rundir.Environment))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func TestRecord(t *testing.T) {
 	if err != nil || len(r.Attempts) != 2 {
 		t.Errorf("there are %d attempts, %v", len(r.Attempts), err)
 	}
-	write(t, filepath.Join(dir, File), "{")
+	write(t, filepath.Join(dir, rundir.Environment), "{")
 	if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), "remove the file") {
 		t.Errorf("read a damaged record: %v", err)
 	}
@@ -122,7 +123,7 @@ func TestPatch(t *testing.T) {
 			t.Errorf("dirty: %+v %q, want %q", a.Git, a.Patch, c.patch)
 		}
 		patch, err := os.ReadFile(filepath.Join(dir, a.Patch))
-		if err != nil || !strings.Contains(string(patch), "+"+c.text) || !IsPatch(a.Patch) {
+		if err != nil || !strings.Contains(string(patch), "+"+c.text) || !rundir.IsPatch(a.Patch) {
 			t.Errorf("patch %s: %v\n%s", a.Patch, err, patch)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -66,7 +67,7 @@ func (s *Store) amend(ctx context.Context, id, doing string, change func(r *reco
 			return ErrRemoved
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrDamaged, recordFile, err)
+			return fmt.Errorf("%w: %s: %w", ErrDamaged, rundir.Record, err)
 		}
 		if err := s.fence(r); err != nil {
 			return err
@@ -77,7 +78,7 @@ func (s *Store) amend(ctx context.Context, id, doing string, change func(r *reco
 		return writeRecord(at, r)
 	})
 	if err != nil {
-		return fmt.Errorf("%s run %s: %w", doing, short(id), err)
+		return fmt.Errorf("%s run %s: %w", doing, rundir.Short(id), err)
 	}
 	return nil
 }
@@ -99,7 +100,7 @@ func (s *Store) at(id string) (*os.Root, error) {
 		if !e.IsDir() || !isElement(e.Name()) {
 			continue
 		}
-		dir := path.Join(e.Name(), short(id))
+		dir := path.Join(e.Name(), rundir.Short(id))
 		at, err := s.runs.OpenRoot(dir)
 		if absent(err) {
 			continue
@@ -216,10 +217,10 @@ func (s *Store) place(j *queued) (string, error) {
 	if at, err := s.at(j.run.ID); err == nil {
 		return s.dirs[j.run.ID], at.Close()
 	} else if !errors.Is(err, ErrRemoved) || j.there {
-		return "", fmt.Errorf("run %s: %w", short(j.run.ID), err)
+		return "", fmt.Errorf("run %s: %w", rundir.Short(j.run.ID), err)
 	}
 	if !isRunDir(j.run.Dir, j.run.ID) {
-		return "", fmt.Errorf("run %s cannot lie in %q", short(j.run.ID), j.run.Dir)
+		return "", fmt.Errorf("run %s cannot lie in %q", rundir.Short(j.run.ID), j.run.Dir)
 	}
 	dir := strings.TrimPrefix(j.run.Dir, "runs/")
 	s.dirs[j.run.ID] = dir

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/loralab/loralab/core/rundir"
 )
 
 // ClaimedError says that another process works on a run.
@@ -13,7 +15,7 @@ type ClaimedError struct {
 }
 
 func (e *ClaimedError) Error() string {
-	return fmt.Sprintf("process %d on %s works on run %s (%s)", e.Holder.PID, e.Holder.Host, short(e.Run), e.Holder.Command)
+	return fmt.Sprintf("process %d on %s works on run %s (%s)", e.Holder.PID, e.Holder.Host, rundir.Short(e.Run), e.Holder.Command)
 }
 
 // As makes claims from now on for the process that holds lock, and refuses to
@@ -67,5 +69,5 @@ func (s *Store) Get(ctx context.Context, id string) (*Run, error) {
 		}
 		err = ErrRemoved
 	}
-	return nil, fmt.Errorf("run %s: %w", short(id), err)
+	return nil, fmt.Errorf("run %s: %w", rundir.Short(id), err)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -104,7 +105,7 @@ func byDomain(all map[string]*spec.Evaluated, wanted map[string]bool) map[string
 		if domain == "validation" { // of a run from before the name was refused
 			domain = "domain validation"
 		}
-		if other := scored[domain]; other == nil || wanted[short(id)] && !wanted[short(other.GetId())] {
+		if other := scored[domain]; other == nil || wanted[rundir.Short(id)] && !wanted[rundir.Short(other.GetId())] {
 			scored[domain] = e
 		}
 	}
@@ -133,7 +134,7 @@ func (s *Snapshot) Run(id string) *Run {
 	if run := s.Runs[id]; run != nil {
 		return run
 	}
-	return s.Runs[short(id)]
+	return s.Runs[rundir.Short(id)]
 }
 
 // Names are all names of a run, oldest first.

@@ -29,10 +29,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/tempdir"
 )
@@ -136,14 +135,14 @@ func (d *Damage) String() string { return d.File + " cannot be read: " + d.Why }
 
 // Unrecorded reports whether the record of the run is damaged, and with it what
 // Enqueue writes.
-func (r *Run) Unrecorded() bool { return r.Damage != nil && path.Base(r.Damage.File) == recordFile }
+func (r *Run) Unrecorded() bool { return r.Damage != nil && path.Base(r.Damage.File) == rundir.Record }
 
 // Cure is what to do about the damage of a run.
 func (r *Run) Cure() string {
 	if r.Damage.Again {
-		return "the next apply of its experiment makes it again, or remove the run with: runner rm " + short(r.ID)
+		return "the next apply of its experiment makes it again, or remove the run with: runner rm " + rundir.Short(r.ID)
 	}
-	return "remove the run with: runner rm " + short(r.ID)
+	return "remove the run with: runner rm " + rundir.Short(r.ID)
 }
 
 // Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
@@ -162,7 +161,7 @@ func (r *Run) Spec() (*spec.RunSpec, error) {
 		}
 	}
 	s := &spec.RunSpec{}
-	if err := decode(text, s); err != nil {
+	if err := rundir.Unmarshal(text, s); err != nil {
 		return nil, fmt.Errorf("reading the specification of run %s: %w", r.Name(), err)
 	}
 	return s, nil
@@ -178,10 +177,10 @@ func (r *Run) readSpec() ([]byte, error) {
 		return record.Spec, nil
 	}
 	request := &spec.RunRequest{}
-	if _, err := readMessage(at, requestFile, request); err != nil {
+	if _, _, err := readMessage(at, rundir.Request, request); err != nil {
 		return nil, err
 	}
-	return encode(request.GetSpec())
+	return rundir.Marshal(request.GetSpec())
 }
 
 // open opens the directory of a run.
@@ -216,18 +215,18 @@ func (r *Run) Request(root string) (*spec.RunRequest, error) {
 	}
 	defer at.Close()
 	request := &spec.RunRequest{}
-	if _, err := readMessage(at, requestFile, request); err != nil {
+	if _, _, err := readMessage(at, rundir.Request, request); err != nil {
 		if absent(err) {
 			return nil, fmt.Errorf("reading what a run left: %w", err)
 		}
-		return nil, fmt.Errorf("%s/%s cannot be read: %w; remove the run with: runner rm %s", r.Dir, requestFile, err, short(r.ID))
+		return nil, fmt.Errorf("%s/%s cannot be read: %w; remove the run with: runner rm %s", r.Dir, rundir.Request, err, rundir.Short(r.ID))
 	}
 	return request, nil
 }
 
 // SetSpec is the opposite of Spec.
 func (r *Run) SetSpec(s *spec.RunSpec) (err error) {
-	if r.specJSON, err = encode(s); err != nil {
+	if r.specJSON, err = rundir.Marshal(s); err != nil {
 		return fmt.Errorf("writing the specification of run %s: %w", r.Name(), err)
 	}
 	r.about = aboutSpec(r.specJSON)
@@ -261,7 +260,7 @@ type Snapshot struct {
 }
 
 // DirOf is where a run of an experiment lies, relative to the root.
-func DirOf(experiment, id string) string { return "runs/" + experiment + "/" + short(id) }
+func DirOf(experiment, id string) string { return "runs/" + experiment + "/" + rundir.Short(id) }
 
 // Store is what changes the runs of a project. Its methods may be called from
 // several goroutines.
@@ -426,7 +425,7 @@ func (s *Store) writeFound(f *found) error {
 	}
 	at, err := s.make(f.dir)
 	if err != nil {
-		return fmt.Errorf("recording run %s: %w", short(f.run.ID), err)
+		return fmt.Errorf("recording run %s: %w", rundir.Short(f.run.ID), err)
 	}
 	defer at.Close()
 	f.record = r
@@ -674,7 +673,7 @@ func (s *Store) settle(ctx context.Context, f *found) (now *found, notes []strin
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("recording run %s: %w", short(f.run.ID), err)
+			return fmt.Errorf("recording run %s: %w", rundir.Short(f.run.ID), err)
 		}
 		defer at.Close()
 		r, err := readRecord(at)
@@ -727,13 +726,3 @@ func (s *Store) read(dir string, was *found) *found {
 	}
 	return f
 }
-
-func encode(m proto.Message) ([]byte, error) { return protojson.Marshal(m) }
-
-// decode ignores fields that it does not know: a newer engine may have added
-// some to a result.
-func decode(text []byte, m proto.Message) error {
-	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, m)
-}
-
-func short(id string) string { return id[:min(12, len(id))] }
