@@ -25,10 +25,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/rundir"
@@ -262,47 +259,32 @@ type Snapshot struct {
 // DirOf is where a run of an experiment lies, relative to the root.
 func DirOf(experiment, id string) string { return "runs/" + experiment + "/" + rundir.Short(id) }
 
-// Store is what changes the runs of a project. Its methods may be called from
-// several goroutines.
+// Store is what changes the runs of a project: Records, and an index of them. Its
+// methods may be called from several goroutines.
 type Store struct {
-	root   string
-	runs   *os.Root
-	worker string // for whom claims are made, "" for nobody; see As
-
-	mu    sync.Mutex // taken before lock
-	lock  *os.File   // held while records are changed
-	index *index     // nil: cannot be used
-	// unread is why the index cannot be used, if it is there.
-	unread error
+	*Records
+	// With mu of Records:
+	index  *index // nil: cannot be used
+	unread error  // why the index cannot be used, if it is there
 	notes  []string
-	dirs   map[string]string // below runs/, by identity, where they were last
 }
 
 // How long programs wait for the database while another program holds it.
 // Nothing depends on the database, so this is short.
 var busyWait = time.Second
 
-// lockFile of runs/ is locked while records are changed: they are read, changed
-// and written.
-const lockFile = ".records"
-
 // Open opens the store of the project at root, and makes it where there is
 // none. The error says what to do if a newer loralab wrote it.
-func Open(ctx context.Context, root string) (_ *Store, err error) {
-	dir := filepath.Join(root, "runs")
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, fmt.Errorf("making the directory of runs: %w", err)
+func Open(ctx context.Context, root string) (*Store, error) {
+	records, err := OpenRecords(root)
+	if err != nil {
+		return nil, err
 	}
-	s := &Store{root: root, dirs: map[string]string{}}
-	if s.runs, err = os.OpenRoot(dir); err != nil {
-		return nil, fmt.Errorf("opening the directory of runs: %w", err)
-	}
-	if s.lock, err = s.runs.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o666); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the lock of records: %w", err), s.Close())
-	}
+	s := &Store{Records: records}
 	if err := s.openIndex(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening %s: %w", databasePath(root), err), s.Close())
 	}
+	s.changed = func(ctx context.Context, f *found) { s.remember(ctx, []*found{f}, nil) }
 	s.sweep()
 	return s, nil
 }
@@ -440,22 +422,8 @@ func (f *found) specification() ([]byte, error) {
 	return f.run.readSpec()
 }
 
-// make opens a directory below runs/, and makes it if need be.
-func (s *Store) make(dir string) (*os.Root, error) {
-	if err := s.runs.MkdirAll(dir, 0o777); err != nil {
-		return nil, err
-	}
-	return s.runs.OpenRoot(dir)
-}
-
 // Close closes the store.
-func (s *Store) Close() error {
-	err := s.index.close()
-	if s.lock != nil {
-		err = errors.Join(err, s.lock.Close())
-	}
-	return errors.Join(err, s.runs.Close())
-}
+func (s *Store) Close() error { return errors.Join(s.index.close(), s.Records.Close()) }
 
 // Read says what is known of the project at root. It writes nothing there and
 // makes no file, so it can read a project that may not be written.
@@ -709,20 +677,4 @@ func (s *Store) settle(ctx context.Context, f *found) (now *found, notes []strin
 		return nil, nil, err
 	}
 	return s.read(f.dir, f), notes, nil
-}
-
-// read reads a run directory, as it is now. Was is how it was before, if that
-// is known.
-func (s *Store) read(dir string, was *found) *found {
-	first, _ := cutPath(dir)
-	parent, err := s.runs.OpenRoot(first)
-	if err != nil {
-		return nil
-	}
-	defer parent.Close()
-	f := look(s.root, parent, dir, nil)
-	if f != nil && was != nil {
-		f.run.Holder = was.run.Holder
-	}
-	return f
 }
