@@ -134,7 +134,8 @@ type Engine struct {
 	DeviceName    string            `json:"device_name"`
 	CPUCapability string            `json:"cpu_capability,omitempty"`
 	Threads       uint32            `json:"threads"`
-	CUDA          string            `json:"cuda,omitempty"`
+	CUDADevices   uint32            `json:"cuda_devices,omitempty"`
+	CUDA          string            `json:"cuda,omitempty"` // the same in older records, as text
 	Probes        map[string]string `json:"probes,omitempty"`
 }
 
@@ -203,7 +204,7 @@ func (o *Origin) Record(dir string, source *Source, label *spec.Label, engine *s
 	a := Attempt{Time: time.Now().Truncate(time.Millisecond), Origin: *o, Source: source, Engine: Engine{
 		Version: engine.GetVersion(), Libtorch: engine.GetLibtorch(), Device: engine.GetDevice(),
 		DeviceName: engine.GetDeviceName(), CPUCapability: engine.GetCpuCapability(), Threads: engine.GetThreads(),
-		CUDA: engine.GetCuda(), Probes: engine.GetProbes(),
+		CUDADevices: engine.GetCudaDevices(), Probes: engine.GetProbes(),
 	}}
 	if label.GetVariant() != "" {
 		a.Variant = Variant{label.GetVariant(), label.GetVariantVersion(), label.GetVariantParams()}

@@ -216,3 +216,26 @@ func TestSame(t *testing.T) {
 		}
 	}
 }
+
+// Attempts of before core/rundir stay as they are when one is added.
+func TestEarlierAttemptsStay(t *testing.T) {
+	text, err := os.ReadFile("../../core/rundir/testdata/project/runs/tiny/7a7a03ef9660/" + rundir.Environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// On a machine with GPUs it had their number as text.
+	was := strings.Replace(string(text), `"threads": 2`, `"threads": 2,`+"\n        "+`"cuda": "2 devices"`, 1)
+	root, dir := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(dir, rundir.Environment), was)
+	a := capture(t, root, dir, &spec.EngineInfo{Version: "1", CudaDevices: 2})
+	if a.Engine.CUDADevices != 2 || a.Engine.CUDA != "" {
+		t.Errorf("recorded %+v", a.Engine)
+	}
+	is, err := os.ReadFile(filepath.Join(dir, rundir.Environment))
+	if begin := strings.TrimSuffix(was, "\n  ]\n}\n"); err != nil || begin == was || !strings.HasPrefix(string(is), begin+",") {
+		t.Errorf("%v\n%s\nbecame\n%s", err, was, is)
+	}
+	if !strings.Contains(string(is), `"cuda_devices": 2`) {
+		t.Error("the number of devices is not recorded")
+	}
+}
