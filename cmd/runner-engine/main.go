@@ -87,10 +87,7 @@ func newEngine() (*engine, error) {
 	e.info = &spec.EngineInfo{
 		Version: spec.Version(), Libtorch: torch.Version(), Device: dev.String(), DeviceName: cpuName(),
 		CpuCapability: torch.CPUCapability(), Bf16: torch.FastBF16(), Threads: uint32(torch.Threads()),
-		CudaMissing: missing, Pid: uint64(os.Getpid()), Probes: map[string]string{},
-	}
-	if devices > 0 {
-		e.info.Cuda = fmt.Sprintf("%d devices", devices)
+		CudaDevices: uint32(devices), CudaMissing: missing, Pid: uint64(os.Getpid()), Probes: map[string]string{},
 	}
 	return e, nil
 }

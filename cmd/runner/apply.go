@@ -341,7 +341,7 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 	ctx, kill, release := a.interrupts(ctx, progress)
 	defer release() // before the progress, which a blocked output may hold
 	local := &launch.Local{
-		Engine: engine, Store: runs, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
+		Engine: engine, Records: runs.Records, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
 		FailFast: o.failFast, Silence: o.silence, Checkpoint: o.checkpoint, Origin: origin, Watch: progress.Watch, Kill: kill,
 	}
 	totals, err := local.Run(ctx, jobs)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/archive"
 	"github.com/loralab/loralab/runner/backbone"
@@ -65,7 +66,7 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 				return err
 			}
 			if archived {
-				return a.archive(root, run, cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+".tar.zst")), patch, asJSON)
+				return a.archive(root, run, cmp.Or(out, filepath.Join(root, "exports", rundir.Short(run.ID)+".tar.zst")), patch, asJSON)
 			}
 			if run.Damage != nil {
 				return fmt.Errorf("%s is damaged: %s; %s", run.Name(), run.Damage, run.Cure())
@@ -76,7 +77,7 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 			if req.Run, err = a.request(c.Context(), root, run); err != nil {
 				return err
 			}
-			out = cmp.Or(out, filepath.Join(root, "exports", run.ID[:12]+"-"+format(merged)))
+			out = cmp.Or(out, filepath.Join(root, "exports", rundir.Short(run.ID)+"-"+format(merged)))
 			e := view.Export{Run: run.Name(), Format: format(merged), Directory: out, Checkpoint: req.Checkpoint, Variant: req.Run.GetLabel().GetVariant()}
 			var check func(ctx context.Context, engine spec.EngineClient) error
 			if merged {
@@ -114,7 +115,7 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 	flags.StringVarP(&out, "out", "o", "", "the `directory` to write, or the file with -archive; default: in exports/ of the project")
 	flags.BoolVar(&force, "force", false, "replace a directory that has files in it")
 	c.MarkFlagsMutuallyExclusive("archive", "force")
-	flags.StringVar(&req.Checkpoint, "checkpoint", "best", "the weights of the best validation, or `best|last`")
+	flags.StringVar(&req.Checkpoint, "checkpoint", rundir.BestName, "the weights of the best validation, or `best|last`")
 	flags.Uint32Var(&req.Transformers, "transformers", 0, "with -peft: name modules as in this `version` of transformers, 4 or 5; default: 5")
 	flags.Float64Var(&req.Tolerance, "tolerance", 1e-5, "with -merged: how much the outputs of a layer may differ, relative to them")
 	flags.BoolVar(&asJSON, "json", false, "write JSON")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/store"
 )
 
@@ -56,9 +57,9 @@ on them any more.`,
 			if several && raw {
 				return fmt.Errorf("-json is for one run, and these are %d", len(followed))
 			}
-			file, show := "metrics.jsonl", a.view.Log
+			file, show := rundir.Journal, a.view.Log
 			if engine {
-				file = "log.txt"
+				file = rundir.Log
 			}
 			if raw || engine {
 				show = a.view.Line

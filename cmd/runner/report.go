@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/report"
@@ -161,13 +162,12 @@ func result(root string, run *experiment.Run, stored *store.Run) report.Result {
 	if stored == nil {
 		return r
 	}
-	dir := filepath.Join(root, filepath.FromSlash(stored.Dir))
+	r.Dir = rundir.Dir(filepath.Join(root, filepath.FromSlash(stored.Dir)))
 	stored.NameClasses(run.Spec.GetData().GetClasses())
 	if r.Summary = stored.Summary; r.Summary != nil {
 		r.Summary = proto.CloneOf(r.Summary)
 		r.Summary.Validation = stored.Named(r.Summary.Validation)
 	}
-	r.MetricsFile, r.SamplesDir = filepath.Join(dir, "metrics.jsonl"), filepath.Join(dir, "samples")
 	if stored.State == store.Failed {
 		r.Failed = stored.Reason
 	}

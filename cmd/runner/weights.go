@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/tempdir"
 	"github.com/loralab/loralab/runner/store"
@@ -38,7 +39,7 @@ func (o *weightOptions) flag(c *cobra.Command) {
 
 // weights finds what ref means: a directory with weights in it, else a run.
 func (a *app) weights(ctx context.Context, ref string, o weightOptions) (*weightSource, error) {
-	if o.checkpoint != "" && o.checkpoint != "best" && o.checkpoint != "last" {
+	if _, ok := rundir.Checkpoint(o.checkpoint); !ok && o.checkpoint != "" {
 		return nil, fmt.Errorf("--checkpoint %q is not one of best, last", o.checkpoint)
 	}
 	if weights.Is(ref) {
@@ -51,7 +52,7 @@ func (a *app) weights(ctx context.Context, ref string, o weightOptions) (*weight
 		}
 		return nil, err
 	}
-	w := &weightSource{name: run.Name(), root: root, checkpoint: "best", run: run, close: func() error { return nil }}
+	w := &weightSource{name: run.Name(), root: root, checkpoint: rundir.BestName, run: run, close: func() error { return nil }}
 	if o.checkpoint != "" {
 		w.checkpoint = o.checkpoint
 	}

@@ -174,10 +174,10 @@ type EngineInfo struct {
 	CpuCapability string                 `protobuf:"bytes,5,opt,name=cpu_capability,json=cpuCapability,proto3" json:"cpu_capability,omitempty"` // "AVX512"
 	Bf16          bool                   `protobuf:"varint,6,opt,name=bf16,proto3" json:"bf16,omitempty"`                                       // fast bf16 matrix products
 	Threads       uint32                 `protobuf:"varint,7,opt,name=threads,proto3" json:"threads,omitempty"`
-	Cuda          string                 `protobuf:"bytes,8,opt,name=cuda,proto3" json:"cuda,omitempty"` // "" and the reason in cuda_missing, or version and count
-	CudaMissing   string                 `protobuf:"bytes,9,opt,name=cuda_missing,json=cudaMissing,proto3" json:"cuda_missing,omitempty"`
+	CudaMissing   string                 `protobuf:"bytes,9,opt,name=cuda_missing,json=cudaMissing,proto3" json:"cuda_missing,omitempty"` // why cuda_devices is 0
 	Pid           uint64                 `protobuf:"varint,10,opt,name=pid,proto3" json:"pid,omitempty"`
 	Probes        map[string]string      `protobuf:"bytes,11,rep,name=probes,proto3" json:"probes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what the probes at start chose: "attention/float32" -> "bmm"
+	CudaDevices   uint32                 `protobuf:"varint,12,opt,name=cuda_devices,json=cudaDevices,proto3" json:"cuda_devices,omitempty"`                                             // that this engine could use
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,13 +261,6 @@ func (x *EngineInfo) GetThreads() uint32 {
 	return 0
 }
 
-func (x *EngineInfo) GetCuda() string {
-	if x != nil {
-		return x.Cuda
-	}
-	return ""
-}
-
 func (x *EngineInfo) GetCudaMissing() string {
 	if x != nil {
 		return x.CudaMissing
@@ -287,6 +280,13 @@ func (x *EngineInfo) GetProbes() map[string]string {
 		return x.Probes
 	}
 	return nil
+}
+
+func (x *EngineInfo) GetCudaDevices() uint32 {
+	if x != nil {
+		return x.CudaDevices
+	}
+	return 0
 }
 
 type StopRequest struct {
@@ -5179,7 +5179,7 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
 	"spec.proto\x12\x0floralab.spec.v1\x1a\rvariant.proto\"\r\n" +
-	"\vInfoRequest\"\x95\x03\n" +
+	"\vInfoRequest\"\xaa\x03\n" +
 	"\n" +
 	"EngineInfo\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
@@ -5189,15 +5189,15 @@ const file_spec_proto_rawDesc = "" +
 	"deviceName\x12%\n" +
 	"\x0ecpu_capability\x18\x05 \x01(\tR\rcpuCapability\x12\x12\n" +
 	"\x04bf16\x18\x06 \x01(\bR\x04bf16\x12\x18\n" +
-	"\athreads\x18\a \x01(\rR\athreads\x12\x12\n" +
-	"\x04cuda\x18\b \x01(\tR\x04cuda\x12!\n" +
+	"\athreads\x18\a \x01(\rR\athreads\x12!\n" +
 	"\fcuda_missing\x18\t \x01(\tR\vcudaMissing\x12\x10\n" +
 	"\x03pid\x18\n" +
 	" \x01(\x04R\x03pid\x12?\n" +
-	"\x06probes\x18\v \x03(\v2'.loralab.spec.v1.EngineInfo.ProbesEntryR\x06probes\x1a9\n" +
+	"\x06probes\x18\v \x03(\v2'.loralab.spec.v1.EngineInfo.ProbesEntryR\x06probes\x12!\n" +
+	"\fcuda_devices\x18\f \x01(\rR\vcudaDevices\x1a9\n" +
 	"\vProbesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\r\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\b\x10\t\"\r\n" +
 	"\vStopRequest\"\v\n" +
 	"\tStopReply\"\x89\x01\n" +
 	"\x0eConformRequest\x12/\n" +

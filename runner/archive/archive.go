@@ -30,9 +30,9 @@ import (
 
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/store"
 )
 
@@ -86,14 +86,14 @@ func Export(dir string, run *store.Run, to string, patches bool) (*Manifest, err
 		}
 		// The lock is of the place, and names with a dot are of files half
 		// written.
-		if d.Name() == "lock" || strings.HasPrefix(d.Name(), ".") || !d.Type().IsRegular() {
+		if d.Name() == rundir.Lock || strings.HasPrefix(d.Name(), ".") || !d.Type().IsRegular() {
 			return nil
 		}
 		rel, err := filepath.Rel(dir, at)
 		if err != nil {
 			return err
 		}
-		if !patches && provenance.IsPatch(rel) {
+		if !patches && rundir.IsPatch(rel) {
 			m.LeftOut = append(m.LeftOut, rel)
 			return nil
 		}
@@ -110,7 +110,7 @@ func Export(dir string, run *store.Run, to string, patches bool) (*Manifest, err
 	if err != nil {
 		return nil, fmt.Errorf("reading run %s: %w", run.Name(), err)
 	}
-	if !slices.ContainsFunc(m.Files, func(f File) bool { return f.Path == "request.json" }) {
+	if !slices.ContainsFunc(m.Files, func(f File) bool { return f.Path == rundir.Request }) {
 		return nil, fmt.Errorf("run %s was never begun: there is nothing to export", run.Name())
 	}
 	return m, replacefile.WriteFunc(to, func(w io.Writer) error { return write(w, dir, m) })
@@ -157,7 +157,7 @@ func entry(t *tar.Writer, name string, size int64, content io.Reader) error {
 type KnownError struct{ Run *store.Run }
 
 func (e *KnownError) Error() string {
-	return fmt.Sprintf("run %s (%s) is in this project already, as %s; it was left as it is", e.Run.Name(), e.Run.ID[:12], e.Run.Dir)
+	return fmt.Sprintf("run %s (%s) is in this project already, as %s; it was left as it is", e.Run.Name(), rundir.Short(e.Run.ID), e.Run.Dir)
 }
 
 // Most is how much a run may hold that is taken in without being asked for: more
@@ -214,19 +214,19 @@ func importFile(ctx context.Context, root string, runs *store.Store, from string
 		return nil, err
 	}
 	defer into.Close()
-	to := path.Join(m.Experiment, m.ID[:12])
+	to := path.Join(m.Experiment, rundir.Short(m.ID))
 	if _, err := into.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is in the way; see: runner gc", filepath.Join(into.Name(), to))
 	}
 	if err := room(into, m, most); err != nil {
 		return nil, err
 	}
-	temp := ".import-" + m.ID[:12]
+	temp := ".import-" + rundir.Short(m.ID)
 	if err := into.RemoveAll(temp); err != nil { // of one that was interrupted
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, into.RemoveAll(temp)) }()
-	at := path.Join(temp, m.ID[:12])
+	at := path.Join(temp, rundir.Short(m.ID))
 	if err := into.MkdirAll(at, 0o777); err != nil {
 		return nil, err
 	}
@@ -384,7 +384,7 @@ func verify(dir *os.Root, m *Manifest) error {
 		return err
 	}
 	if run.ID != m.ID {
-		return fmt.Errorf("it holds run %.12s, not %s", run.ID, m.ID[:12])
+		return fmt.Errorf("it holds run %.12s, not %s", run.ID, rundir.Short(m.ID))
 	}
 	for _, l := range names {
 		if err := errors.Join(name.Recorded(l.Experiment), name.Cell(l.Cell)); err != nil {
@@ -401,7 +401,7 @@ func verify(dir *os.Root, m *Manifest) error {
 	}
 	for _, s := range []*spec.RunSpec{s, request.GetSpec()} {
 		if id := spec.Identity(s); id != m.ID || request.GetId() != m.ID {
-			return fmt.Errorf("its specification is that of run %s, not of %s", id[:12], m.ID[:12])
+			return fmt.Errorf("its specification is that of run %s, not of %s", rundir.Short(id), rundir.Short(m.ID))
 		}
 		if s.GetSeed() != m.Seed {
 			return fmt.Errorf("its seed is %d, not %d", s.GetSeed(), m.Seed)

@@ -190,8 +190,12 @@ var driverDirs = []string{
 
 func (m machine) cuda(info *spec.EngineInfo, in *libtorch.Install, libraryPath []string) Check {
 	const name = "CUDA"
-	if info.GetCuda() != "" {
-		return Check{name, OK, info.GetCuda(), ""}
+	switch n := info.GetCudaDevices(); n {
+	case 0:
+	case 1:
+		return Check{name, OK, "1 device", ""}
+	default:
+		return Check{name, OK, fmt.Sprintf("%d devices", n), ""}
 	}
 	driver := ""
 	for _, dir := range slices.Concat(libraryPath, driverDirs) {

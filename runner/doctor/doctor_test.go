@@ -56,7 +56,7 @@ func TestCUDA(t *testing.T) {
 	)
 	nvidia := map[string]string{lib: "", module: "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.1\nGCC version: 12\n"}
 	cpuOnly, full := &libtorch.Install{}, &libtorch.Install{CUDA: true}
-	expect(t, "engine", files(nil).cuda(&spec.EngineInfo{Cuda: "13.0, 2 devices"}, nil, nil), OK, "13.0, 2 devices")
+	expect(t, "engine", files(nil).cuda(&spec.EngineInfo{CudaDevices: 2}, nil, nil), OK, "2 devices")
 	expect(t, "nothing", files(nil).cuda(nil, cpuOnly, []string{"", "relative"}), OK, "no NVIDIA driver")
 	expect(t, "no library", files(map[string]string{module: nvidia[module]}).cuda(nil, full, nil), Warn, "580.1", "no libcuda.so.1")
 	expect(t, "no module", files(map[string]string{lib: ""}).cuda(nil, full, nil), Warn, "no kernel module")

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
@@ -144,9 +145,9 @@ func Checkpoints(known *store.Snapshot, others []Item) []Item {
 		if run.State != store.Done || run.Damage != nil || run.Holder != nil || going[run.ID] {
 			continue
 		}
-		at := path.Join(run.Dir, "checkpoints", "last.safetensors")
+		at := path.Join(run.Dir, rundir.Last)
 		if bytes := size(known.Root, at); bytes > 0 {
-			items = append(items, Item{Name: run.Name() + " last.safetensors", Why: "last checkpoint", Bytes: bytes, path: at})
+			items = append(items, Item{Name: run.Name() + " " + path.Base(rundir.Last), Why: "last checkpoint", Bytes: bytes, path: at})
 		}
 	}
 	sortItems(items)
@@ -247,7 +248,7 @@ func (l *leftovers) visit(name string, d fs.DirEntry, err error) error {
 	case strings.HasPrefix(base, "."):
 		return skip()
 	case depth == 1 && d.IsDir() && len(base) == 12 && strings.Trim(base, "0123456789abcdef") == "":
-		if age < fresh || l.has(name, "record.json") || l.has(name, "request.json") {
+		if age < fresh || l.has(name, rundir.Record) || l.has(name, rundir.Request) {
 			return nil
 		}
 		if working, err := store.EngineAt(filepath.Join(l.root.Name(), name)); err != nil || working {
@@ -268,7 +269,7 @@ func (l *leftovers) has(dir, name string) bool {
 // nowhere yet, but to its directory.
 func (l *leftovers) link(name string) error {
 	target, err := l.root.Readlink(name)
-	if err != nil || path.Base(target) != "metrics.jsonl" {
+	if err != nil || path.Base(target) != rundir.Journal {
 		return nil // not one of ours
 	}
 	if !path.IsAbs(target) {

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/provenance"
@@ -70,7 +71,7 @@ func Look(root string, known *store.Snapshot, run *store.Run) (*Report, error) {
 		}
 	}
 	err = filepath.WalkDir(r.Dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == "lock" || strings.HasPrefix(d.Name(), ".") {
+		if err != nil || d.IsDir() || d.Name() == rundir.Lock || strings.HasPrefix(d.Name(), ".") {
 			return err
 		}
 		info, err := d.Info()
@@ -84,7 +85,7 @@ func Look(root string, known *store.Snapshot, run *store.Run) (*Report, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("listing the files of %s: %w", run.Name(), err)
 	}
-	text, err := os.ReadFile(filepath.Join(r.Dir, "log.txt"))
+	text, err := os.ReadFile(rundir.Dir(r.Dir).Path(rundir.Log))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("reading the log of %s: %w", run.Name(), err)
 	}
@@ -235,7 +236,7 @@ func digest(s *spec.RunSpec) string {
 	if s.GetAdapter() == nil {
 		return ""
 	}
-	return spec.Identity(&spec.RunSpec{Adapter: s.GetAdapter()})[:12]
+	return rundir.Short(spec.Identity(&spec.RunSpec{Adapter: s.GetAdapter()}))
 }
 
 func changes(a, b []Setting) []Change {

@@ -1,9 +1,9 @@
 // Package launch executes runs. The local launcher has slots, one for each
 // device unless told otherwise, and in each an engine process that takes one
-// run after another, so that weights and caches stay warm. It writes down in
-// the store what becomes of each run and tells whoever watches.
+// run after another, so that weights and caches stay warm. It writes what
+// becomes of each run into its record, and reports it to Watch.
 //
-// A run is claimed in the store before it is begun, so several launchers may
+// A run is claimed in its record before it is begun, so several launchers may
 // work on the same runs: none is done twice, and what one leaves because it
 // died another takes over.
 //
@@ -106,7 +106,8 @@ type End struct {
 // Local executes jobs on this machine.
 type Local struct {
 	Engine string // path of the binary
-	Store  *store.Store
+	// Records is where a worker writes what becomes of a run; it needs no database.
+	Records *store.Records
 	// Slots are the engines to have; see Divide. None means one that chooses
 	// device and threads itself.
 	Slots []Slot
@@ -266,7 +267,7 @@ func (q *queue) answered() {
 
 // next takes the first job that no other process works on. With none, it
 // returns one of theirs and who has it; with no job at all, nil.
-func (q *queue) next(ctx context.Context, s *store.Store) (*Job, *store.Run, *store.Holder, error) {
+func (q *queue) next(ctx context.Context, s *store.Records) (*Job, *store.Run, *store.Holder, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var other *store.ClaimedError

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
-	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
@@ -36,7 +36,7 @@ func (*pausingEngine) Info(context.Context, *spec.InfoRequest) (*spec.EngineInfo
 
 func (*pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
 	const steps = 10
-	last, begun := saved.Of(r).Path(saved.Last), &spec.Started{Steps: steps}
+	last, begun := rundir.Of(r).Path(rundir.Last), &spec.Started{Steps: steps}
 	if f, err := safetensors.Open(last); err == nil {
 		begun.Step, _ = strconv.ParseUint(f.Metadata()["step"], 10, 64)
 		f.Close()
@@ -62,9 +62,9 @@ func (*pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServer[
 	return stream.Send(&spec.Event{Event: &spec.Event_Paused{Paused: paused}})
 }
 
-// A job that pauses ends neither done nor failed, is not tried again and does not
-// stop what follows; the next job for its run continues it.
-func TestPausedJobs(t *testing.T) {
+// pausingEnginePath is the test binary under the name of an engine.
+func pausingEnginePath(t *testing.T) string {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +73,29 @@ func TestPausedJobs(t *testing.T) {
 	if err := os.Symlink(self, engine); err != nil {
 		t.Fatal(err)
 	}
+	return engine
+}
+
+// enqueued is a job for a run that the store of a project has.
+func enqueued(t *testing.T, runs *store.Store, root string, seed uint64) *Job {
+	t.Helper()
+	s := &spec.RunSpec{Seed: seed}
+	run := &experiment.Run{Experiment: "e", Cell: "c", Seed: seed, ID: spec.Identity(s), Spec: s}
+	stored := &store.Run{ID: run.ID, Experiment: "e", Cell: "c", Seed: seed, Dir: store.DirOf("e", run.ID)}
+	if err := stored.SetSpec(s); err != nil {
+		t.Fatal(err)
+	}
+	label := store.Label{Experiment: "e", Cell: "c", Seed: seed, Run: run.ID}
+	if err := runs.Enqueue(t.Context(), nil, []*store.Run{stored}, []store.Label{label}); err != nil {
+		t.Fatal(err)
+	}
+	return &Job{Run: run, Train: true, Dir: filepath.Join(root, filepath.FromSlash(stored.Dir))}
+}
+
+// A job that pauses ends neither done nor failed, is not tried again and does not
+// stop what follows; the next job for its run continues it.
+func TestPausedJobs(t *testing.T) {
+	engine := pausingEnginePath(t)
 	ctx, root := t.Context(), t.TempDir()
 	runs, err := store.Open(ctx, root)
 	if err != nil {
@@ -81,20 +104,10 @@ func TestPausedJobs(t *testing.T) {
 	defer runs.Close()
 	var jobs []*Job
 	for seed := range uint64(2) {
-		s := &spec.RunSpec{Seed: seed}
-		run := &experiment.Run{Experiment: "e", Cell: "c", Seed: seed, ID: spec.Identity(s), Spec: s}
-		stored := &store.Run{ID: run.ID, Experiment: "e", Cell: "c", Seed: seed, Dir: store.DirOf("e", run.ID)}
-		if err := stored.SetSpec(s); err != nil {
-			t.Fatal(err)
-		}
-		label := store.Label{Experiment: "e", Cell: "c", Seed: seed, Run: run.ID}
-		if err := runs.Enqueue(ctx, nil, []*store.Run{stored}, []store.Label{label}); err != nil {
-			t.Fatal(err)
-		}
-		jobs = append(jobs, &Job{Run: run, Train: true, Dir: filepath.Join(root, filepath.FromSlash(stored.Dir))})
+		jobs = append(jobs, enqueued(t, runs, root, seed))
 	}
 	var events []Event
-	local := &Local{Engine: engine, Store: runs, Retries: 2, FailFast: true, Watch: func(e Event) { events = append(events, e) }}
+	local := &Local{Engine: engine, Records: runs.Records, Retries: 2, FailFast: true, Watch: func(e Event) { events = append(events, e) }}
 	launched := func(want Totals, pauses ...*spec.Pause) (ends []*End, from []uint64) {
 		t.Helper()
 		events = nil

@@ -31,11 +31,7 @@ func Devices(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := 0
-	if _, err := fmt.Sscanf(info.GetCuda(), "%d devices", &n); err != nil {
-		return 1, nil // none that it can use
-	}
-	return max(n, 1), nil
+	return max(int(info.GetCudaDevices()), 1), nil // 0: it uses the processor
 }
 
 // Divide makes n slots on a number of devices and on the processors that this

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/environ"
 	"github.com/loralab/loralab/runner/experiment"
@@ -50,7 +50,7 @@ func (w *worker) work(ctx context.Context, stop func()) error {
 	keep := context.WithoutCancel(ctx)
 	var waiting store.Holder
 	for ctx.Err() == nil {
-		job, run, other, err := w.queue.next(ctx, w.Store)
+		job, run, other, err := w.queue.next(ctx, w.Records)
 		if job == nil {
 			return err
 		}
@@ -129,9 +129,9 @@ func (w *worker) settled(ctx context.Context, job *Job, run *store.Run) (*End, e
 	job.Evaluations = missing
 	switch {
 	case !job.Train && len(missing) == 0:
-		return &End{Outcome: Elsewhere, Summary: summary}, w.Store.Finish(ctx, id, summary)
+		return &End{Outcome: Elsewhere, Summary: summary}, w.Records.Finish(ctx, id, summary)
 	case run.State == store.Failed && run.Attempts > job.Attempts:
-		return &End{Outcome: Failed, Step: run.Checkpoint, Reason: run.Reason}, w.Store.Unclaim(ctx, id)
+		return &End{Outcome: Failed, Step: run.Checkpoint, Reason: run.Reason}, w.Records.Unclaim(ctx, id)
 	}
 	return nil, nil
 }
@@ -142,7 +142,7 @@ func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 	keep := context.WithoutCancel(ctx)
 	for attempt := 1; ; attempt++ {
 		w.Watch(Event{Job: job, Start: &Start{Attempt: attempt}})
-		if err := w.Store.Start(keep, job.Run.ID); err != nil {
+		if err := w.Records.Start(keep, job.Run.ID); err != nil {
 			return nil, err
 		}
 		a, err := w.attempt(ctx, job)
@@ -153,7 +153,7 @@ func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 			case endRun:
 				a, err = failure(none), nil
 			case endSlot:
-				if err := w.Store.Stop(keep, job.Run.ID, 0); err != nil {
+				if err := w.Records.Stop(keep, job.Run.ID, 0); err != nil {
 					return nil, err
 				}
 				if !w.queue.giveBack(job) {
@@ -164,7 +164,7 @@ func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 			}
 		}
 		if err != nil {
-			return nil, errors.Join(err, w.Store.Stop(keep, job.Run.ID, 0))
+			return nil, errors.Join(err, w.Records.Stop(keep, job.Run.ID, 0))
 		}
 		end := a.end
 		if end.Outcome == Failed && a.retryable && attempt <= w.Retries && ctx.Err() == nil {
@@ -173,11 +173,11 @@ func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 		}
 		switch end.Outcome {
 		case Finished:
-			err = w.Store.Finish(keep, job.Run.ID, end.Summary)
+			err = w.Records.Finish(keep, job.Run.ID, end.Summary)
 		case Stopped, Paused: // the record says the same of both: it continues at a step
-			err = w.Store.Stop(keep, job.Run.ID, end.Step)
+			err = w.Records.Stop(keep, job.Run.ID, end.Step)
 		case Failed:
-			err = w.Store.Fail(keep, job.Run.ID, end.Step, end.Reason)
+			err = w.Records.Fail(keep, job.Run.ID, end.Step, end.Reason)
 		}
 		return end, err
 	}
@@ -204,7 +204,7 @@ func (w *worker) attempt(ctx context.Context, job *Job) (*attempted, error) {
 	if err := store.AwaitEngine(job.Dir, lockTimeout); err != nil {
 		return failure(err), nil
 	}
-	file, err := os.OpenFile(filepath.Join(job.Dir, "log.txt"), os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0o666)
+	file, err := os.OpenFile(rundir.Dir(job.Dir).Path(rundir.Log), os.O_CREATE|os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0o666)
 	if err != nil {
 		return failure(fmt.Errorf("opening the log of the run: %w", err)), nil
 	}
@@ -432,7 +432,7 @@ func (w *worker) listen(ctx context.Context, job *Job, a *attempted, next func()
 		case *spec.Event_Started:
 			a.step = e.Started.GetStep()
 			// For those who look on; what counts is written at the end.
-			_ = w.Store.Begun(keep, id, a.step, e.Started.GetSteps())
+			_ = w.Records.Begun(keep, id, a.step, e.Started.GetSteps())
 		case *spec.Event_Checkpoint:
 			a.step = e.Checkpoint.GetStep()
 		}

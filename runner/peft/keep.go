@@ -10,12 +10,12 @@ import (
 	"slices"
 	"strconv"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/regular"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -69,8 +69,7 @@ func sameHead(a, b *spec.Head, arch *spec.Architecture) bool {
 // exported reads loralab.json.
 func exported(text []byte) (*spec.Exported, error) {
 	about := &spec.Exported{}
-	err := protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, about)
-	return about, err
+	return about, rundir.Unmarshal(text, about)
 }
 
 // keep writes starting values under their digest.

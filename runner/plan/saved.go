@@ -14,9 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
-
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -68,7 +67,7 @@ const (
 func (p *Plan) Write(file string, ask Ask) error {
 	saved := Saved{Format: savedFormat, Made: time.Now().UTC().Truncate(time.Second), Ask: ask, Actions: []SavedAction{}}
 	for _, a := range p.Work() {
-		text, err := protojson.Marshal(a.Run.Spec)
+		text, err := rundir.Marshal(a.Run.Spec)
 		if err != nil {
 			return fmt.Errorf("saving the plan: %w", err)
 		}
@@ -251,7 +250,7 @@ func (s *SavedAction) differs(a *Action) (string, error) {
 	switch {
 	case s.ID != a.Run.ID:
 		was := &spec.RunSpec{}
-		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(s.Spec, was); err != nil {
+		if err := rundir.Unmarshal(s.Spec, was); err != nil {
 			return "", fmt.Errorf("reading the saved plan: %s: %w", s.Name, err)
 		}
 		if changes := spec.Diff(was, a.Run.Spec); len(changes) > 0 {

@@ -16,7 +16,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -27,12 +26,10 @@ import (
 
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 )
-
-// File is the name of the record in a run directory.
-const File = "environment.json"
 
 // Record is what made a run, an entry for each time it was begun.
 type Record struct {
@@ -137,7 +134,8 @@ type Engine struct {
 	DeviceName    string            `json:"device_name"`
 	CPUCapability string            `json:"cpu_capability,omitempty"`
 	Threads       uint32            `json:"threads"`
-	CUDA          string            `json:"cuda,omitempty"`
+	CUDADevices   uint32            `json:"cuda_devices,omitempty"`
+	CUDA          string            `json:"cuda,omitempty"` // the same in older records, as text
 	Probes        map[string]string `json:"probes,omitempty"`
 }
 
@@ -206,7 +204,7 @@ func (o *Origin) Record(dir string, source *Source, label *spec.Label, engine *s
 	a := Attempt{Time: time.Now().Truncate(time.Millisecond), Origin: *o, Source: source, Engine: Engine{
 		Version: engine.GetVersion(), Libtorch: engine.GetLibtorch(), Device: engine.GetDevice(),
 		DeviceName: engine.GetDeviceName(), CPUCapability: engine.GetCpuCapability(), Threads: engine.GetThreads(),
-		CUDA: engine.GetCuda(), Probes: engine.GetProbes(),
+		CUDADevices: engine.GetCudaDevices(), Probes: engine.GetProbes(),
 	}}
 	if label.GetVariant() != "" {
 		a.Variant = Variant{label.GetVariant(), label.GetVariantVersion(), label.GetVariantParams()}
@@ -221,22 +219,14 @@ func (o *Origin) Record(dir string, source *Source, label *spec.Label, engine *s
 	if err != nil {
 		return fmt.Errorf("recording what made the run: %w", err)
 	}
-	return replacefile.Write(filepath.Join(dir, File), append(text, '\n'))
+	return replacefile.Write(rundir.Dir(dir).Path(rundir.Environment), append(text, '\n'))
 }
-
-// IsPatch reports whether a file in a run directory is what was not committed.
-func IsPatch(name string) bool { return patchName.MatchString(name) }
-
-var patchName = regexp.MustCompile(`^dirty(-[0-9]+)?\.patch$`)
 
 // keepPatch writes a patch into a run directory, under a name of its own unless
 // it is there already.
 func keepPatch(dir string, patch []byte) (string, error) {
 	for n := 1; ; n++ {
-		name := "dirty.patch"
-		if n > 1 {
-			name = fmt.Sprintf("dirty-%d.patch", n)
-		}
+		name := rundir.Patch(n)
 		path := filepath.Join(dir, name)
 		have, err := os.ReadFile(path)
 		switch {
@@ -254,7 +244,7 @@ func keepPatch(dir string, patch []byte) (string, error) {
 // recorded.
 func Read(dir string) (*Record, error) {
 	r := &Record{}
-	text, err := os.ReadFile(filepath.Join(dir, File))
+	text, err := os.ReadFile(rundir.Dir(dir).Path(rundir.Environment))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
@@ -262,7 +252,7 @@ func Read(dir string) (*Record, error) {
 		return nil, fmt.Errorf("reading what made the run: %w", err)
 	}
 	if err := json.Unmarshal(text, r); err != nil {
-		return nil, fmt.Errorf("reading %s: %w; remove the file to do without", filepath.Join(dir, File), err)
+		return nil, fmt.Errorf("reading %s: %w; remove the file to do without", rundir.Dir(dir).Path(rundir.Environment), err)
 	}
 	return r, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -49,7 +50,7 @@ func TestNoSecrets(t *testing.T) {
 	if a.Environment["OMP_PLACES"] != "cores" {
 		t.Errorf("environment %v", a.Environment)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, File))
+	text, err := os.ReadFile(filepath.Join(dir, rundir.Environment))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func TestRecord(t *testing.T) {
 	if err != nil || len(r.Attempts) != 2 {
 		t.Errorf("there are %d attempts, %v", len(r.Attempts), err)
 	}
-	write(t, filepath.Join(dir, File), "{")
+	write(t, filepath.Join(dir, rundir.Environment), "{")
 	if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), "remove the file") {
 		t.Errorf("read a damaged record: %v", err)
 	}
@@ -122,7 +123,7 @@ func TestPatch(t *testing.T) {
 			t.Errorf("dirty: %+v %q, want %q", a.Git, a.Patch, c.patch)
 		}
 		patch, err := os.ReadFile(filepath.Join(dir, a.Patch))
-		if err != nil || !strings.Contains(string(patch), "+"+c.text) || !IsPatch(a.Patch) {
+		if err != nil || !strings.Contains(string(patch), "+"+c.text) || !rundir.IsPatch(a.Patch) {
 			t.Errorf("patch %s: %v\n%s", a.Patch, err, patch)
 		}
 	}
@@ -213,5 +214,28 @@ func TestSame(t *testing.T) {
 		if e.Same(other) {
 			t.Errorf("another %s, and the same bits are expected", what)
 		}
+	}
+}
+
+// Attempts of before core/rundir stay as they are when one is added.
+func TestEarlierAttemptsStay(t *testing.T) {
+	text, err := os.ReadFile("../../core/rundir/testdata/project/runs/tiny/7a7a03ef9660/" + rundir.Environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// On a machine with GPUs it had their number as text.
+	was := strings.Replace(string(text), `"threads": 2`, `"threads": 2,`+"\n        "+`"cuda": "2 devices"`, 1)
+	root, dir := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(dir, rundir.Environment), was)
+	a := capture(t, root, dir, &spec.EngineInfo{Version: "1", CudaDevices: 2})
+	if a.Engine.CUDADevices != 2 || a.Engine.CUDA != "" {
+		t.Errorf("recorded %+v", a.Engine)
+	}
+	is, err := os.ReadFile(filepath.Join(dir, rundir.Environment))
+	if begin := strings.TrimSuffix(was, "\n  ]\n}\n"); err != nil || begin == was || !strings.HasPrefix(string(is), begin+",") {
+		t.Errorf("%v\n%s\nbecame\n%s", err, was, is)
+	}
+	if !strings.Contains(string(is), `"cuda_devices": 2`) {
+		t.Error("the number of devices is not recorded")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,11 +14,9 @@ import (
 	"strings"
 	"sync"
 
-	"google.golang.org/protobuf/encoding/protojson"
-
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/regular"
-	"github.com/loralab/loralab/core/saved"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -41,7 +38,7 @@ func (s *study) readCurves(ctx context.Context) error {
 	var errs []error
 	for _, c := range s.cells {
 		for _, o := range c.runs {
-			if o.MetricsFile == "" {
+			if o.Dir == "" {
 				continue
 			}
 			wg.Go(func() {
@@ -50,7 +47,7 @@ func (s *study) readCurves(ctx context.Context) error {
 				if ctx.Err() != nil {
 					return
 				}
-				curve, err := readCurve(o.MetricsFile, s.exp.Metric, o.Run.Spec.GetData().GetClasses(), o.Summary)
+				curve, err := readCurve(o.Dir.Path(rundir.Journal), s.exp.Metric, o.Run.Spec.GetData().GetClasses(), o.Summary)
 				if err != nil {
 					mu.Lock()
 					errs = append(errs, err)
@@ -80,38 +77,29 @@ func readCurve(path, name string, classes []string, result *spec.Summary) (*curv
 		if result == nil {
 			return nil, nil
 		}
-		return &curve{fault: saved.Journal + " is missing"}, nil
+		return &curve{fault: rundir.Journal + " is missing"}, nil
 	}
 	if err != nil { // no reason to report nothing
-		return &curve{fault: fmt.Sprintf("%s cannot be read (%v)", saved.Journal, err)}, nil
+		return &curve{fault: fmt.Sprintf("%s cannot be read (%v)", rundir.Journal, err)}, nil
 	}
-	if want := result.GetFiles()[saved.Journal]; want != "" {
+	if want := result.GetFiles()[rundir.Journal]; want != "" {
 		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != want {
-			return &curve{fault: saved.Journal + " was changed or cut after the run ended"}, nil
+			return &curve{fault: rundir.Journal + " was changed or cut after the run ended"}, nil
 		}
 	}
 	loss, score, taken := map[uint64]float64{}, map[uint32]float64{}, map[uint64]bool{}
-	unmarshal := protojson.UnmarshalOptions{DiscardUnknown: true}
 	unread := 0
 	for line := range bytes.Lines(text) {
-		// {"type": "step", …fields of spec.Step}
-		var head struct{ Type string }
-		err := json.Unmarshal(line, &head)
-		switch {
-		case err == nil && head.Type == "step":
-			var step spec.Step
-			if err = unmarshal.Unmarshal(line, &step); err == nil {
-				taken[step.Step] = true
-				if !step.Uncounted { // its loss is of no pixel
-					loss[step.Step] = step.Loss
-				}
+		event, err := rundir.UnmarshalEvent(line)
+		switch e := event.GetEvent().(type) {
+		case *spec.Event_Step:
+			taken[e.Step.Step] = true
+			if !e.Step.Uncounted { // its loss is of no pixel
+				loss[e.Step.Step] = e.Step.Loss
 			}
-		case err == nil && head.Type == "validation":
-			var v spec.Validation
-			if err = unmarshal.Unmarshal(line, &v); err == nil {
-				if value, ok := metric.Value(metric.Named(v.Metrics, classes), name); ok {
-					score[v.Epoch] = value
-				}
+		case *spec.Event_Validation:
+			if value, ok := metric.Value(metric.Named(e.Validation.Metrics, classes), name); ok {
+				score[e.Validation.Epoch] = value
 			}
 		}
 		if err != nil && line[len(line)-1] == '\n' {
@@ -131,9 +119,9 @@ func readCurve(path, name string, classes []string, result *spec.Summary) (*curv
 	}
 	switch missing := steps - uint64(len(taken)); {
 	case missing > 0:
-		c.fault = fmt.Sprintf("%d of %d steps are missing from %s", missing, steps, saved.Journal)
+		c.fault = fmt.Sprintf("%d of %d steps are missing from %s", missing, steps, rundir.Journal)
 	case unread > 0:
-		c.fault = fmt.Sprintf("%d lines of %s cannot be read", unread, saved.Journal)
+		c.fault = fmt.Sprintf("%d lines of %s cannot be read", unread, rundir.Journal)
 	}
 	return c, nil
 }

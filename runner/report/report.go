@@ -22,6 +22,7 @@ import (
 	"sync"
 
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/foreign"
@@ -35,15 +36,12 @@ type Result struct {
 	Summary *spec.Summary
 	// Evaluations by domain.
 	Evaluations map[string]*spec.Metrics
-	// MetricsFile is the run's metrics.jsonl, one spec.Event a line; "" or a
-	// file that is not there leaves the run out of the curves.
-	MetricsFile string
 	// SampleClasses are the names of classes that the pictures of a domain were
 	// drawn with; without an entry those of the run.
 	SampleClasses map[string][]string
-	// SamplesDir holds <domain>.png as core/samplesheet draws samples; "" or a
-	// missing file leaves the run out of the sample pictures.
-	SamplesDir string
+	// Dir is the run's directory, "" for none. Without its journal the run is left
+	// out of the curves, and without samples out of those figures.
+	Dir rundir.Dir
 	// Failed is why the run failed, in one line; "" if it did not.
 	Failed string
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/raster"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
@@ -110,7 +111,10 @@ func (w *world) add(cell string, values []experiment.AxisValue, seed, adapter ui
 		return &w.results[len(w.results)-1]
 	}
 	dir := w.t.TempDir()
-	r.MetricsFile, r.SamplesDir = filepath.Join(dir, "metrics.jsonl"), dir
+	r.Dir = rundir.Dir(dir)
+	if err := os.Mkdir(r.Dir.Path(rundir.Samples), 0o777); err != nil {
+		w.t.Fatal(err)
+	}
 	rng := rand.New(rand.NewPCG(seed, uint64(len(w.results))))
 	var log strings.Builder
 	for step := range uint64(72) {
@@ -122,11 +126,11 @@ func (w *world) add(cell string, values []experiment.AxisValue, seed, adapter ui
 			log.WriteString(line(w.t, "validation", &spec.Validation{Step: step + 1, Epoch: uint32(step/12) + 1, Metrics: m}))
 		}
 	}
-	if err := os.WriteFile(r.MetricsFile, []byte(log.String()), 0o644); err != nil {
+	if err := os.WriteFile(r.Dir.Path(rundir.Journal), []byte(log.String()), 0o644); err != nil {
 		w.t.Fatal(err)
 	}
 	for i, d := range w.exp.Domains {
-		w.samples(filepath.Join(dir, d+".png"), d, dice[i], rng)
+		w.samples(r.Dir.Path(rundir.Sample(d)), d, dice[i], rng)
 	}
 	w.results = append(w.results, r)
 	return &w.results[len(w.results)-1]
@@ -490,7 +494,7 @@ func TestCurvesSurviveCrashes(t *testing.T) {
 	w := newWorld(t, "crashed", rank)
 	for i, r := range []float64{2, 4} {
 		result := w.add(fmt.Sprintf("rank=%v", r), at(rank, r), 1, 100, 0.8, 0.5)
-		content, err := os.ReadFile(result.MetricsFile)
+		content, err := os.ReadFile(result.Dir.Path(rundir.Journal))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -498,11 +502,11 @@ func TestCurvesSurviveCrashes(t *testing.T) {
 			line(t, "step", &spec.Step{Step: 2, Loss: 1.2}) +
 			line(t, "step", &spec.Step{Step: 73, Loss: math.NaN()}) +
 			`{"type":"step","st`
-		if err := os.WriteFile(result.MetricsFile, append(content, more...), 0o644); err != nil {
+		if err := os.WriteFile(result.Dir.Path(rundir.Journal), append(content, more...), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if i == 1 {
-			result.MetricsFile = filepath.Join(t.TempDir(), "gone.jsonl")
+			result.Dir = rundir.Dir(t.TempDir())
 		}
 	}
 	if written := w.build(t.TempDir()); len(written.Figures) != 7 {
@@ -528,7 +532,7 @@ func TestJournalsThatAreNotWhole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "rank", rank)
 			r := w.add("rank=2", at(rank, 2.0), 1, 100, 0.8, 0.5)
-			text, err := os.ReadFile(r.MetricsFile)
+			text, err := os.ReadFile(r.Dir.Path(rundir.Journal))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -536,9 +540,9 @@ func TestJournalsThatAreNotWhole(t *testing.T) {
 				r.Summary.Files = map[string]string{"metrics.jsonl": fmt.Sprintf("%x", sha256.Sum256(text))}
 			}
 			if c.damage == nil {
-				err = os.Remove(r.MetricsFile)
+				err = os.Remove(r.Dir.Path(rundir.Journal))
 			} else {
-				err = os.WriteFile(r.MetricsFile, []byte(c.damage(string(text))), 0o666)
+				err = os.WriteFile(r.Dir.Path(rundir.Journal), []byte(c.damage(string(text))), 0o666)
 			}
 			if err != nil {
 				t.Fatal(err)

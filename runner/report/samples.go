@@ -19,8 +19,8 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 
 	"github.com/loralab/loralab/core/data"
-	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/raster"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/samplesheet"
 )
 
@@ -59,7 +59,7 @@ func (s *study) samplesFigure() (figure, bool) {
 	}
 	var sources []source
 	for _, c := range s.cells {
-		if o := c.first(); o != nil && o.SamplesDir != "" && s.hasSamples(o) {
+		if o := c.first(); o != nil && o.Dir != "" && s.hasSamples(o) {
 			sources = append(sources, source{c, o})
 		}
 	}
@@ -102,7 +102,7 @@ func (s *study) samplesFigure() (figure, bool) {
 				if src.run.Evaluations[d] == nil || h == 0 || w == 0 {
 					continue
 				}
-				sheet, err := readSheet(filepath.Join(src.run.SamplesDir, filename.Of(d)+".png"), samplesheet.Samples(src.run.drawnWith(d), raster.Size{H: h, W: w}))
+				sheet, err := readSheet(src.run.Dir.Path(rundir.Sample(d)), samplesheet.Samples(src.run.drawnWith(d), raster.Size{H: h, W: w}))
 				if err != nil {
 					return nil, err
 				}
@@ -143,12 +143,12 @@ func (s *study) sheets(from string) string {
 	var b strings.Builder
 	for _, c := range s.cells {
 		o := c.first()
-		if o == nil || o.SamplesDir == "" {
+		if o == nil || o.Dir == "" {
 			continue
 		}
 		var links []string
 		for _, d := range s.pictured() {
-			path := filepath.Join(o.SamplesDir, filename.Of(d)+".png")
+			path := o.Dir.Path(rundir.Sample(d))
 			if _, err := os.Stat(path); err != nil || o.Evaluations[d] == nil {
 				continue
 			}
@@ -169,7 +169,7 @@ func (s *study) sheets(from string) string {
 
 func (s *study) hasSamples(o *outcome) bool {
 	return slices.ContainsFunc(s.pictured(), func(d string) bool {
-		_, err := os.Stat(filepath.Join(o.SamplesDir, filename.Of(d)+".png"))
+		_, err := os.Stat(o.Dir.Path(rundir.Sample(d)))
 		return err == nil
 	})
 }

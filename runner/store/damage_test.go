@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -88,7 +89,7 @@ func TestRecordIsWrittenAgain(t *testing.T) {
 	root := awkward(t)
 	ctx := t.Context()
 	run := ofAllKinds(t, root)["shared"]
-	path := filepath.Join(root, filepath.FromSlash(run.Dir), recordFile)
+	path := filepath.Join(root, filepath.FromSlash(run.Dir), rundir.Record)
 	check(t, os.Truncate(path, 20))
 	s := open1(t, root)
 	known := must[*Snapshot](t)(s.Reconcile(ctx))
@@ -111,7 +112,7 @@ func TestRunRemovedMeanwhile(t *testing.T) {
 	known := must[*Snapshot](t)(s.Reconcile(ctx))
 	gone, damaged := known.Runs[runs["queued"].ID], known.Runs[runs["stopped"].ID]
 	check(t, os.RemoveAll(filepath.Join(root, filepath.FromSlash(gone.Dir))))
-	check(t, os.WriteFile(filepath.Join(root, filepath.FromSlash(damaged.Dir), recordFile), nil, 0o666))
+	check(t, os.WriteFile(filepath.Join(root, filepath.FromSlash(damaged.Dir), rundir.Record), nil, 0o666))
 	if _, err := s.Claim(ctx, gone.ID); !errors.Is(err, ErrRemoved) {
 		t.Errorf("claiming a run that was removed: %v", err)
 	}
@@ -133,7 +134,7 @@ func TestLinksBelowRuns(t *testing.T) {
 	}
 	ofAllKinds(t, elsewhere)
 	check(t, os.Symlink(filepath.Join(elsewhere, "runs", "first"), filepath.Join(scratch, "linked")))
-	check(t, os.Symlink(filepath.Join(elsewhere, "runs", "first", short(runs["done"].ID)), filepath.Join(scratch, "first", "0123456789ab")))
+	check(t, os.Symlink(filepath.Join(elsewhere, "runs", "first", rundir.Short(runs["done"].ID)), filepath.Join(scratch, "first", "0123456789ab")))
 	known := must[*Snapshot](t)(Read(ctx, root))
 	if len(known.Notes) != 1 || !strings.Contains(known.Notes[0], "runs/linked is a link and is left out") {
 		t.Errorf("notes: %v", known.Notes)
@@ -163,7 +164,7 @@ func TestLinksBelowRuns(t *testing.T) {
 	// A run directory that becomes a link is not removed with what it leads to.
 	run := known.Runs[runs["done"].ID]
 	dir := filepath.Join(root, filepath.FromSlash(run.Dir))
-	target := filepath.Join(elsewhere, "runs", "first", short(run.ID))
+	target := filepath.Join(elsewhere, "runs", "first", rundir.Short(run.ID))
 	check(t, os.Remove(filepath.Join(scratch, workers)), os.RemoveAll(dir), os.Symlink(target, dir))
 	check(t, open1(t, root).Remove(ctx, []*Run{run}))
 	if _, err := os.Stat(filepath.Join(target, "result.json")); err != nil {
@@ -181,7 +182,7 @@ func TestLinkLogs(t *testing.T) {
 	twin.Cell += "x"
 	check(t, LinkLogs(root, []Label{long, twin}, dirs)) // trial-language C3
 	check(t, os.MkdirAll(filepath.Join(root, filepath.FromSlash(run.Dir)), 0o777))
-	check(t, os.WriteFile(filepath.Join(root, filepath.FromSlash(run.Dir), journalFile), []byte("steps"), 0o666))
+	check(t, os.WriteFile(filepath.Join(root, filepath.FromSlash(run.Dir), rundir.Journal), []byte("steps"), 0o666))
 	links := must[[]os.DirEntry](t)(os.ReadDir(filepath.Join(root, "logs", "e")))
 	if len(links) != 2 {
 		t.Errorf("there are %v", links)

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,17 +24,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/filehash"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-)
-
-// Files of a run directory that the engine writes.
-const (
-	requestFile    = "request.json" // all that the engine was told
-	resultFile     = "result.json"
-	checkpointFile = "checkpoints/last.safetensors"
-	evaluationsDir = "evaluations"
-	journalFile    = "metrics.jsonl"
 )
 
 // found is a run as its directory says, and as the index remembers it.
@@ -192,20 +182,20 @@ func read(root string, at *os.Root, dir string, known *found) *found {
 		}
 		if err != nil {
 			f = nameless(root, dir)
-			f.run.damaged(requestFile, err, false)
+			f.run.damaged(rundir.Request, err, false)
 		}
 	default:
 		damage := err
 		if known != nil && known.record != nil {
 			f = known.record.found(root, dir)
 			f.record = nil
-			f.run.damaged(recordFile, damage, true)
+			f.run.damaged(rundir.Record, damage, true)
 		} else if f, err = adopt(root, at, dir); err != nil {
 			f = nameless(root, dir)
 			// Without a request nothing was begun.
-			f.run.damaged(recordFile, damage, absent(err))
+			f.run.damaged(rundir.Record, damage, absent(err))
 		} else {
-			f.run.damaged(recordFile, damage, true)
+			f.run.damaged(rundir.Record, damage, true)
 		}
 	}
 	f.run.read(at)
@@ -229,12 +219,12 @@ func (r *record) found(root, dir string) *found {
 // adopt makes what a record would say from the request of a run.
 func adopt(root string, at *os.Root, dir string) (*found, error) {
 	request := &spec.RunRequest{}
-	modified, err := readMessage(at, requestFile, request)
+	_, modified, err := readMessage(at, rundir.Request, request)
 	if err != nil {
 		return nil, err
 	}
 	id := request.GetId()
-	if !isID(id) || short(id) != path.Base(dir) {
+	if !isID(id) || rundir.Short(id) != path.Base(dir) {
 		return nil, fmt.Errorf("it is of run %.12q, in the directory of run %s", id, path.Base(dir))
 	}
 	label := request.GetLabel()
@@ -245,11 +235,11 @@ func adopt(root string, at *os.Root, dir string) (*found, error) {
 	if label.GetExperiment() == "" {
 		r.Names[0].Experiment = path.Dir(dir)
 	}
-	if r.Spec, err = encode(request.GetSpec()); err != nil {
+	if r.Spec, err = rundir.Marshal(request.GetSpec()); err != nil {
 		return nil, err
 	}
 	summary := &spec.Summary{}
-	if ended, err := readMessage(at, resultFile, summary); err == nil && summary.GetId() == id {
+	if _, ended, err := readMessage(at, rundir.Result, summary); err == nil && summary.GetId() == id {
 		r.State, r.Ended = Done, ended
 	}
 	f := r.found(root, dir)
@@ -262,15 +252,16 @@ func adopt(root string, at *os.Root, dir string) (*found, error) {
 // The state stays: whether all was done that was asked is for the plan to say.
 func (run *Run) read(at *os.Root) {
 	summary := &spec.Summary{}
-	ended, err := readMessage(at, resultFile, summary)
+	text, ended, err := readMessage(at, rundir.Result, summary)
+	if err == nil && strings.HasPrefix(summary.GetId(), run.ID) {
+		err = rundir.Intact(text, summary, run.about.Revision)
+	}
 	switch {
 	case absent(err):
 	case err != nil:
-		run.damaged(resultFile, err, false)
+		run.damaged(rundir.Result, err, false)
 	case !strings.HasPrefix(summary.GetId(), run.ID):
-		run.damaged(resultFile, fmt.Errorf("it is of run %.12q", summary.GetId()), false)
-	case spec.Intact(summary, run.about.Revision) != nil:
-		run.damaged(resultFile, spec.Intact(summary, run.about.Revision), false)
+		run.damaged(rundir.Result, fmt.Errorf("it is of run %.12q", summary.GetId()), false)
 	default:
 		run.Summary, run.Step, run.Steps = summary, summary.GetSteps(), summary.GetSteps()
 		if run.Ended.IsZero() {
@@ -279,12 +270,12 @@ func (run *Run) read(at *os.Root) {
 	}
 	for _, name := range evaluations(at) {
 		e := &spec.Evaluated{}
-		_, err := readMessage(at, name, e)
-		if err == nil && e.GetId()[:min(12, len(e.GetId()))] != strings.TrimSuffix(path.Base(name), ".json") {
+		text, _, err := readMessage(at, name, e)
+		if err == nil && rundir.Evaluation(e.GetId()) != name {
 			err = fmt.Errorf("it is of evaluation %.12q", e.GetId())
 		}
 		if err == nil {
-			err = spec.Intact(e, run.about.Revision)
+			err = rundir.Intact(text, e, run.about.Revision)
 		}
 		if err != nil {
 			run.damaged(name, err, true)
@@ -296,7 +287,7 @@ func (run *Run) read(at *os.Root) {
 		return
 	}
 	if run.Checkpoint, err = checkpointStep(at); err != nil {
-		run.damaged(checkpointFile, err, true)
+		run.damaged(rundir.Last, err, true)
 	}
 	if run.State != Running {
 		run.Step = run.Checkpoint
@@ -320,10 +311,10 @@ func (run *Run) damaged(file string, err error, again bool) {
 // evaluations are the files with evaluations of a run, sorted.
 func evaluations(at *os.Root) []string {
 	var names []string
-	entries, _ := fs.ReadDir(at.FS(), evaluationsDir)
+	entries, _ := fs.ReadDir(at.FS(), rundir.Evaluations)
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), ".json") && !strings.HasPrefix(e.Name(), ".") {
-			names = append(names, path.Join(evaluationsDir, e.Name()))
+			names = append(names, path.Join(rundir.Evaluations, e.Name()))
 		}
 	}
 	return names
@@ -332,7 +323,7 @@ func evaluations(at *os.Root) []string {
 // checkpointStep is the step that a checkpoint was written after, 0 where there
 // is none.
 func checkpointStep(at *os.Root) (uint64, error) {
-	info, err := at.Lstat(checkpointFile)
+	info, err := at.Lstat(rundir.Last)
 	if absent(err) {
 		return 0, nil
 	}
@@ -342,16 +333,12 @@ func checkpointStep(at *os.Root) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	file, err := safetensors.Open(filepath.Join(at.Name(), checkpointFile))
+	file, err := safetensors.Open(filepath.Join(at.Name(), rundir.Last))
 	if err != nil {
 		return 0, err
 	}
 	defer file.Close()
-	step, err := strconv.ParseUint(file.Metadata()["step"], 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("its step: %w", err)
-	}
-	return step, nil
+	return rundir.StepOf(file.Metadata())
 }
 
 // progress sets the step of a run that is being trained: the last that its
@@ -361,11 +348,11 @@ func progress(at *os.Root, run *Run) {
 		return
 	}
 	const tail = 8 << 10
-	info, err := at.Lstat(journalFile)
+	info, err := at.Lstat(rundir.Journal)
 	if err != nil || !info.Mode().IsRegular() {
 		return
 	}
-	f, err := at.OpenFile(journalFile, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := at.OpenFile(rundir.Journal, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return
 	}
@@ -377,33 +364,46 @@ func progress(at *os.Root, run *Run) {
 	}
 	lines := bytes.Split(text[:n], []byte("\n"))
 	for _, line := range slices.Backward(lines) {
-		var at struct {
-			Step json.Number `json:"step"`
-		}
-		if json.Unmarshal(line, &at) != nil {
+		event, err := rundir.UnmarshalEvent(line)
+		if err != nil {
 			continue // cut
 		}
-		if step, err := strconv.ParseUint(at.Step.String(), 10, 64); err == nil {
+		if step, ok := stepOf(event); ok {
 			run.Step = step
 			return
 		}
 	}
 }
 
-// readMessage reads a message and says when it was written.
-func readMessage(at *os.Root, name string, m proto.Message) (time.Time, error) {
-	text, err := readFile(at, name)
-	if err != nil {
-		return time.Time{}, err
+// stepOf is the step that an event is of, if it is of one.
+func stepOf(e *spec.Event) (step uint64, ok bool) {
+	switch e := e.GetEvent().(type) {
+	case *spec.Event_Started:
+		return e.Started.GetStep(), true
+	case *spec.Event_Step:
+		return e.Step.GetStep(), true
+	case *spec.Event_Validation:
+		return e.Validation.GetStep(), true
+	case *spec.Event_Checkpoint:
+		return e.Checkpoint.GetStep(), true
 	}
-	if err := decode(text, m); err != nil {
-		return time.Time{}, err
+	return 0, false
+}
+
+// readMessage reads a message from a file, and returns also the text and when it
+// was written.
+func readMessage(at *os.Root, name string, m proto.Message) (text []byte, modified time.Time, err error) {
+	if text, err = readFile(at, name); err != nil {
+		return nil, time.Time{}, err
+	}
+	if err := rundir.Unmarshal(text, m); err != nil {
+		return nil, time.Time{}, err
 	}
 	info, err := at.Lstat(name)
 	if err != nil {
-		return time.Time{}, err
+		return nil, time.Time{}, err
 	}
-	return info.ModTime().UTC().Truncate(time.Millisecond), nil
+	return text, info.ModTime().UTC().Truncate(time.Millisecond), nil
 }
 
 // stampOf says what the file system says of the files that a run is read from,
@@ -425,13 +425,13 @@ func stampOf(at *os.Root) (stamp string, any bool) {
 		_ = binary.Write(h, binary.LittleEndian, numbers) // hashes take all
 		return true
 	}
-	any = add(recordFile)
-	done := add(resultFile)
+	any = add(rundir.Record)
+	done := add(rundir.Result)
 	if !any {
-		any = add(requestFile)
+		any = add(rundir.Request)
 	}
 	if !done {
-		add(checkpointFile)
+		add(rundir.Last)
 	}
 	for _, name := range evaluations(at) {
 		add(name)

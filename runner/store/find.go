@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -105,7 +106,7 @@ func (r *Run) For(evaluations []string) *Run {
 	if len(evaluations) > 0 {
 		run.mine = map[string]bool{}
 		for _, id := range evaluations {
-			run.mine[short(id)] = true
+			run.mine[rundir.Short(id)] = true
 		}
 	}
 	return &run
@@ -117,7 +118,7 @@ func (r *Run) For(evaluations []string) *Run {
 func (r *Run) Scored() map[string]*spec.Evaluated {
 	scored := map[string]*spec.Evaluated{}
 	for _, id := range slices.Sorted(maps.Keys(r.Evaluations)) {
-		if r.mine != nil && r.wanted[short(id)] && !r.mine[short(id)] {
+		if r.mine != nil && r.wanted[rundir.Short(id)] && !r.mine[rundir.Short(id)] {
 			continue // asked for under another name
 		}
 		e := r.Evaluations[id]
@@ -136,7 +137,7 @@ func (r *Run) Scored() map[string]*spec.Evaluated {
 // domain.
 func (r *Run) prefers(id, other string) bool {
 	for _, set := range []map[string]bool{r.mine, r.wanted} {
-		if a, b := set[short(id)], set[short(other)]; a != b {
+		if a, b := set[rundir.Short(id)], set[rundir.Short(other)]; a != b {
 			return a
 		}
 	}
@@ -165,7 +166,7 @@ func (s *Snapshot) Run(id string) *Run {
 	if run := s.Runs[id]; run != nil {
 		return run
 	}
-	return s.Runs[short(id)]
+	return s.Runs[rundir.Short(id)]
 }
 
 // Names are all names of a run, oldest first.

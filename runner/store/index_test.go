@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -428,7 +429,7 @@ func TestForeignDatabase(t *testing.T) {
 	var rows []oldRow
 	for i, dir := range []string{"../victim", "runs/../../victim", "runs/k.smoke/../../../victim", filepath.Join(root, "victim"), "runs", "runs/e", "data/e/%s", "runs/.workers/%s"} {
 		run, label := newRun(t, "k.smoke", "c", uint64(i))
-		dir = strings.ReplaceAll(dir, "%s", short(run.ID))
+		dir = strings.ReplaceAll(dir, "%s", rundir.Short(run.ID))
 		rows = append(rows, oldRow{run, Failed, dir, 1, "", 1, 1, []Label{label}})
 	}
 	oldDatabase(t, root, rows...)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/loralab/loralab/core/rundir"
 )
 
 // Two kinds of locks lie next to the database, both taken back by the
@@ -270,7 +272,7 @@ func EngineAt(dir string) (bool, error) {
 	var file *os.File
 	if err == nil {
 		defer at.Close()
-		file, err = held(at, engineLock)
+		file, err = held(at, rundir.Lock)
 	}
 	if err != nil {
 		return false, fmt.Errorf("looking whether an engine works on the run: %w", err)
@@ -280,9 +282,6 @@ func EngineAt(dir string) (bool, error) {
 	}
 	return true, file.Close()
 }
-
-// engineLock is the file of a run directory that an engine holds.
-const engineLock = "lock"
 
 // held opens a file if someone holds a lock on it, and returns nil if nobody
 // does, if there is none, or if it is no regular file.
@@ -311,7 +310,7 @@ func held(dir *os.Root, name string) (*os.File, error) {
 // AwaitEngine waits until no engine works in a run directory: one whose runner
 // was killed takes a moment to notice.
 func AwaitEngine(dir string, limit time.Duration) error {
-	file, err := os.OpenFile(filepath.Join(dir, engineLock), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o666)
+	file, err := os.OpenFile(filepath.Join(dir, rundir.Lock), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o666)
 	if err != nil {
 		return fmt.Errorf("opening the lock of the run: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 )
 
 // logsDir of a project holds links to the journals of runs, by experiment.
@@ -48,7 +49,7 @@ func LinkLogs(root string, names []Label, dirs map[string]string) error {
 		}
 	}
 	for _, l := range names {
-		target := filepath.Join(up, filepath.FromSlash(dirs[l.Run]), journalFile)
+		target := filepath.Join(up, filepath.FromSlash(dirs[l.Run]), rundir.Journal)
 		if err := replacefile.LinkIn(logs, target, path.Join(l.Experiment, LogName(l))); err != nil {
 			return fmt.Errorf("linking the log of %s: %w", l.Name(), err)
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -83,7 +84,7 @@ func merge(all []*found, old map[string]*found) []*found {
 	for i, f := range all {
 		seen[f.run.ID] = true
 		known := old[f.dir]
-		if known == nil || f.record != nil || known.run.ID != f.run.ID && short(known.run.ID) != f.run.ID {
+		if known == nil || f.record != nil || known.run.ID != f.run.ID && rundir.Short(known.run.ID) != f.run.ID {
 			continue
 		}
 		run := known.run
@@ -95,7 +96,7 @@ func merge(all []*found, old map[string]*found) []*found {
 		case run.State != Running:
 			run.Step = run.Checkpoint
 		}
-		if run.Damage != nil && path.Base(run.Damage.File) == requestFile {
+		if run.Damage != nil && path.Base(run.Damage.File) == rundir.Request {
 			run.Damage = nil // the database has what the request was read for
 		}
 		known.stamp = f.stamp

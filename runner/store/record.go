@@ -17,12 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 )
-
-// recordFile of a run directory holds what runner knows of the run and the
-// engine does not: see docs/help/files.md, which describes it for other
-// programs.
-const recordFile = "record.json"
 
 // recordFormat is the version of the form of records and of lists of what was
 // asked.
@@ -31,7 +27,8 @@ const recordFormat = 1
 // fileMost bounds the files that are read whole: records, results, requests.
 const fileMost = 256 << 20
 
-// record is the content of a recordFile.
+// record is the content of rundir.Record: what runner knows of a run and the engine
+// does not. docs/help/files.md describes it for other programs.
 type record struct {
 	Format   int          `json:"format"`
 	ID       string       `json:"id"`
@@ -99,7 +96,7 @@ func decodeRecord(text []byte, dir string) (*record, error) {
 		return nil, fmt.Errorf("a newer loralab wrote it (format %d, this one knows %d)", r.Format, recordFormat)
 	case r.Format < 1:
 		return nil, errors.New("it has no format")
-	case !isID(r.ID) || short(r.ID) != dir:
+	case !isID(r.ID) || rundir.Short(r.ID) != dir:
 		return nil, fmt.Errorf("it is of run %.12q, in the directory of run %s", r.ID, dir)
 	case len(r.Names) == 0:
 		return nil, errors.New("it has no names")
@@ -119,7 +116,7 @@ func (r *record) index(l Label) int {
 // readRecord reads the record of a run; it wraps fs.ErrNotExist where there is
 // none.
 func readRecord(dir *os.Root) (*record, error) {
-	text, err := readFile(dir, recordFile)
+	text, err := readFile(dir, rundir.Record)
 	if err != nil {
 		return nil, err
 	}
@@ -133,9 +130,9 @@ func (r *record) write(dir *os.Root, write func(*os.Root, string, []byte) error)
 	r.Format = recordFormat
 	text, err := r.encode()
 	if err != nil {
-		return fmt.Errorf("recording run %s: %w", short(r.ID), err)
+		return fmt.Errorf("recording run %s: %w", rundir.Short(r.ID), err)
 	}
-	return write(dir, recordFile, text)
+	return write(dir, rundir.Record, text)
 }
 
 // askedFile of the directory of an experiment says what the newest apply asked
@@ -205,7 +202,7 @@ func (a *Asked) encode() ([]byte, error) {
 		c := &r.Cells[len(r.Cells)-1]
 		run := askedRun{Seed: l.Seed, Run: l.Run}
 		for _, e := range l.Evaluations {
-			run.Evaluations = append(run.Evaluations, short(e))
+			run.Evaluations = append(run.Evaluations, rundir.Short(e))
 		}
 		c.Runs = append(c.Runs, run)
 	}
@@ -245,7 +242,7 @@ func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 func isRunDir(dir, id string) bool {
 	parent, hex := path.Split(dir)
 	experiment, ok := strings.CutPrefix(parent, "runs/")
-	return ok && hex == short(id) && isElement(strings.TrimSuffix(experiment, "/"))
+	return ok && hex == rundir.Short(id) && isElement(strings.TrimSuffix(experiment, "/"))
 }
 
 // isElement reports whether a name can be that of a directory of an experiment.

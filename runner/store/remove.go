@@ -8,6 +8,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/loralab/loralab/core/rundir"
 )
 
 // trash begins the names of run directories that are being removed.
@@ -39,7 +41,7 @@ func (s *Store) remove(ctx context.Context, run *Run) error {
 	var gone string
 	err := s.locked(ctx, func() error {
 		for i := 0; ; i++ {
-			gone = fmt.Sprintf("%s%s-%d", trash, short(run.ID), i)
+			gone = fmt.Sprintf("%s%s-%d", trash, rundir.Short(run.ID), i)
 			if _, err := s.runs.Lstat(gone); absent(err) {
 				break
 			}

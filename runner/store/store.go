@@ -25,14 +25,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/tempdir"
 )
@@ -137,14 +133,14 @@ func (d *Damage) String() string { return d.File + " cannot be read: " + d.Why }
 
 // Unrecorded reports whether the record of the run is damaged, and with it what
 // Enqueue writes.
-func (r *Run) Unrecorded() bool { return r.Damage != nil && path.Base(r.Damage.File) == recordFile }
+func (r *Run) Unrecorded() bool { return r.Damage != nil && path.Base(r.Damage.File) == rundir.Record }
 
 // Cure is what to do about the damage of a run.
 func (r *Run) Cure() string {
 	if r.Damage.Again {
-		return "the next apply of its experiment makes it again, or remove the run with: runner rm " + short(r.ID)
+		return "the next apply of its experiment makes it again, or remove the run with: runner rm " + rundir.Short(r.ID)
 	}
-	return "remove the run with: runner rm " + short(r.ID)
+	return "remove the run with: runner rm " + rundir.Short(r.ID)
 }
 
 // Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
@@ -163,7 +159,7 @@ func (r *Run) Spec() (*spec.RunSpec, error) {
 		}
 	}
 	s := &spec.RunSpec{}
-	if err := decode(text, s); err != nil {
+	if err := rundir.Unmarshal(text, s); err != nil {
 		return nil, fmt.Errorf("reading the specification of run %s: %w", r.Name(), err)
 	}
 	return s, nil
@@ -179,10 +175,10 @@ func (r *Run) readSpec() ([]byte, error) {
 		return record.Spec, nil
 	}
 	request := &spec.RunRequest{}
-	if _, err := readMessage(at, requestFile, request); err != nil {
+	if _, _, err := readMessage(at, rundir.Request, request); err != nil {
 		return nil, err
 	}
-	return encode(request.GetSpec())
+	return rundir.Marshal(request.GetSpec())
 }
 
 // open opens the directory of a run.
@@ -217,18 +213,18 @@ func (r *Run) Request(root string) (*spec.RunRequest, error) {
 	}
 	defer at.Close()
 	request := &spec.RunRequest{}
-	if _, err := readMessage(at, requestFile, request); err != nil {
+	if _, _, err := readMessage(at, rundir.Request, request); err != nil {
 		if absent(err) {
 			return nil, fmt.Errorf("reading what a run left: %w", err)
 		}
-		return nil, fmt.Errorf("%s/%s cannot be read: %w; remove the run with: runner rm %s", r.Dir, requestFile, err, short(r.ID))
+		return nil, fmt.Errorf("%s/%s cannot be read: %w; remove the run with: runner rm %s", r.Dir, rundir.Request, err, rundir.Short(r.ID))
 	}
 	return request, nil
 }
 
 // SetSpec is the opposite of Spec.
 func (r *Run) SetSpec(s *spec.RunSpec) (err error) {
-	if r.specJSON, err = encode(s); err != nil {
+	if r.specJSON, err = rundir.Marshal(s); err != nil {
 		return fmt.Errorf("writing the specification of run %s: %w", r.Name(), err)
 	}
 	r.about = aboutSpec(r.specJSON)
@@ -262,49 +258,34 @@ type Snapshot struct {
 }
 
 // DirOf is where a run of an experiment lies, relative to the root.
-func DirOf(experiment, id string) string { return "runs/" + experiment + "/" + short(id) }
+func DirOf(experiment, id string) string { return "runs/" + experiment + "/" + rundir.Short(id) }
 
-// Store is what changes the runs of a project. Its methods may be called from
-// several goroutines.
+// Store is what changes the runs of a project: Records, and an index of them. Its
+// methods may be called from several goroutines.
 type Store struct {
-	root   string
-	runs   *os.Root
-	worker string // for whom claims are made, "" for nobody; see As
-
-	mu    sync.Mutex // taken before lock
-	lock  *os.File   // held while records are changed
-	index *index     // nil: cannot be used
-	// unread is why the index cannot be used, if it is there.
-	unread error
+	*Records
+	// With mu of Records:
+	index  *index // nil: cannot be used
+	unread error  // why the index cannot be used, if it is there
 	notes  []string
-	dirs   map[string]string // below runs/, by identity, where they were last
 }
 
 // How long programs wait for the database while another program holds it.
 // Nothing depends on the database, so this is short.
 var busyWait = time.Second
 
-// lockFile of runs/ is locked while records are changed: they are read, changed
-// and written.
-const lockFile = ".records"
-
 // Open opens the store of the project at root, and makes it where there is
 // none. The error says what to do if a newer loralab wrote it.
-func Open(ctx context.Context, root string) (_ *Store, err error) {
-	dir := filepath.Join(root, "runs")
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, fmt.Errorf("making the directory of runs: %w", err)
+func Open(ctx context.Context, root string) (*Store, error) {
+	records, err := OpenRecords(root)
+	if err != nil {
+		return nil, err
 	}
-	s := &Store{root: root, dirs: map[string]string{}}
-	if s.runs, err = os.OpenRoot(dir); err != nil {
-		return nil, fmt.Errorf("opening the directory of runs: %w", err)
-	}
-	if s.lock, err = s.runs.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o666); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the lock of records: %w", err), s.Close())
-	}
+	s := &Store{Records: records}
 	if err := s.openIndex(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening %s: %w", databasePath(root), err), s.Close())
 	}
+	s.changed = func(ctx context.Context, f *found) { s.remember(ctx, []*found{f}, nil) }
 	s.sweep()
 	return s, nil
 }
@@ -427,7 +408,7 @@ func (s *Store) writeFound(f *found) error {
 	}
 	at, err := s.make(f.dir)
 	if err != nil {
-		return fmt.Errorf("recording run %s: %w", short(f.run.ID), err)
+		return fmt.Errorf("recording run %s: %w", rundir.Short(f.run.ID), err)
 	}
 	defer at.Close()
 	f.record = r
@@ -442,22 +423,8 @@ func (f *found) specification() ([]byte, error) {
 	return f.run.readSpec()
 }
 
-// make opens a directory below runs/, and makes it if need be.
-func (s *Store) make(dir string) (*os.Root, error) {
-	if err := s.runs.MkdirAll(dir, 0o777); err != nil {
-		return nil, err
-	}
-	return s.runs.OpenRoot(dir)
-}
-
 // Close closes the store.
-func (s *Store) Close() error {
-	err := s.index.close()
-	if s.lock != nil {
-		err = errors.Join(err, s.lock.Close())
-	}
-	return errors.Join(err, s.runs.Close())
-}
+func (s *Store) Close() error { return errors.Join(s.index.close(), s.Records.Close()) }
 
 // Read says what is known of the project at root. It writes nothing there and
 // makes no file, so it can read a project that may not be written.
@@ -564,7 +531,7 @@ func assemble(root string, all []*found, asked map[string]*Asked, notes []string
 			}
 			for _, e := range w.Evaluations {
 				if run != nil {
-					run.wanted[short(e)] = true
+					run.wanted[rundir.Short(e)] = true
 				}
 			}
 		}
@@ -675,7 +642,7 @@ func (s *Store) settle(ctx context.Context, f *found) (now *found, notes []strin
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("recording run %s: %w", short(f.run.ID), err)
+			return fmt.Errorf("recording run %s: %w", rundir.Short(f.run.ID), err)
 		}
 		defer at.Close()
 		r, err := readRecord(at)
@@ -712,29 +679,3 @@ func (s *Store) settle(ctx context.Context, f *found) (now *found, notes []strin
 	}
 	return s.read(f.dir, f), notes, nil
 }
-
-// read reads a run directory, as it is now. Was is how it was before, if that
-// is known.
-func (s *Store) read(dir string, was *found) *found {
-	first, _ := cutPath(dir)
-	parent, err := s.runs.OpenRoot(first)
-	if err != nil {
-		return nil
-	}
-	defer parent.Close()
-	f := look(s.root, parent, dir, nil)
-	if f != nil && was != nil {
-		f.run.Holder = was.run.Holder
-	}
-	return f
-}
-
-func encode(m proto.Message) ([]byte, error) { return protojson.Marshal(m) }
-
-// decode ignores fields that it does not know: a newer engine may have added
-// some to a result.
-func decode(text []byte, m proto.Message) error {
-	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, m)
-}
-
-func short(id string) string { return id[:min(12, len(id))] }

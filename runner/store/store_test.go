@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -566,5 +568,40 @@ func TestRename(t *testing.T) {
 	check(t, s.Rename(t.Context(), stored, other)) // of another run
 	if got := must[*Snapshot](t)(s.Reconcile(t.Context())).Runs[id].Named(m); got.Classes[1].Name != "y" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// A project of before core/rundir: it is read, and what is written again has the
+// same bytes.
+func TestEarlierProjectsAreRead(t *testing.T) {
+	root := t.TempDir()
+	check(t, os.CopyFS(root, os.DirFS("../../core/rundir/testdata/project")))
+	const at = "runs/tiny/7a7a03ef9660"
+	files := map[string][]byte{}
+	for _, name := range []string{at + "/" + rundir.Record, "runs/tiny/" + askedFile} {
+		files[name] = must[[]byte](t)(os.ReadFile(filepath.Join(root, name)))
+	}
+	s := open1(t, root)
+	known := must[*Snapshot](t)(s.Reconcile(t.Context()))
+	run, err := known.Find("tiny/base/seed=1")
+	check(t, err)
+	if run.State != Done || run.Damage != nil || run.Step != 4 || run.Steps != 4 || len(run.Evaluations) != 2 || run.Dir != at || len(known.Notes) != 0 {
+		t.Errorf("%+v, notes %q", run, known.Notes)
+	}
+	if spec.Identity(must[*spec.RunSpec](t)(run.Spec())) != run.ID {
+		t.Error("its specification is of another run")
+	}
+	must[*spec.RunRequest](t)(run.Request(root))
+	dir := must[*os.Root](t)(os.OpenRoot(filepath.Join(root, at)))
+	defer dir.Close()
+	check(t, writeRecord(dir, must[*record](t)(readRecord(dir))))
+	parent := must[*os.Root](t)(os.OpenRoot(filepath.Join(root, "runs/tiny")))
+	defer parent.Close()
+	a := must[*Asked](t)(readAsked(parent))
+	check(t, s.writeAsked(a, a.When))
+	for name, want := range files {
+		if got := must[[]byte](t)(os.ReadFile(filepath.Join(root, name))); !bytes.Equal(got, want) {
+			t.Errorf("%s was\n%s\nand is\n%s", name, want, got)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/compare"
 	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/runner/inspect"
@@ -138,7 +139,7 @@ func pValue(p float64) string {
 
 // Diff shows what tells two runs apart.
 func (v *View) Diff(a, b *inspect.Report, d *inspect.Difference) {
-	v.pairs([][2]string{{"A", a.Run.Name() + "  " + a.Run.ID[:12]}, {"B", b.Run.Name() + "  " + b.Run.ID[:12]}})
+	v.pairs([][2]string{{"A", a.Run.Name() + "  " + rundir.Short(a.Run.ID)}, {"B", b.Run.Name() + "  " + rundir.Short(b.Run.ID)}})
 	show := func(title string, changes []inspect.Change) {
 		if len(changes) == 0 {
 			return

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/archive"
 	"github.com/loralab/loralab/runner/gc"
 )
@@ -14,7 +15,7 @@ func (v *View) Imported(m *archive.Manifest) {
 	if m.Trained {
 		state = "trained"
 	}
-	v.Say("imported %s (%s), %s", m.Name(), m.ID[:12], state)
+	v.Say("imported %s (%s), %s", m.Name(), rundir.Short(m.ID), state)
 }
 
 // Archived says that a run was written to an archive.

@@ -1,14 +1,11 @@
 package view
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -16,8 +13,8 @@ import (
 // engine. A line that is none is shown as it is. Name tells runs apart where
 // there are several, "" where there is one.
 func (v *View) Log(name string, line []byte) {
-	event, err := parseEvent(line)
-	if err != nil {
+	event, err := rundir.UnmarshalEvent(line)
+	if err != nil || event.GetEvent() == nil {
 		v.Line(name, []byte(strings.TrimSpace(string(line))))
 		return
 	}
@@ -37,26 +34,6 @@ func (v *View) Line(name string, line []byte) {
 // Failed says why a run failed; name as for Log.
 func (v *View) Failed(name, reason string) {
 	v.Line(name, []byte(v.bad.Render("failed:")+" "+reason))
-}
-
-// parseEvent reads {"type": "step", …fields of spec.Step}.
-func parseEvent(line []byte) (*spec.Event, error) {
-	var head struct {
-		Type string `json:"type"`
-	}
-	if err := json.Unmarshal(line, &head); err != nil {
-		return nil, fmt.Errorf("reading an event: %w", err)
-	}
-	event := &spec.Event{}
-	m := event.ProtoReflect()
-	field := m.Descriptor().Fields().ByName(protoreflect.Name(head.Type))
-	if field == nil {
-		return nil, fmt.Errorf("reading an event: there is none called %q", head.Type)
-	}
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(line, m.Mutable(field).Message().Interface()); err != nil {
-		return nil, fmt.Errorf("reading an event: %w", err)
-	}
-	return event, nil
 }
 
 func (v *View) logLine(event *spec.Event) string {

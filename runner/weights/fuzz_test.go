@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/filehash"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
@@ -121,7 +122,7 @@ func FuzzExported(f *testing.F) {
 		if m.Request.GetPlaces().GetRunDir() != place || len(m.Checkpoints) != 1 {
 			t.Errorf("it lies at %v with %v", m.Request.GetPlaces(), m.Checkpoints)
 		}
-		if _, err := os.Stat(filepath.Join(place, checkpointDir, m.Checkpoints[0]+".safetensors")); err != nil {
+		if _, err := os.Stat(filepath.Join(place, rundir.Checkpoints, m.Checkpoints[0]+".safetensors")); err != nil {
 			t.Error(err)
 		}
 	})

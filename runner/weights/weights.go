@@ -23,20 +23,13 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/regular"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
-	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
-)
-
-// Files of a run that are read or made here.
-const (
-	requestFile   = "request.json"
-	checkpointDir = "checkpoints"
 )
 
 // Model is trained weights for the engine.
@@ -51,7 +44,7 @@ type Model struct {
 // Is reports whether path is a directory that Open has an opinion of: it holds
 // files of an export or of a run. Others may be what they like.
 func Is(path string) bool {
-	return slices.ContainsFunc([]string{spec.ExportedFile, requestFile, "adapter_config.json", "config.json"}, func(name string) bool {
+	return slices.ContainsFunc([]string{spec.ExportedFile, rundir.Request, "adapter_config.json", "config.json"}, func(name string) bool {
 		_, err := os.Stat(filepath.Join(path, name))
 		return err == nil
 	})
@@ -65,7 +58,7 @@ func Open(dir, place string) (*Model, error) {
 		return nil, err
 	}
 	open := openExport
-	if _, err := os.Stat(filepath.Join(dir, requestFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, rundir.Request)); err == nil {
 		open = openRun
 	}
 	m, err := open(dir, place)
@@ -94,7 +87,9 @@ func openExport(dir, place string) (*Model, error) {
 		return nil, fmt.Errorf("its %s does not list its files: loralab %s, which wrote it, did not do so yet; %s", spec.ExportedFile, about.GetLoralab(), again)
 	case !whole(about.GetSpec()):
 		return nil, fmt.Errorf("its %s has no complete specification of the run; %s", spec.ExportedFile, again)
-	case about.Checkpoint != "best" && about.Checkpoint != "last":
+	}
+	file, ok := rundir.Checkpoint(about.Checkpoint)
+	if !ok {
 		return nil, fmt.Errorf("its %s names the checkpoint %q, which is not one of best, last", spec.ExportedFile, about.Checkpoint)
 	}
 	if err := check(dir, about.Files); err != nil {
@@ -123,9 +118,7 @@ func openExport(dir, place string) (*Model, error) {
 	default:
 		return nil, fmt.Errorf("its %s names the format %q, which this loralab does not know; use a newer one", spec.ExportedFile, about.Format)
 	}
-	state := maps.Clone(about.State)
-	state["id"] = r.Id
-	if err := checkpoint(filepath.Join(place, checkpointDir, about.Checkpoint+".safetensors"), dir, weights, state); err != nil {
+	if err := checkpoint(rundir.Dir(place).Path(file), dir, weights, rundir.AsOf(r.Id, about.State)); err != nil {
 		return nil, err
 	}
 	step := uint64(about.Step)
@@ -204,54 +197,54 @@ func checkpoint(to, dir string, parts []part, state map[string]string) (err erro
 // finished says at place that a run is trained.
 func finished(place string, s *spec.Summary) error {
 	s.Digest = spec.SealedDigest(s)
-	text, err := protojson.Marshal(s)
+	text, err := rundir.MarshalFile(s)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(place, saved.Result), text, 0o666)
+	return os.WriteFile(rundir.Dir(place).Path(rundir.Result), text, 0o666)
 }
 
 // openRun is for the directory of a run. Its checkpoints are linked to: the
 // engine writes scores and pictures beside them, which belong to the place.
 func openRun(dir, place string) (*Model, error) {
 	r := &spec.RunRequest{}
-	if err := read(filepath.Join(dir, requestFile), r); err != nil {
+	if err := read(filepath.Join(dir, rundir.Request), r); err != nil {
 		return nil, err
 	}
 	if id := spec.Identity(r.GetSpec()); id != r.GetId() {
 		return nil, fmt.Errorf("its specification is that of run %.12s and not of %.12s", id, r.GetId())
 	}
 	if !whole(r.GetSpec()) {
-		return nil, fmt.Errorf("its %s has no complete specification of the run", requestFile)
+		return nil, fmt.Errorf("its %s has no complete specification of the run", rundir.Request)
 	}
 	if r.Label == nil {
 		r.Label = &spec.Label{}
 	}
-	summary, err := saved.Run{Dir: dir, ID: r.GetId(), Revision: r.GetSpec().GetRevision()}.Summary()
+	summary, err := rundir.Run{Dir: rundir.Dir(dir), ID: r.GetId(), Revision: r.GetSpec().GetRevision()}.Summary()
 	if err != nil {
 		return nil, err
 	}
 	if summary == nil {
-		return nil, fmt.Errorf("it has no %s: the run is not trained to its end", saved.Result)
+		return nil, fmt.Errorf("it has no %s: the run is not trained to its end", rundir.Result)
 	}
 	r.Places = &spec.Places{RunDir: place}
 	m := &Model{Request: r}
-	for _, name := range []string{"best", "last"} {
-		if _, err := os.Stat(filepath.Join(dir, checkpointDir, name+".safetensors")); err == nil {
-			m.Checkpoints = append(m.Checkpoints, name)
+	from, to := rundir.Dir(dir), rundir.Dir(place)
+	if err := os.Mkdir(to.Path(rundir.Checkpoints), 0o777); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{rundir.BestName, rundir.LastName} {
+		file, _ := rundir.Checkpoint(name)
+		if _, err := os.Stat(from.Path(file)); err != nil {
+			continue
 		}
+		if err := os.Symlink(from.Path(file), to.Path(file)); err != nil {
+			return nil, err
+		}
+		m.Checkpoints = append(m.Checkpoints, name)
 	}
 	if len(m.Checkpoints) == 0 {
 		return nil, errors.New("it has no checkpoints")
-	}
-	if err := os.Mkdir(filepath.Join(place, checkpointDir), 0o777); err != nil {
-		return nil, err
-	}
-	for _, name := range m.Checkpoints {
-		file := filepath.Join(checkpointDir, name+".safetensors")
-		if err := os.Symlink(filepath.Join(dir, file), filepath.Join(place, file)); err != nil {
-			return nil, err
-		}
 	}
 	return m, finished(place, summary)
 }
@@ -262,8 +255,7 @@ func read(path string, m proto.Message) error {
 	if err != nil {
 		return err
 	}
-	// What a newer loralab says besides is not needed.
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(text, m); err != nil {
+	if err := rundir.Unmarshal(text, m); err != nil {
 		return fmt.Errorf("%s cannot be read: %w", path, err)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/rng"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/program"
@@ -163,7 +164,8 @@ func checkRun(r *spec.RunRequest, checkpoint string) error {
 		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: run it again", s.Revision, spec.Revision)
 	case r.GetPlaces().GetRunDir() == "" || r.GetPlaces().GetBackbone() == "":
 		return errors.New("a place is missing")
-	case checkpoint != "best" && checkpoint != "last":
+	}
+	if _, ok := rundir.Checkpoint(checkpoint); !ok {
 		return fmt.Errorf("checkpoint %q is not one of best, last", checkpoint)
 	}
 	return nil

@@ -15,10 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/data"
@@ -27,8 +25,8 @@ import (
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
-	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/plugins/protocol"
@@ -104,7 +102,8 @@ func open(dev *torch.Device, run *spec.RunRequest, checkpoint string) (*export, 
 		dev: dev, run: run, spec: run.Spec,
 		parts: map[string][]safetensors.Tensor{}, reply: &spec.ExportReply{},
 	}
-	of, name := saved.Of(run), "checkpoints/"+checkpoint+".safetensors"
+	of := rundir.Of(run)
+	name, _ := rundir.Checkpoint(checkpoint) // was checked
 	x.path = of.Path(name)
 	summary, err := of.Summary()
 	if err != nil {
@@ -209,7 +208,7 @@ func (x *export) json(name string, value any) error {
 
 // object is a message as a JSON object.
 func object(m proto.Message) (map[string]any, error) {
-	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	b, err := rundir.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
@@ -241,9 +240,9 @@ func (x *export) extras(checkpoint map[string]string) error {
 
 // about writes loralab.json, which vouches for the other files.
 func (x *export) about(checkpoint map[string]string) error {
-	step, err := strconv.ParseUint(checkpoint["step"], 10, 32)
+	step, err := rundir.StepOf(checkpoint)
 	if err != nil {
-		return fmt.Errorf("reading the step of the checkpoint: %w", err)
+		return fmt.Errorf("reading the checkpoint %s: %w", x.path, err)
 	}
 	e := &spec.Exported{
 		Loralab: spec.Version(), Format: spec.ExportedPEFT, Run: x.run.Id, Label: x.run.Label,

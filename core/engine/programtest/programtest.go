@@ -30,6 +30,7 @@ import (
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/rng"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/tempdir"
@@ -270,7 +271,7 @@ func (t *trial) saved(set, other *adapter.Set) (bool, error) {
 		return false, fmt.Errorf("saving the adapter: %w", err)
 	}
 	defer dir.Remove()
-	path := filepath.Join(dir.Path, "adapter.safetensors")
+	path := filepath.Join(dir.Path, rundir.Adapter)
 	if err := safetensors.Write(path, set.Tensors(), nil); err != nil {
 		return false, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/loralab/loralab/core/engine/vit"
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/rng"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -72,7 +73,11 @@ func Sample(ctx context.Context, dev *torch.Device, req *spec.SampleRequest) err
 			t.Name = "adapter." + t.Name
 			checkpoint = append(checkpoint, t)
 		}
-		_, err = safetensors.WriteSealed(filepath.Join(run, "checkpoints", "best.safetensors"), checkpoint, map[string]string{"id": id, "step": "1"})
+		meta, err := rundir.Progress{ID: id, Step: 1}.Metadata()
+		if err != nil {
+			return err
+		}
+		_, err = safetensors.WriteSealed(rundir.Dir(run).Path(rundir.Best), checkpoint, meta)
 		return err
 	})
 	if err != nil {
@@ -87,7 +92,7 @@ func Sample(ctx context.Context, dev *torch.Device, req *spec.SampleRequest) err
 			Id: id, Spec: s, Peft: req.Peft, Label: &spec.Label{},
 			Places: &spec.Places{RunDir: run, Backbone: path},
 		},
-		Checkpoint: "best", Format: spec.ExportRequest_PEFT, Out: out,
+		Checkpoint: rundir.BestName, Format: spec.ExportRequest_PEFT, Out: out,
 	})
 	return err
 }

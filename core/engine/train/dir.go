@@ -1,11 +1,9 @@
 package train
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -16,11 +14,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/replacefile"
-	"github.com/loralab/loralab/core/saved"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -29,22 +26,22 @@ const lockWait = 10 * time.Second
 
 // runDir is the directory of a run, locked for this process.
 type runDir struct {
-	saved.Run
+	rundir.Run
 	lock    *os.File
 	journal *os.File
 	sum     hash.Hash // of the journal
 }
 
 func openDir(ctx context.Context, req *spec.RunRequest) (*runDir, error) {
-	d := &runDir{Run: saved.Of(req)}
+	d := &runDir{Run: rundir.Of(req)}
 	if err := d.own(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(d.file("checkpoints"), 0o755); err != nil {
+	if err := os.MkdirAll(d.Path(rundir.Checkpoints), 0o755); err != nil {
 		return nil, fmt.Errorf("making the run's directory: %w", err)
 	}
 	var err error
-	if d.lock, err = os.OpenFile(d.file("lock"), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644); err != nil {
+	if d.lock, err = os.OpenFile(d.Path(rundir.Lock), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644); err != nil {
 		return nil, fmt.Errorf("locking the run's directory: %w", err)
 	}
 	for deadline := time.Now().Add(lockWait); ; {
@@ -59,10 +56,10 @@ func openDir(ctx context.Context, req *spec.RunRequest) (*runDir, error) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	before := &spec.RunRequest{}
-	if b, err := os.ReadFile(d.file("request.json")); err != nil || protojson.Unmarshal(b, before) != nil {
-		before = nil // of a run that begins, or by another version of loralab
+	if b, err := os.ReadFile(d.Path(rundir.Request)); err != nil || rundir.Unmarshal(b, before) != nil {
+		before = nil // of a run that begins
 	}
-	if err := d.replace("request.json", spec.Remembered(before, req)); err != nil {
+	if err := d.replace(rundir.Request, spec.Remembered(before, req)); err != nil {
 		d.close()
 		return nil, err
 	}
@@ -72,13 +69,13 @@ func openDir(ctx context.Context, req *spec.RunRequest) (*runDir, error) {
 // own refuses a directory that leads elsewhere: a project that somebody else made
 // may hold links, and a run is written in its directory and nowhere else.
 func (d *runDir) own() error {
-	for _, name := range []string{".", "checkpoints", "evaluations", "samples"} {
-		info, err := os.Lstat(d.file(name))
+	for _, name := range []string{".", rundir.Checkpoints, rundir.Evaluations, rundir.Samples} {
+		info, err := os.Lstat(d.Path(name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err == nil && !info.IsDir() {
-			err = fmt.Errorf("%s is no directory but a link or a file; put the directory itself there", d.file(name))
+			err = fmt.Errorf("%s is no directory but a link or a file; put the directory itself there", d.Path(name))
 		}
 		if err != nil {
 			return fmt.Errorf("opening the run's directory: %w", err)
@@ -96,15 +93,11 @@ func (d *runDir) close() {
 	}
 }
 
-func (d *runDir) file(name ...string) string {
-	return filepath.Join(append([]string{d.Dir}, name...)...)
-}
-
 // there reports whether the directory is the one that was locked. Writers make
 // directories that are missing, so that of a run that somebody has removed would
 // come back with a part of its files.
 func (d *runDir) there() error {
-	now, err := os.Stat(d.file("lock"))
+	now, err := os.Stat(d.Path(rundir.Lock))
 	if err == nil {
 		var locked fs.FileInfo
 		if locked, err = d.lock.Stat(); err == nil && os.SameFile(now, locked) {
@@ -122,27 +115,11 @@ func (d *runDir) replace(name string, m proto.Message) error {
 	if err := d.there(); err != nil {
 		return err
 	}
-	b, err := compactJSON(m)
+	text, err := rundir.MarshalFile(m)
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", name, err)
 	}
-	var out bytes.Buffer
-	if err := json.Indent(&out, b, "", "  "); err != nil {
-		return fmt.Errorf("encoding %s: %w", name, err)
-	}
-	out.WriteByte('\n')
-	return replacefile.Write(d.Path(name), out.Bytes())
-}
-
-// compactJSON is protojson without the white space that it varies.
-func compactJSON(m proto.Message) ([]byte, error) {
-	b, err := marshal.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	err = json.Compact(&out, b)
-	return out.Bytes(), err
+	return replacefile.Write(d.Path(name), text)
 }
 
 // clear removes what an earlier training of the run has left, before it begins
@@ -151,11 +128,14 @@ func (d *runDir) clear() error {
 	if err := d.there(); err != nil {
 		return err
 	}
-	evaluations, err := filepath.Glob(filepath.Join(escaped(d.Dir), "evaluations", "*.json"))
+	evaluations, err := filepath.Glob(filepath.Join(escaped(d.Path(rundir.Evaluations)), "*.json"))
 	if err != nil {
 		return err
 	}
-	left := append(evaluations, d.Path(saved.Best), d.Path(nextBest), d.Path(saved.Last), d.Path(saved.Adapter), d.Path(saved.Head), d.Path("program.json"))
+	left := evaluations
+	for _, name := range []string{rundir.Best, rundir.NextBest, rundir.Last, rundir.Adapter, rundir.Head, rundir.Program} {
+		left = append(left, d.Path(name))
+	}
 	for _, path := range left {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing what an earlier attempt left: %w", err)
@@ -177,13 +157,9 @@ func escaped(path string) string {
 	return string(b)
 }
 
-// nextBest is the best checkpoint until the last one is written, which names it by
-// its seal. So there is at any moment a pair that belongs together.
-const nextBest = "checkpoints/best.next.safetensors"
-
 // promote puts a best checkpoint that waits into its place.
 func (d *runDir) promote() error {
-	err := os.Rename(d.Path(nextBest), d.Path(saved.Best))
+	err := os.Rename(d.Path(rundir.NextBest), d.Path(rundir.Best))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -193,15 +169,12 @@ func (d *runDir) promote() error {
 	return nil
 }
 
-// setAside is the name of a journal that cannot be continued.
-const setAside = "metrics.damaged.jsonl"
-
 // openJournal opens metrics.jsonl as a checkpoint describes it and cuts it to that
 // length: lines after the checkpoint are of steps that are about to be taken
 // again. If what is left has another SHA-256, somebody has changed, cut or removed
 // it. It is set aside then, and the journal begins empty; damaged says why.
 func (d *runDir) openJournal(length int64, want string) (damaged string, err error) {
-	path := d.Path(saved.Journal)
+	path := d.Path(rundir.Journal)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return "", fmt.Errorf("opening the journal: %w", err)
@@ -218,7 +191,7 @@ func (d *runDir) openJournal(length int64, want string) (damaged string, err err
 		damaged = "its content was changed after it was written"
 	}
 	if damaged != "" {
-		if err := os.Rename(path, d.Path(setAside)); err != nil {
+		if err := os.Rename(path, d.Path(rundir.DamagedJournal)); err != nil {
 			return "", fmt.Errorf("setting a damaged journal aside: %w", err)
 		}
 		if err := f.Close(); err != nil {
@@ -237,17 +210,12 @@ func (d *runDir) openJournal(length int64, want string) (damaged string, err err
 	return "", err
 }
 
-// note writes a line of the journal, {"type": kind, …fields of m}.
-func (d *runDir) note(kind string, m proto.Message) error {
-	b, err := compactJSON(m)
+// note writes a line of the journal.
+func (d *runDir) note(e *spec.Event) error {
+	line, err := rundir.MarshalEvent(e)
 	if err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
-	line := append([]byte(`{"type":"`+kind+`"`), ',')
-	if len(b) == 2 {
-		line = line[:len(line)-1]
-	}
-	line = append(append(line, b[1:]...), '\n')
 	if _, err := d.journal.Write(line); err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}

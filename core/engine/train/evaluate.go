@@ -13,12 +13,11 @@ import (
 	"github.com/loralab/loralab/core/engine/stylenet"
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/filehash"
-	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/raster"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/samplesheet"
-	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
 )
@@ -121,9 +120,8 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 	loaded := ""
 	for _, e := range s.req.Evaluations {
 		id := spec.EvaluationIdentity(s.req.Id, e)
-		name := "evaluations/" + id[:12] + ".json"
-		done, err := s.dir.Evaluation(name)
-		var damaged *saved.DamagedError
+		done, err := s.dir.Evaluation(id)
+		var damaged *rundir.DamagedError
 		switch {
 		case errors.As(err, &damaged):
 			s.warn(fmt.Sprintf("%v; %s is scored again", err, e.Domain))
@@ -135,9 +133,9 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 			summary.Evaluations = append(summary.Evaluations, done)
 			continue
 		}
-		file := saved.Best
-		if e.Checkpoint == "last" {
-			file = saved.Last
+		file := rundir.Best
+		if e.Checkpoint == rundir.LastName {
+			file = rundir.Last
 		}
 		if err := s.compute(cmp.Or(e.Precision, s.spec.Train.Precision)); err != nil {
 			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
@@ -163,7 +161,7 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
 		}
 		done.Digest = spec.SealedDigest(done)
-		if err := s.dir.replace(name, done); err != nil {
+		if err := s.dir.replace(rundir.Evaluation(id), done); err != nil {
 			return err
 		}
 		s.emit(&spec.Event{Event: &spec.Event_Evaluated{Evaluated: done}})
@@ -226,7 +224,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 			return nil, err
 		}
 		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(samples)
-		if err := writePNG(s.dir.file("samples", filename.Of(e.Domain)+".png"), drawn); err != nil {
+		if err := writePNG(s.dir.Path(rundir.Sample(e.Domain)), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}
 	}
@@ -284,18 +282,18 @@ func (s *session) export() (map[string]string, error) {
 	if err := s.dir.there(); err != nil {
 		return nil, err
 	}
-	f, err := s.dir.Checkpoint(saved.Best)
+	f, err := s.dir.Checkpoint(rundir.Best)
 	if err != nil {
 		return nil, fmt.Errorf("exporting the best weights: %w", err)
 	}
 	defer f.Close()
 	if f.Seal() != s.bestSeal {
-		return nil, fmt.Errorf("exporting the best weights: %s is not the one that was written after step %d", s.dir.Path(saved.Best), s.best)
+		return nil, fmt.Errorf("exporting the best weights: %s is not the one that was written after step %d", s.dir.Path(rundir.Best), s.best)
 	}
-	if err := s.restore(&checkpointed{File: f, path: s.dir.Path(saved.Best)}, false); err != nil {
+	if err := s.restore(&checkpointed{File: f, path: s.dir.Path(rundir.Best)}, false); err != nil {
 		return nil, fmt.Errorf("exporting the best weights: %w", err)
 	}
-	files := map[string]string{saved.Best: f.Sum()}
+	files := map[string]string{rundir.Best: f.Sum()}
 	var adapters, heads []safetensors.Tensor
 	err = s.t.dev.Do(func() error {
 		adapters = s.net.adapters.Tensors()
@@ -318,14 +316,14 @@ func (s *session) export() (map[string]string, error) {
 		files[name], err = filehash.Of(s.dir.Path(name))
 		return err
 	}
-	if err := write(saved.Head, heads); err != nil {
+	if err := write(rundir.Head, heads); err != nil {
 		return nil, err
 	}
 	if len(adapters) == 0 {
 		return files, nil
 	}
-	if err := s.dir.replace("program.json", s.spec.Adapter); err != nil {
+	if err := s.dir.replace(rundir.Program, s.spec.Adapter); err != nil {
 		return nil, err
 	}
-	return files, write(saved.Adapter, adapters)
+	return files, write(rundir.Adapter, adapters)
 }

@@ -8,18 +8,12 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/rundir"
 )
 
 // moves is whether the tensors of the adapter get anywhere: one that never has a
 // gradient trains nothing, and no number shows it.
-type moves struct {
-	// Start is SHA-256 of each tensor at the start, by name.
-	Start map[string]string
-	// Still had no gradient other than 0 so far, and may have one.
-	Still []string
-	// Updates with gradients that Still was looked at in.
-	Updates int
-}
+type moves rundir.Moves
 
 // lookAt is after how many updates a tensor without a gradient is reported. Factors
 // that start at 0 keep the gradients of others at 0 for an update or two, rates

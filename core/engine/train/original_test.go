@@ -14,8 +14,8 @@ import (
 
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/rng"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
-	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/sdk"
 )
@@ -171,7 +171,7 @@ func TestOriginalTraining(t *testing.T) {
 			finished(t, events, err)
 			want := tensorsOfFile(t, path)
 			sameLosses(t, events, want)
-			sameWeights(t, tensorsIn(t, req, saved.Last), want)
+			sameWeights(t, tensorsIn(t, req, rundir.Last), want)
 		})
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
-	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/window"
 )
@@ -33,11 +33,11 @@ func (t *Trainer) Predict(ctx context.Context, req *spec.PredictRequest, emit fu
 	if err := check(run); err != nil {
 		return fmt.Errorf("checking the request: %w", err)
 	}
-	file, ok := map[string]string{"best": saved.Best, "last": saved.Last}[req.Checkpoint]
+	file, ok := rundir.Checkpoint(req.Checkpoint)
 	if !ok {
 		return fmt.Errorf("checkpoint %q is not one of best, last", req.Checkpoint)
 	}
-	s := &session{t: t, req: run, spec: run.Spec, dir: &runDir{Run: saved.Of(run)}, emit: func(*spec.Event) {}}
+	s := &session{t: t, req: run, spec: run.Spec, dir: &runDir{Run: rundir.Of(run)}, emit: func(*spec.Event) {}}
 	err := t.predict(ctx, s, req, file, emit)
 	s.close()
 	if changed := (*backboneError)(nil); errors.As(err, &changed) {

@@ -17,7 +17,7 @@ import (
 	"github.com/loralab/loralab/core/engine/optim"
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/metric"
-	"github.com/loralab/loralab/core/saved"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -45,9 +45,9 @@ type session struct {
 	recent      []float64     // losses of the last steps
 	uncounted   int           // updates in which no pixel counted
 	moves       *moves
-	seconds     float64      // of training before this process
-	notes       []*spec.Note // that wait for the journal to be opened
-	paused      *spec.Paused // nil: the training did not pause
+	seconds     float64       // of training before this process
+	notes       []*spec.Event // that wait for the journal to be opened
+	paused      *spec.Paused  // nil: the training did not pause
 }
 
 // open looks at what the run is asked to do before anything is read for it.
@@ -123,8 +123,8 @@ func (s *session) monitorable(ctx context.Context, val *data.Set) error {
 // warn tells of what a user should know and does not end the run. The journal has
 // it too, for those who look later.
 func (s *session) warn(text string) {
-	n := &spec.Note{Text: text, Warning: true}
-	s.emit(&spec.Event{Event: &spec.Event_Note{Note: n}})
+	n := &spec.Event{Event: &spec.Event_Note{Note: &spec.Note{Text: text, Warning: true}}}
+	s.emit(n)
 	if s.notes = append(s.notes, n); s.dir.journal != nil {
 		// A journal that cannot be written ends the run at its next step.
 		_ = s.noteAll()
@@ -136,7 +136,7 @@ func (s *session) noteAll() error {
 	notes := s.notes
 	s.notes = nil
 	for _, n := range notes {
-		if err := s.dir.note("note", n); err != nil {
+		if err := s.dir.note(n); err != nil {
 			return err
 		}
 	}
@@ -334,8 +334,9 @@ func (s *session) update(u *update, src *source, epoch int) (*spec.Step, error) 
 	}
 	s.step++
 	st.ImagesPerSecond = float64(u.images) / time.Since(u.start).Seconds()
-	s.emit(&spec.Event{Event: &spec.Event_Step{Step: st}})
-	return st, s.dir.note("step", st)
+	e := &spec.Event{Event: &spec.Event_Step{Step: st}}
+	s.emit(e)
+	return st, s.dir.note(e)
 }
 
 // brokenGradient names the tensor nearest to the loss whose gradient is not
@@ -448,15 +449,16 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) (*spec.V
 	}
 	if v.Best = s.judge(now, ok); v.Best {
 		s.best, s.bestOf = s.step, m
-		if s.bestSeal, err = s.save(nextBest, false, s.progress(0, "", 0)); err != nil {
+		if s.bestSeal, err = s.save(rundir.NextBest, false, s.progress(0, "", 0)); err != nil {
 			return nil, err
 		}
 	}
 	if err := s.averaged((*average).swap); err != nil {
 		return nil, err
 	}
-	s.emit(&spec.Event{Event: &spec.Event_Validation{Validation: v}})
-	return v, s.dir.note("validation", v)
+	e := &spec.Event{Event: &spec.Event_Validation{Validation: v}}
+	s.emit(e)
+	return v, s.dir.note(e)
 }
 
 // scoreAveraged puts the mean of the weights, if there is one, in their place,
@@ -490,10 +492,10 @@ func (s *session) judge(now float64, ok bool) (best bool) {
 	return !had || metric.Better(monitor, now, before) || now == 0 && before == 0 && metric.Better(monitor, 1, 0)
 }
 
-func (s *session) progress(journal int64, journalSum string, seconds float64) progress {
-	return progress{
-		Step: s.step, Journal: journal, JournalSum: journalSum, Seconds: seconds, Best: s.best, BestOf: s.bestOf, BestSeal: s.bestSeal,
-		Stale: s.stale, Against: s.against, Recent: s.recent, Pixels: s.pixels, Uncounted: s.uncounted, Moves: s.moves, Probes: s.probes,
+func (s *session) progress(journal int64, journalSum string, seconds float64) rundir.Progress {
+	return rundir.Progress{
+		ID: s.req.Id, Step: s.step, Steps: s.total, Journal: journal, JournalSum: journalSum, Seconds: seconds, Best: s.best, BestOf: s.bestOf, BestSeal: s.bestSeal,
+		Stale: s.stale, Against: s.against, Recent: s.recent, Pixels: s.pixels, Uncounted: s.uncounted, Moves: (*rundir.Moves)(s.moves), Probes: s.probes,
 	}
 }
 
@@ -507,7 +509,7 @@ func (s *session) checkpoint(c *clock) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.save(saved.Last, true, s.progress(at, sum, c.seconds())); err != nil {
+	if _, err := s.save(rundir.Last, true, s.progress(at, sum, c.seconds())); err != nil {
 		return err
 	}
 	if err := s.dir.promote(); err != nil {

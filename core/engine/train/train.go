@@ -27,8 +27,6 @@ import (
 	"strings"
 	"sync"
 
-	"google.golang.org/protobuf/encoding/protojson"
-
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
@@ -36,7 +34,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
-	"github.com/loralab/loralab/core/saved"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -135,7 +133,7 @@ func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec
 		return e, err
 	}
 	e.summary, err = dir.Summary()
-	var damaged *saved.DamagedError
+	var damaged *rundir.DamagedError
 	if errors.As(err, &damaged) {
 		return e, fmt.Errorf("%w; %s", err, dir.Cure())
 	}
@@ -274,6 +272,3 @@ func (t *Trainer) probes(warn func(string), m *vit.Model, batch int, size raster
 	}
 	return now, nil
 }
-
-// marshal is protojson with the white space it varies on purpose taken out.
-var marshal = protojson.MarshalOptions{UseProtoNames: true}

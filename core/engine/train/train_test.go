@@ -19,6 +19,7 @@ import (
 
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
@@ -472,7 +473,7 @@ func TestBestIsKept(t *testing.T) {
 }
 
 func TestJSONIsStable(t *testing.T) {
-	a, err := compactJSON(&spec.Step{Step: 1, Loss: 0.5})
+	a, err := rundir.Marshal(&spec.Step{Step: 1, Loss: 0.5})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/loralab/loralab/core/engine/optim"
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/rng"
-	"github.com/loralab/loralab/core/saved"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -142,7 +142,7 @@ func (r *training) optimizer() error {
 }
 
 // resume restores the last checkpoint, if there is one to continue from.
-func (s *session) resume() (p progress, resumed bool, err error) {
+func (s *session) resume() (p rundir.Progress, resumed bool, err error) {
 	last, why, err := s.resumable()
 	if err != nil {
 		return p, false, err
@@ -153,13 +153,13 @@ func (s *session) resume() (p progress, resumed bool, err error) {
 		}
 		return p, false, nil
 	}
-	p = last.progress
+	p = last.Progress
 	if err := errors.Join(s.restore(last, true), last.Close()); err != nil {
 		return p, false, err
 	}
 	s.kept = p.Step
 	s.step, s.best, s.bestOf, s.bestSeal, s.stale, s.against = p.Step, p.Best, p.BestOf, p.BestSeal, p.Stale, p.Against
-	s.recent, s.uncounted, s.moves, s.seconds = p.Recent, p.Uncounted, p.Moves, p.Seconds
+	s.recent, s.uncounted, s.moves, s.seconds = p.Recent, p.Uncounted, (*moves)(p.Moves), p.Seconds
 	// The names may have changed since.
 	s.bestOf = metric.Named(s.bestOf, s.spec.Data.Classes)
 	return p, true, nil
@@ -190,13 +190,13 @@ func (s *session) fresh(ctx context.Context, trainSet, valSet *data.Set) error {
 }
 
 // openJournal continues the journal where a checkpoint was written.
-func (s *session) openJournal(p progress) error {
+func (s *session) openJournal(p rundir.Progress) error {
 	damaged, err := s.dir.openJournal(p.Journal, p.JournalSum)
 	if err != nil {
 		return err
 	}
 	if damaged != "" {
-		s.warn(fmt.Sprintf("%s is damaged: %s. It was kept as %s; curves begin after step %d", saved.Journal, damaged, setAside, s.step))
+		s.warn(fmt.Sprintf("%s is damaged: %s. It was kept as %s; curves begin after step %d", rundir.Journal, damaged, rundir.DamagedJournal, s.step))
 	}
 	return s.noteAll()
 }
@@ -336,14 +336,14 @@ func (r *training) finish() (*spec.Summary, error) {
 	if sum.Files, err = s.export(); err != nil {
 		return nil, err
 	}
-	if sum.Files[saved.Journal], err = s.dir.closeJournal(); err != nil {
+	if sum.Files[rundir.Journal], err = s.dir.closeJournal(); err != nil {
 		return nil, err
 	}
 	if err := s.vouch(); err != nil {
 		return nil, err
 	}
 	sum.Digest = spec.SealedDigest(sum)
-	return sum, s.dir.replace(saved.Result, sum)
+	return sum, s.dir.replace(rundir.Result, sum)
 }
 
 // clock counts the seconds of training over all processes.

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
-	"github.com/loralab/loralab/core/saved"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/sdk"
 )
@@ -105,9 +105,9 @@ func flip(t *testing.T, path string) {
 
 // otherBest makes a sound checkpoint of other weights of the best one of a run, of
 // another step unless that is "".
-func otherBest(t *testing.T, r saved.Run, to, step string) {
+func otherBest(t *testing.T, r rundir.Run, to, step string) {
 	t.Helper()
-	f, err := r.Checkpoint(saved.Best)
+	f, err := r.Checkpoint(rundir.Best)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestImagesThatChangeAreNoticed(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), path+": the file changed after it was planned") {
 			t.Errorf("%s: got %v", folder, err)
 		}
-		if _, err := os.Stat(filepath.Join(req.Places.RunDir, saved.Result)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(req.Places.RunDir, rundir.Result)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("a result all the same: %v", err)
 		}
 	}
@@ -284,7 +284,7 @@ func TestBackboneThatChanges(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), c.fails) || last.GetFailed().GetRetryable() != c.retryable {
 					t.Fatalf("got %v, %v", err, last)
 				}
-				f, err := saved.Of(req).Checkpoint(saved.Last)
+				f, err := rundir.Of(req).Checkpoint(rundir.Last)
 				if err != nil || f.Metadata()["step"] != "4" {
 					t.Errorf("of the changed weights a checkpoint was written: %v", err)
 				}
@@ -321,32 +321,32 @@ func TestDamagedCheckpoints(t *testing.T) {
 		return req
 	}
 	for name, c := range map[string]struct {
-		damage func(t *testing.T, r saved.Run)
+		damage func(t *testing.T, r rundir.Run)
 		why    string
 	}{
-		"best flipped":            {func(t *testing.T, r saved.Run) { flip(t, r.Path(saved.Best)) }, "best.safetensors is damaged"},
-		"best gone":               {func(t *testing.T, r saved.Run) { _ = os.Remove(r.Path(saved.Best)) }, "best.safetensors is missing"},
-		"best cut":                {func(t *testing.T, r saved.Run) { _ = os.Truncate(r.Path(saved.Best), 1000) }, "best.safetensors is damaged"},
-		"best of another":         {func(t *testing.T, r saved.Run) { otherBest(t, r, saved.Best, "3") }, "best.safetensors is of step 3, and the best validation was after step "},
-		"best of another machine": {func(t *testing.T, r saved.Run) { otherBest(t, r, saved.Best, "") }, "best.safetensors is not the one that was written with"},
-		"last flipped":            {func(t *testing.T, r saved.Run) { flip(t, r.Path(saved.Last)) }, "last.safetensors is damaged"},
-		"last empty":              {func(t *testing.T, r saved.Run) { _ = os.Truncate(r.Path(saved.Last), 0) }, "last.safetensors is damaged"},
-		"last not sealed": {func(t *testing.T, r saved.Run) {
-			f, err := r.Checkpoint(saved.Last)
+		"best flipped":            {func(t *testing.T, r rundir.Run) { flip(t, r.Path(rundir.Best)) }, "best.safetensors is damaged"},
+		"best gone":               {func(t *testing.T, r rundir.Run) { _ = os.Remove(r.Path(rundir.Best)) }, "best.safetensors is missing"},
+		"best cut":                {func(t *testing.T, r rundir.Run) { _ = os.Truncate(r.Path(rundir.Best), 1000) }, "best.safetensors is damaged"},
+		"best of another":         {func(t *testing.T, r rundir.Run) { otherBest(t, r, rundir.Best, "3") }, "best.safetensors is of step 3, and the best validation was after step "},
+		"best of another machine": {func(t *testing.T, r rundir.Run) { otherBest(t, r, rundir.Best, "") }, "best.safetensors is not the one that was written with"},
+		"last flipped":            {func(t *testing.T, r rundir.Run) { flip(t, r.Path(rundir.Last)) }, "last.safetensors is damaged"},
+		"last empty":              {func(t *testing.T, r rundir.Run) { _ = os.Truncate(r.Path(rundir.Last), 0) }, "last.safetensors is damaged"},
+		"last not sealed": {func(t *testing.T, r rundir.Run) {
+			f, err := r.Checkpoint(rundir.Last)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer f.Close()
 			meta := f.Metadata()
 			delete(meta, "sha256")
-			if err := safetensors.Write(r.Path(saved.Last), nil, meta); err != nil {
+			if err := safetensors.Write(r.Path(rundir.Last), nil, meta); err != nil {
 				t.Fatal(err)
 			}
 		}, "last.safetensors is damaged: it has no digest of its content"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := stopped(t)
-			c.damage(t, saved.Of(req))
+			c.damage(t, rundir.Of(req))
 			events, err := run(t, tr, req, 0)
 			got := finished(t, events, err)
 			if w := warnings(events); len(w) != 1 || !strings.HasPrefix(w[0], "the training begins again from the start: ") || !strings.Contains(w[0], c.why) {
@@ -361,21 +361,21 @@ func TestDamagedCheckpoints(t *testing.T) {
 	for name, seal := range map[string]bool{"last written": true, "last not written": false} {
 		t.Run("killed, "+name, func(t *testing.T) {
 			req := stopped(t)
-			r := saved.Of(req)
+			r := rundir.Of(req)
 			if seal {
-				if err := os.Rename(r.Path(saved.Best), r.Path(nextBest)); err != nil {
+				if err := os.Rename(r.Path(rundir.Best), r.Path(rundir.NextBest)); err != nil {
 					t.Fatal(err)
 				}
-				copied(t, r.Path(nextBest), r.Path(saved.Best))
-				otherBest(t, r, saved.Best, "3")
+				copied(t, r.Path(rundir.NextBest), r.Path(rundir.Best))
+				otherBest(t, r, rundir.Best, "3")
 			} else {
-				otherBest(t, r, nextBest, "9")
+				otherBest(t, r, rundir.NextBest, "9")
 			}
 			events, err := run(t, tr, req, 0)
 			if got := finished(t, events, err); got.WeightsDigest != want.WeightsDigest || len(warnings(events)) != 0 {
 				t.Errorf("told %q", warnings(events))
 			}
-			if _, err := os.Stat(r.Path(nextBest)); !errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(r.Path(rundir.NextBest)); !errors.Is(err, fs.ErrNotExist) {
 				t.Error("the checkpoint that waited is still there")
 			}
 		})
@@ -391,8 +391,8 @@ func TestDamagedResults(t *testing.T) {
 		return req, finished(t, events, err)
 	}
 	req, sum := finishedRun(t)
-	for _, name := range []string{saved.Best, saved.Adapter, saved.Head, saved.Journal} {
-		b, err := os.ReadFile(saved.Of(req).Path(name))
+	for _, name := range []string{rundir.Best, rundir.Adapter, rundir.Head, rundir.Journal} {
+		b, err := os.ReadFile(rundir.Of(req).Path(name))
 		if err != nil || sum.Files[name] != fmt.Sprintf("%x", sha256.Sum256(b)) {
 			t.Errorf("%s: the result has the digest %q, %v", name, sum.Files[name], err)
 		}
@@ -403,25 +403,25 @@ func TestDamagedResults(t *testing.T) {
 		r.Evaluations = append(r.Evaluations, e)
 	}
 	for name, c := range map[string]struct {
-		damage func(t *testing.T, r saved.Run)
+		damage func(t *testing.T, r rundir.Run)
 		want   string
 	}{
-		"best flipped":             {func(t *testing.T, r saved.Run) { flip(t, r.Path(saved.Best)) }, "best.safetensors is damaged"},
-		"best gone":                {func(t *testing.T, r saved.Run) { _ = os.Remove(r.Path(saved.Best)) }, "there is no checkpoint"},
-		"best of another training": {func(t *testing.T, r saved.Run) { otherBest(t, r, saved.Best, "") }, "it is not the one that result.json was written with"},
-		"result changed": {func(t *testing.T, r saved.Run) {
-			b, err := os.ReadFile(r.Path(saved.Result))
+		"best flipped":             {func(t *testing.T, r rundir.Run) { flip(t, r.Path(rundir.Best)) }, "best.safetensors is damaged"},
+		"best gone":                {func(t *testing.T, r rundir.Run) { _ = os.Remove(r.Path(rundir.Best)) }, "there is no checkpoint"},
+		"best of another training": {func(t *testing.T, r rundir.Run) { otherBest(t, r, rundir.Best, "") }, "it is not the one that result.json was written with"},
+		"result changed": {func(t *testing.T, r rundir.Run) {
+			b, err := os.ReadFile(r.Path(rundir.Result))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(r.Path(saved.Result), bytes.Replace(b, []byte(`"steps": "4"`), []byte(`"steps": "5"`), 1), 0o666); err != nil {
+			if err := os.WriteFile(r.Path(rundir.Result), bytes.Replace(b, []byte(`"steps": "4"`), []byte(`"steps": "5"`), 1), 0o666); err != nil {
 				t.Fatal(err)
 			}
 		}, "result.json is damaged: its content was changed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req, _ := finishedRun(t)
-			c.damage(t, saved.Of(req))
+			c.damage(t, rundir.Of(req))
 			further(req)
 			_, err := run(t, tr, req, 0)
 			cure := fmt.Sprintf("remove the run with `runner rm %s`, then apply", req.Id[:12])
@@ -436,7 +436,7 @@ func TestDamagedResults(t *testing.T) {
 	}
 	// A score that was changed is made again.
 	req, sum = finishedRun(t)
-	path := saved.Of(req).Path("evaluations/" + sum.Evaluations[0].Id[:12] + ".json")
+	path := rundir.Of(req).Path("evaluations/" + sum.Evaluations[0].Id[:12] + ".json")
 	e := proto.CloneOf(sum.Evaluations[0])
 	e.Metrics.Dice = 0.99
 	b, err := protojson.Marshal(e)
@@ -477,7 +477,7 @@ func TestDamagedJournal(t *testing.T) {
 			if _, err := run(t, tr, req, 5); !errors.Is(err, ErrStopped) {
 				t.Fatal(err)
 			}
-			damage(t, saved.Of(req).Path(saved.Journal))
+			damage(t, rundir.Of(req).Path(rundir.Journal))
 			events, err := run(t, tr, req, 0)
 			got := finished(t, events, err)
 			if w := warnings(events); len(w) != 1 || !strings.Contains(w[0], "metrics.jsonl is damaged") || !strings.Contains(w[0], "after step 5") {
@@ -523,7 +523,7 @@ func TestNaN(t *testing.T) {
 	events, err := run(t, tr, first, 0)
 	finished(t, events, err)
 	for _, v := range []float64{math.NaN(), math.Inf(1)} {
-		values := append(tensorsIn(t, first, saved.Adapter), tensorsIn(t, first, saved.Head)...)
+		values := append(tensorsIn(t, first, rundir.Adapter), tensorsIn(t, first, rundir.Head)...)
 		for i, x := range values {
 			if x.Name == "conv2.bias" {
 				values[i] = safetensors.FromFloat32(x.Name, []float32{0, float32(v), 0}, x.Shape...)
@@ -542,7 +542,7 @@ func TestNaN(t *testing.T) {
 	old := proto.CloneOf(first)
 	old.Spec.Revision, old.Train = 2, false
 	old.Id, old.Places.RunDir = spec.Identity(old.Spec), t.TempDir()
-	f, err := saved.Of(first).Checkpoint(saved.Best)
+	f, err := rundir.Of(first).Checkpoint(rundir.Best)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -560,7 +560,7 @@ func TestNaN(t *testing.T) {
 		"probes": f.Metadata()["probes"],
 	}
 	f.Close()
-	r := saved.Of(old)
+	r := rundir.Of(old)
 	if err := os.Mkdir(r.Path("checkpoints"), 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -568,7 +568,7 @@ func TestNaN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(safetensors.Write(r.Path(saved.Best), ts, meta), os.WriteFile(r.Path(saved.Result), result, 0o666)); err != nil {
+	if err := errors.Join(safetensors.Write(r.Path(rundir.Best), ts, meta), os.WriteFile(r.Path(rundir.Result), result, 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	for _, change := range []func(e *spec.Evaluation){

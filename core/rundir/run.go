@@ -1,29 +1,13 @@
-// Package saved reads what a run leaves in its directory, and believes none of it
-// before it is verified: checkpoints and results carry digests of their content,
-// and a result names the files that belong to it.
-package saved
+package rundir
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
-)
-
-// Files of a run directory, by their path in it.
-const (
-	Result  = "result.json"
-	Journal = "metrics.jsonl"
-	Last    = "checkpoints/last.safetensors"
-	Best    = "checkpoints/best.safetensors"
-	Adapter = "adapter.safetensors"
-	Head    = "head.safetensors"
 )
 
 // DamagedError tells of a file that does not hold what was written into it. Any
@@ -38,65 +22,57 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 
 // Run is a run as its directory has it.
 type Run struct {
-	Dir      string
+	Dir
 	ID       string
 	Revision uint32
 }
 
 // Of is the run of a request.
 func Of(r *spec.RunRequest) Run {
-	return Run{r.GetPlaces().GetRunDir(), r.GetId(), r.GetSpec().GetRevision()}
+	return Run{Dir(r.GetPlaces().GetRunDir()), r.GetId(), r.GetSpec().GetRevision()}
 }
-
-// Path is where a file of the run lies.
-func (r Run) Path(name string) string { return filepath.Join(r.Dir, filepath.FromSlash(name)) }
 
 // Cure is what to do where a file of a finished run is damaged.
 func (r Run) Cure() string {
-	return fmt.Sprintf("remove the run with `runner rm %.12s`, then apply its experiment again", r.ID)
+	return fmt.Sprintf("remove the run with `runner rm %s`, then apply its experiment again", Short(r.ID))
 }
 
 // Summary is result.json, nil of a run that is not finished.
 func (r Run) Summary() (*spec.Summary, error) {
-	path := r.Path(Result)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	s := &spec.Summary{}
-	if err := protojson.Unmarshal(text, s); err != nil {
-		return nil, &DamagedError{path, err}
+	if there, err := readResult(r, Result, s); !there || err != nil {
+		return nil, err
 	}
 	if s.Id != r.ID {
 		return nil, fmt.Errorf("%s holds the result of another run, %s", r.Dir, s.Id)
 	}
-	if err := spec.Intact(s, r.Revision); err != nil {
-		return nil, &DamagedError{path, err}
-	}
 	return s, nil
 }
 
-// Evaluation is a file of evaluations/, nil if there is none.
-func (r Run) Evaluation(name string) (*spec.Evaluated, error) {
+// Evaluation is the evaluation with an identity, nil if there is none.
+func (r Run) Evaluation(id string) (*spec.Evaluated, error) {
+	e := &spec.Evaluated{}
+	if there, err := readResult(r, Evaluation(id), e); !there || err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func readResult[R spec.Result](r Run, name string, result R) (there bool, err error) {
 	path := r.Path(name)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return false, nil
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if err = Unmarshal(text, result); err == nil {
+			err = Intact(text, result, r.Revision)
+		}
+		if err != nil {
+			err = &DamagedError{path, err}
+		}
 	}
-	e := &spec.Evaluated{}
-	if err := protojson.Unmarshal(text, e); err != nil {
-		return nil, &DamagedError{path, err}
-	}
-	if err := spec.Intact(e, r.Revision); err != nil {
-		return nil, &DamagedError{path, err}
-	}
-	return e, nil
+	return true, err
 }
 
 // Checkpoint opens Last or Best and verifies it. The error is fs.ErrNotExist where
@@ -115,7 +91,7 @@ func (r Run) Checkpoint(name string) (*safetensors.File, error) {
 	if errors.Is(err, safetensors.ErrNoSeal) && !spec.Sealed(r.Revision) {
 		err = nil
 	}
-	if id := f.Metadata()["id"]; err == nil && id != r.ID {
+	if id := f.Metadata()[idKey]; err == nil && id != r.ID {
 		err = fmt.Errorf("it is of another run, %q", id)
 	}
 	if err != nil {
