@@ -34,7 +34,12 @@ func (x *expansion) fail(c *cell, path, message, hint string) {
 }
 
 func (x *expansion) failAt(c *cell, path []string, message, hint string) {
-	d := diagnostic.Diagnostic{Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
+	x.failAs(c, "", path, message, hint)
+}
+
+// failAs is failAt for a mistake that a program knows what to do about.
+func (x *expansion) failAs(c *cell, kind diagnostic.Kind, path []string, message, hint string) {
+	d := diagnostic.Diagnostic{Kind: kind, Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
 	x.report(x.mark(d, x.placeIn(c, path)))
 }
 
@@ -185,7 +190,7 @@ func (x *expansion) checkNames(c *cell, path []string, classes []string, remap m
 			fail(at, fmt.Sprintf("a class cannot be called %q", name), `the word means something else; a class is ignored with remap: NAME: "ignore"`)
 		}
 	}
-	for _, from := range sortedKeys(remap) {
+	for _, from := range slices.Sorted(maps.Keys(remap)) {
 		to := remap[from]
 		at := []string{"remap", quoteLabel(from)}
 		_, chained := remap[to]
@@ -234,15 +239,6 @@ func (x *expansion) checkColours(c *cell, path []string, d *dataConfig) {
 			x.failAt(c, at("classes", fmt.Sprint(i)), fmt.Sprintf("class %q has no colour", name), "give it in colours, as all classes of masks in colour")
 		}
 	}
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // quoteLabel is a name as an element of a CUE path.
@@ -517,15 +513,19 @@ func (x *expansion) checkBackbone(c *cell) {
 	bb, err := x.resolve.backbone(b.Model)
 	if err != nil {
 		message, hint := err.Error(), ""
+		var kind diagnostic.Kind
 		var missing *backbone.MissingError
 		if errors.As(err, &missing) {
 			message = fmt.Sprintf("backbone %q %s", missing.Name, missing.Reason)
 			hint = missing.Cure
+			if !missing.Here {
+				kind = diagnostic.MissingBackbone
+			}
 			if near := diagnostic.DidYouMean(b.Model, backbone.Known()); near != "" && near != b.Model && !missing.Here {
 				hint = fmt.Sprintf("did you mean %q? Or %s", near, hint)
 			}
 		}
-		x.fail(c, "backbone.model", message, hint)
+		x.failAs(c, kind, []string{"backbone", "model"}, message, hint)
 		return
 	}
 	arch := bb.Arch
