@@ -3,43 +3,9 @@ package diagnostic
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 )
-
-// Text writes a diagnostic as plain text, several lines without a final
-// newline:
-//
-//	ablation.cue:12:9: unknown field "optm"
-//	  12 | 	optm: lr: head: 1e-3
-//	     | 	^^^^
-//	  hint: did you mean "optim"?
-//
-// Tabs of the source line are repeated under it, so that the caret stands
-// right at any tab width.
-func (d Diagnostic) Text() string {
-	var b strings.Builder
-	if where := d.At.String(); where != "" {
-		b.WriteString(where + ": ")
-	}
-	if d.Warning {
-		b.WriteString("warning: ")
-	}
-	b.WriteString(d.Message)
-	if d.Source != "" && d.At.Line > 0 {
-		number := strconv.Itoa(d.At.Line)
-		fmt.Fprintf(&b, "\n  %s | %s", number, d.Source)
-		fmt.Fprintf(&b, "\n  %s | %s", strings.Repeat(" ", len(number)), d.Caret())
-	}
-	if len(d.Cells) > 0 {
-		b.WriteString("\n  in " + d.InCells())
-	}
-	if d.Hint != "" {
-		b.WriteString("\n  hint: " + strings.ReplaceAll(d.Hint, "\n", "\n        "))
-	}
-	return b.String()
-}
 
 // InCells says in which cells of the matrix the mistake is:
 // "12 of 40 cells: rank=64,lr=0.01; …".
@@ -62,21 +28,6 @@ func Some(names []string) string {
 		return strings.Join(names[:most], "; ") + fmt.Sprintf("; and %d more", more)
 	}
 	return strings.Join(names, "; ")
-}
-
-// Caret is the line below the source line: blanks up to the column, then one
-// ^ for each character that At covers.
-func (d Diagnostic) Caret() string {
-	line := []rune(d.Source)
-	blank := make([]rune, 0, len(line))
-	for i := 0; i < d.At.Column-1; i++ {
-		if i < len(line) && line[i] == '\t' {
-			blank = append(blank, '\t')
-		} else {
-			blank = append(blank, ' ')
-		}
-	}
-	return string(blank) + strings.Repeat("^", max(1, d.At.Width))
 }
 
 // String is FILE:LINE:COLUMN, without what is unknown.

@@ -1,32 +1,51 @@
 package diagnostic_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
 func TestText(t *testing.T) {
-	d := diagnostic.Diagnostic{
-		Message: `unknown field "lernrate"`,
-		Hint:    "did you mean \"lr\"?\nsee runner explain optim",
-		At:      diagnostic.Position{File: "a.cue", Line: 12, Column: 5, Width: 8},
-		Source:  "\té: lernrate: 1",
-		Cells:   []string{"rank=2", "rank=4"},
-		Of:      3,
+	list := diagnostic.List{
+		{
+			Message: `unknown field "lernrate"`,
+			Hint:    "did you mean \"lr\"?\nsee runner explain optim",
+			At:      diagnostic.Position{File: "a.cue", Line: 12, Column: 5, Width: 8},
+			Source:  "\té: lernrate: 1",
+			Cells:   []string{"rank=2", "rank=4"},
+			Of:      3,
+		},
+		{Message: "no file given\nand no text", Warning: true},
+		{Message: "no plug-in", Hint: "build\none", Cells: strings.Split("a b c d e f", " ")},
+		{Message: "empty", At: diagnostic.Position{File: "a.cue"}},
 	}
-	const want = "a.cue:12:5: unknown field \"lernrate\"\n" +
-		"  12 | \té: lernrate: 1\n" +
-		"     | \t   ^^^^^^^^\n" +
-		"  in 2 of 3 cells: rank=2; rank=4\n" +
-		"  hint: did you mean \"lr\"?\n" +
-		"        see runner explain optim"
-	if got := d.Text(); got != want {
+	const want = `error: unknown field "lernrate"
+  --> a.cue:12:5
+12 |     é: lernrate: 1
+   |        ^^^^^^^^
+   = in: 2 of 3 cells: rank=2; rank=4
+   = hint: did you mean "lr"?
+           see runner explain optim
+
+warning: no file given
+  and no text
+
+error: no plug-in
+  = in: a; b; c; d; and 2 more
+  = hint: build
+          one
+
+error: empty
+ --> a.cue
+
+3 errors in 2 files`
+	if got := list.Text(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	bare := diagnostic.Diagnostic{Message: "no file given", Warning: true}
-	if got := bare.Text(); got != "warning: no file given" {
-		t.Errorf("got %q", got)
+	if list[0].Text() != want[:strings.Index(want, "\n\n")] {
+		t.Errorf("one by itself: %s", list[0].Text())
 	}
 }
 

@@ -861,7 +861,7 @@ func TestNamesThatAreSet(t *testing.T) {
 		`data.classes=["a\tb", "animal", "boundary"]`:              `command line:1:`,
 	} {
 		_, found := loadWith([]string{write(t, sound)}, Env{Set: []string{set}}, world())
-		if got := rendered(t, found); want == "" && got != "" || !strings.HasPrefix(got, want) {
+		if got := located(found); want == "" && got != "" || !strings.HasPrefix(got, want) {
 			t.Errorf("%s: got %s, want %s", set, got, want)
 		}
 	}
@@ -880,7 +880,7 @@ func TestTooManyRuns(t *testing.T) {
 			text = strings.Replace(text, "seeds: [1, 2]", "seeds: _many", 1)
 		}
 		_, found := loadWith([]string{write(t, text)}, Env{}, world())
-		if _, got, _ := strings.Cut(rendered(t, found), "e.cue:"); len(found) != 1 || !strings.HasPrefix(got, want) {
+		if _, got, _ := strings.Cut(located(found), "e.cue:"); len(found) != 1 || !strings.HasPrefix(got, want) {
 			t.Errorf("%s: got %s, want %s", lines, rendered(t, found), want)
 		}
 	}

@@ -192,12 +192,12 @@ func TestValuesThatCannotBeReplaced(t *testing.T) {
 		text := head + adapter + "\t" + own + "\n}\n"
 		_, found := loadWith([]string{write(t, text)}, Env{}, world())
 		want := fmt.Sprintf(want, strings.Count(text, "\n")-1)
-		if got := rendered(t, found); !strings.Contains(got, want) {
+		if got := located(found); !strings.Contains(got, want) {
 			t.Errorf("%s: got\n%s\nwant %s", own, got, want)
 		}
 	}
 	_, found := loadWith([]string{write(t, head+adapter+"}\n")}, Env{Set: []string{"adapter.params.rank=2"}}, world())
-	if got := rendered(t, found); !strings.HasPrefix(got, "command line:1:7: adapter.params.rank cannot be set: its value comes from elsewhere and stays 4") {
+	if got := located(found); !strings.HasPrefix(got, "command line:1:7: adapter.params.rank cannot be set: its value comes from elsewhere and stays 4") {
 		t.Error(got)
 	}
 }
@@ -311,7 +311,7 @@ func TestSchemaThatDoesNotEnd(t *testing.T) {
 	}
 	file := write(t, insert(sound, "\tcases: {a: adapter: {variant: \"evil\", params: rank: 4}, b: adapter: variant: \"none\"}"))
 	experiments, found := loadWith([]string{file}, Env{}, r)
-	if got := rendered(t, found); len(experiments) != 0 || !strings.HasPrefix(got, file+`: the schema of variant "evil" cannot be evaluated with these parameters: it takes more than 50ms of computing`) {
+	if got := located(found); len(experiments) != 0 || !strings.HasPrefix(got, file+`: the schema of variant "evil" cannot be evaluated with these parameters: it takes more than 50ms of computing`) {
 		t.Errorf("%d experiments, %s", len(experiments), got)
 	}
 }

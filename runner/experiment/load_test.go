@@ -3,6 +3,7 @@ package experiment
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,19 +133,34 @@ func TestBrokenFiles(t *testing.T) {
 	}
 }
 
+// rendered is what a user sees, with the paths of this machine replaced.
 func rendered(t *testing.T, found diagnostic.List) string {
 	t.Helper()
-	found.Sort()
-	var b strings.Builder
-	for _, d := range found {
-		b.WriteString(d.Text() + "\n")
+	if len(found) == 0 {
+		return ""
 	}
+	found.Sort()
 	root := FindRoot("testdata")
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.NewReplacer(root, "$ROOT", filepath.Dir(filepath.Dir(exe)), "$BINARY").Replace(b.String())
+	return strings.NewReplacer(root, "$ROOT", filepath.Dir(filepath.Dir(exe)), "$BINARY").Replace(found.Text() + "\n")
+}
+
+// located lists where mistakes are and what they are, without their source
+// lines and hints, "FILE:LINE:COLUMN: MESSAGE".
+func located(found diagnostic.List) string {
+	found.Sort()
+	var b strings.Builder
+	for _, d := range found {
+		where, kind := d.At.String(), ""
+		if d.Warning {
+			kind = "warning: "
+		}
+		fmt.Fprintf(&b, "%s: %s%s\n", where, kind, d.Message)
+	}
+	return b.String()
 }
 
 // A file may say which version of the schema it is written for.
@@ -197,7 +213,7 @@ func TestFilesWithoutExperiments(t *testing.T) {
 			t.Fatal(err)
 		}
 		experiments, found := loadWith([]string{file}, Env{}, world())
-		if got := rendered(t, found); len(experiments) > 0 || !found.HasErrors() || !strings.Contains(got, c.want) {
+		if got := located(found) + rendered(t, found); len(experiments) > 0 || !found.HasErrors() || !strings.Contains(got, c.want) {
 			t.Errorf("%s %q: got %d experiments and\n%s\nwant %s", c.name, c.text, len(experiments), got, c.want)
 		}
 	}
@@ -234,7 +250,7 @@ func TestModuleFiles(t *testing.T) {
 		switch {
 		case want == "" && len(found) > 0, want != "" && len(found) != 1:
 			t.Errorf("%q: %s", text, rendered(t, found))
-		case want != "" && !strings.HasPrefix(strings.TrimPrefix(rendered(t, found), dir+"/"), want):
+		case want != "" && !strings.HasPrefix(strings.TrimPrefix(located(found), dir+"/"), want):
 			t.Errorf("%q: got %s, want %s", text, rendered(t, found), want)
 		}
 	}

@@ -32,7 +32,7 @@ func TestNumbersAreComputedWithAsWritten(t *testing.T) {
 	} {
 		text := strings.Replace(sound, "\toptim:", "\t"+lines+"\n\toptim:", 1)
 		_, found := loadWith([]string{write(t, text)}, Env{}, world())
-		got := rendered(t, found)
+		got := located(found)
 		if _, after, _ := strings.Cut(got, "e.cue:"); want == "" && got != "" || !strings.HasPrefix(after, want) {
 			t.Errorf("%s: got %s, want %s", lines, got, want)
 		}
@@ -44,7 +44,7 @@ func TestNumbersAreComputedWithAsWritten(t *testing.T) {
 		"adapter.params={rank:2,dropout:1e-400}": "1:38: adapter.params.dropout is 1e-400",
 	} {
 		_, found := loadWith([]string{write(t, sound)}, Env{Set: []string{set}}, world())
-		if got := rendered(t, found); !strings.HasPrefix(got, "command line:"+want) {
+		if got := located(found); !strings.HasPrefix(got, "command line:"+want) {
 			t.Errorf("%s: got %s, want %s", set, got, want)
 		}
 	}

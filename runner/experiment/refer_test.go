@@ -39,7 +39,7 @@ _double: _must * 2
 		"must=4":  "18:19: warning: -t must=4 changes nothing",
 	} {
 		experiments, found := loadWith([]string{write(t, text)}, Env{Tags: []string{tag}}, world())
-		got := rendered(t, found)
+		got := located(found)
 		if _, after, _ := strings.Cut(got, "e.cue:"); len(experiments) != 1 || !strings.HasPrefix(after, want) || want == "" && got != "" {
 			t.Errorf("%s: got %s, want %s", tag, got, want)
 		}

@@ -107,7 +107,7 @@ func TestSettingsThatSetNothing(t *testing.T) {
 		"train.epochs=3|4": `1:20: 3|4 is not one value`,
 	} {
 		_, found := loadWith([]string{file}, Env{Set: []string{set}}, world())
-		if got := rendered(t, found); !strings.HasPrefix(got, "command line:"+want) {
+		if got := located(found); !strings.HasPrefix(got, "command line:"+want) {
 			t.Errorf("%s: got %s, want %s", set, got, want)
 		}
 	}

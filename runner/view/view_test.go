@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/charmbracelet/lipgloss"
-	"github.com/mattn/go-runewidth"
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/spec"
@@ -158,38 +158,28 @@ func TestResultsFitTheTerminal(t *testing.T) {
 	}
 }
 
-// The caret stands below what it points at, whatever stands before.
-func TestCaret(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		before := rapid.StringMatching(`[\t a漢é"{]{0,20}`).Draw(t, "before")
-		line, caret := underline(before+"wrong, and more", len([]rune(before))+1, 5)
-		at := strings.Index(line, "wrong")
-		if want := strings.Repeat(" ", lipgloss.Width(line[:at])) + "^^^^^"; caret != want {
-			t.Fatalf("%q\n%q, want\n%q", line, caret, want)
-		}
-	})
-	for _, c := range []struct{ column, width int }{{0, 0}, {1, 0}, {99, 3}, {5, 99}} {
-		underline("four", c.column, c.width) // a position outside the line shows what it can
-	}
-}
-
-func TestDiagnosticWithoutPlace(t *testing.T) {
-	v, out := terminal(0)
-	v.Diagnostics(diagnostic.List{
-		{Message: "no plug-in", Hint: "build\none", Cells: strings.Split("a b c d e f", " ")},
+// A view adds colors to what package diagnostic renders, and nothing else.
+func TestDiagnosticsAreColoredOnly(t *testing.T) {
+	list := diagnostic.List{
+		{
+			Message: "two\nlines", Hint: "build\none", Cells: []string{"a", "b"}, Of: 3, Source: "\tx: 漢y\x1b[2J " + strings.Repeat("long ", 40),
+			At: diagnostic.Position{File: "e.cue", Line: 12, Column: 5, Width: 2},
+		},
 		{Message: "odd", Warning: true},
-	})
-	want := `error: no plug-in
-  = in: a; b; c; d; and 2 more
-  = hint: build
-          one
-
-warning: odd
-
-1 error in 1 file
-`
-	if out.String() != want {
-		t.Errorf("got\n%swant\n%s", out, want)
+	}
+	for _, width := range []int{0, 60} {
+		v, out := terminal(width)
+		v.Diagnostics(list)
+		want := []string{}
+		for _, line := range list.Lines(width) {
+			want = append(want, line.String())
+		}
+		if got := screen(t, out.String()); !slices.Equal(got, append(want, "")) {
+			t.Errorf("%d columns: got\n%s\nwant\n%s", width, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if colored := regexp.MustCompile(`\x1b\[[\d;]+m *\^\^`).MatchString(out.String()); colored != (width > 0) {
+			t.Errorf("%d columns: the carets are colored: %v", width, colored)
+		}
 	}
 }
 
@@ -215,22 +205,4 @@ func TestWords(t *testing.T) {
 			t.Errorf("amount(%d) = %q, want %q", n, got, want)
 		}
 	}
-}
-
-// A long line is cut to what the carets point at, however wide the terminal.
-func TestExcerpt(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		before := rapid.StringOfN(rapid.SampledFrom([]rune("ab 数\t")), 0, 120, -1).Draw(t, "before")
-		after := rapid.StringOfN(rapid.SampledFrom([]rune("xy 数")), 0, 120, -1).Draw(t, "after")
-		width := rapid.IntRange(32, 140).Draw(t, "width")
-		line, caret := underline(before+"wrong"+after, len([]rune(before))+1, 5)
-		line, caret = excerpt(line, caret, width)
-		if runewidth.StringWidth(line) > width || runewidth.StringWidth(caret) > width {
-			t.Fatalf("wider than %d:\n%s\n%s", width, line, caret)
-		}
-		at := runewidth.StringWidth(line[:max(0, strings.Index(line, "wrong"))])
-		if !strings.Contains(line, "wrong") || caret != strings.Repeat(" ", at)+"^^^^^" {
-			t.Fatalf("\n%s\n%s", line, caret)
-		}
-	})
 }

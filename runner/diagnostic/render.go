@@ -1,0 +1,176 @@
+package diagnostic
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"github.com/loralab/loralab/runner/foreign"
+)
+
+// Role says what a piece of a rendered line is, so that a view can color it.
+type Role int
+
+// The roles of the pieces of a line.
+const (
+	Plain    Role = iota
+	Error         // the word "error", the carets below a mistake
+	Warning       // the same of a warning
+	Headline      // the first line of a message
+	Frame         // line numbers, bars and arrows
+	Label         // the name of a footnote, "hint:"
+)
+
+// Span is a piece of a line that has one role.
+type Span struct {
+	Role Role
+	Text string
+}
+
+// Line is one rendered line.
+type Line []Span
+
+// String is the line without roles.
+func (l Line) String() string {
+	var b strings.Builder
+	for _, s := range l {
+		b.WriteString(s.Text)
+	}
+	return b.String()
+}
+
+// Lines renders a diagnostic as compilers do. A source line that is wider than
+// width columns is cut to an excerpt around the carets; 0 leaves it whole.
+// Control characters are shown as text.
+//
+//	error: unknown field "optm"
+//	  --> ablation.cue:12:2
+//	12 |     optm: lr: head: 1e-3
+//	   |     ^^^^
+//	   = hint: did you mean "optim"?
+func (d Diagnostic) Lines(width int) []Line {
+	kind, role := "error:", Error
+	if d.Warning {
+		kind, role = "warning:", Warning
+	}
+	first, rest, _ := strings.Cut(d.Message, "\n")
+	lines := []Line{{{role, kind}, {Plain, " "}, {Headline, shown(first)}}}
+	for line := range strings.Lines(rest) {
+		lines = append(lines, Line{{Plain, "  " + shown(strings.TrimRight(line, "\r\n"))}})
+	}
+	number, gutter := "", " "
+	if d.At.Line > 0 {
+		number = strconv.Itoa(d.At.Line)
+		gutter = strings.Repeat(" ", len(number))
+	}
+	if where := d.At.String(); where != "" {
+		lines = append(lines, Line{{Plain, gutter}, {Frame, "-->"}, {Plain, " " + shown(where)}})
+	}
+	if d.Source != "" && number != "" {
+		source, caret := underline(d.Source, d.At.Column, d.At.Width)
+		if width > 0 {
+			source, caret = excerpt(source, caret, width-len(gutter)-len(" | "))
+		}
+		lines = append(lines, Line{{Frame, number + " |"}, {Plain, " " + source}})
+		if caret != "" {
+			lines = append(lines, Line{{Plain, gutter}, {Frame, " |"}, {Plain, " "}, {role, caret}})
+		}
+	}
+	if len(d.Cells) > 0 {
+		lines = append(lines, footnote(gutter, "in", d.InCells())...)
+	}
+	if d.Hint != "" {
+		lines = append(lines, footnote(gutter, "hint", d.Hint)...)
+	}
+	return lines
+}
+
+func footnote(gutter, label, text string) []Line {
+	first, rest, _ := strings.Cut(text, "\n")
+	lines := []Line{{{Plain, gutter + " "}, {Frame, "="}, {Plain, " "}, {Label, label + ":"}, {Plain, " " + shown(first)}}}
+	for line := range strings.Lines(rest) {
+		lines = append(lines, Line{{Plain, gutter + strings.Repeat(" ", len(" = : ")+len(label)) + shown(strings.TrimRight(line, "\r\n"))}})
+	}
+	return lines
+}
+
+// Text is a diagnostic as plain text without a final newline.
+func (d Diagnostic) Text() string { return text(d.Lines(0)) }
+
+// Lines renders all diagnostics, with a blank line between two and the number
+// of errors at the end.
+func (l List) Lines(width int) []Line {
+	var lines []Line
+	errors, files := 0, map[string]bool{}
+	for i, d := range l {
+		if i > 0 {
+			lines = append(lines, nil)
+		}
+		lines = append(lines, d.Lines(width)...)
+		if !d.Warning {
+			errors++
+			files[d.At.File] = true
+		}
+	}
+	if errors > 0 {
+		lines = append(lines, nil, Line{{Error, plural(errors, "error")}, {Plain, " in " + plural(len(files), "file")}})
+	}
+	return lines
+}
+
+// Text is the list as plain text without a final newline, as a user sees it
+// where nothing is colored or cut.
+func (l List) Text() string { return text(l.Lines(0)) }
+
+func text(lines []Line) string {
+	all := make([]string, len(lines))
+	for i, line := range lines {
+		all[i] = line.String()
+	}
+	return strings.Join(all, "\n")
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// shown is text on one line. A tab is four columns wide on every terminal, and
+// other control characters are visible, so that carets are below what they mark.
+func shown(s string) string { return foreign.Line(strings.ReplaceAll(s, "\t", "    ")) }
+
+// underline is a source line as it is shown, and carets below the width
+// characters from column, which counts from 1.
+func underline(source string, column, width int) (line, caret string) {
+	runes := []rune(strings.TrimRight(source, "\r\n"))
+	line = shown(string(runes))
+	if column <= 0 {
+		return line, ""
+	}
+	start := min(column-1, len(runes))
+	end := min(start+max(width, 1), len(runes))
+	carets := max(ansi.StringWidth(shown(string(runes[start:end]))), 1)
+	return line, strings.Repeat(" ", ansi.StringWidth(shown(string(runes[:start])))) + strings.Repeat("^", carets)
+}
+
+// excerpt cuts a line that is wider than width to the part around the carets,
+// which stay below what they mark.
+func excerpt(line, caret string, width int) (string, string) {
+	const before = 16 // columns kept in front of the carets
+	if ansi.StringWidth(line) <= width || width < 2*before {
+		return line, caret
+	}
+	start := max(strings.IndexByte(caret, '^'), 0)
+	if start+before > width {
+		// A wide character that the cut divides is left out as a whole.
+		kept := ansi.TruncateLeft(line, start-before, "")
+		from := ansi.StringWidth(line) - ansi.StringWidth(kept)
+		line = "…" + kept
+		caret = strings.Repeat(" ", 1+start-from) + strings.TrimLeft(caret, " ")
+	}
+	return ansi.Truncate(line, width, "…"), ansi.Truncate(caret, width, "")
+}
