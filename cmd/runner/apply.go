@@ -9,12 +9,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/plan"
@@ -176,24 +176,15 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	return nil
 }
 
-// ready loads files of which nothing may be wrong, but that plug-ins may fail,
-// and has backbones downloaded that are all that is missing.
+// ready loads the files and refuses any error except failing plug-ins. If
+// missing backbones are the only errors, it downloads them and loads again.
 func (a *app) ready(ctx context.Context, files []string, o applyOptions) (*project, error) {
 	env := experiment.Env{CheckData: true, KeepGoing: !o.failFast}
 	p, err := a.load(ctx, files, env)
 	if err != nil {
 		return nil, err
 	}
-	missing := false
-	for _, d := range p.found {
-		if !d.Warning {
-			missing = strings.HasSuffix(d.Path, ".backbone.model")
-			if !missing {
-				break
-			}
-		}
-	}
-	if missing {
+	if p.found.OnlyErrorsAre(diagnostic.MissingBackbone) {
 		p.close()
 		env.Fetch = func(text string) { a.view.Say("%s", text) }
 		if p, err = a.load(ctx, files, env); err != nil {

@@ -18,8 +18,17 @@ type Position struct {
 	Width int `json:"width,omitempty"`
 }
 
+// Kind says what a program can do about a diagnostic. Most have none: a user has
+// to change a file.
+type Kind string
+
+// MissingBackbone is a backbone that is not on this machine and that may be
+// downloaded.
+const MissingBackbone Kind = "missing-backbone"
+
 // Diagnostic is one mistake.
 type Diagnostic struct {
+	Kind Kind `json:"kind,omitempty"`
 	// Path is the CUE path of the value, "ablation_rank.optim.lr.adapter".
 	Path    string   `json:"path,omitempty"`
 	Message string   `json:"message"`
@@ -41,6 +50,11 @@ type List []Diagnostic
 // HasErrors reports whether anything but warnings was found.
 func (l List) HasErrors() bool {
 	return slices.ContainsFunc(l, func(d Diagnostic) bool { return !d.Warning })
+}
+
+// OnlyErrorsAre reports whether there are errors and all are of a kind.
+func (l List) OnlyErrorsAre(kind Kind) bool {
+	return l.HasErrors() && !slices.ContainsFunc(l, func(d Diagnostic) bool { return !d.Warning && d.Kind != kind })
 }
 
 // Sort orders by file, line and column, and keeps the order of finding within.

@@ -34,7 +34,12 @@ func (x *expansion) fail(c *cell, path, message, hint string) {
 }
 
 func (x *expansion) failAt(c *cell, path []string, message, hint string) {
-	d := diagnostic.Diagnostic{Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
+	x.failAs(c, "", path, message, hint)
+}
+
+// failAs is failAt for a mistake that a program knows what to do about.
+func (x *expansion) failAs(c *cell, kind diagnostic.Kind, path []string, message, hint string) {
+	d := diagnostic.Diagnostic{Kind: kind, Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
 	x.report(x.mark(d, x.placeIn(c, path)))
 }
 
@@ -517,15 +522,19 @@ func (x *expansion) checkBackbone(c *cell) {
 	bb, err := x.resolve.backbone(b.Model)
 	if err != nil {
 		message, hint := err.Error(), ""
+		var kind diagnostic.Kind
 		var missing *backbone.MissingError
 		if errors.As(err, &missing) {
 			message = fmt.Sprintf("backbone %q %s", missing.Name, missing.Reason)
 			hint = missing.Cure
+			if !missing.Here {
+				kind = diagnostic.MissingBackbone
+			}
 			if near := diagnostic.DidYouMean(b.Model, backbone.Known()); near != "" && near != b.Model && !missing.Here {
 				hint = fmt.Sprintf("did you mean %q? Or %s", near, hint)
 			}
 		}
-		x.fail(c, "backbone.model", message, hint)
+		x.failAs(c, kind, []string{"backbone", "model"}, message, hint)
 		return
 	}
 	arch := bb.Arch

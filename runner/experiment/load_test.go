@@ -133,6 +133,30 @@ func TestBrokenFiles(t *testing.T) {
 	}
 }
 
+// A backbone that may be downloaded is of a kind. Another mistake at the same
+// place is not: a download would not help.
+func TestMissingBackbonesHaveAKind(t *testing.T) {
+	r := world()
+	known := r.backbone
+	r.backbone = func(name string) (*backbone.Backbone, error) {
+		if name == "./weights" {
+			return nil, &backbone.MissingError{Name: name, Reason: "is a file", Cure: "name the directory", Here: true}
+		}
+		return known(name)
+	}
+	for model, missing := range map[string]bool{`"other"`: true, `"./weights"`: false, "3": false, "string": false} {
+		text := strings.Replace(sound, `"toy"`, model, 1)
+		_, found := loadWith([]string{write(t, text)}, Env{}, r)
+		if found.OnlyErrorsAre(diagnostic.MissingBackbone) != missing || len(found) == 0 || !strings.HasSuffix(found[0].Path, ".backbone.model") {
+			t.Errorf("%s: missing is %v\n%s", model, !missing, rendered(t, found))
+		}
+	}
+	mixed := diagnostic.List{{Kind: diagnostic.MissingBackbone}, {Warning: true}, {Message: "another"}}
+	if !mixed[:2].OnlyErrorsAre(diagnostic.MissingBackbone) || mixed.OnlyErrorsAre(diagnostic.MissingBackbone) || mixed[1:2].OnlyErrorsAre(diagnostic.MissingBackbone) {
+		t.Error("a list of errors is of a kind if all errors are, warnings aside")
+	}
+}
+
 // rendered is what a user sees, with the paths of this machine replaced.
 func rendered(t *testing.T, found diagnostic.List) string {
 	t.Helper()
