@@ -90,6 +90,20 @@ func (t Table) Header() []string {
 	return h
 }
 
+// Spare is above 0 for columns of Header that a narrow terminal may leave out:
+// mean IoU before the parameters of the adapter, which are a part of those
+// that train.
+func (t Table) Spare(column int) int {
+	const fixed = 4 // before the scores
+	switch {
+	case column == 2:
+		return 1
+	case column >= fixed && t.Metric != "iou/mean" && (column-fixed)%2 == 1:
+		return 2
+	}
+	return 0
+}
+
 // Cells is the table as text, a line for each row under Header.
 func (t Table) Cells() [][]string {
 	var lines [][]string

@@ -22,10 +22,7 @@ func (v *View) Compare(c *compare.Comparison) {
 			v.Say("")
 		}
 		v.Say("%s  %s", v.bold.Render(d.Name), v.dim.Render(c.Metric))
-		t := table{
-			header: []string{"", "N", "MEAN", "± STD", "DIFFERENCE", "95 % INTERVAL", "P", ""},
-			right:  map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true},
-		}
+		t := table{columns: slices.Concat(texts(""), numbers("N", "MEAN", "± STD", "DIFFERENCE", "95 % INTERVAL", "P"), texts(""))}
 		for _, r := range d.Rows {
 			row := []string{r.Group, fmt.Sprint(r.N), optional(r.Mean, score), optional(r.Std, spread), "", "", "", ""}
 			if diff := r.Difference; diff != nil {
@@ -42,9 +39,9 @@ func (v *View) Compare(c *compare.Comparison) {
 			} else if r.Group == c.Baseline {
 				row[7] = v.dim.Render("baseline")
 			}
-			t.rows = append(t.rows, row)
+			t.add(row...)
 		}
-		v.narrowed0(t)
+		v.table(t)
 	}
 	notes := c.Notes
 	if several {
@@ -58,17 +55,6 @@ func (v *View) Compare(c *compare.Comparison) {
 			}
 		}
 	}
-}
-
-// narrowed0 shows a table whose first column gives way, then the last ones.
-func (v *View) narrowed0(t table) {
-	if over := t.width() - v.width; v.width > 0 && over > 0 {
-		room := max(t.widths()[0]-over, 16)
-		for _, row := range t.rows {
-			row[0] = clip(row[0], room)
-		}
-	}
-	v.table(v.cut(t))
 }
 
 func compareNotes(c *compare.Comparison) []string {
@@ -144,11 +130,11 @@ func (v *View) Diff(a, b *inspect.Report, d *inspect.Difference) {
 			return
 		}
 		v.section(title)
-		t := table{header: []string{"", "A", "B"}}
+		t := table{columns: texts("", "A", "B"), indent: 2}
 		for _, c := range changes {
-			t.rows = append(t.rows, []string{c.Path, brief(c.A), brief(c.B)})
+			t.add(c.Path, brief(c.A), brief(c.B))
 		}
-		v.narrowed(t, 2)
+		v.table(t)
 	}
 	if a.Run.ID == b.Run.ID {
 		v.Say("")
@@ -161,7 +147,7 @@ func (v *View) Diff(a, b *inspect.Report, d *inspect.Difference) {
 		return
 	}
 	v.section("Scores")
-	t := table{header: []string{"DOMAIN", "METRIC", "A", "B", "B − A"}, right: map[int]bool{2: true, 3: true, 4: true}}
+	t := table{columns: slices.Concat(texts("DOMAIN", "METRIC"), numbers("A", "B", "B − A")), indent: 2}
 	last := ""
 	for _, s := range d.Scores {
 		if s.A == nil && s.B == nil || perClass(s.Metric) {
@@ -175,9 +161,9 @@ func (v *View) Diff(a, b *inspect.Report, d *inspect.Difference) {
 		if s.A != nil && s.B != nil {
 			row[4] = signed(*s.B - *s.A)
 		}
-		t.rows = append(t.rows, row)
+		t.add(row...)
 	}
-	v.narrowed(t, 1)
+	v.table(t)
 }
 
 // brief shortens digests.
@@ -253,7 +239,7 @@ func (v *View) Verdict(r *inspect.Report, d *reproduce.Verdict, kept string) {
 
 // repeated shows scores before and now.
 func (v *View) repeated(d *reproduce.Verdict) {
-	t := table{header: []string{"DOMAIN", "METRIC", "WAS", "IS", "DIFFERENCE", "TOLERANCE", ""}, right: map[int]bool{2: true, 3: true, 4: true, 5: true}}
+	t := table{columns: slices.Concat(texts("DOMAIN", "METRIC"), numbers("WAS", "IS", "DIFFERENCE", "TOLERANCE"), texts(""))}
 	last := ""
 	for _, s := range d.Scores {
 		if perClass(s.Metric) && s.Agrees {
@@ -268,8 +254,8 @@ func (v *View) repeated(d *reproduce.Verdict) {
 			row[0] = ""
 		}
 		last = s.Domain
-		t.rows = append(t.rows, row)
+		t.add(row...)
 	}
-	v.table(v.cut(t))
+	v.table(t)
 	v.Say("")
 }

@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/loralab/loralab/core/data"
@@ -140,7 +141,7 @@ func (v *View) DataCounted(all []DataStats) {
 		if n := s.Stats.Unread; n > 0 {
 			v.Say("  %s", v.warn.Render(fmt.Sprintf("%d of them cannot be read and are not counted; see runner data check", n)))
 		}
-		t := table{header: []string{"CLASS", "PIXELS", "SHARE", "IMAGES", ""}, right: map[int]bool{1: true, 2: true, 3: true}}
+		t := table{columns: slices.Concat(texts("CLASS"), numbers("PIXELS", "SHARE", "IMAGES"), texts("")), indent: 2}
 		for class, name := range s.Part.Data.GetClasses() {
 			word := ""
 			switch share := s.Stats.Fraction(class); {
@@ -149,19 +150,17 @@ func (v *View) DataCounted(all []DataStats) {
 			case share < data.Rare:
 				word = v.warn.Render("rare")
 			}
-			t.rows = append(t.rows, []string{
-				name, amount(s.Stats.Pixels[class]), fmt.Sprintf("%.2f %%", 100*s.Stats.Fraction(class)), fmt.Sprint(s.Stats.Shown[class]), word,
-			})
+			t.add(name, amount(s.Stats.Pixels[class]), fmt.Sprintf("%.2f %%", 100*s.Stats.Fraction(class)), fmt.Sprint(s.Stats.Shown[class]), word)
 		}
 		for _, rest := range []struct {
 			name   string
 			pixels uint64
 		}{{"(ignored)", s.Stats.Ignored}, {"(no class)", s.Stats.Classless}} {
 			if rest.pixels > 0 {
-				t.rows = append(t.rows, []string{v.dim.Render(rest.name), amount(rest.pixels), "", "", ""})
+				t.add(v.dim.Render(rest.name), amount(rest.pixels), "", "", "")
 			}
 		}
-		v.indented(t)
+		v.table(t)
 	}
 }
 
@@ -213,12 +212,12 @@ type DataShown struct {
 func (v *View) DataShown(s DataShown) {
 	v.Say("%s of %s in %s, as image | mask | both", count(len(s.Images), "image"), s.Part.Name, v.bold.Render(s.File))
 	v.Say("  %s", some(s.Images, 8))
-	t := table{header: []string{"CLASS", "COLOUR"}}
+	t := table{columns: texts("CLASS", "COLOR"), indent: 2}
 	for class, name := range s.Part.Data.GetClasses() {
-		t.rows = append(t.rows, []string{name, hexColour(byte(class))})
+		t.add(name, hexColour(byte(class)))
 	}
-	t.rows = append(t.rows, []string{v.dim.Render("(ignored)"), hexColour(raster.Ignored)})
-	v.indented(t)
+	t.add(v.dim.Render("(ignored)"), hexColour(raster.Ignored))
+	v.table(t)
 }
 
 func hexColour(class byte) string {
@@ -256,9 +255,9 @@ type DataSplit struct {
 
 // DataSplit shows the parts of the data, with what identifies them.
 func (v *View) DataSplit(s DataSplit) {
-	t := table{header: []string{"PART", "IMAGES", "DIGEST"}, right: map[int]bool{1: true}}
+	t := table{columns: slices.Concat(texts("PART"), numbers("IMAGES"), texts("DIGEST"))}
 	for _, p := range s.Parts {
-		t.rows = append(t.rows, []string{partName(p, s.Parts), amount(uint64(p.Split.GetCount())), p.Split.GetDigest()})
+		t.add(partName(p, s.Parts), amount(uint64(p.Split.GetCount())), p.Split.GetDigest())
 	}
 	v.table(t)
 	if s.File != "" {

@@ -93,7 +93,12 @@ func (v *View) Results(root string, all []report.Written) {
 	for _, w := range all {
 		v.Say("")
 		v.Say("%s", v.bold.Render(w.Experiment))
-		v.table(v.fit(table{header: w.Table.Header(), rows: w.Table.Cells()}))
+		header := w.Table.Header()
+		t := table{columns: append(texts(header[0]), numbers(header[1:]...)...), rows: w.Table.Cells()}
+		for i := range t.columns {
+			t.columns[i].spare = w.Table.Spare(i)
+		}
+		v.table(t)
 		for _, note := range slices.Concat(w.Table.Notes, w.Table.Differences()) {
 			if v.width > 0 {
 				note = v.wrap(note, 2)
@@ -114,30 +119,6 @@ func (v *View) Results(root string, all []report.Written) {
 			v.Say("figures  %s", relative(root, dir)+string(filepath.Separator))
 		}
 	}
-}
-
-// fit takes columns out of a table of results that is wider than the terminal,
-// those that a reader misses least first; the report has them all. Figures are
-// aligned to the right.
-func (v *View) fit(t table) table {
-	for _, spare := range []string{"IoU", "adapter parameters"} {
-		for i := len(t.header) - 1; i > 0 && v.width > 0 && t.width() > v.width; i-- {
-			if !strings.Contains(t.header[i], spare) {
-				continue
-			}
-			t.header = slices.Delete(slices.Clone(t.header), i, i+1)
-			rows := make([][]string, len(t.rows))
-			for j, row := range t.rows {
-				rows[j] = slices.Delete(slices.Clone(row), i, i+1)
-			}
-			t.rows = rows
-		}
-	}
-	t.right = map[int]bool{}
-	for i := 1; i < len(t.header); i++ {
-		t.right[i] = true
-	}
-	return t
 }
 
 func figureDirs(figures []string) []string {

@@ -102,7 +102,7 @@ func (v *View) explained(e Explained) {
 		return
 	}
 	printLine(v.out, "")
-	t := table{header: []string{"  field", "default", "is"}}
+	t := table{columns: texts("FIELD", "DEFAULT", "IS"), indent: 2}
 	for _, f := range e.Below {
 		kind, standard := f.Type, f.Default
 		switch {
@@ -114,7 +114,7 @@ func (v *View) explained(e Explained) {
 			kind = strings.TrimRight(kind, ".:")
 		}
 		name, _ := strings.CutPrefix(f.Path, e.Path+".")
-		t.rows = append(t.rows, []string{"  " + name, clip(standard, 24), tidy(kind)})
+		t.add(name, clip(standard, 24), tidy(kind))
 	}
 	v.table(t)
 }

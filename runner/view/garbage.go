@@ -35,35 +35,19 @@ func (v *View) Garbage(root string, items []gc.Item, removed bool) {
 		v.Say("Nothing to remove.")
 		return
 	}
-	t := table{header: []string{"SIZE", "WHAT", "WHY"}, right: map[int]bool{0: true}}
+	t := table{columns: append(numbers("SIZE"), texts("WHAT", "WHY")...)}
 	var sum int64
 	for _, item := range items {
 		sum += item.Bytes
-		t.rows = append(t.rows, []string{amountOfBytes(item.Bytes), item.Name, v.dim.Render(item.Why)})
+		t.add(amountOfBytes(item.Bytes), item.Name, v.dim.Render(item.Why))
 	}
-	v.narrow(t)
+	v.table(t)
 	total := fmt.Sprintf("%s, %s", count(len(items), "item"), amountOfBytes(sum))
 	if removed {
 		v.Say("%s", v.bold.Render("Removed "+total+"."))
 		return
 	}
 	v.Say("%s", v.bold.Render(total+".")+" Nothing was removed: the same command with --yes does.")
-}
-
-// narrow shows a table with its lines cut to the terminal.
-func (v *View) narrow(t table) {
-	widths := t.widths()
-	last := len(widths) - 1
-	rest := v.width - columnGap*last
-	for _, w := range widths[:last] {
-		rest -= w
-	}
-	if v.width > 0 {
-		for _, row := range t.rows {
-			row[last] = clip(row[last], max(rest, 8))
-		}
-	}
-	v.table(t)
 }
 
 // amountOfBytes writes a size: "812 B", "1.4 MB".

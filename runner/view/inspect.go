@@ -40,19 +40,19 @@ func (v *View) Inspect(r *inspect.Report) {
 	}
 
 	v.section("Configuration")
-	settings := table{header: []string{"VALUE", "", "FROM"}}
+	settings := table{columns: texts("VALUE", "", "FROM"), indent: 2}
 	known := false
 	for _, s := range r.Settings() {
-		settings.rows = append(settings.rows, []string{s.Path, s.Value, v.dim.Render(s.From)})
+		settings.add(s.Path, s.Value, v.dim.Render(s.From))
 		known = known || s.From != ""
 	}
 	if !known {
-		settings.header = settings.header[:2]
+		settings.columns = settings.columns[:2]
 		for i := range settings.rows {
 			settings.rows[i] = settings.rows[i][:2]
 		}
 	}
-	v.narrowed(settings, 1)
+	v.table(settings)
 
 	v.section("Made of")
 	s := r.Spec
@@ -97,11 +97,11 @@ func (v *View) Inspect(r *inspect.Report) {
 	}
 	if len(r.Files) > 0 {
 		v.section("Files")
-		t := table{header: []string{"SIZE", "FILE"}, right: map[int]bool{0: true}}
+		t := table{columns: slices.Concat(numbers("SIZE"), texts("FILE")), indent: 2}
 		for _, f := range r.Files {
-			t.rows = append(t.rows, []string{amountOfBytes(f.Bytes), f.Path})
+			t.add(amountOfBytes(f.Bytes), f.Path)
 		}
-		v.indented(t)
+		v.table(t)
 	}
 }
 
@@ -164,7 +164,6 @@ func (v *View) scores(domains map[string]*spec.Metrics) {
 		return
 	}
 	v.section("Scores")
-	t := table{header: []string{"DOMAIN"}, right: map[int]bool{}}
 	var columns []string
 	for _, m := range domains {
 		var classes []string
@@ -183,10 +182,7 @@ func (v *View) scores(domains map[string]*spec.Metrics) {
 		}
 		return true // no domain has it
 	})
-	for i, name := range columns {
-		t.header = append(t.header, strings.ToUpper(name))
-		t.right[i+1] = true
-	}
+	t := table{columns: append(texts("DOMAIN"), numbers(columns...)...), indent: 2}
 	for _, domain := range inspect.Order(domains) {
 		row := []string{domain}
 		for _, name := range columns {
@@ -196,22 +192,9 @@ func (v *View) scores(domains map[string]*spec.Metrics) {
 			}
 			row = append(row, text)
 		}
-		t.rows = append(t.rows, row)
+		t.add(row...)
 	}
-	v.indented(v.cut(t))
-}
-
-// indented shows a table below a section.
-func (v *View) indented(t table) {
-	t.header = append([]string{""}, t.header...)
-	right := map[int]bool{}
-	for i := range t.right {
-		right[i+1] = true
-	}
-	for i, row := range t.rows {
-		t.rows[i] = append([]string{""}, row...)
-	}
-	v.table(table{header: t.header, rows: t.rows, right: right})
+	v.table(t)
 }
 
 // perClass reports whether a metric is one of many for single classes. Dice
@@ -219,20 +202,6 @@ func (v *View) indented(t table) {
 func perClass(name string) bool {
 	kind, of, ok := strings.Cut(name, "/")
 	return ok && of != "mean" && kind != "dice" && kind != "original"
-}
-
-// cut leaves out the last columns that do not fit on the terminal.
-func (v *View) cut(t table) table {
-	for v.width > 0 && t.width() > v.width && len(t.header) > 2 {
-		n := len(t.header) - 1
-		t.header = t.header[:n]
-		rows := make([][]string, len(t.rows))
-		for i, row := range t.rows {
-			rows[i] = row[:n]
-		}
-		t.rows = rows
-	}
-	return t
 }
 
 func (v *View) section(title string) {
@@ -285,18 +254,6 @@ func wrapped(text string, width int) []string {
 		}
 	}
 	return append(lines, line)
-}
-
-// narrowed shows a table whose column at index gives way where the terminal is
-// too narrow.
-func (v *View) narrowed(t table, column int) {
-	if over := t.width() + columnGap - v.width; v.width > 0 && over > 0 {
-		room := max(t.widths()[column]-over, 12)
-		for _, row := range t.rows {
-			row[column] = clip(row[column], room)
-		}
-	}
-	v.indented(t)
 }
 
 func steps(step, of uint64) string {

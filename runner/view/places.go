@@ -1,6 +1,10 @@
 package view
 
-import "github.com/loralab/loralab/runner/backbone"
+import (
+	"slices"
+
+	"github.com/loralab/loralab/runner/backbone"
+)
 
 // Model is a backbone that loralab knows.
 type Model struct {
@@ -11,16 +15,14 @@ type Model struct {
 
 // Models lists backbones.
 func (v *View) Models(models []Model) {
-	t := table{header: []string{"NAME", "BLOCKS", "DIM", "PATCH", "WHERE"}, right: map[int]bool{1: true, 2: true, 3: true}}
+	t := table{columns: slices.Concat(texts("NAME"), numbers("BLOCKS", "DIM", "PATCH"), texts("WHERE"))}
 	for _, m := range models {
 		if m.Backbone == nil {
-			t.rows = append(t.rows, []string{m.Name, "", "", "", v.dim.Render("not here: " + m.Missing)})
+			t.add(m.Name, "", "", "", v.dim.Render("not here: "+m.Missing))
 			continue
 		}
 		arch := m.Backbone.Arch
-		t.rows = append(t.rows, []string{
-			m.Name, amount(uint64(arch.GetDepth())), amount(uint64(arch.GetDim())), amount(uint64(arch.GetPatch())), m.Backbone.Path,
-		})
+		t.add(m.Name, amount(uint64(arch.GetDepth())), amount(uint64(arch.GetDim())), amount(uint64(arch.GetPatch())), m.Backbone.Path)
 	}
 	v.table(t)
 }

@@ -82,21 +82,18 @@ func (v *View) groups(cells []plan.Cell) {
 	}
 	for _, of := range tables {
 		printLine(v.out, clip(v.bold.Render(strings.Join(of.names, ", ")), v.width))
-		t := table{
-			header: []string{"  tensors", "n", "weights", "rate", "decay"},
-			right:  map[int]bool{1: true, 2: true, 3: true, 4: true},
-		}
+		t := table{columns: append(texts("TENSORS"), numbers("N", "WEIGHTS", "RATE", "DECAY")...), indent: 2, stack: true}
 		for _, g := range of.groups {
-			row := []string{"  " + g.Pattern, fmt.Sprint(g.Tensors), amount(uint64(g.Parameters)), "frozen", ""}
+			row := []string{g.Pattern, fmt.Sprint(g.Tensors), amount(uint64(g.Parameters)), "frozen", ""}
 			if !g.Frozen {
 				row[3], row[4] = fmt.Sprintf("%.4g", g.LR), fmt.Sprintf("%.4g", g.Decay)
 			}
 			if g.Until > 0 {
 				row[3] += fmt.Sprintf(" from epoch %d", g.Until)
 			}
-			t.rows = append(t.rows, row)
+			t.add(row...)
 		}
-		v.table(t.fit(v.width))
+		v.table(t)
 		printLine(v.out, "")
 	}
 }
@@ -111,28 +108,23 @@ func cellName(cells []plan.Cell, c plan.Cell) string {
 
 // cost shows what is left to train.
 func (v *View) cost(cells []plan.Cell) {
-	t := table{
-		header: []string{"  to train", "runs", "weights", "steps", "memory", "time", "from"},
-		right:  map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true},
-	}
+	t := table{columns: append(texts("TO TRAIN"), numbers("RUNS", "WEIGHTS", "STEPS", "MEMORY", "TIME", "FROM")...), indent: 2, stack: true}
 	for _, c := range cells {
 		if c.Runs == 0 {
 			continue
 		}
-		t.rows = append(t.rows, []string{
-			"  " + cellName(cells, c), fmt.Sprint(c.Runs), amount(uint64(c.Trainable)), fmt.Sprint(c.Left),
-			memory(c.Cost), duration(c.Cost), origin(c.Cost),
-		})
+		t.add(cellName(cells, c), fmt.Sprint(c.Runs), amount(uint64(c.Trainable)), fmt.Sprint(c.Left),
+			memory(c.Cost), duration(c.Cost), origin(c.Cost))
 	}
 	if len(t.rows) == 0 {
 		return
 	}
 	total, steps, runs := plan.Total(cells)
 	if len(t.rows) > 1 {
-		t.rows = append(t.rows, []string{"  all", fmt.Sprint(runs), "", fmt.Sprint(steps), memory(total), duration(total), ""})
+		t.add("all", fmt.Sprint(runs), "", fmt.Sprint(steps), memory(total), duration(total), "")
 	}
 	printLine(v.out, v.bold.Render("Cost"))
-	v.table(t.fit(v.width))
+	v.table(t)
 	any := func(is func(plan.Cost) bool) bool {
 		return slices.ContainsFunc(cells, func(c plan.Cell) bool { return c.Runs > 0 && is(c.Cost) })
 	}

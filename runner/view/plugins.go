@@ -32,20 +32,20 @@ func (v *View) Plugins(plugins []Plugin, dirs []string) {
 		}
 		return
 	}
-	t := table{header: []string{"NAME", "VERSION", "WHAT", "WHERE"}}
+	t := table{columns: texts("NAME", "VERSION", "WHAT", "WHERE")}
 	more := ""
 	for _, p := range plugins {
 		if p.Err != nil {
 			var e *variant.Error
 			if errors.As(p.Err, &e) && e.Untrusted {
-				t.rows = append(t.rows, []string{p.Name, "", v.warn.Render("not trusted:") + " runner plugins trust " + p.Name, e.Path})
+				t.add(p.Name, "", v.warn.Render("not trusted:")+" runner plugins trust "+p.Name, e.Path)
 				continue
 			}
-			t.rows = append(t.rows, p.broken(v))
+			t.add(p.broken(v)...)
 			more = p.Name
 			continue
 		}
-		t.rows = append(t.rows, []string{p.Name, p.Description.GetVersion(), p.Description.GetAbout(), p.Found.Path})
+		t.add(p.Name, p.Description.GetVersion(), p.Description.GetAbout(), p.Found.Path)
 	}
 	v.table(t)
 	if more != "" {
@@ -247,9 +247,9 @@ func (v *View) TrustList(entries []trust.Entry, file string) {
 		v.Say("No plug-in of a project is trusted.")
 		return
 	}
-	t := table{header: []string{"NAME", "SHA-256", "SINCE", "WHERE IT WAS"}}
+	t := table{columns: texts("NAME", "SHA-256", "SINCE", "WHERE IT WAS")}
 	for _, e := range entries {
-		t.rows = append(t.rows, []string{e.Name, e.SHA256[:min(12, len(e.SHA256))], e.Date.Local().Format(time.DateOnly), e.Path})
+		t.add(e.Name, e.SHA256[:min(12, len(e.SHA256))], e.Date.Local().Format(time.DateOnly), e.Path)
 	}
 	v.table(t)
 	v.Say("%s", v.dim.Render("in "+file))

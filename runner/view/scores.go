@@ -3,6 +3,7 @@ package view
 import (
 	"encoding/csv"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/loralab/loralab/core/metric"
@@ -32,10 +33,7 @@ func (v *View) Scores(s *Scores) {
 	for _, c := range s.Classes {
 		columns = append(columns, "dice/"+c)
 	}
-	t := table{header: append([]string{"DOMAIN", "IMAGES"}, columns...), right: map[int]bool{1: true}}
-	for i := range columns {
-		t.right[2+i] = true
-	}
+	t := table{columns: slices.Concat(texts("DOMAIN"), numbers("IMAGES"), numbers(columns...)), stack: true}
 	for _, d := range s.Domains {
 		row := []string{d.Name, strconv.FormatUint(d.Metrics.GetImages(), 10)}
 		for _, name := range columns {
@@ -45,10 +43,10 @@ func (v *View) Scores(s *Scores) {
 			}
 			row = append(row, cell)
 		}
-		t.rows = append(t.rows, row)
+		t.add(row...)
 	}
 	v.Say("%s, %s weights\n", v.bold.Render(s.Run), s.Checkpoint)
-	v.table(t.fit(v.width))
+	v.table(t)
 }
 
 // ScoresJSON is all metrics for programs.

@@ -66,7 +66,7 @@ func (v *View) Status(experiments []Status, holders []store.Holder) {
 
 func (v *View) status(e Status) {
 	v.Say("%s", v.bold.Render(e.Experiment))
-	t := table{header: []string{"RUN", "STATE", "STEP", strings.ToUpper(e.Metric), "ENDED", "ID"}, right: map[int]bool{2: true, 3: true}}
+	t := table{columns: slices.Concat(texts("RUN", "STATE"), numbers("STEP", e.Metric), []column{{name: "ENDED", spare: 1}}, texts("ID"))}
 	counts := map[string]int{}
 	for _, r := range e.Runs {
 		state := r.state()

@@ -9,13 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/x/term"
-	"github.com/mattn/go-runewidth"
 	"github.com/muesli/termenv"
 )
 
@@ -119,80 +117,6 @@ func (v *View) Raw(r io.Reader) error {
 	return err
 }
 
-// table is rows of cells in aligned columns. Columns named in right are
-// aligned to the right.
-type table struct {
-	header []string
-	rows   [][]string
-	right  map[int]bool
-}
-
-// widths of the columns, in columns of the terminal.
-func (t table) widths() []int {
-	widths := make([]int, len(t.header))
-	for _, row := range append([][]string{t.header}, t.rows...) {
-		if len(row) == 1 && len(t.header) > 1 {
-			continue // a line of its own
-		}
-		for i, cell := range row {
-			widths[i] = max(widths[i], lipgloss.Width(visible(cell, false, false)))
-		}
-	}
-	return widths
-}
-
-func (t table) width() int {
-	sum := columnGap * (len(t.header) - 1)
-	for _, width := range t.widths() {
-		sum += width
-	}
-	return sum
-}
-
-// fit puts the first column on lines of its own where the table is too wide.
-func (t table) fit(width int) table {
-	if width <= 0 || t.width() <= width {
-		return t
-	}
-	out := table{header: slices.Clone(t.header), right: t.right}
-	out.header[0] = "  "
-	for _, row := range t.rows {
-		rest := slices.Clone(row)
-		rest[0] = "  "
-		out.rows = append(out.rows, []string{row[0]}, rest)
-	}
-	return out
-}
-
-const columnGap = 2
-
-func (v *View) table(t table) {
-	widths := t.widths()
-	line := func(row []string, look style) {
-		var b strings.Builder
-		for i, cell := range row {
-			cell = visible(cell, false, false)
-			gap := strings.Repeat(" ", max(0, widths[i]-lipgloss.Width(cell)))
-			switch {
-			case t.right[i]:
-				b.WriteString(gap + look.Render(cell))
-			case i == len(row)-1:
-				b.WriteString(look.Render(cell))
-			default:
-				b.WriteString(look.Render(cell) + gap)
-			}
-			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", columnGap))
-			}
-		}
-		printLine(v.out, clip(strings.TrimRight(b.String(), " "), v.width))
-	}
-	line(t.header, v.dim)
-	for _, row := range t.rows {
-		line(row, style{})
-	}
-}
-
 // count writes "1 run", "2 runs".
 func count(n int, what string) string {
 	if n == 1 {
@@ -230,32 +154,4 @@ func amount(n uint64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
-}
-
-// clip cuts a line, which may hold colours, to a width in columns.
-func clip(s string, width int) string {
-	if width <= 0 || lipgloss.Width(s) <= width {
-		return s
-	}
-	var b strings.Builder
-	used, escape := 0, false
-	for _, r := range s {
-		switch {
-		case escape:
-			b.WriteRune(r)
-			escape = r != 'm'
-			continue
-		case r == '\x1b':
-			b.WriteRune(r)
-			escape = true
-			continue
-		}
-		w := runewidth.RuneWidth(r)
-		if used+w > width-1 {
-			continue // colours that follow still count
-		}
-		used += w
-		b.WriteRune(r)
-	}
-	return b.String() + "…"
 }
