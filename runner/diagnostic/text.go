@@ -10,7 +10,7 @@ import (
 // InCells says in which cells of the matrix the mistake is:
 // "12 of 40 cells: rank=64,lr=0.01; …".
 func (d Diagnostic) InCells() string {
-	text := Some(d.Cells)
+	text := Some(d.Cells, 4, "; ") // names of cells have commas
 	switch n := len(d.Cells); {
 	case d.Of == 0 || n == 1:
 		return text
@@ -21,13 +21,13 @@ func (d Diagnostic) InCells() string {
 	}
 }
 
-// Some lists names, as many as are worth reading.
-func Some(names []string) string {
-	const most = 4
-	if more := len(names) - most; more > 0 {
-		return strings.Join(names[:most], "; ") + fmt.Sprintf("; and %d more", more)
+// Some lists names with a separator, ", " or "; ". Of more than most it lists the
+// first: "a, b and 3 more", "a; b; and 3 more". It does not replace a single name.
+func Some(names []string, most int, separator string) string {
+	if more := len(names) - most; more > 1 {
+		return fmt.Sprintf("%s%sand %d more", strings.Join(names[:most], separator), strings.TrimPrefix(separator, ","), more)
 	}
-	return strings.Join(names, "; ")
+	return strings.Join(names, separator)
 }
 
 // String is FILE:LINE:COLUMN, without what is unknown.

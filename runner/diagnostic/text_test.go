@@ -68,3 +68,16 @@ func TestDidYouMean(t *testing.T) {
 		t.Errorf("Suggest = %q", got)
 	}
 }
+
+func TestSome(t *testing.T) {
+	names := strings.Split("a b c d e", " ")
+	for _, c := range []struct {
+		n         int
+		separator string
+		want      string
+	}{{5, ", ", "a, b, c and 2 more"}, {5, "; ", "a; b; c; and 2 more"}, {4, ", ", "a, b, c, d"}, {1, ", ", "a"}, {0, ", ", ""}} {
+		if got := diagnostic.Some(names[:c.n], 3, c.separator); got != c.want {
+			t.Errorf("%d: %q, want %q", c.n, got, c.want)
+		}
+	}
+}

@@ -190,7 +190,7 @@ func (x *expansion) checkNames(c *cell, path []string, classes []string, remap m
 			fail(at, fmt.Sprintf("a class cannot be called %q", name), `the word means something else; a class is ignored with remap: NAME: "ignore"`)
 		}
 	}
-	for _, from := range sortedKeys(remap) {
+	for _, from := range slices.Sorted(maps.Keys(remap)) {
 		to := remap[from]
 		at := []string{"remap", quoteLabel(from)}
 		_, chained := remap[to]
@@ -239,15 +239,6 @@ func (x *expansion) checkColours(c *cell, path []string, d *dataConfig) {
 			x.failAt(c, at("classes", fmt.Sprint(i)), fmt.Sprintf("class %q has no colour", name), "give it in colours, as all classes of masks in colour")
 		}
 	}
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // quoteLabel is a name as an element of a CUE path.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -254,7 +255,7 @@ func (t *trial) badParameters() {
 	}
 	try("a parameter that does not exist", with("surely_not_a_parameter", 1), true)
 	try("no parameters", map[string]any{}, false)
-	for _, name := range sortedKeys(good) {
+	for _, name := range slices.Sorted(maps.Keys(good)) {
 		if good[name] == nil {
 			continue
 		}
@@ -277,15 +278,6 @@ func (t *trial) badParameters() {
 func isList(v any) bool {
 	_, ok := v.([]any)
 	return ok
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func (t *trial) deterministic() {
@@ -492,12 +484,12 @@ func (t *trial) tensors(b *built, params string, sites []*protocol.Site) (map[st
 
 // differ says in what one set of tensors is not another.
 func differ(want, got map[string]string) string {
-	for _, key := range sortedKeys(want) {
+	for _, key := range slices.Sorted(maps.Keys(want)) {
 		if got[key] != want[key] {
 			return fmt.Sprintf("%s had shape %s and has %s", key, want[key], orNone(got[key]))
 		}
 	}
-	for _, key := range sortedKeys(got) {
+	for _, key := range slices.Sorted(maps.Keys(got)) {
 		if _, ok := want[key]; !ok {
 			return key + " is new"
 		}

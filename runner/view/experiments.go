@@ -26,12 +26,7 @@ func (v *View) Validated(experiments []*experiment.Experiment, found diagnostic.
 }
 
 // some lists names, the first few of many.
-func some(names []string, most int) string {
-	if rest := len(names) - most; rest > 1 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), rest)
-	}
-	return strings.Join(names, ", ")
-}
+func some(names []string, most int) string { return diagnostic.Some(names, most, ", ") }
 
 func cellsOf(e *experiment.Experiment) int {
 	names := map[string]bool{}
@@ -85,7 +80,7 @@ func (v *View) Damaged(n int) {
 // LeftOut says which cells did not run because their plug-in fails.
 func (v *View) LeftOut(cells []string) {
 	printf(v.err, "%s: their plug-ins fail, as the warnings say; the same command tries again\n",
-		v.bad.Render(count(len(cells), "cell")+" left out, "+some(cells, 4)))
+		v.bad.Render(count(len(cells), "cell")+" left out, "+diagnostic.Some(cells, 4, "; ")))
 }
 
 // Results shows the table of each experiment and where the rest lies.

@@ -124,7 +124,7 @@ func (s Setting) where() string {
 	if len(s.Cells) == s.Of {
 		return s.Experiment
 	}
-	return s.Experiment + ": " + diagnostic.Some(s.Cells)
+	return s.Experiment + ": " + diagnostic.Some(s.Cells, 4, "; ")
 }
 
 // setTo is a value, with the rest of its path if it is below the field.
