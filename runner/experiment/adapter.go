@@ -130,7 +130,7 @@ func (x *expansion) paramSchema(name string) cue.Value {
 func (x *expansion) checkVariant(c *cell) {
 	a := c.config.Adapter
 	if dup := duplicate(a.Targets); dup >= 0 {
-		x.fail(c, fmt.Sprintf("adapter.targets.%d", dup), fmt.Sprintf("target %q stands twice", a.Targets[dup]), "")
+		x.fail(c, fmt.Sprintf("adapter.targets.%d", dup), fmt.Sprintf("target %q is listed twice", a.Targets[dup]), "")
 	}
 	if a.Variant == "" && a.From == "" {
 		at := []string{x.name, "adapter"}

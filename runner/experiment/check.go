@@ -92,7 +92,7 @@ func (x *expansion) checkSeeds(seeds []uint64) {
 	seen := map[uint64]bool{}
 	for i, s := range seeds {
 		if seen[s] {
-			x.fail(&cell{name: "base"}, fmt.Sprintf("seeds.%d", i), fmt.Sprintf("seed %d stands twice", s), "every seed is one run: leave one out")
+			x.fail(&cell{name: "base"}, fmt.Sprintf("seeds.%d", i), fmt.Sprintf("seed %d is listed twice", s), "every seed is one run: leave one out")
 		}
 		seen[s] = true
 	}
@@ -183,7 +183,7 @@ func (x *expansion) checkNames(c *cell, path []string, classes []string, remap m
 		at := []string{"classes", fmt.Sprint(i)}
 		switch {
 		case slices.Contains(classes[:i], name):
-			fail(at, fmt.Sprintf("class %q stands twice", name), "every value of the masks has a name of its own; remap merges classes")
+			fail(at, fmt.Sprintf("class %q is listed twice", name), "every value of the masks has a name of its own; remap merges classes")
 		case !utf8.ValidString(name) || strings.IndexFunc(name, func(r rune) bool { return !names.Printable(r) }) >= 0:
 			fail(at, fmt.Sprintf("%s cannot be the name of a class: it contains characters that do not show", names.Quoted(name)), "")
 		case name == ignored || name == "mean" || name == "":
@@ -401,7 +401,7 @@ func (x *expansion) checkWindow(c *cell) {
 		return
 	}
 	if e.Resolution != spec.Original {
-		x.fail(c, "evaluate.window", "windows are scored at the original resolution, and this evaluation is at the model's", `write resolution: "original" beside it, or leave the window out`)
+		x.fail(c, "evaluate.window", "windows are scored at the original resolution, and this evaluation is at the model's", `write resolution: "original" next to it, or leave the window out`)
 	}
 	if s := e.Window.Stride; s[0] > size[0] || s[1] > size[1] {
 		x.fail(c, "evaluate.window.stride", fmt.Sprintf("windows of %s at a stride of %s leave pixels out", size, s), fmt.Sprintf("the stride is at most data.size, %s; half of it is usual", size))
@@ -443,7 +443,7 @@ func (x *expansion) checkShifts(c *cell) {
 	if e.Corruptions != nil {
 		for i, s := range e.Corruptions.Severities {
 			if slices.Contains(e.Corruptions.Severities[:i], s) {
-				x.fail(c, fmt.Sprintf("evaluate.corruptions.severities.%d", i), fmt.Sprintf("severity %d stands twice", s), "leave one out")
+				x.fail(c, fmt.Sprintf("evaluate.corruptions.severities.%d", i), fmt.Sprintf("severity %d is listed twice", s), "leave one out")
 			}
 		}
 	}

@@ -417,7 +417,7 @@ func (x *expansion) zipped() []*axis {
 			key = append(key, o.text)
 		}
 		if text := strings.Join(key, ", "); seen[text] {
-			x.report(x.mark(diagnostic.Diagnostic{Path: x.name + ".zip", Message: fmt.Sprintf("%s stands twice in zip", text), Hint: "leave one out: seeds repeat a cell"}, step[0].place(x.document)))
+			x.report(x.mark(diagnostic.Diagnostic{Path: x.name + ".zip", Message: fmt.Sprintf("%s is listed twice in zip", text), Hint: "leave one out: seeds repeat a cell"}, step[0].place(x.document)))
 		} else {
 			seen[text] = true
 		}
@@ -449,7 +449,7 @@ func (x *expansion) axis(field, path string, values cue.Value) *axis {
 	for list.Next() {
 		o := newOverride(parsed, list.Value(), pos)
 		if seen[o.text] && field != "zip" {
-			x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(at, "."), Message: fmt.Sprintf("%s stands twice in %q", o.text, path), Hint: "leave one out: seeds repeat a cell"}, o.place(x.document)))
+			x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(at, "."), Message: fmt.Sprintf("%s is listed twice in %q", o.text, path), Hint: "leave one out: seeds repeat a cell"}, o.place(x.document)))
 			continue
 		}
 		seen[o.text] = true
@@ -509,7 +509,7 @@ func (x *expansion) checkAxes(all, ablate []*axis) (ok bool) {
 					what = "vary and zip"
 				}
 				x.report(x.mark(diagnostic.Diagnostic{
-					Path: x.name, Message: fmt.Sprintf("%q stands twice in %s", label, what), Hint: "the other is at " + x.at(seen[k].at).String(),
+					Path: x.name, Message: fmt.Sprintf("%q is listed twice in %s", label, what), Hint: "the other is at " + x.at(seen[k].at).String(),
 				}, at))
 			}
 			seen = append(seen, named{label, at})
@@ -705,7 +705,7 @@ func (x *expansion) include(cells []*cell, axes []*axis) []*cell {
 		}
 		if len(missing) > 0 {
 			d.Message = "this point has no value for " + strings.Join(missing, ", ")
-			d.Hint = "a point beside the axes is a case: cases: NAME: …"
+			d.Hint = "a point that is on no axis is a case: cases: NAME: …"
 			x.report(x.mark(d, at[i]))
 			continue
 		}

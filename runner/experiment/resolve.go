@@ -321,7 +321,7 @@ func listed(root, dir string, d *dataConfig, there parts) (parts, error) {
 	}
 	p, rest, err := data.Pool(dir, there).Divide(lists)
 	if err != nil {
-		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", d.Source, err), "a line names an image of the source by its stem or its path, and no image stands twice"}
+		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", d.Source, err), "a line names an image of the source by its stem or its path, and no image is listed twice"}
 	}
 	p[unlisted] = rest
 	return p, nil

@@ -5,7 +5,6 @@ import (
 	"image/color"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -274,6 +273,11 @@ func (e *extent) add(v float64) {
 	e.low, e.high = min(e.low, v), max(e.high, v)
 }
 
+func (e *extent) around(mean, spread float64) {
+	e.add(mean - spread)
+	e.add(mean + spread)
+}
+
 // apply sets the axis to the extent and some room, within 0…1 if unit.
 func (e *extent) apply(a *plot.Axis, unit bool) {
 	room := max(0.06*(e.high-e.low), 1e-3)
@@ -281,245 +285,6 @@ func (e *extent) apply(a *plot.Axis, unit bool) {
 	if unit {
 		a.Min, a.Max = max(a.Min, -0.01), min(a.Max, 1.01)
 	}
-}
-
-// bar is a mean with its deviation.
-type bar struct {
-	x, mean, std float64
-}
-
-// bars implements what plotter.NewYErrorBars asks for.
-type bars []bar
-
-func (b bars) Len() int                        { return len(b) }
-func (b bars) XY(i int) (float64, float64)     { return b[i].x, b[i].mean }
-func (b bars) YError(i int) (float64, float64) { return b[i].std, b[i].std }
-
-// axisFigure shows the metric over a numeric axis: a line for each domain (and
-// each place on the other axes), seeds as rings, cases without a place on the
-// axis as level bands.
-func (s *study) axisFigure(axis string) (figure, bool) {
-	var xs []float64
-	for _, c := range s.cells {
-		x, ok := c.number(axis)
-		if !ok {
-			for _, v := range c.values {
-				if v.Path == axis {
-					return figure{}, false // the axis holds other values too
-				}
-			}
-			continue
-		}
-		scored := false
-		for _, d := range s.domains() {
-			scored = scored || len(c.scores(d, s.exp.Metric)) > 0
-		}
-		if scored && !slices.Contains(xs, x) {
-			xs = append(xs, x)
-		}
-	}
-	if len(xs) < 2 {
-		return figure{}, false
-	}
-	slices.Sort(xs)
-	short := lastElement(axis)
-	logarithmic := xs[0] > 0 && xs[len(xs)-1]/xs[0] >= 4
-	label := metricLabel(s.exp.Metric)
-	caption := fmt.Sprintf("%s over %s (`%s`), %s.", capital(label), short, axis, s.seedsText())
-	if s.several() {
-		caption += " Lines join the means, bars are the sample standard deviation, rings beside them the seeds."
-	}
-	for _, c := range s.cells {
-		if len(c.values) == 0 {
-			caption += " Dashed lines are cases without a place on the axis; their band is the sample standard deviation."
-			break
-		}
-	}
-	return figure{name: fileName(short), title: capital(label) + " over " + short, caption: caption, render: func() ([]file, error) {
-		xLabel := short
-		if logarithmic {
-			xLabel += " (log scale)"
-		}
-		p := newPlot(s.exp.Name, xLabel, label)
-		p.Y.Tick.Marker = niceTicks{}
-		var ticks plot.ConstantTicks
-		for _, x := range xs {
-			ticks = append(ticks, plot.Tick{Value: x, Label: strconv.FormatFloat(x, 'g', -1, 64)})
-		}
-		p.X.Tick.Marker = ticks
-		p.Add(horizontal{})
-
-		low, high := xs[0], xs[len(xs)-1]
-		// shift moves x by a part of the axis, whatever its scale.
-		shift := func(x, part float64) float64 { return x + part*(high-low) }
-		if logarithmic {
-			p.X.Scale = plot.LogScale{}
-			shift = func(x, part float64) float64 { return x * math.Pow(high/low, part) }
-		}
-
-		var limits extent
-		// Baselines lie behind everything.
-		dash := 1
-		type entry struct {
-			name  string
-			thumb []plot.Thumbnailer
-		}
-		var legend []entry
-		for _, c := range s.cells {
-			if len(c.values) > 0 {
-				continue
-			}
-			drawn := false
-			for k, d := range s.domains() {
-				st := newStat(c.scores(d, s.exp.Metric))
-				if st.N == 0 {
-					continue
-				}
-				colour := categorical[k%len(categorical)]
-				spread := st.Std
-				if st.N < 2 {
-					spread = 0
-				}
-				limits.add(st.Mean - spread)
-				limits.add(st.Mean + spread)
-				level := &level{st.Mean, spread, draw.LineStyle{Color: colour, Width: vg.Points(1.2), Dashes: dashes[dash%len(dashes)]}, faded(colour, 0x1c)}
-				p.Add(level)
-				legend = append(legend, entry{fmt.Sprintf("%s, %s", d, c.name), []plot.Thumbnailer{level}})
-				drawn = true
-			}
-			if drawn {
-				dash = dash%(len(dashes)-1) + 1
-			}
-		}
-
-		// Lines: a colour and mark for each domain; the places on other axes are
-		// told apart by dashes, or, with one domain, by colour.
-		var groups []string
-		for _, c := range s.cells {
-			if _, ok := c.number(axis); ok && !slices.Contains(groups, c.others(axis)) {
-				groups = append(groups, c.others(axis))
-			}
-		}
-		var front []entry
-		total := len(s.domains()) * len(groups)
-		index := 0
-		for k, d := range s.domains() {
-			for g, group := range groups {
-				colour, pattern := categorical[k%len(categorical)], dashes[g%len(dashes)]
-				if len(s.domains()) == 1 || len(groups) > len(dashes) {
-					colour, pattern = categorical[g%len(categorical)], dashes[k%len(dashes)]
-				}
-				// Neighbouring series are set apart a little, so that their bars
-				// do not hide each other.
-				offset := 0.012 * (float64(index) - float64(total-1)/2)
-				index++
-				var data bars
-				var seeds plotter.XYs
-				for _, c := range s.cells {
-					x, ok := c.number(axis)
-					if !ok || c.others(axis) != group {
-						continue
-					}
-					scores := c.scores(d, s.exp.Metric)
-					st := newStat(scores)
-					if st.N == 0 {
-						continue
-					}
-					for _, v := range scores {
-						limits.add(v)
-						if st.N > 1 {
-							seeds = append(seeds, plotter.XY{X: shift(x, offset+0.018), Y: v})
-						}
-					}
-					spread := st.Std
-					if st.N < 2 {
-						spread = 0
-					}
-					limits.add(st.Mean - spread)
-					limits.add(st.Mean + spread)
-					data = append(data, bar{shift(x, offset), st.Mean, spread})
-				}
-				if len(data) == 0 {
-					continue
-				}
-				slices.SortFunc(data, func(a, b bar) int { return int(math.Copysign(1, a.x-b.x)) })
-				thumbs, err := addSeries(p, data, seeds, colour, pattern, glyphs[k%len(glyphs)])
-				if err != nil {
-					return nil, fmt.Errorf("drawing the figure over %s: %w", axis, err)
-				}
-				name := d
-				if group != "" {
-					name += ", " + group
-				}
-				front = append(front, entry{name, thumbs})
-			}
-		}
-		for _, e := range append(front, legend...) {
-			p.Legend.Add(e.name, e.thumb...)
-		}
-		limits.apply(&p.Y, bounded(s.exp.Metric))
-		p.X.Min, p.X.Max = shift(low, -0.08), shift(high, 0.08)
-		return renderPlot(p, figureWidth, figureHeight)
-	}}, true
-}
-
-func addSeries(p *plot.Plot, data bars, seeds plotter.XYs, colour color.NRGBA, pattern []vg.Length, glyph draw.GlyphDrawer) ([]plot.Thumbnailer, error) {
-	line, points, err := plotter.NewLinePoints(plotter.XYs(xys(data)))
-	if err != nil {
-		return nil, err
-	}
-	line.LineStyle = draw.LineStyle{Color: colour, Width: vg.Points(1.6), Dashes: pattern}
-	points.GlyphStyle = draw.GlyphStyle{Color: colour, Radius: vg.Points(3.6), Shape: glyph}
-	errorBars, err := plotter.NewYErrorBars(data)
-	if err != nil {
-		return nil, err
-	}
-	errorBars.LineStyle = draw.LineStyle{Color: colour, Width: vg.Points(1.2)}
-	errorBars.CapWidth = vg.Points(7)
-	p.Add(line)
-	if len(seeds) > 0 {
-		p.Add(errorBars)
-		rings, err := plotter.NewScatter(seeds)
-		if err != nil {
-			return nil, err
-		}
-		rings.GlyphStyle = draw.GlyphStyle{Color: faded(colour, 0xd0), Radius: vg.Points(2.4), Shape: draw.RingGlyph{}}
-		p.Add(rings)
-	}
-	p.Add(points)
-	return []plot.Thumbnailer{line, points}, nil
-}
-
-func xys(data bars) []plotter.XY {
-	out := make([]plotter.XY, len(data))
-	for i, b := range data {
-		out[i] = plotter.XY{X: b.x, Y: b.mean}
-	}
-	return out
-}
-
-// level is a mean and its spread across the whole plot.
-type level struct {
-	mean, spread float64
-	line         draw.LineStyle
-	fill         color.Color
-}
-
-func (l *level) Plot(c draw.Canvas, p *plot.Plot) {
-	_, y := p.Transforms(&c)
-	if l.spread > 0 {
-		low, high := max(y(l.mean-l.spread), c.Min.Y), min(y(l.mean+l.spread), c.Max.Y)
-		c.FillPolygon(l.fill, []vg.Point{{X: c.Min.X, Y: low}, {X: c.Max.X, Y: low}, {X: c.Max.X, Y: high}, {X: c.Min.X, Y: high}})
-	}
-	c.StrokeLine2(l.line, c.Min.X, y(l.mean), c.Max.X, y(l.mean))
-}
-
-func (l *level) Thumbnail(c *draw.Canvas) {
-	if l.spread > 0 {
-		c.FillPolygon(l.fill, []vg.Point{c.Min, {X: c.Max.X, Y: c.Min.Y}, c.Max, {X: c.Min.X, Y: c.Max.Y}})
-	}
-	y := c.Center().Y
-	c.StrokeLine2(l.line, c.Min.X, y, c.Max.X, y)
 }
 
 // cellsFigure shows every cell as a line of the figure, with its domains beside
@@ -540,7 +305,7 @@ func (s *study) cellsFigure() (figure, bool) {
 	label := metricLabel(s.exp.Metric)
 	caption := fmt.Sprintf("%s of every cell, %s.", capital(label), s.seedsText())
 	if s.several() {
-		caption += " Filled marks are means, bars the sample standard deviation, rings beside them the seeds."
+		caption += " Filled marks are means, bars the sample standard deviation, rings next to them the seeds."
 	}
 	return figure{name: "cells", title: capital(label) + " by cell", caption: caption, render: func() ([]file, error) {
 		p := newPlot(s.exp.Name, label, "")
@@ -572,13 +337,8 @@ func (s *study) cellsFigure() (figure, bool) {
 						seeds = append(seeds, plotter.XY{X: v, Y: y - 0.09})
 					}
 				}
-				spread := 0.0
-				if st.N > 1 {
-					spread = st.Std
-				}
-				limits.add(st.Mean - spread)
-				limits.add(st.Mean + spread)
-				means, spreads = append(means, plotter.XY{X: st.Mean, Y: y}), append(spreads, spread)
+				limits.around(st.Mean, st.deviation())
+				means, spreads = append(means, plotter.XY{X: st.Mean, Y: y}), append(spreads, st.deviation())
 			}
 			if len(means) == 0 {
 				continue

@@ -100,6 +100,15 @@ func newStat(values []float64) Stat {
 	return s
 }
 
+// deviation is the sample standard deviation, 0 where there is none: what a
+// figure draws.
+func (s Stat) deviation() float64 {
+	if s.N < 2 {
+		return 0
+	}
+	return s.Std
+}
+
 // String is the mean ± the sample standard deviation to three digits; without
 // the latter where there is one value, a dash where there is none.
 func (s Stat) String() string {
