@@ -6,31 +6,30 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
 
 // testEngine does all that an engine promises to its runner, without training:
 // its weights are a hash chain over the steps, so that a step left out, done
-// twice or done with another specification shows in the digest. It writes a
-// line for every run into runs/engine.txt.
+// twice or done with another specification shows in the digest. What it leaves has
+// the form of what the real engine leaves. It writes a line for every run into
+// runs/engine.txt.
 //
 // The environment makes it misbehave:
 //
@@ -71,7 +70,7 @@ func (e *testEngine) Stop(context.Context, *spec.StopRequest) (*spec.StopReply, 
 // testRun is one run of a testEngine.
 type testRun struct {
 	request *spec.RunRequest
-	dir     string
+	dir     rundir.Dir
 	stop    <-chan struct{}
 	stream  grpc.ServerStreamingServer[spec.Event]
 	digest  [32]byte
@@ -84,7 +83,7 @@ var errStopped = errors.New("stopped")
 
 func (e *testEngine) Run(request *spec.RunRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
 	stop := make(chan struct{})
-	r := &testRun{request: request, dir: request.GetPlaces().GetRunDir(), stop: stop, stream: stream}
+	r := &testRun{request: request, dir: rundir.Dir(request.GetPlaces().GetRunDir()), stop: stop, stream: stream}
 	e.mu.Lock()
 	e.run, e.stop = r, stop
 	e.mu.Unlock()
@@ -99,7 +98,7 @@ func (e *testEngine) Run(request *spec.RunRequest, stream grpc.ServerStreamingSe
 }
 
 func (r *testRun) run() (*spec.Summary, error) {
-	lock, err := os.OpenFile(filepath.Join(r.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o666)
+	lock, err := os.OpenFile(r.dir.Path(rundir.Lock), os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return nil, err
 	}
@@ -111,10 +110,10 @@ func (r *testRun) run() (*spec.Summary, error) {
 		return nil, errors.New("the identity is not that of the specification")
 	}
 	before := &spec.RunRequest{}
-	if text, err := os.ReadFile(filepath.Join(r.dir, "request.json")); err != nil || protojson.Unmarshal(text, before) != nil {
+	if text, err := os.ReadFile(r.dir.Path(rundir.Request)); err != nil || rundir.Unmarshal(text, before) != nil {
 		before = nil
 	}
-	if err := r.write("request.json", spec.Remembered(before, r.request)); err != nil {
+	if err := r.write(rundir.Request, spec.Remembered(before, r.request)); err != nil {
 		return nil, err
 	}
 	if r.request.GetLabel().GetCell() == os.Getenv("TEST_FAIL") {
@@ -125,20 +124,16 @@ func (r *testRun) run() (*spec.Summary, error) {
 			return nil, err
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(r.dir, "result.json"))
-	if err != nil {
-		return nil, err
-	}
-	summary := &spec.Summary{}
-	if err := protojson.Unmarshal(text, summary); err != nil {
-		return nil, err
+	summary, err := rundir.Of(r.request).Summary()
+	if summary == nil {
+		return nil, cmp.Or(err, errors.New("it is not trained"))
 	}
 	for _, evaluation := range r.request.GetEvaluations() {
 		evaluated := &spec.Evaluated{
 			Id:     spec.EvaluationIdentity(r.request.GetId(), evaluation),
 			Domain: evaluation.GetDomain(), Metrics: r.metrics(evaluation.GetDomain(), evaluation.GetData().GetClasses()),
 		}
-		if err := r.write("evaluations/"+evaluated.GetId()[:12]+".json", evaluated); err != nil {
+		if err := r.write(rundir.Evaluation(evaluated.GetId()), evaluated); err != nil {
 			return nil, err
 		}
 		if err := r.say(&spec.Event{Event: &spec.Event_Evaluated{Evaluated: evaluated}}); err != nil {
@@ -203,7 +198,7 @@ func (r *testRun) train() error {
 		r.crash()
 		r.pause()
 	}
-	return r.write("result.json", &spec.Summary{
+	return r.write(rundir.Result, &spec.Summary{
 		Id: r.request.GetId(), Validation: r.metrics("val", s.GetData().GetClasses()), BestStep: r.steps, Steps: r.steps,
 		AdapterParams: 1234, HeadParams: 567, Seconds: 1, ImagesPerSecond: 10, Metric: s.GetTrain().GetMonitor(),
 		WeightsDigest: hex.EncodeToString(r.digest[:]),
@@ -232,7 +227,7 @@ func (r *testRun) pause() {
 			return
 		case <-time.After(5 * time.Millisecond):
 		}
-		if _, err := os.Stat(filepath.Join(r.dir, "../../go")); err == nil {
+		if _, err := os.Stat(r.dir.Path("../../go")); err == nil {
 			return
 		}
 	}
@@ -241,7 +236,7 @@ func (r *testRun) pause() {
 // once reports whether it is called with a name for the first time in the life
 // of the run directory.
 func (r *testRun) once(name string) bool {
-	file, err := os.OpenFile(filepath.Join(r.dir, name), os.O_CREATE|os.O_EXCL, 0o666)
+	file, err := os.OpenFile(r.dir.Path(name), os.O_CREATE|os.O_EXCL, 0o666)
 	if err == nil {
 		err = file.Close()
 	}
@@ -263,7 +258,7 @@ func (r *testRun) metrics(domain string, classes []string) *spec.Metrics {
 }
 
 func (r *testRun) checkpoint() error {
-	path := filepath.Join(r.dir, "checkpoints", "last.safetensors")
+	path := r.dir.Path(rundir.Last)
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
@@ -271,24 +266,26 @@ func (r *testRun) checkpoint() error {
 	for i, b := range r.digest {
 		values[i] = float32(b)
 	}
-	err := safetensors.Write(path, []safetensors.Tensor{safetensors.FromFloat32("chain", values, int64(len(values)))},
-		map[string]string{"step": strconv.FormatUint(r.step, 10)})
+	meta, err := rundir.Progress{ID: r.request.GetId(), Step: int(r.step), Steps: int(r.steps)}.Metadata()
 	if err != nil {
+		return err
+	}
+	if _, err := safetensors.WriteSealed(path, []safetensors.Tensor{safetensors.FromFloat32("chain", values, int64(len(values)))}, meta); err != nil {
 		return err
 	}
 	return r.say(&spec.Event{Event: &spec.Event_Checkpoint{Checkpoint: &spec.Checkpoint{Step: r.step}}})
 }
 
 func (r *testRun) resume() error {
-	file, err := safetensors.Open(filepath.Join(r.dir, "checkpoints", "last.safetensors"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	file, err := rundir.Of(r.request).Checkpoint(rundir.Last)
+	if damaged := (*rundir.DamagedError)(nil); errors.Is(err, fs.ErrNotExist) || errors.As(err, &damaged) {
+		return nil // from the start
 	}
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if r.step, err = strconv.ParseUint(file.Metadata()["step"], 10, 64); err != nil {
+	if r.step, err = rundir.StepOf(file.Metadata()); err != nil {
 		return err
 	}
 	chain, _ := file.Get("chain")
@@ -301,7 +298,7 @@ func (r *testRun) resume() error {
 
 // truncate takes steps behind the checkpoint out of metrics.jsonl.
 func (r *testRun) truncate() error {
-	path := filepath.Join(r.dir, "metrics.jsonl")
+	path := r.dir.Path(rundir.Journal)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -311,34 +308,26 @@ func (r *testRun) truncate() error {
 	}
 	var kept bytes.Buffer
 	for line := range bytes.Lines(text) {
-		var at struct{ Step json.Number }
-		if json.Unmarshal(line, &at) != nil {
+		event, err := rundir.UnmarshalEvent(line)
+		if err != nil {
 			break // half a line
 		}
-		if n, err := at.Step.Int64(); err == nil && uint64(n) > r.step {
-			continue
+		if max(event.GetStep().GetStep(), event.GetValidation().GetStep()) <= r.step {
+			kept.Write(line)
 		}
-		kept.Write(line)
 	}
 	return os.WriteFile(path, kept.Bytes(), 0o666)
 }
 
-// say sends an event and writes it to metrics.jsonl.
+// say sends an event. Steps and validations are in the journal too.
 func (r *testRun) say(event *spec.Event) error {
-	m := event.ProtoReflect()
-	field := m.WhichOneof(m.Descriptor().Oneofs().Get(0))
-	text, err := protojson.Marshal(m.Get(field).Message().Interface())
-	if err != nil {
-		return err
-	}
-	line := fmt.Sprintf(`{"type":%q`, field.Name())
-	if rest := strings.TrimPrefix(string(text), "{"); rest != "}" {
-		line += "," + rest
-	} else {
-		line += "}"
-	}
-	if field.Name() != protoreflect.Name("finished") {
-		if err := r.append("metrics.jsonl", line); err != nil {
+	switch event.GetEvent().(type) {
+	case *spec.Event_Step, *spec.Event_Validation:
+		line, err := rundir.MarshalEvent(event)
+		if err == nil {
+			err = r.append(rundir.Journal, line)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -348,17 +337,17 @@ func (r *testRun) say(event *spec.Event) error {
 func (r *testRun) note(format string, args ...any) {
 	label := r.request.GetLabel()
 	line := fmt.Sprintf("%s seed=%d %s", label.GetCell(), r.request.GetSpec().GetSeed(), fmt.Sprintf(format, args...))
-	if err := r.append("../../engine.txt", line); err != nil {
+	if err := r.append("../../engine.txt", []byte(line+"\n")); err != nil {
 		panic(err)
 	}
 }
 
-func (r *testRun) append(name, line string) error {
-	file, err := os.OpenFile(filepath.Join(r.dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
+func (r *testRun) append(name string, line []byte) error {
+	file, err := os.OpenFile(r.dir.Path(name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteString(line + "\n")
+	_, err = file.Write(line)
 	return errors.Join(err, file.Close())
 }
 
@@ -369,16 +358,13 @@ func (r *testRun) write(name string, m proto.Message) error {
 	case *spec.Evaluated:
 		m.Digest = spec.SealedDigest(m)
 	}
-	text, err := protojson.Marshal(m)
+	text, err := rundir.MarshalFile(m)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(r.dir, name)
+	path := r.dir.Path(name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", text, 0o666); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return replacefile.Write(path, text)
 }

@@ -48,24 +48,25 @@ type Result struct {
 
 // Paths says what was written where, absolute.
 type Paths struct {
-	Experiments []Written
+	Experiments []Written `json:"experiments"`
 }
 
 // Written is the report of one experiment.
 type Written struct {
-	Experiment string
-	Table      Table
-	Page       string // report.md
-	Markdown   string // table.md
-	CSV        string // table.csv, aggregated
-	RunsCSV    string // runs.csv, a line for each run and domain
+	Experiment string `json:"experiment"`
+	Table      Table  `json:"table"`
+	Page       string `json:"page"`     // report.md
+	Markdown   string `json:"markdown"` // table.md
+	CSV        string `json:"csv"`      // table.csv, aggregated
+	RunsCSV    string `json:"runs_csv"` // runs.csv, a line for each run and domain
 	// original.csv and original_mean.csv, the tables of the original project; ""
 	// where the experiment has neither its preset nor its metric.
-	Original, OriginalMean string `json:",omitempty"`
-	Figures                []string
+	Original     string   `json:"original,omitempty"`
+	OriginalMean string   `json:"original_mean,omitempty"`
+	Figures      []string `json:"figures"`
 	// Replaced is what another report in the same place was asked for with, ""
 	// for nothing but the file; nil where there was none.
-	Replaced *string `json:",omitempty"`
+	Replaced *string `json:"replaced,omitempty"`
 }
 
 // Build writes report/<experiment>/ and plots/<experiment>/ below root for every

@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -76,6 +77,23 @@ type Stat struct {
 	Std  float64 // of the sample, n−1 in the denominator; NaN below two values
 	Min  float64
 	Max  float64
+}
+
+// MarshalJSON writes null for what has no value.
+func (s Stat) MarshalJSON() ([]byte, error) {
+	some := func(v float64) *float64 {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil
+		}
+		return &v
+	}
+	return json.Marshal(struct {
+		N    int      `json:"n"`
+		Mean *float64 `json:"mean"`
+		Std  *float64 `json:"std"`
+		Min  *float64 `json:"min"`
+		Max  *float64 `json:"max"`
+	}{s.N, some(s.Mean), some(s.Std), some(s.Min), some(s.Max)})
 }
 
 func newStat(values []float64) Stat {

@@ -18,25 +18,28 @@ import (
 // Table is the result of an experiment as data: a row for each cell, in the
 // order of the file.
 type Table struct {
-	Experiment string
-	Metric     string // "dice/nucleus"
-	Domains    []string
-	Rows       []Row
+	Experiment string   `json:"experiment"`
+	Metric     string   `json:"metric"` // "dice/nucleus"
+	Domains    []string `json:"domains"`
+	Rows       []Row    `json:"rows"`
 	// Notes are what a reader must know to judge the table, one sentence or two
 	// each.
-	Notes []string
+	Notes []string `json:"notes"`
 	// Presets are the settings of presets that differ from the defaults.
-	Presets []PresetSetting
+	Presets []PresetSetting `json:"presets"`
 }
 
 // Row is one cell.
 type Row struct {
-	Cell string
+	Cell string `json:"cell"`
 	// N is how many runs are trained, of Planned.
-	N, Planned int
+	N       int `json:"n"`
+	Planned int `json:"planned"`
 	// Trained parameters of the three parts; 0 until a run is trained.
-	Backbone, Adapter, Head uint64
-	Scores                  []Score // one for each domain of the table
+	Backbone uint64  `json:"backbone"`
+	Adapter  uint64  `json:"adapter"`
+	Head     uint64  `json:"head"`
+	Scores   []Score `json:"scores"` // one for each domain of the table
 }
 
 // Trainable is the number of all trained parameters.
@@ -44,8 +47,8 @@ func (r Row) Trainable() uint64 { return r.Backbone + r.Adapter + r.Head }
 
 // Score is a cell on a domain.
 type Score struct {
-	Metric Stat // the table's metric
-	IoU    Stat // mean IoU
+	Metric Stat `json:"metric"` // the table's metric
+	IoU    Stat `json:"iou"`    // mean IoU
 }
 
 // Tabulate aggregates the results of an experiment without writing anything.

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/inspect"
 	"github.com/loralab/loralab/runner/provenance"
@@ -278,14 +278,14 @@ func (v *View) InspectJSON(r *inspect.Report) error {
 	var request, summary json.RawMessage
 	var err error
 	if r.Request != nil {
-		if request, err = protojson.Marshal(r.Request); err != nil {
+		if request, err = rundir.Marshal(r.Request); err != nil {
 			return fmt.Errorf("writing what the engine was told: %w", err)
 		}
 	}
 	if r.Run.Summary != nil {
 		now := proto.CloneOf(r.Run.Summary)
 		now.Validation = r.Run.Named(now.Validation)
-		if summary, err = protojson.Marshal(now); err != nil {
+		if summary, err = rundir.Marshal(now); err != nil {
 			return fmt.Errorf("writing the result: %w", err)
 		}
 	}
@@ -293,7 +293,7 @@ func (v *View) InspectJSON(r *inspect.Report) error {
 	for _, e := range r.Run.Scored() {
 		e = proto.CloneOf(e)
 		e.Metrics = r.Run.Named(e.Metrics)
-		if evaluations[e.GetDomain()], err = protojson.Marshal(e); err != nil {
+		if evaluations[e.GetDomain()], err = rundir.Marshal(e); err != nil {
 			return fmt.Errorf("writing the scores: %w", err)
 		}
 	}

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
-
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/store"
 )
 
@@ -168,7 +167,7 @@ func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
 				row.Started, row.Ended = moment(s.Started), moment(s.Ended)
 				row.Evaluations = map[string]json.RawMessage{}
 				for _, evaluated := range s.Scored() {
-					text, err := protojson.Marshal(s.Named(evaluated.GetMetrics()))
+					text, err := rundir.Marshal(s.Named(evaluated.GetMetrics()))
 					if err != nil {
 						return fmt.Errorf("writing the metrics of %s: %w", r.Name, err)
 					}
