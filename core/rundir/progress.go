@@ -21,6 +21,7 @@ type Progress struct {
 	Best       int           // step of the best validation so far
 	BestOf     *spec.Metrics // nil: there was none
 	BestSeal   string        // of the checkpoint with its weights
+	Unscored   bool          // the validation after Step was interrupted
 	Stale      int           // validations since one that was better by minDelta
 	Against    *float64      // the monitor's value of that one; nil: none
 	Recent     []float64     // losses of the last steps
@@ -63,6 +64,9 @@ func (p Progress) Metadata() (map[string]string, error) {
 		}
 		meta["best_metrics"] = string(text)
 	}
+	if p.Unscored {
+		meta["unscored"] = "true"
+	}
 	for key, value := range map[string]any{
 		"probes": p.Probes, "pixels": p.Pixels, "recent": p.Recent, "against": p.Against, "moves": p.Moves,
 	} {
@@ -92,6 +96,7 @@ func ParseProgress(meta map[string]string) (p Progress, err error) {
 	if _, ok := meta["steps"]; ok { // nothing depends on it
 		p.Steps = int(number("steps"))
 	}
+	p.Unscored = meta["unscored"] == "true"
 	p.JournalSum, p.BestSeal = meta["journal_sha256"], meta["best_sha256"]
 	var e error
 	p.Seconds, e = strconv.ParseFloat(meta["seconds"], 64)

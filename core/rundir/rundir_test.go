@@ -147,7 +147,7 @@ func TestProgress(t *testing.T) {
 	against := 0.25
 	want := rundir.Progress{
 		ID: "ab", Step: 3, Steps: 9, Journal: 100, JournalSum: "cd", Seconds: 1.5, Best: 2,
-		BestOf: &spec.Metrics{Loss: math.Inf(1)}, BestSeal: "ef", Stale: 1, Against: &against, Recent: []float64{1, 2},
+		BestOf: &spec.Metrics{Loss: math.Inf(1)}, BestSeal: "ef", Unscored: true, Stale: 1, Against: &against, Recent: []float64{1, 2},
 		Pixels: []uint64{3, 4}, Uncounted: 1, Moves: &rundir.Moves{Start: map[string]string{"a": "b"}, Still: []string{"a"}, Updates: 2},
 		Probes: map[string]string{"attention": "bmm"},
 	}

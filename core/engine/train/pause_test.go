@@ -162,6 +162,57 @@ func TestPausesChangeNothing(t *testing.T) {
 	}
 }
 
+// A stop that interrupts a validation leaves a checkpoint of the update before it. The
+// training continues there with that validation, and ends as if undisturbed, the last
+// validation included.
+func TestStopsInValidations(t *testing.T) {
+	tr := trainer(t)
+	events, err := run(t, tr, request(t, everything(t)), 0) // asks all probes
+	finished(t, events, err)
+	whole := request(t, everything(t))
+	events, err = run(t, tr, whole, 0)
+	sum := finished(t, events, err)
+	validations := map[uint64]bool{}
+	for _, e := range events {
+		if v := e.GetValidation(); v != nil {
+			validations[v.Step] = true
+		}
+	}
+	if len(validations) < 2 || !validations[sum.Steps] {
+		t.Fatalf("validations after steps %v of %d", validations, sum.Steps)
+	}
+	req := request(t, everything(t))
+	for step := range sum.Steps + 1 {
+		if !validations[step] {
+			continue
+		}
+		for range 2 { // the validation that is done again too
+			ctx, cancel := context.WithCancel(t.Context())
+			err := tr.Run(ctx, req, func(e *spec.Event) {
+				if s := e.GetStep(); s != nil && s.Step == step || e.GetStarted() != nil && e.GetStarted().Step == step {
+					cancel()
+				}
+			})
+			cancel()
+			if !errors.Is(err, ErrStopped) {
+				t.Fatalf("stopped in the validation after step %d: %v", step, err)
+			}
+			f, err := safetensors.Open(filepath.Join(req.Places.RunDir, "checkpoints/last.safetensors"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := f.Metadata(); m["step"] != fmt.Sprint(step) || m["unscored"] != "true" {
+				t.Errorf("stopped in the validation after step %d, the checkpoint is of step %s, unscored %q", step, m["step"], m["unscored"])
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	events, err = run(t, tr, req, 0)
+	sameLeft(t, "stopped in each validation", left(t, req, finished(t, events, err)), left(t, whole, sum))
+}
+
 // A training that reaches its last step, by whatever pause, is finished.
 func TestPauseAtTheEndOrLater(t *testing.T) {
 	tr := trainer(t)

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -40,6 +41,7 @@ type session struct {
 	best        int
 	bestOf      *spec.Metrics // nil: no validation so far
 	bestSeal    string        // of its checkpoint
+	unscored    bool          // the validation after step was interrupted
 	stale       int           // validations since one that was better by minDelta
 	against     *float64      // the monitor's value of that one; nil: none
 	recent      []float64     // losses of the last steps
@@ -462,16 +464,20 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) (*spec.V
 }
 
 // scoreAveraged puts the mean of the weights, if there is one, in their place,
-// where the caller takes it out again, and scores the validation split.
+// where the caller takes it out again, and scores the validation split. If ctx ends
+// it takes it out itself.
 func (s *session) scoreAveraged(ctx context.Context, val *source) (*spec.Metrics, error) {
 	if err := s.averaged((*average).swap); err != nil {
 		return nil, err
 	}
 	m, err := s.score(ctx, val, nil)
-	if err != nil {
-		return nil, fmt.Errorf("validating: %w", err)
+	switch {
+	case err == nil:
+		return m, nil
+	case ctx.Err() != nil: // the caller may save the weights
+		err = errors.Join(err, s.averaged((*average).swap))
 	}
-	return m, nil
+	return nil, fmt.Errorf("validating: %w", err)
 }
 
 // judge reports whether the monitor's value, if it has one, is the best so far, and
@@ -495,7 +501,7 @@ func (s *session) judge(now float64, ok bool) (best bool) {
 func (s *session) progress(journal int64, journalSum string, seconds float64) rundir.Progress {
 	return rundir.Progress{
 		ID: s.req.Id, Step: s.step, Steps: s.total, Journal: journal, JournalSum: journalSum, Seconds: seconds, Best: s.best, BestOf: s.bestOf, BestSeal: s.bestSeal,
-		Stale: s.stale, Against: s.against, Recent: s.recent, Pixels: s.pixels, Uncounted: s.uncounted, Moves: (*rundir.Moves)(s.moves), Probes: s.probes,
+		Unscored: s.unscored, Stale: s.stale, Against: s.against, Recent: s.recent, Pixels: s.pixels, Uncounted: s.uncounted, Moves: (*rundir.Moves)(s.moves), Probes: s.probes,
 	}
 }
 

@@ -37,6 +37,14 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.unscored {
+		if err := r.validated(ctx, (r.step-1)/r.perEpoch); err != nil {
+			return nil, err
+		}
+		if err := r.checkpoint(r.clock); err != nil {
+			return nil, err
+		}
+	}
 	for !r.ended() {
 		if r.pauses() {
 			return nil, r.pause(ctx)
@@ -159,6 +167,7 @@ func (s *session) resume() (p rundir.Progress, resumed bool, err error) {
 	}
 	s.kept = p.Step
 	s.step, s.best, s.bestOf, s.bestSeal, s.stale, s.against = p.Step, p.Best, p.BestOf, p.BestSeal, p.Stale, p.Against
+	s.unscored = p.Unscored
 	s.recent, s.uncounted, s.moves, s.seconds = p.Recent, p.Uncounted, (*moves)(p.Moves), p.Seconds
 	// The names may have changed since.
 	s.bestOf = metric.Named(s.bestOf, s.spec.Data.Classes)
@@ -254,12 +263,30 @@ func (r *training) epoch(ctx context.Context) error {
 		return r.checkpoint(r.clock)
 	}
 	if every := int(r.spec.Train.EvalEvery); r.step == r.total || every <= 1 || (epoch+1)%every == 0 {
-		var err error
-		if r.scored, err = r.validate(ctx, r.val, epoch); err != nil {
-			return r.orStopped(ctx, err)
+		if err := r.validated(ctx, epoch); err != nil {
+			return err
 		}
 	}
 	return r.checkpoint(r.clock)
+}
+
+// validated validates after an epoch. A stop leaves a checkpoint of its last update,
+// where the training continues with this validation.
+func (r *training) validated(ctx context.Context, epoch int) error {
+	r.unscored = false
+	v, err := r.validate(ctx, r.val, epoch)
+	switch {
+	case err == nil:
+		r.scored = v
+		return nil
+	case ctx.Err() == nil:
+		return err
+	}
+	r.unscored = true
+	if err := r.checkpoint(r.clock); err != nil {
+		return err
+	}
+	return ErrStopped
 }
 
 // thaw lets train what does from an epoch on.
