@@ -29,7 +29,7 @@ func (a *app) dataShowCommand() *cobra.Command {
 		Use:   "show SOURCE|FILE",
 		Short: "Draw images, masks and both over each other into a PNG",
 		Long: `Show draws some images of a part into a PNG: a row for each, with the image, its mask
-in the colours of the classes, and the mask over the image, with its name and a legend.
+in the colors of the classes, and the mask over the image, with its name and a legend.
 Of an experiment file it
 shows what the model sees: resized, of a domain damaged or styled, and with
 --augmented each training image again below itself as the first epoch changes it.`,

@@ -46,7 +46,7 @@ places. Each folder appears when it is complete.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" && sheet == "" {
-				return errors.New("where to? Give a directory with -o, or a file with --sheet")
+				return errors.New("no output is given\npass -o DIR, or --sheet FILE")
 			}
 			domains, err := a.shifted(c, args[0], named, whole, shifts)
 			if err != nil {
@@ -86,7 +86,7 @@ places. Each folder appears when it is complete.`,
 	f.StringVar(&sheet, "sheet", "", "draw one image in all these domains into a PNG `file`")
 	f.StringSliceVar(&shifts.Kinds, "corruption", nil, "damages, or `families` of them: noise, blur, weather, digital")
 	f.IntSliceVar(&shifts.Severities, "severity", []int{3}, "how much damage, `1 to 5`")
-	f.StringSliceVar(&shifts.Styles, "style", nil, "looks: `texture|colour|fourier|network`")
+	f.StringSliceVar(&shifts.Styles, "style", nil, "looks: `texture|color|fourier|network`")
 	f.StringVar(&shifts.Images, "images", "", "the `folder` of images to take looks of")
 	f.StringVar(&shifts.Weights, "weights", "", "the `file` of a style network")
 	f.Float64Var(&shifts.Strength, "strength", 1, "how much of a look, up to 1")
@@ -116,7 +116,7 @@ func (a *app) shifted(c *cobra.Command, arg string, named []string, whole bool, 
 	case len(named) > 0:
 		return nil, errors.New("--domain is for an experiment's file")
 	case len(shifts.Kinds) == 0 && len(shifts.Styles) == 0:
-		return nil, errors.New("made into what? Say --corruption, or --style with --images or --weights")
+		return nil, errors.New("no change of the images is given\npass --corruption, or --style with --images or --weights")
 	}
 	root, err := rootOf(nil)
 	if err != nil {

@@ -19,7 +19,7 @@ func TestDomainsPage(t *testing.T) {
 	}
 	for _, want := range []string{
 		"ok, images: train 128, val 40, test 60, histology 40",
-		"+ shifted/fog-3  60 images", "+ shifted/fog-5  60 images", "+ shifted/colour  60 images", "ok, images: all 60",
+		"+ shifted/fog-3  60 images", "+ shifted/fog-5  60 images", "+ shifted/color  60 images", "ok, images: all 60",
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in\n%s", want, out)

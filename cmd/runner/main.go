@@ -148,7 +148,7 @@ Topics of runner help: ` + strings.Join(topics, ", ") + ".",
 	flags.StringArrayVarP(&a.tags, "tag", "t", nil, "set a @tag of the files, `key=value`; may be repeated")
 	flags.StringArrayVar(&a.plugins, "dev-plugin", nil, "use the variant plug-in at a path, `name=path`; may be repeated")
 	flags.StringVarP(&dir, "directory", "C", "", "go to this `directory` first")
-	flags.Bool("no-color", false, "no colours, as with $NO_COLOR")
+	flags.Bool("no-color", false, "no colors, as with $NO_COLOR")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see: %s -h", err, c.CommandPath())
 	})

@@ -399,7 +399,7 @@ func fields(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(out.String()), 0o666))
 }
 
-// draw FILE WIDTH HEIGHT writes a PNG in colours that run over it.
+// draw FILE WIDTH HEIGHT writes a PNG in colors that run over it.
 func draw(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: draw FILE WIDTH HEIGHT")

@@ -35,8 +35,8 @@ of a run.
 Into the directory it writes, for each picture and of its size, upright (NAME has the
 folders below the directory that was given):
 
-  masks/NAME.png                  class indices, with the colours as palette
-  overlays/NAME.png               the picture with the classes in colour
+  masks/NAME.png                  class indices, with the colors as palette
+  overlays/NAME.png               the picture with the classes in color
   probabilities/NAME.safetensors  with --probabilities: float32 [classes, height, width]
 
 Large pictures may be seen by windows instead of being resized to the size that the

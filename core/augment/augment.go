@@ -6,7 +6,7 @@
 // how many goroutines read them. A run that is resumed sees the same pictures.
 //
 // Operations that move pixels and follow each other are joined to one map, so
-// that colours are interpolated once; labels move with them, and what comes in
+// that colors are interpolated once; labels move with them, and what comes in
 // from outside the picture is ignored by loss and metrics.
 package augment
 
@@ -27,7 +27,7 @@ type operation struct {
 	// moves gives the map from a pixel to where it comes from; nil: it does not
 	// move pixels.
 	moves func(a *spec.Augment, p *raster.Float, r rng.Stream) affine
-	// paints changes colours.
+	// paints changes colors.
 	paints func(a *spec.Augment, p *raster.Float, r rng.Stream)
 }
 

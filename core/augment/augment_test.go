@@ -123,7 +123,7 @@ func TestProbabilities(t *testing.T) {
 	}
 }
 
-// Whatever the list, colours stay within 0 to 1 and labels are those that were
+// Whatever the list, colors stay within 0 to 1 and labels are those that were
 // there, or ignored.
 func TestStaysWithin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -513,7 +513,7 @@ func affineMap(from, to [3][2]float64) (m [2][3]float64) {
 	return m
 }
 
-// pixelate keeps so much of the resolution: boxes, each of its mean colour.
+// pixelate keeps so much of the resolution: boxes, each of its mean color.
 func pixelate(p *raster.Float, level int, _ rng.Stream) {
 	keep := [...]float64{.6, .5, .4, .3, .25}[level]
 	rows, cols := max(int(float64(p.H)*keep), 1), max(int(float64(p.W)*keep), 1)

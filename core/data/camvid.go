@@ -1,6 +1,6 @@
 package data
 
-// camVid are the colours of CamVid's masks, by the names in its label_colors.txt:
+// camVid are the colors of CamVid's masks, by the names in its label_colors.txt:
 // all 32 in the order of that file, and the 11 that SegNet has merged them to and
 // the literature scores, where void is ignored.
 var camVid = []Legend{

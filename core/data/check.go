@@ -40,18 +40,18 @@ func Check(ctx context.Context, x *Index, f Files, d *spec.Data) []Problem {
 }
 
 // pairKind is how the files of Files.pairs are read.
-func pairKind(colours bool) func(i int) kind {
+func pairKind(colors bool) func(i int) kind {
 	return func(i int) kind {
 		if i%2 == 0 {
 			return asImage
 		}
-		return maskKind(colours)
+		return maskKind(colors)
 	}
 }
 
-func maskKind(colours bool) kind {
-	if colours {
-		return asColours
+func maskKind(colors bool) kind {
+	if colors {
+		return asColors
 	}
 	return asIndices
 }
@@ -70,7 +70,7 @@ func (f Files) checkPair(i int, facts []fact, faults []error, d *spec.Data) (pro
 		problems = append(problems, Problem{maskPath, -1, "the mask is " + mismatch(raster.Size{H: msk.height, W: msk.width}, raster.Size{H: img.height, W: img.width})})
 	}
 	if d.GetColours() {
-		return append(problems, strangeColours(maskPath, msk, d)...)
+		return append(problems, strangeColors(maskPath, msk, d)...)
 	}
 	for _, v := range msk.values {
 		if _, ok := d.GetValues()[v]; !ok {
@@ -119,11 +119,11 @@ func Remarks(ctx context.Context, x *Index, f Files, d *spec.Data) (several, dar
 	return several, dark
 }
 
-// Occurring counts the masks in which each value occurs; values are colours if
+// Occurring counts the masks in which each value occurs; values are colors if
 // the masks are read so. What was decoded once, by Check too, costs a stat; a
 // mask that cannot be read counts for nothing.
-func Occurring(ctx context.Context, x *Index, f Files, colours bool) map[uint32]int {
-	facts, _, err := x.look(ctx, f, f.Masks, func(int) kind { return maskKind(colours) })
+func Occurring(ctx context.Context, x *Index, f Files, colors bool) map[uint32]int {
+	facts, _, err := x.look(ctx, f, f.Masks, func(int) kind { return maskKind(colors) })
 	count := map[uint32]int{}
 	if err != nil {
 		return count

@@ -86,8 +86,8 @@ func (c *Copy) pair(s *shift, files Contents, dir string, i int, key string) err
 	var content []byte
 	m, err := files.maskOf(i, func(file []byte) (m mask, err error) {
 		content = bytes.Clone(file)
-		if m, err = decodeMask(file, as); errors.Is(err, errColours) {
-			as = asColours
+		if m, err = decodeMask(file, as); errors.Is(err, errColors) {
+			as = asColors
 			m, err = decodeMask(file, as)
 		}
 		return m, err
@@ -149,12 +149,12 @@ func paletteOf(content []byte) color.Palette {
 	return palette
 }
 
-// valueImage is a mask of these values. Indices have the colours of a palette,
+// valueImage is a mask of these values. Indices have the colors of a palette,
 // or else those of classes, or are grey of 16 bits where they are too many.
 func valueImage(values []uint32, size raster.Size, as kind, palette color.Palette) image.Image {
 	w, area := size.W, image.Rect(0, 0, size.W, size.H)
 	switch {
-	case as == asColours:
+	case as == asColors:
 		out := image.NewRGBA(area)
 		for i, v := range values {
 			out.SetRGBA(i%w, i/w, color.RGBA{byte(v >> 16), byte(v >> 8), byte(v), 0xff})

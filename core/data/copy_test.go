@@ -125,17 +125,17 @@ func TestCopyIsWhatASetServes(t *testing.T) {
 	}
 }
 
-// Numbers above 255, and colours, move as those below do.
+// Numbers above 255, and colors, move as those below do.
 func TestCopyOfWideMasks(t *testing.T) {
 	f := source(t, 1, 40, 40)
 	narrow, err := readMask(f.path(f.Masks[0]), asIndices)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wide, colours := image.NewGray16(image.Rect(0, 0, 40, 40)), image.NewRGBA(image.Rect(0, 0, 40, 40))
+	wide, colors := image.NewGray16(image.Rect(0, 0, 40, 40)), image.NewRGBA(image.Rect(0, 0, 40, 40))
 	for i, v := range narrow.values {
 		wide.SetGray16(i%40, i/40, color.Gray16{Y: uint16(301 * v)})
-		colours.SetRGBA(i%40, i/40, color.RGBA{R: byte(90 * v), G: byte(v), B: 7, A: 0xff})
+		colors.SetRGBA(i%40, i/40, color.RGBA{R: byte(90 * v), G: byte(v), B: 7, A: 0xff})
 	}
 	moved := func(as kind) []uint32 {
 		c := Copy{Files: f, Corruption: &spec.Corruption{Kind: "elastic_transform", Severity: 4}}
@@ -156,7 +156,7 @@ func TestCopyOfWideMasks(t *testing.T) {
 		of   func(v uint32) uint32
 	}{
 		{wide, asIndices, func(v uint32) uint32 { return 301 * v }},
-		{colours, asColours, func(v uint32) uint32 { return 90*v<<16 | v<<8 | 7 }},
+		{colors, asColors, func(v uint32) uint32 { return 90*v<<16 | v<<8 | 7 }},
 	} {
 		if err := encodePNG(f.path(f.Masks[0]), c.mask); err != nil {
 			t.Fatal(err)

@@ -682,24 +682,24 @@ func TestProceduralDigestCoversWhatIsDrawn(t *testing.T) {
 }
 
 // Two dozen classes are told apart; so are they from ignored pixels.
-func TestClassColoursDiffer(t *testing.T) {
+func TestClassColorsDiffer(t *testing.T) {
 	apart := func(a, b color.RGBA) float64 {
 		return math.Hypot(math.Hypot(float64(a.R)-float64(b.R), float64(a.G)-float64(b.G)), float64(a.B)-float64(b.B))
 	}
 	for c := range 24 {
-		colour := data.ClassColour(byte(c))
+		color := data.ClassColor(byte(c))
 		for other := range c {
-			if d := apart(colour, data.ClassColour(byte(other))); d < 40 {
+			if d := apart(color, data.ClassColor(byte(other))); d < 40 {
 				t.Errorf("classes %d and %d are only %.0f apart", other, c, d)
 			}
 		}
-		if d := apart(colour, data.ClassColour(raster.Ignored)); d < 40 {
+		if d := apart(color, data.ClassColor(raster.Ignored)); d < 40 {
 			t.Errorf("class %d is only %.0f from what is ignored", c, d)
 		}
 	}
 	for c := range 150 {
 		for other := range c {
-			if data.ClassColour(byte(c)) == data.ClassColour(byte(other)) {
+			if data.ClassColor(byte(c)) == data.ClassColor(byte(other)) {
 				t.Errorf("classes %d and %d look the same", other, c)
 			}
 		}

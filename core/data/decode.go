@@ -93,7 +93,7 @@ func decodeImage(content []byte) (pixels, error) {
 	case *image.CMYK:
 		for y := range h {
 			for x := range w {
-				c := packColour(img.CMYKAt(b.Min.X+x, b.Min.Y+y))
+				c := packColor(img.CMYKAt(b.Min.X+x, b.Min.Y+y))
 				i := y*w + x
 				red[i], green[i], blue[i] = byte(c>>16), byte(c>>8), byte(c)
 			}
@@ -178,20 +178,20 @@ type mask struct {
 var maskFormats = map[string]bool{"png": true, "tiff": true, "bmp": true}
 
 // decodeMask reads what a PNG, TIFF or BMP stores, upright. As indices these are
-// grey values of any depth or palette indices; colours have no index and are
-// refused. As colours they are 0xRRGGBB, through the palette if there is one.
+// grey values of any depth or palette indices; colors have no index and are
+// refused. As colors they are 0xRRGGBB, through the palette if there is one.
 // Alpha is dropped.
 func decodeMask(content []byte, as kind) (mask, error) {
 	img, about, err := decode(content)
 	if err == nil && !maskFormats[about.format] {
-		err = fmt.Errorf("the content is %s, but a mask must be PNG, TIFF or BMP: lossy compression changes indices and colours", about.format)
+		err = fmt.Errorf("the content is %s, but a mask must be PNG, TIFF or BMP: lossy compression changes indices and colors", about.format)
 	}
 	if err != nil {
 		return mask{}, err
 	}
 	m := mask{Size: about.Size, values: make([]uint32, about.Size.Area()), pages: about.pages}
-	if as == asColours {
-		err = m.colours(img, about)
+	if as == asColors {
+		err = m.colors(img, about)
 	} else {
 		err = m.indices(img, about)
 	}
@@ -228,7 +228,7 @@ func (m mask) indices(img image.Image, about header) error {
 	default:
 		of, ok := channelsOf(img)
 		if !ok || !about.gray {
-			return errColours
+			return errColors
 		}
 		// Gray with alpha, or with a transparent value.
 		for y := range m.H {
@@ -245,11 +245,11 @@ func (m mask) indices(img image.Image, about header) error {
 	return nil
 }
 
-// errColours is a mask of colours where indices are wanted.
-var errColours = errors.New("the mask holds colours, but class indices are wanted: give the class of each colour in data.colours, or save it as 8-bit grey or palette PNG")
+// errColors is a mask of colors where indices are wanted.
+var errColors = errors.New("the mask holds colors, but class indices are wanted: give the class of each color in data.colors, or save it as 8-bit grey or palette PNG")
 
-// colours takes colours.
-func (m mask) colours(img image.Image, about header) error {
+// colors takes colors.
+func (m mask) colors(img image.Image, about header) error {
 	if about.premultiplied {
 		return errors.New("the colors of the mask are multiplied by alpha: save it as RGB")
 	}
@@ -270,15 +270,15 @@ func (m mask) colours(img image.Image, about header) error {
 				c := of.at(y, x)
 				m.values[y*m.W+x] = uint32(c[0])<<16 | uint32(c[of.bytes])<<8 | uint32(c[2*of.bytes])
 			} else { // gray
-				m.values[y*m.W+x] = packColour(img.At(b.Min.X+x, b.Min.Y+y))
+				m.values[y*m.W+x] = packColor(img.At(b.Min.X+x, b.Min.Y+y))
 			}
 		}
 	}
 	return nil
 }
 
-// packColour is a colour as 0xRRGGBB, without alpha.
-func packColour(c color.Color) uint32 {
+// packColor is a color as 0xRRGGBB, without alpha.
+func packColor(c color.Color) uint32 {
 	n := color.NRGBAModel.Convert(c).(color.NRGBA)
 	return uint32(n.R)<<16 | uint32(n.G)<<8 | uint32(n.B)
 }
@@ -286,7 +286,7 @@ func packColour(c color.Color) uint32 {
 // packedPalette are the colors of a palette as 0xRRGGBB, without alpha.
 func packedPalette(p color.Palette) (table [256]uint32) {
 	for i, c := range p[:min(len(p), len(table))] {
-		table[i] = packColour(c)
+		table[i] = packColor(c)
 	}
 	return table
 }

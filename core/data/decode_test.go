@@ -71,7 +71,7 @@ func TestEveryStorageFormReadsLikePillow(t *testing.T) {
 			continue
 		}
 		// JPEG and lossy WebP leave the rounding of their transforms, and of
-		// colours at half the resolution, to the decoder.
+		// colors at half the resolution, to the decoder.
 		tolerance := 0
 		switch {
 		case name == "lossy.webp":
@@ -103,7 +103,7 @@ func TestMasksAreTheStoredNumbers(t *testing.T) {
 	}
 }
 
-func TestColoursAndJPEGAreNoMask(t *testing.T) {
+func TestColorsAndJPEGAreNoMask(t *testing.T) {
 	for _, name := range []string{"rgb.png", "rgba.png", "rgb.tif", "rgb.bmp", "grey.jpg", "gif.jpg", "lossless.webp"} {
 		if _, err := readMask(filepath.Join("testdata", "pictures", name), asIndices); err == nil {
 			t.Errorf("%s was read as a mask", name)

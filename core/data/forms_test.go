@@ -153,13 +153,13 @@ func TestMasksOfEveryForm(t *testing.T) {
 // Colors of masks are those that images have, whatever alpha says.
 func TestColorsOfEveryForm(t *testing.T) {
 	for name, f := range loadForms(t) {
-		m, err := decodeMask(f.File, asColours)
+		m, err := decodeMask(f.File, asColors)
 		if err != nil || f.Values != nil && strings.Contains(name, "16") {
 			continue // refused, which the other tests see; gray of 16 bits has no color
 		}
 		for i := range m.values {
 			if want := uint32(f.RGB[3*i])<<16 | uint32(f.RGB[3*i+1])<<8 | uint32(f.RGB[3*i+2]); m.values[i] != want {
-				t.Errorf("%s: pixel %d is %s, want %s", name, i, ColourName(m.values[i]), ColourName(want))
+				t.Errorf("%s: pixel %d is %s, want %s", name, i, ColorName(m.values[i]), ColorName(want))
 				break
 			}
 		}

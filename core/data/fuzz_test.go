@@ -36,7 +36,7 @@ func FuzzDecode(f *testing.F) {
 		if err == nil && (p.H <= 0 || p.W <= 0 || len(p.RGB) != 3*p.H*p.W || int64(p.H*p.W) > mostPixels) {
 			t.Errorf("%d×%d pixels in %d bytes", p.W, p.H, len(p.RGB))
 		}
-		for _, as := range []kind{asIndices, asColours} {
+		for _, as := range []kind{asIndices, asColors} {
 			m, wrong := decodeMask(content, as)
 			if wrong == nil && (err != nil || m.H != p.H || m.W != p.W || len(m.values) != m.H*m.W) {
 				t.Errorf("a mask of %d×%d values and an image of %d×%d, %v", m.W, m.H, p.W, p.H, err)

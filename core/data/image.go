@@ -24,7 +24,7 @@ func Overlay(im raster.Image, classes raster.Labels) *image.RGBA {
 	red, green, blue := im.Plane(0), im.Plane(1), im.Plane(2)
 	half := func(a, b byte) byte { return byte((int(a) + int(b) + 1) / 2) }
 	for i, class := range classes.Pix {
-		c := ClassColour(class)
+		c := ClassColor(class)
 		p := out.Pix[4*i:]
 		p[0], p[1], p[2], p[3] = half(red[i], c.R), half(green[i], c.G), half(blue[i], c.B), 0xff
 	}
@@ -36,7 +36,7 @@ func Overlay(im raster.Image, classes raster.Labels) *image.RGBA {
 func MaskImage(classes raster.Labels, of int) *image.Paletted {
 	palette := make(color.Palette, of)
 	for c := range palette {
-		palette[c] = ClassColour(byte(c))
+		palette[c] = ClassColor(byte(c))
 	}
 	return &image.Paletted{Pix: classes.Pix, Stride: classes.W, Rect: image.Rect(0, 0, classes.W, classes.H), Palette: palette}
 }

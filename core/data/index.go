@@ -42,7 +42,7 @@ const (
 	bytesAlone kind = iota // not decoded
 	asImage
 	asIndices
-	asColours
+	asColors
 )
 
 // Look is how an Index looks at files.

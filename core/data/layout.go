@@ -31,8 +31,8 @@ type Layout struct {
 	Legends []Legend
 	// Ignored are values of no class.
 	Ignored []uint32
-	// Colours: masks hold colours, and these are the values.
-	Colours bool
+	// Colors: masks hold colors, and these are the values.
+	Colors bool
 
 	masks string // of a copy: the layout of its source; of a form whose masks are others: its own
 	parts func(dir string) (map[string]Files, error)
@@ -97,7 +97,7 @@ var layouts = []*Layout{
 	{
 		// As its authors publish it, undivided.
 		Name: "camvid", Needs: []string{"701_StillsRaw_full", "LabeledApproved_full"},
-		Legends: camVid, Ignored: []uint32{0}, Colours: true, // void is black
+		Legends: camVid, Ignored: []uint32{0}, Colors: true, // void is black
 		parts: func(dir string) (map[string]Files, error) {
 			return beside(dir, map[string][2]string{All: {"701_StillsRaw_full", "LabeledApproved_full"}}, "_L")
 		},
@@ -105,7 +105,7 @@ var layouts = []*Layout{
 	{
 		// The same divided, as it is often passed on.
 		Name: "camvid", Needs: []string{"train", "train_labels", "val", "val_labels", "test", "test_labels"},
-		Legends: camVid, Ignored: []uint32{0}, Colours: true,
+		Legends: camVid, Ignored: []uint32{0}, Colors: true,
 		parts: func(dir string) (map[string]Files, error) { return divided(dir, "_labels", "_L") },
 	},
 	{
@@ -159,7 +159,7 @@ func (l *Layout) copied(dir string) (*Layout, error) {
 	for _, of := range layouts {
 		if of.Masks() == origin.Layout {
 			c := *l
-			c.Legends, c.Ignored, c.Colours, c.masks = of.Legends, of.Ignored, of.Colours, origin.Layout
+			c.Legends, c.Ignored, c.Colors, c.masks = of.Legends, of.Ignored, of.Colors, origin.Layout
 			return &c, nil
 		}
 	}
@@ -172,7 +172,7 @@ func (l *Layout) Masks() string { return cmp.Or(l.masks, l.Name) }
 
 // Label completes the classes of mask values, which count from 0: if as many
 // classes are named as the data set is scored on, they are those. What belongs
-// to no class by design is ignored (-1). It is an error that masks hold colours
+// to no class by design is ignored (-1). It is an error that masks hold colors
 // and the classes are none that the data set is scored on.
 func (l *Layout) Label(values map[uint32]int32, classes int) (map[uint32]int32, error) {
 	out := maps.Clone(values)
@@ -186,12 +186,12 @@ func (l *Layout) Label(values map[uint32]int32, classes int) (map[uint32]int32, 
 				out[value] = values[uint32(i)]
 			}
 		}
-	} else if l.Colours {
+	} else if l.Colors {
 		var scored []string
 		for _, g := range l.Legends {
 			scored = append(scored, fmt.Sprint(len(g)))
 		}
-		return nil, fmt.Errorf("the masks of %s hold the colours of %s classes, but %d are named", l.Name, strings.Join(scored, " or "), classes)
+		return nil, fmt.Errorf("the masks of %s hold the colors of %s classes, but %d are named", l.Name, strings.Join(scored, " or "), classes)
 	}
 	for _, value := range l.Ignored {
 		if _, ok := out[value]; !ok {

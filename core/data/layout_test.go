@@ -234,9 +234,9 @@ func TestLayoutsLabelMasks(t *testing.T) {
 	}
 }
 
-// CamVid's colours stand for the 32 classes of its own list, and for the 11 that
+// CamVid's colors stand for the 32 classes of its own list, and for the 11 that
 // are usually scored, where void is ignored; its masks cannot mean others.
-func TestCamVidsColours(t *testing.T) {
+func TestCamVidsColors(t *testing.T) {
 	for _, set := range publishedSets {
 		if set.name != "camvid" {
 			continue
@@ -256,7 +256,7 @@ func TestCamVidsColours(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !camvid.Colours {
+		if !camvid.Colors {
 			if eleven[0] != 0 || eleven[11] != -1 || len(eleven) != 12 {
 				t.Errorf("indices: %v", eleven)
 			}
@@ -270,7 +270,7 @@ func TestCamVidsColours(t *testing.T) {
 		if err != nil || all[sky] != 21 || all[void] != 30 || all[wall] != 31 || len(all) != 32 {
 			t.Errorf("32 classes: %v, %v", all, err)
 		}
-		if _, err := camvid.Label(identity(5), 5); err == nil || !strings.Contains(err.Error(), "the colours of 32 or 11 classes, but 5 are named") {
+		if _, err := camvid.Label(identity(5), 5); err == nil || !strings.Contains(err.Error(), "the colors of 32 or 11 classes, but 5 are named") {
 			t.Errorf("5 classes: %v", err)
 		}
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/loralab/loralab/core/raster"
 )
 
-// classColours are those of Okabe and Ito, told apart with every common kind of
-// colour vision; class 0, mostly background, is nearly black.
-var classColours = []color.RGBA{
+// classColors are those of Okabe and Ito, told apart with every common kind of
+// color vision; class 0, mostly background, is nearly black.
+var classColors = []color.RGBA{
 	{0x1c, 0x1c, 0x22, 0xff}, // background
 	{0x56, 0xb4, 0xe9, 0xff}, // sky blue
 	{0xe6, 0x9f, 0x00, 0xff}, // orange
@@ -22,16 +22,16 @@ var classColours = []color.RGBA{
 	{0x00, 0x72, 0xb2, 0xff}, // blue
 }
 
-var ignoredColour = color.RGBA{0x80, 0x80, 0x80, 0xff}
+var ignoredColor = color.RGBA{0x80, 0x80, 0x80, 0xff}
 
-// reserved are colours that no class is near to: of ignored pixels, and of
+// reserved are colors that no class is near to: of ignored pixels, and of
 // errors, which core/samplesheet draws.
-var reserved = []color.RGBA{ignoredColour, {0xff, 0x00, 0x66, 0xff}, {0xff, 0xff, 0xff, 0xff}}
+var reserved = []color.RGBA{ignoredColor, {0xff, 0x00, 0x66, 0xff}, {0xff, 0xff, 0xff, 0xff}}
 
-// manyColours are classColours and, for every further class, the colour that is
+// manyColors are classColors and, for every further class, the color that is
 // farthest from all before it.
-var manyColours = sync.OnceValue(func() []color.RGBA {
-	colours := slices.Clone(classColours)
+var manyColors = sync.OnceValue(func() []color.RGBA {
+	colors := slices.Clone(classColors)
 	var candidates []color.RGBA
 	levels := []uint8{0x20, 0x50, 0x80, 0xb0, 0xe0, 0xff}
 	for _, r := range levels {
@@ -50,10 +50,10 @@ var manyColours = sync.OnceValue(func() []color.RGBA {
 			nearest[i] = min(nearest[i], distance(c, taken))
 		}
 	}
-	for _, c := range append(colours, reserved...) {
+	for _, c := range append(colors, reserved...) {
 		take(c)
 	}
-	for len(colours) < len(candidates) {
+	for len(colors) < len(candidates) {
 		best := 0
 		for i := range candidates {
 			if nearest[i] > nearest[best] {
@@ -63,13 +63,13 @@ var manyColours = sync.OnceValue(func() []color.RGBA {
 		if nearest[best] == 0 {
 			break
 		}
-		colours = append(colours, candidates[best])
+		colors = append(colors, candidates[best])
 		take(candidates[best])
 	}
-	return colours
+	return colors
 })
 
-// distance is the square of how far apart two colours look, after Riemersma's
+// distance is the square of how far apart two colors look, after Riemersma's
 // weights of red, green and blue.
 func distance(a, b color.RGBA) int {
 	red := (int(a.R) + int(b.R)) / 2
@@ -77,16 +77,16 @@ func distance(a, b color.RGBA) int {
 	return ((512+red)*r*r + 1024*g*g + (767-red)*u*u) / 256
 }
 
-// ClassColour is the colour of a class index in pictures of masks. The first
+// ClassColor is the color of a class index in pictures of masks. The first
 // eight are made to be told apart, the others are as far apart as there is room;
 // beyond some 200 classes they return.
-func ClassColour(class byte) color.RGBA {
+func ClassColor(class byte) color.RGBA {
 	if class == raster.Ignored {
-		return ignoredColour
+		return ignoredColor
 	}
-	if int(class) < len(classColours) {
-		return classColours[class]
+	if int(class) < len(classColors) {
+		return classColors[class]
 	}
-	many := manyColours()
+	many := manyColors()
 	return many[int(class)%len(many)]
 }

@@ -19,7 +19,7 @@ import (
 var ProceduralClasses = []string{"background", "animal", "boundary"}
 
 // ProceduralStyles are the styles in which the procedural set can be drawn. A
-// style changes colours and texture, never a shape, so that the same masks
+// style changes colors and texture, never a shape, so that the same masks
 // serve as a domain of their own.
 var ProceduralStyles = []string{"", "inverted", "textured", "noisy"}
 

@@ -30,7 +30,7 @@ type Set struct {
 	classes int
 	// classOf maps a value of a mask to its label; absent values are an error.
 	classOf map[uint32]byte
-	colours bool // values are colours, 0xRRGGBB
+	colors  bool // values are colors, 0xRRGGBB
 	read    func(i int) (pixels, mask, error)
 	// readMask is what read gives of the mask.
 	readMask func(i int) (mask, error)
@@ -52,7 +52,7 @@ type Set struct {
 type Batch struct {
 	raster.Size
 	N int
-	// Images is N×3×H×W bytes, RGB, not normalised.
+	// Images is N×3×H×W bytes, RGB, not normalized.
 	Images []byte
 	// Labels is N×H×W class indices; 255 is ignored.
 	Labels []byte
@@ -111,7 +111,7 @@ func Open(f Contents, d *spec.Data, styles Contents) (*Set, error) {
 
 func newSet(names, keys []string, d *spec.Data, styles Contents) (*Set, error) {
 	s := &Set{
-		names: names, keys: keys, colours: d.GetColours(), size: SizeOf(d), kept: make([]*raster.Labelled, len(names)), free: CacheBytes,
+		names: names, keys: keys, colors: d.GetColours(), size: SizeOf(d), kept: make([]*raster.Labelled, len(names)), free: CacheBytes,
 		augment: d.GetAugment(),
 		reserve: func(int) (func(), error) { return func() {}, nil },
 	}
@@ -334,8 +334,8 @@ func (s *Set) labels(i int, m mask) (raster.Labels, error) {
 
 // value is what a value of a mask is called.
 func (s *Set) value(v uint32) string {
-	if s.colours {
-		return "colour " + ColourName(v)
+	if s.colors {
+		return "color " + ColorName(v)
 	}
 	return fmt.Sprintf("value %d", v)
 }

@@ -74,7 +74,7 @@ const (
 )
 
 // Warp moves pixels: that at (y, x) becomes what lies at from(y, x), in pixels
-// whose centres are whole numbers. Colours are interpolated linearly, labels
+// whose centres are whole numbers. Colors are interpolated linearly, labels
 // taken from the nearest pixel.
 func (p *Float) Warp(outside Outside, from func(y, x int) (fy, fx float64)) {
 	n := p.H * p.W
@@ -146,7 +146,7 @@ func mirror(i, n int) int {
 	return i
 }
 
-// Blur smooths the colours with a Gaussian of sigma pixels, cut off at four of
+// Blur smooths the colors with a Gaussian of sigma pixels, cut off at four of
 // them.
 func (p *Float) Blur(sigma float64) {
 	if sigma <= 0 {
@@ -204,7 +204,7 @@ type Tap struct {
 	Weight float32
 }
 
-// Filter convolves the colours with taps.
+// Filter convolves the colors with taps.
 func (p *Float) Filter(taps []Tap) {
 	for c := range 3 {
 		plane := p.Plane(c)

@@ -31,7 +31,7 @@ func TestNothingIsLost(t *testing.T) {
 	})
 }
 
-// A shift by whole pixels moves colours and labels alike; what comes from
+// A shift by whole pixels moves colors and labels alike; what comes from
 // outside is black and ignored, or the mirror image.
 func TestShift(t *testing.T) {
 	row := Size{H: 1, W: 3}

@@ -1,6 +1,6 @@
 // Package samplesheet draws images with their masks for people: rows of panels side by
 // side (image, truth, prediction, errors), a caption below each row, and a legend
-// of the classes in the colours that every picture of masks has (data.ClassColour).
+// of the classes in the colors that every picture of masks has (data.ClassColor).
 //
 // The form of a sheet follows from what it shows, the classes and the size of
 // the pictures, and from nothing else. So whoever knows these finds a panel in a
@@ -49,7 +49,7 @@ type Sheet struct {
 	legend [][]entry // lines
 }
 
-// panel is a column. paint gives the colour of pixel i of a row, whose own colour
+// panel is a column. paint gives the color of pixel i of a row, whose own color
 // is c.
 type panel struct {
 	name  string
@@ -58,14 +58,14 @@ type panel struct {
 
 // entry of the legend.
 type entry struct {
-	name   string
-	colour color.RGBA
-	hatch  bool
-	x      int
+	name  string
+	color color.RGBA
+	hatch bool
+	x     int
 }
 
-// The colours of errors: what is right is the image without its colours, pale.
-// What is wrong has a colour that no class has.
+// The colors of errors: what is right is the image without its colors, pale.
+// What is wrong has a color that no class has.
 var (
 	wrong = color.RGBA{0xff, 0x00, 0x66, 0xff}
 	right = color.RGBA{0xd8, 0xd8, 0xd8, 0xff} // in the legend
@@ -86,12 +86,12 @@ func Masks(classes []string, size raster.Size) *Sheet {
 
 func picture(_ *Row, _, _ int, c color.RGBA) color.RGBA { return c }
 
-func labels(r *Row, i, w int, _ color.RGBA) color.RGBA { return colourOf(r.Labels.Pix[i], i, w) }
+func labels(r *Row, i, w int, _ color.RGBA) color.RGBA { return colorOf(r.Labels.Pix[i], i, w) }
 
-func predicted(r *Row, i, w int, _ color.RGBA) color.RGBA { return colourOf(r.Predicted.Pix[i], i, w) }
+func predicted(r *Row, i, w int, _ color.RGBA) color.RGBA { return colorOf(r.Predicted.Pix[i], i, w) }
 
 func both(r *Row, i, w int, c color.RGBA) color.RGBA {
-	over := colourOf(r.Labels.Pix[i], i, w)
+	over := colorOf(r.Labels.Pix[i], i, w)
 	half := func(a, b byte) byte { return byte((int(a) + int(b)) / 2) }
 	return color.RGBA{half(over.R, c.R), half(over.G, c.G), half(over.B, c.B), 0xff}
 }
@@ -108,19 +108,19 @@ func errorsOf(r *Row, i, w int, c color.RGBA) color.RGBA {
 	return wrong
 }
 
-// colourOf is a class's; what is ignored is hatched, so that it is taken for no
+// colorOf is a class's; what is ignored is hatched, so that it is taken for no
 // class.
-func colourOf(class byte, i, w int) color.RGBA {
+func colorOf(class byte, i, w int) color.RGBA {
 	if class == raster.Ignored {
 		return hatched(i%w, i/w)
 	}
-	return data.ClassColour(class)
+	return data.ClassColor(class)
 }
 
 // hatched is white and grey in diagonal stripes.
 func hatched(x, y int) color.RGBA {
 	if (x+y)/3%2 == 0 {
-		return data.ClassColour(raster.Ignored)
+		return data.ClassColor(raster.Ignored)
 	}
 	return color.RGBA{0xff, 0xff, 0xff, 0xff}
 }
@@ -133,11 +133,11 @@ func form(classes []string, size raster.Size, panels ...panel) *Sheet {
 	s.em = min(max(15, s.scale*size.W/18), 40)
 	var entries []entry
 	for i, name := range classes[:min(len(classes), raster.Ignored)] {
-		entries = append(entries, entry{name: name, colour: data.ClassColour(byte(i))})
+		entries = append(entries, entry{name: name, color: data.ClassColor(byte(i))})
 	}
 	entries = append(entries, entry{name: "ignored", hatch: true})
 	if len(panels) > Errors {
-		entries = append(entries, entry{name: "right", colour: right}, entry{name: "wrong", colour: wrong})
+		entries = append(entries, entry{name: "right", color: right}, entry{name: "wrong", color: wrong})
 	}
 	// Lines are filled one after another.
 	letters := s.face()
@@ -208,7 +208,7 @@ func (s *Sheet) Draw(rows []Row) *image.RGBA {
 				c := p.paint(r, i, s.size.W, color.RGBA{red[i], green[i], blue[i], 0xff})
 				panel.SetRGBA(i%s.size.W, i/s.size.W, c)
 			}
-			// Colours of classes do not mix.
+			// Colors of classes do not mix.
 			scaling.NearestNeighbor.Scale(sheet, s.Panel(n, k), panel, panel.Bounds(), scaling.Src, nil)
 		}
 		write(fit(face, r.Caption, s.width()-2*s.em), s.em, s.Panel(n, 0).Max.Y+5*s.em/4)
@@ -218,7 +218,7 @@ func (s *Sheet) Draw(rows []Row) *image.RGBA {
 		for _, e := range line {
 			for dy := range s.em {
 				for dx := range s.em {
-					c := e.colour
+					c := e.color
 					if e.hatch {
 						c = hatched(dx, dy)
 					}

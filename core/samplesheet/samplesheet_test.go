@@ -43,7 +43,7 @@ func TestPanelsAreFound(t *testing.T) {
 				t.Errorf("row %d begins with %v", i, got)
 			}
 			at = s.Panel(i, Truth).Min
-			if got, want := m.RGBAAt(at.X, at.Y), data.ClassColour(rows[i].Labels.Pix[0]); got != want {
+			if got, want := m.RGBAAt(at.X, at.Y), data.ClassColor(rows[i].Labels.Pix[0]); got != want {
 				t.Errorf("its truth begins with %v, want %v", got, want)
 			}
 		}
@@ -56,7 +56,7 @@ func TestPanelsAreFound(t *testing.T) {
 	})
 }
 
-// Right pixels have no colour, wrong ones the colour of errors, ignored ones are
+// Right pixels have no color, wrong ones the color of errors, ignored ones are
 // no error whatever was predicted.
 func TestErrors(t *testing.T) {
 	size := raster.Size{H: 1, W: 224}
@@ -89,8 +89,8 @@ func TestErrors(t *testing.T) {
 		t.Errorf("pixels are %s, want %s", strings.Join(got, " "), want)
 	}
 	for class := range raster.Ignored {
-		if data.ClassColour(byte(class)) == wrong {
-			t.Errorf("class %d has the colour of errors", class)
+		if data.ClassColor(byte(class)) == wrong {
+			t.Errorf("class %d has the color of errors", class)
 		}
 	}
 }

@@ -1,5 +1,5 @@
 // Package stylize gives a picture the look of another, without any network: by
-// its slow Fourier amplitudes, by its colours, or by its colours and texture.
+// its slow Fourier amplitudes, by its colors, or by its colors and texture.
 // Shapes stay where they are, so the labels stay valid: a domain shift that
 // needs no download and comes out the same everywhere. Of the look that a network
 // was trained for it knows the file alone.
@@ -10,7 +10,7 @@
 //	         "Color transfer between images", 2001)
 //	texture  each band of a Laplacian pyramid gets the histogram of the style's
 //	         (Heeger and Bergen, "Pyramid-based texture analysis/synthesis",
-//	         1995, one pass), and so do the colours in the end
+//	         1995, one pass), and so do the colors in the end
 package stylize
 
 import (
@@ -28,7 +28,7 @@ import (
 
 var kinds = map[string]func(p, style *raster.Float, strength float64){
 	"fourier": fourierAmplitude,
-	"colour":  colourStatistics,
+	"colour":  colorStatistics,
 	"texture": texture,
 }
 
@@ -48,7 +48,7 @@ func Check(kind string, strength float64) error {
 		return fmt.Errorf("unknown style %q, want one of %s", kind, strings.Join(append(Kinds(), Network), ", "))
 	}
 	if !(strength >= 0 && strength <= 1) {
-		return fmt.Errorf("strength %g of style %s, want 0 to 1", strength, kind)
+		return fmt.Errorf("strength %g of a style, want 0 to 1", strength)
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func both(f []complex128, size raster.Size, do func(t *fourier.CmplxFFT, dst, sr
 	return f
 }
 
-func colourStatistics(p, style *raster.Float, strength float64) {
+func colorStatistics(p, style *raster.Float, strength float64) {
 	a, b := toLAB(p), toLAB(style)
 	for c := range 3 {
 		mean, spread := moments(a[c])
@@ -224,7 +224,7 @@ func texture(p, style *raster.Float, strength float64) {
 		plane := p.Plane(c)
 		clear(plane)
 		for b := range mine {
-			// Colours at large come from the last step.
+			// Colors at large come from the last step.
 			if b < bands {
 				match(mine[b], theirs[b], strength)
 			}

@@ -12,7 +12,7 @@ import (
 	"github.com/loralab/loralab/core/rng"
 )
 
-// scene is a smooth picture; stripes a coarse, colourful one.
+// scene is a smooth picture; stripes a coarse, colorful one.
 func scene(h, w int) *raster.Float {
 	p := &raster.Float{Size: raster.Size{H: h, W: w}, RGB: make([]float32, 3*h*w), Labels: make([]byte, h*w)}
 	for i := range h * w {
@@ -86,16 +86,16 @@ func TestWhatIsTransferred(t *testing.T) {
 		}
 	}
 	p = scene(40, 40)
-	for i, v := range p.RGB { // away from black and white, where colours are cut off
+	for i, v := range p.RGB { // away from black and white, where colors are cut off
 		p.RGB[i] = .4 + .1*v
 		style.RGB[i] = .3 + .2*style.RGB[i]
 	}
-	colourStatistics(p, style, 1)
+	colorStatistics(p, style, 1)
 	mine, theirs := toLAB(p), toLAB(style)
 	for c := range 3 {
 		mean, spread := moments(mine[c])
 		if want, wantSpread := moments(theirs[c]); math.Abs(mean-want) > 1e-3 || math.Abs(spread-wantSpread) > 1e-3 {
-			t.Errorf("colour: axis %d has mean %g and spread %g, style's are %g and %g", c, mean, spread, want, wantSpread)
+			t.Errorf("color: axis %d has mean %g and spread %g, style's are %g and %g", c, mean, spread, want, wantSpread)
 		}
 	}
 	p = scene(40, 40)

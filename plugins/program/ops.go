@@ -186,7 +186,7 @@ var ops = map[protocol.Op]row{
 		if len(c.Ints) != 1 {
 			return nil, fmt.Errorf("ints %s, want [dim]", rawShape(c.Ints))
 		}
-		return c.in[0].Shape, own(c.in[0].Shape, c.Ints[0], "normalises")
+		return c.in[0].Shape, own(c.in[0].Shape, c.Ints[0], "normalizes")
 	}),
 	protocol.Op_RELU: op("relu", 1, "", bends, same),
 	protocol.Op_GELU: op("gelu", 1, "", bends, same),

@@ -40,7 +40,7 @@ type Backbone struct {
 	Digest string // SHA-256 of the weights, hex
 	Source string // where they come from, for people
 	Arch   *spec.Architecture
-	// Mean and Std normalise RGB in 0..1.
+	// Mean and Std normalize RGB in 0..1.
 	Mean, Std []float64
 }
 

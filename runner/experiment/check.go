@@ -127,7 +127,7 @@ func (x *expansion) checkClasses(c *cell) {
 	if !x.checkNames(c, []string{"data"}, data.Classes, data.Remap, data.Ignore) {
 		return
 	}
-	x.checkColours(c, []string{"data"}, data)
+	x.checkColors(c, []string{"data"}, data)
 	trained := mergeClasses(data.Classes, data.Remap, data.Ignore).classes
 	if len(trained) < 2 {
 		x.fail(c, "data.remap", fmt.Sprintf("only %d class is left to train: %s", len(trained), strings.Join(trained, ", ")), "a segmentation needs two classes at least")
@@ -141,8 +141,8 @@ func (x *expansion) checkClasses(c *cell) {
 		if !x.checkNames(c, path, m.Classes, m.Remap, m.Ignore) {
 			continue
 		}
-		if d.Colours != nil || d.Ignore != nil {
-			x.checkColours(c, path, &m)
+		if d.Colors != nil || d.Ignore != nil {
+			x.checkColors(c, path, &m)
 		}
 		if got := mergeClasses(m.Classes, m.Remap, m.Ignore).classes; !slices.Equal(got, trained) {
 			x.failAt(c, path, fmt.Sprintf("domain %q has the classes %s, trained are %s", d.name, strings.Join(got, ", "), strings.Join(trained, ", ")),
@@ -155,10 +155,10 @@ func (x *expansion) checkClasses(c *cell) {
 func (d *domainConfig) merged(data *dataConfig) dataConfig {
 	m := *data
 	if d.Classes != nil {
-		m.Classes, m.Remap, m.Colours = d.Classes, nil, nil
+		m.Classes, m.Remap, m.Colors = d.Classes, nil, nil
 	}
-	if d.Colours != nil {
-		m.Colours = d.Colours
+	if d.Colors != nil {
+		m.Colors = d.Colors
 	}
 	if d.Remap != nil {
 		m.Remap = d.Remap
@@ -211,32 +211,32 @@ func (x *expansion) checkNames(c *cell, path []string, classes []string, remap m
 	return ok
 }
 
-// checkColours looks at the colours of classes: each has one, and none has two
+// checkColors looks at the colors of classes: each has one, and none has two
 // classes.
-func (x *expansion) checkColours(c *cell, path []string, d *dataConfig) {
-	if len(d.Colours) == 0 {
+func (x *expansion) checkColors(c *cell, path []string, d *dataConfig) {
+	if len(d.Colors) == 0 {
 		return
 	}
 	at := func(field ...string) []string { return append(slices.Clone(path), field...) }
 	if d.Ignore != nil {
-		x.failAt(c, at("ignore"), fmt.Sprintf("masks hold colours, and %d is the index of a class", *d.Ignore), `colours that are ignored are given with colours: ignore: "#rrggbb"`)
+		x.failAt(c, at("ignore"), fmt.Sprintf("masks hold colors, and %d is the index of a class", *d.Ignore), `colors that are ignored are given with colors: ignore: "#rrggbb"`)
 	}
 	of := map[uint32]string{}
-	for _, name := range slices.Sorted(maps.Keys(d.Colours)) {
+	for _, name := range slices.Sorted(maps.Keys(d.Colors)) {
 		if name != ignored && !slices.Contains(d.Classes, name) {
-			x.failKey(c, at("colours", quoteLabel(name)), fmt.Sprintf("there is no class %q", name), diagnostic.Suggest(name, "classes", append(slices.Clone(d.Classes), ignored)))
+			x.failKey(c, at("colors", quoteLabel(name)), fmt.Sprintf("there is no class %q", name), diagnostic.Suggest(name, "classes", append(slices.Clone(d.Classes), ignored)))
 		}
-		for _, v := range d.Colours[name] {
+		for _, v := range d.Colors[name] {
 			if other, taken := of[v]; taken && other != name {
-				x.failAt(c, at("colours", quoteLabel(name)), fmt.Sprintf("%s is the colour of %s already", data.ColourName(v), other), "a pixel has one class; remap merges classes")
+				x.failAt(c, at("colors", quoteLabel(name)), fmt.Sprintf("%s is the color of %s already", data.ColorName(v), other), "a pixel has one class; remap merges classes")
 			}
 			of[v] = name
 		}
 	}
 	for i, name := range d.Classes {
-		_, ok := d.Colours[name]
-		if !ok && len(x.fields(append([]string{x.name}, at("colours", quoteLabel(name))...))) == 0 { // one that is wrong is reported as that
-			x.failAt(c, at("classes", fmt.Sprint(i)), fmt.Sprintf("class %q has no colour", name), "give it in colours, as all classes of masks in colour")
+		_, ok := d.Colors[name]
+		if !ok && len(x.fields(append([]string{x.name}, at("colors", quoteLabel(name))...))) == 0 { // one that is wrong is reported as that
+			x.failAt(c, at("classes", fmt.Sprint(i)), fmt.Sprintf("class %q has no color", name), "give it in colors, as all classes of masks in color")
 		}
 	}
 }
@@ -254,7 +254,7 @@ func (x *expansion) checkLoss(c *cell) {
 	l, d := c.config.Loss, c.config.Data
 	classes := mergeClasses(d.Classes, d.Remap, d.Ignore).classes
 	if len(l.terms(classes)) == 0 {
-		x.fail(c, "loss", "all weights of the loss are 0", "give one term a weight, for instance loss: cross_entropy: 1")
+		x.fail(c, "loss", "all weights of the loss are 0", "give one term a weight, for instance loss: crossEntropy: 1")
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.ClassWeights.of)) {
 		if !slices.Contains(classes, name) {
@@ -268,7 +268,7 @@ func (x *expansion) checkLoss(c *cell) {
 func (x *expansion) checkClassWeights(c *cell, classes []string) {
 	for _, term := range c.config.Loss.terms(classes) {
 		if len(term.ClassWeights) > 0 && !slices.ContainsFunc(term.ClassWeights, func(w float64) bool { return w > 0 }) {
-			x.fail(c, "loss.classWeights", "all classes weigh 0, so "+term.Kind+" learns nothing", "give a class a weight; those that are left out weigh 1")
+			x.fail(c, "loss.classWeights", "all classes weigh 0, so "+written(term.Kind)+" learns nothing", "give a class a weight; those that are left out weigh 1")
 			return
 		}
 	}
@@ -330,8 +330,8 @@ func (x *expansion) checkAugment(c *cell) {
 			x.fail(c, at, message, "")
 		}
 		for name, v := range map[string]*float64{"brightness": a.Brightness, "contrast": a.Contrast, "saturation": a.Saturation, "hue": a.Hue} {
-			if v != nil && a.Kind != "colour" {
-				x.fail(c, at+"."+name, fmt.Sprintf("%s changes no colours", a.Kind), `only "colour" has it`)
+			if v != nil && a.Kind != "color" {
+				x.fail(c, at+"."+name, fmt.Sprintf("%s changes no colors", a.Kind), `only "color" has it`)
 			}
 		}
 	}

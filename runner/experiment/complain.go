@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -113,12 +114,21 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	dg := diagnostic.Diagnostic{Path: strings.Join(path, "."), Cells: s.cells, Of: s.of}
 
 	if e := find(group, notAllowed); e != nil {
+		// Of a struct that the schema does not have, CUE reports the fields too.
+		if n := unknownAt(s, below); n < len(below) {
+			path = path[:len(path)-len(below)+n]
+			below = below[:n]
+			dg.Path = strings.Join(path, ".")
+			e = nil
+		}
 		name := label(path[len(path)-1])
 		pos := d.labelAt(path)
-		for _, p := range errors.Positions(e) {
-			if d.mine(p) {
-				pos = p
-				break
+		if e != nil {
+			for _, p := range errors.Positions(e) {
+				if d.mine(p) {
+					pos = p
+					break
+				}
 			}
 		}
 		if o := covering(s.overlay, below); o != nil {
@@ -135,7 +145,7 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		default:
 			dg.Message = fmt.Sprintf("an experiment has no field %q", name)
 		}
-		dg.Hint = diagnostic.Suggest(name, "it knows", fieldNames(lookup(s.schema, below[min(s.skip, len(below)-1):len(below)-1])))
+		dg.Hint = cmp.Or(renamed(below[:len(below)-1], name), diagnostic.Suggest(name, "it knows", fieldNames(lookup(s.schema, below[min(s.skip, len(below)-1):len(below)-1]))))
 		d.report(d.mark(dg, pos))
 		return
 	}
@@ -211,7 +221,7 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 				} else {
 					dg.Message = subject + " " + text
 				}
-				dg.Hint = choice(given, text)
+				dg.Hint = cmp.Or(renamed(below, label(given)), choice(given, text))
 				d.report(d.mark(dg, d.elementIn(pos, s, path)))
 				return
 			}
@@ -224,7 +234,7 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 			list = strings.Join(choices[:last], ", ") + " or " + list
 		}
 		dg.Message = fmt.Sprintf("%s is %s: it must be %s", subject, got, list)
-		dg.Hint = choice(got, strings.Join(choices, " "))
+		dg.Hint = cmp.Or(renamed(below, label(got)), choice(got, strings.Join(choices, " ")))
 		d.report(d.mark(dg, pos))
 		return
 	}
@@ -268,7 +278,9 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		} else {
 			dg.Message = fmt.Sprintf("unknown name %q", name)
 			dg.Hint = diagnostic.Suggest(name, "names in this file", d.names())
-			if !strings.Contains(dg.Hint, "mean") {
+			if now := written(name); now != name {
+				dg.Hint = spelled(name, now)
+			} else if !strings.Contains(dg.Hint, "mean") {
 				dg.Hint = "a text needs quotes: \"" + name + "\""
 			}
 		}
@@ -312,6 +324,19 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		}
 	}
 	d.report(d.mark(dg, pos))
+}
+
+// unknownAt is the length of the path to the first field that the schema does not
+// have, and that of the whole path without a schema.
+func unknownAt(s scope, path []string) int {
+	if s.unknown == "" && s.schema.Exists() {
+		for n := s.skip + 1; n < len(path); n++ {
+			if !lookup(s.schema, path[s.skip:n]).Exists() {
+				return n
+			}
+		}
+	}
+	return len(path)
 }
 
 // twoDefaults are the defaults that the user and the schema give to a path.

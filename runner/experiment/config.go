@@ -61,9 +61,9 @@ func (c *config) take(section string, from *config) {
 }
 
 type lossConfig struct {
-	CrossEntropy float64      `json:"cross_entropy"`
+	CrossEntropy float64      `json:"crossEntropy"`
 	Dice         float64      `json:"dice"`
-	LogCoshDice  float64      `json:"log_cosh_dice"`
+	LogCoshDice  float64      `json:"logCoshDice"`
 	Focal        float64      `json:"focal"`
 	Lovasz       float64      `json:"lovasz"`
 	Smoothing    float64      `json:"smoothing"`
@@ -86,7 +86,7 @@ func (l *lossConfig) terms(classes []string) []*spec.Loss {
 			continue
 		}
 		if t.Kind == "cross_entropy" || t.Kind == "focal" {
-			t.Weighting = l.ClassWeights.by
+			t.Weighting = recorded(l.ClassWeights.by)
 			for _, name := range classes {
 				if l.ClassWeights.of == nil {
 					break
@@ -151,19 +151,19 @@ type headConfig struct {
 }
 
 type dataConfig struct {
-	Source     string             `json:"source"`
-	Layout     string             `json:"layout"`
-	Size       size               `json:"size"`
-	Classes    []string           `json:"classes"`
-	Remap      map[string]string  `json:"remap"`
-	Ignore     *uint32            `json:"ignore"`
-	Colours    map[string]colours `json:"colours"`
-	Split      splitConfig        `json:"split"`
-	Fraction   float64            `json:"fraction"`
-	Limit      limitConfig        `json:"limit"`
-	Augment    []augmentConfig    `json:"augment"`
-	Normalize  *normalizeConfig   `json:"normalize"`
-	Procedural proceduralConfig   `json:"procedural"`
+	Source     string            `json:"source"`
+	Layout     string            `json:"layout"`
+	Size       size              `json:"size"`
+	Classes    []string          `json:"classes"`
+	Remap      map[string]string `json:"remap"`
+	Ignore     *uint32           `json:"ignore"`
+	Colors     map[string]colors `json:"colors"`
+	Split      splitConfig       `json:"split"`
+	Fraction   float64           `json:"fraction"`
+	Limit      limitConfig       `json:"limit"`
+	Augment    []augmentConfig   `json:"augment"`
+	Normalize  *normalizeConfig  `json:"normalize"`
+	Procedural proceduralConfig  `json:"procedural"`
 
 	// Of the test split as a domain.
 	corruption *spec.Corruption
@@ -188,14 +188,14 @@ var ranges = map[string][2]float64{
 
 // spec fills in what is not given.
 func (a *augmentConfig) spec() *spec.Augment {
-	out := &spec.Augment{Kind: a.Kind, P: a.P}
+	out := &spec.Augment{Kind: recorded(a.Kind), P: a.P}
 	if r, ok := ranges[a.Kind]; ok {
 		if a.Range != nil {
 			r = *a.Range
 		}
 		out.Low, out.High = r[0], r[1]
 	}
-	if a.Kind == "colour" {
+	if a.Kind == "color" {
 		or := func(v *float64, absent float64) float64 {
 			if v == nil {
 				return absent
@@ -472,14 +472,14 @@ func (e *evaluateConfig) shifted(data *dataConfig) (out []struct {
 }
 
 type domainConfig struct {
-	Source  string             `json:"source"`
-	Classes []string           `json:"classes"`
-	Remap   map[string]string  `json:"remap"`
-	Colours map[string]colours `json:"colours"`
-	Ignore  *uint32            `json:"ignore"`
-	Limit   uint32             `json:"limit"`
-	Seed    uint64             `json:"seed"`
-	Style   string             `json:"style"`
+	Source  string            `json:"source"`
+	Classes []string          `json:"classes"`
+	Remap   map[string]string `json:"remap"`
+	Colors  map[string]colors `json:"colors"`
+	Ignore  *uint32           `json:"ignore"`
+	Limit   uint32            `json:"limit"`
+	Seed    uint64            `json:"seed"`
+	Style   string            `json:"style"`
 }
 
 // domains keeps the order of the file.
@@ -627,45 +627,45 @@ func (f *freezeConfig) UnmarshalJSON(b []byte) error {
 type training struct {
 	classes []string         // as trained
 	values  map[uint32]int32 // value of a mask -> index of the class; -1: ignored
-	colours bool             // values are colours
+	colors  bool             // values are colors
 	fault   error            // values of the classes are not known
 }
 
 // data is that as masks are read with.
 func (t training) data() *spec.Data {
-	return &spec.Data{Classes: t.classes, Values: t.values, Colours: t.colours}
+	return &spec.Data{Classes: t.classes, Values: t.values, Colours: t.colors}
 }
 
 const ignored = "ignore" // in remap
 
-// colours are one or several, 0xRRGGBB.
-type colours []uint32
+// colors are one or several, 0xRRGGBB.
+type colors []uint32
 
-func (c *colours) UnmarshalJSON(b []byte) error {
-	var one colour
+func (c *colors) UnmarshalJSON(b []byte) error {
+	var one color
 	if one.UnmarshalJSON(b) == nil {
-		*c = colours{uint32(one)}
+		*c = colors{uint32(one)}
 		return nil
 	}
-	var several []colour
+	var several []color
 	if err := json.Unmarshal(b, &several); err != nil {
 		return err
 	}
-	*c = make(colours, len(several))
+	*c = make(colors, len(several))
 	for i, packed := range several {
 		(*c)[i] = uint32(packed)
 	}
 	return nil
 }
 
-// colour is "#rrggbb" or [red, green, blue]; the schema has checked the numbers.
-type colour uint32
+// color is "#rrggbb" or [red, green, blue]; the schema has checked the numbers.
+type color uint32
 
-func (c *colour) UnmarshalJSON(b []byte) error {
+func (c *color) UnmarshalJSON(b []byte) error {
 	var text string
 	if json.Unmarshal(b, &text) == nil {
 		v, err := strconv.ParseUint(strings.TrimPrefix(text, "#"), 16, 24)
-		*c = colour(v)
+		*c = color(v)
 		return err
 	}
 	var rgb []uint32
@@ -673,16 +673,16 @@ func (c *colour) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	if len(rgb) != 3 {
-		return fmt.Errorf("a colour of %d numbers", len(rgb))
+		return fmt.Errorf("a color of %d numbers", len(rgb))
 	}
-	*c = colour(rgb[0]<<16 | rgb[1]<<8 | rgb[2])
+	*c = color(rgb[0]<<16 | rgb[1]<<8 | rgb[2])
 	return nil
 }
 
-// coloured has colours as values in place of indices. The caller has checked the
+// colored has colors as values in place of indices. The caller has checked the
 // names.
-func (t training) coloured(classes []string, of map[string]colours) training {
-	out := training{classes: t.classes, values: map[uint32]int32{}, colours: true}
+func (t training) colored(classes []string, of map[string]colors) training {
+	out := training{classes: t.classes, values: map[uint32]int32{}, colors: true}
 	for name, list := range of {
 		class := int32(-1)
 		if name != ignored {

@@ -40,7 +40,7 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 		"data.remap.boundary":       {`"ignore"`, `"animal"`, `"x"`},
 		"data.ignore":               {"255", "1", "300"},
 		"loss.dice":                 {"0", "1", "-1"},
-		"loss":                      {"{cross_entropy: 0}", "{dice: 1}"},
+		"loss":                      {"{crossEntropy: 0}", "{dice: 1}"},
 		"train.batch":               {"1", "2", "0", "2.5"},
 		"train.monitor":             {`"loss"`, `"dice/x"`},
 		"head.kind":                 {`"linear"`, `"segmenter"`, `"cnv"`},
@@ -57,7 +57,7 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 		"optim.clip":                {"0", "1.5"},
 		"head.dropout":              {"0", "0.3"},
 		"adapter.params.nested.new": {"1"},
-		"preset":                    {`"original"`, `""`, `"original_search"`, `"orignal"`},
+		"preset":                    {`"original"`, `""`, `"originalSearch"`, `"orignal"`},
 		"optim.kind":                {`"adam"`, `"sgd"`},
 	}
 	var paths []string

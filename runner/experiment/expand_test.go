@@ -307,7 +307,7 @@ func TestIdentityOfWhatIsWritten(t *testing.T) {
 		"dice":      {"optim:", "loss: dice: 0.5\n\toptim:"},
 		"schedule":  {"optim:", "optim: schedule: warmup: 0.2\n\toptim:"},
 		"head":      {"optim:", "head: dropout: 0\n\toptim:"},
-		"normalise": {"optim:", "data: normalize: {mean: [0, 0, 0], std: [1, 1, 1]}\n\toptim:"},
+		"normalize": {"optim:", "data: normalize: {mean: [0, 0, 0], std: [1, 1, 1]}\n\toptim:"},
 	}
 	seen := map[string]string{base: "base"}
 	for name, r := range other {

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -96,7 +97,7 @@ func (s *Schema) Field(path, variant string) (*Field, error) {
 			if len(above) > 0 {
 				d.Message = fmt.Sprintf("%s has no field %q", strings.Join(above, "."), name)
 			}
-			d.Hint = diagnostic.Suggest(name, "it knows", fieldNames(v))
+			d.Hint = cmp.Or(renamed(above, name), diagnostic.Suggest(name, "it knows", fieldNames(v)))
 			return nil, unknownField{d}
 		}
 		v = next

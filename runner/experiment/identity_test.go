@@ -43,7 +43,7 @@ var writable = map[string][]string{
 	"data.limit.test":         {"unset", "3"},
 	"data.procedural.seed":    {"0", "5"},
 	"data.procedural.style":   {`"plain"`, `"noisy"`},
-	"loss.cross_entropy":      {"1", "0.5"},
+	"loss.crossEntropy":       {"1", "0.5"},
 	"loss.dice":               {"0", "1", "0.25"},
 	"optim.lr.backbone":       {"0.00001", "0.0001"},
 	"optim.lr.adapter":        {"0.001", "0.002"},

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -477,7 +478,7 @@ func (x *expansion) varying(path, at string, pos token.Pos) ([]string, bool) {
 		return fail(fmt.Sprintf("%q cannot vary", path), diagnostic.Suggest(names[0], "what can", can))
 	}
 	if !lookup(x.schema, names).Exists() && !(len(names) > 2 && names[0] == "adapter" && names[1] == "params") {
-		return fail(fmt.Sprintf("an experiment has no field %q", path), diagnostic.Suggest(path, "known", x.paths()))
+		return fail(fmt.Sprintf("an experiment has no field %q", path), cmp.Or(renamedIn(names), diagnostic.Suggest(path, "known", x.paths())))
 	}
 	return names, true
 }
@@ -627,7 +628,7 @@ func (x *expansion) entries(field string, axes []*axis) (entries [][]*override, 
 				ok = false
 				x.report(x.mark(diagnostic.Diagnostic{
 					Path: strings.Join(place, "."), Message: fmt.Sprintf("%q does not vary", path),
-					Hint: diagnostic.Suggest(path, "vary and zip have", known),
+					Hint: cmp.Or(renamedIn(cuePath(path)), diagnostic.Suggest(path, "vary and zip have", known)),
 				}, label))
 				continue
 			}

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type Part struct {
 	// seed where runs do.
 	Cell  string
 	Split *spec.Split
-	// Data says how the images are read. Normalisation is left out unless it is
+	// Data says how the images are read. Normalization is left out unless it is
 	// given, and Splits.
 	Data   *spec.Data
 	Files  data.Files // none if they are drawn
@@ -173,27 +174,27 @@ func SourceParts(ctx context.Context, x *data.Index, root, source string) ([]Par
 	if err != nil && !errors.As(err, &unpaired) {
 		return nil, err
 	}
-	colours := layout.Colours
+	colors := layout.Colors
 	for _, f := range found {
-		colours = colours || f.Coloured()
+		colors = colors || f.Colored()
 	}
 	var all []uint32
 	for _, f := range found {
-		for value := range data.Occurring(ctx, x, f, colours) {
+		for value := range data.Occurring(ctx, x, f, colors) {
 			all = append(all, value)
 		}
 	}
 	slices.Sort(all)
-	d := &spec.Data{Height: sourceSize, Width: sourceSize, Values: map[uint32]int32{}, Colours: colours}
+	d := &spec.Data{Height: sourceSize, Width: sourceSize, Values: map[uint32]int32{}, Colours: colors}
 	for _, value := range slices.Compact(all) {
-		if value == raster.Ignored && !colours || slices.Contains(layout.Ignored, value) {
+		if value == raster.Ignored && !colors || slices.Contains(layout.Ignored, value) {
 			d.Values[value] = -1
 			continue
 		}
 		d.Values[value] = int32(len(d.Classes))
 		name := fmt.Sprintf("value %d", value)
-		if colours {
-			name = data.ColourName(value)
+		if colors {
+			name = data.ColorName(value)
 		}
 		d.Classes = append(d.Classes, name)
 	}
@@ -297,16 +298,24 @@ func (s *Shifts) evaluate() (*evaluateConfig, error) {
 		e.Corruptions = &corruptionsConfig{Kinds: s.Kinds, Severities: s.Severities, Seed: s.Seed}
 	}
 	for _, kind := range s.Styles {
-		if err := stylize.Check(kind, s.Strength); err != nil {
+		known := []string{stylize.Network}
+		for _, k := range stylize.Kinds() {
+			known = append(known, written(k))
+		}
+		if !slices.Contains(known, kind) {
+			hint := cmp.Or(renamed([]string{"evaluate", "styles", kind, "kind"}, kind), diagnostic.Suggest(kind, "there are", known))
+			return nil, fmt.Errorf("there is no style %q\n%s", kind, hint)
+		}
+		if err := stylize.Check(recorded(kind), s.Strength); err != nil {
 			return nil, err
 		}
 		look := lookConfig{Kind: kind, Images: s.Images, Strength: s.Strength, Seed: s.Seed}
 		name := kind
 		switch {
 		case kind != stylize.Network && s.Images == "":
-			return nil, fmt.Errorf("whose look? Style %s takes that of images, which --images names", kind)
+			return nil, fmt.Errorf("style %q needs images to take the look of\npass --images DIR", kind)
 		case kind == stylize.Network && s.Weights == "":
-			return nil, fmt.Errorf("style %s needs the file of its weights, which --weights names", kind)
+			return nil, fmt.Errorf("style %q needs the weights of its network\npass --weights FILE", kind)
 		case kind == stylize.Network:
 			look.Images, look.Weights = "", s.Weights
 			name = strings.TrimSuffix(filepath.Base(s.Weights), filepath.Ext(s.Weights))

@@ -18,7 +18,7 @@ import (
 // those of the base, wherever the preset stands.
 func TestPresetsInCells(t *testing.T) {
 	corrected, original, search := "adamw cosine true 1 best hashed", "adam trapezoid false 0 last original", "adamw trapezoid true 0 last original"
-	given := "\toptim: {kind: \"sgd\", schedule: {kind: \"linear\", warmup: 0.3}}\n\tloss: {cross_entropy: 0.5, dice: 1}\n\tdata: split: seed: 4\n"
+	given := "\toptim: {kind: \"sgd\", schedule: {kind: \"linear\", warmup: 0.3}}\n\tloss: {crossEntropy: 0.5, dice: 1}\n\tdata: split: seed: 4\n"
 	sgd := "sgd linear true 1 best hashed"
 	for _, c := range []struct {
 		lines string
@@ -26,16 +26,16 @@ func TestPresetsInCells(t *testing.T) {
 	}{
 		{`	preset: "original"`, []string{original}},
 		{
-			"\tcases: {own: {}, as: preset: \"original\", tuned: preset: \"original_search\", sgd: optim: kind: \"sgd\"}",
+			"\tcases: {own: {}, as: preset: \"original\", tuned: preset: \"originalSearch\", sgd: optim: kind: \"sgd\"}",
 			[]string{corrected, original, search, "sgd cosine true 1 best hashed"},
 		},
 		{
-			"\tpreset: \"original\"\n\tcases: {as: {}, tuned: preset: \"original_search\", own: preset: \"\", sgd: {preset: \"\", optim: kind: \"sgd\"}}",
+			"\tpreset: \"original\"\n\tcases: {as: {}, tuned: preset: \"originalSearch\", own: preset: \"\", sgd: {preset: \"\", optim: kind: \"sgd\"}}",
 			[]string{original, search, corrected, "sgd cosine true 1 best hashed"},
 		},
 		{given + "\tcases: {own: {}, as: preset: \"original\"}", []string{sgd, original}},
 		{given + "\tvary: preset: [\"\", \"original\"]", []string{sgd, original}},
-		{given + "\tablate: preset: [\"original_search\"]", []string{sgd, search}},
+		{given + "\tablate: preset: [\"originalSearch\"]", []string{sgd, search}},
 		{given + "\tpreset: *\"original\" | string", nil},
 	} {
 		text := insert(sound, c.lines)
@@ -59,14 +59,14 @@ func TestPresetsInCells(t *testing.T) {
 // Every setting of a preset says what the other project does, and those that
 // differ from the defaults what is done without it.
 func TestPresetsAreExplained(t *testing.T) {
-	e := loadText(t, insert(sound, "\tcases: {own: {}, as: preset: \"original\", tuned: preset: \"original_search\", alike: {preset: \"original\", head: norm: false}}"))[0]
+	e := loadText(t, insert(sound, "\tcases: {own: {}, as: preset: \"original\", tuned: preset: \"originalSearch\", alike: {preset: \"original\", head: norm: false}}"))[0]
 	of := map[string]Difference{}
 	for _, d := range e.Differences {
 		of[d.Preset+" "+d.Path] = d
 		if len(d.Why) < 20 || strings.Contains(d.Why, "\n") {
 			t.Errorf("%s of %s has no reason: %q", d.Path, d.Preset, d.Why)
 		}
-		if want := map[string][]string{"original": {"as", "alike"}, "original_search": {"tuned"}}[d.Preset]; !slices.Equal(d.Cells, want) {
+		if want := map[string][]string{"original": {"as", "alike"}, "originalSearch": {"tuned"}}[d.Preset]; !slices.Equal(d.Cells, want) {
 			t.Errorf("preset %q is in the cells %v, want %v", d.Preset, d.Cells, want)
 		}
 	}
@@ -76,12 +76,12 @@ func TestPresetsAreExplained(t *testing.T) {
 	if d := of["original data.normalize.mean"]; d.Value != "[0.485, 0.456, 0.406]" || d.Default != "" {
 		t.Errorf("data.normalize.mean: %+v", d)
 	}
-	for _, same := range []string{"original head.kind", "original data.augment", "original optim.betas", "original_search optim.kind", "original_search head.norm"} {
+	for _, same := range []string{"original head.kind", "original data.augment", "original optim.betas", "originalSearch optim.kind", "originalSearch head.norm"} {
 		if d, ok := of[same]; ok {
 			t.Errorf("no difference: %+v", d)
 		}
 	}
-	for _, preset := range []string{"original", "original_search"} {
+	for _, preset := range []string{"original", "originalSearch"} {
 		for _, p := range e.expansion.pins(preset) {
 			if len(p.value.Doc()) == 0 {
 				t.Errorf("preset %q does not say why %s is %s", preset, strings.Join(p.path, "."), inCUE(p.value))
@@ -120,7 +120,7 @@ func TestPresetIsWhatParityIsShownFor(t *testing.T) {
 	optim: groups: [{pattern: "head.*", lr: 1e-2}, {pattern: "*", lr: 3e-4, until: 2}]
 `,
 		// Its search has another head than that which its optimiser is tested with.
-		"adamw": "\tpreset: \"original_search\"\n\toptim: {weightDecay: 1e-2, lr: {adapter: 1e-2, head: 1e-2}}\n",
+		"adamw": "\tpreset: \"originalSearch\"\n\toptim: {weightDecay: 1e-2, lr: {adapter: 1e-2, head: 1e-2}}\n",
 	} {
 		want := &spec.RunSpec{}
 		if err := protojson.Unmarshal(ways[way], want); err != nil {

@@ -32,7 +32,7 @@ func (r *resolver) remarks(root string, d *dataConfig, wanted []string, role str
 		return "", ""
 	}
 	t := r.training(root, d)
-	key := fmt.Sprint(s.split.GetDigest(), t.colours)
+	key := fmt.Sprint(s.split.GetDigest(), t.colors)
 	list, ok := r.remarked[key]
 	if !ok {
 		several, dark = data.Remarks(r.ctx, r.index, s.files, t.data())

@@ -331,11 +331,11 @@ func listed(root, dir string, d *dataConfig, there parts) (parts, error) {
 // cannot be found, which is reported at the source, leaves them as they are.
 func (r *resolver) training(root string, d *dataConfig) training {
 	t := mergeClasses(d.Classes, d.Remap, d.Ignore)
-	if len(d.Colours) > 0 && d.Source != procedural {
-		return t.coloured(d.Classes, d.Colours)
+	if len(d.Colors) > 0 && d.Source != procedural {
+		return t.colored(d.Classes, d.Colors)
 	}
 	if layout := r.layout(root, d); layout != nil {
-		t.colours = layout.Colours
+		t.colors = layout.Colors
 		t.values, t.fault = layout.Label(t.values, len(d.Classes))
 	}
 	return t
@@ -458,13 +458,13 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		}
 		t := r.training(root, d)
 		if t.fault != nil {
-			return t.fault.Error(), "name as many in data.classes, or give the colour of each in data.colours"
+			return t.fault.Error(), "name as many in data.classes, or give the color of each in data.colors"
 		}
 		if !r.check {
 			continue
 		}
 		// Parts with the same contents differ in the files that are at fault.
-		key := fmt.Sprint(s.split.GetDigest(), s.files.Root, s.files.Images[0], t.values, t.colours)
+		key := fmt.Sprint(s.split.GetDigest(), s.files.Root, s.files.Images[0], t.values, t.colors)
 		text, ok := r.checked[key]
 		if !ok {
 			text = problems(data.Check(r.ctx, r.index, s.files, t.data()))
@@ -476,7 +476,7 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 	}
 	if len(faulty) > 0 {
 		return fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, strings.Join(faulty, ", "), faults),
-			"repair or remove them; a mask holds the index of a class in data.classes, or data.ignore, and data.colours gives a class to other values, such as \"#ffffff\" in black and white"
+			"repair or remove them; a mask holds the index of a class in data.classes, or data.ignore, and data.colors gives a class to other values, such as \"#ffffff\" in black and white"
 	}
 	return "", ""
 }
@@ -488,11 +488,11 @@ func (r *resolver) occurring(root string, d *dataConfig, role string) (map[uint3
 	if err != nil {
 		return nil, 0, err
 	}
-	colours := r.training(root, d).colours
-	key := fmt.Sprint(s.split.GetDigest(), colours)
+	colors := r.training(root, d).colors
+	key := fmt.Sprint(s.split.GetDigest(), colors)
 	counts, ok := r.counted[key]
 	if !ok {
-		counts = data.Occurring(r.ctx, r.index, s.files, colours)
+		counts = data.Occurring(r.ctx, r.index, s.files, colors)
 		r.counted[key] = counts
 	}
 	return counts, s.files.Len(), nil
@@ -837,7 +837,7 @@ func findNetwork(root, weights string) (styleNetwork, error) {
 // style resolves a look, and notes where its files are.
 func (r *resolver) style(root string, look *lookConfig, places *spec.Places) (*spec.Style, error) {
 	// What decides nothing is left out, so that changing it moves nothing.
-	out := &spec.Style{Kind: look.Kind, Strength: look.Strength}
+	out := &spec.Style{Kind: recorded(look.Kind), Strength: look.Strength}
 	if look.Kind == stylize.Network {
 		net, err := r.network(root, look.Weights)
 		if err != nil {
@@ -863,7 +863,7 @@ func (r *resolver) style(root string, look *lookConfig, places *spec.Places) (*s
 func (x *expansion) data(d *dataConfig, bb *backbone.Backbone, wanted, used []string, places *spec.Places) (*spec.Data, error) {
 	t := x.resolve.training(x.root, d)
 	out := &spec.Data{
-		Classes: t.classes, Values: t.values, Colours: t.colours,
+		Classes: t.classes, Values: t.values, Colours: t.colors,
 		Height: d.Size[0], Width: d.Size[1],
 		Mean: bb.Mean, Std: bb.Std,
 		Splits: map[string]*spec.Split{},

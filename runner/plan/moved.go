@@ -104,7 +104,7 @@ var fields = []struct{ path, name string }{
 	{"data.splits.val", "the validation images"},
 	{"data.splits", "the images"},
 	{"data.values", "the values of the masks"},
-	{"data.colours", "whether masks hold colours"},
+	{"data.colours", "whether masks hold colors"},
 	{"data.mean", "data.normalize.mean"},
 	{"data.std", "data.normalize.std"},
 	{"data.height", "data.size"},

@@ -417,7 +417,7 @@ func TestBuildWritesTheSameBytesEveryTime(t *testing.T) {
 			img, err := png.Decode(bytes.NewReader(a))
 			if err != nil {
 				t.Errorf("%s: %v", relative, err)
-			} else if !colourful(img) {
+			} else if !colorful(img) {
 				t.Errorf("%s is empty", relative)
 			} else if filepath.Base(path) == "samples.png" {
 				showsEveryCell(t, img)
@@ -635,7 +635,7 @@ func TestWhatCanBeDrawnIsDrawn(t *testing.T) {
 // showsEveryCell looks for predictions in every column of the sample picture.
 func showsEveryCell(t *testing.T, img image.Image) {
 	t.Helper()
-	nucleus := data.ClassColour(1)
+	nucleus := data.ClassColor(1)
 	columns := map[int]bool{}
 	for y := img.Bounds().Min.Y; y < img.Bounds().Max.Y-80; y++ { // above the legend
 		for x := img.Bounds().Min.X; x < img.Bounds().Max.X; x++ {
@@ -737,9 +737,9 @@ func TestForeignNames(t *testing.T) {
 
 func near(a, b float64) bool { return math.Abs(a-b) < 1e-9 }
 
-// colourful reports whether the picture holds more than greys; every third row
+// colorful reports whether the picture holds more than greys; every third row
 // tells.
-func colourful(img image.Image) bool {
+func colorful(img image.Image) bool {
 	for y := img.Bounds().Min.Y; y < img.Bounds().Max.Y; y += 3 {
 		for x := img.Bounds().Min.X; x < img.Bounds().Max.X; x++ {
 			if r, g, b, _ := img.At(x, y).RGBA(); r != g || g != b {

@@ -271,7 +271,7 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 	raster := vgimg.NewWith(vgimg.UseWH(vg.Length(width), vg.Length(height)), vgimg.UseDPI(72), vgimg.UseBackgroundColor(color.White))
 	canvas := raster.Image()
 	tile := func(src *drawn, row, column int, at image.Rectangle, smooth bool) {
-		var scaler scaling.Scaler = scaling.NearestNeighbor // colours of classes do not mix
+		var scaler scaling.Scaler = scaling.NearestNeighbor // colors of classes do not mix
 		if smooth {
 			scaler = scaling.CatmullRom
 		}
@@ -323,7 +323,7 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 	}
 	for k, key := range keys {
 		x, base := key.x, up(height-margin-footer+26+key.line*line)
-		c.FillPolygon(data.ClassColour(byte(k)), []vg.Point{{X: x, Y: base - 8}, {X: x + 16, Y: base - 8}, {X: x + 16, Y: base + 8}, {X: x, Y: base + 8}})
+		c.FillPolygon(data.ClassColor(byte(k)), []vg.Point{{X: x, Y: base - 8}, {X: x + 16, Y: base - 8}, {X: x + 16, Y: base + 8}, {X: x, Y: base + 8}})
 		c.FillText(left, vg.Point{X: x + 23, Y: base}, classes[k])
 	}
 	var b bytes.Buffer

@@ -208,32 +208,32 @@ type DataShown struct {
 	Images []string // names, from above
 }
 
-// DataShown says where a picture is and what its colours mean.
+// DataShown says where a picture is and what its colors mean.
 func (v *View) DataShown(s DataShown) {
 	v.Say("%s of %s in %s, as image | mask | both", count(len(s.Images), "image"), s.Part.Name, v.bold.Render(s.File))
 	v.Say("  %s", some(s.Images, 8))
 	t := table{columns: texts("CLASS", "COLOR"), indent: 2}
 	for class, name := range s.Part.Data.GetClasses() {
-		t.add(name, hexColour(byte(class)))
+		t.add(name, hexColor(byte(class)))
 	}
-	t.add(v.dim.Render("(ignored)"), hexColour(raster.Ignored))
+	t.add(v.dim.Render("(ignored)"), hexColor(raster.Ignored))
 	v.table(t)
 }
 
-func hexColour(class byte) string {
-	c := data.ClassColour(class)
+func hexColor(class byte) string {
+	c := data.ClassColor(class)
 	return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)
 }
 
 // DataShownJSON is DataShown for programs.
 func (v *View) DataShownJSON(s DataShown) error {
 	type class struct {
-		Name   string `json:"name"`
-		Colour string `json:"colour"`
+		Name  string `json:"name"`
+		Color string `json:"color"`
 	}
 	classes := []class{}
 	for c, name := range s.Part.Data.GetClasses() {
-		classes = append(classes, class{name, hexColour(byte(c))})
+		classes = append(classes, class{name, hexColor(byte(c))})
 	}
 	file, err := filepath.Abs(s.File)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 // title, paragraphs, lists, and blocks of code.
 func (v *View) Markdown(text string) {
 	const indent = "  "
-	colour := v.accent.Render("x") != "x"
+	color := v.accent.Render("x") != "x"
 	block := false
 	var paragraph []string
 	flush := func() {
@@ -24,10 +24,10 @@ func (v *View) Markdown(text string) {
 		if strings.HasPrefix(joined, "- ") {
 			hang = "  "
 		}
-		// Code is coloured, or stays in its marks where there are no colours. It is
+		// Code is colored, or stays in its marks where there are no colors. It is
 		// not broken, and the text is wrapped as it will be read.
 		code := func(s string) string {
-			if colour {
+			if color {
 				s = strings.Trim(s, "`")
 			}
 			return strings.ReplaceAll(s, " ", "\u00a0")

@@ -30,7 +30,7 @@ type View struct {
 	good, bad, warn, dim, bold, accent style
 }
 
-// New makes a view of two files, each with colour if it is a terminal and
+// New makes a view of two files, each with color if it is a terminal and
 // neither noColor nor $NO_COLOR says otherwise.
 func New(out, err *os.File, noColor bool) *View {
 	v := &View{out: &guard{w: out}, err: &guard{w: err}, size: func() int { return 0 }}
@@ -51,7 +51,7 @@ func New(out, err *os.File, noColor bool) *View {
 	} else if dumb {
 		noColor = true
 	}
-	// One set of styles serves both, so colour needs both to show it; the
+	// One set of styles serves both, so color needs both to show it; the
 	// usual case of one being redirected is plain.
 	v.style(outTerminal && errTerminal && !noColor && os.Getenv("NO_COLOR") == "")
 	return v
@@ -63,7 +63,7 @@ func (v *View) style(color bool) {
 	if color {
 		r.SetColorProfile(termenv.ANSI)
 	}
-	// The sixteen colours of the terminal's own theme are legible on any
+	// The sixteen colors of the terminal's own theme are legible on any
 	// background.
 	s := r.NewStyle()
 	v.good, v.bad = style{s.Foreground(lipgloss.Color("2"))}, style{s.Foreground(lipgloss.Color("1")).Bold(true)}

@@ -20,7 +20,7 @@ import (
 	"github.com/loralab/loralab/runner/report"
 )
 
-// terminal is a view of a terminal so many columns wide, in colour, and what it
+// terminal is a view of a terminal so many columns wide, in color, and what it
 // was sent.
 func terminal(width int) (*View, *bytes.Buffer) {
 	var out bytes.Buffer
@@ -30,7 +30,7 @@ func terminal(width int) (*View, *bytes.Buffer) {
 	return v, &out
 }
 
-// screen is what is seen of what was sent to a terminal, without colours.
+// screen is what is seen of what was sent to a terminal, without colors.
 func screen(t interface{ Fatalf(string, ...any) }, sent string) []string {
 	lines, row := []string{""}, 0
 	for _, token := range regexp.MustCompile(`\x1b\[\d*[A-Za-z]|\x1b\[[\d;]*m|\n|[^\x1b\n]+`).FindAllString(sent, -1) {

@@ -269,7 +269,7 @@ func (x *export) about(checkpoint map[string]string) error {
 func classes(d *spec.Data) []*spec.ExportedClass {
 	out := make([]*spec.ExportedClass, len(d.Classes))
 	for i, name := range d.Classes {
-		c := data.ClassColour(byte(i))
+		c := data.ClassColor(byte(i))
 		out[i] = &spec.ExportedClass{Name: name, Colour: fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)}
 	}
 	for _, value := range slices.Sorted(maps.Keys(d.Values)) {

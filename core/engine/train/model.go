@@ -155,7 +155,7 @@ func (n *network) free() {
 	}
 }
 
-// input makes normalised images [N, 3, H, W] of a batch's bytes.
+// input makes normalized images [N, 3, H, W] of a batch's bytes.
 func (n *network) input(b *data.Batch, d *spec.Data) *torch.Tensor {
 	return n.dev.Yield(func() *torch.Tensor {
 		scale, shift := make([]float32, 3), make([]float32, 3)

@@ -8,7 +8,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 )
 
-// What the head sees is the output of each tapped block, normalised, one behind
+// What the head sees is the output of each tapped block, normalized, one behind
 // the other, wherever training begins.
 func TestTaps(t *testing.T) {
 	for _, c := range []struct {

@@ -92,7 +92,7 @@ type layerNorm struct {
 	eps  float64
 }
 
-// Embed turns normalised images [N, 3, H, W] (fp32) into tokens [N, T, D] with
+// Embed turns normalized images [N, 3, H, W] (fp32) into tokens [N, T, D] with
 // positions: first design.Row.Placed, then registers, then patches row by row. H and W are
 // multiples of the patch.
 func (m *Model) Embed(images *torch.Tensor) *torch.Tensor {

@@ -278,7 +278,7 @@ func uniform(fan int64) (weight, bias Start) {
 // normal is how transformers start.
 func normal(int64) (weight, bias Start) { return Start{Normal: tokens}, Start{} }
 
-// norm is weight and bias of a normalisation, 1 and 0.
+// norm is weight and bias of a normalization, 1 and 0.
 func (l *list) norm(name string, n int64) {
 	l.add(Tensor{Name: name + ".weight", Shape: []int64{n}, Start: Start{Constant: 1}},
 		Tensor{Name: name + ".bias", Shape: []int64{n}})

@@ -9,18 +9,18 @@ import (
 	"github.com/loralab/loralab/core/spec"
 )
 
-// ColourName is a colour 0xRRGGBB as "#rrggbb".
-func ColourName(packed uint32) string { return fmt.Sprintf("#%06x", packed) }
+// ColorName is a color 0xRRGGBB as "#rrggbb".
+func ColorName(packed uint32) string { return fmt.Sprintf("#%06x", packed) }
 
-// mostStrange is how many colours without a class are told of one mask. One that
+// mostStrange is how many colors without a class are told of one mask. One that
 // was resized smoothly or compressed with losses has thousands.
 const mostStrange = 3
 
-// strangeColours are the colours of a mask that have no class, the most frequent
+// strangeColors are the colors of a mask that have no class, the most frequent
 // first, each with the nearest that has one.
-func strangeColours(path string, m fact, d *spec.Data) (problems []Problem) {
+func strangeColors(path string, m fact, d *spec.Data) (problems []Problem) {
 	type strange struct {
-		colour uint32
+		color  uint32
 		pixels uint64
 	}
 	var list []strange
@@ -30,7 +30,7 @@ func strangeColours(path string, m fact, d *spec.Data) (problems []Problem) {
 		}
 	}
 	slices.SortFunc(list, func(a, b strange) int {
-		return cmp.Or(cmp.Compare(b.pixels, a.pixels), cmp.Compare(a.colour, b.colour))
+		return cmp.Or(cmp.Compare(b.pixels, a.pixels), cmp.Compare(a.color, b.color))
 	})
 	for i, s := range list {
 		if i == mostStrange {
@@ -39,11 +39,11 @@ func strangeColours(path string, m fact, d *spec.Data) (problems []Problem) {
 				rest += other.pixels
 			}
 			return append(problems, Problem{path, 1 << 24, fmt.Sprintf(
-				"and %d more colours without a class, in %s; smooth resizing and lossy compression mix colours", len(list)-i, pixelCount(rest))})
+				"and %d more colors without a class, in %s; smooth resizing and lossy compression mix colors", len(list)-i, pixelCount(rest))})
 		}
-		nearest, class := nearestColour(s.colour, d)
-		problems = append(problems, Problem{path, int(s.colour), fmt.Sprintf(
-			"the colour %s, in %s, belongs to no class; the nearest is %s, %s", ColourName(s.colour), pixelCount(s.pixels), ColourName(nearest), class)})
+		nearest, class := nearestColor(s.color, d)
+		problems = append(problems, Problem{path, int(s.color), fmt.Sprintf(
+			"the color %s, in %s, belongs to no class; the nearest is %s, %s", ColorName(s.color), pixelCount(s.pixels), ColorName(nearest), class)})
 	}
 	return problems
 }
@@ -55,9 +55,9 @@ func pixelCount(n uint64) string {
 	return fmt.Sprintf("%d pixels", n)
 }
 
-// nearestColour is the colour with a class that is nearest to another in RGB,
+// nearestColor is the color with a class that is nearest to another in RGB,
 // the lower of two alike, and the name of its class.
-func nearestColour(c uint32, d *spec.Data) (nearest uint32, class string) {
+func nearestColor(c uint32, d *spec.Data) (nearest uint32, class string) {
 	best := -1
 	for v := range d.GetValues() {
 		far := 0
@@ -76,13 +76,13 @@ func nearestColour(c uint32, d *spec.Data) (nearest uint32, class string) {
 	return nearest, class
 }
 
-// Coloured reports whether masks hold colours, told by the first that can be
+// Colored reports whether masks hold colors, told by the first that can be
 // read.
-func (f Files) Coloured() bool {
+func (f Files) Colored() bool {
 	for _, name := range f.Masks {
 		if _, err := readMask(f.path(name), asIndices); err == nil {
 			return false
-		} else if errors.Is(err, errColours) {
+		} else if errors.Is(err, errColors) {
 			return true
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 )
 
-// painted makes one pair of 4×4 pixels with a mask of colours.
+// painted makes one pair of 4×4 pixels with a mask of colors.
 func painted(t *testing.T, mask image.Image) data.Files {
 	t.Helper()
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -54,8 +54,8 @@ var streetClasses = &spec.Data{
 	Values: map[uint32]int32{0x804080: 0, 0x400080: 1, 0: -1},
 }
 
-// Colours are read from RGB, RGBA and through palettes alike.
-func TestColourMasks(t *testing.T) {
+// Colors are read from RGB, RGBA and through palettes alike.
+func TestColorMasks(t *testing.T) {
 	bounds := image.Rect(0, 0, 4, 4)
 	translucent := image.NewNRGBA(bounds)
 	street(translucent)
@@ -85,15 +85,15 @@ func TestColourMasks(t *testing.T) {
 		if err != nil || stats.Pixels[0] != 11 || stats.Pixels[1] != 1 || stats.Ignored != 4 {
 			t.Errorf("%s: %+v, %v", name, stats, err)
 		}
-		if coloured := f.Coloured(); coloured != (name != "palette") {
-			t.Errorf("%s: is in colour: %v", name, coloured)
+		if colored := f.Colored(); colored != (name != "palette") {
+			t.Errorf("%s: is in color: %v", name, colored)
 		}
 	}
 }
 
-// A colour of no class is told with its pixels and the nearest that has one; a
+// A color of no class is told with its pixels and the nearest that has one; a
 // mask that was resized smoothly has many, which are counted.
-func TestUnknownColours(t *testing.T) {
+func TestUnknownColors(t *testing.T) {
 	img := image.NewRGBA(image.Rect(0, 0, 4, 4))
 	street(img)
 	img.Set(1, 0, color.NRGBA{0x81, 0x40, 0x80, 0xff})
@@ -105,8 +105,8 @@ func TestUnknownColours(t *testing.T) {
 		told = append(told, strings.TrimPrefix(p.String(), filepath.Join(f.Root, "masks", "a.png")+": "))
 	}
 	want := []string{
-		"the colour #000200, in 1 pixel, belongs to no class; the nearest is #000000, ignored",
-		"the colour #814080, in 2 pixels, belongs to no class; the nearest is #804080, road",
+		"the color #000200, in 1 pixel, belongs to no class; the nearest is #000000, ignored",
+		"the color #814080, in 2 pixels, belongs to no class; the nearest is #804080, road",
 	}
 	if strings.Join(told, "\n") != strings.Join(want, "\n") {
 		t.Errorf("told %q", told)
@@ -115,15 +115,15 @@ func TestUnknownColours(t *testing.T) {
 		img.Set(i%4, i/4, color.NRGBA{byte(10 + i), 0, 0, 0xff})
 	}
 	problems := data.Check(t.Context(), data.NewIndex(data.Look{}), painted(t, img), streetClasses)
-	if n := len(problems); n != 4 || !strings.Contains(problems[3].Message, "and 3 more colours without a class, in 3 pixels") {
-		t.Errorf("of six colours: %v", problems)
+	if n := len(problems); n != 4 || !strings.Contains(problems[3].Message, "and 3 more colors without a class, in 3 pixels") {
+		t.Errorf("of six colors: %v", problems)
 	}
 	// Where it is met while training, it is an error that names the place.
 	set, err := data.Open(contents(t, f), streetClasses, data.Contents{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := set.Batch(t.Context(), []int{0}); err == nil || !strings.Contains(err.Error(), "colour #814080 at x=1, y=0 belongs to no class") {
+	if _, err := set.Batch(t.Context(), []int{0}); err == nil || !strings.Contains(err.Error(), "color #814080 at x=1, y=0 belongs to no class") {
 		t.Errorf("a batch: %v", err)
 	}
 }
