@@ -12,7 +12,7 @@ import (
 // ColorName is a color 0xRRGGBB as "#rrggbb".
 func ColorName(packed uint32) string { return fmt.Sprintf("#%06x", packed) }
 
-// mostStrange is how many colors without a class are told of one mask. One that
+// mostStrange is how many colors without a class are reported of one mask. One that
 // was resized smoothly or compressed with losses has thousands.
 const mostStrange = 3
 

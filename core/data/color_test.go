@@ -91,7 +91,7 @@ func TestColorMasks(t *testing.T) {
 	}
 }
 
-// A color of no class is told with its pixels and the nearest that has one; a
+// A color of no class is reported with its pixels and the nearest that has one; a
 // mask that was resized smoothly has many, which are counted.
 func TestUnknownColors(t *testing.T) {
 	img := image.NewRGBA(image.Rect(0, 0, 4, 4))

@@ -234,7 +234,7 @@ func TestLayoutsLabelMasks(t *testing.T) {
 	}
 }
 
-// CamVid's colors stand for the 32 classes of its own list, and for the 11 that
+// CamVid's colors mean the 32 classes of its own list, and for the 11 that
 // are usually scored, where void is ignored; its masks cannot mean others.
 func TestCamVidsColors(t *testing.T) {
 	for _, set := range publishedSets {

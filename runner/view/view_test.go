@@ -20,7 +20,7 @@ import (
 	"github.com/loralab/loralab/runner/report"
 )
 
-// terminal is a view of a terminal so many columns wide, in color, and what it
+// terminal is a view of a terminal of a given width in columns, in color, and what it
 // was sent.
 func terminal(width int) (*View, *bytes.Buffer) {
 	var out bytes.Buffer
