@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path"
@@ -113,7 +114,30 @@ func Export(dir string, run *store.Run, to string, patches bool) (*Manifest, err
 	if !slices.ContainsFunc(m.Files, func(f File) bool { return f.Path == rundir.Request }) {
 		return nil, fmt.Errorf("run %s was never begun: there is nothing to export", run.Name())
 	}
+	if err := m.whole(run.Summary); err != nil {
+		cure := rundir.Run{Dir: rundir.Dir(dir), ID: run.ID}.Cure()
+		return nil, fmt.Errorf("exporting run %s: %w; %s", run.Name(), err, cure)
+	}
 	return m, replacefile.WriteFunc(to, func(w io.Writer) error { return write(w, dir, m) })
+}
+
+// whole compares the files with the result of the run, if it has one: weights that
+// were lost or changed since are of no use for anybody.
+func (m *Manifest) whole(result *spec.Summary) error {
+	sums := map[string]string{}
+	for _, f := range m.Files {
+		sums[f.Path] = f.SHA256
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(result.GetFiles())) {
+		switch sum, there := sums[name]; {
+		case !there:
+			errs = append(errs, fmt.Errorf("%s is missing", name))
+		case sum != result.Files[name]:
+			errs = append(errs, fmt.Errorf("%s is damaged: it is not the one that %s was written with", name, rundir.Result))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func write(w io.Writer, dir string, m *Manifest) error {
@@ -409,6 +433,9 @@ func verify(dir *os.Root, m *Manifest) error {
 	}
 	if trained := run.Summary != nil; trained != m.Trained {
 		return fmt.Errorf("it says trained: %v, and there is a result: %v", m.Trained, trained)
+	}
+	if err := m.whole(run.Summary); err != nil {
+		return err
 	}
 	return fs.WalkDir(dir.FS(), ".", func(file string, d fs.DirEntry, err error) error {
 		if err != nil || path.Ext(file) != ".safetensors" {

@@ -71,6 +71,42 @@ func export(t *testing.T) (path string, run *store.Run) {
 	return path, run
 }
 
+// A finished run whose weights were lost or changed is neither exported nor imported:
+// its result has their SHA-256 (trial-data U7).
+func TestLostWeights(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"is missing": os.Remove,
+		"is damaged": func(path string) error { return os.WriteFile(path, []byte("other"), 0o666) },
+	} {
+		root := t.TempDir()
+		run := trained(t, root)
+		dir := filepath.Join(root, run.Dir)
+		const weights = "adapter.safetensors"
+		sum := sha256.Sum256([]byte("weights"))
+		run.Summary = &spec.Summary{Id: run.ID, Steps: 72, Files: map[string]string{weights: hex.EncodeToString(sum[:])}}
+		if err := os.WriteFile(filepath.Join(dir, weights), []byte("weights"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Export(dir, run, filepath.Join(root, "sound.tar.zst"), false); err != nil {
+			t.Errorf("a sound run: %v", err)
+		}
+		if err := damage(filepath.Join(dir, weights)); err != nil {
+			t.Fatal(err)
+		}
+		m, err := Export(dir, run, filepath.Join(root, "run.tar.zst"), false)
+		if err == nil || !strings.Contains(err.Error(), weights+" "+name) || !strings.Contains(err.Error(), "runner rm") {
+			t.Errorf("%s: exported %v, %v", name, m, err)
+		}
+		if _, err := os.Lstat(filepath.Join(root, "run.tar.zst")); err == nil {
+			t.Errorf("%s: an archive was written", name)
+		}
+	}
+	m := &Manifest{Files: []File{{Path: "a", SHA256: "1"}}}
+	if m.whole(nil) != nil || m.whole(&spec.Summary{Files: map[string]string{"a": "1"}}) != nil || m.whole(&spec.Summary{Files: map[string]string{"a": "2"}}) == nil {
+		t.Error("files and results are compared wrongly")
+	}
+}
+
 // What was not committed stays where it is, unless it is asked for
 // (trial-reliability 11).
 func TestPatchStays(t *testing.T) {
@@ -289,6 +325,34 @@ func pack(t *testing.T, m Manifest, files map[string]string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// Weights that are not those of the result are not imported.
+func TestOtherWeights(t *testing.T) {
+	s := &spec.RunSpec{Seed: 1}
+	id := spec.Identity(s)
+	request, err := protojson.Marshal(&spec.RunRequest{Id: id, Spec: s, Label: &spec.Label{Experiment: "e", Cell: "c"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const weights = "head.safetensors"
+	result, err := protojson.Marshal(&spec.Summary{Id: id, Steps: 1, Files: map[string]string{weights: digest("weights")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := Manifest{Format: format, ID: id, Experiment: "e", Cell: "c", Seed: 1, Trained: true}
+	for _, files := range []map[string]string{
+		{"request.json": string(request), "result.json": string(result)},
+		{"request.json": string(request), "result.json": string(result), weights: "others"},
+	} {
+		root, _, err := take(t, pack(t, m, files))
+		if err == nil || !strings.Contains(err.Error(), weights+" is ") {
+			t.Errorf("got %v", err)
+		}
+		if names := left(t, root); len(names) > 0 {
+			t.Errorf("it left %v", names)
+		}
+	}
 }
 
 // What an archive holds is read before it appears (trial-reliability 15), its

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/exactjson"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/vit/design"
 )
@@ -78,7 +79,7 @@ func parseNormalization(text []byte, row *design.Row) (normalization, error) {
 		Grayscale *bool `json:"do_grayscale"`
 		Invert    *bool `json:"do_invert"`
 	}{}
-	if err := json.Unmarshal(text, &c); err != nil {
+	if err := exactjson.Unmarshal(text, &c); err != nil {
 		return normalization{}, fmt.Errorf("is not the configuration of a preprocessor: %w", err)
 	}
 	for name, does := range map[string]*bool{

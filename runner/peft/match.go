@@ -57,15 +57,36 @@ func (p patterns) match(name string) (bool, error) {
 	if p.text == "" {
 		return slices.ContainsFunc(p.list, func(t string) bool { return name == t || strings.HasSuffix(name, "."+t) }), nil
 	}
-	return matches(`\A(?:`+p.text+`)\z`, name)
+	return matches(`\A(?:`, p.text, `)\z`, name)
 }
 
-func matches(expression, name string) (bool, error) {
-	re, err := regexp.Compile(expression)
+// matches reports whether a name is before, expression and after, one behind the
+// other, of which only the expression is the adapter's.
+func matches(before, expression, after, name string) (bool, error) {
+	if err := sameInPython(expression); err != nil {
+		return false, err
+	}
+	re, err := regexp.Compile(before + expression + after)
 	if err != nil {
 		return false, fmt.Errorf("the regular expression is not one that is understood here: %w", err)
 	}
 	return re.MatchString(name), nil
+}
+
+// differs matches what Go reads in a regular expression otherwise than Python, in
+// order: an escaped character that both read alike, an escape of Go alone, a
+// repetition of Python alone, a class of Go alone, and groups and flags of Go alone.
+var differs = regexp.MustCompile(`(\\[^zQECpPx]|\\x[^{])|(\\[zQECpP]|\\x\{)|(\{,\d*\})|(\[:\^?\w*:\])|(\(\?<[^=!]|\(\?[a-zA-Z]*U)`)
+
+// sameInPython refuses an expression with another meaning in Python, where PEFT
+// reads it.
+func sameInPython(expression string) error {
+	for _, m := range differs.FindAllStringSubmatch(expression, -1) {
+		if m[1] == "" {
+			return fmt.Errorf("the regular expression %q has %s, which Python and loralab read differently: write it in another way", expression, m[0])
+		}
+	}
+	return nil
 }
 
 // allLinear is the word for every linear layer.
@@ -77,7 +98,7 @@ func (s *selection) match(name string, linear bool) (bool, error) {
 		return false, err
 	}
 	for _, m := range s.Saved {
-		if out, err := matches(saved(m), name); err != nil || out {
+		if out, err := matches(`\A(^|.*\.)`, m, `($|\..*)`, name); err != nil || out {
 			return false, err
 		}
 	}
@@ -93,13 +114,10 @@ func (s *selection) match(name string, linear bool) (bool, error) {
 	return ok && slices.Contains(s.Layers, layer), err
 }
 
-// saved matches what is inside of a module in modules_to_save.
-func saved(module string) string { return `\A(^|.*\.)` + module + `($|\..*)` }
-
 // saves reports whether a module is one of modules_to_save, or inside of one.
 func (s *selection) saves(name string) bool {
 	return slices.ContainsFunc(s.Saved, func(m string) bool {
-		is, err := matches(saved(m), name)
+		is, err := matches(`\A(^|.*\.)`, m, `($|\..*)`, name)
 		return is && err == nil // a wrong expression is reported by match
 	})
 }
@@ -112,6 +130,9 @@ func (s *selection) layer(name string) (int, bool, error) {
 	if !s.Pattern.empty() {
 		expressions = nil
 		for _, p := range append(slices.Clone(s.Pattern.list), s.Pattern.text) {
+			if err := sameInPython(p); err != nil {
+				return 0, false, err
+			}
 			if p != "" {
 				expressions = append(expressions, `\A(?:|.*?\.)`+p+`\.(\d+)\.`)
 			}
@@ -152,10 +173,19 @@ func (e *exceptions) UnmarshalJSON(b []byte) error {
 		if err != nil {
 			return err
 		}
-		var x exception
-		x.key = fmt.Sprint(key)
-		if err := d.Decode(&x.value); err != nil {
+		value, err := d.Token()
+		if err != nil {
 			return err
+		}
+		number, is := value.(json.Number)
+		if !is {
+			return fmt.Errorf("the value of %q is not a number", key)
+		}
+		x := exception{fmt.Sprint(key), number}
+		// As in Python, a key that is given again keeps its place and has the last value.
+		if at := slices.IndexFunc(*e, func(o exception) bool { return o.key == x.key }); at >= 0 {
+			(*e)[at] = x
+			continue
 		}
 		*e = append(*e, x)
 	}
@@ -164,7 +194,7 @@ func (e *exceptions) UnmarshalJSON(b []byte) error {
 
 func (e exceptions) of(name string) (json.Number, bool, error) {
 	for _, x := range e {
-		ok, err := matches(`\A(.*\.)?(`+x.key+`)\z`, name)
+		ok, err := matches(`\A(.*\.)?(`, x.key, `)\z`, name)
 		if err != nil {
 			return "", false, err
 		}

@@ -114,3 +114,53 @@ func TestPermuteComesBack(t *testing.T) {
 		}
 	})
 }
+
+// Expressions that Go and Python read differently are refused: the scale of an
+// adapter depends on them (trial-data F1).
+func TestExpressionsOfPython(t *testing.T) {
+	for _, e := range []string{
+		`q_proj{,1}`, `[[:alpha:]]_proj`, `[^[:^digit:]]`, `q\z`, `\Qq.proj\E`, `\pL+`, `\P{Lu}`, `\x{71}_proj`, `(?<name>q)_proj`, `(?U)q.*`, `(?sU:q)`, `\C`,
+	} {
+		if err := sameInPython(e); err == nil {
+			t.Errorf("%s is taken", e)
+		}
+		x := exceptions{{e, "2"}}
+		if _, _, err := x.of("layers.0.q_proj"); err == nil {
+			t.Errorf("%s is taken as a pattern of ranks", e)
+		}
+		s := selection{Target: patterns{text: e}}
+		if _, err := s.match("layers.0.q_proj", true); err == nil {
+			t.Errorf("%s is taken as target_modules", e)
+		}
+		s = selection{Target: patterns{list: []string{"q_proj"}}, Layers: numbers{0}, Pattern: patterns{text: e}}
+		if _, err := s.match("layers.0.q_proj", true); err == nil {
+			t.Errorf("%s is taken as layers_pattern", e)
+		}
+	}
+	for _, e := range []string{
+		`q_proj`, `q_proj{0,1}`, `q{2}`, `q{1,}`, `\{,1}`, `\\{1,2}`, `[a:b]`, `\[:alpha:\]x`, `(?P<name>q)_proj`, `(?i)Q_proj`, `(?:q|v)_proj`, `\d+\.q`, `\x71_proj`, `a\.b`, `.*\.(0|1)\..*`, `[]q]`, `^layers`,
+	} {
+		if err := sameInPython(e); err != nil {
+			t.Errorf("%s: %v", e, err)
+		}
+	}
+}
+
+// A key that is given twice has its last value at its first place, as a dict of
+// Python has. What is no number is refused.
+func TestRepeatedExceptions(t *testing.T) {
+	var e exceptions
+	if err := json.Unmarshal([]byte(`{"q_proj": 2, "v_proj": 3, ".*proj": 5, "q_proj": 16}`), &e); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"layers.0.q_proj": "16", "layers.0.v_proj": "3", "layers.0.o_proj": "5"} {
+		if got, ok, err := e.of(name); err != nil || !ok || got.String() != want {
+			t.Errorf("%s has %s, %v, %v; want %s", name, got, ok, err, want)
+		}
+	}
+	for _, bad := range []string{`{"q": "2"}`, `{"q": null}`, `{"q": [1]}`, `{"q": true}`} {
+		if err := json.Unmarshal([]byte(bad), &e); err == nil {
+			t.Errorf("%s is taken as %v", bad, e)
+		}
+	}
+}

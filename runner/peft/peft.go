@@ -23,6 +23,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/exactjson"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
@@ -143,9 +144,11 @@ func openDir(dir string) (*directory, error) {
 		return nil, err
 	}
 	d := &directory{}
-	if err := errors.Join(json.Unmarshal(text, &d.config), json.Unmarshal(text, &d.chosen)); err != nil {
+	if err := errors.Join(json.Unmarshal(text, &d.config), exactjson.Unmarshal(text, &d.chosen)); err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", path, err)
 	}
+	// Plug-ins read settings without regard to case, and PEFT has none in upper case.
+	maps.DeleteFunc(d.config, func(key string, _ json.RawMessage) bool { return key != strings.ToLower(key) })
 	path = filepath.Join(dir, weightFile)
 	if d.tensors, err = safetensors.Open(path); errors.Is(err, fs.ErrNotExist) {
 		if _, e := os.Stat(filepath.Join(dir, "adapter_model.bin")); e == nil {
@@ -267,6 +270,11 @@ func (d *directory) groups() ([]settings, error) {
 	alpha := "lora_alpha"
 	if _, ok := d.config["alpha"]; ok {
 		alpha = "alpha"
+	}
+	for _, key := range []string{"r", alpha} {
+		if string(d.config[key]) == "null" {
+			return nil, fmt.Errorf("%s is null, which PEFT cannot load either: write a number", key)
+		}
 	}
 	config := maps.Clone(d.config)
 	delete(config, "rank_pattern")

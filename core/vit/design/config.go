@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/loralab/loralab/core/exactjson"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -31,7 +32,7 @@ func Parse(text []byte) (*spec.Architecture, error) {
 	var kind struct {
 		ModelType string `json:"model_type"`
 	}
-	if err := json.Unmarshal(text, &kind); err != nil {
+	if err := exactjson.Unmarshal(text, &kind); err != nil {
 		return nil, fmt.Errorf("is not JSON of a model: %w", err)
 	}
 	if kind.ModelType == "" {
@@ -60,7 +61,7 @@ func Parse(text []byte) (*spec.Architecture, error) {
 		Image: size{224, 224}, Channels: 3, QKVBias: true,
 		Patch: size{row.Config.Patch, row.Config.Patch}, Eps: row.Config.Eps, Registers: row.Config.Registers,
 	}
-	if err := json.Unmarshal(text, &c); err != nil {
+	if err := exactjson.Unmarshal(text, &c); err != nil {
 		return nil, fmt.Errorf("is not the configuration of a model: %w", err)
 	}
 	for _, n := range []struct {
