@@ -112,7 +112,7 @@ func TestRuns(t *testing.T) {
 	runs := project(t, root, false, "a/kept", "a/gone", "a/shared", "b/other")
 	s, err := store.Open(t.Context(), root)
 	check(t, err)
-	shared := store.Label{Experiment: "b", Cell: "c", Seed: 9, Run: runs["a/shared"].ID}
+	shared := store.Label{Experiment: "b", Cell: "c", Seed: 2, Run: runs["a/shared"].ID}
 	check(t, s.Enqueue(t.Context(), known(t, root), nil, []store.Label{shared}), s.Close())
 	kept := runs["a/kept"]
 	sp, err := kept.Spec()

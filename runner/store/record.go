@@ -18,6 +18,7 @@ import (
 
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/core/spec"
 )
 
 // recordFormat is the version of the form of records and of lists of what was
@@ -103,7 +104,27 @@ func decodeRecord(text []byte, dir string) (*record, error) {
 	case !slices.Contains([]State{Queued, Running, Done, Failed, Stopped}, r.State):
 		return nil, fmt.Errorf("%.20q is no state of a run", r.State)
 	}
-	return r, nil
+	return r, r.sound()
+}
+
+// sound reports that a record does not agree with itself.
+func (r *record) sound() error {
+	if len(r.Spec) == 0 {
+		return nil
+	}
+	s := &spec.RunSpec{}
+	if err := rundir.Unmarshal(r.Spec, s); err != nil {
+		return err
+	}
+	if err := determines(s, r.ID); err != nil {
+		return err
+	}
+	for _, n := range r.Names {
+		if n.Seed != s.GetSeed() {
+			return fmt.Errorf("it has the name %s, and its specification has seed %d", n.label(r.ID).Name(), s.GetSeed())
+		}
+	}
+	return nil
 }
 
 // index is where a run has a name, -1 where it has not.
