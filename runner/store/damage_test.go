@@ -44,6 +44,7 @@ func TestDamage(t *testing.T) {
 		"result is a pipe":      {"done", "result.json", func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o666)) }, false},
 		"result is a link":      {"done", "result.json", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("/etc/passwd", path)) }, false},
 		"evaluation":            {"done", "evaluations/aaaaaaaaaaaa.json", garbage, true},
+		"evaluation of a run":   {"done", "evaluations/aaaaaaaaaaaa.json", edit(`"id":`, `"run": "0123456789ab", "id":`), true},
 		"another's evaluation":  {"done", "evaluations/aaaaaaaaaaaa.json", func(path string) error { return os.WriteFile(path, []byte(`{"id": "bb"}`), 0o666) }, true},
 		"checkpoint":            {"stopped", "checkpoints/last.safetensors", garbage, true},
 		"checkpoint is a pipe":  {"stopped", "checkpoints/last.safetensors", func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o666)) }, true},

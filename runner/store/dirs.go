@@ -293,6 +293,12 @@ func (run *Run) read(at *os.Root) {
 		if err == nil {
 			err = rundir.Intact(text, e, run.about.Revision)
 		}
+		if err == nil {
+			// Nothing makes it again.
+			if err = rundir.Belongs(e, run.ID); err != nil && run.damaged(name, err, true) {
+				run.Damage.Do = "remove the file"
+			}
+		}
 		if err != nil {
 			run.damaged(name, err, true)
 			continue
@@ -333,15 +339,16 @@ func (run *Run) readPlaces(at *os.Root) {
 }
 
 func (run *Run) elsewhere(name string) {
-	run.damaged(name, errors.New("it is no directory but a link or a file"), false)
-	run.Damage.Do = "put the directory itself there"
+	if run.damaged(name, errors.New("it is no directory but a link or a file"), false) {
+		run.Damage.Do = "put the directory itself there"
+	}
 }
 
 // damaged notes that a file cannot be read. What nothing makes again counts
-// before what the next apply makes again.
-func (run *Run) damaged(file string, err error, again bool) {
+// before what the next apply makes again. It reports whether file counts.
+func (run *Run) damaged(file string, err error, again bool) bool {
 	if run.Damage != nil && (!run.Damage.Again || again) {
-		return
+		return false
 	}
 	// The path is in File.
 	var at *fs.PathError
@@ -349,6 +356,7 @@ func (run *Run) damaged(file string, err error, again bool) {
 		err = at.Err
 	}
 	run.Damage = &Damage{File: path.Join(run.Dir, file), Why: err.Error(), Again: again}
+	return true
 }
 
 // evaluations are the files with evaluations of a run, sorted.

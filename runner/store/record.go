@@ -172,6 +172,7 @@ type Asked struct {
 type Wanted struct {
 	Label
 	Evaluations []string // identities
+	Domains     []string // of the evaluations; none: an earlier version asked
 }
 
 type askedRecord struct {
@@ -190,6 +191,7 @@ type askedRun struct {
 	Seed        uint64   `json:"seed"`
 	Run         string   `json:"run"`
 	Evaluations []string `json:"evaluations,omitempty"` // names of their files
+	Domains     []string `json:"domains,omitempty"`     // in the same order
 }
 
 func readAsked(dir *os.Root) (*Asked, error) {
@@ -208,7 +210,7 @@ func readAsked(dir *os.Root) (*Asked, error) {
 	for _, c := range r.Cells {
 		for _, run := range c.Runs {
 			label := Label{r.Experiment, c.Cell, run.Seed, run.Run, r.Asked, len(a.Runs)}
-			a.Runs = append(a.Runs, Wanted{label, run.Evaluations})
+			a.Runs = append(a.Runs, Wanted{label, run.Evaluations, run.Domains})
 		}
 	}
 	return a, nil
@@ -221,7 +223,7 @@ func (a *Asked) encode() ([]byte, error) {
 			r.Cells = append(r.Cells, askedCell{Cell: l.Cell})
 		}
 		c := &r.Cells[len(r.Cells)-1]
-		run := askedRun{Seed: l.Seed, Run: l.Run}
+		run := askedRun{Seed: l.Seed, Run: l.Run, Domains: l.Domains}
 		for _, e := range l.Evaluations {
 			run.Evaluations = append(run.Evaluations, rundir.Short(e))
 		}

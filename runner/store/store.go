@@ -81,6 +81,7 @@ type Run struct {
 	root     string          // of the project
 	wanted   map[string]bool // evaluations that applies asked for last, under any name
 	mine     map[string]bool // those asked for under the name in question; nil: any
+	domains  map[string]bool // of these
 	specJSON []byte          // empty: in the directory
 }
 
