@@ -255,6 +255,7 @@ func enqueue(ctx context.Context, runs *store.Store, known *store.Snapshot, expe
 			wanted := store.Wanted{Label: labelOf(run)}
 			for _, e := range run.Evaluations {
 				wanted.Evaluations = append(wanted.Evaluations, e.ID)
+				wanted.Domains = append(wanted.Domains, e.Spec.GetDomain())
 			}
 			all.Runs = append(all.Runs, wanted)
 		}

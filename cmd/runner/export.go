@@ -130,6 +130,9 @@ func (a *app) archive(root string, run *store.Run, out string, patch, asJSON boo
 	if run.Damage != nil {
 		return fmt.Errorf("%s is damaged: %s; %s", run.Name(), run.Damage, run.Cure())
 	}
+	if err := run.Repair(root); err != nil {
+		return err
+	}
 	m, err := archive.Export(filepath.Join(root, filepath.FromSlash(run.Dir)), run, out, patch)
 	if err != nil {
 		return err
@@ -161,7 +164,7 @@ func (a *app) findRun(ctx context.Context, ref string) (root string, run *store.
 // request is what the engine was told of a run, with the places where things
 // are now.
 func (a *app) request(ctx context.Context, root string, run *store.Run) (*spec.RunRequest, error) {
-	r, err := run.Request(root)
+	r, err := run.Work(root)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,8 @@ func (a *app) gcCommand() *cobra.Command {
   with FILEs     runs of their experiments that the files, with the tags and
                  values given, do not ask for: cells that are gone, and older
                  specifications of cells that are there
-  always         runs of apply --smoke, and what killed processes left behind
+  always         runs of apply --smoke with their reports, and what killed
+                 processes left behind
   --checkpoints  the last checkpoint of runs that are done; the best one stays
 
 Nothing is removed without --yes.`,

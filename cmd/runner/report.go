@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ table. Apply does the same at its end.`,
 			if !asJSON {
 				return a.report(c.Context(), p, true)
 			}
-			paths, err := a.buildReport(c.Context(), p)
+			paths, err := a.made(c.Context(), p)
 			if err != nil {
 				return err
 			}
@@ -64,11 +65,7 @@ func (a *app) report(ctx context.Context, p *project, changed bool) error {
 			return nil
 		}
 	}
-	paths, err := a.buildReport(ctx, p)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
-		// Of a project that may not be written, what the tables say counts.
-		return errors.Join(err, a.tables(ctx, p))
-	}
+	paths, err := a.made(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -76,22 +73,27 @@ func (a *app) report(ctx context.Context, p *project, changed bool) error {
 	return nil
 }
 
-// tables shows the tables of a project without writing anything.
-func (a *app) tables(ctx context.Context, p *project) error {
+// made writes tables and figures. In a project that may not be written it makes the
+// tables alone.
+func (a *app) made(ctx context.Context, p *project) (*report.Paths, error) {
+	paths, err := a.buildReport(ctx, p)
+	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
+		return paths, err
+	}
+	a.view.Warn(fmt.Sprintf("the tables are only shown, and no figures are drawn: %v", err))
 	results, err := a.results(ctx, p)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var all []report.Written
+	paths = &report.Paths{}
 	for _, e := range p.experiments {
 		table, err := report.Tabulate(e, results)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		all = append(all, report.Written{Experiment: e.Name, Table: table})
+		paths.Experiments = append(paths.Experiments, report.Written{Experiment: e.Name, Table: table})
 	}
-	a.view.Results(p.root, all)
-	return nil
+	return paths, nil
 }
 
 func (a *app) buildReport(ctx context.Context, p *project) (*report.Paths, error) {

@@ -65,9 +65,10 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 		for _, run := range e.Runs {
 			stored := known.Run(run.ID)
 			if stored != nil {
-				var wanted []string
+				wanted := store.Wanted{}
 				for _, e := range run.Evaluations {
-					wanted = append(wanted, e.ID)
+					wanted.Evaluations = append(wanted.Evaluations, e.ID)
+					wanted.Domains = append(wanted.Domains, e.Spec.GetDomain())
 				}
 				stored = stored.For(wanted)
 				stored.NameClasses(run.Spec.GetData().GetClasses())

@@ -125,6 +125,15 @@ func StepOf(meta map[string]string) (uint64, error) {
 	return step, nil
 }
 
+// BestSealOf is the seal of the best checkpoint that belongs to the last one with this
+// metadata, "" where there was no validation yet.
+func BestSealOf(meta map[string]string) string {
+	if best := meta["best_metrics"]; best == "" || best == "{}" {
+		return ""
+	}
+	return meta["best_sha256"]
+}
+
 // AsOf is the metadata of a checkpoint of another run with the same weights.
 func AsOf(id string, meta map[string]string) map[string]string {
 	meta = maps.Clone(meta)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
@@ -55,7 +56,19 @@ func (r Run) Evaluation(id string) (*spec.Evaluated, error) {
 	if there, err := readResult(r, Evaluation(id), e); !there || err != nil {
 		return nil, err
 	}
+	if err := Belongs(e, r.ID); err != nil {
+		return nil, &DamagedError{r.Path(Evaluation(id)), err}
+	}
 	return e, nil
+}
+
+// Belongs reports that an evaluation is of another run than that with an identity, or
+// with one that begins so. Of an earlier loralab it does not say which it is of.
+func Belongs(e *spec.Evaluated, run string) error {
+	if of := e.GetRun(); of != "" && !strings.HasPrefix(of, run) {
+		return fmt.Errorf("it is of run %s", Short(of))
+	}
+	return nil
 }
 
 func readResult[R spec.Result](r Run, name string, result R) (there bool, err error) {
@@ -107,6 +120,8 @@ func (r Run) Weights(name string, s *spec.Summary) (*safetensors.File, error) {
 	f, err := r.Checkpoint(name)
 	var damaged *DamagedError
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && name == Last:
+		return nil, fmt.Errorf("there is no checkpoint %s: `runner gc --checkpoints` removes it where a run is done; use the best one, or train the run again: %s", r.Path(name), r.Cure())
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("there is no checkpoint %s; %s", r.Path(name), r.Cure())
 	case errors.As(err, &damaged):

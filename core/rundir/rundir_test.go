@@ -143,6 +143,35 @@ func TestOneFieldMore(t *testing.T) {
 	}
 }
 
+// The last checkpoint of a finished run may have been removed on purpose.
+func TestNoCheckpoint(t *testing.T) {
+	run := rundir.Run{Dir: rundir.Dir(t.TempDir()), ID: strings.Repeat("ab", 32), Revision: spec.Revision}
+	for name, gc := range map[string]bool{rundir.Last: true, rundir.Best: false} {
+		_, err := run.Weights(name, &spec.Summary{})
+		if err == nil || strings.Contains(err.Error(), "use the best one") != gc || !strings.Contains(err.Error(), "runner rm abababababab") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// An evaluation that was copied from another run is damaged.
+func TestEvaluationOfAnotherRun(t *testing.T) {
+	id, other := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
+	run := rundir.Run{Dir: rundir.Dir(t.TempDir()), ID: id, Revision: spec.Revision}
+	for of, bad := range map[string]bool{"": false, id: false, other: true} {
+		e := &spec.Evaluated{Id: "0123456789ab", Run: of}
+		e.Digest = spec.SealedDigest(e)
+		text, err := rundir.MarshalFile(e)
+		if err := errors.Join(err, os.MkdirAll(run.Path(rundir.Evaluations), 0o777), os.WriteFile(run.Path(rundir.Evaluation(e.Id)), text, 0o666)); err != nil {
+			t.Fatal(err)
+		}
+		var damaged *rundir.DamagedError
+		if _, err := run.Evaluation(e.Id); errors.As(err, &damaged) != bad {
+			t.Errorf("of run %q: %v", of, err)
+		}
+	}
+}
+
 func TestProgress(t *testing.T) {
 	against := 0.25
 	want := rundir.Progress{

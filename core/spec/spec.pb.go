@@ -4402,6 +4402,7 @@ type Evaluated struct {
 	Domain        string                 `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
 	Metrics       *Metrics               `protobuf:"bytes,3,opt,name=metrics,proto3" json:"metrics,omitempty"`
 	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"` // of its file: see SealedDigest; from revision 3 on
+	Run           string                 `protobuf:"bytes,5,opt,name=run,proto3" json:"run,omitempty"`       // identity of the run; "": of an earlier loralab
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4460,6 +4461,13 @@ func (x *Evaluated) GetMetrics() *Metrics {
 func (x *Evaluated) GetDigest() string {
 	if x != nil {
 		return x.Digest
+	}
+	return ""
+}
+
+func (x *Evaluated) GetRun() string {
+	if x != nil {
+		return x.Run
 	}
 	return ""
 }
@@ -5608,12 +5616,13 @@ const file_spec_proto_rawDesc = "" +
 	"\x04best\x18\x04 \x01(\bR\x04best\" \n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
-	"\x04step\x18\x01 \x01(\x04R\x04step\"\x7f\n" +
+	"\x04step\x18\x01 \x01(\x04R\x04step\"\x91\x01\n" +
 	"\tEvaluated\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x122\n" +
 	"\ametrics\x18\x03 \x01(\v2\x18.loralab.spec.v1.MetricsR\ametrics\x12\x16\n" +
-	"\x06digest\x18\x04 \x01(\tR\x06digest\">\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x10\n" +
+	"\x03run\x18\x05 \x01(\tR\x03run\">\n" +
 	"\bFinished\x122\n" +
 	"\asummary\x18\x01 \x01(\v2\x18.loralab.spec.v1.SummaryR\asummary\"\x1d\n" +
 	"\aStopped\x12\x12\n" +

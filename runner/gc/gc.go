@@ -102,9 +102,10 @@ func Runs(known *store.Snapshot, experiments []*experiment.Experiment) ([]Item, 
 }
 
 // Smokes lists runs of apply --smoke that nobody works on, and that no other
-// experiment asked for.
+// experiment asked for, and the reports of those experiments that have no other runs.
 func Smokes(known *store.Snapshot) []Item {
 	smoke, others := map[string]bool{}, map[string]bool{}
+	found := map[string]bool{} // runs
 	for _, l := range known.Labels {
 		if experiment.IsSmoke(l.Experiment) {
 			smoke[l.Run] = true
@@ -123,6 +124,21 @@ func Smokes(known *store.Snapshot) []Item {
 			continue
 		}
 		items = append(items, Run(known, run, "smoke run"))
+		found[id] = true
+	}
+	left := map[string]bool{} // whether an experiment has other runs
+	for _, l := range known.Labels {
+		if experiment.IsSmoke(l.Experiment) {
+			left[l.Experiment] = left[l.Experiment] || !found[l.Run]
+		}
+	}
+	for name, has := range left {
+		for _, top := range []string{"plots", "report"} {
+			at := path.Join(top, name)
+			if bytes := size(known.Root, at); !has && bytes > 0 {
+				items = append(items, Item{Name: at, Why: "report of smoke runs", Bytes: bytes, path: at})
+			}
+		}
 	}
 	sortItems(items)
 	return items
@@ -155,10 +171,12 @@ func Checkpoints(known *store.Snapshot, others []Item) []Item {
 }
 
 // fresh is how old a file must be to be nobody's work in progress, where no lock
-// tells; old is that of a directory, which may take hours to fill.
+// tells; old is that of a directory, which may take hours to fill. Where a lock tells,
+// unlocked is enough: a file is locked in the moment in which it is made.
 const (
-	fresh = time.Minute
-	old   = 24 * time.Hour
+	unlocked = 2 * time.Second
+	fresh    = time.Minute
+	old      = 24 * time.Hour
 )
 
 // tops are the directories of a project in which its commands write. Any of them
@@ -229,7 +247,7 @@ func (l *leftovers) visit(name string, d fs.DirEntry, err error) error {
 	switch {
 	case replacefile.IsTemporary(base):
 		inUse, known := replacefile.InUse(l.root, name)
-		if !inUse && (age > old || known && age > fresh) {
+		if !inUse && (age > old || known && age > unlocked) {
 			l.add(name, "half of what a process that was killed has written")
 		}
 		return skip()

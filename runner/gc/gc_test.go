@@ -100,8 +100,20 @@ func TestSmokes(t *testing.T) {
 	check(t, err)
 	shared := store.Label{Experiment: "fast", Cell: "c", Seed: 1, Run: smokes["day.smoke/shared"].ID}
 	check(t, s.Enqueue(t.Context(), known(t, root), nil, []store.Label{shared}), s.Close())
-	if got := names(Smokes(known(t, root))); got != "day.smoke/base/seed=0" {
+	// Reports go with the last run of their experiment.
+	project(t, root, true, "one.smoke/base")
+	for _, name := range []string{"report/night.smoke", "report/day.smoke", "report/one.smoke", "plots/one.smoke", "report/one"} {
+		check(t, os.MkdirAll(filepath.Join(root, name), 0o777), os.WriteFile(filepath.Join(root, name, "file"), []byte("x"), 0o666))
+	}
+	items := Smokes(known(t, root))
+	if got := names(items); got != "day.smoke/base/seed=0 one.smoke/base/seed=0 plots/one.smoke report/one.smoke" {
 		t.Errorf("found %s", got)
+	}
+	remove(t, root, items)
+	left, err := filepath.Glob(filepath.Join(root, "report", "*"))
+	check(t, err)
+	if len(left) != 3 {
+		t.Errorf("left are %v", left)
 	}
 }
 
@@ -112,7 +124,7 @@ func TestRuns(t *testing.T) {
 	runs := project(t, root, false, "a/kept", "a/gone", "a/shared", "b/other")
 	s, err := store.Open(t.Context(), root)
 	check(t, err)
-	shared := store.Label{Experiment: "b", Cell: "c", Seed: 9, Run: runs["a/shared"].ID}
+	shared := store.Label{Experiment: "b", Cell: "c", Seed: 2, Run: runs["a/shared"].ID}
 	check(t, s.Enqueue(t.Context(), known(t, root), nil, []store.Label{shared}), s.Close())
 	kept := runs["a/kept"]
 	sp, err := kept.Spec()

@@ -46,7 +46,15 @@ func (*pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServer[
 	}
 	p := r.Pause
 	if p == nil || p.Step >= steps {
-		return stream.Send(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: &spec.Summary{Id: r.Id, Steps: steps}}}})
+		summary := &spec.Summary{Id: r.Id, Steps: steps}
+		text, err := rundir.MarshalFile(summary)
+		if err == nil {
+			err = os.WriteFile(rundir.Of(r).Path(rundir.Result), text, 0o666)
+		}
+		if err != nil {
+			return err
+		}
+		return stream.Send(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: summary}}})
 	}
 	if err := os.MkdirAll(filepath.Dir(last), 0o777); err != nil {
 		return err

@@ -112,7 +112,7 @@ func TestMovedOfTheVariant(t *testing.T) {
 		if got := reason(); got != "the adapter's program moved from [2,16] to [4,16]" {
 			t.Errorf("without a request: %s", got)
 		}
-		text, err := protojson.Marshal(&spec.RunRequest{Id: was.ID, Label: label("lora", "1.0.0", `{"rank":2,"alpha":8}`)})
+		text, err := protojson.Marshal(&spec.RunRequest{Id: was.ID, Spec: was.Spec, Label: label("lora", "1.0.0", `{"rank":2,"alpha":8}`)})
 		dir := filepath.Join(root, filepath.FromSlash(had.Dir))
 		if err == nil {
 			err = os.MkdirAll(dir, 0o777)

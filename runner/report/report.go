@@ -51,14 +51,14 @@ type Paths struct {
 	Experiments []Written `json:"experiments"`
 }
 
-// Written is the report of one experiment.
+// Written is the report of one experiment. Paths of files that were not written are "".
 type Written struct {
 	Experiment string `json:"experiment"`
 	Table      Table  `json:"table"`
-	Page       string `json:"page"`     // report.md
-	Markdown   string `json:"markdown"` // table.md
-	CSV        string `json:"csv"`      // table.csv, aggregated
-	RunsCSV    string `json:"runs_csv"` // runs.csv, a line for each run and domain
+	Page       string `json:"page,omitempty"`     // report.md
+	Markdown   string `json:"markdown,omitempty"` // table.md
+	CSV        string `json:"csv,omitempty"`      // table.csv, aggregated
+	RunsCSV    string `json:"runs_csv,omitempty"` // runs.csv, a line for each run and domain
 	// original.csv and original_mean.csv, the tables of the original project; ""
 	// where the experiment has neither its preset nor its metric.
 	Original     string   `json:"original,omitempty"`

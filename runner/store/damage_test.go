@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,8 +13,10 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -21,22 +24,40 @@ import (
 // the run can be removed (trial-reliability 15).
 func TestDamage(t *testing.T) {
 	garbage := func(path string) error { return os.WriteFile(path, []byte(`{"id": "`), 0o666) }
+	edit := func(old, now string) func(path string) error {
+		return func(path string) error {
+			text, err := os.ReadFile(path)
+			if err == nil && bytes.Count(text, []byte(old)) != 1 {
+				err = fmt.Errorf("%s has not one %s", path, old)
+			}
+			return errors.Join(err, os.WriteFile(path, bytes.Replace(text, []byte(old), []byte(now), 1), 0o666))
+		}
+	}
 	for name, c := range map[string]struct {
 		run, file string
 		damage    func(path string) error
 		again     bool // the next apply makes it again
 	}{
-		"result":                 {"done", "result.json", garbage, false},
-		"result of another run":  {"done", "result.json", func(path string) error { return os.WriteFile(path, []byte(`{"id": "00"}`), 0o666) }, false},
-		"result is a directory":  {"done", "result.json", func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o777)) }, false},
-		"result is a pipe":       {"done", "result.json", func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o666)) }, false},
-		"result is a link":       {"done", "result.json", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("/etc/passwd", path)) }, false},
-		"evaluation":             {"done", "evaluations/aaaaaaaaaaaa.json", garbage, true},
-		"another's evaluation":   {"done", "evaluations/aaaaaaaaaaaa.json", func(path string) error { return os.WriteFile(path, []byte(`{"id": "bb"}`), 0o666) }, true},
-		"checkpoint":             {"stopped", "checkpoints/last.safetensors", garbage, true},
-		"checkpoint is a pipe":   {"stopped", "checkpoints/last.safetensors", func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o666)) }, true},
-		"record":                 {"done", "record.json", garbage, true},
-		"record of a queued run": {"queued", "record.json", garbage, true},
+		"result":                {"done", "result.json", garbage, false},
+		"result of another run": {"done", "result.json", func(path string) error { return os.WriteFile(path, []byte(`{"id": "00"}`), 0o666) }, false},
+		"result is a directory": {"done", "result.json", func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o777)) }, false},
+		"result is a pipe":      {"done", "result.json", func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o666)) }, false},
+		"result is a link":      {"done", "result.json", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("/etc/passwd", path)) }, false},
+		"evaluation":            {"done", "evaluations/aaaaaaaaaaaa.json", garbage, true},
+		"evaluation of a run":   {"done", "evaluations/aaaaaaaaaaaa.json", edit(`"id":`, `"run": "0123456789ab", "id":`), true},
+		"another's evaluation":  {"done", "evaluations/aaaaaaaaaaaa.json", func(path string) error { return os.WriteFile(path, []byte(`{"id": "bb"}`), 0o666) }, true},
+		"checkpoint":            {"stopped", "checkpoints/last.safetensors", garbage, true},
+		"checkpoint is a pipe":  {"stopped", "checkpoints/last.safetensors", func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o666)) }, true},
+		"result is lost":        {"done", "result.json", os.Remove, true},
+		"checkpoint is lost":    {"stopped", "checkpoints/last.safetensors", os.Remove, true},
+		"checkpoints elsewhere": {"stopped", "checkpoints", func(path string) error {
+			return errors.Join(os.RemoveAll(path), os.Symlink("../elsewhere/checkpoints", path))
+		}, false},
+		"samples are a file":        {"done", "samples", garbage, false},
+		"seed of a name":            {"done", "record.json", edit(`"seed": 3,`, `"seed": 2,`), true},
+		"specification of a record": {"done", "record.json", edit(`"kind":"done"`, `"kind":"other"`), true},
+		"record":                    {"done", "record.json", garbage, true},
+		"record of a queued run":    {"queued", "record.json", garbage, true},
 		"record and request": {"done", "record.json", func(path string) error {
 			return errors.Join(garbage(path), garbage(filepath.Join(filepath.Dir(path), "request.json")))
 		}, false},
@@ -56,6 +77,9 @@ func TestDamage(t *testing.T) {
 				known := must[*Snapshot](t)(Read(ctx, root))
 				if len(known.Runs) != 5 {
 					t.Fatalf("there are %d runs", len(known.Runs))
+				}
+				if r := known.Run(run.ID); r.State == Done && r.Summary == nil {
+					t.Error("a run without a result is done")
 				}
 				for _, other := range runs {
 					if r := known.Runs[other.ID]; other != run && (r == nil || r.Damage != nil) {
@@ -80,6 +104,100 @@ func TestDamage(t *testing.T) {
 					t.Errorf("after it was removed there are %d runs", len(known.Runs))
 				}
 			})
+		}
+	}
+}
+
+// Checkpoints that do not belong together are not continued from, and a pair that a
+// process was about to put in place is.
+func TestCheckpointsBelongTogether(t *testing.T) {
+	write := func(dir, name, best string) string {
+		path := rundir.Dir(dir).Path(name)
+		check(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		meta := map[string]string{"step": "48", "best_metrics": "{}"}
+		if best != "" {
+			meta["best_metrics"], meta["best_sha256"] = `{"loss":1}`, best
+		}
+		return must[string](t)(safetensors.WriteSealed(path, []safetensors.Tensor{safetensors.FromFloat32(name+best, []float32{1}, 1)}, meta))
+	}
+	for name, c := range map[string]struct {
+		leave func(dir string)
+		begun bool
+		file  string // "": it continues
+	}{
+		"none":                {func(string) {}, false, ""},
+		"none of a run begun": {func(string) {}, true, rundir.Last},
+		"before a validation": {func(dir string) { write(dir, rundir.Last, "") }, true, ""},
+		"both":                {func(dir string) { write(dir, rundir.Last, write(dir, rundir.Best, "")) }, true, ""},
+		"best waits": {func(dir string) {
+			write(dir, rundir.Best, "")
+			write(dir, rundir.Last, write(dir, rundir.NextBest, ""))
+		}, true, ""},
+		"best alone":           {func(dir string) { write(dir, rundir.Best, "") }, false, rundir.Last},
+		"best is lost":         {func(dir string) { write(dir, rundir.Last, "00") }, true, rundir.Best},
+		"best is another":      {func(dir string) { write(dir, rundir.Best, ""); write(dir, rundir.Last, "00") }, true, rundir.Best},
+		"best is no such file": {func(dir string) { write(dir, rundir.Last, "00"); write(dir, rundir.Best+"/x", "") }, true, rundir.Best},
+	} {
+		dir := t.TempDir()
+		c.leave(dir)
+		at := must[*os.Root](t)(os.OpenRoot(dir))
+		step, file, err := resumable(at, c.begun)
+		_, there := os.Stat(rundir.Dir(dir).Path(rundir.Last))
+		if file != c.file || (err != nil) != (c.file != "") || (step == 48) != (err == nil && there == nil) {
+			t.Errorf("%s: step %d, %s: %v", name, step, file, err)
+		}
+		check(t, at.Close())
+	}
+}
+
+// A project that is moved while a process works in it keeps its runs: what that
+// process could not find is no damage.
+func TestMovedProject(t *testing.T) {
+	parent := awkward(t)
+	root, moved := filepath.Join(parent, "project"), filepath.Join(parent, "moved")
+	ctx := t.Context()
+	check(t, os.MkdirAll(root, 0o777))
+	run := ofAllKinds(t, root)["stopped"]
+	s := open1(t, root)
+	check(t, s.Start(ctx, run.ID))
+	check(t, os.Rename(root, moved))
+	check(t, s.Fail(ctx, run.ID, 48, "the directory was removed"))
+	if r := must[*Snapshot](t)(Read(ctx, moved)).Runs[run.ID]; r.Damage != nil || r.Checkpoint != 48 || r.State != Failed {
+		t.Errorf("it is at step %d, %s, %v", r.Checkpoint, r.State, r.Damage)
+	}
+}
+
+// Without its request a run is what its record says.
+func TestWorkFromTheRecord(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"lost":    os.Remove,
+		"garbage": func(path string) error { return os.WriteFile(path, []byte("{"), 0o666) },
+		"edited": func(path string) error {
+			return os.WriteFile(path, []byte(`{"id": "`+strings.Repeat("00", 32)+`"}`), 0o666)
+		},
+	} {
+		root := awkward(t)
+		run := ofAllKinds(t, root)["done"]
+		want := request(t, run)
+		check(t, damage(filepath.Join(root, filepath.FromSlash(run.Dir), rundir.Request)))
+		known := must[*Snapshot](t)(Read(t.Context(), root)).Runs[run.ID]
+		if got, err := known.Request(root); err == nil || strings.Contains(err.Error(), "statat") {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		if got, err := known.Work(root); err != nil || !proto.Equal(got, want) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		if name != "lost" {
+			check(t, os.Remove(filepath.Join(root, filepath.FromSlash(run.Dir), rundir.Request)))
+		}
+		check(t, known.Repair(root))
+		if got, err := known.Request(root); err != nil || !proto.Equal(got, want) {
+			t.Errorf("%s, repaired: %v, %v", name, got, err)
+		}
+		check(t, damage(filepath.Join(root, filepath.FromSlash(run.Dir), rundir.Request)))
+		check(t, os.Remove(filepath.Join(root, filepath.FromSlash(run.Dir), rundir.Record)))
+		if got, err := known.Work(root); err == nil || !strings.Contains(err.Error(), "runner rm") {
+			t.Errorf("%s, without a record: %v, %v", name, got, err)
 		}
 	}
 }
@@ -139,6 +257,12 @@ func TestLinksBelowRuns(t *testing.T) {
 	if len(known.Notes) != 1 || !strings.Contains(known.Notes[0], "runs/linked is a link and is left out") {
 		t.Errorf("notes: %v", known.Notes)
 	}
+	linked := known.Run("0123456789ab")
+	if linked == nil || linked.Damage == nil || linked.Damage.Again {
+		t.Fatalf("a run that is a link: %+v", linked)
+	}
+	check(t, open1(t, root).Remove(ctx, []*Run{linked}))
+	known = must[*Snapshot](t)(Read(ctx, root))
 	known.Notes = nil
 	if got := said(t, known); got != want {
 		t.Errorf("with links it says:\n%s\nbefore:\n%s", got, want)

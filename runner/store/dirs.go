@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -48,11 +47,12 @@ func scan(root string, runs *os.Root, known map[string]*found) (all []*found, as
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("looking for run directories: %w", err)
 	}
-	type place struct {
+	type runDir struct {
 		parent *os.Root
 		dir    string
 	}
-	var places []place
+	var dirs []runDir
+	var links []*found
 	for _, e := range entries {
 		if !isElement(e.Name()) {
 			continue
@@ -69,8 +69,16 @@ func scan(root string, runs *os.Root, known map[string]*found) (all []*found, as
 			var below []fs.DirEntry
 			below, err = fs.ReadDir(parent.FS(), ".")
 			for _, b := range below {
-				if b.IsDir() && len(b.Name()) == 12 && isHex(b.Name()) {
-					places = append(places, place{parent, path.Join(e.Name(), b.Name())})
+				if len(b.Name()) != 12 || !isHex(b.Name()) {
+					continue
+				}
+				switch dir := path.Join(e.Name(), b.Name()); {
+				case b.IsDir():
+					dirs = append(dirs, runDir{parent, dir})
+				case b.Type()&fs.ModeSymlink != 0:
+					f := nameless(root, dir)
+					f.run.elsewhere("")
+					links = append(links, f)
 				}
 			}
 		}
@@ -88,19 +96,19 @@ func scan(root string, runs *os.Root, known map[string]*found) (all []*found, as
 			notes = append(notes, fmt.Sprintf("runs/%s/%s is left out: %v; the next apply of the experiment writes it again", e.Name(), askedFile, err))
 		}
 	}
-	all = make([]*found, len(places))
+	all = make([]*found, len(dirs))
 	var wg sync.WaitGroup
-	workers := min(runtime.GOMAXPROCS(0), len(places))
+	workers := min(runtime.GOMAXPROCS(0), len(dirs))
 	for w := range workers {
 		wg.Go(func() {
-			for i := w; i < len(places); i += workers {
-				p := places[i]
+			for i := w; i < len(dirs); i += workers {
+				p := dirs[i]
 				all[i] = look(root, p.parent, p.dir, known[p.dir])
 			}
 		})
 	}
 	wg.Wait()
-	all = slices.DeleteFunc(all, func(f *found) bool { return f == nil })
+	all = slices.DeleteFunc(append(all, links...), func(f *found) bool { return f == nil })
 	all, copies := unique(all)
 	return all, asked, append(notes, copies...), nil
 }
@@ -227,6 +235,9 @@ func adopt(root string, at *os.Root, dir string) (*found, error) {
 	if !isID(id) || rundir.Short(id) != path.Base(dir) {
 		return nil, fmt.Errorf("it is of run %.12q, in the directory of run %s", id, path.Base(dir))
 	}
+	if err := determines(request.GetSpec(), id); err != nil {
+		return nil, err
+	}
 	label := request.GetLabel()
 	r := &record{
 		ID: id, State: Stopped, Attempts: 1, Created: modified,
@@ -249,8 +260,10 @@ func adopt(root string, at *os.Root, dir string) (*found, error) {
 }
 
 // read sets what the engine left: summary, evaluations, the step to resume at.
-// The state stays: whether all was done that was asked is for the plan to say.
+// The state stays: whether all was done that was asked is for the plan to say. Only
+// a run that has lost its result is not done.
 func (run *Run) read(at *os.Root) {
+	run.readPlaces(at)
 	summary := &spec.Summary{}
 	text, ended, err := readMessage(at, rundir.Result, summary)
 	if err == nil && strings.HasPrefix(summary.GetId(), run.ID) {
@@ -258,6 +271,9 @@ func (run *Run) read(at *os.Root) {
 	}
 	switch {
 	case absent(err):
+		if run.State == Done {
+			run.damaged(rundir.Result, errors.New("it is missing, and the run was done"), true)
+		}
 	case err != nil:
 		run.damaged(rundir.Result, err, false)
 	case !strings.HasPrefix(summary.GetId(), run.ID):
@@ -277,28 +293,62 @@ func (run *Run) read(at *os.Root) {
 		if err == nil {
 			err = rundir.Intact(text, e, run.about.Revision)
 		}
+		if err == nil {
+			// Nothing makes it again.
+			if err = rundir.Belongs(e, run.ID); err != nil && run.damaged(name, err, true) {
+				run.Damage.Do = "remove the file"
+			}
+		}
 		if err != nil {
 			run.damaged(name, err, true)
 			continue
 		}
 		run.Evaluations[e.GetId()] = e
 	}
+	if run.Summary == nil {
+		// What is there may be of other weights.
+		run.Evaluations = map[string]*spec.Evaluated{}
+		if run.State == Done {
+			run.State = Stopped
+		}
+	}
 	if run.Summary != nil || run.Damage != nil && !run.Damage.Again {
 		return
 	}
-	if run.Checkpoint, err = checkpointStep(at); err != nil {
-		run.damaged(rundir.Last, err, true)
+	var file string
+	if run.Checkpoint, file, err = resumable(at, run.State != Running && run.Step > 0); err != nil {
+		run.damaged(file, err, true)
 	}
 	if run.State != Running {
 		run.Step = run.Checkpoint
 	}
 }
 
+// places are the directories in that of a run.
+var places = []string{rundir.Checkpoints, rundir.Evaluations, rundir.Samples}
+
+// readPlaces reports directories of a run that lead elsewhere. The engine does not
+// write there.
+func (run *Run) readPlaces(at *os.Root) {
+	for _, name := range places {
+		if info, err := at.Lstat(name); err == nil && !info.IsDir() {
+			run.elsewhere(name)
+			return
+		}
+	}
+}
+
+func (run *Run) elsewhere(name string) {
+	if run.damaged(name, errors.New("it is no directory but a link or a file"), false) {
+		run.Damage.Do = "put the directory itself there"
+	}
+}
+
 // damaged notes that a file cannot be read. What nothing makes again counts
-// before what the next apply makes again.
-func (run *Run) damaged(file string, err error, again bool) {
+// before what the next apply makes again. It reports whether file counts.
+func (run *Run) damaged(file string, err error, again bool) bool {
 	if run.Damage != nil && (!run.Damage.Again || again) {
-		return
+		return false
 	}
 	// The path is in File.
 	var at *fs.PathError
@@ -306,6 +356,7 @@ func (run *Run) damaged(file string, err error, again bool) {
 		err = at.Err
 	}
 	run.Damage = &Damage{File: path.Join(run.Dir, file), Why: err.Error(), Again: again}
+	return true
 }
 
 // evaluations are the files with evaluations of a run, sorted.
@@ -320,25 +371,85 @@ func evaluations(at *os.Root) []string {
 	return names
 }
 
-// checkpointStep is the step that a checkpoint was written after, 0 where there
-// is none.
-func checkpointStep(at *os.Root) (uint64, error) {
-	info, err := at.Lstat(rundir.Last)
-	if absent(err) {
-		return 0, nil
+// resumable is the step that a training continues after, 0 where it has no
+// checkpoint. Where its checkpoints do not belong together, it begins again, and the
+// error says why and is of file. Begun says that there was a checkpoint once.
+//
+// The content of tensors is not read: the engine compares digests and says what it
+// finds.
+func resumable(at *os.Root, begun bool) (step uint64, file string, err error) {
+	for {
+		last, err := checkpointAt(at, rundir.Last)
+		if err != nil && !absent(err) {
+			return 0, rundir.Last, err
+		}
+		if file, err = accompanied(at, last, begun); err == nil {
+			return last.step, "", nil
+		}
+		// An engine may have replaced them meanwhile.
+		if now, again := checkpointAt(at, rundir.Last); again == nil && now != last {
+			continue
+		}
+		return 0, file, err
 	}
+}
+
+// checkpoint is what the metadata of one says, the zero value where there is none.
+type checkpoint struct {
+	step uint64
+	seal string // of itself
+	best string // seal of the best one that belongs to it; "": none
+}
+
+// accompanied reports why a training does not continue at last.
+func accompanied(at *os.Root, last checkpoint, begun bool) (file string, err error) {
+	missing := errors.New("it is missing, and the run has trained")
+	if last == (checkpoint{}) {
+		if _, err := at.Lstat(rundir.Best); begun || err == nil {
+			return rundir.Last, missing
+		}
+		return "", nil
+	}
+	if last.best == "" {
+		return "", nil
+	}
+	// It waits under another name until last is written.
+	if next, err := checkpointAt(at, rundir.NextBest); err == nil && next.seal == last.best {
+		return "", nil
+	}
+	best, err := checkpointAt(at, rundir.Best)
+	switch {
+	case absent(err):
+		return rundir.Best, missing
+	case err == nil && best.seal != last.best:
+		err = fmt.Errorf("it is not the one that was written with %s", rundir.Last)
+	}
+	return rundir.Best, err
+}
+
+// checkpointAt reads the metadata of a checkpoint.
+func checkpointAt(at *os.Root, name string) (c checkpoint, err error) {
+	info, err := at.Lstat(name)
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("it is no regular file")
 	}
 	if err != nil {
-		return 0, err
+		return c, err
 	}
-	file, err := safetensors.Open(filepath.Join(at.Name(), rundir.Last))
+	// Not by its path, which another process may have changed: the project moved.
+	f, err := at.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return 0, err
+		return c, err
+	}
+	defer f.Close()
+	file, err := safetensors.Map(f)
+	if err != nil {
+		return c, err
 	}
 	defer file.Close()
-	return rundir.StepOf(file.Metadata())
+	c.seal, c.best = file.Seal(), rundir.BestSealOf(file.Metadata())
+	c.step, err = rundir.StepOf(file.Metadata())
+	return c, err
 }
 
 // progress sets the step of a run that is being trained: the last that its
@@ -424,6 +535,11 @@ func stampOf(at *os.Root) (stamp string, any bool) {
 		fmt.Fprintf(h, "%s ", name)
 		_ = binary.Write(h, binary.LittleEndian, numbers) // hashes take all
 		return true
+	}
+	for _, name := range places {
+		if info, err := at.Lstat(name); err == nil {
+			fmt.Fprintf(h, "%s %s\n", name, info.Mode().Type())
+		}
 	}
 	any = add(rundir.Record)
 	done := add(rundir.Result)

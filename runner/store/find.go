@@ -82,31 +82,34 @@ func (s *Snapshot) Current() func(Label) bool {
 // newest apply asked for under that name, and its methods leave out what was asked
 // for under other names only.
 func (s *Snapshot) As(l Label) *Run {
-	var evaluations []string
-	if asked := s.Asked[l.Experiment]; asked != nil {
-		for _, w := range asked.Runs {
-			if w.Run == l.Run && w.Name() == l.Name() {
-				evaluations = append(evaluations, w.Evaluations...)
-			}
-		}
-	}
 	run := s.Runs[l.Run]
 	if run == nil {
 		return nil
 	}
-	run = run.For(evaluations)
+	wanted := Wanted{}
+	if asked := s.Asked[l.Experiment]; asked != nil {
+		for _, w := range asked.Runs {
+			if w.Run == l.Run && w.Name() == l.Name() {
+				wanted = w
+			}
+		}
+	}
+	run = run.For(wanted)
 	run.Experiment, run.Cell, run.Seed = l.Experiment, l.Cell, l.Seed
 	return run
 }
 
-// For is the run as asked for with evaluations, by their identities. Without any
-// it is the run with all that was ever asked for.
-func (r *Run) For(evaluations []string) *Run {
+// For is the run as asked for with the evaluations of w. Without any it is the run
+// with all that was ever asked for.
+func (r *Run) For(w Wanted) *Run {
 	run := *r
-	if len(evaluations) > 0 {
-		run.mine = map[string]bool{}
-		for _, id := range evaluations {
+	if len(w.Evaluations) > 0 {
+		run.mine, run.domains = map[string]bool{}, map[string]bool{}
+		for _, id := range w.Evaluations {
 			run.mine[rundir.Short(id)] = true
+		}
+		for _, domain := range w.Domains {
+			run.domains[domain] = true
 		}
 	}
 	return &run
@@ -114,14 +117,15 @@ func (r *Run) For(evaluations []string) *Run {
 
 // Scored is what the run was scored, by domain. Where a domain has had several
 // evaluations, of other images for example, that which the newest apply asked for
-// counts. See As for runs with several names.
+// counts: the earlier one is not shown in its place until it is made. See As for runs
+// with several names.
 func (r *Run) Scored() map[string]*spec.Evaluated {
 	scored := map[string]*spec.Evaluated{}
 	for _, id := range slices.Sorted(maps.Keys(r.Evaluations)) {
-		if r.mine != nil && r.wanted[rundir.Short(id)] && !r.mine[rundir.Short(id)] {
-			continue // asked for under another name
-		}
 		e := r.Evaluations[id]
+		if r.mine != nil && !r.mine[rundir.Short(id)] && (r.wanted[rundir.Short(id)] || r.domains[e.GetDomain()]) {
+			continue // asked for under another name, or of other images
+		}
 		domain := e.GetDomain()
 		if domain == "validation" { // of a run from before the name was refused
 			domain = "domain validation"

@@ -44,7 +44,7 @@ CREATE TABLE found (
 	summary BLOB NOT NULL, -- Summary and its evaluations, empty: not trained
 	evaluations BLOB NOT NULL, -- a Summary that holds nothing else
 	checkpoint INTEGER NOT NULL,
-	damage TEXT NOT NULL   -- JSON, empty: none
+	damage TEXT NOT NULL   -- empty: runs that are damaged have no row
 );
 `
 
@@ -150,8 +150,11 @@ func (x *index) load(ctx context.Context) (map[string]*found, error) {
 		if err := rows.Scan(&dir, &stamp, &recordJSON, &summary, &evaluations, &checkpoint, &damage); err != nil {
 			return err
 		}
-		if f := remembered(dir, recordJSON, summary, evaluations, damage); f != nil {
+		if f := remembered(dir, recordJSON, summary, evaluations); f != nil {
 			f.stamp, f.run.Checkpoint = stamp, uint64(checkpoint)
+			if len(damage) > 0 { // an earlier version kept such rows
+				f.stamp = ""
+			}
 			all[dir] = f
 		}
 		return nil
@@ -166,7 +169,7 @@ type indexed struct {
 	Cut   bool  `json:"cut,omitempty"` // there is no record to be read
 }
 
-func remembered(dir string, recordJSON, summary, evaluations, damage []byte) *found {
+func remembered(dir string, recordJSON, summary, evaluations []byte) *found {
 	var r indexed
 	if json.Unmarshal(recordJSON, &r) != nil || len(r.Names) == 0 {
 		return nil
@@ -189,12 +192,6 @@ func remembered(dir string, recordJSON, summary, evaluations, damage []byte) *fo
 	for _, e := range held.GetEvaluations() {
 		f.run.Evaluations[e.GetId()] = e
 	}
-	if len(damage) > 0 {
-		f.run.Damage = &Damage{}
-		if json.Unmarshal(damage, f.run.Damage) != nil {
-			return nil
-		}
-	}
 	return f
 }
 
@@ -209,6 +206,11 @@ func put(tx *sql.Tx, all []*found) error {
 	defer statement.Close()
 	for _, f := range all {
 		run := f.run
+		if run.Damage != nil {
+			// It is read each time: the reason may be with the process that read it.
+			// What an earlier row says of the record stays.
+			continue
+		}
 		r := indexed{Cut: f.record == nil, About: run.about, record: record{
 			Format: recordFormat, ID: run.ID, State: run.State, Reason: run.Reason, Step: run.Step, Steps: run.Steps,
 			Attempts: run.Attempts, Created: run.Created, Started: run.Started, Ended: run.Ended, Worker: f.worker,
@@ -220,7 +222,7 @@ func put(tx *sql.Tx, all []*found) error {
 		if err != nil {
 			return err
 		}
-		var summary, damage []byte
+		var summary []byte
 		if run.Summary != nil {
 			if summary, err = proto.Marshal(run.Summary); err != nil {
 				return err
@@ -234,16 +236,11 @@ func put(tx *sql.Tx, all []*found) error {
 		if err != nil {
 			return err
 		}
-		if run.Damage != nil {
-			if damage, err = json.Marshal(run.Damage); err != nil {
-				return err
-			}
-		}
 		if summary == nil {
 			summary = []byte{}
 		}
 		if _, err := statement.Exec(f.dir, f.stamp, string(recordJSON), summary, append([]byte{}, evaluations...),
-			int64(run.Checkpoint), string(damage)); err != nil {
+			int64(run.Checkpoint), ""); err != nil {
 			return err
 		}
 	}

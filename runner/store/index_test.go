@@ -167,12 +167,21 @@ func TestScoresThatWereAskedFor(t *testing.T) {
 		asked []string
 		dice  float64
 	}{{[]string{"eeeeeeeeeeee"}, 1}, {[]string{"aaaaaaaaaaaa"}, 0}} {
-		if dice := done.For(c.asked).Scored()["test"].GetMetrics().GetDice(); dice != c.dice {
+		if dice := done.For(Wanted{Evaluations: c.asked}).Scored()["test"].GetMetrics().GetDice(); dice != c.dice {
 			t.Errorf("asked for %v: shown is %v, want %v", c.asked, dice, c.dice)
 		}
 	}
-	if scored := done.For([]string{"cccccccccccc"}).Scored(); scored["test"] != nil {
+	if scored := done.For(Wanted{Evaluations: []string{"cccccccccccc"}}).Scored(); scored["test"] != nil {
 		t.Errorf("a score of another name is shown: %v", scored)
+	}
+	// Neither is a score on earlier images, as long as there is none on those asked for.
+	delete(done.wanted, "aaaaaaaaaaaa")
+	delete(done.wanted, "eeeeeeeeeeee")
+	for domain, shown := range map[string]bool{"test": false, "far": true} {
+		scored := done.For(Wanted{Evaluations: []string{"cccccccccccc"}, Domains: []string{domain}}).Scored()
+		if (scored["test"] != nil) != shown {
+			t.Errorf("asked for other images of %s: shown is %v", domain, scored)
+		}
 	}
 }
 

@@ -50,8 +50,8 @@ func TestNewestFollowsTheFile(t *testing.T) {
 		t.Errorf("current are a: %v, b: %v", current(la), current(lb))
 	}
 	// The cell becomes another run, and the one before again.
-	other, lo := newRun(t, "e", "other", 2)
-	lo.Cell, lo.Seed = "a", 1
+	other, lo := newRun(t, "e", "other", 1)
+	lo.Cell = "a"
 	apply(file(lc, lo), []*Run{other}, lc, lo)
 	if run := must[*Run](t)(must[*Snapshot](t)(Read(ctx, root)).Find("e/a/seed=1")); run.ID != other.ID {
 		t.Errorf("the cell is run %s", run.ID)

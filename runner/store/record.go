@@ -18,6 +18,7 @@ import (
 
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/core/spec"
 )
 
 // recordFormat is the version of the form of records and of lists of what was
@@ -103,7 +104,27 @@ func decodeRecord(text []byte, dir string) (*record, error) {
 	case !slices.Contains([]State{Queued, Running, Done, Failed, Stopped}, r.State):
 		return nil, fmt.Errorf("%.20q is no state of a run", r.State)
 	}
-	return r, nil
+	return r, r.sound()
+}
+
+// sound reports that a record does not agree with itself.
+func (r *record) sound() error {
+	if len(r.Spec) == 0 {
+		return nil
+	}
+	s := &spec.RunSpec{}
+	if err := rundir.Unmarshal(r.Spec, s); err != nil {
+		return err
+	}
+	if err := determines(s, r.ID); err != nil {
+		return err
+	}
+	for _, n := range r.Names {
+		if n.Seed != s.GetSeed() {
+			return fmt.Errorf("it has the name %s, and its specification has seed %d", n.label(r.ID).Name(), s.GetSeed())
+		}
+	}
+	return nil
 }
 
 // index is where a run has a name, -1 where it has not.
@@ -151,6 +172,7 @@ type Asked struct {
 type Wanted struct {
 	Label
 	Evaluations []string // identities
+	Domains     []string // of the evaluations; none: an earlier version asked
 }
 
 type askedRecord struct {
@@ -169,6 +191,7 @@ type askedRun struct {
 	Seed        uint64   `json:"seed"`
 	Run         string   `json:"run"`
 	Evaluations []string `json:"evaluations,omitempty"` // names of their files
+	Domains     []string `json:"domains,omitempty"`     // in the same order
 }
 
 func readAsked(dir *os.Root) (*Asked, error) {
@@ -187,7 +210,7 @@ func readAsked(dir *os.Root) (*Asked, error) {
 	for _, c := range r.Cells {
 		for _, run := range c.Runs {
 			label := Label{r.Experiment, c.Cell, run.Seed, run.Run, r.Asked, len(a.Runs)}
-			a.Runs = append(a.Runs, Wanted{label, run.Evaluations})
+			a.Runs = append(a.Runs, Wanted{label, run.Evaluations, run.Domains})
 		}
 	}
 	return a, nil
@@ -200,7 +223,7 @@ func (a *Asked) encode() ([]byte, error) {
 			r.Cells = append(r.Cells, askedCell{Cell: l.Cell})
 		}
 		c := &r.Cells[len(r.Cells)-1]
-		run := askedRun{Seed: l.Seed, Run: l.Run}
+		run := askedRun{Seed: l.Seed, Run: l.Run, Domains: l.Domains}
 		for _, e := range l.Evaluations {
 			run.Evaluations = append(run.Evaluations, rundir.Short(e))
 		}

@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -28,6 +29,7 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/tempdir"
@@ -79,6 +81,7 @@ type Run struct {
 	root     string          // of the project
 	wanted   map[string]bool // evaluations that applies asked for last, under any name
 	mine     map[string]bool // those asked for under the name in question; nil: any
+	domains  map[string]bool // of these
 	specJSON []byte          // empty: in the directory
 }
 
@@ -127,6 +130,8 @@ type Damage struct {
 	// Again says that the next apply makes again what the file held, from
 	// what is whole.
 	Again bool `json:"again"`
+	// Do is what else helps, "" for nothing.
+	Do string `json:"do,omitempty"`
 }
 
 func (d *Damage) String() string { return d.File + " cannot be read: " + d.Why }
@@ -137,10 +142,14 @@ func (r *Run) Unrecorded() bool { return r.Damage != nil && path.Base(r.Damage.F
 
 // Cure is what to do about the damage of a run.
 func (r *Run) Cure() string {
-	if r.Damage.Again {
-		return "the next apply of its experiment makes it again, or remove the run with: runner rm " + rundir.Short(r.ID)
+	remove := "remove the run with: runner rm " + rundir.Short(r.ID)
+	switch {
+	case r.Damage.Do != "":
+		return r.Damage.Do + ", or " + remove
+	case r.Damage.Again:
+		return "the next apply of its experiment makes it again, or " + remove
 	}
-	return "remove the run with: runner rm " + rundir.Short(r.ID)
+	return remove
 }
 
 // Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
@@ -205,21 +214,83 @@ func cutPath(dir string) (first, rest string) {
 	return dir, ""
 }
 
-// Request is all that the engine was told when it last worked on the run.
+// Request is all that the engine was told when it last worked on the run, from
+// request.json. The error wraps fs.ErrNotExist where there is none.
 func (r *Run) Request(root string) (*spec.RunRequest, error) {
 	at, err := openBelow(root, r.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("reading what a run left: %w", err)
+		return nil, fmt.Errorf("reading what run %s left: %w", r.Name(), err)
 	}
 	defer at.Close()
 	request := &spec.RunRequest{}
-	if _, _, err := readMessage(at, rundir.Request, request); err != nil {
-		if absent(err) {
-			return nil, fmt.Errorf("reading what a run left: %w", err)
-		}
+	_, _, err = readMessage(at, rundir.Request, request)
+	if err == nil && request.GetId() != r.ID {
+		err = fmt.Errorf("it is of run %.12q", request.GetId())
+	}
+	if err == nil {
+		err = determines(request.GetSpec(), r.ID)
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s/%s cannot be read: %w; remove the run with: runner rm %s", r.Dir, rundir.Request, err, rundir.Short(r.ID))
 	}
 	return request, nil
+}
+
+// Work is a request to work on the run: Request, or, where that cannot be read, one
+// with the specification of record.json and without places and evaluations.
+func (r *Run) Work(root string) (*spec.RunRequest, error) {
+	request, err := r.Request(root)
+	if err == nil {
+		return request, nil
+	}
+	s, e := r.Spec()
+	if e != nil || determines(s, r.ID) != nil {
+		return nil, err
+	}
+	return &spec.RunRequest{Id: r.ID, Spec: s, Label: &spec.Label{Experiment: r.Experiment, Cell: r.Cell}}, nil
+}
+
+// Repair writes the request.json of a run that has lost it, see Work.
+func (r *Run) Repair(root string) error {
+	if r.Attempts == 0 && r.Summary == nil {
+		return nil // it was never begun
+	}
+	if _, err := r.Request(root); err == nil {
+		return nil
+	}
+	request, err := r.Work(root)
+	if err != nil {
+		return err
+	}
+	text, err := rundir.MarshalFile(request)
+	if err != nil {
+		return err
+	}
+	at, err := openBelow(root, r.Dir)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	if err := replacefile.WriteIn(at, rundir.Request, text); err != nil {
+		return fmt.Errorf("writing the %s that %s has lost: %w", rundir.Request, r.Name(), err)
+	}
+	return nil
+}
+
+// determines reports that a specification is not that of a run. Of a revision that
+// this loralab does not know, it cannot tell.
+func determines(s *spec.RunSpec, id string) error {
+	if of := s.GetRevision(); of != 0 && !spec.Readable(of) {
+		return nil
+	}
+	if of := spec.Identity(s); of != id {
+		return fmt.Errorf("its specification is that of run %s and not of %s: it was changed, or a newer loralab wrote it", rundir.Short(of), rundir.Short(id))
+	}
+	return nil
 }
 
 // SetSpec is the opposite of Spec.
@@ -420,7 +491,14 @@ func (f *found) specification() ([]byte, error) {
 	if len(f.run.specJSON) > 0 {
 		return f.run.specJSON, nil
 	}
-	return f.run.readSpec()
+	s, err := f.run.Spec()
+	if err == nil {
+		err = determines(s, f.run.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return rundir.Marshal(s)
 }
 
 // Close closes the store.

@@ -44,7 +44,8 @@ func open1(t *testing.T, root string) *Store {
 
 func newRun(t *testing.T, experiment, cell string, seed uint64) (*Run, Label) {
 	t.Helper()
-	s := &spec.RunSpec{Seed: seed, Head: &spec.Head{Kind: cell}}
+	// A revision that is compared with its identity and whose results have no digests.
+	s := &spec.RunSpec{Revision: 2, Seed: seed, Head: &spec.Head{Kind: cell}}
 	id := spec.Identity(s)
 	run := &Run{ID: id, Experiment: experiment, Cell: cell, Seed: seed, Dir: DirOf(experiment, id)}
 	if err := run.SetSpec(s); err != nil {

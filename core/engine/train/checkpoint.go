@@ -96,7 +96,10 @@ func (s *session) resumable() (last *checkpointed, why string, err error) {
 	case errors.As(err, &damaged):
 		return nil, damaged.Error(), nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, "", nil
+		if _, err := os.Stat(s.dir.Path(rundir.Best)); err == nil {
+			why = s.dir.Path(rundir.Last) + " is missing"
+		}
+		return nil, why, nil
 	case err != nil:
 		return nil, "", fmt.Errorf("reading checkpoint: %w", err)
 	}

@@ -228,7 +228,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}
 	}
-	return &spec.Evaluated{Id: id, Domain: e.Domain, Metrics: m}, nil
+	return &spec.Evaluated{Id: id, Domain: e.Domain, Metrics: m, Run: s.req.Id}, nil
 }
 
 // sample is an image with what was predicted of it, at a size, captioned with name

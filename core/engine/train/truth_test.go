@@ -329,6 +329,7 @@ func TestDamagedCheckpoints(t *testing.T) {
 		"best cut":                {func(t *testing.T, r rundir.Run) { _ = os.Truncate(r.Path(rundir.Best), 1000) }, "best.safetensors is damaged"},
 		"best of another":         {func(t *testing.T, r rundir.Run) { otherBest(t, r, rundir.Best, "3") }, "best.safetensors is of step 3, and the best validation was after step "},
 		"best of another machine": {func(t *testing.T, r rundir.Run) { otherBest(t, r, rundir.Best, "") }, "best.safetensors is not the one that was written with"},
+		"last gone":               {func(t *testing.T, r rundir.Run) { _ = os.Remove(r.Path(rundir.Last)) }, "last.safetensors is missing"},
 		"last flipped":            {func(t *testing.T, r rundir.Run) { flip(t, r.Path(rundir.Last)) }, "last.safetensors is damaged"},
 		"last empty":              {func(t *testing.T, r rundir.Run) { _ = os.Truncate(r.Path(rundir.Last), 0) }, "last.safetensors is damaged"},
 		"last not sealed": {func(t *testing.T, r rundir.Run) {
