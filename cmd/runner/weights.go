@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,11 +82,13 @@ func (a *app) carried(ctx context.Context, dir string, o weightOptions) (_ *weig
 	if err != nil {
 		return nil, err
 	}
-	w.req, w.checkpoint = m.Request, m.Checkpoints[0]
-	if o.checkpoint != "" {
-		if w.checkpoint = o.checkpoint; !slices.Contains(m.Checkpoints, o.checkpoint) {
-			return nil, fmt.Errorf("--checkpoint %s: %s has only the %s weights", o.checkpoint, dir, strings.Join(m.Checkpoints, " and "))
-		}
+	w.req, w.checkpoint = m.Request, cmp.Or(o.checkpoint, m.Checkpoint)
+	has := slices.Contains(m.Checkpoints, w.checkpoint)
+	switch others := strings.Join(m.Checkpoints, " and "); {
+	case !has && o.checkpoint != "":
+		return nil, fmt.Errorf("--checkpoint %s: %s has only the %s weights", o.checkpoint, dir, others)
+	case !has:
+		return nil, fmt.Errorf("%s has lost its %s weights; --checkpoint %s takes the others", dir, w.checkpoint, others)
 	}
 	if w.req.Places.Backbone == "" {
 		if err := a.findBackbone(ctx, root, w.req); err != nil {

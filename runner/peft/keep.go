@@ -55,6 +55,27 @@ func readHead(s Source) ([]safetensors.Tensor, error) {
 	return out, nil
 }
 
+// asExported compares the weights with what loralab.json, if there is one, says that
+// they were.
+func (d *directory) asExported(dir string) error {
+	path := filepath.Join(dir, spec.ExportedFile)
+	text, err := regular.Read(path, 1<<30)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	about, err := exported(text)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	if want := about.GetFiles()[weightFile]; want != "" && d.tensors.Sum() != want {
+		return fmt.Errorf("%s is not as it was written: its SHA-256 is %.12s, and %s has %.12s; if you have changed the adapter, remove %s", filepath.Join(dir, weightFile), d.tensors.Sum(), spec.ExportedFile, want, path)
+	}
+	return nil
+}
+
 // sameHead reports whether two heads compute the same of the same tensors: they
 // differ in dropout at most.
 func sameHead(a, b *spec.Head, arch *spec.Architecture) bool {

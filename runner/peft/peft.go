@@ -95,6 +95,9 @@ func (r *Reader) Read(ctx context.Context, s Source) (*Adapter, error) {
 		return nil, err
 	}
 	defer file.tensors.Close()
+	if err := file.asExported(s.Dir); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(file.place(s), file.trained()); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(s.Dir, configFile), err)
 	}

@@ -39,6 +39,9 @@ type Model struct {
 	Request *spec.RunRequest
 	// Checkpoints that there are: best, last or both.
 	Checkpoints []string
+	// Checkpoint is the one that is meant where none is named. A run that has lost
+	// it has others at most.
+	Checkpoint string
 }
 
 // Is reports whether path is a directory that Open has an opinion of: it holds
@@ -122,7 +125,7 @@ func openExport(dir, place string) (*Model, error) {
 		return nil, err
 	}
 	step := uint64(about.Step)
-	return &Model{Request: r, Checkpoints: []string{about.Checkpoint}}, finished(place, &spec.Summary{Id: r.Id, BestStep: step, Steps: step})
+	return &Model{Request: r, Checkpoints: []string{about.Checkpoint}, Checkpoint: about.Checkpoint}, finished(place, &spec.Summary{Id: r.Id, BestStep: step, Steps: step})
 }
 
 // whole reports whether a specification has all parts that the engine reads.
@@ -228,7 +231,7 @@ func openRun(dir, place string) (*Model, error) {
 		return nil, fmt.Errorf("it has no %s: the run is not trained to its end", rundir.Result)
 	}
 	r.Places = &spec.Places{RunDir: place}
-	m := &Model{Request: r}
+	m := &Model{Request: r, Checkpoint: rundir.BestName}
 	from, to := rundir.Dir(dir), rundir.Dir(place)
 	if err := os.Mkdir(to.Path(rundir.Checkpoints), 0o777); err != nil {
 		return nil, err
