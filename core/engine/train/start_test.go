@@ -80,7 +80,7 @@ func TestNoEpochsFromAnotherRun(t *testing.T) {
 	}
 	for i, e := range got.Evaluations {
 		w := proto.Clone(want.Evaluations[i]).(*spec.Evaluated)
-		if w.Id, w.Digest = e.Id, e.Digest; !proto.Equal(e, w) {
+		if w.Id, w.Digest, w.Run = e.Id, e.Digest, e.Run; !proto.Equal(e, w) {
 			t.Errorf("scores %v, want %v", e, w)
 		}
 	}
