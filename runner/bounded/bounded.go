@@ -111,9 +111,14 @@ func heap() uint64 {
 }
 
 // Most is three quarters of the memory that the process can have: that of the
-// machine, or of its control group.
+// machine or of its control group. Of a limit of its address space (ulimit -v) it is
+// less, because the heap is only a part of it.
 func Most() uint64 {
 	all := machineMemory()
+	var space syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_AS, &space) == nil {
+		all = min(all, space.Cur/2)
+	}
 	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
 		if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil {
 			all = min(all, n)

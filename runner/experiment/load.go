@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
@@ -64,19 +65,27 @@ type Env struct {
 	slow bool // evaluate every cell in full, see evaluate.go
 }
 
+// loadLimits are several times what 100,000 runs take, the most that an experiment
+// has. They are for values of the user's files that are too long: a list of n
+// elements takes CUE time proportional to n², 10 s for 100,000.
+var loadLimits = bounded.Limits{CPU: 5 * time.Minute, Memory: min(bounded.Most(), 8<<30)}
+
 // Load reads files, checks them, expands their matrices and resolves every
 // run. It returns all mistakes of all files at once; experiments without a
 // mistake are returned even if others have some, in the order of the files.
 func Load(ctx context.Context, files []string, env Env) ([]*Experiment, diagnostic.List) {
 	var experiments []*Experiment
 	var found diagnostic.List
-	limits := bounded.Limits{Memory: bounded.Most()}
-	err := bounded.Do(ctx, limits, func() { experiments, found = loadWith(files, env, newResolver(ctx, env)) })
+	err := bounded.Do(ctx, loadLimits, func() { experiments, found = loadWith(files, env, newResolver(ctx, env)) })
 	var exceeded *bounded.Exceeded
 	switch {
 	case errors.As(err, &exceeded):
+		takes := loadLimits.CPU.String() + " of computing"
+		if exceeded.Memory {
+			takes = bounded.Bytes(loadLimits.Memory) + " of memory"
+		}
 		return nil, diagnostic.List{{
-			Message: "reading the experiments takes more than " + bounded.Bytes(limits.Memory) + " of memory",
+			Message: "reading the experiments takes more than " + takes,
 			Hint:    "a list, a comprehension or a matrix in a file is too long",
 			At:      diagnostic.Position{File: files[0]},
 		}}

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/backbone"
+	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/variant"
 	"github.com/loralab/loralab/schema"
@@ -296,5 +298,23 @@ func TestModuleFileThatIsNoFile(t *testing.T) {
 	_, found := loadWith([]string{file}, Env{}, world())
 	if len(found) != 1 || !strings.Contains(found[0].Message, "not a regular file") {
 		t.Errorf("a pipe as the module file: %s", rendered(t, found))
+	}
+}
+
+// A list that takes CUE minutes, or all memory, ends with an error that says so
+// (trial-reliability 24, trial-language C4).
+func TestReadingIsBounded(t *testing.T) {
+	before := loadLimits
+	t.Cleanup(func() { loadLimits = before })
+	text := strings.NewReplacer("import ", "import \"list\"\nimport ", "seeds: [1, 2]", "seeds: list.Range(0, 30000, 1)").Replace(sound)
+	for want, limits := range map[string]bounded.Limits{
+		"takes more than 100ms of computing": {CPU: 100 * time.Millisecond},
+		"takes more than 1 MB of memory":     {Memory: 1 << 20},
+	} {
+		loadLimits = limits
+		all, found := Load(t.Context(), []string{write(t, text)}, Env{})
+		if len(all) > 0 || len(found) != 1 || !strings.Contains(found[0].Message, want) {
+			t.Errorf("%v, %v; want %q", all, found, want)
+		}
 	}
 }
