@@ -776,9 +776,30 @@ func (x *expansion) cases(base cue.Value) []*cell {
 			o.from = append(slices.Clone(at), o.path...)
 			o.label = x.labelAt(o.from)
 		}
+		x.setAway(c)
 		cells = append(cells, c)
 	}
 	return cells
+}
+
+// setAway reports settings of the command line that a case takes the place of, and
+// leaves them to the settings, so that each is one mistake.
+func (x *expansion) setAway(c *cell) {
+	for _, s := range x.set {
+		at := slices.IndexFunc(c.overlay, func(o *override) bool {
+			whole := len(o.path) == 2 && o.path[1] == "params" // of another variant
+			return !whole && related(o.path, s.path)
+		})
+		if at < 0 {
+			continue
+		}
+		x.report(x.mark(diagnostic.Diagnostic{
+			Path:    x.name + ".cases." + c.name,
+			Message: fmt.Sprintf("the case %q gives %s, so setting it does not change every cell", c.name, strings.Join(c.overlay[at].path, ".")),
+			Hint:    fmt.Sprintf("set it there too: --set 'cases.%s.%s=…'", cue.Str(c.name), strings.Join(s.path, ".")),
+		}, s.label))
+		c.overlay = slices.DeleteFunc(c.overlay, func(o *override) bool { return related(o.path, s.path) })
+	}
 }
 
 // paths are all paths of the schema that cells may replace.

@@ -116,3 +116,21 @@ func TestSettingsThatSetNothing(t *testing.T) {
 		t.Errorf("a default that is set: %v", found)
 	}
 }
+
+// A case keeps its own value, so a setting of the base would not change it: that is
+// said once, with the path that sets it there.
+func TestSettingWhatACaseGives(t *testing.T) {
+	file := write(t, insert(sound, `	cases: {long: train: epochs: 3, none: adapter: variant: "none"}`))
+	for set, want := range map[string]string{
+		"train.epochs=5":            "command line:1:7: the case \"long\" gives train.epochs, so setting it does not change every cell\n",
+		"train={epochs: 5}":         "command line:1:7: the case \"long\" gives train.epochs, so setting it does not change every cell\n",
+		"cases.long.train.epochs=5": "",
+		"train.batch=2":             "",
+		"adapter.params.rank=4":     "",
+	} {
+		_, found := loadWith([]string{file}, Env{Set: []string{set}}, world())
+		if got := located(found); got != want {
+			t.Errorf("--set %s: %q, want %q", set, got, want)
+		}
+	}
+}
