@@ -17,7 +17,9 @@ import (
 // Whatever a file holds, it is answered: with experiments, or with mistakes that
 // can be shown, never with a panic, and with names that are safe.
 //
-//	go test -run '^$' -fuzz FuzzLoad ./runner/experiment
+//	go test -run "^$" -fuzz FuzzLoad -fuzzminimizetime 1x ./runner/experiment
+//
+// Without -fuzzminimizetime it spends its time on making inputs shorter.
 func FuzzLoad(f *testing.F) {
 	files, err := filepath.Glob("testdata/broken/*.cue")
 	if err != nil || len(files) == 0 {

@@ -186,14 +186,15 @@ func (d *document) validate(name string, v cue.Value) error {
 			for i < len(path)-1 && !v.LookupPath(selectors(path[i:len(path)-1])).Exists() {
 				i++
 			}
-			e = movedError{e, append([]string{quoteLabel(name)}, path[i:]...)}
+			e = &movedError{e, append([]string{quoteLabel(name)}, path[i:]...)}
 		}
 		all = errors.Append(all, e)
 	}
 	return all
 }
 
-// movedError is an error at another path.
+// movedError is an error at another path. It is used as a pointer: package errors
+// compares errors with ==, which panics for a struct with a slice.
 type movedError struct {
 	cueError
 	path []string
@@ -201,7 +202,7 @@ type movedError struct {
 
 type cueError = errors.Error
 
-func (e movedError) Path() []string { return e.path }
+func (e *movedError) Path() []string { return e.path }
 
 // expand checks the experiment and every cell, and resolves its runs.
 func (x *expansion) expand() *Experiment {

@@ -55,7 +55,7 @@ func errorsInList(text json.RawMessage, schema cue.Value, path []string) (found 
 		}
 	default:
 		if problem := numberProblem(string(text), schema.IncompleteKind()); problem != "" {
-			found = movedError{errors.Newf(token.NoPos, "%s", problem), path}
+			found = &movedError{errors.Newf(token.NoPos, "%s", problem), path}
 		}
 	}
 	return found
