@@ -324,3 +324,19 @@ func TestLoadThatIsStopped(t *testing.T) {
 		t.Error(found)
 	}
 }
+
+// A directory whose name is not UTF-8 is an error before anything is planned in it.
+func TestLoadInADirectoryThatIsNotUTF8(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d\xe9")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Skip(err) // a file system that refuses such names
+	}
+	file := filepath.Join(dir, "e.cue")
+	if err := os.WriteFile(file, []byte(sound), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, found := loadWith([]string{file}, Env{Root: dir}, world())
+	if len(found) != 1 || !strings.Contains(found[0].Message, `d\xe9 is not UTF-8; rename it`) {
+		t.Errorf("found %v", found)
+	}
+}
