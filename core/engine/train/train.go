@@ -87,6 +87,12 @@ func (t *Trainer) Run(ctx context.Context, req *spec.RunRequest, emit func(*spec
 	if changed := (*backboneError)(nil); errors.As(err, &changed) {
 		err = errors.Join(err, t.distrust())
 	}
+	if changed := (*data.ChangedError)(nil); errors.As(err, &changed) && t.files.Mistook(changed.Root, changed.File) {
+		for _, places := range req.Places.Files {
+			t.files.Forget(places.Root)
+		}
+		err = fmt.Errorf("%w; its size and times did not change, so all that was remembered of the data set was dropped", err)
+	}
 	switch {
 	case err == nil:
 		emit(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: e.summary}}})
