@@ -63,9 +63,11 @@ func scan(root, imageFolder, maskFolder string) (Files, error) {
 	}
 	faults := slices.Concat(images.faults(), masks.faults())
 	byKey := make(map[string]string, len(masks.pictures))
+	unfit := map[string]bool{} // masks, whose images are not at fault
 	for _, m := range masks.pictures {
 		if !readable[strings.ToLower(path.Ext(m))] {
 			faults = append(faults, fmt.Sprintf("%s: a mask must be PNG, TIFF or BMP, as others change class indices", m))
+			unfit[m] = true
 		}
 		if other, twice := byKey[key(maskFolder, m)]; twice {
 			faults = append(faults, sameStem(m, other))
@@ -84,6 +86,9 @@ func scan(root, imageFolder, maskFolder string) (Files, error) {
 		m, ok := byKey[k]
 		if !ok {
 			faults = append(faults, fmt.Sprintf("%s: no mask %s/%s.png", i, maskFolder, k))
+			continue
+		}
+		if unfit[m] {
 			continue
 		}
 		if other, twice := named[nameOf(i)]; twice {

@@ -181,6 +181,16 @@ func TestMasksOfImagesThatAreNotRead(t *testing.T) {
 	}
 }
 
+// A mask that is JPEG is one fault, and its pair is not used.
+func TestMasksOfJPEG(t *testing.T) {
+	root := published(t, nil, "images/a.png", "masks/a.jpg", "images/b.png", "masks/b.png")
+	f, err := data.Scan(root)
+	var scan *data.ScanError
+	if !errors.As(err, &scan) || len(scan.Faults) != 1 || !slices.Equal(f.Images, []string{"images/b.png"}) {
+		t.Errorf("%v, with %v", err, f.Images)
+	}
+}
+
 // Images may be GIF, as docs/help/data.md says.
 func TestImagesOfGIF(t *testing.T) {
 	root := published(t, nil)

@@ -340,3 +340,18 @@ func TestLoadInADirectoryThatIsNotUTF8(t *testing.T) {
 		t.Errorf("found %v", found)
 	}
 }
+
+// A link that leads nowhere is not a source of another name.
+func TestDataThatIsADanglingLink(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "data"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/nowhere/mI", filepath.Join(root, "data", "mI")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := findData(root, "mI")
+	if err == nil || !strings.Contains(err.Error(), "mI is a link to /nowhere/mI, which is not there") {
+		t.Errorf("got %v", err)
+	}
+}

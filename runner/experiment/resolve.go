@@ -365,6 +365,14 @@ func (r *resolver) layout(root string, d *dataConfig) *data.Layout {
 func findData(root, source string) (string, error) {
 	dir, places, ok := findSource(root, source)
 	if !ok {
+		for _, p := range places {
+			// A link is no source of another name.
+			if to, err := os.Readlink(p); err == nil {
+				if _, err := os.Stat(p); err != nil {
+					return "", &sourceError{fmt.Sprintf("there is no data %q: %s is a link to %s, which is not there", source, p, to), "restore what the link leads to, or make the link again"}
+				}
+			}
+		}
 		hint := "it was looked for in " + strings.Join(places, ", ")
 		if near := diagnostic.DidYouMean(source, sources(root)); near != "" {
 			hint = fmt.Sprintf("did you mean %q? Otherwise: %s", near, hint)
