@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"image/png"
 	"io"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/samplesheet"
@@ -56,6 +59,11 @@ shows what the model sees: resized, of a domain damaged or styled, and with
 				shown.File = fmt.Sprintf("data-%s-%s.png", base, strings.ReplaceAll(p.Name, "/", "-"))
 			}
 			p.Files = p.Files.Sample(number, seed)
+			if p.Experiment == "" {
+				if err := inShape(&p); err != nil {
+					return err
+				}
+			}
 			set, err := p.Open(c.Context(), a.index)
 			if err != nil {
 				return err
@@ -113,4 +121,22 @@ func partOf(parts []experiment.Part, name string) (experiment.Part, error) {
 		}
 	}
 	return experiment.Part{}, fmt.Errorf("there is no part %q of the data\n%s", name, diagnostic.Suggest(name, "there are", known))
+}
+
+// inShape gives a part of a source, which no experiment brings to a size, the shape of
+// its first image.
+func inShape(p *experiment.Part) error {
+	if p.Files.Len() == 0 {
+		return nil
+	}
+	first, err := data.ReadImage(filepath.Join(p.Files.Root, filepath.FromSlash(p.Files.Images[0])))
+	if err != nil {
+		return fmt.Errorf("drawing: %w", err)
+	}
+	longer := float64(max(p.Data.GetHeight(), p.Data.GetWidth()))
+	scale := longer / float64(max(first.H, first.W))
+	p.Data = proto.CloneOf(p.Data)
+	p.Data.Height = uint32(max(1, math.Round(float64(first.H)*scale)))
+	p.Data.Width = uint32(max(1, math.Round(float64(first.W)*scale)))
+	return nil
 }

@@ -42,8 +42,8 @@ folders below the directory that was given):
 Large pictures may be seen by windows instead of being resized to the size that the
 run was trained at; see: runner help large-images.
 
-Pictures that cannot be read are listed and the rest goes on; the exit code is 1
-then.`,
+Pictures that cannot be read are listed, as are those of one NAME, and the rest is
+segmented; the exit code is 1 then.`,
 		Example:           "  runner predict ablation_rank/rank=8/seed=1 photos -o segmented\n  runner predict rank=8/seed=1 cat.jpg dog.png -o segmented --probabilities\n  runner predict exports/3fa1b2c4d5e6-merged photos -o segmented\n  runner predict rank=8/seed=1 panorama.jpg -o segmented --window 126 --scale 0.5",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completePredict,
@@ -64,6 +64,7 @@ then.`,
 			if req.Window, err = window.of(w.req.Spec.GetData()); err != nil {
 				return err
 			}
+			images, refused := refusedPictures(images)
 			if req.Pictures, err = pictureFiles(images, out, probabilities); err != nil {
 				return err
 			}
@@ -73,8 +74,13 @@ then.`,
 					a.view.Picture(p.Classes, one)
 				}
 			}
-			if err := predict(c.Context(), req, images, each); err != nil {
-				return fmt.Errorf("predicting with %s: %w", w.name, err)
+			for _, one := range refused {
+				each(one)
+			}
+			if len(images) > 0 {
+				if err := predict(c.Context(), req, images, each); err != nil {
+					return fmt.Errorf("predicting with %s: %w", w.name, err)
+				}
 			}
 			if !asJSON {
 				a.view.Predicted(p)
@@ -163,8 +169,35 @@ func withoutEnding(path string) string {
 	return dir + filename.Fit(strings.TrimSuffix(name, filepath.Ext(name)), filename.Most)
 }
 
-// pictureFiles says where the files of each picture go, and makes the
-// directories. No two may go to one place.
+// refusedPictures takes out what the engine is not asked for: names that no message
+// can hold, and pictures whose files would replace each other's.
+func refusedPictures(images []input) (rest []input, refused []view.Picture) {
+	refuse := func(i input, why string) {
+		refused = append(refused, view.Picture{Image: filename.Shown(i.path), Prediction: &spec.Prediction{Failure: why}})
+	}
+	called := map[string][]string{}
+	for _, i := range images {
+		called[i.name] = append(called[i.name], i.path)
+	}
+	for _, i := range images {
+		abs, err := filepath.Abs(i.path)
+		if err == nil {
+			err = filename.CheckUTF8(abs)
+		}
+		other := slices.DeleteFunc(slices.Clone(called[i.name]), func(path string) bool { return path == i.path })
+		switch {
+		case err != nil:
+			refuse(i, err.Error())
+		case len(other) > 0:
+			refuse(i, fmt.Sprintf("%s would be written as %s too: rename one, or predict them into different directories", filename.Shown(other[0]), i.name))
+		default:
+			rest = append(rest, i)
+		}
+	}
+	return rest, refused
+}
+
+// pictureFiles says where the files of each picture go, and makes the directories.
 func pictureFiles(images []input, out string, probabilities bool) ([]*spec.Picture, error) {
 	// The engine is told absolute paths: it need not work where we do.
 	out, err := filepath.Abs(out)
@@ -178,13 +211,7 @@ func pictureFiles(images []input, out string, probabilities bool) ([]*spec.Pictu
 	dirs := map[string]bool{}
 	var pictures []*spec.Picture
 	var faults []error
-	of := map[string]string{}
 	for _, i := range images {
-		if other, twice := of[i.name]; twice {
-			faults = append(faults, fmt.Errorf("%s and %s would both be written as %s: predict them into different directories", other, i.path, i.name))
-			continue
-		}
-		of[i.name] = i.path
 		p := &spec.Picture{Mask: filepath.Join(out, "masks", i.name+".png"), Overlay: filepath.Join(out, "overlays", i.name+".png")}
 		if probabilities {
 			p.Probabilities = filepath.Join(out, "probabilities", i.name+".safetensors")

@@ -55,7 +55,7 @@ func (c Contents) pixels(i int) (p pixels, err error) {
 		return err
 	})
 	if err != nil {
-		return pixels{}, fmt.Errorf("reading image %w", err)
+		return pixels{}, fmt.Errorf("reading image %w", c.changed(c.Images[i], err))
 	}
 	return p, nil
 }
@@ -71,13 +71,31 @@ func (c Contents) maskOf(i int, decode func(content []byte) (mask, error)) (m ma
 		return err
 	})
 	if err != nil {
-		return mask{}, fmt.Errorf("reading mask %w", err)
+		return mask{}, fmt.Errorf("reading mask %w", c.changed(c.Masks[i], err))
 	}
 	return m, nil
 }
 
 // errChanged is a file whose content is not what was planned.
 var errChanged = errors.New("the file changed after it was planned; plan again")
+
+// ChangedError reports a file whose content is not what was planned.
+type ChangedError struct {
+	Root, File string // as in Files
+	err        error
+}
+
+func (e *ChangedError) Error() string { return e.err.Error() }
+
+func (e *ChangedError) Unwrap() error { return e.err }
+
+// changed makes an error of reading a file a ChangedError, if it is one.
+func (c Contents) changed(file string, err error) error {
+	if errors.Is(err, errChanged) {
+		return &ChangedError{c.Root, file, err}
+	}
+	return err
+}
 
 // verified loads a file whose content is known. It is decoded from the memory that
 // was hashed, so it cannot change in between.

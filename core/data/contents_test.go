@@ -2,11 +2,13 @@ package data_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/raster"
@@ -132,5 +134,52 @@ func TestChangedFilesAreNotRead(t *testing.T) {
 	}
 	if _, err := s.Batch(t.Context(), []int{0}); err == nil || !strings.Contains(err.Error(), "the file changed after it was planned") {
 		t.Errorf("a style: %v", err)
+	}
+}
+
+// Two versions of a data set that changed places where times are coarse have the
+// stamps of each other. What reads a file finds out, and the next plan is right.
+func TestAMistakenIndexForgets(t *testing.T) {
+	f := noisy(t, "p")
+	x := data.LaterIndex(time.Minute, data.Look{})
+	right := contents(t, f).Digest()
+	if _, err := f.Contents(t.Context(), x); err != nil {
+		t.Fatal(err)
+	}
+	x.SpoilSum(t, f.Root, f.Images[2])
+	x.SpoilSum(t, f.Root, f.Masks[3])
+	planned, err := f.Contents(t.Context(), x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if planned.Digest() == right {
+		t.Fatal("the cache was not used")
+	}
+	s, err := data.Open(planned, identity(16, 16), data.Contents{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, file := range map[int]string{2: f.Images[2], 3: f.Masks[3]} {
+		_, err := s.Batch(t.Context(), []int{i})
+		var changed *data.ChangedError
+		if !errors.As(err, &changed) || changed.Root != f.Root || changed.File != file {
+			t.Fatalf("image %d: %v", i, err)
+		}
+		if !x.Mistook(changed.Root, changed.File) {
+			t.Errorf("%s is not what the index says, and was found to be", file)
+		}
+	}
+	if x.Mistook(f.Root, f.Images[0]) {
+		t.Error("an image is what the index says, and was found not to be")
+	}
+	other := data.LaterIndex(time.Minute, data.Look{})
+	if d, err := f.Digest(t.Context(), other); err != nil || d == right {
+		t.Fatalf("another process: %v %v", d, err)
+	}
+	x.Forget(f.Root)
+	for _, x := range []*data.Index{x, other, data.LaterIndex(time.Minute, data.Look{})} {
+		if d, err := f.Digest(t.Context(), x); err != nil || d != right {
+			t.Errorf("after it was forgotten, the digest is %v, want %v; %v", d, right, err)
+		}
 	}
 }

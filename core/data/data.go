@@ -9,7 +9,7 @@
 // serves batches: decoded and resized in parallel, kept as bytes, so that later
 // epochs cost a copy.
 //
-// Images (JPEG, PNG, WebP, TIFF, BMP) become 3 planes of 8-bit RGB, upright by
+// Images (JPEG, PNG, WebP, TIFF, BMP, GIF) become 3 planes of 8-bit RGB, upright by
 // their EXIF orientation, resized bilinearly with antialias like Pillow up to 12,
 // byte for byte. Masks (PNG, TIFF, BMP) hold class indices, as gray values or
 // palette indices, or a color for each class; they are resized to the nearest

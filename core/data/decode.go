@@ -42,8 +42,9 @@ func decode(content []byte) (image.Image, header, error) {
 }
 
 // decodeImage reads a picture as 8-bit RGB, upright. Grey becomes three equal
-// planes, 16-bit is reduced to its upper byte, alpha is dropped (not blended),
-// as Pillow's convert("RGB") does.
+// planes and alpha is dropped (not blended), as Pillow's convert("RGB") does. 16-bit
+// is reduced to its upper byte, as Pillow does for colors; gray of 16 bits Pillow
+// clips at 255 instead.
 func decodeImage(content []byte) (pixels, error) {
 	img, about, err := decode(content)
 	if err != nil {

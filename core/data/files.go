@@ -29,7 +29,7 @@ type Files struct {
 // unpacks.
 var maskFolders = []string{"masks", "annotations/trimaps"}
 
-// Scan finds the pairs below root: images/<name> as JPEG, PNG, WebP, TIFF or BMP
+// Scan finds the pairs below root: images/<name> as JPEG, PNG, WebP, TIFF, BMP or GIF
 // with masks/<name> (or annotations/trimaps/<name>) as PNG, TIFF or BMP. Folders
 // in these are read as well, and belong to the name. One ScanError lists
 // everything that does not pair up, and the pairs are returned with it.
@@ -63,12 +63,14 @@ func scan(root, imageFolder, maskFolder string) (Files, error) {
 	}
 	faults := slices.Concat(images.faults(), masks.faults())
 	byKey := make(map[string]string, len(masks.pictures))
+	unfit := map[string]bool{} // masks, whose images are not at fault
 	for _, m := range masks.pictures {
 		if !readable[strings.ToLower(path.Ext(m))] {
 			faults = append(faults, fmt.Sprintf("%s: a mask must be PNG, TIFF or BMP, as others change class indices", m))
+			unfit[m] = true
 		}
 		if other, twice := byKey[key(maskFolder, m)]; twice {
-			faults = append(faults, fmt.Sprintf("%s: the same stem as %s", m, other))
+			faults = append(faults, sameStem(m, other))
 			continue
 		}
 		byKey[key(maskFolder, m)] = m
@@ -77,13 +79,16 @@ func scan(root, imageFolder, maskFolder string) (Files, error) {
 	for _, i := range images.pictures {
 		k := key(imageFolder, i)
 		if other, twice := seen[k]; twice {
-			faults = append(faults, fmt.Sprintf("%s: the same stem as %s", i, other))
+			faults = append(faults, sameStem(i, other))
 			continue
 		}
 		seen[k] = i
 		m, ok := byKey[k]
 		if !ok {
 			faults = append(faults, fmt.Sprintf("%s: no mask %s/%s.png", i, maskFolder, k))
+			continue
+		}
+		if unfit[m] {
 			continue
 		}
 		if other, twice := named[nameOf(i)]; twice {
@@ -93,6 +98,9 @@ func scan(root, imageFolder, maskFolder string) (Files, error) {
 		named[nameOf(i)] = i
 		f.Images = append(f.Images, i)
 		f.Masks = append(f.Masks, m)
+	}
+	for _, i := range images.foreign { // whose masks are not at fault
+		seen[key(imageFolder, i)] = i
 	}
 	for _, m := range masks.pictures {
 		if k := key(maskFolder, m); seen[k] == "" {
@@ -152,7 +160,7 @@ func imageFolder(root string) string {
 }
 
 func noPictures(root string) error {
-	return fmt.Errorf("no pictures in %s: expected JPEG, PNG, WebP, TIFF or BMP files", root)
+	return fmt.Errorf("no pictures in %s: expected JPEG, PNG, WebP, TIFF, BMP or GIF files", root)
 }
 
 // ScanError lists everything that does not pair up below a root.
@@ -175,6 +183,15 @@ func (e *ScanError) Error() string {
 // letter with an accent may be one character or two, and file systems and archives
 // change one into the other.
 func composed(name string) string { return norm.NFC.String(name) }
+
+// sameStem is the fault of two files that pair with the same file. Names that look the
+// same are shown by their characters.
+func sameStem(file, other string) string {
+	if file != other && composed(file) == composed(other) {
+		return fmt.Sprintf("%s: the same name as another file there, in another form of Unicode: %+q and %+q; remove or rename one", file, path.Base(other), path.Base(file))
+	}
+	return fmt.Sprintf("%s: the same stem as %s", file, other)
+}
 
 func stem(p string) string { return withoutEnding(path.Base(p)) }
 

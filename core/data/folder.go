@@ -9,18 +9,21 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/loralab/loralab/core/filename"
 )
 
 // readable are the endings of pictures that are read; of them those with a true
 // value keep numbers as they are and can be masks.
 var readable = map[string]bool{
-	".jpg": false, ".jpeg": false, ".jpe": false, ".jfif": false, ".webp": false,
+	".jpg": false, ".jpeg": false, ".jpe": false, ".jfif": false, ".webp": false, ".gif": false,
 	".png": true, ".tif": true, ".tiff": true, ".bmp": true,
 }
 
 // foreign are endings of pictures that are not read. One among others is an
 // error, as it would be missing without a word.
-var foreign = endings(`gif heic heif avif jxl jp2 j2k jpx ppm pgm pbm pnm tga ico pcx sgi dib exr hdr pfm psd
+var foreign = endings(`heic heif avif jxl jp2 j2k jpx ppm pgm pbm pnm tga ico pcx sgi dib exr hdr pfm psd
 	dng cr2 cr3 nef arw orf rw2 raf svs ndpi scn mrxs czi lif nd2 vsi
 	npy npz h5 hdf5 dcm dicom nii mha mhd nrrd`)
 
@@ -38,13 +41,17 @@ func endings(list string) map[string]bool {
 // listing is what a folder and the folders in it hold, by paths below a root.
 type listing struct {
 	pictures []string // that are read
-	foreign  []string // pictures that are not
+	foreign  []string // pictures that are not, for their kind or their name
 	strange  []string // neither pictures nor what lies next to such
 }
 
 func (l listing) faults() (faults []string) {
 	for _, p := range l.foreign {
-		faults = append(faults, p+": pictures of this kind are not read; convert it to PNG")
+		if !utf8.ValidString(p) {
+			faults = append(faults, filename.Shown(p)+": the name is not UTF-8; rename it")
+			continue
+		}
+		faults = append(faults, p+": images of this kind are not read; convert it to PNG")
 	}
 	return faults
 }
@@ -96,6 +103,8 @@ func (l *listing) add(root, folder string, above []fs.FileInfo) error {
 			ending = ".nii"
 		}
 		switch _, ok := readable[ending]; {
+		case ok && !utf8.ValidString(name):
+			l.foreign = append(l.foreign, name)
 		case ok:
 			l.pictures = append(l.pictures, name)
 		case foreign[ending]:

@@ -141,10 +141,14 @@ func TestNothingIsLeftOutOfPublishedSets(t *testing.T) {
 		pictures []string
 		want     string
 	}{
-		{[]string{"images/a.png", "masks/a.png", "images/b.jp2"}, "images/b.jp2: pictures of this kind are not read"},
+		{[]string{"images/a.png", "masks/a.png", "images/b.jp2"}, "images/b.jp2: images of this kind are not read"},
 		{[]string{"images/training/a.jpg", "images/training/a.png", "images/validation/b.jpg", "annotations/training/a.png", "annotations/validation/b.png"}, "images/training/a.png: the same stem as images/training/a.jpg"},
-		{[]string{"resized_images/a.png", "resized_masks/a.png", "resized_images/b.gif"}, "resized_images/b.gif: pictures of this kind are not read"},
+		{[]string{"resized_images/a.png", "resized_masks/a.png", "resized_images/b.heic"}, "resized_images/b.heic: images of this kind are not read"},
 		{[]string{"images/a.png", "images/dev/a.png", "masks/a.png", "masks/dev/a.png"}, "the same name as images/a.png"},
+		{[]string{"images/a.png", "masks/a.png", "images/f\xe9.png", "masks/f\xe9.png"}, `images/f\xe9.png: the name is not UTF-8; rename it`},
+		{[]string{"images/a.png", "masks/a.png", "images/d\xe9/b.png"}, `images/d\xe9/b.png: the name is not UTF-8; rename it`},
+		{[]string{"resized_images/a.png", "resized_masks/a.png", "resized_images/\xff.jpg"}, `resized_images/\xff.jpg: the name is not UTF-8; rename it`},
+		{[]string{"images/\u00e9.png", "images/e\u0301.png", "masks/\u00e9.png"}, `in another form of Unicode: "e\u0301.png" and "\u00e9.png"`},
 	} {
 		root := published(t, nil, c.pictures...)
 		layout, err := data.FindLayout(root, "auto")
@@ -155,6 +159,52 @@ func TestNothingIsLeftOutOfPublishedSets(t *testing.T) {
 		if _, err := layout.Parts(root); !errors.As(err, &scan) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v, want %q", c.pictures, err, c.want)
 		}
+	}
+}
+
+// An image that is not read is the only fault: its mask is right.
+func TestMasksOfImagesThatAreNotRead(t *testing.T) {
+	for _, pictures := range [][]string{
+		{"images/a.jp2", "masks/a.png"},
+		{"images/a\xe9.png", "masks/a\xe9.png"},
+		{"resized_images/a.png", "resized_masks/a.png", "resized_images/b.heic", "resized_masks/b.png"},
+	} {
+		root := published(t, nil, pictures...)
+		layout, err := data.FindLayout(root, "auto")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var scan *data.ScanError
+		if _, err := layout.Parts(root); !errors.As(err, &scan) || strings.Contains(err.Error(), "no image") {
+			t.Errorf("%q: %v", pictures, err)
+		}
+	}
+}
+
+// A mask that is JPEG is one fault, and its pair is not used.
+func TestMasksOfJPEG(t *testing.T) {
+	root := published(t, nil, "images/a.png", "masks/a.jpg", "images/b.png", "masks/b.png")
+	f, err := data.Scan(root)
+	var scan *data.ScanError
+	if !errors.As(err, &scan) || len(scan.Faults) != 1 || !slices.Equal(f.Images, []string{"images/b.png"}) {
+		t.Errorf("%v, with %v", err, f.Images)
+	}
+}
+
+// Images may be GIF, as docs/help/data.md says.
+func TestImagesOfGIF(t *testing.T) {
+	root := published(t, nil)
+	write(t, filepath.Join(root, "images", "a.gif"), data.Form(t, "plain.gif"))
+	write(t, filepath.Join(root, "masks", "a.tif"), data.Form(t, "pages.tif"))
+	if f := scan(t, root); !slices.Equal(f.Images, []string{"images/a.gif"}) {
+		t.Errorf("found %v", f.Images)
+	}
+	write(t, filepath.Join(root, "masks", "a.gif"), data.Form(t, "plain.gif"))
+	if err := os.Remove(filepath.Join(root, "masks", "a.tif")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := data.Scan(root); err == nil || !strings.Contains(err.Error(), "masks/a.gif: a mask must be PNG, TIFF or BMP") {
+		t.Errorf("a mask of GIF: %v", err)
 	}
 }
 

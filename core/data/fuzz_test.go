@@ -3,6 +3,8 @@ package data
 import (
 	"bytes"
 	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -75,19 +77,19 @@ func FuzzLists(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		lines := bytes.Count(content, []byte("\n")) + 1
-		for _, read := range []func(add func(role, name, file string, line int)) error{
-			func(add func(role, name, file string, line int)) error { return readCSV("list", content, add) },
-			func(add func(role, name, file string, line int)) error {
+		for _, read := range []func(add func(role string, line Line)) error{
+			func(add func(role string, line Line)) error { return readCSV("list", content, add) },
+			func(add func(role string, line Line)) error {
 				readNames("val", "list", content, add)
 				return nil
 			},
 		} {
 			out := Listed{}
-			err := read(func(role, name, file string, line int) {
-				if line < 1 || line > lines {
-					t.Errorf("line %d of %d", line, lines)
+			err := read(func(role string, line Line) {
+				if n, err := strconv.Atoi(strings.TrimPrefix(line.At, "list:")); err != nil || n < 1 || n > lines {
+					t.Errorf("line %s of %d", line.At, lines)
 				}
-				out[role] = append(out[role], struct{ Name, At string }{name, file})
+				out[role] = append(out[role], line)
 			})
 			if err != nil {
 				continue
@@ -96,6 +98,7 @@ func FuzzLists(f *testing.F) {
 			if err != nil {
 				continue
 			}
+			_ = files.Compare(t.Context(), NewIndex(Look{}), out)
 			n := rest.Len()
 			for _, p := range parts {
 				n += p.Len()

@@ -206,6 +206,30 @@ func (ix *rootIndex) save() {
 	}
 }
 
+// Mistook reports whether a file has another content than x knows under the size and
+// times that the file has now. It reads the file.
+func (x *Index) Mistook(root, name string) bool {
+	path := Files{Root: root}.path(name)
+	f, known, err := x.at(root).lookup(path, name, bytesAlone, false)
+	if err != nil || !known {
+		return false
+	}
+	sum, err := filehash.Sum(path)
+	return err == nil && sum != f.sum
+}
+
+// Forget drops all that is known of the files below root, also for other processes.
+func (x *Index) Forget(root string) {
+	ix := x.at(root)
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.file, ix.facts, ix.moved = filehash.Stamp{}, map[string]fact{}, false
+	if ix.path != "" {
+		// What stays is found again to be wrong.
+		_ = os.Remove(ix.path)
+	}
+}
+
 // The file is a line, numbers and texts as below, and the CRC-32 of all before.
 // JSON takes ten times as long to read.
 const factsHeader = "loralab files 2\n"

@@ -328,6 +328,12 @@ func pairedBelow(dir, images, imageEnd, masks, maskEnd string) (Files, []string,
 	}
 	image, twice := keyed(ours.pictures, imageEnd)
 	mask, twiceMask := keyed(theirs.pictures, maskEnd)
+	unread, _ := keyed(ours.foreign, imageEnd)
+	for stem := range unread { // whose masks are not at fault
+		if image[stem] == "" {
+			delete(mask, stem)
+		}
+	}
 	all := slices.Concat(slices.Collect(maps.Keys(image)), slices.Collect(maps.Keys(mask)))
 	f, faults := paired(dir, all, image, mask, images+" or "+masks)
 	return f, slices.Concat(ours.faults(), theirs.faults(), twice, twiceMask, faults), nil
@@ -417,7 +423,7 @@ func keyed(paths []string, end string) (byStem map[string]string, faults []strin
 			continue
 		}
 		if other, twice := byStem[key]; twice {
-			faults = append(faults, fmt.Sprintf("%s: the same stem as %s", p, other))
+			faults = append(faults, sameStem(p, other))
 			continue
 		}
 		byStem[key] = p

@@ -19,11 +19,20 @@ import (
 
 // A division of a data set is published as lists: which image is in which part.
 
-// listHeader are the columns of a list of all parts. Only the first two are read.
+// listHeader are the columns of a list of all parts. The last two may be left out.
 var listHeader = []string{"image", "part", "image_sha256", "mask_sha256"}
 
-// Listed are the names of images by part, each with the place where it stands.
-type Listed map[string][]struct{ Name, At string }
+// Listed are the names of images by part.
+type Listed map[string][]Line
+
+// Line is a line of a list.
+type Line struct {
+	Name string
+	At   string // file:line
+	// Sums are the SHA-256 of the image and of its mask, in hex; "" if the list does
+	// not have it.
+	Sums [2]string
+}
 
 // ReadParts reads which image is in which part: of a CSV with the columns image
 // and part, or of a folder with train.txt, val.txt and test.txt, an image a line.
@@ -34,9 +43,7 @@ func ReadParts(from string) (Listed, error) {
 		return nil, fmt.Errorf("reading the parts of the data: %w", err)
 	}
 	out := Listed{}
-	add := func(role, name, file string, line int) {
-		out[role] = append(out[role], struct{ Name, At string }{name, fmt.Sprintf("%s:%d", file, line)})
-	}
+	add := func(role string, line Line) { out[role] = append(out[role], line) }
 	if !info.IsDir() {
 		content, err := regular.Read(from, mostList)
 		if err != nil {
@@ -61,12 +68,12 @@ func ReadParts(from string) (Listed, error) {
 }
 
 // readNames reads an image a line.
-func readNames(role, file string, content []byte, add func(role, name, file string, line int)) {
+func readNames(role, file string, content []byte, add func(role string, line Line)) {
 	n := 0
 	for text := range strings.Lines(string(withoutBOM(content))) {
 		n++
 		if name := strings.TrimSpace(text); name != "" && !strings.HasPrefix(name, "#") {
-			add(role, name, file, n)
+			add(role, Line{Name: name, At: fmt.Sprintf("%s:%d", file, n)})
 		}
 	}
 }
@@ -77,7 +84,7 @@ const mostList = 256 << 20
 // withoutBOM is a text without the mark that editors of Windows put before it.
 func withoutBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
 
-func readCSV(file string, content []byte, add func(role, name, file string, line int)) error {
+func readCSV(file string, content []byte, add func(role string, line Line)) error {
 	r := csv.NewReader(bytes.NewReader(withoutBOM(content)))
 	r.Comment = '#'
 	header, err := r.Read()
@@ -85,6 +92,7 @@ func readCSV(file string, content []byte, add func(role, name, file string, line
 	if err != nil || image < 0 || part < 0 {
 		return fmt.Errorf("%s:1: a CSV of parts begins with the line %q", file, strings.Join(listHeader[:2], ","))
 	}
+	sums := [2]int{slices.Index(header, listHeader[2]), slices.Index(header, listHeader[3])}
 	for {
 		row, err := r.Read()
 		if errors.Is(err, io.EOF) {
@@ -96,7 +104,13 @@ func readCSV(file string, content []byte, add func(role, name, file string, line
 		if !slices.Contains(Roles, row[part]) {
 			return fmt.Errorf("%s:%d: there is no part %q, only %s", file, line, row[part], strings.Join(Roles, ", "))
 		}
-		add(row[part], row[image], file, line)
+		read := Line{Name: row[image], At: fmt.Sprintf("%s:%d", file, line)}
+		for i, column := range sums {
+			if column >= 0 {
+				read.Sums[i] = strings.ToLower(strings.TrimSpace(row[column]))
+			}
+		}
+		add(row[part], read)
 	}
 }
 
@@ -105,29 +119,7 @@ func readCSV(file string, content []byte, add func(role, name, file string, line
 // or its stem; of a line with several words the first may be it. One ListError has
 // the lines that fit no image or several, and images that are in two parts.
 func (f Files) Divide(lists Listed) (parts map[string]Files, rest Files, err error) {
-	byName := map[string][]int{}
-	for i, name := range f.Images {
-		name = composed(name)
-		byName[name] = append(byName[name], i)
-		for _, short := range slices.Compact([]string{stem(name), nameOf(name)}) {
-			if short != name {
-				byName[short] = append(byName[short], i)
-			}
-		}
-	}
-	find := func(name string) []int {
-		name = composed(name)
-		first := name
-		if words := strings.Fields(name); len(words) > 0 {
-			first = words[0]
-		}
-		for _, n := range []string{name, withoutEnding(name), stem(name), first, withoutEnding(first), stem(first)} {
-			if at := byName[n]; len(at) > 0 {
-				return at
-			}
-		}
-		return nil
-	}
+	find := f.finder()
 	var faults []string
 	taken := make([]string, f.Len()) // by part and place
 	members := map[string][]int{}
@@ -161,6 +153,69 @@ func (f Files) Divide(lists Listed) (parts map[string]Files, rest Files, err err
 		}
 	}
 	return parts, f.pick(left), nil
+}
+
+// finder returns the images that a line of a list may be.
+func (f Files) finder() func(name string) []int {
+	byName := map[string][]int{}
+	for i, name := range f.Images {
+		name = composed(name)
+		byName[name] = append(byName[name], i)
+		for _, short := range slices.Compact([]string{stem(name), nameOf(name)}) {
+			if short != name {
+				byName[short] = append(byName[short], i)
+			}
+		}
+	}
+	return func(name string) []int {
+		name = composed(name)
+		first := name
+		if words := strings.Fields(name); len(words) > 0 {
+			first = words[0]
+		}
+		for _, n := range []string{name, withoutEnding(name), stem(name), first, withoutEnding(first), stem(first)} {
+			if at := byName[n]; len(at) > 0 {
+				return at
+			}
+		}
+		return nil
+	}
+}
+
+// Compare compares images and masks with the SHA-256 that lists have of them. A
+// ListError has the lines of the files with another content. The lists divide the
+// files, see Divide.
+func (f Files) Compare(ctx context.Context, x *Index, lists Listed) error {
+	find := f.finder()
+	var paths, want, places []string
+	for _, role := range Roles {
+		for _, line := range lists[role] {
+			for k, sum := range line.Sums {
+				if sum == "" {
+					continue
+				}
+				i := find(line.Name)[0]
+				paths, want, places = append(paths, [][]string{f.Images, f.Masks}[k][i]), append(want, sum), append(places, line.At)
+			}
+		}
+	}
+	if len(paths) == 0 {
+		return nil
+	}
+	sums, err := f.sums(ctx, x, paths)
+	if err != nil {
+		return err
+	}
+	var faults []string
+	for i, sum := range sums {
+		if now := hex.EncodeToString(sum[:]); now != want[i] {
+			faults = append(faults, fmt.Sprintf("%s: %s has the SHA-256 %.12s…, and the list has %.12s…", places[i], paths[i], now, want[i]))
+		}
+	}
+	if len(faults) > 0 {
+		return &ListError{faults}
+	}
+	return nil
 }
 
 // ListError is all that is wrong with lists of images.

@@ -3,10 +3,12 @@ package data_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -120,5 +122,44 @@ func TestListsTellAllThatIsWrong(t *testing.T) {
 	}
 	if _, _, err := twice.Divide(lists); err == nil || !strings.Contains(err.Error(), `"a" may be test/a.png or train/a.png: write the path`) {
 		t.Errorf("a name of two images: %v, %v", err, slices.Collect(maps.Keys(lists)))
+	}
+}
+
+// A list with SHA-256 is of those contents: trial-data, lists.
+func TestListsOfOtherContents(t *testing.T) {
+	f := scan(t, folder(t, 6))
+	cut := f.Split(3, 0.5, 0.25, 0.25)
+	var b bytes.Buffer
+	if err := data.WriteParts(t.Context(), data.NewIndex(data.Look{}), &b, f.Root, map[string]data.Files{"train": cut[0], "val": cut[1], "test": cut[2]}); err != nil {
+		t.Fatal(err)
+	}
+	compare := func(text string) error {
+		lists, err := listing(t, "parts.csv", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Compare(t.Context(), data.NewIndex(data.Look{}), lists)
+	}
+	short := strings.NewReplacer("image_sha256", "note", "mask_sha256", "other").Replace(b.String())
+	upper := regexp.MustCompile("[0-9a-f]{64}").ReplaceAllStringFunc(b.String(), strings.ToUpper)
+	for _, text := range []string{b.String(), short, upper} {
+		if err := compare(text); err != nil {
+			t.Errorf("as it was written: %v", err)
+		}
+	}
+	writePNG(t, filepath.Join(f.Root, "masks", "p004.png"), grey(4, 4, func(_, _ int) byte { return 1 }))
+	line := 0
+	for i, text := range strings.Split(b.String(), "\n") {
+		if strings.HasPrefix(text, "images/p004.png,") {
+			line = i + 1
+		}
+	}
+	err := compare(b.String())
+	var wrong *data.ListError
+	if want := fmt.Sprintf("parts.csv:%d: masks/p004.png has the SHA-256 ", line); !errors.As(err, &wrong) || len(wrong.Faults) != 1 || !strings.Contains(wrong.Faults[0], want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if err := compare(short); err != nil {
+		t.Errorf("a list without SHA-256: %v", err)
 	}
 }

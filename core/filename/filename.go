@@ -1,10 +1,11 @@
 // Package filename makes the names of files from the names of other things:
-// cells of experiments, domains, pictures.
+// cells of experiments, domains, pictures. It refuses names that are not UTF-8.
 package filename
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -46,4 +47,28 @@ func Of(name string) string {
 		name = "_" + name[1:]
 	}
 	return name
+}
+
+// CheckUTF8 returns an error, which shows the name, if a path is not UTF-8. Linux
+// allows any bytes in the names of files; JSON and messages to the engine hold UTF-8.
+func CheckUTF8(path string) error {
+	if utf8.ValidString(path) {
+		return nil
+	}
+	return fmt.Errorf("the name %s is not UTF-8; rename it", Shown(path))
+}
+
+// Shown is a path with \xNN in place of each byte that is not UTF-8.
+func Shown(path string) string {
+	var shown strings.Builder
+	for path != "" {
+		r, n := utf8.DecodeRuneInString(path)
+		if r == utf8.RuneError && n == 1 {
+			fmt.Fprintf(&shown, `\x%02x`, path[0])
+		} else {
+			shown.WriteString(path[:n])
+		}
+		path = path[n:]
+	}
+	return shown.String()
 }

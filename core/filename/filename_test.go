@@ -43,3 +43,13 @@ func TestShortNamesStay(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckUTF8(t *testing.T) {
+	if err := CheckUTF8("/data/é \ufffd.png"); err != nil {
+		t.Error(err)
+	}
+	err := CheckUTF8("/data/f\xe9e\xff.png")
+	if err == nil || !strings.Contains(err.Error(), `/data/f\xe9e\xff.png is not UTF-8`) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -28,7 +28,7 @@ type Progress struct {
 	Pixels     []uint64      // of each class in the training split, if losses weigh by them
 	Uncounted  int           // updates in which no pixel counted
 	Moves      *Moves
-	Probes     map[string]string // which form of an operation was the fastest
+	Probes     map[string]string // the form of attention that the training computes with
 }
 
 // Moves is what a training knows of the tensors of its adapter.

@@ -142,8 +142,10 @@ func StartEngine(cmd *exec.Cmd, log io.Writer, timeout time.Duration) (*EnginePr
 		Stderr:           e.log,
 		SyncStderr:       e.log, // before the first call, see ServeEngine
 		SyncStdout:       e.log, // by mistake
-		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(MessageLimit), grpc.MaxCallSendMsgSize(MessageLimit))},
+		GRPCDialOptions: []grpc.DialOption{
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MessageLimit), grpc.MaxCallSendMsgSize(MessageLimit)),
+			grpc.WithStreamInterceptor(checkedStream), grpc.WithUnaryInterceptor(checkedCall),
+		},
 	})
 	theirs, ours, err := os.Pipe()
 	if err != nil {

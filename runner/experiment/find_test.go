@@ -324,3 +324,34 @@ func TestLoadThatIsStopped(t *testing.T) {
 		t.Error(found)
 	}
 }
+
+// A directory whose name is not UTF-8 is an error before anything is planned in it.
+func TestLoadInADirectoryThatIsNotUTF8(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d\xe9")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Skip(err) // a file system that refuses such names
+	}
+	file := filepath.Join(dir, "e.cue")
+	if err := os.WriteFile(file, []byte(sound), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, found := loadWith([]string{file}, Env{Root: dir}, world())
+	if len(found) != 1 || !strings.Contains(found[0].Message, `d\xe9 is not UTF-8; rename it`) {
+		t.Errorf("found %v", found)
+	}
+}
+
+// A link that leads nowhere is not a source of another name.
+func TestDataThatIsADanglingLink(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "data"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/nowhere/mI", filepath.Join(root, "data", "mI")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := findData(root, "mI")
+	if err == nil || !strings.Contains(err.Error(), "mI is a link to /nowhere/mI, which is not there") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -25,6 +25,7 @@ import (
 	"cuelang.org/go/mod/modfile"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/runner/backbone"
@@ -104,6 +105,15 @@ func loadWith(files []string, env Env, r *resolver) (experiments []*Experiment, 
 		shown:   map[string]string{},
 		seen:    map[string]int{},
 		only:    map[string]string{},
+	}
+	for _, path := range append([]string{env.Root}, files...) {
+		abs, err := filepath.Abs(path)
+		if err == nil {
+			err = filename.CheckUTF8(abs)
+		}
+		if err != nil {
+			return nil, diagnostic.List{{Message: fmt.Sprintf("the files of this project cannot be named in records of runs: %v", err)}}
+		}
 	}
 	var ok bool
 	if l.set, ok = l.settings(env.Set); !ok {

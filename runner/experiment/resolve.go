@@ -245,12 +245,12 @@ func (r *resolver) scan(root string, d *dataConfig, roles []string) (parts, erro
 	if a, ok := r.scans[key]; ok {
 		return a.value, a.err
 	}
-	p, err := scan(root, d, roles)
+	p, err := scan(r.ctx, r.index, root, d, roles)
 	r.scans[key] = answer[parts]{p, err}
 	return p, err
 }
 
-func scan(root string, d *dataConfig, wanted []string) (parts, error) {
+func scan(ctx context.Context, x *data.Index, root string, d *dataConfig, wanted []string) (parts, error) {
 	dir, err := findData(root, d.Source)
 	if err != nil {
 		return nil, err
@@ -265,7 +265,7 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 	}
 	p := parts{}
 	if d.Split.From != "" && len(wanted) > 1 {
-		if there, err = listed(root, dir, d, there); err != nil {
+		if there, err = listed(ctx, x, root, dir, d, there); err != nil {
 			return nil, err
 		}
 		p[unlisted] = there[unlisted]
@@ -310,7 +310,7 @@ func scan(root string, d *dataConfig, wanted []string) (parts, error) {
 const unlisted = "unlisted"
 
 // listed are the files of a source by part as a list has them.
-func listed(root, dir string, d *dataConfig, there parts) (parts, error) {
+func listed(ctx context.Context, x *data.Index, root, dir string, d *dataConfig, there parts) (parts, error) {
 	from := d.Split.From
 	if !filepath.IsAbs(from) {
 		from = filepath.Join(root, from)
@@ -319,9 +319,13 @@ func listed(root, dir string, d *dataConfig, there parts) (parts, error) {
 	if err != nil {
 		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", d.Source, err), "data.split.from is a CSV file, or a folder with train.txt, val.txt and test.txt, found from the project's directory"}
 	}
-	p, rest, err := data.Pool(dir, there).Divide(lists)
+	pool := data.Pool(dir, there)
+	p, rest, err := pool.Divide(lists)
 	if err != nil {
 		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", d.Source, err), "a line names an image of the source by its stem or its path, and no image is listed twice"}
+	}
+	if err := pool.Compare(ctx, x, lists); err != nil {
+		return nil, &sourceError{fmt.Sprintf("%q is not the data that was divided: %v", d.Source, err), "restore the files, or remove the columns of SHA-256 from the list: it then fits any content"}
 	}
 	p[unlisted] = rest
 	return p, nil
@@ -361,6 +365,14 @@ func (r *resolver) layout(root string, d *dataConfig) *data.Layout {
 func findData(root, source string) (string, error) {
 	dir, places, ok := findSource(root, source)
 	if !ok {
+		for _, p := range places {
+			// A link is no source of another name.
+			if to, err := os.Readlink(p); err == nil {
+				if _, err := os.Stat(p); err != nil {
+					return "", &sourceError{fmt.Sprintf("there is no data %q: %s is a link to %s, which is not there", source, p, to), "restore what the link leads to, or make the link again"}
+				}
+			}
+		}
 		hint := "it was looked for in " + strings.Join(places, ", ")
 		if near := diagnostic.DidYouMean(source, sources(root)); near != "" {
 			hint = fmt.Sprintf("did you mean %q? Otherwise: %s", near, hint)

@@ -296,6 +296,9 @@ func (w *worker) start(ctx context.Context, log *tailWriter) (*spec.EngineInfo, 
 // misunderstood reports whether a call failed for what was to be sent, while the
 // engine was well: another try ends the same.
 func misunderstood(err error) bool {
+	if text := (*spec.TextError)(nil); errors.As(err, &text) {
+		return true
+	}
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.ResourceExhausted, codes.Unimplemented, codes.InvalidArgument, codes.OutOfRange:
@@ -308,6 +311,9 @@ func misunderstood(err error) bool {
 
 // misunderstanding says what was wrong with the call.
 func misunderstanding(err error) string {
+	if text := (*spec.TextError)(nil); errors.As(err, &text) {
+		return text.Error()
+	}
 	text := oneLine(status.Convert(err).Message())
 	if status.Code(err) == codes.ResourceExhausted {
 		return fmt.Sprintf("a message between runner and engine is larger than %d MiB, the most allowed: %s; "+

@@ -7,6 +7,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/spec"
 )
 
 // A call that fails for what was to be sent is no death of the engine: it is said
@@ -19,6 +22,7 @@ func TestMisunderstood(t *testing.T) {
 		{status.Error(codes.ResourceExhausted, "trying to send message larger than max (80000000 vs. 67108864)"), "larger than 64 MiB, the most allowed: trying to send message larger"},
 		{status.Error(codes.Internal, "grpc: error while marshaling: string field contains invalid UTF-8"), "do not understand each other: grpc: error while marshaling"},
 		{status.Error(codes.Internal, "grpc: failed to unmarshal the received message"), "do not understand each other"},
+		{&spec.TextError{Err: filename.CheckUTF8("/data/f\xe9.png")}, `f\xe9.png is not UTF-8; rename it`},
 		{status.Error(codes.Unimplemented, "unknown method Run"), "do not understand each other: unknown method Run; run `make build`"},
 		{status.Error(codes.Internal, "unexpected EOF"), ""},
 		{status.Error(codes.Unavailable, "error reading from server: EOF"), ""},

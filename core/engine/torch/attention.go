@@ -61,12 +61,13 @@ func (d *Device) SetProbes(choices map[string]string) {
 
 // ProbeAttention times both forms, forward and backward, for heads of size dim
 // over tokens, unless a choice is there already. The fused form has to win by a
-// tenth: a choice that noise could turn around would cost reproducibility.
-func (d *Device) ProbeAttention(dt DType, batch, heads, tokens, dim int64) {
+// tenth: a choice that noise could turn around would cost reproducibility. It returns
+// the name of the choice in Probes.
+func (d *Device) ProbeAttention(dt DType, batch, heads, tokens, dim int64) (key string) {
 	d.check("probe attention")
-	key := attentionKey(dt, tokens, dim)
+	key = attentionKey(dt, tokens, dim)
 	if _, ok := d.forms[key]; ok {
-		return
+		return key
 	}
 	times := [2]time.Duration{}
 	d.Scope(func() {
@@ -90,4 +91,5 @@ func (d *Device) ProbeAttention(dt DType, batch, heads, tokens, dim int64) {
 		form = attentionFused
 	}
 	d.forms[key] = form
+	return key
 }

@@ -172,7 +172,9 @@ func (d *runDir) promote() error {
 // openJournal opens metrics.jsonl as a checkpoint describes it and cuts it to that
 // length: lines after the checkpoint are of steps that are about to be taken
 // again. If what is left has another SHA-256, somebody has changed, cut or removed
-// it. It is set aside then, and the journal begins empty; damaged says why.
+// it. It is set aside then, and the journal begins empty; damaged says why. An empty
+// one is not: it may be that of a process that was killed after it had set the
+// damaged one aside.
 func (d *runDir) openJournal(length int64, want string) (damaged string, err error) {
 	path := d.Path(rundir.Journal)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644)
@@ -190,7 +192,11 @@ func (d *runDir) openJournal(length int64, want string) (damaged string, err err
 	case length > 0 && hex.EncodeToString(d.sum.Sum(nil)) != want:
 		damaged = "its content was changed after it was written"
 	}
+	if damaged != "" && n == 0 {
+		return damaged, nil
+	}
 	if damaged != "" {
+		damaged += "; it was kept as " + rundir.DamagedJournal
 		if err := os.Rename(path, d.Path(rundir.DamagedJournal)); err != nil {
 			return "", fmt.Errorf("setting a damaged journal aside: %w", err)
 		}

@@ -126,12 +126,8 @@ func TestPausesChangeNothing(t *testing.T) {
 			tr := trainer(t)
 			other := New(cpu, filepath.Dir(tr.probeFile))
 			defer other.Close()
-			// Checkpoints hold what the probes have chosen so far: the first run asks
-			// them all.
-			events, err := run(t, tr, request(t, edits...), 0)
-			finished(t, events, err)
 			whole := request(t, edits...)
-			events, err = run(t, tr, whole, 0)
+			events, err := run(t, tr, whole, 0)
 			sum := finished(t, events, err)
 			want := left(t, whole, sum)
 
@@ -167,10 +163,8 @@ func TestPausesChangeNothing(t *testing.T) {
 // validation included.
 func TestStopsInValidations(t *testing.T) {
 	tr := trainer(t)
-	events, err := run(t, tr, request(t, everything(t)), 0) // asks all probes
-	finished(t, events, err)
 	whole := request(t, everything(t))
-	events, err = run(t, tr, whole, 0)
+	events, err := run(t, tr, whole, 0)
 	sum := finished(t, events, err)
 	validations := map[uint64]bool{}
 	for _, e := range events {

@@ -87,6 +87,12 @@ func (t *Trainer) Run(ctx context.Context, req *spec.RunRequest, emit func(*spec
 	if changed := (*backboneError)(nil); errors.As(err, &changed) {
 		err = errors.Join(err, t.distrust())
 	}
+	if changed := (*data.ChangedError)(nil); errors.As(err, &changed) && t.files.Mistook(changed.Root, changed.File) {
+		for _, places := range req.Places.Files {
+			t.files.Forget(places.Root)
+		}
+		err = fmt.Errorf("%w; its size and times did not change, so all that was remembered of the data set was dropped", err)
+	}
 	switch {
 	case err == nil:
 		emit(&spec.Event{Event: &spec.Event_Finished{Finished: &spec.Finished{Summary: e.summary}}})
@@ -241,7 +247,8 @@ func (t *Trainer) planned(ctx context.Context, req *spec.RunRequest, digest stri
 
 // probes settles how attention is computed: as a checkpoint did, as any run on
 // this machine did before, or by measuring now. A trainer warns once if the
-// choice cannot be kept: another process may choose otherwise.
+// choice cannot be kept: another process may choose otherwise. It returns the choice
+// alone that the run computes with, whatever else was measured before.
 func (t *Trainer) probes(warn func(string), m *vit.Model, batch int, size raster.Size, checkpoint map[string]string) (map[string]string, error) {
 	known := map[string]string{}
 	if b, err := os.ReadFile(t.probeFile); err == nil {
@@ -251,16 +258,19 @@ func (t *Trainer) probes(warn func(string), m *vit.Model, batch int, size raster
 	before := len(known)
 	maps.Copy(known, checkpoint)
 	var now map[string]string
-	err := t.dev.Do(func() error {
+	var choice string
+	err := t.dev.Do(func() (err error) {
 		t.dev.SetProbes(known)
-		if err := m.Probe(batch, size.H, size.W); err != nil {
-			return err
-		}
+		choice, err = m.Probe(batch, size.H, size.W)
 		now = t.dev.Probes()
-		return nil
+		return err
 	})
-	if err != nil || t.probeFile == "" || len(now) == before {
-		return now, err
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]string{choice: now[choice]}
+	if t.probeFile == "" || len(now) == before {
+		return used, nil
 	}
 	b, err := json.Marshal(now)
 	if err != nil {
@@ -270,5 +280,5 @@ func (t *Trainer) probes(warn func(string), m *vit.Model, batch int, size raster
 		t.unkept = true
 		warn(fmt.Sprintf("which form of attention is fastest is measured again by each process, and results may differ in the last bits, because it cannot be kept: %v", err))
 	}
-	return now, nil
+	return used, nil
 }

@@ -96,11 +96,24 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 	if s.probes, err = s.t.probes(s.warn, s.net.model, int(sp.Train.Batch), data.SizeOf(sp.Data), p.Probes); err != nil {
 		return nil, err
 	}
-	if err := s.openJournal(p); err != nil {
+	damaged, err := s.dir.openJournal(p.Journal, p.JournalSum)
+	if err != nil {
 		return nil, err
 	}
+	r.clock = newClock(s.seconds)
 	r.started.Step = uint64(s.step)
 	s.emit(&spec.Event{Event: &spec.Event_Started{Started: r.started}})
+	if damaged != "" {
+		// A checkpoint that describes the journal that was set aside would find the
+		// new one damaged.
+		if err := s.checkpoint(r.clock); err != nil {
+			return nil, err
+		}
+		s.warn(fmt.Sprintf("%s is damaged: %s; curves begin after step %d", rundir.Journal, damaged, s.step))
+	}
+	if err := s.noteAll(); err != nil {
+		return nil, err
+	}
 
 	if s.total > 0 {
 		if r.src, err = s.t.newSource(ctx, s.net, sp, sp.Data, "train", r.set); err != nil {
@@ -110,7 +123,6 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 	if r.val, err = s.t.newSource(ctx, s.net, sp, sp.Data, "val", valSet); err != nil {
 		return nil, s.orStopped(ctx, err)
 	}
-	r.clock = newClock(s.seconds)
 	if s.total == 0 && !resumed {
 		// No epochs: the weights it starts with are the last and the best.
 		if _, err := s.validate(ctx, r.val, -1); err != nil {
@@ -196,18 +208,6 @@ func (s *session) fresh(ctx context.Context, trainSet, valSet *data.Set) error {
 		s.moves = newMoves(adapters)
 		return nil
 	})
-}
-
-// openJournal continues the journal where a checkpoint was written.
-func (s *session) openJournal(p rundir.Progress) error {
-	damaged, err := s.dir.openJournal(p.Journal, p.JournalSum)
-	if err != nil {
-		return err
-	}
-	if damaged != "" {
-		s.warn(fmt.Sprintf("%s is damaged: %s. It was kept as %s; curves begin after step %d", rundir.Journal, damaged, rundir.DamagedJournal, s.step))
-	}
-	return s.noteAll()
 }
 
 // ended reports whether no update is left.

@@ -3,6 +3,7 @@ package train
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
@@ -492,6 +493,75 @@ func TestDamagedJournal(t *testing.T) {
 				t.Errorf("the journal is\n%s", journal(t, req))
 			}
 		})
+	}
+}
+
+// A process that is killed after it has set a journal aside leaves a run that
+// continues without setting the new journal aside too.
+func TestDamagedJournalThenKilled(t *testing.T) {
+	for name, at := range map[string]func(e *spec.Event) bool{
+		"before the checkpoint": func(e *spec.Event) bool { return e.GetStarted() != nil },
+		"before the next one":   func(e *spec.Event) bool { return e.GetStep().GetStep() == 6 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := trainer(t)
+			req := request(t)
+			if _, err := run(t, tr, req, 5); !errors.Is(err, ErrStopped) {
+				t.Fatal(err)
+			}
+			flip(t, rundir.Of(req).Path(rundir.Journal))
+			damaged, err := os.ReadFile(rundir.Of(req).Path(rundir.Journal))
+			if err != nil {
+				t.Fatal(err)
+			}
+			killed := proto.CloneOf(req)
+			killed.Places.RunDir = filepath.Join(t.TempDir(), "killed")
+			err = tr.Run(t.Context(), req, func(e *spec.Event) {
+				if at(e) {
+					if err := os.CopyFS(killed.Places.RunDir, os.DirFS(req.Places.RunDir)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			events, err := run(t, tr, killed, 0)
+			finished(t, events, err)
+			if b, err := os.ReadFile(rundir.Of(killed).Path(rundir.DamagedJournal)); err != nil || !bytes.Equal(b, damaged) {
+				t.Errorf("the damaged journal is now\n%s%v\nwant\n%s", b, err, damaged)
+			}
+			if text := journal(t, killed); !strings.Contains(text, `"step":"6"`) {
+				t.Errorf("the journal is\n%s", text)
+			}
+		})
+	}
+}
+
+// Checkpoints name the choice that the run computes with: with all that the process
+// has measured, the first run of a machine would leave other bytes than the second.
+func TestCheckpointsHoldTheProbeOfTheRun(t *testing.T) {
+	tr := trainer(t)
+	err := cpu.Do(func() error {
+		cpu.SetProbes(map[string]string{"attention/float32/1000/64": "products"}) // of another run
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := request(t)
+	events, err := run(t, tr, req, 0)
+	finished(t, events, err)
+	for _, name := range []string{rundir.Best, rundir.Last} {
+		f, err := safetensors.Open(rundir.Of(req).Path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var probes map[string]string
+		if err := json.Unmarshal([]byte(f.Metadata()["probes"]), &probes); err != nil || len(probes) != 1 {
+			t.Errorf("%s holds the choices %s, %v", name, f.Metadata()["probes"], err)
+		}
+		f.Close()
 	}
 }
 

@@ -354,14 +354,13 @@ func Grid(a *spec.Architecture, h, w int) (gh, gw int, err error) {
 func (m *Model) Prefix() int { return len(m.placed) + int(m.Arch.Registers) }
 
 // Probe lets the device choose its form of attention for images of h × w.
-func (m *Model) Probe(batch, h, w int) error {
+func (m *Model) Probe(batch, h, w int) (choice string, err error) {
 	gh, gw, err := Grid(m.Arch, h, w)
 	if err != nil {
-		return err
+		return "", err
 	}
 	heads := int64(m.Arch.Heads)
-	m.dev.ProbeAttention(m.compute, int64(batch), heads, int64(m.Prefix()+gh*gw), int64(m.Arch.Dim)/heads)
-	return nil
+	return m.dev.ProbeAttention(m.compute, int64(batch), heads, int64(m.Prefix()+gh*gw), int64(m.Arch.Dim)/heads), nil
 }
 
 // Free gives all tensors back and unmaps the file.
