@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -30,8 +31,8 @@ see "runner plugins trust -h".`,
 	}
 }
 
-// lockPlugins pins the named plug-ins, of which each must answer, or without names
-// those that do.
+// lockPlugins pins the named plug-ins, of which each must answer. Without names, and
+// in a project that has no lock yet, it pins all others that answer too.
 func (a *app) lockPlugins(ctx context.Context, root string, names []string) error {
 	trusted, err := variant.TrustFile()
 	if err != nil {
@@ -40,14 +41,15 @@ func (a *app) lockPlugins(ctx context.Context, root string, names []string) erro
 	// The lock is to be replaced, so it is not obeyed.
 	r := variant.Open(variant.Options{Root: root, NoLock: true, Trust: trusted})
 	defer r.Close()
-	all := len(names) == 0
-	if all {
-		names = r.Names()
-	}
 	path := filepath.Join(root, variant.LockFile)
 	lock, err := variant.ReadLock(path)
 	if err != nil {
 		return err
+	}
+	must := slices.Clone(names)
+	if len(names) == 0 || lock == nil {
+		// A lock refuses what it does not list: the first one lists all.
+		names = slices.Compact(slices.Sorted(slices.Values(append(r.Names(), names...))))
 	}
 	if lock == nil {
 		lock = &variant.Lock{Variants: map[string]variant.Pin{}}
@@ -58,7 +60,7 @@ func (a *app) lockPlugins(ctx context.Context, root string, names []string) erro
 		switch {
 		case ctx.Err() != nil:
 			return errors.New("interrupted")
-		case err != nil && !all:
+		case err != nil && slices.Contains(must, name):
 			return err
 		case err != nil:
 			a.view.NotPinned(name, err)

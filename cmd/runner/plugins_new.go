@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/scaffold"
@@ -22,9 +24,26 @@ and runner plugins test; change it from there. See docs/plugins.md.`,
 				return err
 			}
 			a.view.Initialised(written.Files, written.Next)
-			return nil
+			return a.checkName(args[0])
 		},
 	}
 	c.Flags().BoolVar(&inPython, "python", false, "in Python, without Go")
 	return c
+}
+
+// checkName warns of a name that a plug-in has which is there already.
+func (a *app) checkName(name string) error {
+	root, err := rootOf(nil)
+	if err != nil {
+		return err
+	}
+	r, err := a.variants(root)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if found, err := r.Find(name); err == nil {
+		a.view.Warn(fmt.Sprintf("a plug-in %q is there already, %s: once this one is installed, experiments use it instead", name, found.Path))
+	}
+	return nil
 }

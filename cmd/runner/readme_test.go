@@ -64,6 +64,11 @@ func TestReadme(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the plug-in: %v\n%s", err, out)
 	}
+	if engine := realEngine(t); engine != "" {
+		if out, err := run(filepath.Join(filepath.Dir(engine), "runner"), "plugins", "test", "bin/gain"); err != nil {
+			t.Errorf("plugins test: %v\n%s", err, out)
+		}
+	}
 	if out, err := run(runner, "plugins", "install", "--project", "bin/gain"); err != nil {
 		t.Fatalf("installing the plug-in: %v\n%s", err, out)
 	}

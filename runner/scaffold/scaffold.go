@@ -39,6 +39,9 @@ func New(dir, name string, inPython bool) (*Written, error) {
 	if !variant.IsName(name) {
 		return nil, fmt.Errorf("a variant cannot be called %q: use lower-case letters, digits and _, a letter first", name)
 	}
+	if name == "none" {
+		return nil, errors.New(`a variant cannot be called "none": in an experiment that is no adapter`)
+	}
 	target := filepath.Join(dir, name)
 	if _, err := os.Lstat(target); err == nil {
 		return nil, fmt.Errorf("%s is there already; nothing was written", target)
