@@ -53,6 +53,12 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 		Example:           "  runner export ablation_rank/rank=8/seed=1 -peft\n  runner export rank=8/seed=1 -merged -o model\n  runner export rank=8/seed=1 -archive -o rank8.tar.zst",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeRuns,
+		PreRunE: func(*cobra.Command, []string) error { // before cobra looks at its groups of flags
+			if !slices.Contains([]bool{asPEFT, merged, archived}, true) {
+				return errors.New("there are three forms of an export: name one of -peft, -merged and -archive; see: runner export -h")
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			req.Format = spec.ExportRequest_PEFT
 			if merged {
@@ -66,7 +72,8 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 				return err
 			}
 			if archived {
-				return a.archive(root, run, cmp.Or(out, filepath.Join(root, "exports", rundir.Short(run.ID)+".tar.zst")), patch, asJSON)
+				out = cmp.Or(out, filepath.Join(root, "exports", rundir.Short(run.ID)+archive.Ending))
+				return a.archive(root, run, out, archive.Options{Patches: patch, Replace: force}, asJSON)
 			}
 			if run.Damage != nil {
 				return fmt.Errorf("%s is damaged: %s; %s", run.Name(), run.Damage, run.Cure())
@@ -113,8 +120,7 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 	c.MarkFlagsOneRequired("peft", "merged", "archive")
 	c.MarkFlagsMutuallyExclusive("peft", "merged", "archive")
 	flags.StringVarP(&out, "out", "o", "", "the `directory` to write, or the file with -archive; default: in exports/ of the project")
-	flags.BoolVar(&force, "force", false, "replace a directory that has files in it")
-	c.MarkFlagsMutuallyExclusive("archive", "force")
+	flags.BoolVar(&force, "force", false, "replace a directory that has files in it, or the file with -archive")
 	flags.StringVar(&req.Checkpoint, "checkpoint", rundir.BestName, "the weights of the best validation, or `best|last`")
 	flags.Uint32Var(&req.Transformers, "transformers", 0, "with -peft: name modules as in this `version` of transformers, 4 or 5; default: 5")
 	flags.Float64Var(&req.Tolerance, "tolerance", 1e-5, "with -merged: how much the outputs of a layer may differ, relative to them")
@@ -123,7 +129,7 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 }
 
 // archive writes all that a run left into one file.
-func (a *app) archive(root string, run *store.Run, out string, patch, asJSON bool) error {
+func (a *app) archive(root string, run *store.Run, out string, o archive.Options, asJSON bool) error {
 	if run.Holder != nil {
 		return fmt.Errorf("exporting %s: %w", run.Name(), &store.ClaimedError{Run: run.ID, Holder: *run.Holder})
 	}
@@ -133,7 +139,10 @@ func (a *app) archive(root string, run *store.Run, out string, patch, asJSON boo
 	if err := run.Repair(root); err != nil {
 		return err
 	}
-	m, err := archive.Export(filepath.Join(root, filepath.FromSlash(run.Dir)), run, out, patch)
+	m, err := archive.Export(filepath.Join(root, filepath.FromSlash(run.Dir)), run, out, o)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already; -force replaces it", out)
+	}
 	if err != nil {
 		return err
 	}

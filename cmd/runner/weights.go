@@ -48,8 +48,12 @@ func (a *app) weights(ctx context.Context, ref string, o weightOptions) (*weight
 	}
 	root, run, err := a.findRun(ctx, ref)
 	if err != nil {
-		if info, e := os.Stat(ref); e == nil && info.IsDir() {
+		switch info, e := os.Stat(ref); {
+		case e != nil:
+		case info.IsDir():
 			err = fmt.Errorf("%w; and the directory %s has no %s as runner export writes it", err, ref, spec.ExportedFile)
+		default:
+			err = fmt.Errorf("%s is a file: name a run or a directory; a file of `runner export -archive` is taken into a project with `runner import`", ref)
 		}
 		return nil, err
 	}
@@ -78,18 +82,11 @@ func (a *app) carried(ctx context.Context, dir string, o weightOptions) (_ *weig
 			err = errors.Join(err, w.close())
 		}
 	}()
-	m, err := weights.Open(dir, place.Path)
+	m, err := weights.Open(dir, place.Path, o.checkpoint)
 	if err != nil {
 		return nil, err
 	}
-	w.req, w.checkpoint = m.Request, cmp.Or(o.checkpoint, m.Checkpoint)
-	has := slices.Contains(m.Checkpoints, w.checkpoint)
-	switch others := strings.Join(m.Checkpoints, " and "); {
-	case !has && o.checkpoint != "":
-		return nil, fmt.Errorf("--checkpoint %s: %s has only the %s weights", o.checkpoint, dir, others)
-	case !has:
-		return nil, fmt.Errorf("%s has lost its %s weights; --checkpoint %s takes the others", dir, w.checkpoint, others)
-	}
+	w.req, w.checkpoint = m.Request, m.Checkpoint
 	if w.req.Places.Backbone == "" {
 		if err := a.findBackbone(ctx, root, w.req); err != nil {
 			return nil, fmt.Errorf("finding the backbone of %s: %w", dir, err)

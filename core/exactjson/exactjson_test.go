@@ -26,8 +26,8 @@ func TestUnmarshal(t *testing.T) {
 		t.Errorf("read %+v", c)
 	}
 	c = config{Eps: 1}
-	if err := Unmarshal([]byte(`{"LAYER_NORM_EPS": 0.1}`), &c); err != nil || c.Eps != 1 {
-		t.Errorf("a name in upper case: %+v, %v", c, err)
+	if err := Unmarshal([]byte(`{"LAYER_NORM_EPS": 0.1, "layer_norm_epſ": 0.2}`), &c); err != nil || c.Eps != 1 {
+		t.Errorf("names in other letters: %+v, %v", c, err)
 	}
 	// Errors are those of encoding/json, with its places.
 	for _, bad := range []string{``, `{`, `{"heads": "two"}`, `{} {}`, `[1]`, `{"heads": 1,}`, `{"heads": 1.5}`} {

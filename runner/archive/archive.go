@@ -10,6 +10,7 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -29,6 +30,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"github.com/loralab/loralab/core/exactjson"
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
@@ -69,16 +71,33 @@ type File struct {
 	SHA256 string `json:"sha256"`
 }
 
+// Options say how a run is exported.
+type Options struct {
+	// Patches says that what was not committed when the run was made goes with it.
+	// It is of no use for the run, and the person who made it may not know of it.
+	Patches bool
+	// Replace says that an existing file is replaced.
+	Replace bool
+}
+
+// Ending is how the name of an archive ends.
+const Ending = ".tar.zst"
+
 // Export writes the run, whose directory lies in dir, to the file at path, in one
-// step. An existing file stays, and is an error. Nobody may work on the run. What
-// was not committed when the run was made goes with it only if patches says so:
-// it is of no use for the run, and the person who made it may not know of it.
-func Export(dir string, run *store.Run, to string, patches bool) (*Manifest, error) {
-	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			err = fs.ErrExist
-		}
+// step. An existing file stays, and is an error, unless it is to be replaced. Nobody
+// may work on the run.
+func Export(dir string, run *store.Run, to string, o Options) (*Manifest, error) {
+	if !strings.HasSuffix(to, Ending) {
+		return nil, fmt.Errorf("writing archive %s: an archive is a tar file compressed with zstd: name it %s%s", to, strings.TrimSuffix(to, filepath.Ext(to)), Ending)
+	}
+	switch there, err := os.Stat(to); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		return nil, fmt.Errorf("writing archive %s: %w", to, err)
+	case !there.Mode().IsRegular():
+		return nil, fmt.Errorf("writing archive %s: it is a directory or a device: name a file", to)
+	case !o.Replace:
+		return nil, fmt.Errorf("writing archive %s: %w", to, fs.ErrExist)
 	}
 	m := &Manifest{Format: format, ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Trained: run.Summary != nil}
 	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
@@ -94,7 +113,7 @@ func Export(dir string, run *store.Run, to string, patches bool) (*Manifest, err
 		if err != nil {
 			return err
 		}
-		if !patches && rundir.IsPatch(rel) {
+		if !o.Patches && rundir.IsPatch(rel) {
 			m.LeftOut = append(m.LeftOut, rel)
 			return nil
 		}
@@ -118,11 +137,23 @@ func Export(dir string, run *store.Run, to string, patches bool) (*Manifest, err
 		cure := rundir.Run{Dir: rundir.Dir(dir), ID: run.ID}.Cure()
 		return nil, fmt.Errorf("exporting run %s: %w; %s", run.Name(), err, cure)
 	}
+	s, err := run.Spec()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.checkpoints(dir, s.GetRevision()); err != nil {
+		cure := "the next apply of its experiment makes it again"
+		if m.Trained { // the best one is whole
+			cure = "`runner gc --checkpoints` removes the last checkpoint of a run that is done"
+		}
+		return nil, fmt.Errorf("exporting run %s: %w; %s", run.Name(), err, cure)
+	}
 	return m, replacefile.WriteFunc(to, func(w io.Writer) error { return write(w, dir, m) })
 }
 
-// whole compares the files with the result of the run, if it has one: weights that
-// were lost or changed since are of no use for anybody.
+// whole compares the weights with the result of the run, if it has one: those that
+// were lost or changed since are of no use for anybody. A journal that was is: what
+// is left of it is drawn.
 func (m *Manifest) whole(result *spec.Summary) error {
 	sums := map[string]string{}
 	for _, f := range m.Files {
@@ -131,6 +162,7 @@ func (m *Manifest) whole(result *spec.Summary) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(result.GetFiles())) {
 		switch sum, there := sums[name]; {
+		case name == rundir.Journal:
 		case !there:
 			errs = append(errs, fmt.Errorf("%s is missing", name))
 		case sum != result.Files[name]:
@@ -138,6 +170,28 @@ func (m *Manifest) whole(result *spec.Summary) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkpoints compares the checkpoints, in the directory of the run, with the digests
+// that they carry.
+func (m *Manifest) checkpoints(dir string, revision uint32) error {
+	run := rundir.Run{Dir: rundir.Dir(dir), ID: m.ID, Revision: revision}
+	for _, name := range []string{rundir.Best, rundir.Last} {
+		f, err := run.Checkpoint(name)
+		var damaged *rundir.DamagedError
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case errors.As(err, &damaged):
+			return fmt.Errorf("%s is damaged: %w", name, damaged.Err)
+		case err != nil:
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func write(w io.Writer, dir string, m *Manifest) error {
@@ -217,6 +271,9 @@ func importFile(ctx context.Context, root string, runs *store.Store, from string
 		return nil, err
 	}
 	defer file.Close()
+	if at, err := file.Stat(); err != nil || at.IsDir() {
+		return nil, cmp.Or(err, errors.New("it is a directory and no archive: runner evaluate and predict take one that runner export has written as it is, and an experiment starts from an adapter in one with adapter: from"))
+	}
 	t, done, err := reader(file)
 	if err != nil {
 		return nil, err
@@ -331,7 +388,7 @@ func readManifest(t *tar.Reader) (*Manifest, error) {
 		return nil, err
 	}
 	m := &Manifest{}
-	if err := json.Unmarshal(text, m); err != nil {
+	if err := exactjson.Unmarshal(text, m); err != nil {
 		return nil, fmt.Errorf("reading its %s: %w", manifestName, err)
 	}
 	if m.Format != format {
@@ -366,8 +423,13 @@ func extract(ctx context.Context, t *tar.Reader, f File, dir *os.Root) error {
 	if err != nil {
 		return fmt.Errorf("it ends before %s: %w", f.Path, err)
 	}
-	if head.Name != f.Path || head.Typeflag != tar.TypeReg || head.Size != f.Size {
-		return fmt.Errorf("%s is not where it is listed", f.Path)
+	switch {
+	case head.Name != f.Path:
+		return fmt.Errorf("it lists %s next and holds %.100q", f.Path, head.Name)
+	case head.Typeflag != tar.TypeReg:
+		return fmt.Errorf("%s is no file in it, but a link or a directory", f.Path)
+	case head.Size != f.Size:
+		return fmt.Errorf("%s has %d bytes, and it lists %d", f.Path, head.Size, f.Size)
 	}
 	if err := dir.MkdirAll(path.Dir(f.Path), 0o777); err != nil {
 		return err
@@ -434,7 +496,7 @@ func verify(dir *os.Root, m *Manifest) error {
 	if trained := run.Summary != nil; trained != m.Trained {
 		return fmt.Errorf("it says trained: %v, and there is a result: %v", m.Trained, trained)
 	}
-	if err := m.whole(run.Summary); err != nil {
+	if err := errors.Join(m.whole(run.Summary), m.checkpoints(dir.Name(), s.GetRevision())); err != nil {
 		return err
 	}
 	return fs.WalkDir(dir.FS(), ".", func(file string, d fs.DirEntry, err error) error {

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"pgregory.net/rapid"
 
+	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -29,6 +30,9 @@ func trained(t *testing.T, root string) *store.Run {
 	s := &spec.RunSpec{Seed: 7, Head: &spec.Head{Kind: "conv"}}
 	run := &store.Run{ID: spec.Identity(s), Experiment: "e", Cell: "rank=8", Seed: 7, Summary: &spec.Summary{}}
 	run.Dir = store.DirOf(run.Experiment, run.ID)
+	if err := run.SetSpec(s); err != nil {
+		t.Fatal(err)
+	}
 	for name, m := range map[string]any{
 		"request.json":       &spec.RunRequest{Id: run.ID, Spec: s, Label: &spec.Label{Experiment: "e", Cell: "rank=8"}},
 		"result.json":        &spec.Summary{Id: run.ID, Steps: 72},
@@ -58,14 +62,14 @@ func export(t *testing.T) (path string, run *store.Run) {
 	root := t.TempDir()
 	run = trained(t, root)
 	path = filepath.Join(root, "run.tar.zst")
-	m, err := Export(filepath.Join(root, run.Dir), run, path, false)
+	m, err := Export(filepath.Join(root, run.Dir), run, path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(m.Files) != 3 {
 		t.Errorf("exported %v", m.Files)
 	}
-	if _, err := Export(filepath.Join(root, run.Dir), run, path, false); !errors.Is(err, os.ErrExist) {
+	if _, err := Export(filepath.Join(root, run.Dir), run, path, Options{}); !errors.Is(err, os.ErrExist) {
 		t.Errorf("exported over a file: %v", err)
 	}
 	return path, run
@@ -87,13 +91,13 @@ func TestLostWeights(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, weights), []byte("weights"), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Export(dir, run, filepath.Join(root, "sound.tar.zst"), false); err != nil {
+		if _, err := Export(dir, run, filepath.Join(root, "sound.tar.zst"), Options{}); err != nil {
 			t.Errorf("a sound run: %v", err)
 		}
 		if err := damage(filepath.Join(dir, weights)); err != nil {
 			t.Fatal(err)
 		}
-		m, err := Export(dir, run, filepath.Join(root, "run.tar.zst"), false)
+		m, err := Export(dir, run, filepath.Join(root, "run.tar.zst"), Options{})
 		if err == nil || !strings.Contains(err.Error(), weights+" "+name) || !strings.Contains(err.Error(), "runner rm") {
 			t.Errorf("%s: exported %v, %v", name, m, err)
 		}
@@ -120,7 +124,7 @@ func TestPatchStays(t *testing.T) {
 	}
 	for patches, want := range map[bool]int{false: 3, true: 5} {
 		path := filepath.Join(t.TempDir(), "run.tar.zst")
-		m, err := Export(dir, run, path, patches)
+		m, err := Export(dir, run, path, Options{Patches: patches})
 		if err != nil || len(m.Files) != want || len(m.LeftOut) != 5-want {
 			t.Errorf("patches %v: %+v, %v", patches, m, err)
 		}
@@ -249,7 +253,8 @@ func TestLies(t *testing.T) {
 		"hidden experiment":     {manifest: func(m *Manifest) { m.Experiment = ".trash" }, want: "cannot be the name of an experiment"},
 		"newer format":          {manifest: func(m *Manifest) { m.Format = 2 }, want: "use a newer runner"},
 		"wrong digest":          {manifest: func(m *Manifest) { m.Files[0].SHA256 = strings.Repeat("0", 64) }, want: "is damaged"},
-		"wrong size":            {manifest: func(m *Manifest) { m.Files[0].Size++ }, want: "not where it is listed"},
+		"wrong size":            {manifest: func(m *Manifest) { m.Files[0].Size++ }, want: "bytes, and it lists"},
+		"other file":            {manifest: func(m *Manifest) { m.Files[0].Path = "result.json" }, want: `it lists result.json next and holds "request.json"`},
 		"fewer files":           {manifest: func(m *Manifest) { m.Files = append(m.Files, File{Path: "b"}) }, want: "it ends before b"},
 		"more files":            {manifest: func(m *Manifest) { m.Files = m.Files[:0] }, want: "more than it lists"},
 	} {
@@ -325,6 +330,103 @@ func pack(t *testing.T, m Manifest, files map[string]string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// Checkpoints are compared with the digests that they carry, on both ways: those of
+// a run in training too, which no result lists (trial-data U7). A journal that was
+// changed is of the past, and the weights are whole.
+func TestCheckpoints(t *testing.T) {
+	for _, finished := range []bool{false, true} {
+		root := t.TempDir()
+		run := trained(t, root)
+		dir := filepath.Join(root, run.Dir)
+		run.Summary = nil
+		if finished {
+			run.Summary = &spec.Summary{Id: run.ID, Steps: 72, Files: map[string]string{"metrics.jsonl": digest("lost")}}
+		} else if err := os.Remove(filepath.Join(dir, "result.json")); err != nil {
+			t.Fatal(err)
+		}
+		last := filepath.Join(dir, "checkpoints", "last.safetensors")
+		if err := os.Mkdir(filepath.Dir(last), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		meta := map[string]string{"format": "pt", "id": run.ID, "step": "4"}
+		if _, err := safetensors.WriteSealed(last, []safetensors.Tensor{safetensors.FromFloat32("w", []float32{1, 2}, 2)}, meta); err != nil {
+			t.Fatal(err)
+		}
+		sound := filepath.Join(root, "sound.tar.zst")
+		if _, err := Export(dir, run, sound, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := take(t, sound); err != nil {
+			t.Errorf("a sound run: %v", err)
+		}
+		text, err := os.ReadFile(last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text[len(text)-1] ^= 1
+		if err := os.WriteFile(last, text, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Export(dir, run, filepath.Join(root, "run.tar.zst"), Options{})
+		want := "the next apply"
+		if finished {
+			want = "runner gc --checkpoints"
+		}
+		if err == nil || !strings.Contains(err.Error(), "checkpoints/last.safetensors is damaged") || !strings.Contains(err.Error(), want) {
+			t.Errorf("exported: %v, want %s", err, want)
+		}
+		// As an earlier loralab exports it.
+		m := Manifest{Format: format, ID: run.ID, Experiment: "e", Cell: "rank=8", Seed: 7, Trained: finished}
+		files := map[string]string{"checkpoints/last.safetensors": string(text)}
+		for _, name := range []string{"request.json", "result.json"} {
+			if text, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
+				files[name] = string(text)
+			}
+		}
+		at, _, err := take(t, pack(t, m, files))
+		if err == nil || !strings.Contains(err.Error(), "checkpoints/last.safetensors is damaged") {
+			t.Errorf("imported: %v", err)
+		}
+		if names := left(t, at); len(names) > 0 {
+			t.Errorf("it left %v", names)
+		}
+	}
+}
+
+// The file to write.
+func TestPlaces(t *testing.T) {
+	root := t.TempDir()
+	run := trained(t, root)
+	dir := filepath.Join(root, run.Dir)
+	for name, want := range map[string]string{"run.zip": "name it " + filepath.Join(root, "run.tar.zst"), "run": "run.tar.zst", "here.tar.zst": "is a directory"} {
+		if err := os.MkdirAll(filepath.Join(root, "here.tar.zst"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Export(dir, run, filepath.Join(root, name), Options{Replace: true}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+		if _, err := os.Stat(filepath.Join(root, name)); err == nil && name != "here.tar.zst" {
+			t.Errorf("%s was written", name)
+		}
+	}
+	path := filepath.Join(root, "run.tar.zst")
+	if err := os.WriteFile(path, []byte("old"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Export(dir, run, path, Options{}); !errors.Is(err, os.ErrExist) {
+		t.Errorf("written over a file: %v", err)
+	}
+	if _, err := Export(dir, run, path, Options{Replace: true}); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := take(t, path); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := take(t, dir); err == nil || !strings.Contains(err.Error(), "adapter: from") {
+		t.Errorf("importing a directory: %v", err)
+	}
 }
 
 // Weights that are not those of the result are not imported.

@@ -57,26 +57,36 @@ func (p patterns) match(name string) (bool, error) {
 	if p.text == "" {
 		return slices.ContainsFunc(p.list, func(t string) bool { return name == t || strings.HasSuffix(name, "."+t) }), nil
 	}
-	return matches(`\A(?:`, p.text, `)\z`, name)
+	re, err := compile("", p.text, "", `\z`)
+	return err == nil && re.MatchString(name), err
 }
 
-// matches reports whether a name is before, expression and after, one behind the
-// other, of which only the expression is the adapter's.
+// matches is re.match of Python: whether a name begins with before, expression and
+// after, one behind the other, of which only the expression is the adapter's.
 func matches(before, expression, after, name string) (bool, error) {
+	re, err := compile(before, expression, after, "")
+	return err == nil && re.MatchString(name), err
+}
+
+// compile is for names that begin with before, expression and after, and have end
+// behind all that.
+func compile(before, expression, after, end string) (*regexp.Regexp, error) {
 	if err := sameInPython(expression); err != nil {
-		return false, err
+		return nil, err
 	}
-	re, err := regexp.Compile(before + expression + after)
-	if err != nil {
-		return false, fmt.Errorf("the regular expression is not one that is understood here: %w", err)
+	whole := before + expression + after
+	// Without the group first, which "a)|(b" would divide.
+	if _, err := regexp.Compile(whole); err != nil {
+		return nil, fmt.Errorf("the regular expression is not one that is understood here: %w", err)
 	}
-	return re.MatchString(name), nil
+	return regexp.Compile(`\A(?:` + whole + `)` + end) // every alternative begins there
 }
 
 // differs matches what Go reads in a regular expression otherwise than Python, in
-// order: an escaped character that both read alike, an escape of Go alone, a
-// repetition of Python alone, a class of Go alone, and groups and flags of Go alone.
-var differs = regexp.MustCompile(`(\\[^zQECpPx]|\\x[^{])|(\\[zQECpP]|\\x\{)|(\{,\d*\})|(\[:\^?\w*:\])|(\(\?<[^=!]|\(\?[a-zA-Z]*U)`)
+// order: an escaped character that both read alike, an escape of Go alone or a
+// reference of Python alone, a repetition of Python alone, a class of Go alone, and
+// groups and flags of Go alone.
+var differs = regexp.MustCompile(`(\\[^zQECpPx1-9]|\\x[^{])|(\\[zQECpP1-9]|\\x\{)|(\{,\d*\}|\{0\d+(?:,\d*)?\}|\{\d+,0\d+\})|(\[:\^?\w*:\])|(\(\?<[^=!]|\(\?[a-zA-Z]*U)`)
 
 // sameInPython refuses an expression with another meaning in Python, where PEFT
 // reads it.
@@ -98,7 +108,7 @@ func (s *selection) match(name string, linear bool) (bool, error) {
 		return false, err
 	}
 	for _, m := range s.Saved {
-		if out, err := matches(`\A(^|.*\.)`, m, `($|\..*)`, name); err != nil || out {
+		if out, err := matches(`(^|.*\.)`, m, `($|\..*)`, name); err != nil || out {
 			return false, err
 		}
 	}
@@ -117,7 +127,7 @@ func (s *selection) match(name string, linear bool) (bool, error) {
 // saves reports whether a module is one of modules_to_save, or inside of one.
 func (s *selection) saves(name string) bool {
 	return slices.ContainsFunc(s.Saved, func(m string) bool {
-		is, err := matches(`\A(^|.*\.)`, m, `($|\..*)`, name)
+		is, err := matches(`(^|.*\.)`, m, `($|\..*)`, name)
 		return is && err == nil // a wrong expression is reported by match
 	})
 }
@@ -126,22 +136,17 @@ func (s *selection) saves(name string) bool {
 // the name of a list, which is one of layers_pattern or any that is itself
 // inside of something.
 func (s *selection) layer(name string) (int, bool, error) {
-	expressions := []string{`\A.*?\.[^.]*\.(\d+)\.`}
+	before, patterns := `.*?\.`, []string{`[^.]*`}
 	if !s.Pattern.empty() {
-		expressions = nil
-		for _, p := range append(slices.Clone(s.Pattern.list), s.Pattern.text) {
-			if err := sameInPython(p); err != nil {
-				return 0, false, err
-			}
-			if p != "" {
-				expressions = append(expressions, `\A(?:|.*?\.)`+p+`\.(\d+)\.`)
-			}
-		}
+		before, patterns = `(?:^|.*?\.)`, append(slices.Clone(s.Pattern.list), s.Pattern.text)
 	}
-	for _, e := range expressions {
-		re, err := regexp.Compile(e)
+	for _, p := range patterns {
+		if p == "" {
+			continue
+		}
+		re, err := compile(before, p, `\.(\d+)\.`, "")
 		if err != nil {
-			return 0, false, fmt.Errorf("layers_pattern is not one that is understood here: %w", err)
+			return 0, false, fmt.Errorf("layers_pattern: %w", err)
 		}
 		if m := re.FindStringSubmatch(name); m != nil {
 			n, err := strconv.Atoi(m[len(m)-1])
@@ -194,7 +199,7 @@ func (e *exceptions) UnmarshalJSON(b []byte) error {
 
 func (e exceptions) of(name string) (json.Number, bool, error) {
 	for _, x := range e {
-		ok, err := matches(`\A(.*\.)?(`, x.key, `)\z`, name)
+		ok, err := matches(`(.*\.)?(`, x.key, `)$`, name)
 		if err != nil {
 			return "", false, err
 		}

@@ -120,6 +120,7 @@ func TestPermuteComesBack(t *testing.T) {
 func TestExpressionsOfPython(t *testing.T) {
 	for _, e := range []string{
 		`q_proj{,1}`, `[[:alpha:]]_proj`, `[^[:^digit:]]`, `q\z`, `\Qq.proj\E`, `\pL+`, `\P{Lu}`, `\x{71}_proj`, `(?<name>q)_proj`, `(?U)q.*`, `(?sU:q)`, `\C`,
+		`q{01}`, `q{1,02}`, `q{00,}`, `(q)\1`, `\12`,
 	} {
 		if err := sameInPython(e); err == nil {
 			t.Errorf("%s is taken", e)
@@ -143,6 +144,37 @@ func TestExpressionsOfPython(t *testing.T) {
 		if err := sameInPython(e); err != nil {
 			t.Errorf("%s: %v", e, err)
 		}
+	}
+}
+
+// Every alternative is matched where Python's re.match and re.fullmatch match it.
+func TestAlternatives(t *testing.T) {
+	for _, c := range []struct {
+		before, expression, after, end string
+		name                           string
+		want                           bool
+	}{
+		// rank_pattern and alpha_pattern: re.match(rf"(.*\.)?({key})$", name)
+		{`(.*\.)?(`, `q|v`, `)$`, "", "layers.0.v", true},
+		{`(.*\.)?(`, `q|v`, `)$`, "", "layers.0.vq", false},
+		{`(.*\.)?(`, `x)|(v`, `)$`, "", "layers.0.v", false}, // without the wrapping: found anywhere
+		{`(.*\.)?(`, `x)|(v`, `)$`, "", "v", true},
+		{`(.*\.)?(`, `x)|(v`, `)$`, "", "v.0", false},
+		// modules_to_save: re.match(rf"(^|.*\.){m}($|\..*)", name)
+		{`(^|.*\.)`, `head|v`, `($|\..*)`, "", "layers.0.v", false},
+		{`(^|.*\.)`, `head|v`, `($|\..*)`, "", "v.0", true},
+		{`(^|.*\.)`, `head|v`, `($|\..*)`, "", "headless", true},
+		// target_modules: re.fullmatch(text, name)
+		{"", `q|qv`, "", `\z`, "qv", true},
+		{"", `q|v`, "", `\z`, "qv", false},
+	} {
+		re, err := compile(c.before, c.expression, c.after, c.end)
+		if err != nil || re.MatchString(c.name) != c.want {
+			t.Errorf("%s%s%s on %s: %v, %v; want %v", c.before, c.expression, c.after, c.name, !c.want, err, c.want)
+		}
+	}
+	if _, err := compile("", `a)|(b`, "", `\z`); err == nil {
+		t.Error("parentheses that do not match are taken")
 	}
 }
 

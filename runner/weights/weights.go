@@ -14,6 +14,7 @@
 package weights
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,10 +38,7 @@ type Model struct {
 	// Request asks for nothing yet. Its Places name the run's directory, the
 	// backbone only where the weights bring it.
 	Request *spec.RunRequest
-	// Checkpoints that there are: best, last or both.
-	Checkpoints []string
-	// Checkpoint is the one that is meant where none is named. A run that has lost
-	// it has others at most.
+	// Checkpoint is which of its weights are meant: best or last.
 	Checkpoint string
 }
 
@@ -54,8 +52,9 @@ func Is(path string) bool {
 }
 
 // Open checks the files of a directory and makes at place, an empty directory,
-// what the engine takes for a run.
-func Open(dir, place string) (*Model, error) {
+// what the engine takes for a run. Checkpoint is best or last, "" for the weights that
+// were exported, or the best of a run.
+func Open(dir, place, checkpoint string) (*Model, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -64,7 +63,7 @@ func Open(dir, place string) (*Model, error) {
 	if _, err := os.Stat(filepath.Join(dir, rundir.Request)); err == nil {
 		open = openRun
 	}
-	m, err := open(dir, place)
+	m, err := open(dir, place, checkpoint)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", dir, err)
 	}
@@ -78,7 +77,7 @@ func Open(dir, place string) (*Model, error) {
 // again ends the sentences about what cannot be used.
 const again = "write it again with `runner export`, where the run is"
 
-func openExport(dir, place string) (*Model, error) {
+func openExport(dir, place, asked string) (*Model, error) {
 	about := &spec.Exported{}
 	err := read(filepath.Join(dir, spec.ExportedFile), about)
 	switch {
@@ -94,6 +93,9 @@ func openExport(dir, place string) (*Model, error) {
 	file, ok := rundir.Checkpoint(about.Checkpoint)
 	if !ok {
 		return nil, fmt.Errorf("its %s names the checkpoint %q, which is not one of best, last", spec.ExportedFile, about.Checkpoint)
+	}
+	if asked != "" && asked != about.Checkpoint {
+		return nil, fmt.Errorf("it has only the %s weights: write others with `runner export --checkpoint %s`, where the run is", about.Checkpoint, asked)
 	}
 	if err := check(dir, about.Files); err != nil {
 		return nil, err
@@ -125,7 +127,7 @@ func openExport(dir, place string) (*Model, error) {
 		return nil, err
 	}
 	step := uint64(about.Step)
-	return &Model{Request: r, Checkpoints: []string{about.Checkpoint}, Checkpoint: about.Checkpoint}, finished(place, &spec.Summary{Id: r.Id, BestStep: step, Steps: step})
+	return &Model{Request: r, Checkpoint: about.Checkpoint}, finished(place, &spec.Summary{Id: r.Id, BestStep: step, Steps: step})
 }
 
 // whole reports whether a specification has all parts that the engine reads.
@@ -207,15 +209,15 @@ func finished(place string, s *spec.Summary) error {
 	return os.WriteFile(rundir.Dir(place).Path(rundir.Result), text, 0o666)
 }
 
-// openRun is for the directory of a run. Its checkpoints are linked to: the
-// engine writes scores and pictures beside them, which belong to the place.
-func openRun(dir, place string) (*Model, error) {
+// openRun is for the directory of a run. Its checkpoint is linked to: the engine writes
+// scores and pictures next to it, which belong to the place.
+func openRun(dir, place, asked string) (*Model, error) {
 	r := &spec.RunRequest{}
 	if err := read(filepath.Join(dir, rundir.Request), r); err != nil {
 		return nil, err
 	}
-	if id := spec.Identity(r.GetSpec()); id != r.GetId() {
-		return nil, fmt.Errorf("its specification is that of run %.12s and not of %.12s", id, r.GetId())
+	if id := spec.Identity(r.GetSpec()); spec.Readable(r.GetSpec().GetRevision()) && id != r.GetId() {
+		return nil, fmt.Errorf("its specification is that of run %.12s and not of %.12s: %s was changed, or a newer loralab wrote it", id, r.GetId(), rundir.Request)
 	}
 	if !whole(r.GetSpec()) {
 		return nil, fmt.Errorf("its %s has no complete specification of the run", rundir.Request)
@@ -223,7 +225,8 @@ func openRun(dir, place string) (*Model, error) {
 	if r.Label == nil {
 		r.Label = &spec.Label{}
 	}
-	summary, err := rundir.Run{Dir: rundir.Dir(dir), ID: r.GetId(), Revision: r.GetSpec().GetRevision()}.Summary()
+	run := rundir.Run{Dir: rundir.Dir(dir), ID: r.GetId(), Revision: r.GetSpec().GetRevision()}
+	summary, err := run.Summary()
 	if err != nil {
 		return nil, err
 	}
@@ -231,25 +234,48 @@ func openRun(dir, place string) (*Model, error) {
 		return nil, fmt.Errorf("it has no %s: the run is not trained to its end", rundir.Result)
 	}
 	r.Places = &spec.Places{RunDir: place}
-	m := &Model{Request: r, Checkpoint: rundir.BestName}
-	from, to := rundir.Dir(dir), rundir.Dir(place)
-	if err := os.Mkdir(to.Path(rundir.Checkpoints), 0o777); err != nil {
+	m := &Model{Request: r, Checkpoint: cmp.Or(asked, rundir.BestName)}
+	file, ok := rundir.Checkpoint(m.Checkpoint)
+	if !ok {
+		return nil, fmt.Errorf("the checkpoint %q is not one of best, last", m.Checkpoint)
+	}
+	if err := sound(run, file, summary); err != nil {
+		return nil, fmt.Errorf("%w%s", err, instead(run, m.Checkpoint, summary))
+	}
+	to := rundir.Dir(place).Path(file)
+	if err := errors.Join(os.Mkdir(filepath.Dir(to), 0o777), os.Symlink(run.Path(file), to)); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{rundir.BestName, rundir.LastName} {
-		file, _ := rundir.Checkpoint(name)
-		if _, err := os.Stat(from.Path(file)); err != nil {
-			continue
-		}
-		if err := os.Symlink(from.Path(file), to.Path(file)); err != nil {
-			return nil, err
-		}
-		m.Checkpoints = append(m.Checkpoints, name)
-	}
-	if len(m.Checkpoints) == 0 {
-		return nil, errors.New("it has no checkpoints")
-	}
 	return m, finished(place, summary)
+}
+
+// sound checks a checkpoint where it is: the engine knows it by another path.
+func sound(run rundir.Run, file string, s *spec.Summary) error {
+	f, err := run.Checkpoint(file)
+	var damaged *rundir.DamagedError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("it has no %s", file)
+	case errors.As(err, &damaged):
+		return fmt.Errorf("its %s is damaged: %w", file, damaged.Err)
+	case err != nil:
+		return err
+	}
+	defer f.Close()
+	if sum := s.GetFiles()[file]; sum != "" && sum != f.Sum() {
+		return fmt.Errorf("its %s is damaged: it is not the one that %s was written with", file, rundir.Result)
+	}
+	return nil
+}
+
+// instead ends the error of a checkpoint that cannot be used.
+func instead(run rundir.Run, name string, s *spec.Summary) string {
+	for _, other := range []string{rundir.BestName, rundir.LastName} {
+		if file, _ := rundir.Checkpoint(other); other != name && sound(run, file, s) == nil {
+			return fmt.Sprintf("; the %s weights are whole: --checkpoint %s takes them", other, other)
+		}
+	}
+	return "; copy the directory again from where the run is"
 }
 
 // read reads a message from JSON.
