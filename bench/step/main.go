@@ -204,7 +204,7 @@ func train(dev *torch.Device, o options, r *result) error {
 	if o.attention != "" {
 		dev.SetProbes(map[string]string{fmt.Sprintf("attention/%v/%d/%d", m.Precision(), tokens, arch.Dim/arch.Heads): o.attention})
 	}
-	if err := m.Probe(int(pixels.Dim(0)), size, size); err != nil {
+	if _, err := m.Probe(int(pixels.Dim(0)), size, size); err != nil {
 		return err
 	}
 	r.Probes = dev.Probes()
