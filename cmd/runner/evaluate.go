@@ -51,6 +51,9 @@ and kept nowhere.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeWeights,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := needs(c, "domain"); err != nil {
+				return err
+			}
 			scores, err := a.evaluate(c.Context(), args[0], named, from, seen)
 			if err != nil {
 				return err
@@ -72,9 +75,6 @@ and kept nowhere.`,
 	flags.BoolVar(&asJSON, "json", false, "write JSON")
 	flags.BoolVar(&asCSV, "csv", false, "write CSV, a line for each domain")
 	c.MarkFlagsMutuallyExclusive("json", "csv")
-	if err := c.MarkFlagRequired("domain"); err != nil {
-		panic(err) // the flag is there
-	}
 	return c
 }
 

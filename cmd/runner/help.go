@@ -49,17 +49,23 @@ func (a *app) helpCommand() *cobra.Command {
 			if len(args) == 0 {
 				return c.Root().Help()
 			}
-			if verb, rest, err := c.Root().Find(args); err == nil && verb != c.Root() && len(rest) == 0 {
-				return verb.Help()
-			}
+			verb, rest, err := c.Root().Find(args)
+			isVerb := err == nil && verb != c.Root() && len(rest) == 0
 			name := strings.Join(args, " ")
 			var known []string
 			for _, t := range help.Topics() {
 				if t.Name == name {
-					a.view.Markdown(t.Text)
+					text := t.Text
+					if isVerb { // which says of itself with -h, and a topic has no other way
+						text += fmt.Sprintf("\nThe verb of this name: `%s -h`.\n", verb.CommandPath())
+					}
+					a.view.Markdown(text)
 					return nil
 				}
 				known = append(known, t.Name)
+			}
+			if isVerb {
+				return verb.Help()
 			}
 			for _, verb := range c.Root().Commands() {
 				known = append(known, verb.Name())

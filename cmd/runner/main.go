@@ -185,6 +185,7 @@ Topics of runner help: ` + strings.Join(topics, ", ") + ".",
 	root.SetHelpCommand(helper)
 	group(root)
 	a.complete(root)
+	explainUsage(root)
 	return root
 }
 

@@ -48,6 +48,9 @@ segmented; the exit code is 1 then.`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completePredict,
 		RunE: func(c *cobra.Command, args []string) (err error) {
+			if err := needs(c, "out"); err != nil {
+				return err
+			}
 			w, err := a.weights(c.Context(), args[0], from)
 			if err != nil {
 				return err
@@ -98,9 +101,6 @@ segmented; the exit code is 1 then.`,
 	window.flags(c)
 	c.Flags().BoolVar(&probabilities, "probabilities", false, "write the probabilities of all classes too")
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
-	if err := c.MarkFlagRequired("out"); err != nil {
-		panic(err) // the flag is there
-	}
 	return c
 }
 

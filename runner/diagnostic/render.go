@@ -2,6 +2,7 @@ package diagnostic
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -42,7 +43,8 @@ func (l Line) String() string {
 }
 
 // Lines renders a diagnostic as compilers do. A source line that is wider than
-// width columns is cut to an excerpt around the carets; 0 leaves it whole.
+// width columns is cut to an excerpt around the carets; a width of 0 is that of a
+// file or a pipe, where only lines beyond longestLine are cut.
 // Control characters are shown as text.
 //
 //	error: unknown field "optm"
@@ -70,9 +72,10 @@ func (d Diagnostic) Lines(width int) []Line {
 	}
 	if d.Source != "" && number != "" {
 		source, caret := underline(d.Source, d.At.Column, d.At.Width)
-		if width > 0 {
-			source, caret = excerpt(source, caret, width-len(gutter)-len(" | "))
+		if width == 0 {
+			width = longestLine
 		}
+		source, caret = excerpt(source, caret, width-len(gutter)-len(" | "))
 		lines = append(lines, Line{{Frame, number + " |"}, {Plain, " " + source}})
 		if caret != "" {
 			lines = append(lines, Line{{Plain, gutter}, {Frame, " |"}, {Plain, " "}, {role, caret}})
@@ -87,6 +90,10 @@ func (d Diagnostic) Lines(width int) []Line {
 	return lines
 }
 
+// longestLine is the widest source line that is shown whole where nothing else
+// bounds it. Generated files have lines of a megabyte.
+const longestLine = 240
+
 func footnote(gutter, label, text string) []Line {
 	first, rest, _ := strings.Cut(text, "\n")
 	lines := []Line{{{Plain, gutter + " "}, {Frame, "="}, {Plain, " "}, {Label, label + ":"}, {Plain, " " + shown(first)}}}
@@ -99,19 +106,45 @@ func footnote(gutter, label, text string) []Line {
 // Text is a diagnostic as plain text without a final newline.
 func (d Diagnostic) Text() string { return text(d.Lines(0)) }
 
-// Lines renders all diagnostics, with a blank line between two and the number
-// of errors at the end.
+// mostAlike is how many diagnostics that differ in names and numbers alone are shown.
+const mostAlike = 20
+
+// Lines renders the diagnostics, with a blank line between two and the number of
+// errors at the end. Of more than mostAlike that differ in names and numbers alone it
+// counts the rest.
 func (l List) Lines(width int) []Line {
 	var lines []Line
 	errors, files := 0, map[string]bool{}
+	type alike struct {
+		n    int
+		last Diagnostic // of those that are shown
+	}
+	forms := map[string]*alike{}
+	var order []*alike
 	for i, d := range l {
+		if !d.Warning {
+			errors++
+			files[d.At.File] = true
+		}
+		form := forms[d.form()]
+		if form == nil {
+			form = &alike{}
+			forms[d.form()] = form
+			order = append(order, form)
+		}
+		if form.n++; form.n > mostAlike {
+			continue
+		}
+		form.last = d
 		if i > 0 {
 			lines = append(lines, nil)
 		}
 		lines = append(lines, d.Lines(width)...)
-		if !d.Warning {
-			errors++
-			files[d.At.File] = true
+	}
+	for _, form := range order {
+		if more := form.n - mostAlike; more > 0 {
+			what, _, _ := strings.Cut(form.last.Message, "\n")
+			lines = append(lines, nil, Line{{Plain, fmt.Sprintf("and %d more like: %s", more, shown(what))}})
 		}
 	}
 	if errors > 0 {
@@ -119,6 +152,13 @@ func (l List) Lines(width int) []Line {
 	}
 	return lines
 }
+
+// form is what diagnostics have in common that differ in names and numbers alone.
+func (d Diagnostic) form() string {
+	return strconv.FormatBool(d.Warning) + d.At.File + namesAndNumbers.ReplaceAllString(d.Message, "#")
+}
+
+var namesAndNumbers = regexp.MustCompile(`"[^"]*"|[0-9]+`)
 
 // Text is the list as plain text without a final newline, as a user sees it
 // where nothing is colored or cut.

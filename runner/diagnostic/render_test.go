@@ -1,8 +1,10 @@
 package diagnostic
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
 	"pgregory.net/rapid"
@@ -39,4 +41,30 @@ func TestExcerpt(t *testing.T) {
 			t.Fatalf("\n%s\n%s", line, caret)
 		}
 	})
+}
+
+// trial-language M24: 600 wrong keys on one long line are 20 errors, a count and
+// pieces of the line.
+func TestManyAlikeAreCounted(t *testing.T) {
+	var l List
+	source := strings.Repeat("x", 100_000)
+	for i := range 600 {
+		l = append(l, Diagnostic{
+			Message: fmt.Sprintf("train has no field %q", fmt.Sprint("wrong", i)), Source: source,
+			At: Position{File: "a.cue", Line: 3, Column: 10 + 100*i, Width: 6},
+		})
+	}
+	l = append(l, Diagnostic{Message: "seeds is missing", At: Position{File: "a.cue", Line: 4, Column: 1}})
+	text := l.Text()
+	if n := strings.Count(text, "error: "); n != 21 {
+		t.Errorf("%d errors are shown", n)
+	}
+	if !strings.HasSuffix(text, "seeds is missing\n --> a.cue:4:1\n\nand 580 more like: train has no field \"wrong19\"\n\n601 errors in 1 file") {
+		t.Errorf("it ends with\n%s", text[max(0, len(text)-400):])
+	}
+	for line := range strings.Lines(text) {
+		if n := utf8.RuneCountInString(line); n > 250 {
+			t.Errorf("a line of %d characters", n)
+		}
+	}
 }

@@ -149,6 +149,9 @@ func (x *expansion) checkVariant(c *subject, in variantInput) {
 	}
 	if a.Variant == "" && a.From == "" {
 		at := []string{x.name, "adapter"}
+		if x.errorCount() > x.errorsBefore && slices.ContainsFunc(x.gone, func(g []string) bool { return related(g, append(slices.Clone(at), "variant")) }) {
+			return // what is given there is reported
+		}
 		x.report(x.mark(diagnostic.Diagnostic{
 			Path: strings.Join(append(at, "variant"), "."), Message: "adapter.variant is missing",
 			Hint: "variant: " + doc(lookup(x.schema, []string{"adapter", "variant"})), Cells: x.cellOf(c), Of: x.total,

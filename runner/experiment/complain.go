@@ -30,7 +30,7 @@ func (d *document) complain(err error, s scope) {
 	}
 	var order []string
 	groups := map[string][]errors.Error{}
-	all := errors.Errors(err)
+	all := d.causes(errors.Errors(err), s)
 	for _, e := range all {
 		path := e.Path()
 		if ofBrokenList(all, path) {
@@ -102,7 +102,7 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		default:
 			dg.Message = fmt.Sprintf("an experiment has no field %q", name)
 		}
-		dg.Hint = cmp.Or(renamed(below[:len(below)-1], name), diagnostic.Suggest(name, "it knows", fieldNames(lookup(s.schema, below[min(s.skip, len(below)-1):len(below)-1]))))
+		dg.Hint = cmp.Or(renamed(below[:len(below)-1], name), d.dotted(s, below), d.setPerExperiment(path, name), diagnostic.Suggest(name, "it knows", fieldNames(lookup(s.schema, below[min(s.skip, len(below)-1):len(below)-1]))))
 		d.report(d.mark(dg, pos))
 		return
 	}
@@ -110,7 +110,12 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	if slices.ContainsFunc(d.found, func(f diagnostic.Diagnostic) bool { return f.Path == dg.Path && f.Message == missing }) {
 		return // that nothing is not of its type follows
 	}
-	if e := find(group, "field is required but not present"); e != nil {
+	if e := find(group, required); e != nil {
+		if message, hint, at, ok := d.otherVariant(s, below, path[len(path)-1]); ok {
+			dg.Message, dg.Hint = message, hint
+			d.report(d.mark(dg, at))
+			return
+		}
 		dg.Message = missing
 		if text := doc(lookup(s.schema, below[min(s.skip, len(below)):])); text != "" {
 			dg.Hint = path[len(path)-1] + ": " + text
@@ -122,17 +127,24 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	// What the user wrote at this path, alone.
 	var given string
 	var pos token.Pos
+	var v cue.Value
 	own := false
 	if o := covering(s.overlay, below); o != nil {
-		v := o.value.LookupPath(selectors(below[len(o.path):]))
+		v = o.value.LookupPath(selectors(below[len(o.path):]))
 		given, pos = short(v), position(v)
 		if !d.mine(pos) {
 			pos = o.place(d)
 		}
+	} else if o := d.settingBelow(path); o != nil {
+		pos = o.label
+		for v = o.value; len(path) < 1+len(o.path); o = o.above() {
+			v = d.nothing().FillPath(selectors(o.path[len(o.path)-1:]), v)
+		}
 	} else if o := d.setting(path); o != nil {
-		given, pos = short(o.value.LookupPath(selectors(path[1+len(o.path):]))), d.valueAt(path)
+		v = o.value.LookupPath(selectors(path[1+len(o.path):]))
+		given, pos = short(v), d.valueAt(path)
 	} else {
-		v := d.user().LookupPath(rooted(path))
+		v = d.user().LookupPath(rooted(path))
 		given, pos = short(v), d.valueAt(path)
 		if err := v.Err(); v.Exists() && err != nil && v.IncompleteKind() == cue.BottomKind {
 			if mine := d.relevant(v, path); len(mine) > 0 {
@@ -178,7 +190,14 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 				} else {
 					dg.Message = subject + " " + text
 				}
-				dg.Hint = cmp.Or(renamed(below, label(given)), choice(given, text))
+				number := ""
+				if wanted := kindOf(lookup(s.schema, below[min(s.skip, len(below)):])); wanted&^cue.NumberKind == 0 {
+					number = asNumber(given, kindOf(v))
+				}
+				if number != "" && kindOf(v) == cue.StringKind {
+					dg.Message = fmt.Sprintf("%s is the text %s: %s", subject, given, text)
+				}
+				dg.Hint = cmp.Or(renamed(below, label(given)), choice(given, text), number)
 				d.report(d.mark(dg, d.elementIn(pos, s, path)))
 				return
 			}
@@ -197,8 +216,13 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	}
 	e := telling(group)
 	format, args := e.Msg()
+	message, hint, known := ofFile(e.Error())
 	switch {
+	case known:
+		dg.Message, dg.Hint = message, hint
+		pos = e.Position()
 	case strings.HasPrefix(format, "conflicting values %s and %s (mismatched types"):
+		dg.Hint = nestedAxis(below, v)
 		if own {
 			dg.Message = fmt.Sprintf("%s is given twice: as a %s and as a %s", subject, noun(fmt.Sprint(args[2])), noun(fmt.Sprint(args[3])))
 			dg.Hint = d.other(e, pos)
@@ -212,6 +236,10 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	case strings.HasPrefix(format, "conflicting values"):
 		dg.Message = fmt.Sprintf("%s is given twice: as %v and as %v", subject, args[0], args[1])
 		dg.Hint = d.other(e, pos)
+		if whole, ok := d.twice(dg, path, subject); own && ok {
+			d.report(whole)
+			return
+		}
 		if !own && covering(s.overlay, below) != nil {
 			dg.Message = fmt.Sprintf("%s cannot vary: its value comes from elsewhere and stays %v", subject, args[0])
 			dg.Hint = "give the base's value as a plain field of the experiment"
@@ -229,24 +257,15 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 		if strings.HasPrefix(name, "#") && len(d.marker.Selectors()) == 0 {
 			dg.Message = fmt.Sprintf("unknown name %q", name)
 			dg.Hint = fmt.Sprintf("import %q, and write schema.%s", schema.ImportPath, name)
-		} else if strings.HasPrefix(name, "#") {
-			dg.Message = fmt.Sprintf("the schema has no %s", name)
-			dg.Hint = diagnostic.Suggest(name, "definitions", d.definitions())
 		} else {
-			dg.Message = fmt.Sprintf("unknown name %q", name)
-			dg.Hint = diagnostic.Suggest(name, "names in this file", d.names())
-			if now := written(name); now != name {
-				dg.Hint = spelled(name, now)
-			} else if !strings.Contains(dg.Hint, "mean") {
-				dg.Hint = "a text needs quotes: \"" + name + "\""
-			}
+			dg = d.unknownName(dg, name, pos)
 		}
 	case strings.Contains(e.Error(), "incomplete") || strings.Contains(e.Error(), "non-concrete") || strings.Contains(e.Error(), "unresolved disjunction"):
 		dg.Message = fmt.Sprintf("%s has no definite value", subject)
 		if given != "" {
 			dg.Message = fmt.Sprintf("%s is %s, not one value", subject, given)
 		}
-		dg.Hint = "give it a value"
+		dg.Hint = cmp.Or(d.untagged(path), "give it a value")
 		if own, theirs, ok := d.twoDefaults(path, below, s); ok {
 			dg.Message = fmt.Sprintf("%s has two defaults, %s here and %s in the schema, so none of them counts", subject, own, theirs)
 			dg.Hint = fmt.Sprintf("write one value, %s: %s; the command line may give another with --set %s=…", path[len(path)-1], own, strings.Join(below, "."))
@@ -409,7 +428,10 @@ func (d *document) reportLoad(err error) {
 		}
 		text := e.Error()
 		dg := diagnostic.Diagnostic{At: diagnostic.Position{File: d.display(d.file)}}
+		message, hint, known := ofFile(text)
 		switch {
+		case known:
+			dg.Message, dg.Hint = message, hint
 		case importFailed.MatchString(text):
 			at, line := d.place(pos)
 			imported := ""
@@ -423,6 +445,8 @@ func (d *document) reportLoad(err error) {
 					dg.Hint = fmt.Sprintf("did you mean %q?", near)
 				}
 			}
+		case tagValue.MatchString(text), tagAlone.MatchString(text):
+			dg, pos = d.tagMistake(dg, text)
 		case noTag.MatchString(text):
 			key := noTag.FindStringSubmatch(text)[1]
 			dg.Message = fmt.Sprintf("nothing in the file takes -t %s=…", key)
@@ -433,6 +457,9 @@ func (d *document) reportLoad(err error) {
 			}
 		case strings.Contains(text, "files excluded in non-test mode"):
 			dg.Message = "CUE passes over files whose name ends in _test.cue"
+			dg.Hint = "give the file another name"
+		case strings.Contains(text, "files excluded in non-cmd mode"):
+			dg.Message = "CUE passes over files whose name ends in _tool.cue"
 			dg.Hint = "give the file another name"
 		case strings.Contains(text, "build constraints exclude"):
 			_, why, _ := strings.Cut(text, d.file+": ")
@@ -454,6 +481,10 @@ func (d *document) reportLoad(err error) {
 		}
 		if pos.IsValid() {
 			dg = d.mark(dg, pos)
+			if m := dottedLabel.FindStringSubmatch(dg.Source); m != nil {
+				dg.Message = fmt.Sprintf("%s is a path, and a field has one name", m[1])
+				dg.Hint = fmt.Sprintf("write %s: %s", strings.ReplaceAll(m[1], ".", ": "), m[2])
+			}
 		}
 		d.report(dg)
 	}
@@ -466,6 +497,9 @@ var (
 	importFailed = regexp.MustCompile(`import failed|cannot find package|no dependency`)
 	notUsed      = regexp.MustCompile(`imported and not used: (\S+)`)
 	unreferenced = regexp.MustCompile(`unreferenced alias or let clause (\S+)`)
+	noPackage    = regexp.MustCompile(`builtin package "([^"]*)" undefined`)
+	tagValue     = regexp.MustCompile(`invalid (\w+)(?: "[^"]*")? for injection tag "([^"]*)"`)
+	tagAlone     = regexp.MustCompile(`tag "([^"]*)" not used in any file`)
 	noTag        = regexp.MustCompile(`no tag for "([^"]*)"`)
 	tagAttribute = regexp.MustCompile(`^@tag\(\s*([A-Za-z0-9_]+)`)
 	quoted       = regexp.MustCompile(`"([^"]*)"`)
@@ -680,18 +714,28 @@ func (d *document) definitions() []string {
 
 // tags are the names of the @tag attributes of the file.
 func (d *document) tags() []string {
+	var tags []string
+	d.tagAttributes(func(key string, _ *ast.Attribute) {
+		if !slices.Contains(tags, key) {
+			tags = append(tags, key)
+		}
+	})
+	return tags
+}
+
+// tagAttributes calls do for the @tag attributes of the file, also of one that cannot
+// be built.
+func (d *document) tagAttributes(do func(key string, a *ast.Attribute)) {
 	f, _ := parser.ParseFile(d.file, d.text[d.file])
 	if f == nil {
-		return nil
+		return
 	}
-	var tags []string
 	ast.Walk(f, func(n ast.Node) bool {
 		if a, ok := n.(*ast.Attribute); ok {
-			if m := tagAttribute.FindStringSubmatch(a.Text); m != nil && !slices.Contains(tags, m[1]) {
-				tags = append(tags, m[1])
+			if m := tagAttribute.FindStringSubmatch(a.Text); m != nil {
+				do(m[1], a)
 			}
 		}
 		return true
 	}, nil)
-	return tags
 }

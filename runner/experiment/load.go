@@ -374,6 +374,7 @@ func (d *document) experiments() []*Experiment {
 		if inner := d.within(v); inner != "" {
 			dg.Message = fmt.Sprintf("%s.%s is not run: experiments are fields at the top of a file", label, inner)
 			dg.Hint = "move it there"
+			dg.Warning = len(found) > 0
 		} else if d.isOneOf(v) {
 			dg.Warning = false
 			dg.Message = fmt.Sprintf("%q may be one of several experiments", f.name)

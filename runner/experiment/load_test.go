@@ -226,7 +226,7 @@ func TestFilesWithoutExperiments(t *testing.T) {
 		{"e.cue", imported + "g: inner: schema.#Experiment & {}\n", "g.inner is not run"},
 		{"e.cue", imported + "e: schema.#Experiment & ({about: \"a\"} | {about: \"b\"})\n", `"e" may be one of several experiments`},
 		{"e.cue", "@if(paper)\n" + imported + "e: schema.#Experiment\n", "CUE passes over this file: @if(paper) did not match"},
-		{"e_tool.cue", imported + "e: schema.#Experiment\n", "CUE passes over this file: _tool.cue files"},
+		{"e_tool.cue", imported + "e: schema.#Experiment\n", "CUE passes over files whose name ends in _tool.cue"},
 		{"e.cue", "@experiment(nosuch)\n" + imported + "e: schema.#Experiment\n", ": parsing experiments for version"},
 		{"e.cue", imported + "schema.#Experiment\n", "the file itself is an experiment"},
 		{"e.cue", "package e\nx: #Experiment\n", "and write schema.#Experiment"},

@@ -1,0 +1,523 @@
+package experiment
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+)
+
+// One mistake of the user's may be many errors of CUE, each at a path of its own. What
+// follows finds the mistake, so that it is reported once and at its place.
+
+// causes reports the mistakes that several errors follow from. What is left has to be
+// reported path by path.
+func (d *document) causes(all []errors.Error, s scope) []errors.Error {
+	all = d.circles(all)
+	all = d.closed(all, s)
+	all = withoutAxisFields(all)
+	return withoutFollowing(all)
+}
+
+// circles reports values that refer to each other, and drops what follows: errors of
+// values that are computed from them (trial-language M9).
+func (d *document) circles(all []errors.Error) []errors.Error {
+	type field struct {
+		name string
+		at   token.Pos
+	}
+	var circle []field
+	for _, e := range all {
+		if format, _ := e.Msg(); strings.HasPrefix(format, "cycle with field") && len(e.Path()) > 0 {
+			circle = append(circle, field{strings.Join(e.Path(), "."), e.Position()})
+		}
+	}
+	if len(circle) < 2 {
+		return all
+	}
+	slices.SortFunc(circle, func(a, b field) int { return a.at.Offset() - b.at.Offset() })
+	var names []string
+	for _, f := range circle {
+		names = append(names, f.name)
+	}
+	d.report(d.mark(diagnostic.Diagnostic{
+		Path:    names[0],
+		Message: fmt.Sprintf("%s refer to each other, so none of them has a value", inWords(names)),
+		Hint:    "give one of them a value of its own",
+	}, circle[0].at))
+	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
+		if format, _ := e.Msg(); strings.HasPrefix(format, "cycle with field") {
+			return true
+		}
+		return slices.ContainsFunc(errors.Positions(e), func(p token.Pos) bool {
+			return slices.ContainsFunc(circle, func(f field) bool { return p.Filename() == f.at.Filename() && p.Offset() == f.at.Offset() })
+		})
+	})
+}
+
+// inWords is names as a sentence has them: "a, b and c".
+func inWords(names []string) string {
+	last := len(names) - 1
+	if last < 1 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+// closed reports definitions of the user's that are closed: they have no room for the
+// other fields of the schema, and CUE reports each of these (trial-language M3).
+func (d *document) closed(all []errors.Error, s scope) []errors.Error {
+	if s.unknown != "" {
+		return all // parameters of a variant
+	}
+	reported := map[string]bool{}
+	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
+		if format, _ := e.Msg(); format != notAllowed {
+			return false
+		}
+		path := e.Path()
+		below := path[min(len(s.prefix), len(path)):]
+		if len(below) < 2 || !lookup(s.schema, below[min(s.skip, len(below)-1):]).Exists() {
+			return false
+		}
+		parent := path[:len(path)-1]
+		name, at := d.definitionAt(parent)
+		if name == "" {
+			return false
+		}
+		if key := strings.Join(parent, "."); !reported[key] {
+			reported[key] = true
+			open := "_" + strings.ToLower(name[1:2]) + name[2:]
+			d.report(d.mark(diagnostic.Diagnostic{
+				Path:    key,
+				Message: fmt.Sprintf("%s: the definition %s is closed, so the schema's other fields are not allowed in it", strings.Join(below[:len(below)-1], "."), name),
+				Hint:    fmt.Sprintf("call it %s in place of %s, or end its fields with \"...\"", open, name),
+				Cells:   s.cells, Of: s.of,
+			}, at))
+		}
+		return true
+	})
+}
+
+// definitionAt is the user's definition that gives a value at path, and where it is
+// referred to.
+func (d *document) definitionAt(path []string) (name string, at token.Pos) {
+	for _, f := range d.fields(path) {
+		ast.Walk(f.Value, func(n ast.Node) bool {
+			switch x := n.(type) {
+			case *ast.Ident:
+				if strings.HasPrefix(x.Name, "#") && name == "" {
+					name, at = x.Name, x.Pos()
+				}
+			case *ast.SelectorExpr:
+				if sel, _, err := ast.LabelName(x.Sel); err == nil && strings.HasPrefix(sel, "#") && name == "" {
+					if ident, ok := x.X.(*ast.Ident); !ok || !isSchemaName(ident) {
+						name, at = sel, x.Pos()
+					}
+				}
+				return false
+			case *ast.StructLit:
+				return false
+			}
+			return name == ""
+		}, nil)
+	}
+	return name, at
+}
+
+func isSchemaName(x *ast.Ident) bool {
+	spec, ok := x.Node.(*ast.ImportSpec)
+	return ok && isSchema(label(spec.Path.Value))
+}
+
+// withoutFollowing drops errors of fields that have no value because another field of
+// the same struct is missing (trial-language M4).
+func withoutFollowing(all []errors.Error) []errors.Error {
+	var missing [][]string
+	for _, e := range all {
+		if path := e.Path(); len(path) > 0 && find([]errors.Error{e}, required) != nil {
+			missing = append(missing, path[:len(path)-1])
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
+		path := e.Path()
+		return len(path) > 0 && incomplete.MatchString(e.Error()) && find([]errors.Error{e}, required) == nil &&
+			slices.ContainsFunc(missing, func(m []string) bool { return slices.Equal(m, path[:len(path)-1]) })
+	})
+}
+
+// withoutAxisFields drops what CUE says of the fields of an axis, which is a list
+// (trial-language M19).
+func withoutAxisFields(all []errors.Error) []errors.Error {
+	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
+		path := e.Path()
+		return len(path) > 3 && slices.Contains([]string{"vary", "zip", "ablate"}, path[1]) && find([]errors.Error{e}, notAllowed) != nil &&
+			slices.ContainsFunc(all, func(other errors.Error) bool { return slices.Equal(other.Path(), path[:3]) })
+	})
+}
+
+// required is how CUE says that a field is missing.
+const required = "field is required but not present"
+
+// otherVariant is the mistake of a case that names another variant than the base and
+// none of its parameters (trial-language M4).
+func (d *document) otherVariant(s scope, below []string, missing string) (message, hint string, at token.Pos, ok bool) {
+	o := covering(s.overlay, below[:len(below)-1])
+	if o == nil || d.mine(o.at) || len(o.from) < 3 || strings.Join(o.path, ".") != "adapter.params" {
+		return "", "", token.NoPos, false
+	}
+	whole := append(slices.Clone(o.from[:len(o.from)-1]), "variant")
+	named, err := d.user().LookupPath(rooted(whole)).String()
+	if err != nil {
+		return "", "", token.NoPos, false
+	}
+	base, _ := d.user().LookupPath(rooted([]string{o.from[0], "adapter", "variant"})).String()
+	message = fmt.Sprintf("variant %q needs params of its own: %s is missing", named, missing)
+	hint = fmt.Sprintf("write params: %s: … next to it", missing)
+	if base != "" {
+		hint += fmt.Sprintf("; those of the base are of %q", base)
+	}
+	return message, hint, d.valueAt(whole), true
+}
+
+// twice completes the mistake of a value that is given twice: at the experiment's own
+// line, with the other place and what to do (trial-language M2).
+func (d *document) twice(dg diagnostic.Diagnostic, path []string, subject string) (diagnostic.Diagnostic, bool) {
+	type given struct {
+		at   token.Pos
+		text string
+		own  bool // within the experiment's own field
+	}
+	var all []given
+	for _, f := range d.fields(path) {
+		g := given{at: f.Value.Pos(), text: d.sourceText(f.Value)}
+		for _, top := range d.syntax.Decls {
+			field, ok := top.(*ast.Field)
+			if !ok || f.Value.Pos().Filename() != d.file {
+				continue
+			}
+			if name, _, err := ast.LabelName(field.Label); err == nil && name == label(path[0]) {
+				g.own = g.own || field.Pos().Offset() <= g.at.Offset() && g.at.Offset() < field.End().Offset()
+			}
+		}
+		all = append(all, g)
+	}
+	mine := slices.IndexFunc(all, func(g given) bool { return g.own })
+	if mine < 0 || len(all) < 2 {
+		return dg, false
+	}
+	other := slices.IndexFunc(all, func(g given) bool { return g.at != all[mine].at && g.text != all[mine].text })
+	if other < 0 || all[mine].text == "" || all[other].text == "" {
+		return dg, false
+	}
+	dg.Message = fmt.Sprintf("%s is given twice: as %s here and as %s at %s", subject, all[mine].text, all[other].text, d.at(all[other].at))
+	dg.Hint = fmt.Sprintf("values add up in CUE, none replaces another: leave it out there, or replace it in a case, cases: mine: %s: %s, or with --set %s=%s",
+		strings.ReplaceAll(subject, ".", ": "), all[mine].text, subject, all[mine].text)
+	if all[other].own {
+		dg.Hint = "leave one of them out"
+	}
+	return d.mark(dg, all[mine].at), true
+}
+
+// sourceText is a value as the file has it, if that is short.
+func (d *document) sourceText(e ast.Expr) string {
+	file := e.Pos().Filename()
+	text, ok := d.text[file]
+	if !ok {
+		text, _ = os.ReadFile(file)
+	}
+	from, to := e.Pos().Offset(), e.End().Offset()
+	if from < 0 || to > len(text) || from >= to || to-from > 40 || strings.Contains(string(text[from:to]), "\n") {
+		return ""
+	}
+	return string(text[from:to])
+}
+
+// dotted is the hint for a path that is written as one label or below vary as structs:
+// the form that it has to have (trial-language M19). It is "" if the schema has no such
+// field.
+func (d *document) dotted(s scope, below []string) string {
+	last := label(below[len(below)-1])
+	if !strings.Contains(last, ".") || s.unknown != "" {
+		return ""
+	}
+	names := append(slices.Clone(below[:len(below)-1]), strings.Split(last, ".")...)
+	if !lookup(s.schema, names[min(s.skip, len(names)):]).Exists() && !(len(names) > 2 && names[0] == "adapter" && names[1] == "params") {
+		return ""
+	}
+	return "write " + strings.Join(strings.Split(last, "."), ": ") + ": …; paths with dots are for vary and --set"
+}
+
+// nestedAxis is the hint for an axis that is written as structs; "" if it is none.
+func nestedAxis(below []string, given cue.Value) string {
+	if len(below) != 2 || !slices.Contains([]string{"vary", "zip", "ablate"}, below[0]) || given.IncompleteKind() != cue.StructKind {
+		return ""
+	}
+	path := []string{label(below[1])}
+	for v := given; v.IncompleteKind() == cue.StructKind; {
+		it, err := v.Fields()
+		if err != nil || !it.Next() {
+			return ""
+		}
+		path = append(path, it.Selector().Unquoted())
+		v = it.Value()
+	}
+	return fmt.Sprintf("write %s: %s: […]", below[0], strconv.Quote(strings.Join(path, ".")))
+}
+
+// unknownName completes the mistake of a name that leads nowhere, at e's position
+// (trial-language M5, M10).
+func (d *document) unknownName(dg diagnostic.Diagnostic, name string, pos token.Pos) diagnostic.Diagnostic {
+	dg.Message = fmt.Sprintf("unknown name %q", name)
+	if x := d.selectorAt(pos); x != nil {
+		known := d.selectable(x.X)
+		dg.Message = fmt.Sprintf("%s has no field %q", referenceText(x.X), name)
+		if ident, ok := x.X.(*ast.Ident); ok {
+			if spec, ok := ident.Node.(*ast.ImportSpec); ok {
+				dg.Message = fmt.Sprintf("the package %s has no %s", label(spec.Path.Value), name)
+				if isSchema(label(spec.Path.Value)) {
+					dg.Message = fmt.Sprintf("the schema has no %s", name)
+				}
+			}
+		}
+		if now := written(name); now != name {
+			dg.Hint = spelled(name, now)
+		} else if slices.Contains(known, "#"+name) {
+			dg.Hint = fmt.Sprintf("did you mean %s.#%s?", referenceText(x.X), name)
+		} else {
+			dg.Hint = diagnostic.Suggest(name, "it has", known)
+		}
+		return dg
+	}
+	if file, at := d.neighbor(name); file != "" {
+		dg.Hint = fmt.Sprintf("it is at %s, and experiment files are read one by one: move it to a package of its own, as %s in lib/%s, and import that", at, exported(name), filepath.Base(file))
+		return dg
+	}
+	dg.Hint = diagnostic.Suggest(name, "names in this file", d.names())
+	if now := written(name); now != name {
+		dg.Hint = spelled(name, now)
+	} else if !strings.Contains(dg.Hint, "mean") && !strings.HasPrefix(name, "_") {
+		dg.Hint = "a text needs quotes: \"" + name + "\""
+	}
+	return dg
+}
+
+// exported is a name that other packages can select.
+func exported(name string) string {
+	if bare := strings.TrimLeft(name, "_#"); bare != "" {
+		return "#" + strings.ToUpper(bare[:1]) + bare[1:]
+	}
+	return name
+}
+
+// selectorAt is the selection whose name is at a position.
+func (d *document) selectorAt(pos token.Pos) (found *ast.SelectorExpr) {
+	for _, f := range append([]*ast.File{d.syntax}, d.imported...) {
+		if f == nil || f.Filename != pos.Filename() {
+			continue
+		}
+		ast.Walk(f, func(n ast.Node) bool {
+			if x, ok := n.(*ast.SelectorExpr); ok && x.Sel.Pos().Offset() == pos.Offset() {
+				found = x
+			}
+			return found == nil
+		}, nil)
+	}
+	return found
+}
+
+// selectable are the names that can be selected of what an expression refers to.
+func (d *document) selectable(e ast.Expr) []string {
+	var names []string
+	add := func(decls []ast.Decl) {
+		for _, decl := range decls {
+			if f, ok := decl.(*ast.Field); ok {
+				if name, _, err := ast.LabelName(f.Label); err == nil && !slices.Contains(names, name) {
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	switch x := e.(type) {
+	case *ast.Ident:
+		switch node := x.Node.(type) {
+		case *ast.ImportSpec:
+			path := label(node.Path.Value)
+			if isSchema(path) {
+				return d.definitions()
+			}
+			for _, f := range d.imported {
+				if dir := filepath.Base(filepath.Dir(f.Filename)); dir == filepath.Base(strings.SplitN(path, ":", 2)[0]) {
+					add(f.Decls)
+				}
+			}
+			// Of another package, names with an underscore cannot be selected.
+			names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "_") })
+		case *ast.StructLit:
+			add(node.Elts)
+		}
+	case *ast.ParenExpr:
+		return d.selectable(x.X)
+	}
+	return names
+}
+
+// neighbor is the file of the same directory that has a field of a name at its top, and
+// where it is there.
+func (d *document) neighbor(name string) (file, at string) {
+	siblings, _ := filepath.Glob(filepath.Join(filepath.Dir(d.file), "*.cue"))
+	for _, sibling := range siblings {
+		if sibling == d.file {
+			continue
+		}
+		f, err := parser.ParseFile(sibling, nil)
+		if err != nil || d.syntax == nil || f.PackageName() != d.syntax.PackageName() {
+			continue
+		}
+		for _, decl := range f.Decls {
+			if field, ok := decl.(*ast.Field); ok {
+				if n, _, err := ast.LabelName(field.Label); err == nil && n == name {
+					return sibling, d.at(field.Label.Pos()).String()
+				}
+			}
+		}
+	}
+	return "", ""
+}
+
+// untagged is the hint for a value that is computed from a field whose tag the command
+// line does not give; "" if none is (trial-language M11).
+func (d *document) untagged(path []string) string {
+	for _, f := range d.fields(path) {
+		var key, name string
+		ast.Walk(f.Value, func(n ast.Node) bool {
+			if x, ok := n.(*ast.Ident); ok && key == "" {
+				if k := d.tagOf(x); k != "" && !slices.ContainsFunc(d.env.Tags, func(t string) bool { return strings.HasPrefix(t, k+"=") }) {
+					key, name = k, x.Name
+				}
+			}
+			return key == ""
+		}, nil)
+		if key != "" {
+			return fmt.Sprintf("%s has no value: give it one with -t %s=…, or a default in the file", name, key)
+		}
+	}
+	return ""
+}
+
+// dottedLabel reads a line that gives a value to a path with dots, as CUE refuses it.
+var dottedLabel = regexp.MustCompile(`^\s*((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)\s*:\s*(.*)$`)
+
+// asNumber is the hint for a number in quotes, or one that is written with an exponent
+// where a whole number is asked for (trial-language M23).
+func asNumber(given string, kind cue.Kind) string {
+	text, err := strconv.Unquote(given)
+	if err == nil && kind == cue.StringKind {
+		if _, err := strconv.ParseFloat(text, 64); err == nil {
+			return "leave out the quotes: " + text
+		}
+		return ""
+	}
+	if f, err := strconv.ParseFloat(given, 64); err == nil && strings.ContainsAny(given, "eE") && f == float64(int64(f)) && f >= 0 && f < 1e15 {
+		return fmt.Sprintf("write %d", int64(f))
+	}
+	return ""
+}
+
+// kindOf is the kind of a value, also of one that does not exist.
+func kindOf(v cue.Value) cue.Kind {
+	if !v.Exists() {
+		return cue.BottomKind
+	}
+	return v.IncompleteKind()
+}
+
+// ofFile is what CUE refuses of a file as a whole, in the words of a user.
+func ofFile(text string) (message, hint string, ok bool) {
+	if strings.Contains(text, "embed") && strings.Contains(text, "not in a module") {
+		return "an experiment cannot take values from other files with @embed",
+			"write the values into the file, or into a CUE package of the project and import it", true
+	}
+	if m := noPackage.FindStringSubmatch(text); m != nil {
+		known := []string{"list", "math", "regexp", "strconv", "strings", "struct", "text/template", "time"}
+		return fmt.Sprintf("there is no package %q", m[1]), diagnostic.Suggest(m[1], "packages of CUE", known), true
+	}
+	return "", "", false
+}
+
+// tagMistake completes the mistake of a tag of the command line whose value does not
+// suit the field that takes it, or that has none (trial-language M11).
+func (d *document) tagMistake(dg diagnostic.Diagnostic, text string) (diagnostic.Diagnostic, token.Pos) {
+	kind, key := "", ""
+	if m := tagValue.FindStringSubmatch(text); m != nil {
+		kind, key = m[1], m[2]
+	} else {
+		key = tagAlone.FindStringSubmatch(text)[1]
+	}
+	at := token.NoPos
+	d.tagAttributes(func(k string, a *ast.Attribute) {
+		if k != key {
+			return
+		}
+		at = a.Pos()
+		if strings.Contains(a.Text, "type=int") {
+			kind = "int"
+		}
+	})
+	i := slices.IndexFunc(d.env.Tags, func(t string) bool { return t == key || strings.HasPrefix(t, key+"=") })
+	switch _, value, given := strings.Cut(d.env.Tags[max(i, 0)], "="); {
+	case !at.IsValid():
+		dg.Message = fmt.Sprintf("nothing in the file takes -t %s", key)
+		dg.Hint = diagnostic.Suggest(key, "it takes", d.tags())
+	case !given:
+		dg.Message = fmt.Sprintf("-t %s gives no value", key)
+		dg.Hint = fmt.Sprintf("write -t %s=…", key)
+	case value == "":
+		dg.Message = fmt.Sprintf("-t %s= gives no value", key)
+		dg.Hint = fmt.Sprintf("write a %s after it, -t %s=…", noun(kind), key)
+	default:
+		dg.Message = fmt.Sprintf("-t %s=%s: the field takes a %s", key, value, noun(kind))
+	}
+	return dg, at
+}
+
+// settingBelow is what the command line sets below a path; nil if it sets nothing there,
+// or something above it.
+func (d *document) settingBelow(path []string) *override {
+	if len(path) < 2 {
+		return nil
+	}
+	for _, o := range d.set {
+		if len(o.path) > len(path)-1 && related(o.path, path[1:]) {
+			return o
+		}
+	}
+	return nil
+}
+
+// above is the override of the struct that an override is in, without its value.
+func (o *override) above() *override {
+	return &override{path: o.path[:len(o.path)-1], label: o.label}
+}
+
+// setPerExperiment is the hint for a setting whose path begins with the name of an
+// experiment (trial-language M23).
+func (d *document) setPerExperiment(path []string, name string) string {
+	if o := d.setting(path); o != nil && name == label(path[0]) && len(path) == 2 {
+		if _, rest, ok := strings.Cut(strings.Join(o.path, "."), "."); ok {
+			return fmt.Sprintf("what is set holds for each experiment of the files: --set %s=…", rest)
+		}
+	}
+	return ""
+}
