@@ -198,8 +198,17 @@ func (x *expansion) checkEpochs(c *subject, in epochsInput) {
 		x.fail(c, "train.epochs", "with no epochs nothing is trained", "only an adapter that is read from files, adapter.from, can be scored as it is")
 		return
 	}
-	if a := x.adaptationOn(in.adapterOn); a != nil && a.from != nil && !a.from.Head {
-		x.fail(c, "train.epochs", fmt.Sprintf("with no epochs the head stays random: there is none next to the adapter of %s that fits this one and its classes", in.adapter.From),
-			"an adapter from runner export has its head with it; otherwise train for an epoch at least")
+	if x.headStaysRandom(in) {
+		x.warn(c, "train.epochs", fmt.Sprintf("with no epochs the head stays random, and its scores mean nothing: there is none next to the adapter of %s that fits this one and its classes", in.adapter.From),
+			"export and merge the adapter, which is whole; for scores, train for an epoch at least, or take an adapter from runner export, which has its head with it")
 	}
+}
+
+// headStaysRandom reports whether the head is neither trained nor read from files.
+func (x *expansion) headStaysRandom(in epochsInput) bool {
+	if in.train.Epochs > 0 || in.adapter.From == "" {
+		return false
+	}
+	a := x.adaptationOn(in.adapterOn)
+	return a != nil && a.from != nil && !a.from.Head
 }

@@ -113,6 +113,9 @@ func (x *expansion) expand() *Experiment {
 			e.LeftOut = append(e.LeftOut, cl.name)
 			continue
 		}
+		if x.headStaysRandom(epochsInput{cl.config.adapterOn(), cl.config.Train}) {
+			e.RandomHead = append(e.RandomHead, cl.name)
+		}
 		for i, seed := range c.Seeds {
 			run, err := x.run(cl, seed)
 			if err != nil {

@@ -29,6 +29,9 @@ type Experiment struct {
 	Differences []Difference
 	// LeftOut are the cells whose plug-in fails (Env.KeepGoing).
 	LeftOut []string
+	// RandomHead are the cells whose head is neither trained nor read from files, so
+	// that their scores mean nothing.
+	RandomHead []string
 	// Overlaps are the domains with images that runs are trained on.
 	Overlaps []Overlap
 	Runs     []*Run

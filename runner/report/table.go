@@ -284,6 +284,9 @@ func (s *study) notes(t Table) []string {
 	if sizes := s.domainSizes(); sizes != "" {
 		add("Images scored: %s.", sizes)
 	}
+	if cells := s.exp.RandomHead; len(cells) > 0 {
+		add("**Random head**: the head of %s is neither trained nor read from files. Its scores say nothing about the adapter.", strings.Join(cells, ", "))
+	}
 	for _, o := range s.exp.Overlaps {
 		most := ""
 		if o.Some {
