@@ -12,6 +12,7 @@ import (
 
 	"cuelang.org/go/cue"
 	cueerrors "cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/parser"
 
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/bounded"
@@ -77,7 +78,7 @@ func (x *expansion) prepare(cells []*cell) {
 		if !ok {
 			continue // reported at the blocks
 		}
-		x.adapted[key] = &adaptation{params: x.paramsOf(key.adapter), model: c.config.Backbone.seen(bb.Arch), sites: sites}
+		x.adapted[key] = &adaptation{params: x.paramsOf(key.adapter), model: c.config.Backbone.model(bb.Arch), sites: sites}
 		todo = append(todo, key)
 	}
 	work := make(chan adapterOn)
@@ -205,10 +206,9 @@ func (x *expansion) checkVariant(c *subject, in variantInput) {
 		rebase:  func(path []string) []string { return append(slices.Clone(at), belowParams(path)...) },
 		cells:   x.cellOf(c), of: x.total,
 	}
-	given, err := parseTree(a.Params)
-	if err != nil {
-		x.fail(c, "adapter.params", "the parameters cannot be read: "+err.Error(), "")
-		return
+	given := a.Params
+	if given == nil {
+		given = &tree{members: map[string]*tree{}}
 	}
 	// CUE may see a mistake only when others are out of the way.
 	for range 5 {
@@ -216,7 +216,7 @@ func (x *expansion) checkVariant(c *subject, in variantInput) {
 		var err, marshalErr error
 		var params []byte
 		x.foreign(a.Variant, func() {
-			merged = schema.Unify(x.cue.CompileBytes(given.append(nil)))
+			merged = schema.Unify(x.inCUE(given))
 			if err = merged.Validate(cue.Concrete(true), cue.Final()); err == nil {
 				params, marshalErr = merged.MarshalJSON()
 			}
@@ -267,6 +267,17 @@ func (x *expansion) checkVariant(c *subject, in variantInput) {
 	}
 }
 
+// inCUE is a tree as a value. CompileBytes would keep it as long as the context
+// lives.
+func (x *expansion) inCUE(t *tree) cue.Value {
+	text := t.append(nil)
+	expr, err := parser.ParseExpr("", text)
+	if err != nil {
+		return x.cue.CompileBytes(text) // with the error
+	}
+	return x.cue.BuildExpr(expr)
+}
+
 // foreignLimits are what the schema of a variant may take for the parameters of a
 // cell. CUE has no way to end an evaluation.
 var foreignLimits = bounded.Limits{CPU: 10 * time.Second, Memory: bounded.Most() / 8 * 7}
@@ -287,7 +298,7 @@ type abandoned struct{ message string }
 // out may have meant.
 func missing(e cueerrors.Error, path []string, gone [][]string) bool {
 	format, _ := e.Msg()
-	return format == "field is required but not present" && !slices.ContainsFunc(gone, func(g []string) bool {
+	return format == missingField && !slices.ContainsFunc(gone, func(g []string) bool {
 		return related(path, g) || diagnostic.DidYouMean(label(g[len(g)-1]), []string{path[len(path)-1]}) != ""
 	})
 }

@@ -146,13 +146,13 @@ func isSchemaName(x *ast.Ident) bool {
 func withoutFollowing(all []errors.Error) []errors.Error {
 	var missing [][]string
 	for _, e := range all {
-		if path := e.Path(); len(path) > 0 && find([]errors.Error{e}, required) != nil {
+		if path := e.Path(); len(path) > 0 && find([]errors.Error{e}, missingField) != nil {
 			missing = append(missing, path[:len(path)-1])
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
 		path := e.Path()
-		return len(path) > 0 && incomplete.MatchString(e.Error()) && find([]errors.Error{e}, required) == nil &&
+		return len(path) > 0 && incomplete.MatchString(e.Error()) && find([]errors.Error{e}, missingField) == nil &&
 			slices.ContainsFunc(missing, func(m []string) bool { return slices.Equal(m, path[:len(path)-1]) })
 	})
 }
@@ -167,67 +167,84 @@ func withoutAxisFields(all []errors.Error) []errors.Error {
 	})
 }
 
-// required is how CUE says that a field is missing.
-const required = "field is required but not present"
-
-// otherVariant is the mistake of a case that names another variant than the base and
-// none of its parameters (trial-language M4).
-func (d *document) otherVariant(s scope, below []string, missing string) (message, hint string, at token.Pos, ok bool) {
-	o := covering(s.overlay, below[:len(below)-1])
-	if o == nil || d.mine(o.at) || len(o.from) < 3 || strings.Join(o.path, ".") != "adapter.params" {
-		return "", "", token.NoPos, false
+// otherVariant is the variant of a case that names another one than the base and none of
+// its parameters, and where it does (trial-language M4); "" if it does not.
+func (c *complaint) otherVariant() (name string, at token.Pos) {
+	o := covering(c.in.overlay, c.below[:len(c.below)-1])
+	if o == nil || c.inUserFile(o.at) || len(o.from) < 3 || strings.Join(o.path, ".") != "adapter.params" {
+		return "", token.NoPos
 	}
 	whole := append(slices.Clone(o.from[:len(o.from)-1]), "variant")
-	named, err := d.user().LookupPath(rooted(whole)).String()
-	if err != nil {
-		return "", "", token.NoPos, false
-	}
-	base, _ := d.user().LookupPath(rooted([]string{o.from[0], "adapter", "variant"})).String()
-	message = fmt.Sprintf("variant %q needs params of its own: %s is missing", named, missing)
-	hint = fmt.Sprintf("write params: %s: … next to it", missing)
-	if base != "" {
-		hint += fmt.Sprintf("; those of the base are of %q", base)
-	}
-	return message, hint, d.valueAt(whole), true
+	name, _ = c.withoutSchema().LookupPath(rooted(whole)).String()
+	return name, c.valueAt(whole)
 }
 
-// twice completes the mistake of a value that is given twice: at the experiment's own
-// line, with the other place and what to do (trial-language M2).
-func (d *document) twice(dg diagnostic.Diagnostic, path []string, subject string) (diagnostic.Diagnostic, bool) {
-	type given struct {
-		at   token.Pos
-		text string
-		own  bool // within the experiment's own field
+func (c *complaint) isOfOtherVariant() bool {
+	name, _ := c.otherVariant()
+	return name != ""
+}
+
+func (c *complaint) sayOtherVariant() {
+	name, at := c.otherVariant()
+	missing := c.path[len(c.path)-1]
+	c.pos = at
+	c.out.Message = fmt.Sprintf("variant %q needs params of its own: %s is missing", name, missing)
+	c.out.Hint = fmt.Sprintf("write params: %s: … next to it", missing)
+	if base, _ := c.withoutSchema().LookupPath(rooted([]string{c.path[0], "adapter", "variant"})).String(); base != "" {
+		c.out.Hint += fmt.Sprintf("; those of the base are of %q", base)
 	}
-	var all []given
-	for _, f := range d.fields(path) {
-		g := given{at: f.Value.Pos(), text: d.sourceText(f.Value)}
-		for _, top := range d.syntax.Decls {
+}
+
+// twice are two places of the user's files that give the value: first the experiment's
+// own, then another (trial-language M2). There are none where the syntax does not tell.
+func (c *complaint) twice() (own, other writtenValue) {
+	var all []writtenValue
+	for _, f := range c.fields(c.path) {
+		g := writtenValue{at: f.Value.Pos(), text: c.sourceText(f.Value)}
+		for _, top := range c.syntax.Decls {
 			field, ok := top.(*ast.Field)
-			if !ok || f.Value.Pos().Filename() != d.file {
+			if !ok || f.Value.Pos().Filename() != c.file {
 				continue
 			}
-			if name, _, err := ast.LabelName(field.Label); err == nil && name == label(path[0]) {
+			if name, _, err := ast.LabelName(field.Label); err == nil && name == label(c.path[0]) {
 				g.own = g.own || field.Pos().Offset() <= g.at.Offset() && g.at.Offset() < field.End().Offset()
 			}
 		}
-		all = append(all, g)
+		if g.text != "" {
+			all = append(all, g)
+		}
 	}
-	mine := slices.IndexFunc(all, func(g given) bool { return g.own })
-	if mine < 0 || len(all) < 2 {
-		return dg, false
+	i := slices.IndexFunc(all, func(g writtenValue) bool { return g.own })
+	if i < 0 {
+		return own, other
 	}
-	other := slices.IndexFunc(all, func(g given) bool { return g.at != all[mine].at && g.text != all[mine].text })
-	if other < 0 || all[mine].text == "" || all[other].text == "" {
-		return dg, false
+	if j := slices.IndexFunc(all, func(g writtenValue) bool { return g.text != all[i].text }); j >= 0 {
+		return all[i], all[j]
 	}
-	dg.Message = fmt.Sprintf("%s is given twice: as %s here and as %s at %s", subject, all[mine].text, all[other].text, d.at(all[other].at))
-	dg.Hint = fmt.Sprintf("values add up in CUE, none replaces another: leave it out there, or replace it in a case, cases: mine: %s: %s, or with --set %s=%s",
-		strings.ReplaceAll(subject, ".", ": "), all[mine].text, subject, all[mine].text)
-	if all[other].own {
-		dg.Hint = "leave one of them out"
+	return own, other
+}
+
+// A writtenValue is a value as a file has it.
+type writtenValue struct {
+	at   token.Pos
+	text string
+	own  bool // in the field of the experiment, not in what that refers to
+}
+
+func (c *complaint) isTwice() bool {
+	own, _ := c.twice()
+	return c.own && own.text != ""
+}
+
+func (c *complaint) sayTwice() {
+	own, other := c.twice()
+	c.pos = own.at
+	c.out.Message = fmt.Sprintf("%s is given twice: as %s here and as %s at %s", c.subject, own.text, other.text, c.at(other.at))
+	c.out.Hint = fmt.Sprintf("values add up in CUE, none replaces another: leave it out there, or replace it in a case, cases: mine: %s: %s, or with --set %s=%s",
+		strings.ReplaceAll(c.subject, ".", ": "), own.text, c.subject, own.text)
+	if other.own {
+		c.out.Hint = "leave one of them out"
 	}
-	return d.mark(dg, all[mine].at), true
 }
 
 // sourceText is a value as the file has it, if that is short.
@@ -247,7 +264,7 @@ func (d *document) sourceText(e ast.Expr) string {
 // dotted is the hint for a path that is written as one label or below vary as structs:
 // the form that it has to have (trial-language M19). It is "" if the schema has no such
 // field.
-func (d *document) dotted(s scope, below []string) string {
+func dotted(s scope, below []string) string {
 	last := label(below[len(below)-1])
 	if !strings.Contains(last, ".") || s.unknown != "" {
 		return ""
@@ -259,13 +276,14 @@ func (d *document) dotted(s scope, below []string) string {
 	return "write " + strings.Join(strings.Split(last, "."), ": ") + ": …; paths with dots are for vary and --set"
 }
 
-// nestedAxis is the hint for an axis that is written as structs; "" if it is none.
-func nestedAxis(below []string, given cue.Value) string {
-	if len(below) != 2 || !slices.Contains([]string{"vary", "zip", "ablate"}, below[0]) || given.IncompleteKind() != cue.StructKind {
+// nestedAxis is the path of an axis that is written as structs (trial-language M19); ""
+// if it is none.
+func (c *complaint) nestedAxis() string {
+	if len(c.below) != 2 || !slices.Contains([]string{"vary", "zip", "ablate"}, c.below[0]) || kindOf(c.value) != cue.StructKind {
 		return ""
 	}
-	path := []string{label(below[1])}
-	for v := given; v.IncompleteKind() == cue.StructKind; {
+	path := []string{label(c.below[1])}
+	for v := c.value; v.IncompleteKind() == cue.StructKind; {
 		it, err := v.Fields()
 		if err != nil || !it.Next() {
 			return ""
@@ -273,44 +291,54 @@ func nestedAxis(below []string, given cue.Value) string {
 		path = append(path, it.Selector().Unquoted())
 		v = it.Value()
 	}
-	return fmt.Sprintf("write %s: %s: […]", below[0], strconv.Quote(strings.Join(path, ".")))
+	return strings.Join(path, ".")
 }
 
-// unknownName completes the mistake of a name that leads nowhere, at e's position
+func (c *complaint) isNestedAxis() bool { return c.nestedAxis() != "" }
+
+func (c *complaint) sayNestedAxis() {
+	path := c.nestedAxis()
+	c.out.Message = fmt.Sprintf("%s takes paths with dots, not structs", c.below[0])
+	c.out.Hint = fmt.Sprintf("write %s: %q: […]", c.below[0], path)
+	if c.settingBelow(c.path) != nil {
+		c.out.Hint = fmt.Sprintf("write --set '%s.%q=[…]'", c.below[0], path)
+	}
+}
+
+// unknownName is what is wrong with a name that leads nowhere, and what may be meant
 // (trial-language M5, M10).
-func (d *document) unknownName(dg diagnostic.Diagnostic, name string, pos token.Pos) diagnostic.Diagnostic {
-	dg.Message = fmt.Sprintf("unknown name %q", name)
+func (d *document) unknownName(name string, pos token.Pos) (message, hint string) {
+	now := written(name)
 	if x := d.selectorAt(pos); x != nil {
-		known := d.selectable(x.X)
-		dg.Message = fmt.Sprintf("%s has no field %q", referenceText(x.X), name)
+		of, known := referenceText(x.X), d.selectable(x.X)
+		message = fmt.Sprintf("%s has no field %q", of, name)
 		if ident, ok := x.X.(*ast.Ident); ok {
 			if spec, ok := ident.Node.(*ast.ImportSpec); ok {
-				dg.Message = fmt.Sprintf("the package %s has no %s", label(spec.Path.Value), name)
+				message = fmt.Sprintf("the package %s has no %s", label(spec.Path.Value), name)
 				if isSchema(label(spec.Path.Value)) {
-					dg.Message = fmt.Sprintf("the schema has no %s", name)
+					message = fmt.Sprintf("the schema has no %s", name)
 				}
 			}
 		}
-		if now := written(name); now != name {
-			dg.Hint = spelled(name, now)
-		} else if slices.Contains(known, "#"+name) {
-			dg.Hint = fmt.Sprintf("did you mean %s.#%s?", referenceText(x.X), name)
-		} else {
-			dg.Hint = diagnostic.Suggest(name, "it has", known)
+		switch {
+		case now != name:
+			return message, spelled(name, now)
+		case slices.Contains(known, "#"+name):
+			return message, fmt.Sprintf("did you mean %s.#%s?", of, name)
 		}
-		return dg
+		return message, diagnostic.Suggest(name, "it has", known)
 	}
+	message = fmt.Sprintf("unknown name %q", name)
 	if file, at := d.neighbor(name); file != "" {
-		dg.Hint = fmt.Sprintf("it is at %s, and experiment files are read one by one: move it to a package of its own, as %s in lib/%s, and import that", at, exported(name), filepath.Base(file))
-		return dg
+		return message, fmt.Sprintf("it is at %s, and experiment files are read one by one: move it to a package of its own, as %s in lib/%s, and import that", at, exported(name), filepath.Base(file))
 	}
-	dg.Hint = diagnostic.Suggest(name, "names in this file", d.names())
-	if now := written(name); now != name {
-		dg.Hint = spelled(name, now)
-	} else if !strings.Contains(dg.Hint, "mean") && !strings.HasPrefix(name, "_") {
-		dg.Hint = "a text needs quotes: \"" + name + "\""
+	hint = diagnostic.Suggest(name, "names in this file", d.names())
+	if now != name {
+		hint = spelled(name, now)
+	} else if !strings.Contains(hint, "mean") && !strings.HasPrefix(name, "_") {
+		hint = "a text needs quotes: \"" + name + "\""
 	}
-	return dg
+	return message, hint
 }
 
 // exported is a name that other packages can select.
@@ -456,6 +484,16 @@ func ofFile(text string) (message, hint string, ok bool) {
 	return "", "", false
 }
 
+func (c *complaint) isOfFile() bool {
+	_, _, ok := ofFile(c.err.Error())
+	return ok
+}
+
+func (c *complaint) sayOfFile() {
+	c.out.Message, c.out.Hint, _ = ofFile(c.err.Error())
+	c.pos = c.err.Position()
+}
+
 // tagMistake completes the mistake of a tag of the command line whose value does not
 // suit the field that takes it, or that has none (trial-language M11).
 func (d *document) tagMistake(dg diagnostic.Diagnostic, text string) (diagnostic.Diagnostic, token.Pos) {
@@ -504,11 +542,6 @@ func (d *document) settingBelow(path []string) *override {
 		}
 	}
 	return nil
-}
-
-// above is the override of the struct that an override is in, without its value.
-func (o *override) above() *override {
-	return &override{path: o.path[:len(o.path)-1], label: o.label}
 }
 
 // setPerExperiment is the hint for a setting whose path begins with the name of an

@@ -35,8 +35,8 @@ var (
 	configSections = append(slices.Clone(sections), "evaluate", "report")
 )
 
-// take has a section in common with another configuration.
-func (c *config) take(section string, from *config) {
+// shareSection has a section in common with another configuration.
+func (c *config) shareSection(section string, from *config) {
 	switch section {
 	case "backbone":
 		c.Backbone = from.Backbone
@@ -98,11 +98,11 @@ type backboneConfig struct {
 }
 
 type adapterConfig struct {
-	Variant string          `json:"variant"`
-	From    string          `json:"from"`
-	Params  json.RawMessage `json:"params"`
-	Targets []string        `json:"targets"`
-	Blocks  blocks          `json:"blocks"`
+	Variant string   `json:"variant"`
+	From    string   `json:"from"`
+	Params  *tree    `json:"-"` // as CUE has them, see assemble
+	Targets []string `json:"targets"`
+	Blocks  blocks   `json:"blocks"`
 }
 
 type headConfig struct {

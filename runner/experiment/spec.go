@@ -76,8 +76,8 @@ func (a *augmentConfig) spec() *spec.Augment {
 	return out
 }
 
-// seen is an evaluation with what it says of how images are seen.
-func (e *evaluateConfig) seen() *spec.Evaluation {
+// scoring is an evaluation with what it says of how images are seen.
+func (e *evaluateConfig) scoring() *spec.Evaluation {
 	out := &spec.Evaluation{Checkpoint: e.Checkpoint}
 	if e.Resolution == spec.Original {
 		out.Resolution = spec.Original
@@ -203,8 +203,8 @@ func (b *backboneConfig) depth(arch *spec.Architecture) uint32 {
 	return arch.GetDepth()
 }
 
-// seen is the backbone as a variant sees it.
-func (b *backboneConfig) seen(arch *spec.Architecture) *protocol.Model {
+// model is the backbone as a variant sees it.
+func (b *backboneConfig) model(arch *spec.Architecture) *protocol.Model {
 	return &protocol.Model{
 		Family: arch.GetFamily(), Dim: arch.GetDim(), Depth: b.depth(arch), Heads: arch.GetHeads(), Mlp: arch.GetMlp(),
 	}
