@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -35,6 +36,9 @@ import (
 // promises; the e2e scripts take the real one.
 
 func TestMain(m *testing.M) {
+	// Under nohup every process that is started ignores SIGHUP too, and scripts that
+	// send it would wait for ever: a signal that is caught here is not ignored there.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	testscript.Main(m, map[string]func(){
 		"runner":        main,
 		"runner-engine": func() { spec.ServeEngine(&testEngine{}) },
