@@ -36,9 +36,6 @@ import (
 // promises; the e2e scripts take the real one.
 
 func TestMain(m *testing.M) {
-	// Under nohup every process that is started ignores SIGHUP too, and scripts that
-	// send it would wait for ever: a signal that is caught here is not ignored there.
-	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	testscript.Main(m, map[string]func(){
 		"runner":        main,
 		"runner-engine": func() { spec.ServeEngine(&testEngine{}) },
@@ -129,6 +126,9 @@ func isEndToEnd(file string) bool { return strings.HasPrefix(filepath.Base(file)
 
 // scripts runs scripts with an engine.
 func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string, error)) {
+	// Under nohup every process that is started ignores SIGHUP too, and scripts that
+	// send it would wait for ever. A signal that is caught here is not ignored there.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	cache := t.TempDir() // shared: hashing this binary takes a while
 	self, err := os.Executable()
 	if err != nil {
