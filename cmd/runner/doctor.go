@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -34,14 +35,25 @@ to do, and exits with 1.`,
 			if err != nil {
 				return fmt.Errorf("finding the current directory: %w", err)
 			}
+			trusted, err := variant.TrustFile()
+			if err != nil {
+				return err
+			}
 			registry, err := a.variants(root)
 			if err != nil {
 				return err
 			}
 			defer registry.Close()
+			// One that keeps nothing asks each variant again.
+			fresh := variant.Open(variant.Options{Root: root, Trust: trusted, NoLock: true})
+			defer fresh.Close()
 			checks := doctor.Examine(c.Context(), doctor.Options{
 				Version: spec.Version(), WorkDir: dir, Hub: h, Plugins: variant.DefaultDirs(root),
 				Untrusted: registry.Untrusted(), Engine: launch.Probe,
+				Variant: func(ctx context.Context, name string) error {
+					_, err := fresh.Describe(ctx, name)
+					return err
+				},
 			})
 			if asJSON {
 				err = a.view.JSON(checks)

@@ -176,7 +176,7 @@ func (a *app) evaluate(ctx context.Context, ref string, named []string, o weight
 func (a *app) domains(ctx context.Context, w *weightSource, known map[string]*spec.Evaluated, named []string, how *spec.Evaluation) ([]experiment.Evaluation, error) {
 	var asked []experiment.Evaluation
 	var faults []error
-	// A name is shown, and samples/NAME.png written, for one evaluation only.
+	// A name is shown for one evaluation only.
 	taken := map[string]string{"validation": ""}
 	for id, e := range known {
 		taken[e.GetDomain()] = id

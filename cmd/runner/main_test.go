@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -125,6 +126,9 @@ func isEndToEnd(file string) bool { return strings.HasPrefix(filepath.Base(file)
 
 // scripts runs scripts with an engine.
 func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string, error)) {
+	// Under nohup every process that is started ignores SIGHUP too, and scripts that
+	// send it would wait for ever. A signal that is caught here is not ignored there.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	cache := t.TempDir() // shared: hashing this binary takes a while
 	self, err := os.Executable()
 	if err != nil {

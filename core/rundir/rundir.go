@@ -8,7 +8,7 @@
 //	adapter.safetensors  engine: the best adapter; its programs are in program.json
 //	head.safetensors     engine: the best head
 //	evaluations/*.json   engine: one spec.Evaluated each
-//	samples/*.png        engine: one sheet for each domain
+//	samples/*.png        engine: one sheet for each evaluation
 //	result.json          engine: spec.Summary, written last
 //	log.txt              runner: standard error of the engine
 //	environment.json     runner: what made the run, by attempt
@@ -22,6 +22,7 @@ package rundir
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 
@@ -83,8 +84,28 @@ func Checkpoint(name string) (file string, ok bool) {
 // Evaluation is the file of an evaluation with an identity.
 func Evaluation(id string) string { return Evaluations + "/" + Short(id) + ".json" }
 
-// Sample is the file of the samples of a domain.
-func Sample(domain string) string { return Samples + "/" + filename.Of(domain) + ".png" }
+// Sample is the file of the samples of an evaluation, which is found by its domain
+// and is its own by its identity: experiments that share a run may use one name for
+// different images.
+func Sample(domain, id string) string {
+	return Samples + "/" + filename.Of(domain) + "-" + Short(id) + ".png"
+}
+
+// FindSample is the path of the samples of an evaluation: Sample, or the file that has
+// only the domain in its name, as loralab wrote it before. It is "" if there is none.
+func (d Dir) FindSample(domain, id string) string {
+	for _, name := range []string{Sample(domain, id), Samples + "/" + filename.Of(domain) + ".png"} {
+		if path := d.Path(name); fileExists(path) {
+			return path
+		}
+	}
+	return ""
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
 
 // Patch is the n-th file with changes that were not committed, counted from 1.
 func Patch(n int) string {

@@ -53,8 +53,8 @@ func TestEarlierRunsAreReadAndWrittenTheSame(t *testing.T) {
 			t.Errorf("%s: %v, %v", e.GetDomain(), evaluated, err)
 		}
 		again(t, rundir.Evaluation(id), &spec.Evaluated{})
-		if _, err := os.Stat(before.Path(rundir.Sample(e.GetDomain()))); err != nil {
-			t.Error(err)
+		if path := before.FindSample(e.GetDomain(), id); path != before.Path("samples/"+e.GetDomain()+".png") {
+			t.Errorf("the samples of %s are %q", e.GetDomain(), path)
 		}
 	}
 	for line := range bytes.Lines(read(t, rundir.Journal)) {
@@ -236,7 +236,7 @@ func TestNames(t *testing.T) {
 	for got, want := range map[string]string{
 		rundir.Evaluation(id):                   "evaluations/012345678901.json",
 		rundir.Evaluation("e1"):                 "evaluations/e1.json",
-		rundir.Sample("noisy"):                  "samples/noisy.png",
+		rundir.Sample("noisy", id):              "samples/noisy-012345678901.png",
 		rundir.Patch(1) + " " + rundir.Patch(2): "dirty.patch dirty-2.patch",
 		rundir.Last + " " + rundir.NextBest:     "checkpoints/last.safetensors checkpoints/best.next.safetensors",
 	} {
@@ -265,5 +265,23 @@ func TestMarshalIsStable(t *testing.T) {
 	var compact bytes.Buffer
 	if err := errors.Join(err, json.Compact(&compact, text)); err != nil || !bytes.Equal(text, compact.Bytes()) || !bytes.Contains(text, []byte(`"best_step"`)) {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// Cells of two experiments share a run, and have one name for different images: the
+// sheet of the one is not shown for the other.
+func TestSamplesAreOfOneEvaluation(t *testing.T) {
+	dir := rundir.Dir(t.TempDir())
+	if err := os.Mkdir(dir.Path(rundir.Samples), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	mine := dir.Path(rundir.Sample("tissue", "0001"))
+	if err := os.WriteFile(mine, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{"0001": mine, "0002": ""} {
+		if got := dir.FindSample("tissue", id); got != want {
+			t.Errorf("evaluation %s has %q, want %q", id, got, want)
+		}
 	}
 }

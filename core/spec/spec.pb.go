@@ -176,7 +176,7 @@ type EngineInfo struct {
 	Threads       uint32                 `protobuf:"varint,7,opt,name=threads,proto3" json:"threads,omitempty"`
 	CudaMissing   string                 `protobuf:"bytes,9,opt,name=cuda_missing,json=cudaMissing,proto3" json:"cuda_missing,omitempty"` // why cuda_devices is 0
 	Pid           uint64                 `protobuf:"varint,10,opt,name=pid,proto3" json:"pid,omitempty"`
-	Probes        map[string]string      `protobuf:"bytes,11,rep,name=probes,proto3" json:"probes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what the probes at start chose: "attention/float32" -> "bmm"
+	Probes        map[string]string      `protobuf:"bytes,11,rep,name=probes,proto3" json:"probes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what the probes at start chose: "attention/bfloat16/197/64" -> "products"
 	CudaDevices   uint32                 `protobuf:"varint,12,opt,name=cuda_devices,json=cudaDevices,proto3" json:"cuda_devices,omitempty"`                                             // that this engine could use
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

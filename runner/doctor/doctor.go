@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 
@@ -59,6 +61,8 @@ type Options struct {
 	Plugins []string // directories with variants, by precedence
 	// Untrusted are files in them that the user has not trusted.
 	Untrusted []string
+	// Variant starts a variant and asks it what it is.
+	Variant func(ctx context.Context, name string) error
 	// Engine starts the engine, asks what it is and stops it. Path is where it
 	// is or should be, also with an error.
 	Engine func(ctx context.Context) (path string, info *spec.EngineInfo, err error)
@@ -85,7 +89,7 @@ func Examine(ctx context.Context, o Options) []Check {
 	for _, name := range backbone.Known() {
 		checks = append(checks, checkBackbone(o.Hub, name))
 	}
-	return append(checks, plugins(o.Plugins, o.Untrusted))
+	return append(checks, o.plugins(ctx))
 }
 
 func (o Options) engine(ctx context.Context) (Check, *spec.EngineInfo) {
@@ -357,10 +361,11 @@ func checkBackbone(h *backbone.Finder, name string) Check {
 	return Check{label, OK, b.Path + ", from " + b.Source, ""}
 }
 
-func plugins(dirs, untrusted []string) Check {
+func (o Options) plugins(ctx context.Context) Check {
 	const name = "variants"
 	var found []string
-	for _, dir := range dirs {
+	untrusted := map[string]bool{}
+	for _, dir := range o.Plugins {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			continue // most machines have only some of them
@@ -371,17 +376,35 @@ func plugins(dirs, untrusted []string) Check {
 				continue
 			}
 			found = append(found, e.Name())
+			untrusted[e.Name()] = slices.Contains(o.Untrusted, filepath.Join(dir, e.Name()))
 		}
 	}
 	if len(found) == 0 {
-		return Check{name, Fail, "none in " + strings.Join(dirs, ", "), "run `make build` where loralab's sources are"}
+		return Check{name, Fail, "none in " + strings.Join(o.Plugins, ", "), "run `make build` where loralab's sources are"}
 	}
 	slices.Sort(found)
-	if len(untrusted) > 0 {
-		return Check{
-			name, Warn, strings.Join(found, " ") + "\nnot trusted: " + strings.Join(untrusted, " "),
-			"see `runner plugins trust -h`",
+	value := strings.Join(found, " ")
+	// That a file is there does not say that it starts: a program may lack a library.
+	silent := make([]string, len(found))
+	var asking errgroup.Group
+	asking.SetLimit(runtime.NumCPU())
+	for i, variant := range found {
+		if untrusted[variant] {
+			continue
 		}
+		asking.Go(func() error {
+			if err := o.Variant(ctx, variant); err != nil {
+				silent[i] = fmt.Sprintf("\n%v", err)
+			}
+			return nil
+		})
 	}
-	return Check{name, OK, strings.Join(found, " "), ""}
+	_ = asking.Wait()
+	switch silent := strings.Join(silent, ""); {
+	case len(o.Untrusted) > 0:
+		return Check{name, Warn, value + silent + "\nnot trusted: " + strings.Join(o.Untrusted, " "), "see `runner plugins trust -h`"}
+	case silent != "":
+		return Check{name, Warn, value + silent, "see `runner plugins info VARIANT`; docs/plugins.md says what a variant in Python needs"}
+	}
+	return Check{name, OK, value, ""}
 }

@@ -129,13 +129,20 @@ func TestPlugins(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := plugins([]string{"/not/there", a, b}, nil)
+	starts := func(context.Context, string) error { return nil }
+	c := Options{Plugins: []string{"/not/there", a, b}, Variant: starts}.plugins(t.Context())
 	expect(t, "found", c, OK)
 	if c.Value != "dora lora" {
 		t.Errorf("got %q", c.Value)
 	}
-	expect(t, "none", plugins([]string{"/not/there"}, nil), Fail, "/not/there", "make build")
-	expect(t, "not trusted", plugins([]string{a}, []string{a + "/lora"}), Warn, "not trusted: "+a+"/lora", "runner plugins trust")
+	expect(t, "none", Options{Plugins: []string{"/not/there"}}.plugins(t.Context()), Fail, "/not/there", "make build")
+	expect(t, "not trusted", Options{Plugins: []string{a}, Untrusted: []string{a + "/lora"}}.plugins(t.Context()), Warn, "not trusted: "+a+"/lora", "runner plugins trust")
+	expect(t, "does not start", Options{Plugins: []string{a, b}, Variant: func(_ context.Context, name string) error {
+		if name == "dora" {
+			return errors.New("no module named torch")
+		}
+		return nil
+	}}.plugins(t.Context()), Warn, "dora lora\nno module named torch", "plugins info")
 }
 
 // All of it, on the machine that runs the test: every check has a name and a

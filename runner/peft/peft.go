@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -217,6 +218,7 @@ func (d *directory) place(s Source) error {
 	if err != nil {
 		return err
 	}
+	var beyond []int
 	for name, at := range all {
 		on, err := d.chosen.match(d.prefix+name, at.Site != design.SitePatch)
 		if err != nil {
@@ -229,9 +231,13 @@ func (d *directory) place(s Source) error {
 		case at.Site == design.SitePatch:
 			return errors.New("it adapts the patch embedding, a convolution, which cannot be read")
 		case at.Block >= s.Depth:
-			return fmt.Errorf("it adapts block %d, but the run uses the first %d blocks of the backbone", at.Block, s.Depth)
+			beyond = append(beyond, int(at.Block))
+			continue
 		}
 		d.modules = append(d.modules, module{d.prefix + name, at})
+	}
+	if len(beyond) > 0 {
+		return fmt.Errorf("it adapts %s, but the run uses the first %d of the backbone, which are counted from 0", blocks(beyond), s.Depth)
 	}
 	if len(d.modules) == 0 {
 		also := ""
@@ -242,6 +248,30 @@ func (d *directory) place(s Source) error {
 	}
 	slices.SortFunc(d.modules, func(a, b module) int { return a.Compare(b.Place) })
 	return nil
+}
+
+// blocks lists blocks in their order, each once, with ranges.
+func blocks(of []int) string {
+	slices.Sort(of)
+	of = slices.Compact(of)
+	var ranges []string
+	for i := 0; i < len(of); {
+		j := i
+		for j+1 < len(of) && of[j+1] == of[j]+1 {
+			j++
+		}
+		switch j - i {
+		case 0:
+			ranges = append(ranges, strconv.Itoa(of[i]))
+		default:
+			ranges = append(ranges, fmt.Sprintf("%d to %d", of[i], of[j]))
+		}
+		i = j + 1
+	}
+	if len(of) == 1 {
+		return "block " + ranges[0]
+	}
+	return "blocks " + strings.Join(ranges, ", ")
 }
 
 func (d *directory) sites(a *spec.Architecture) []*protocol.Site {

@@ -123,8 +123,6 @@ var fields = []struct{ path, name string }{
 	{"optim.clip_norm", "optim.clip"},
 	{"optim.rules", "optim.groups"},
 	{"optim.forget_at_unfreezing", "optim.forgetAtUnfreezing"},
-	{"optim.decay_vectors", "optim.decayVectors"},
-	{"optim.forget_at_unfreezing", "optim.forgetAtUnfreezing"},
 	{"train.max_steps", "train.maxSteps"},
 	{"train.eval_every", "train.evalEvery"},
 	{"train.min_delta", "train.minDelta"},

@@ -130,7 +130,7 @@ func (w *world) add(cell string, values []experiment.AxisValue, seed, adapter ui
 		w.t.Fatal(err)
 	}
 	for i, d := range w.exp.Domains {
-		w.samples(r.Dir.Path(rundir.Sample(d)), d, dice[i], rng)
+		w.samples(r.Dir.Path(rundir.Sample(d, d)), d, dice[i], rng)
 	}
 	w.results = append(w.results, r)
 	return &w.results[len(w.results)-1]
@@ -441,7 +441,7 @@ func TestBuildWritesTheSameBytesEveryTime(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(written.Page), link[1])); err != nil {
 			t.Errorf("the page shows what is not there: %v", err)
 		}
-		if slices.Contains([]string{"test.png", "histology.png"}, filepath.Base(link[1])) {
+		if slices.Contains([]string{"test-test.png", "histology-histology.png"}, filepath.Base(link[1])) {
 			sheets++
 		}
 	}

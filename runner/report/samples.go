@@ -20,7 +20,6 @@ import (
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/raster"
-	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/samplesheet"
 )
 
@@ -102,7 +101,7 @@ func (s *study) samplesFigure() (figure, bool) {
 				if src.run.Evaluations[d] == nil || h == 0 || w == 0 {
 					continue
 				}
-				sheet, err := readSheet(src.run.Dir.Path(rundir.Sample(d)), samplesheet.Samples(src.run.drawnWith(d), raster.Size{H: h, W: w}))
+				sheet, err := readSheet(src.run.sheet(d), samplesheet.Samples(src.run.drawnWith(d), raster.Size{H: h, W: w}))
 				if err != nil {
 					return nil, err
 				}
@@ -148,8 +147,8 @@ func (s *study) sheets(from string) string {
 		}
 		var links []string
 		for _, d := range s.pictured() {
-			path := o.Dir.Path(rundir.Sample(d))
-			if _, err := os.Stat(path); err != nil || o.Evaluations[d] == nil {
+			path := o.sheet(d)
+			if path == "" || o.Evaluations[d] == nil {
 				continue
 			}
 			// Where there is no way from the one to the other, no link leads there.
@@ -168,10 +167,17 @@ func (s *study) sheets(from string) string {
 }
 
 func (s *study) hasSamples(o *outcome) bool {
-	return slices.ContainsFunc(s.pictured(), func(d string) bool {
-		_, err := os.Stat(o.Dir.Path(rundir.Sample(d)))
-		return err == nil
-	})
+	return slices.ContainsFunc(s.pictured(), func(d string) bool { return o.sheet(d) != "" })
+}
+
+// sheet is the file of the samples of a domain, "" if the run left none.
+func (o *outcome) sheet(domain string) string {
+	for _, e := range o.Run.Evaluations {
+		if e.Spec.GetDomain() == domain {
+			return o.Dir.FindSample(domain, e.ID)
+		}
+	}
+	return ""
 }
 
 // tileSize is the size in which the run saw the images of a domain.

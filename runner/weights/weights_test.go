@@ -2,7 +2,6 @@ package weights
 
 import (
 	"os"
-	"slices"
 	"testing"
 
 	"github.com/loralab/loralab/core/rundir"
@@ -11,26 +10,32 @@ import (
 // The directory of a run of before core/rundir is opened as it is.
 func TestEarlierRunsAreOpened(t *testing.T) {
 	const dir = "../../core/rundir/testdata/project/runs/tiny/7a7a03ef9660"
+	for _, name := range []string{rundir.BestName, rundir.LastName} {
+		opens(t, dir, name)
+	}
+}
+
+func opens(t *testing.T, dir, name string) {
+	t.Helper()
 	place := t.TempDir()
-	m, err := Open(dir, place)
+	m, err := Open(dir, place, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(m.Checkpoints, []string{rundir.BestName, rundir.LastName}) {
-		t.Errorf("checkpoints %q", m.Checkpoints)
+	if m.Checkpoint != name {
+		t.Errorf("the %s weights instead of the %s ones", m.Checkpoint, name)
 	}
 	run := rundir.Of(m.Request)
 	summary, err := run.Summary()
 	if err != nil || string(run.Dir) != place {
 		t.Fatalf("in %s: %v", run.Dir, err)
 	}
-	for _, file := range []string{rundir.Best, rundir.Last} {
-		f, err := run.Weights(file, summary)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Close()
+	file, _ := rundir.Checkpoint(name)
+	f, err := run.Weights(file, summary)
+	if err != nil {
+		t.Fatal(err)
 	}
+	f.Close()
 	// What is made there is in the form of files.
 	was, err := os.ReadFile(rundir.Dir(dir).Path(rundir.Result))
 	if err != nil {

@@ -224,7 +224,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 			return nil, err
 		}
 		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(samples)
-		if err := writePNG(s.dir.Path(rundir.Sample(e.Domain)), drawn); err != nil {
+		if err := writePNG(s.dir.Path(rundir.Sample(e.Domain, id)), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -222,7 +223,7 @@ func TestOriginalResolution(t *testing.T) {
 		if m.Pixels != images*pixels || m.Images != images || m.Nll == nil || m.BoundaryIou == 0 {
 			t.Errorf("%s: %d images of %d pixels, %v", e[i].Domain, m.Images, m.Pixels, m)
 		}
-		if _, err := os.Stat(filepath.Join(req.Places.RunDir, "samples", e[i].Domain+".png")); err != nil {
+		if _, err := os.Stat(rundir.Of(req).Path(rundir.Sample(e[i].Domain, e[i].Id))); err != nil {
 			t.Error(err)
 		}
 	}

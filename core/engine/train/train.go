@@ -168,7 +168,7 @@ func check(req *spec.RunRequest) error {
 	case !spec.Readable(s.Revision) || req.Train && s.Revision != spec.Revision:
 		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: runner and engine are of different versions", s.Revision, spec.Revision)
 	case spec.Identity(s) != req.Id:
-		return errors.New("the identity does not belong to the specification: runner and engine are of different versions")
+		return errors.New("the identity does not belong to the specification: the specification was changed after the run was made, or runner and engine are of different versions")
 	case s.Train.Batch == 0:
 		return errors.New("no batch size")
 	case req.Train && s.Adapter.GetStart() != "" && req.Places.Start == "":

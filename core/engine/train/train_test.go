@@ -205,8 +205,8 @@ func TestRunLeavesWhatItPromises(t *testing.T) {
 	if n := strings.Count(journal(t, req), `{"type":"step","step":"`); n != 12 {
 		t.Errorf("%d steps in the journal", n)
 	}
-	for _, domain := range []string{"test", "inverted"} {
-		f, err := os.Open(filepath.Join(req.Places.RunDir, "samples", domain+".png"))
+	for _, e := range req.Evaluations {
+		f, err := os.Open(rundir.Of(req).Path(rundir.Sample(e.Domain, spec.EvaluationIdentity(req.Id, e))))
 		if err != nil {
 			t.Fatal(err)
 		}
