@@ -547,7 +547,7 @@ func (d *document) settingBelow(path []string) *override {
 // setPerExperiment is the hint for a setting whose path begins with the name of an
 // experiment (trial-language M23).
 func (d *document) setPerExperiment(path []string, name string) string {
-	if o := d.setting(path); o != nil && name == label(path[0]) && len(path) == 2 {
+	if o := d.settingBelow(path); o != nil && name == label(path[0]) && len(path) == 2 {
 		if _, rest, ok := strings.Cut(strings.Join(o.path, "."), "."); ok {
 			return fmt.Sprintf("what is set holds for each experiment of the files: --set %s=…", rest)
 		}

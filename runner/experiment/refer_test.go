@@ -45,3 +45,22 @@ _double: _must * 2
 		}
 	}
 }
+
+// trial-language M11: what is wrong with a tag of the command line is said at the field
+// that takes it.
+func TestTagMistakes(t *testing.T) {
+	file := write(t, insert(strings.Replace(sound, "epochs: 2, ", "", 1), "\ttrain: epochs: _epochs + 0")+"\n_epochs: *2 | int @tag(epochs,type=int)\n")
+	for tag, want := range map[string]string{
+		"epochs=three": "-t epochs=three: the field takes a whole number",
+		"epochs=5.5":   "-t epochs=5.5: the field takes a whole number",
+		"epochs=":      "-t epochs= gives no value",
+		"epochs":       "-t epochs gives no value",
+		"epoch":        "nothing in the file takes -t epoch",
+		"epoch=3":      "nothing in the file takes -t epoch=…",
+	} {
+		_, found := loadWith([]string{file}, Env{Tags: []string{tag}}, world())
+		if len(found) != 1 || found[0].Message != want || !strings.HasPrefix(tag, "epochs") != (found[0].At.Line == 0) {
+			t.Errorf("-t %s: %v", tag, found)
+		}
+	}
+}

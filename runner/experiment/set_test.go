@@ -73,6 +73,8 @@ func TestSetMistakes(t *testing.T) {
 	got := rendered(t, found)
 	_, found = loadWith([]string{file}, Env{Set: []string{"optim.lr.head", "a b=1", "train.batch=[1", "train.epochs=1", "train.epochs=2"}}, world())
 	got += "\n" + rendered(t, found)
+	_, found = loadWith([]string{file}, Env{Set: []string{"vary.adapter.params.rank=[2]", "x.train.epochs=3", "optim.lr.head=\"1e-3\""}}, world())
+	got += "\n" + rendered(t, found)
 	golden(t, "testdata/set.txt", strings.ReplaceAll(got, filepath.Dir(file), "$DIR"))
 }
 
