@@ -29,7 +29,7 @@ cells, and the paths and values of --set from the schema.
   zsh    runner completion zsh >"${fpath[1]}/_runner"
   fish   runner completion fish >~/.config/fish/completions/runner.fish
 
-It counts in the next shell.`,
+Bash needs its package bash-completion. The script counts in the next shell.`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"bash", "zsh", "fish"},
 		RunE: func(c *cobra.Command, args []string) error {

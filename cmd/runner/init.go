@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +100,7 @@ func (a *app) init(dir string) error {
 	}
 	var next []string
 	if dir != "." {
-		next = append(next, "cd "+dir)
+		next = append(next, "cd "+shellWord(dir))
 	}
 	// Shapes are drawn; the backbone is all that may have to be fetched.
 	backbones, err := a.backbones(dir)
@@ -185,3 +186,13 @@ func schemaFiles() ([]projectFile, error) {
 	}
 	return files, nil
 }
+
+// shellWord is a path as a shell reads it as one word.
+func shellWord(path string) string {
+	if plainWord.MatchString(path) {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
+
+var plainWord = regexp.MustCompile(`^[\p{L}\p{N}_./@%+=:,-]+$`)

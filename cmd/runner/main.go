@@ -132,6 +132,7 @@ out the runs, runs those that are missing, and writes the table and the figures.
   runner apply FILE             run it
 
 Topics of runner help: ` + strings.Join(topics, ", ") + ".",
+		Version:       versionLine(), // --version and -v
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -149,6 +150,7 @@ Topics of runner help: ` + strings.Join(topics, ", ") + ".",
 	flags.StringArrayVar(&a.plugins, "dev-plugin", nil, "use the variant plug-in at a path, `name=path`; may be repeated")
 	flags.StringVarP(&dir, "directory", "C", "", "go to this `directory` first")
 	flags.Bool("no-color", false, "no colors, as with $NO_COLOR")
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see: %s -h", err, c.CommandPath())
 	})

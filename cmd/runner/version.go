@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -14,8 +15,12 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Say which version this is",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			a.view.Say("loralab %s (%s, %s/%s)", spec.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			a.view.Say("%s", versionLine())
 			return nil
 		},
 	}
+}
+
+func versionLine() string {
+	return fmt.Sprintf("loralab %s (%s, %s/%s)", spec.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -76,7 +76,9 @@ func OpenSchema(ctx context.Context, env Env) (*Schema, error) {
 // need its name; "" leaves them unknown. If there is no such field, the error
 // is a Diagnostic with the nearest one as its hint.
 func (s *Schema) Field(path, variant string) (*Field, error) {
-	parsed := cue.ParsePath(path)
+	// In a list all elements are alike: data.augment[].kind, or as errors have it,
+	// data.augment.0.kind.
+	parsed := cue.ParsePath(inLists.ReplaceAllString(path, ""))
 	if parsed.Err() != nil || len(parsed.Selectors()) == 0 {
 		return nil, unknownField{diagnostic.Diagnostic{Path: path, Message: fmt.Sprintf("%q is no path of an experiment", path), Hint: "write the names of the fields with dots, optim.lr.head"}}
 	}
@@ -93,17 +95,74 @@ func (s *Schema) Field(path, variant string) (*Field, error) {
 		}
 		next := lookup(v, []string{sel.String()})
 		if !next.Exists() {
+			if next = within(v, name); next.Exists() {
+				v = next
+				above = append(above, name)
+				continue
+			}
 			d := diagnostic.Diagnostic{Path: path, Message: fmt.Sprintf("there is no field %q", path)}
 			if len(above) > 0 {
 				d.Message = fmt.Sprintf("%s has no field %q", strings.Join(above, "."), name)
 			}
-			d.Hint = cmp.Or(renamed(above, name), diagnostic.Suggest(name, "it knows", fieldNames(v)))
+			d.Hint = cmp.Or(renamed(above, name), diagnostic.Suggest(name, "it knows", slices.Concat(fieldNames(v), namesWithin(v))))
 			return nil, unknownField{d}
 		}
 		v = next
 		above = append(above, name)
 	}
 	return s.describe(path, by, v), nil
+}
+
+var inLists = regexp.MustCompile(`\[\]|\.[0-9]+\b`)
+
+// alternatives are the structs that a value may be or have as elements: those of
+// #Group for a list of groups.
+func alternatives(v cue.Value) []cue.Value {
+	if op, terms := v.Expr(); op == cue.OrOp && len(terms) > 1 {
+		var all []cue.Value
+		for _, term := range terms {
+			all = append(all, alternatives(term)...)
+		}
+		return all
+	}
+	switch v.IncompleteKind() {
+	case cue.StructKind:
+		return []cue.Value{v}
+	case cue.ListKind:
+		if element := v.LookupPath(cue.MakePath(cue.AnyIndex)); element.Exists() {
+			return alternatives(element)
+		}
+		if element := v.LookupPath(cue.MakePath(cue.Index(0))); element.Exists() {
+			return alternatives(element)
+		}
+	}
+	return nil
+}
+
+// within is the field of a name in the first alternative that has it.
+func within(v cue.Value, name string) cue.Value {
+	for _, a := range alternatives(v) {
+		if next := a.LookupPath(cue.MakePath(cue.Str(name).Optional())); next.Exists() {
+			return next
+		}
+	}
+	return cue.Value{}
+}
+
+// namesWithin are the fields of all alternatives of a value that is no struct itself.
+func namesWithin(v cue.Value) []string {
+	if v.IncompleteKind() == cue.StructKind {
+		return nil
+	}
+	var names []string
+	for _, a := range alternatives(v) {
+		for _, name := range fieldNames(a) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // unknownField is a path that leads nowhere, as an error.
@@ -145,6 +204,7 @@ func (s *Schema) describe(path, by string, v cue.Value) *Field {
 	for _, group := range v.Doc() {
 		f.Doc = strings.TrimSpace(strings.TrimSpace(group.Text()) + "\n\n" + f.Doc)
 	}
+	f.Fields = namesWithin(v)
 	if v.IncompleteKind() == cue.StructKind {
 		f.Fields = fieldNames(v)
 	}
@@ -181,7 +241,7 @@ func (s *Schema) describe(path, by string, v cue.Value) *Field {
 	if len(types) > 1 && types[0] == f.Default && !strings.HasPrefix(types[1], `"`) {
 		types = types[1:]
 	}
-	if len(f.Fields) == 0 {
+	if len(f.Fields) == 0 || v.IncompleteKind() != cue.StructKind {
 		f.Type = strings.Join(types, " | ")
 	}
 	return f

@@ -61,7 +61,7 @@ func (v *View) Markdown(text string) {
 			flush()
 			paragraph = []string{line}
 		default:
-			paragraph = append(paragraph, line)
+			paragraph = append(paragraph, strings.TrimSpace(line)) // lines of a list are indented
 		}
 	}
 	flush()
