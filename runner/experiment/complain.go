@@ -22,49 +22,6 @@ import (
 // attempt of a disjunction as an error of its own, with positions in the
 // schema; a user wants one sentence at the line that has to change.
 
-// scope says how the errors of a value are reported.
-type scope struct {
-	// prefix is cut off the paths in messages: the name of the experiment.
-	prefix []string
-	// overlay is what a cell puts in place of the base's values.
-	overlay []*override
-	cells   []string
-	of      int // cells of the experiment
-	// schema is where known fields are looked up, at the paths of the value
-	// without prefix and skip more elements; without it nothing is suggested.
-	schema cue.Value
-	skip   int
-	// rebase turns a path of the errors into one of the file.
-	rebase func([]string) []string
-	// unknown begins the message about an unknown field, `variant "lora" has
-	// no parameter`; empty: that of a field.
-	unknown string
-}
-
-// An override is one value of the base that cells replace.
-type override struct {
-	path  []string // below the experiment
-	value cue.Value
-	at    token.Pos
-	label token.Pos
-	from  []string // where the file has it: the case's field
-	text  string   // in the names of cells
-
-	id    int
-	bound bool  // other values may depend on it, see bind
-	bad   bool  // it is not valid at its place
-	tree  *tree // what it comes to there, unless it is bound or bad
-}
-
-// place is where the file gives the override: its value, or the label if CUE
-// does not know that.
-func (o *override) place(d *document) token.Pos {
-	if d.mine(o.at) {
-		return o.at
-	}
-	return o.label
-}
-
 // complain reports what CUE found wrong with a value, one diagnostic for each
 // path.
 func (d *document) complain(err error, s scope) {
@@ -651,15 +608,6 @@ func bound(b string) string {
 		}
 	}
 	return b
-}
-
-func covering(overlay []*override, path []string) *override {
-	for _, o := range overlay {
-		if len(o.path) <= len(path) && slices.Equal(o.path, path[:len(o.path)]) {
-			return o
-		}
-	}
-	return nil
 }
 
 // lookup finds the schema of a path: fields, then what pattern constraints say

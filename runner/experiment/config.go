@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/loralab/loralab/core/corrupt"
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -69,38 +68,6 @@ type lossConfig struct {
 	Smoothing    float64      `json:"smoothing"`
 	Gamma        float64      `json:"gamma"`
 	ClassWeights classWeights `json:"classWeights"`
-}
-
-// terms are the losses with a weight. What has no effect on one is left out, so
-// that changing it moves no run.
-func (l *lossConfig) terms(classes []string) []*spec.Loss {
-	var terms []*spec.Loss
-	for _, t := range []*spec.Loss{
-		{Kind: "cross_entropy", Weight: l.CrossEntropy, Smoothing: l.Smoothing},
-		{Kind: "dice", Weight: l.Dice},
-		{Kind: "log_cosh_dice", Weight: l.LogCoshDice},
-		{Kind: "focal", Weight: l.Focal, Gamma: l.Gamma},
-		{Kind: "lovasz", Weight: l.Lovasz},
-	} {
-		if t.Weight == 0 {
-			continue
-		}
-		if t.Kind == "cross_entropy" || t.Kind == "focal" {
-			t.Weighting = recorded(l.ClassWeights.by)
-			for _, name := range classes {
-				if l.ClassWeights.of == nil {
-					break
-				}
-				w, ok := l.ClassWeights.of[name]
-				if !ok {
-					w = 1
-				}
-				t.ClassWeights = append(t.ClassWeights, w)
-			}
-		}
-		terms = append(terms, t)
-	}
-	return terms
 }
 
 // classWeights are given by class, or by a way to count.
@@ -178,33 +145,6 @@ type augmentConfig struct {
 	Contrast   *float64    `json:"contrast"`
 	Saturation *float64    `json:"saturation"`
 	Hue        *float64    `json:"hue"`
-}
-
-// ranges are what augmentations draw from unless told; those without draw from
-// none.
-var ranges = map[string][2]float64{
-	"rotate": {-10, 10}, "scale": {0.75, 1.25}, "crop": {0.5, 1}, "blur": {0.1, 2}, "noise": {0, 0.05},
-}
-
-// spec fills in what is not given.
-func (a *augmentConfig) spec() *spec.Augment {
-	out := &spec.Augment{Kind: recorded(a.Kind), P: a.P}
-	if r, ok := ranges[a.Kind]; ok {
-		if a.Range != nil {
-			r = *a.Range
-		}
-		out.Low, out.High = r[0], r[1]
-	}
-	if a.Kind == "color" {
-		or := func(v *float64, absent float64) float64 {
-			if v == nil {
-				return absent
-			}
-			return *v
-		}
-		out.Brightness, out.Contrast, out.Saturation, out.Hue = or(a.Brightness, 0.2), or(a.Contrast, 0.2), or(a.Saturation, 0.2), or(a.Hue, 0.02)
-	}
-	return out
 }
 
 type splitConfig struct {
@@ -350,18 +290,6 @@ type evaluateConfig struct {
 	Styles      looks              `json:"styles"`
 }
 
-// seen is an evaluation with what it says of how images are seen.
-func (e *evaluateConfig) seen() *spec.Evaluation {
-	out := &spec.Evaluation{Checkpoint: e.Checkpoint}
-	if e.Resolution == spec.Original {
-		out.Resolution = spec.Original
-	}
-	if w := e.Window; w != nil {
-		out.Window = &spec.Window{StrideH: w.Stride[0], StrideW: w.Stride[1], Scale: float64(w.Scale)}
-	}
-	return out
-}
-
 type windowConfig struct {
 	Stride size  `json:"stride"`
 	Scale  scale `json:"scale"`
@@ -410,65 +338,6 @@ func (l *looks) UnmarshalJSON(b []byte) error {
 		*l = append(*l, namedLook{name, c})
 		return err
 	})
-}
-
-// all lists the corruptions, by kind and severity.
-func (c *corruptionsConfig) all() (list []*spec.Corruption) {
-	if c == nil {
-		return nil
-	}
-	var kinds []string
-	for _, kind := range c.Kinds {
-		members := corrupt.Family(kind)
-		if len(members) == 0 {
-			members = []string{kind}
-		}
-		for _, m := range members {
-			if !slices.Contains(kinds, m) {
-				kinds = append(kinds, m)
-			}
-		}
-	}
-	for _, kind := range kinds {
-		for _, severity := range c.Severities {
-			list = append(list, &spec.Corruption{Kind: kind, Severity: uint32(severity), Seed: c.Seed})
-		}
-	}
-	return list
-}
-
-// names are the domains that corruptions make.
-func (c *corruptionsConfig) names() (list []string) {
-	for _, made := range c.all() {
-		list = append(list, corruptedName(made))
-	}
-	return list
-}
-
-// corruptedName is the name of a corrupted test split: "fog-3".
-func corruptedName(c *spec.Corruption) string { return fmt.Sprintf("%s-%d", c.Kind, c.Severity) }
-
-// shifted are the domains made of the test split: corrupted, then styled.
-func (e *evaluateConfig) shifted(data *dataConfig) (out []struct {
-	name string
-	data dataConfig
-},
-) {
-	add := func(name string, change func(*dataConfig)) {
-		d := *data
-		change(&d)
-		out = append(out, struct {
-			name string
-			data dataConfig
-		}{name, d})
-	}
-	for _, made := range e.Corruptions.all() {
-		add(corruptedName(made), func(d *dataConfig) { d.corruption = made })
-	}
-	for i := range e.Styles {
-		add(e.Styles[i].name, func(d *dataConfig) { d.look = &e.Styles[i].lookConfig })
-	}
-	return out
 }
 
 type domainConfig struct {
@@ -623,19 +492,6 @@ func (f *freezeConfig) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// training is what becomes of the classes of the masks.
-type training struct {
-	classes []string         // as trained
-	values  map[uint32]int32 // value of a mask -> index of the class; -1: ignored
-	colors  bool             // values are colors
-	fault   error            // values of the classes are not known
-}
-
-// data is that as masks are read with.
-func (t training) data() *spec.Data {
-	return &spec.Data{Classes: t.classes, Values: t.values, Colours: t.colors}
-}
-
 const ignored = "ignore" // in remap
 
 // colors are one or several, 0xRRGGBB.
@@ -677,40 +533,4 @@ func (c *color) UnmarshalJSON(b []byte) error {
 	}
 	*c = color(rgb[0]<<16 | rgb[1]<<8 | rgb[2])
 	return nil
-}
-
-// colored has colors as values in place of indices. The caller has checked the
-// names.
-func (t training) colored(classes []string, of map[string]colors) training {
-	out := training{classes: t.classes, values: map[uint32]int32{}, colors: true}
-	for name, list := range of {
-		class := int32(-1)
-		if name != ignored {
-			class = t.values[uint32(slices.Index(classes, name))]
-		}
-		for _, c := range list {
-			out.values[c] = class
-		}
-	}
-	return out
-}
-
-// train merges classes. The caller has checked the names.
-func mergeClasses(classes []string, remap map[string]string, ignore *uint32) training {
-	t := training{values: map[uint32]int32{}}
-	for _, c := range classes {
-		if to, ok := remap[c]; !ok || to == c {
-			t.classes = append(t.classes, c)
-		}
-	}
-	for value, c := range classes {
-		if to, ok := remap[c]; ok {
-			c = to
-		}
-		t.values[uint32(value)] = int32(slices.Index(t.classes, c)) // -1 for ignore
-	}
-	if ignore != nil {
-		t.values[*ignore] = -1
-	}
-	return t
 }

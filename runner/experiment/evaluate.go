@@ -19,50 +19,6 @@ import (
 // values depend on each other is each of their combinations evaluated. Slow
 // evaluates every cell in full; a test holds both ways against each other.
 
-// expansion is the work on one experiment.
-type expansion struct {
-	*document
-	name         string
-	errorsBefore int
-	total        int // cells
-	about        string
-	seeds        []uint64
-
-	roots  map[string]cue.Value // see without
-	stuck  map[string]cue.Value // what stays at a path of the experiment, see stays
-	parts  map[partKey]*config
-	kept   map[string]*tree // see intern
-	memory map[any]diagnostic.List
-
-	origins map[originKey]Value                // who gives values of the base, and where
-	params  map[*adapterConfig]json.RawMessage // that are sound, see checkVariant
-	adapted map[adapterOn]*adaptation
-	broken  map[*adapterConfig]bool // their plug-in fails, and Env.KeepGoing is set
-}
-
-// base is the experiment as a value.
-func (x *expansion) base() cue.Value {
-	return x.value.LookupPath(cue.MakePath(cue.Str(x.name)))
-}
-
-// whole is the base as a cell.
-func (x *expansion) whole() (*cell, error) {
-	c := &cell{name: "base", value: x.base()}
-	var err error
-	if c.tree, err = treeOf(c.value); err != nil {
-		return nil, err
-	}
-	c.tree = x.intern(c.tree, nil)
-	if err := x.assemble(c); err != nil {
-		return nil, err
-	}
-	text := c.tree.append(nil)
-	return c, json.Unmarshal(text, &struct {
-		About *string   `json:"about"`
-		Seeds *[]uint64 `json:"seeds"`
-	}{&c.config.About, &c.config.Seeds})
-}
-
 func treeOf(v cue.Value) (*tree, error) {
 	text, err := v.MarshalJSON()
 	if err != nil {
@@ -207,14 +163,6 @@ func (x *expansion) alone(root cue.Value, o *override) bool {
 	t, err := treeOf(v)
 	o.tree = t
 	return err == nil && numberErrors(t, lookup(x.schema, o.path), nil) == nil
-}
-
-func namesOf(cells []*cell) []string {
-	names := make([]string, len(cells))
-	for i, c := range cells {
-		names[i] = c.name
-	}
-	return names
 }
 
 func (x *expansion) failRead(cells []*cell, err error) {

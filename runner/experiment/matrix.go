@@ -2,7 +2,6 @@ package experiment
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -11,25 +10,11 @@ import (
 	"unicode/utf8"
 
 	"cuelang.org/go/cue"
-	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/token"
 
-	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/runner/diagnostic"
 )
-
-// A cell is one point of the matrix of an experiment.
-type cell struct {
-	name    string
-	values  []AxisValue
-	overlay []*override
-	label   token.Pos // of a case, or of the entry of include
-
-	value  cue.Value // of the base alone
-	tree   *tree     // what it comes to, see resolved
-	config *config   // the same, read; nil if it has a mistake
-}
 
 // An axis is one path of vary, or several of zip that move together.
 type axis struct {
@@ -65,219 +50,6 @@ func (a *axis) part(path int, o *override) string {
 		a.texts[path] = append(a.texts[path], o.text)
 	}
 	return a.shorts[path] + "#" + strconv.Itoa(i+1)
-}
-
-// experiment checks and expands one experiment.
-func (d *document) experiment(name string) *Experiment {
-	before := d.errorCount()
-	if d = d.settled(name); d == nil {
-		return nil
-	}
-	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
-	if !d.isExperiment(v) { // a setting took the place of what makes it one
-		d.report(d.mark(diagnostic.Diagnostic{
-			Path: name, Message: fmt.Sprintf("with these settings %q is no experiment", name),
-			Hint: "what is set decides which of several values it is: leave the choice to a tag",
-		}, d.set[0].label))
-		return nil
-	}
-	x := &expansion{
-		document: d, name: name, errorsBefore: before,
-		roots: map[string]cue.Value{}, stuck: map[string]cue.Value{}, parts: map[partKey]*config{}, kept: map[string]*tree{}, memory: map[any]diagnostic.List{},
-		origins: map[originKey]Value{},
-		params:  map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{}, broken: map[*adapterConfig]bool{},
-	}
-	if err := d.validate(name, v); err != nil {
-		s := scope{prefix: []string{name}, schema: d.schema}
-		d.complain(err, s)
-		// Take out what is wrong, so that the rest can be looked at.
-		if x.document = d.repair(name, err, s); x.document == nil {
-			return nil
-		}
-	}
-	return x.expand()
-}
-
-func (l *loader) errorCount() int {
-	n := 0
-	for _, d := range l.found {
-		if !d.Warning {
-			n++
-		}
-	}
-	return n
-}
-
-// repair is the document without the fields of an experiment that err is
-// about, and with something harmless where a field is missing; nil if that
-// does not make it valid. CUE may see further mistakes only then: they are
-// reported too, unless they are about what was taken out.
-func (d *document) repair(name string, err error, s scope) *document {
-	r := *d
-	var gone [][]string
-	for round := range 4 {
-		var further errors.Error
-		for _, e := range errors.Errors(err) {
-			path := e.Path()
-			if len(path) < 2 || label(path[0]) != name {
-				return nil
-			}
-			if !slices.ContainsFunc(gone, func(g []string) bool { return related(g, path) }) {
-				further = errors.Append(further, e)
-			}
-			if format, _ := e.Msg(); format != "field is required but not present" {
-				gone = append(gone, path)
-				r.fill = slices.DeleteFunc(slices.Clone(r.fill), func(o *override) bool { return related(o.path, path) })
-				continue
-			}
-			var value any = ""
-			switch path[len(path)-1] {
-			case "variant":
-				value = "none"
-			case "classes":
-				value = []string{"", ""}
-			case "mean", "std":
-				value = []float64{0.5, 0.5, 0.5}
-			}
-			r.fill = append(r.fill, &override{path: path, value: d.cue.Encode(value)})
-		}
-		if round > 0 && further != nil {
-			d.complain(further, s)
-		}
-		r.gone = gone
-		e := r.edited(d.with(nil, gone))
-		if e == nil {
-			return nil
-		}
-		v := e.value.LookupPath(cue.MakePath(cue.Str(name)))
-		if !d.isExperiment(v) {
-			return nil
-		}
-		if err = e.validate(name, v); err == nil {
-			return e
-		}
-	}
-	return nil
-}
-
-// validate is what is wrong with a value of an experiment, as errors whose paths
-// begin with its name. CUE names a value that several fields share by the first
-// of them.
-func (d *document) validate(name string, v cue.Value) error {
-	err := v.Validate(cue.Concrete(true), cue.Final())
-	if err == nil {
-		t, err := treeOf(v)
-		if err != nil {
-			return nil // reported where it is read
-		}
-		for _, field := range matrix { // whose values are looked at in their cells
-			t = t.without([]string{field})
-		}
-		t = t.without([]string{"adapter", "params"}) // see checkVariant
-		if bad := numberErrors(t, d.schema, []string{quoteLabel(name)}); bad != nil {
-			return bad
-		}
-		return nil
-	}
-	var all errors.Error
-	for _, e := range errors.Errors(err) {
-		if path := e.Path(); len(path) > 1 && label(path[0]) != name {
-			i := 1
-			for i < len(path)-1 && !v.LookupPath(selectors(path[i:len(path)-1])).Exists() {
-				i++
-			}
-			e = &movedError{e, append([]string{quoteLabel(name)}, path[i:]...)}
-		}
-		all = errors.Append(all, e)
-	}
-	return all
-}
-
-// movedError is an error at another path. It is used as a pointer: package errors
-// compares errors with ==, which panics for a struct with a slice.
-type movedError struct {
-	cueError
-	path []string
-}
-
-type cueError = errors.Error
-
-func (e *movedError) Path() []string { return e.path }
-
-// expand checks the experiment and every cell, and resolves its runs.
-func (x *expansion) expand() *Experiment {
-	whole, err := x.whole()
-	if err != nil {
-		x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: "cannot be read: " + err.Error()}, x.labelAt([]string{x.name})))
-		return nil
-	}
-	c := whole.config
-	e := &Experiment{
-		Name:   x.name,
-		File:   x.file,
-		About:  c.About,
-		Metric: metric.Canonical(c.Report.Metric),
-	}
-	seen := c.Evaluate.seen()
-	e.Domains = []string{seen.Seen("test")}
-	for _, d := range c.Evaluate.Domains {
-		e.Domains = append(e.Domains, seen.Seen(d.name))
-	}
-	for _, d := range c.Evaluate.shifted(c.Data) {
-		e.Domains = append(e.Domains, seen.Seen(d.name))
-	}
-	x.about, x.seeds = c.About, c.Seeds
-	x.checkSeeds(c.Seeds)
-	x.checkReferences(whole.tree)
-	cells, axes := x.cells(whole)
-	e.Axes = axes
-	x.total = len(cells)
-	defer x.sortCells(len(x.found), cells)
-	x.prepare([]*cell{whole})
-	x.check(whole)
-	x.evaluate(whole, cells)
-	x.prepare(cells)
-	for _, c := range cells {
-		if c.config != nil {
-			x.check(c)
-		}
-	}
-	if x.errorCount() > x.errorsBefore {
-		return nil
-	}
-	x.checkIdle(cells)
-	e.expansion, e.cells, e.Differences = x, cells, x.differences(cells)
-	e.Overlaps = x.overlaps(cells)
-	if x.document.resolve.partial() {
-		return e
-	}
-	for _, cl := range cells {
-		if x.broken[cl.config.Adapter] {
-			e.LeftOut = append(e.LeftOut, cl.name)
-			continue
-		}
-		for i, seed := range c.Seeds {
-			run, err := x.run(cl, seed)
-			if err != nil {
-				x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: err.Error(), Cells: []string{cl.name}}, x.labelAt([]string{x.name})))
-				return nil
-			}
-			if i == 0 {
-				x.checkSame(cl, run)
-			}
-			if i == 0 && len(cl.config.Optim.Groups) > 0 && !x.checkTensors(cl, run.Spec) {
-				break
-			}
-			e.Runs = append(e.Runs, run)
-		}
-	}
-	if len(e.LeftOut) > 0 && len(e.Runs) == 0 {
-		x.fail(whole, "adapter.variant", "no cell is left: all need plug-ins that fail", "")
-	}
-	if x.errorCount() > x.errorsBefore {
-		return nil
-	}
-	return e
 }
 
 // cells are the points of the matrix: the product of vary and zip, less
@@ -359,17 +131,6 @@ func (x *expansion) checkSize(whole *cell, all, ablate []*axis) (ok bool) {
 		Hint:    "leave values out, move paths together with zip, one at a time with ablate, or make several experiments",
 	}, at))
 	return false
-}
-
-// sortCells puts the cells of what was found since then into their order.
-func (x *expansion) sortCells(since int, cells []*cell) {
-	order := map[string]int{}
-	for i, c := range cells {
-		order[c.name] = i
-	}
-	for _, d := range x.found[since:] {
-		slices.SortFunc(d.Cells, func(a, b string) int { return order[a] - order[b] })
-	}
 }
 
 // axes reads vary or ablate: one axis for each path.
@@ -482,11 +243,6 @@ func (x *expansion) varying(path, at string, pos token.Pos) ([]string, bool) {
 		return fail(fmt.Sprintf("an experiment has no field %q", path), cmp.Or(renamedIn(names), diagnostic.Suggest(path, "known", x.paths())))
 	}
 	return names, true
-}
-
-// newOverride is a value of an axis; label is where its path stands.
-func newOverride(path []string, v cue.Value, label token.Pos) *override {
-	return &override{path: path, value: v, at: position(v), label: label, text: valueText(v)}
 }
 
 // checkAxes finds paths that are given twice.
@@ -855,35 +611,5 @@ func (x *expansion) leaves(path []string, v, base cue.Value, c *cell) {
 			}
 			c.overlay = append(c.overlay, &override{path: []string{"adapter", "params"}, value: params, at: position(params)})
 		}
-	}
-}
-
-func (o *override) goValue() any { return goValue(o.value) }
-
-// goValue is a value of an axis as Go knows it: float64, string, bool, or what
-// JSON gives.
-func goValue(v cue.Value) any {
-	var out any
-	if text, err := v.MarshalJSON(); err == nil {
-		_ = json.Unmarshal(text, &out) // what CUE writes is JSON
-	}
-	return out
-}
-
-// valueText is a value in the name of a cell: 0.001 however it was written.
-func valueText(v cue.Value) string {
-	if text, err := v.MarshalJSON(); err == nil && v.IncompleteKind() == cue.IntKind && !isExact(string(text)) {
-		return string(text)
-	}
-	switch x := goValue(v).(type) {
-	case string:
-		return x
-	case float64:
-		return strconv.FormatFloat(x, 'g', -1, 64)
-	case nil:
-		return fmt.Sprint(v)
-	default:
-		text, _ := json.Marshal(x)
-		return string(text)
 	}
 }

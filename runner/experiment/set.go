@@ -128,16 +128,6 @@ func firstMessage(err error) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// related reports whether one path leads to or through the other.
-func related(a, b []string) bool {
-	for i := range min(len(a), len(b)) {
-		if label(a[i]) != label(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
 // settled is the document with the settings in place of what the file gives
 // to an experiment; nil, reported, if they do not fit in.
 func (d *document) settled(name string) *document {

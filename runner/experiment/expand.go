@@ -1,0 +1,195 @@
+package experiment
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/token"
+
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/runner/diagnostic"
+)
+
+// A cell is one point of the matrix of an experiment.
+type cell struct {
+	name    string
+	values  []AxisValue
+	overlay []*override
+	label   token.Pos // of a case, or of the entry of include
+
+	value  cue.Value // of the base alone
+	tree   *tree     // what it comes to, see resolved
+	config *config   // the same, read; nil if it has a mistake
+}
+
+// experiment checks and expands one experiment.
+func (d *document) experiment(name string) *Experiment {
+	before := d.errorCount()
+	if d = d.settled(name); d == nil {
+		return nil
+	}
+	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
+	if !d.isExperiment(v) { // a setting took the place of what makes it one
+		d.report(d.mark(diagnostic.Diagnostic{
+			Path: name, Message: fmt.Sprintf("with these settings %q is no experiment", name),
+			Hint: "what is set decides which of several values it is: leave the choice to a tag",
+		}, d.set[0].label))
+		return nil
+	}
+	x := &expansion{
+		document: d, name: name, errorsBefore: before,
+		roots: map[string]cue.Value{}, stuck: map[string]cue.Value{}, parts: map[partKey]*config{}, kept: map[string]*tree{}, memory: map[any]diagnostic.List{},
+		origins: map[originKey]Value{},
+		params:  map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{}, broken: map[*adapterConfig]bool{},
+	}
+	if err := d.validate(name, v); err != nil {
+		s := scope{prefix: []string{name}, schema: d.schema}
+		d.complain(err, s)
+		// Take out what is wrong, so that the rest can be looked at.
+		if x.document = d.repair(name, err, s); x.document == nil {
+			return nil
+		}
+	}
+	return x.expand()
+}
+
+// expand checks the experiment and every cell, and resolves its runs.
+func (x *expansion) expand() *Experiment {
+	whole, err := x.whole()
+	if err != nil {
+		x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: "cannot be read: " + err.Error()}, x.labelAt([]string{x.name})))
+		return nil
+	}
+	c := whole.config
+	e := &Experiment{
+		Name:   x.name,
+		File:   x.file,
+		About:  c.About,
+		Metric: metric.Canonical(c.Report.Metric),
+	}
+	seen := c.Evaluate.seen()
+	e.Domains = []string{seen.Seen("test")}
+	for _, d := range c.Evaluate.Domains {
+		e.Domains = append(e.Domains, seen.Seen(d.name))
+	}
+	for _, d := range c.Evaluate.shifted(c.Data) {
+		e.Domains = append(e.Domains, seen.Seen(d.name))
+	}
+	x.about, x.seeds = c.About, c.Seeds
+	x.checkSeeds(c.Seeds)
+	x.checkReferences(whole.tree)
+	cells, axes := x.cells(whole)
+	e.Axes = axes
+	x.total = len(cells)
+	defer x.sortCells(len(x.found), cells)
+	x.prepare([]*cell{whole})
+	x.check(whole)
+	x.evaluate(whole, cells)
+	x.prepare(cells)
+	for _, c := range cells {
+		if c.config != nil {
+			x.check(c)
+		}
+	}
+	if x.errorCount() > x.errorsBefore {
+		return nil
+	}
+	x.checkIdle(cells)
+	e.expansion, e.cells, e.Differences = x, cells, x.differences(cells)
+	e.Overlaps = x.overlaps(cells)
+	if x.document.resolve.partial() {
+		return e
+	}
+	for _, cl := range cells {
+		if x.broken[cl.config.Adapter] {
+			e.LeftOut = append(e.LeftOut, cl.name)
+			continue
+		}
+		for i, seed := range c.Seeds {
+			run, err := x.run(cl, seed)
+			if err != nil {
+				x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: err.Error(), Cells: []string{cl.name}}, x.labelAt([]string{x.name})))
+				return nil
+			}
+			if i == 0 {
+				x.checkSame(cl, run)
+			}
+			if i == 0 && len(cl.config.Optim.Groups) > 0 && !x.checkTensors(cl, run.Spec) {
+				break
+			}
+			e.Runs = append(e.Runs, run)
+		}
+	}
+	if len(e.LeftOut) > 0 && len(e.Runs) == 0 {
+		x.fail(whole, "adapter.variant", "no cell is left: all need plug-ins that fail", "")
+	}
+	if x.errorCount() > x.errorsBefore {
+		return nil
+	}
+	return e
+}
+
+// sortCells puts the cells of what was found since then into their order.
+func (x *expansion) sortCells(since int, cells []*cell) {
+	order := map[string]int{}
+	for i, c := range cells {
+		order[c.name] = i
+	}
+	for _, d := range x.found[since:] {
+		slices.SortFunc(d.Cells, func(a, b string) int { return order[a] - order[b] })
+	}
+}
+
+// expansion is the work on one experiment.
+type expansion struct {
+	*document
+	name         string
+	errorsBefore int
+	total        int // cells
+	about        string
+	seeds        []uint64
+
+	roots  map[string]cue.Value // see without
+	stuck  map[string]cue.Value // what stays at a path of the experiment, see stays
+	parts  map[partKey]*config
+	kept   map[string]*tree // see intern
+	memory map[any]diagnostic.List
+
+	origins map[originKey]Value                // who gives values of the base, and where
+	params  map[*adapterConfig]json.RawMessage // that are sound, see checkVariant
+	adapted map[adapterOn]*adaptation
+	broken  map[*adapterConfig]bool // their plug-in fails, and Env.KeepGoing is set
+}
+
+// base is the experiment as a value.
+func (x *expansion) base() cue.Value {
+	return x.value.LookupPath(cue.MakePath(cue.Str(x.name)))
+}
+
+// whole is the base as a cell.
+func (x *expansion) whole() (*cell, error) {
+	c := &cell{name: "base", value: x.base()}
+	var err error
+	if c.tree, err = treeOf(c.value); err != nil {
+		return nil, err
+	}
+	c.tree = x.intern(c.tree, nil)
+	if err := x.assemble(c); err != nil {
+		return nil, err
+	}
+	text := c.tree.append(nil)
+	return c, json.Unmarshal(text, &struct {
+		About *string   `json:"about"`
+		Seeds *[]uint64 `json:"seeds"`
+	}{&c.config.About, &c.config.Seeds})
+}
+
+func namesOf(cells []*cell) []string {
+	names := make([]string, len(cells))
+	for i, c := range cells {
+		names[i] = c.name
+	}
+	return names
+}
