@@ -62,7 +62,7 @@ func (x *expansion) prepare(cells []*cell) {
 		}
 		x.once(c, "variant", x.checkVariant, c.config.Adapter)
 		key := c.config.adapterOn()
-		if _, known := x.adapted[key]; known || x.params[key.adapter] == nil && key.adapter.From == "" || x.resolve.backbone == nil || key.backbone.Model == "" {
+		if x.adaptation(c) != nil || x.paramsOf(key.adapter) == nil && key.adapter.From == "" || x.resolve.backbone == nil || key.backbone.Model == "" {
 			continue
 		}
 		bb, err := x.resolve.backbone(key.backbone.Model)
@@ -77,7 +77,7 @@ func (x *expansion) prepare(cells []*cell) {
 		if !ok {
 			continue // reported at the blocks
 		}
-		x.adapted[key] = &adaptation{params: x.params[key.adapter], model: c.config.model(bb.Arch), sites: sites}
+		x.adapted[key] = &adaptation{params: x.paramsOf(key.adapter), model: c.config.model(bb.Arch), sites: sites}
 		todo = append(todo, key)
 	}
 	work := make(chan adapterOn)
@@ -99,7 +99,19 @@ func (x *expansion) prepare(cells []*cell) {
 
 // of is the adaptation of a cell; nil if it has none, or none that is sound.
 func (x *expansion) adaptation(c *cell) *adaptation {
-	return x.adapted[c.config.adapterOn()]
+	on := c.config.adapterOn()
+	if a := x.adapted[on]; a != nil || x.outer == nil {
+		return a
+	}
+	return x.outer.adapted[on]
+}
+
+// paramsOf are the sound parameters of an adapter; nil if it has none.
+func (x *expansion) paramsOf(a *adapterConfig) json.RawMessage {
+	if p := x.params[a]; p != nil || x.outer == nil {
+		return p
+	}
+	return x.outer.params[a]
 }
 
 // failPlugin reports a plug-in that fails, which is no mistake of the file:

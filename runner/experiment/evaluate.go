@@ -73,7 +73,10 @@ func (x *expansion) evaluate(whole *cell, cells []*cell) {
 // bind marks the values that others may depend on, or that lie within each
 // other.
 func (x *expansion) bind(cells []*cell) {
-	refs := x.references(x.name)
+	if x.refs == nil {
+		x.refs = x.references(x.name)
+	}
+	refs := x.refs
 	seen := map[*override]bool{}
 	base := x.base()
 	for _, c := range cells {
@@ -284,6 +287,9 @@ func (x *expansion) assemble(c *cell) error {
 	for _, name := range configSections {
 		key := partKey{name, c.tree.members[name], keyOf(free, name)}
 		part := x.parts[key]
+		if part == nil && x.outer != nil && key.values == "" {
+			part = x.outer.parts[key]
+		}
 		if part == nil {
 			text := append(strconv.AppendQuote([]byte("{"), name), ':')
 			text = append(c.resolved().members[name].append(text), '}')
@@ -448,7 +454,7 @@ func (d *document) stuckAt(path []string, v cue.Value, what string, cells []stri
 // filled in at the root, so that what the file computes from them follows; and
 // all at once, as each time evaluates the file.
 func (x *expansion) filled(root cue.Value, overlay []*override) cue.Value {
-	all := x.cue.CompileString("{}")
+	all := x.nothing()
 	for _, o := range overlay {
 		all = all.FillPath(selectors(o.path), o.value)
 	}
@@ -463,6 +469,9 @@ func (x *expansion) once(c *cell, what string, check func(c *cell), parts ...any
 	key[0] = what
 	copy(key[1:], parts)
 	found, done := x.memory[key]
+	if !done && x.outerHolds(c) {
+		found, done = x.outer.memory[key]
+	}
 	if !done {
 		found = x.recorded(func() { check(c) })
 		x.memory[key] = found

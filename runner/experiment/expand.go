@@ -40,10 +40,9 @@ func (d *document) experiment(name string) *Experiment {
 	}
 	x := &expansion{
 		document: d, name: name, errorsBefore: before,
-		roots: map[string]cue.Value{}, stuck: map[string]cue.Value{}, parts: map[partKey]*config{}, kept: map[string]*tree{}, memory: map[any]diagnostic.List{},
-		origins: map[originKey]Value{},
-		params:  map[*adapterConfig]json.RawMessage{}, adapted: map[adapterOn]*adaptation{}, broken: map[*adapterConfig]bool{},
+		roots: map[string]cue.Value{}, stuck: map[string]cue.Value{}, origins: map[originKey]Value{},
 	}
+	x.forget()
 	if err := d.validate(name, v); err != nil {
 		s := scope{prefix: []string{name}, schema: d.schema}
 		d.complain(err, s)
@@ -58,6 +57,7 @@ func (d *document) experiment(name string) *Experiment {
 // expand checks the experiment and every cell, and resolves its runs.
 func (x *expansion) expand() *Experiment {
 	whole, err := x.whole()
+	x.baseCell = whole
 	if err != nil {
 		x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: "cannot be read: " + err.Error()}, x.labelAt([]string{x.name})))
 		return nil
@@ -98,6 +98,7 @@ func (x *expansion) expand() *Experiment {
 	}
 	x.checkIdle(cells)
 	e.expansion, e.cells, e.Differences = x, cells, x.differences(cells)
+	x.all = cells
 	e.Overlaps = x.overlaps(cells)
 	if x.document.resolve.partial() {
 		return e
@@ -161,6 +162,27 @@ type expansion struct {
 	params  map[*adapterConfig]json.RawMessage // that are sound, see checkVariant
 	adapted map[adapterOn]*adaptation
 	broken  map[*adapterConfig]bool // their plug-in fails, and Env.KeepGoing is set
+
+	baseCell *cell
+	refs     *references // see bind
+	// Of a point, the expansion of the matrix, whose answers hold for what a point
+	// has in common with the base.
+	outer *expansion
+	all   []*cell          // of the matrix
+	known map[string]*cell // the same by their values, see cellWith
+}
+
+// outerHolds reports whether what the matrix has found holds for a point with the
+// same sections: unless its data is divided by a seed that the matrix has not, or
+// cells are left out, which is a mistake of a point.
+func (x *expansion) outerHolds(c *cell) bool {
+	return x.outer != nil && len(x.outer.broken) == 0 && (slices.Contains(x.outer.seeds, x.seeds[0]) || !c.config.Data.Split.Seed.run)
+}
+
+// forget drops what is known of cells.
+func (x *expansion) forget() {
+	x.parts, x.kept, x.memory = map[partKey]*config{}, map[string]*tree{}, map[any]diagnostic.List{}
+	x.params, x.adapted, x.broken = map[*adapterConfig]json.RawMessage{}, map[adapterOn]*adaptation{}, map[*adapterConfig]bool{}
 }
 
 // base is the experiment as a value.

@@ -105,7 +105,9 @@ func loadWith(files []string, env Env, r *resolver) (experiments []*Experiment, 
 		shown:   map[string]string{},
 		seen:    map[string]int{},
 		only:    map[string]string{},
+		turn:    newTurn(),
 	}
+	l.empty = l.cue.CompileString("{}")
 	for _, path := range append([]string{env.Root}, files...) {
 		abs, err := filepath.Abs(path)
 		if err == nil {
@@ -180,6 +182,8 @@ type loader struct {
 	env     Env
 	resolve *resolver
 	cue     *cue.Context
+	empty   cue.Value   // a value without fields
+	turn    *turn       // to use values once Load has returned
 	set     []*override // of the command line, below an experiment
 	found   diagnostic.List
 	record  *diagnostic.List    // see recorded
@@ -626,7 +630,7 @@ func (d *document) user() cue.Value {
 }
 
 // nothing is a value without fields.
-func (d *document) nothing() cue.Value { return d.cue.CompileString("{}") }
+func (d *document) nothing() cue.Value { return d.empty }
 
 // edited is the document with other texts, or nil if they cannot be read. What
 // only the values that were taken out referred to is taken out too: CUE refuses

@@ -607,7 +607,7 @@ func (x *expansion) leaves(path []string, v, base cue.Value, c *cell) {
 			})
 			params := v.LookupPath(cue.ParsePath("params"))
 			if !params.Exists() {
-				params = x.cue.CompileString("{}")
+				params = x.nothing()
 			}
 			c.overlay = append(c.overlay, &override{path: []string{"adapter", "params"}, value: params, at: position(params)})
 		}

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -38,6 +39,11 @@ var matrix = []string{"vary", "zip", "exclude", "include", "ablate", "cases"}
 // make the cells, in the order of the file and then of the schema. Lists are
 // one value.
 func (e *Experiment) Values(cell string) ([]Value, error) {
+	release, err := e.expansion.turn.take(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	for _, c := range e.cells {
 		if c.name == cell {
 			return e.expansion.values(c)

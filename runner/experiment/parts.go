@@ -64,6 +64,11 @@ func (p *Part) Open(ctx context.Context, x *data.Index) (*data.Set, error) {
 // trained, validated and tested on, and the domains. No backbone is needed.
 func (e *Experiment) Parts() ([]Part, error) {
 	x := e.expansion
+	release, err := x.turn.take(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	var parts []Part
 	add := func(cell, name, role string, d *dataConfig, wanted []string) error {
 		places := &spec.Places{Files: map[string]*spec.Files{}}

@@ -29,7 +29,7 @@ func (l *loader) report(d diagnostic.Diagnostic) {
 	if text, is := l.only[d.At.String()]; is && text != d.Message {
 		return
 	}
-	key := d.At.String() + "\x00" + d.Message
+	key := seenKey(d)
 	i, ok := l.seen[key]
 	if !ok {
 		l.seen[key] = len(l.found)
@@ -55,6 +55,9 @@ func (l *loader) report(d diagnostic.Diagnostic) {
 	}
 }
 
+// seenKey tells diagnostics apart.
+func seenKey(d diagnostic.Diagnostic) string { return d.At.String() + "\x00" + d.Message }
+
 // recorded are the diagnostics that do reports.
 func (l *loader) recorded(do func()) (found diagnostic.List) {
 	before := l.record
@@ -70,7 +73,7 @@ func (l *loader) recorded(do func()) (found diagnostic.List) {
 // display is a file as the user names it: as given, or relative to the current
 // directory.
 func (l *loader) display(abs string) string {
-	if abs == commandLine {
+	if abs == commandLine || abs == pointFile {
 		return abs
 	}
 	if s, ok := l.shown[abs]; ok {
@@ -170,7 +173,7 @@ func tokenAt(s string) string {
 // mine reports whether a position is in a file of the user: not in the schema,
 // not in what the program compiled.
 func (d *document) mine(pos token.Pos) bool {
-	if pos.IsValid() && pos.Filename() == commandLine {
+	if pos.IsValid() && (pos.Filename() == commandLine || pos.Filename() == pointFile) {
 		return true
 	}
 	if !pos.IsValid() || !filepath.IsAbs(pos.Filename()) {

@@ -35,6 +35,7 @@ type Experiment struct {
 
 	expansion *expansion
 	cells     []*cell
+	smoke     *smoke // nil: the runs are whole
 }
 
 // Overlap is how many images of a domain are, by content, among those that runs

@@ -23,12 +23,12 @@ const (
 // the real ones. Weights are chosen by the loss, since a few images may leave a
 // class without a score.
 func Smoke(ctx context.Context, x *data.Index, experiments []*Experiment) ([]*Experiment, error) {
-	s := smoke{index: x, splits: map[string]files{}}
+	s := &smoke{index: x, splits: map[string]files{}}
 	var all []*Experiment
 	for _, e := range experiments {
 		small := *e
 		small.Name += smokeSuffix
-		small.Runs = nil
+		small.Runs, small.smoke = nil, s
 		seen := map[string]bool{}
 		for _, run := range e.Runs {
 			if seen[run.Cell] {
