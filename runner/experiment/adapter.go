@@ -60,7 +60,7 @@ func (x *expansion) prepare(cells []*cell) {
 		if c.config == nil {
 			continue
 		}
-		x.once(c, "variant", x.checkVariant, c.config.Adapter)
+		memoize(x, c, variantInput{c.config.Adapter}, x.checkVariant)
 		key := c.config.adapterOn()
 		if x.adaptation(c) != nil || x.paramsOf(key.adapter) == nil && key.adapter.From == "" || x.resolve.backbone == nil || key.backbone.Model == "" {
 			continue
@@ -70,14 +70,14 @@ func (x *expansion) prepare(cells []*cell) {
 			continue // reported at the backbone
 		}
 		if key.adapter.From != "" {
-			x.adapted[key] = x.adopt(c.config, bb.Arch)
+			x.adapted[key] = x.adopt(key, bb.Arch)
 			continue
 		}
 		sites, ok := c.config.sites(bb.Arch)
 		if !ok {
 			continue // reported at the blocks
 		}
-		x.adapted[key] = &adaptation{params: x.paramsOf(key.adapter), model: c.config.model(bb.Arch), sites: sites}
+		x.adapted[key] = &adaptation{params: x.paramsOf(key.adapter), model: c.config.Backbone.seen(bb.Arch), sites: sites}
 		todo = append(todo, key)
 	}
 	work := make(chan adapterOn)
@@ -99,7 +99,10 @@ func (x *expansion) prepare(cells []*cell) {
 
 // of is the adaptation of a cell; nil if it has none, or none that is sound.
 func (x *expansion) adaptation(c *cell) *adaptation {
-	on := c.config.adapterOn()
+	return x.adaptationOn(c.config.adapterOn())
+}
+
+func (x *expansion) adaptationOn(on adapterOn) *adaptation {
 	if a := x.adapted[on]; a != nil || x.outer == nil {
 		return a
 	}
@@ -116,13 +119,13 @@ func (x *expansion) paramsOf(a *adapterConfig) json.RawMessage {
 
 // failPlugin reports a plug-in that fails, which is no mistake of the file:
 // where Env.KeepGoing is set, the cells that need it are left out.
-func (x *expansion) failPlugin(c *cell, message, hint string) {
+func (x *expansion) failPlugin(c *subject, a *adapterConfig, message, hint string) {
 	if !x.resolve.keepGoing {
 		x.fail(c, "adapter.variant", message, hint)
 		return
 	}
 	x.warn(c, "adapter.variant", message+"; the cells that need it are left out", hint)
-	x.broken[c.config.Adapter] = true
+	x.broken[a] = true
 }
 
 func (x *expansion) baseVariant() string {
@@ -139,8 +142,8 @@ func (x *expansion) paramSchema(name string) cue.Value {
 
 // checkVariant looks at the adapter: is there such a variant, and do the
 // parameters suit its schema.
-func (x *expansion) checkVariant(c *cell) {
-	a := c.config.Adapter
+func (x *expansion) checkVariant(c *subject, in variantInput) {
+	a := in.adapter
 	if dup := duplicate(a.Targets); dup >= 0 {
 		x.fail(c, fmt.Sprintf("adapter.targets.%d", dup), fmt.Sprintf("target %q is listed twice", a.Targets[dup]), "")
 	}
@@ -179,7 +182,7 @@ func (x *expansion) checkVariant(c *cell) {
 				hint += "\nwhat the plug-in printed:\n" + broken.Stack
 			}
 			if !broken.Untrusted { // which is for the user to decide, before anything trains
-				x.failPlugin(c, message, hint)
+				x.failPlugin(c, a, message, hint)
 				return
 			}
 		}
@@ -297,20 +300,20 @@ func belowParams(path []string) []string {
 
 // checkAdapter reports what the variant does not like about the parameters on
 // this backbone.
-func (x *expansion) checkAdapter(c *cell) {
-	a := x.adaptation(c)
+func (x *expansion) checkAdapter(c *subject, in adapterInput) {
+	a := x.adaptationOn(in.adapterOn)
 	if a == nil {
 		return
 	}
-	if c.config.Adapter.From != "" {
-		x.checkAdopted(c, a)
+	if in.adapter.From != "" {
+		x.checkAdopted(c, in.adapter, a)
 		return
 	}
 	if a.err != nil {
-		message := fmt.Sprintf("variant %q cannot build its adapters: %v", c.config.Adapter.Variant, a.err)
+		message := fmt.Sprintf("variant %q cannot build its adapters: %v", in.adapter.Variant, a.err)
 		var broken *variant.Error
 		if errors.As(a.err, &broken) {
-			x.failPlugin(c, message, "")
+			x.failPlugin(c, in.adapter, message, "")
 		} else {
 			x.fail(c, "adapter.variant", message, "")
 		}

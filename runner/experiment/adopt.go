@@ -19,30 +19,29 @@ import (
 // parameters and layers are; what an experiment says beside has to agree.
 
 // adopt reads the adapter of a cell.
-func (x *expansion) adopt(c *config, arch *spec.Architecture) *adaptation {
-	dir := c.Adapter.From
+func (x *expansion) adopt(c adapterOn, arch *spec.Architecture) *adaptation {
+	dir := c.adapter.From
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(x.root, dir)
 	}
 	s := peft.Source{
-		Dir: dir, Arch: arch, Depth: c.depth(arch), Variant: c.Adapter.Variant,
-		Head: c.headSpec(arch), Classes: mergeClasses(c.Data.Classes, c.Data.Remap, c.Data.Ignore).classes,
+		Dir: dir, Arch: arch, Depth: c.backbone.depth(arch), Variant: c.adapter.Variant,
+		Head: c.head.spec(c.backbone.depth(arch)), Classes: mergeClasses(c.data.Classes, c.data.Remap, c.data.Ignore).classes,
 	}
 	from, err := x.resolve.adopt(x.resolve.ctx, s)
 	if err != nil {
 		return &adaptation{err: err}
 	}
-	return &adaptation{params: json.RawMessage(from.Params), model: c.model(arch), sites: from.Sites, reply: from.Build, from: from}
+	return &adaptation{params: json.RawMessage(from.Params), model: c.backbone.seen(arch), sites: from.Sites, reply: from.Build, from: from}
 }
 
 // checkAdopted reports why an adapter cannot be read, and in what it is not
 // what the experiment says.
-func (x *expansion) checkAdopted(c *cell, a *adaptation) {
+func (x *expansion) checkAdopted(c *subject, cfg *adapterConfig, a *adaptation) {
 	if a.err != nil {
 		x.fail(c, "adapter.from", a.err.Error(), "")
 		return
 	}
-	cfg := c.config.Adapter
 	if len(a.from.PassedOver) > 0 {
 		x.warn(c, "adapter.from", fmt.Sprintf("of the adapter of %s, %s is passed over: no token of the backbone depends on it", cfg.From, strings.Join(a.from.PassedOver, ", ")), "")
 	}
@@ -103,10 +102,10 @@ const layersRemark = "layers"
 func (x *expansion) read(c *cell, a *adaptation, text json.RawMessage) json.RawMessage {
 	sites, blocks := places(a.sites)
 	values := map[string]any{"variant": a.from.Variant}
-	if !x.given(c, "targets") {
+	if !x.given(&c.subject, "targets") {
 		values["targets"] = sites
 	}
-	if !x.given(c, "blocks") {
+	if !x.given(&c.subject, "blocks") {
 		values["blocks"] = blocks
 	}
 	if len(sites)*len(blocks) != len(a.sites) || len(a.from.Groups) > 1 {
@@ -185,22 +184,22 @@ func layerRanges(all []*protocol.Site) []string {
 
 // given reports whether a file gives a field of the adapter, or a cell does: a
 // default agrees with everything.
-func (x *expansion) given(c *cell, field string) bool {
+func (x *expansion) given(c *subject, field string) bool {
 	path := []string{"adapter", field}
 	return covering(c.overlay, path) != nil || len(x.fields(append([]string{x.name}, path...))) > 0
 }
 
 // checkEpochs allows no epochs where there is something to score.
-func (x *expansion) checkEpochs(c *cell) {
-	if c.config.Train.Epochs > 0 {
+func (x *expansion) checkEpochs(c *subject, in epochsInput) {
+	if in.train.Epochs > 0 {
 		return
 	}
-	if c.config.Adapter.From == "" {
+	if in.adapter.From == "" {
 		x.fail(c, "train.epochs", "with no epochs nothing is trained", "only an adapter that is read from files, adapter.from, can be scored as it is")
 		return
 	}
-	if a := x.adaptation(c); a != nil && a.from != nil && !a.from.Head {
-		x.fail(c, "train.epochs", fmt.Sprintf("with no epochs the head stays random: there is none beside the adapter of %s that fits this one and its classes", c.config.Adapter.From),
+	if a := x.adaptationOn(in.adapterOn); a != nil && a.from != nil && !a.from.Head {
+		x.fail(c, "train.epochs", fmt.Sprintf("with no epochs the head stays random: there is none next to the adapter of %s that fits this one and its classes", in.adapter.From),
 			"an adapter from runner export has its head with it; otherwise train for an epoch at least")
 	}
 }

@@ -29,29 +29,29 @@ import (
 
 // fail reports a mistake of a cell at the value that the cell gives to path,
 // or else at the base's.
-func (x *expansion) fail(c *cell, path, message, hint string) {
+func (x *expansion) fail(c *subject, path, message, hint string) {
 	x.failAt(c, strings.Split(path, "."), message, hint)
 }
 
-func (x *expansion) failAt(c *cell, path []string, message, hint string) {
+func (x *expansion) failAt(c *subject, path []string, message, hint string) {
 	x.failAs(c, "", path, message, hint)
 }
 
 // failAs is failAt for a mistake that a program knows what to do about.
-func (x *expansion) failAs(c *cell, kind diagnostic.Kind, path []string, message, hint string) {
+func (x *expansion) failAs(c *subject, kind diagnostic.Kind, path []string, message, hint string) {
 	d := diagnostic.Diagnostic{Kind: kind, Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
 	x.report(x.mark(d, x.placeIn(c, path)))
 }
 
 // warn is fail for what stops nothing.
-func (x *expansion) warn(c *cell, path, message, hint string) {
+func (x *expansion) warn(c *subject, path, message, hint string) {
 	at := strings.Split(path, ".")
 	d := diagnostic.Diagnostic{Path: x.name + "." + path, Warning: true, Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
 	x.report(x.mark(d, x.placeIn(c, at)))
 }
 
 // failKey reports a mistake in the name of a field, at that name.
-func (x *expansion) failKey(c *cell, path []string, message, hint string) {
+func (x *expansion) failKey(c *subject, path []string, message, hint string) {
 	d := diagnostic.Diagnostic{Path: x.name + "." + strings.Join(path, "."), Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
 	pos := x.labelAt(append([]string{x.name}, path...))
 	if o := covering(c.overlay, path); o != nil {
@@ -65,7 +65,7 @@ func (x *expansion) failKey(c *cell, path []string, message, hint string) {
 
 // placeIn is where the value of a cell at path is written: the cell's own, or
 // else the base's.
-func (x *expansion) placeIn(c *cell, path []string) token.Pos {
+func (x *expansion) placeIn(c *subject, path []string) token.Pos {
 	if o := covering(c.overlay, path); o != nil {
 		v := o.value.LookupPath(selectors(path[len(o.path):]))
 		pos := position(v)
@@ -81,7 +81,7 @@ func (x *expansion) placeIn(c *cell, path []string) token.Pos {
 
 // cellOf names a cell as what a mistake hits; the base, which all build on,
 // goes without saying.
-func (x *expansion) cellOf(c *cell) []string {
+func (x *expansion) cellOf(c *subject) []string {
 	if len(c.overlay) == 0 && c.name == "base" {
 		return nil
 	}
@@ -92,35 +92,95 @@ func (x *expansion) checkSeeds(seeds []uint64) {
 	seen := map[uint64]bool{}
 	for i, s := range seeds {
 		if seen[s] {
-			x.fail(&cell{name: "base"}, fmt.Sprintf("seeds.%d", i), fmt.Sprintf("seed %d is listed twice", s), "every seed is one run: leave one out")
+			x.fail(&subject{name: "base"}, fmt.Sprintf("seeds.%d", i), fmt.Sprintf("seed %d is listed twice", s), "every seed is one run: leave one out")
 		}
 		seen[s] = true
 	}
 }
 
-// check holds a cell against everything outside of the schema. What it looks
-// at in two cells alike is looked at once.
+// The sections that checks look at, a type for each check. A check gets these and
+// no other, so that what it has found holds wherever they are the same.
+type (
+	classesInput struct {
+		data     *dataConfig
+		evaluate *evaluateConfig
+		train    *trainConfig
+		report   *reportConfig
+	}
+	lossInput struct {
+		loss *lossConfig
+		data *dataConfig
+	}
+	augmentInput struct{ data *dataConfig }
+	groupsInput  struct {
+		optim    *optimConfig
+		backbone *backboneConfig
+	}
+	domainsInput struct{ evaluate *evaluateConfig }
+	shiftsInput  struct{ evaluate *evaluateConfig }
+	windowInput  struct {
+		evaluate *evaluateConfig
+		data     *dataConfig
+	}
+	splitInput    struct{ data *dataConfig }
+	backboneInput struct {
+		backbone *backboneConfig
+		adapter  *adapterConfig
+		head     *headConfig
+		data     *dataConfig
+	}
+	variantInput struct{ adapter *adapterConfig }
+	adapterInput struct{ adapterOn }
+	epochsInput  struct {
+		adapterOn
+		train *trainConfig
+	}
+	filesInput struct {
+		data     *dataConfig
+		evaluate *evaluateConfig
+		train    *trainConfig
+	}
+	stepsInput struct {
+		data  *dataConfig
+		train *trainConfig
+		optim *optimConfig
+	}
+	thawInput struct {
+		backbone *backboneConfig
+		optim    *optimConfig
+		train    *trainConfig
+	}
+	normInput struct {
+		backbone *backboneConfig
+		head     *headConfig
+		data     *dataConfig
+		train    *trainConfig
+	}
+)
+
+// check compares a cell with everything outside of the schema. What it looks at in
+// two cells alike is looked at once.
 func (x *expansion) check(c *cell) {
 	g := c.config
-	x.once(c, "classes", x.checkClasses, g.Data, g.Evaluate, g.Train, g.Report)
-	x.once(c, "loss", x.checkLoss, g.Loss, g.Data)
-	x.once(c, "augment", x.checkAugment, g.Data)
-	x.once(c, "groups", x.checkGroups, g.Optim, g.Backbone)
-	x.once(c, "domains", x.checkDomains, g.Evaluate)
-	x.once(c, "shifts", x.checkShifts, g.Evaluate)
-	x.once(c, "window", x.checkWindow, g.Evaluate, g.Data)
-	x.once(c, "split", x.checkSplit, g.Data)
-	x.once(c, "backbone", x.checkBackbone, g.Backbone, g.Adapter, g.Head, g.Data)
-	x.once(c, "adapter", x.checkAdapter, g.Backbone, g.Adapter, g.Head, g.Data)
-	x.once(c, "epochs", x.checkEpochs, g.Adapter, g.Backbone, g.Head, g.Data, g.Train)
-	x.once(c, "files", x.checkData, g.Data, g.Evaluate, g.Train)
-	x.once(c, "steps", x.checkSteps, g.Data, g.Train, g.Optim)
-	x.once(c, "thaw", x.checkThaw, g.Backbone, g.Optim, g.Train)
-	x.once(c, "norm", x.checkNorm, g.Backbone, g.Head, g.Data, g.Train)
+	memoize(x, c, classesInput{g.Data, g.Evaluate, g.Train, g.Report}, x.checkClasses)
+	memoize(x, c, lossInput{g.Loss, g.Data}, x.checkLoss)
+	memoize(x, c, augmentInput{g.Data}, x.checkAugment)
+	memoize(x, c, groupsInput{g.Optim, g.Backbone}, x.checkGroups)
+	memoize(x, c, domainsInput{g.Evaluate}, x.checkDomains)
+	memoize(x, c, shiftsInput{g.Evaluate}, x.checkShifts)
+	memoize(x, c, windowInput{g.Evaluate, g.Data}, x.checkWindow)
+	memoize(x, c, splitInput{g.Data}, x.checkSplit)
+	memoize(x, c, backboneInput{g.Backbone, g.Adapter, g.Head, g.Data}, x.checkBackbone)
+	memoize(x, c, adapterInput{g.adapterOn()}, x.checkAdapter)
+	memoize(x, c, epochsInput{g.adapterOn(), g.Train}, x.checkEpochs)
+	memoize(x, c, filesInput{g.Data, g.Evaluate, g.Train}, x.checkData)
+	memoize(x, c, stepsInput{g.Data, g.Train, g.Optim}, x.checkSteps)
+	memoize(x, c, thawInput{g.Backbone, g.Optim, g.Train}, x.checkThaw)
+	memoize(x, c, normInput{g.Backbone, g.Head, g.Data, g.Train}, x.checkNorm)
 }
 
-func (x *expansion) checkClasses(c *cell) {
-	data := c.config.Data
+func (x *expansion) checkClasses(c *subject, in classesInput) {
+	data := in.data
 	if slices.Contains(data.Classes, "") && data.Classes[0] == "" && data.Classes[1] == "" {
 		return // missing, and reported as that
 	}
@@ -133,9 +193,9 @@ func (x *expansion) checkClasses(c *cell) {
 		x.fail(c, "data.remap", fmt.Sprintf("only %d class is left to train: %s", len(trained), strings.Join(trained, ", ")), "a segmentation needs two classes at least")
 		return
 	}
-	x.checkMetric(c, "train.monitor", c.config.Train.Monitor, trained)
-	x.checkMetric(c, "report.metric", c.config.Report.Metric, trained)
-	for _, d := range c.config.Evaluate.Domains {
+	x.checkMetric(c, "train.monitor", in.train.Monitor, trained)
+	x.checkMetric(c, "report.metric", in.report.Metric, trained)
+	for _, d := range in.evaluate.Domains {
 		path := []string{"evaluate", "domains", quoteLabel(d.name)}
 		m := d.merged(data)
 		if !x.checkNames(c, path, m.Classes, m.Remap, m.Ignore) {
@@ -170,7 +230,7 @@ func (d *domainConfig) merged(data *dataConfig) dataConfig {
 }
 
 // checkNames looks at the classes of the data or of a domain.
-func (x *expansion) checkNames(c *cell, path []string, classes []string, remap map[string]string, ignore *uint32) bool {
+func (x *expansion) checkNames(c *subject, path []string, classes []string, remap map[string]string, ignore *uint32) bool {
 	ok := true
 	fail := func(field []string, message, hint string) {
 		ok = false
@@ -213,7 +273,7 @@ func (x *expansion) checkNames(c *cell, path []string, classes []string, remap m
 
 // checkColors looks at the colors of classes: each has one, and none has two
 // classes.
-func (x *expansion) checkColors(c *cell, path []string, d *dataConfig) {
+func (x *expansion) checkColors(c *subject, path []string, d *dataConfig) {
 	if len(d.Colors) == 0 {
 		return
 	}
@@ -244,14 +304,14 @@ func (x *expansion) checkColors(c *cell, path []string, d *dataConfig) {
 // quoteLabel is a name as an element of a CUE path.
 func quoteLabel(name string) string { return cue.Str(name).String() }
 
-func (x *expansion) checkMetric(c *cell, path, name string, classes []string) {
+func (x *expansion) checkMetric(c *subject, path, name string, classes []string) {
 	if known := metric.Names(classes); !slices.Contains(known, metric.Canonical(name)) {
 		x.fail(c, path, fmt.Sprintf("there is no metric %q", name), diagnostic.Suggest(name, "metrics", known))
 	}
 }
 
-func (x *expansion) checkLoss(c *cell) {
-	l, d := c.config.Loss, c.config.Data
+func (x *expansion) checkLoss(c *subject, in lossInput) {
+	l, d := in.loss, in.data
 	classes := mergeClasses(d.Classes, d.Remap, d.Ignore).classes
 	if len(l.terms(classes)) == 0 {
 		x.fail(c, "loss", "all weights of the loss are 0", "give one term a weight, for instance loss: crossEntropy: 1")
@@ -261,12 +321,12 @@ func (x *expansion) checkLoss(c *cell) {
 			x.failKey(c, []string{"loss", "classWeights", quoteLabel(name)}, fmt.Sprintf("there is no class %q to weigh", name), diagnostic.Suggest(name, "classes", classes))
 		}
 	}
-	x.checkClassWeights(c, classes)
+	x.checkClassWeights(c, l, classes)
 }
 
 // checkClassWeights looks for weights that leave a loss nothing to learn from.
-func (x *expansion) checkClassWeights(c *cell, classes []string) {
-	for _, term := range c.config.Loss.terms(classes) {
+func (x *expansion) checkClassWeights(c *subject, l *lossConfig, classes []string) {
+	for _, term := range l.terms(classes) {
 		if len(term.ClassWeights) > 0 && !slices.ContainsFunc(term.ClassWeights, func(w float64) bool { return w > 0 }) {
 			x.fail(c, "loss.classWeights", "all classes weigh 0, so "+written(term.Kind)+" learns nothing", "give a class a weight; those that are left out weigh 1")
 			return
@@ -275,17 +335,17 @@ func (x *expansion) checkClassWeights(c *cell, classes []string) {
 }
 
 // checkThaw warns of a freezing that the training does not outlast.
-func (x *expansion) checkThaw(c *cell) {
-	epochs := c.config.Train.Epochs
+func (x *expansion) checkThaw(c *subject, in thawInput) {
+	epochs := in.train.Epochs
 	late := func(path string, until uint32) {
 		if until >= epochs && epochs > 0 {
 			x.warn(c, path, fmt.Sprintf("the training ends after %d epochs, so what is frozen until epoch %d never trains", epochs, until), "freeze it for all of the training, or train longer")
 		}
 	}
-	if f := c.config.Backbone.Freeze; f.kind == "until" {
+	if f := in.backbone.Freeze; f.kind == "until" {
 		late("backbone.freeze.until", f.until)
 	}
-	for i, g := range c.config.Optim.Groups {
+	for i, g := range in.optim.Groups {
 		if g.Until > 0 {
 			late(fmt.Sprintf("optim.groups.%d.until", i), g.Until)
 		}
@@ -308,7 +368,7 @@ func (x *expansion) checkSame(c *cell, run *Run) {
 		name := e.Spec.GetDomain()
 		if other, is := known[e.ID]; is && given[name] != nil {
 			message := fmt.Sprintf("the domain %q is the same as %q: the same images, seen in the same way", label(given[name][2]), other)
-			x.failKey(c, given[name], message, "leave one of them out")
+			x.failKey(&c.subject, given[name], message, "leave one of them out")
 			continue
 		}
 		known[e.ID] = name
@@ -316,9 +376,9 @@ func (x *expansion) checkSame(c *cell, run *Run) {
 }
 
 // checkAugment looks at the ranges that augmentations draw from.
-func (x *expansion) checkAugment(c *cell) {
-	for i := range c.config.Data.Augment {
-		a := &c.config.Data.Augment[i]
+func (x *expansion) checkAugment(c *subject, in augmentInput) {
+	for i := range in.data.Augment {
+		a := &in.data.Augment[i]
 		at := fmt.Sprintf("data.augment.%d", i)
 		if _, draws := ranges[a.Kind]; a.Range != nil && !draws {
 			x.fail(c, at+".range", fmt.Sprintf("%s draws from no range", a.Kind), "leave it out")
@@ -338,9 +398,9 @@ func (x *expansion) checkAugment(c *cell) {
 }
 
 // checkGroups looks at groups of tensors that contradict what else is said.
-func (x *expansion) checkGroups(c *cell) {
-	groups := c.config.Optim.Groups
-	if len(groups) > 0 && c.config.Backbone.Freeze.kind != "all" {
+func (x *expansion) checkGroups(c *subject, in groupsInput) {
+	groups := in.optim.Groups
+	if len(groups) > 0 && in.backbone.Freeze.kind != "all" {
 		x.fail(c, "backbone.freeze", "optim.groups says what of the backbone trains", `leave freeze out, or say it there: {pattern: "backbone.*", frozen: true}`)
 	}
 	for i, g := range groups {
@@ -354,7 +414,7 @@ func (x *expansion) checkGroups(c *cell) {
 			x.fail(c, at+".layerDecay", fmt.Sprintf("layerDecay goes with the pattern %q alone", everyBackbone), "")
 		}
 	}
-	sch := c.config.Optim.Schedule
+	sch := in.optim.Schedule
 	if sch.Kind == "step" && !slices.IsSorted(sch.Milestones) {
 		x.fail(c, "optim.schedule.milestones", "the milestones do not rise", "")
 	}
@@ -379,24 +439,24 @@ func (x *expansion) checkTensors(c *cell, s *spec.RunSpec) bool {
 		return "optim.groups"
 	}
 	for _, i := range rules.Malformed {
-		x.fail(c, at(i), fmt.Sprintf("the pattern %q is malformed", s.Optim.Rules[i].Pattern), `* stands for anything, [ab] for one of them`)
+		x.fail(&c.subject, at(i), fmt.Sprintf("the pattern %q is malformed", s.Optim.Rules[i].Pattern), `* matches anything, [ab] one of them`)
 	}
 	for _, i := range rules.Idle {
-		x.fail(c, at(i), fmt.Sprintf("the pattern %q takes no tensor", s.Optim.Rules[i].Pattern), "either none has such a name, or patterns before it have them all; `runner plan --groups` shows names")
+		x.fail(&c.subject, at(i), fmt.Sprintf("the pattern %q takes no tensor", s.Optim.Rules[i].Pattern), "either none has such a name, or patterns before it have them all; `runner plan --groups` shows names")
 	}
 	if n := len(rules.Untaken); n > 0 {
 		shown := strings.Join(rules.Untaken[:min(n, 4)], ", ")
 		if n > 4 {
 			shown += fmt.Sprintf(" and %d more", n-4)
 		}
-		x.fail(c, "optim.groups", "no pattern takes "+shown, `add one, for instance {pattern: "*", frozen: true} at the end`)
+		x.fail(&c.subject, "optim.groups", "no pattern takes "+shown, `add one, for instance {pattern: "*", frozen: true} at the end`)
 	}
 	return false
 }
 
 // checkWindow looks at how windows go over images.
-func (x *expansion) checkWindow(c *cell) {
-	e, size := c.config.Evaluate, c.config.Data.Size
+func (x *expansion) checkWindow(c *subject, in windowInput) {
+	e, size := in.evaluate, in.data.Size
 	if e.Window == nil {
 		return
 	}
@@ -410,8 +470,8 @@ func (x *expansion) checkWindow(c *cell) {
 
 // checkDomains looks at the names of domains: each is a column of tables and a
 // file of pictures.
-func (x *expansion) checkDomains(c *cell) {
-	e := c.config.Evaluate
+func (x *expansion) checkDomains(c *subject, in domainsInput) {
+	e := in.evaluate
 	taken := map[string]string{
 		"test":       "the test split of data has this name",
 		"validation": "the validation split of data has this name in reports",
@@ -438,8 +498,8 @@ func (x *expansion) checkDomains(c *cell) {
 }
 
 // checkShifts looks at the domains that are made of the test split.
-func (x *expansion) checkShifts(c *cell) {
-	e := c.config.Evaluate
+func (x *expansion) checkShifts(c *subject, in shiftsInput) {
+	e := in.evaluate
 	if e.Corruptions != nil {
 		for i, s := range e.Corruptions.Severities {
 			if slices.Contains(e.Corruptions.Severities[:i], s) {
@@ -484,11 +544,11 @@ func (x *expansion) checkShifts(c *cell) {
 	}
 }
 
-func (x *expansion) checkSplit(c *cell) {
-	if d := c.config.Data; d.Fraction < 1 && d.Limit.Train > 0 && !d.Split.likeOriginal() {
+func (x *expansion) checkSplit(c *subject, in splitInput) {
+	if d := in.data; d.Fraction < 1 && d.Limit.Train > 0 && !d.Split.likeOriginal() {
 		x.fail(c, "data.fraction", "data.fraction and data.limit.train both say how many images to train on", "leave one of them out")
 	}
-	s := c.config.Data.Split
+	s := in.data.Split
 	if s.Group != "" && s.Stratify != "" {
 		x.fail(c, "data.split.stratify", "data.split is grouped and stratified", "groups stay together and kinds are shared out: leave one of them out")
 	}
@@ -505,8 +565,8 @@ func (x *expansion) checkSplit(c *cell) {
 }
 
 // checkBackbone looks at what depends on the backbone's dimensions.
-func (x *expansion) checkBackbone(c *cell) {
-	b := c.config.Backbone
+func (x *expansion) checkBackbone(c *subject, in backboneInput) {
+	b := in.backbone
 	if b.Model == "" || x.resolve.backbone == nil {
 		return
 	}
@@ -540,21 +600,21 @@ func (x *expansion) checkBackbone(c *cell) {
 			x.fail(c, "backbone.freeze.blocks", message, hint)
 		}
 	}
-	if c.config.Adapter.Variant != none {
-		if _, message, hint := c.config.Adapter.Blocks.of(depth); message != "" {
+	if in.adapter.Variant != none {
+		if _, message, hint := in.adapter.Blocks.of(depth); message != "" {
 			x.fail(c, "adapter.blocks", message, hint)
 		}
 	}
-	if taps := c.config.Head.Taps; taps != nil {
+	if taps := in.head.Taps; taps != nil {
 		if _, message, hint := taps.of(depth); message != "" {
 			x.fail(c, "head.taps", message, hint)
 		}
 	}
 	var unfit *design.Error
-	if _, err := design.Of(c.config.headSpec(arch), int(arch.GetDim()), len(c.config.Data.Classes)); errors.As(err, &unfit) {
+	if _, err := design.Of(in.head.spec(b.depth(arch)), int(arch.GetDim()), len(in.data.Classes)); errors.As(err, &unfit) {
 		x.fail(c, "head."+unfit.Setting, unfit.Problem, unfit.Hint)
 	}
-	size, patch := c.config.Data.Size, arch.GetPatch()
+	size, patch := in.data.Size, arch.GetPatch()
 	if patch > 0 && (size[0]%patch != 0 || size[1]%patch != 0) {
 		wrong := size[0]
 		if wrong%patch == 0 {
@@ -571,13 +631,13 @@ func (x *expansion) checkBackbone(c *cell) {
 
 // checkData looks at the files: are they there, are there enough, and with
 // Env.CheckData what is in them.
-func (x *expansion) checkData(c *cell) {
-	for _, data := range c.config.Data.each(x.seeds) {
-		x.checkFiles(c, data)
+func (x *expansion) checkData(c *subject, in filesInput) {
+	for _, data := range in.data.each(x.seeds) {
+		x.checkFiles(c, in, data)
 	}
 }
 
-func (x *expansion) checkFiles(c *cell, data *dataConfig) {
+func (x *expansion) checkFiles(c *subject, in filesInput, data *dataConfig) {
 	if data.Source != "" {
 		if message, hint := x.resolve.checkSource(x.root, data, roles); message != "" {
 			x.fail(c, "data.source", message, hint)
@@ -585,14 +645,14 @@ func (x *expansion) checkFiles(c *cell, data *dataConfig) {
 			x.checkOverlap(c, []string{"data", "source"}, "test", data, data)
 			x.checkRemarks(c, []string{"data", "source"}, data, roles)
 			if x.resolve.check && data.Source != procedural {
-				x.checkPresence(c, data)
+				x.checkPresence(c, data, in.train.Monitor)
 			}
 		}
 		if n := x.resolve.unlisted(x.root, data); n > 0 {
 			x.warn(c, "data.split.from", fmt.Sprintf("%d of the images of %q are in no part", n, data.Source), "they are neither trained nor scored on")
 		}
 	}
-	for _, d := range c.config.Evaluate.Domains {
+	for _, d := range in.evaluate.Domains {
 		if d.Source == "" {
 			continue
 		}
@@ -612,7 +672,7 @@ func (x *expansion) checkFiles(c *cell, data *dataConfig) {
 
 // checkOverlap warns of a domain with images that are trained on as well, by
 // their content, or that were made of such.
-func (x *expansion) checkOverlap(c *cell, path []string, name string, data, domain *dataConfig) {
+func (x *expansion) checkOverlap(c *subject, path []string, name string, data, domain *dataConfig) {
 	n, of, err := x.resolve.overlap(x.root, data, domain)
 	if err != nil || n == 0 {
 		return // what cannot be read is reported at the source
@@ -666,7 +726,7 @@ func (x *expansion) overlaps(cells []*cell) (list []Overlap) {
 // data.fraction, or one of 150 classes, has such parts. It is an error where no
 // image at all shows the class, and where training would end without the score
 // that chooses its weights.
-func (x *expansion) checkPresence(c *cell, d *dataConfig) {
+func (x *expansion) checkPresence(c *subject, d *dataConfig, monitor string) {
 	t := x.resolve.training(x.root, d)
 	shown := map[string]map[int32]bool{} // by role
 	number := map[string]int{}
@@ -709,20 +769,20 @@ func (x *expansion) checkPresence(c *cell, d *dataConfig) {
 			}
 		}
 	}
-	_, class, _ := strings.Cut(metric.Canonical(c.config.Train.Monitor), "/")
+	_, class, _ := strings.Cut(metric.Canonical(monitor), "/")
 	if i := slices.Index(t.classes, class); i >= 0 && !shown["val"][int32(i)] && !slices.Contains(nowhere, class) {
-		x.fail(c, "train.monitor", fmt.Sprintf("none of the %d images of val shows class %q, so %s has no value to choose the weights by", number["val"], class, c.config.Train.Monitor),
+		x.fail(c, "train.monitor", fmt.Sprintf("none of the %d images of val shows class %q, so %s has no value to choose the weights by", number["val"], class, monitor),
 			`monitor another class, "dice/mean" or "loss", or take other images for val`)
 	}
 }
 
 // checkSteps holds the steps of a training against its images.
-func (x *expansion) checkSteps(c *cell) {
-	train := c.config.Train
-	if c.config.Data.Source == "" || train.Batch == 0 || train.Epochs == 0 {
+func (x *expansion) checkSteps(c *subject, in stepsInput) {
+	train := in.train
+	if in.data.Source == "" || train.Batch == 0 || train.Epochs == 0 {
 		return
 	}
-	s, err := x.resolve.split(x.root, c.config.Data.of(x.seeds[0]), roles, "train") // others have as many
+	s, err := x.resolve.split(x.root, in.data.of(x.seeds[0]), roles, "train") // others have as many
 	if err != nil {
 		return // reported at the source
 	}
@@ -735,7 +795,7 @@ func (x *expansion) checkSteps(c *cell) {
 	if train.MaxSteps > 0 {
 		total = min(total, train.MaxSteps)
 	}
-	warm := uint32(math.Round(c.config.Optim.Schedule.Warmup * float64(total)))
+	warm := uint32(math.Round(in.optim.Schedule.Warmup * float64(total)))
 	if warm > 0 && warm >= total {
 		x.fail(c, "optim.schedule.warmup", fmt.Sprintf("the warm-up takes all %d steps of the training", total), "the learning rates would never be reached: make it shorter, or the training longer")
 	}
@@ -743,16 +803,16 @@ func (x *expansion) checkSteps(c *cell) {
 
 // checkNorm refuses BatchNorm over a single value: an image of one patch has one of
 // each channel, and a batch of one such image has no variance.
-func (x *expansion) checkNorm(c *cell) {
-	train, size := c.config.Train, c.config.Data.Size
-	if x.resolve.backbone == nil || c.config.Data.Source == "" || train.Batch == 0 {
+func (x *expansion) checkNorm(c *subject, in normInput) {
+	train, size := in.train, in.data.Size
+	if x.resolve.backbone == nil || in.data.Source == "" || train.Batch == 0 {
 		return
 	}
-	bb, err := x.resolve.backbone(c.config.Backbone.Model)
-	if err != nil || !c.config.headSpec(bb.Arch).GetNorm() || size[0] != bb.Arch.GetPatch() || size[1] != bb.Arch.GetPatch() {
+	bb, err := x.resolve.backbone(in.backbone.Model)
+	if err != nil || !in.head.spec(in.backbone.depth(bb.Arch)).GetNorm() || size[0] != bb.Arch.GetPatch() || size[1] != bb.Arch.GetPatch() {
 		return // the former is reported at the backbone
 	}
-	s, err := x.resolve.split(x.root, c.config.Data.of(x.seeds[0]), roles, "train")
+	s, err := x.resolve.split(x.root, in.data.of(x.seeds[0]), roles, "train")
 	if err != nil {
 		return // reported at the source
 	}

@@ -16,7 +16,7 @@ import (
 // the same size; it has the identity that the same domain in the experiment's
 // file has. Files that cannot be used are all told in the error.
 func Domain(ctx context.Context, x *data.Index, root string, run *spec.RunSpec, name, source string) (*spec.Evaluation, *spec.Files, error) {
-	p, err := scan(ctx, x, root, &dataConfig{Source: source, Layout: "auto"}, []string{"test"})
+	p, err := scan(ctx, x, scanKey{sourceKey: sourceKey{root, source, "auto"}, domain: true})
 	if err != nil {
 		return nil, nil, withHint(err)
 	}

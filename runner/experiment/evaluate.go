@@ -51,7 +51,7 @@ func (x *expansion) evaluate(whole *cell, cells []*cell) {
 				bound = true
 				key += fmt.Sprintf("%d ", o.id)
 			} else {
-				key += strings.Join(o.path, ".") + " "
+				key += fmt.Sprintf("%q ", o.path)
 			}
 		}
 		if !bound {
@@ -245,6 +245,9 @@ type partKey struct {
 	values  string
 }
 
+// A keptKey is a section by its content, and by the values of cells in it.
+type keptKey struct{ section, values, content string }
+
 // intern gives sections that are alike, in content and in where their values
 // come from, one tree, so that cells of several groups share what is read from
 // them and checked about them.
@@ -254,7 +257,7 @@ func (x *expansion) intern(t *tree, bound []*override) *tree {
 		if section == nil {
 			continue
 		}
-		key := name + keyOf(bound, name) + string(section.append(nil))
+		key := keptKey{name, keyOf(bound, name), string(section.append(nil))}
 		if x.kept[key] == nil {
 			x.kept[key] = section
 		}
@@ -337,7 +340,7 @@ func (x *expansion) checkRest(c *cell, err error) {
 	if v.Validate(cue.Concrete(true), cue.Final()) != nil {
 		return
 	}
-	r := &cell{name: c.name}
+	r := &cell{subject: subject{name: c.name}}
 	if r.tree, err = treeOf(v); err != nil {
 		return
 	}
@@ -374,8 +377,8 @@ func (x *expansion) without(overlay []*override) cue.Value {
 	found := len(from.fill) < len(x.fill)
 	for _, below := range paths {
 		path := append([]string{x.name}, below...)
-		if text := strings.Join(path, ".") + "\n"; !strings.Contains(key, text) {
-			key += text
+		if !slices.ContainsFunc(full, func(p []string) bool { return slices.Equal(p, path) }) {
+			key += fmt.Sprintf("%q\n", path)
 			full = append(full, path)
 			found = found || len(x.fields(path)) > 0
 		}
@@ -462,23 +465,19 @@ func (x *expansion) filled(root cue.Value, overlay []*override) cue.Value {
 	return root.FillPath(name, all).LookupPath(name)
 }
 
-// once does a check for the first of the cells that agree in parts, which is
+// memoize does a check for the first of the cells that agree in its input, which is
 // all that the check looks at; the others get what it has reported.
-func (x *expansion) once(c *cell, what string, check func(c *cell), parts ...any) {
-	var key [6]any
-	key[0] = what
-	copy(key[1:], parts)
-	found, done := x.memory[key]
+func memoize[K comparable](x *expansion, c *cell, in K, check func(*subject, K)) {
+	found, done := x.memory[in]
 	if !done && x.outerHolds(c) {
-		found, done = x.outer.memory[key]
+		found, done = x.outer.memory[in]
 	}
 	if !done {
-		found = x.recorded(func() { check(c) })
-		x.memory[key] = found
+		x.memory[in] = x.recorded(func() { check(&c.subject, in) })
 		return
 	}
 	for _, d := range found {
-		d.Cells, d.Of = x.cellOf(c), x.total
+		d.Cells, d.Of = x.cellOf(&c.subject), x.total
 		x.report(d)
 	}
 }

@@ -12,12 +12,17 @@ import (
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
+// A subject is what mistakes of a cell are reported of.
+type subject struct {
+	name    string
+	overlay []*override
+}
+
 // A cell is one point of the matrix of an experiment.
 type cell struct {
-	name    string
-	values  []AxisValue
-	overlay []*override
-	label   token.Pos // of a case, or of the entry of include
+	subject
+	values []AxisValue
+	label  token.Pos // of a case, or of the entry of include
 
 	value  cue.Value // of the base alone
 	tree   *tree     // what it comes to, see resolved
@@ -124,7 +129,7 @@ func (x *expansion) expand() *Experiment {
 		}
 	}
 	if len(e.LeftOut) > 0 && len(e.Runs) == 0 {
-		x.fail(whole, "adapter.variant", "no cell is left: all need plug-ins that fail", "")
+		x.fail(&whole.subject, "adapter.variant", "no cell is left: all need plug-ins that fail", "")
 	}
 	if x.errorCount() > x.errorsBefore {
 		return nil
@@ -155,8 +160,8 @@ type expansion struct {
 	roots  map[string]cue.Value // see without
 	stuck  map[string]cue.Value // what stays at a path of the experiment, see stays
 	parts  map[partKey]*config
-	kept   map[string]*tree // see intern
-	memory map[any]diagnostic.List
+	kept   map[keptKey]*tree       // see intern
+	memory map[any]diagnostic.List // of checks, by their inputs
 
 	origins map[originKey]Value                // who gives values of the base, and where
 	params  map[*adapterConfig]json.RawMessage // that are sound, see checkVariant
@@ -181,7 +186,7 @@ func (x *expansion) outerHolds(c *cell) bool {
 
 // forget drops what is known of cells.
 func (x *expansion) forget() {
-	x.parts, x.kept, x.memory = map[partKey]*config{}, map[string]*tree{}, map[any]diagnostic.List{}
+	x.parts, x.kept, x.memory = map[partKey]*config{}, map[keptKey]*tree{}, map[any]diagnostic.List{}
 	x.params, x.adapted, x.broken = map[*adapterConfig]json.RawMessage{}, map[adapterOn]*adaptation{}, map[*adapterConfig]bool{}
 }
 
@@ -192,7 +197,7 @@ func (x *expansion) base() cue.Value {
 
 // whole is the base as a cell.
 func (x *expansion) whole() (*cell, error) {
-	c := &cell{name: "base", value: x.base()}
+	c := &cell{subject: subject{name: "base"}, value: x.base()}
 	var err error
 	if c.tree, err = treeOf(c.value); err != nil {
 		return nil, err

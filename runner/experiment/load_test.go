@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 // "scale", whose programs depend on their parameters.
 func world() *resolver {
 	r := newResolver(context.Background(), Env{})
-	r.backbone = once(func(name string) (*backbone.Backbone, error) {
+	r.backbone = remembered(r.ctx, func(name string) (*backbone.Backbone, error) {
 		if name != "toy" && name != "toy-large" {
 			return nil, &backbone.MissingError{Name: name, Reason: "is not on this machine", Cure: "fetch it"}
 		}

@@ -336,7 +336,7 @@ func (x *expansion) product(axes []*axis) []*cell {
 
 // point is the cell with one value for each path of the axes.
 func point(axes []*axis, taken []*override) *cell {
-	c := &cell{overlay: taken, label: taken[0].label}
+	c := &cell{subject: subject{overlay: taken}, label: taken[0].label}
 	var parts []string
 	i := 0
 	for _, a := range axes {
@@ -497,7 +497,7 @@ func (x *expansion) ablations(whole *cell, axes []*axis) []*cell {
 	known := func(values []AxisValue) []AxisValue {
 		return slices.DeleteFunc(slices.Clone(values), func(v AxisValue) bool { return v.Value == nil })
 	}
-	cells := []*cell{{name: "base", values: known(base), config: whole.config, tree: whole.tree, label: x.labelAt([]string{x.name, "ablate"})}}
+	cells := []*cell{{subject: subject{name: "base"}, values: known(base), config: whole.config, tree: whole.tree, label: x.labelAt([]string{x.name, "ablate"})}}
 	for i, a := range axes {
 		for _, step := range a.steps {
 			o := step[0]
@@ -506,7 +506,7 @@ func (x *expansion) ablations(whole *cell, axes []*axis) []*cell {
 			if reflect.DeepEqual(values[i], base[i]) {
 				continue // the base has it
 			}
-			cells = append(cells, &cell{name: a.part(0, o), values: known(values), overlay: step, label: o.label})
+			cells = append(cells, &cell{subject: subject{a.part(0, o), step}, values: known(values), label: o.label})
 		}
 	}
 	return cells
@@ -521,7 +521,7 @@ func (x *expansion) cases(base cue.Value) []*cell {
 	var cells []*cell
 	for it.Next() {
 		at := []string{x.name, "cases", it.Selector().String()}
-		c := &cell{name: it.Selector().Unquoted(), label: x.labelAt(at)}
+		c := &cell{subject: subject{name: it.Selector().Unquoted()}, label: x.labelAt(at)}
 		x.named(name.Case(c.name), strings.Join(append([]string{x.name}, at[1:]...), "."), c.label)
 		x.leaves(nil, it.Value(), base, c)
 		preset, given := presetIn(it.Value())

@@ -79,7 +79,7 @@ func (e *Experiment) Parts() ([]Part, error) {
 		p := Part{Experiment: e.Name, Name: name, Cell: cell, Split: read.Splits[role], Data: read, Source: d.Source}
 		read.Splits = nil
 		p.Unused = x.resolve.unused(x.root, d)
-		if layout := x.resolve.layout(x.root, d); layout != nil {
+		if layout := x.resolve.layout(d.sourceKey(x.root)); layout != nil {
 			p.Masks = layout.Masks()
 		}
 		if role == "train" {

@@ -166,7 +166,7 @@ func (x *expansion) runOf(settings []Setting, seed uint64) *Run {
 	}
 	run, err := x.run(c, seed)
 	if err != nil {
-		x.fail(c, "seeds", err.Error(), "")
+		x.fail(&c.subject, "seeds", err.Error(), "")
 		return nil
 	}
 	x.checkSame(c, run)
@@ -179,7 +179,7 @@ func (x *expansion) runOf(settings []Setting, seed uint64) *Run {
 
 // pointCell is the cell of a point.
 func (x *expansion) pointCell(settings []Setting) (*cell, bool) {
-	c := &cell{name: "base"}
+	c := &cell{subject: subject{name: "base"}}
 	var lines, parts []string
 	texts, problems := make([][]byte, len(settings)), make([]error, len(settings))
 	for i, s := range settings {

@@ -10,18 +10,18 @@ import (
 
 // unused names what lies in the folder of a source and is not used.
 func (r *resolver) unused(root string, d *dataConfig) []string {
-	layout := r.layout(root, d)
+	key := d.sourceKey(root)
+	layout := r.layout(key)
 	if layout == nil {
 		return nil
 	}
-	key := fmt.Sprintf("%q %q %s", root, d.Source, d.Layout)
-	notes, ok := r.left[key]
-	if !ok {
-		if dir, err := findData(root, d.Source); err == nil {
-			notes = layout.Unused(dir)
+	notes, _ := r.left.get(r.ctx, key, func() ([]string, error) {
+		dir, err := findData(key.root, key.source)
+		if err != nil {
+			return nil, err
 		}
-		r.left[key] = notes
-	}
+		return layout.Unused(dir), nil
+	})
 	return notes
 }
 
@@ -31,20 +31,17 @@ func (r *resolver) remarks(root string, d *dataConfig, wanted []string, role str
 	if err != nil || d.Source == procedural {
 		return "", ""
 	}
-	t := r.training(root, d)
-	key := fmt.Sprint(s.split.GetDigest(), t.colors)
-	list, ok := r.remarked[key]
-	if !ok {
-		several, dark = data.Remarks(r.ctx, r.index, s.files, t.data())
-		list = [2]string{several, dark}
-		r.remarked[key] = list
-	}
+	read := r.training(root, d).data()
+	list, _ := r.remarked.get(r.ctx, s.readKey(read), func() ([2]string, error) {
+		several, dark := data.Remarks(r.ctx, r.index, s.files, read)
+		return [2]string{several, dark}, r.ctx.Err()
+	})
 	return list[0], list[1]
 }
 
 // checkRemarks warns of what is not used of a source, and of what may not be
 // meant in the images and masks of its parts.
-func (x *expansion) checkRemarks(c *cell, path []string, d *dataConfig, wanted []string) {
+func (x *expansion) checkRemarks(c *subject, path []string, d *dataConfig, wanted []string) {
 	warn := func(message, hint string) {
 		found := diagnostic.Diagnostic{
 			Path: x.name + "." + strings.Join(path, "."), Warning: true, Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total,

@@ -28,24 +28,38 @@ type resolver struct {
 	adopt     func(ctx context.Context, s peft.Source) (*peft.Adapter, error)
 	build     func(ctx context.Context, name, params string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error)
 
-	schemas map[string]answer[cue.Value]
-	scans   map[string]answer[parts]
-	splits  map[string]answer[files]
-	checked map[string]string
-	counted map[string]map[uint32]int // masks with a value, by digest
-	looks   map[string]answer[styleFiles]
-	nets    map[string]answer[styleNetwork]
-	// repeated counts images of a test split that are also in a training split,
-	// by the digests of both.
-	repeated map[[2]string]int
-	layouts  map[string]*data.Layout // of sources; nil if they cannot be found
-	left     map[string][]string     // what is not used of sources
-	remarked map[string][2]string    // about files, by digest
+	// What was found out. What makes an answer sees the key and the machine, and
+	// nothing else of an experiment: a setting that it needs has to be in the key.
+	schemas  memo[string, cue.Value]
+	layouts  memo[sourceKey, *data.Layout]
+	left     memo[sourceKey, []string] // what is not used of sources
+	scans    memo[scanKey, parts]
+	splits   memo[splitKey, files]
+	checked  memo[readKey, string] // what is wrong with files
+	remarked memo[readKey, [2]string]
+	counted  memo[countKey, map[uint32]int] // masks with a value
+	repeated memo[pairKey, int]
+	looks    memo[placeKey, styleFiles]
+	nets     memo[placeKey, styleNetwork]
 }
 
 type answer[T any] struct {
 	value T
 	err   error
+}
+
+// A memo keeps answers.
+type memo[K comparable, V any] map[K]answer[V]
+
+// get is the answer of a key, found out once. An end of the context is no answer.
+func (m memo[K, V]) get(ctx context.Context, key K, find func() (V, error)) (V, error) {
+	a, ok := m[key]
+	if !ok {
+		if a.value, a.err = find(); a.err == nil || ctx.Err() == nil {
+			m[key] = a
+		}
+	}
+	return a.value, a.err
 }
 
 func newResolver(ctx context.Context, env Env) *resolver {
@@ -54,25 +68,25 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		index:     env.Index,
 		check:     env.CheckData,
 		keepGoing: env.KeepGoing,
-		schemas:   map[string]answer[cue.Value]{},
-		scans:     map[string]answer[parts]{},
-		splits:    map[string]answer[files]{},
-		checked:   map[string]string{},
-		looks:     map[string]answer[styleFiles]{},
-		nets:      map[string]answer[styleNetwork]{},
-		repeated:  map[[2]string]int{},
-		layouts:   map[string]*data.Layout{},
-		counted:   map[string]map[uint32]int{},
-		left:      map[string][]string{},
-		remarked:  map[string][2]string{},
+		schemas:   memo[string, cue.Value]{},
+		layouts:   memo[sourceKey, *data.Layout]{},
+		left:      memo[sourceKey, []string]{},
+		scans:     memo[scanKey, parts]{},
+		splits:    memo[splitKey, files]{},
+		checked:   memo[readKey, string]{},
+		remarked:  memo[readKey, [2]string]{},
+		counted:   memo[countKey, map[uint32]int]{},
+		repeated:  memo[pairKey, int]{},
+		looks:     memo[placeKey, styleFiles]{},
+		nets:      memo[placeKey, styleNetwork]{},
 	}
 	if r.index == nil {
 		r.index = data.NewIndex(data.Look{})
 	}
 	if env.Hub != nil {
-		r.backbone = once(env.Hub.Resolve)
+		r.backbone = remembered(ctx, env.Hub.Resolve)
 		if env.Fetch != nil {
-			r.backbone = once(func(name string) (*backbone.Backbone, error) { return env.Hub.Fetch(ctx, name, env.Fetch) })
+			r.backbone = remembered(ctx, func(name string) (*backbone.Backbone, error) { return env.Hub.Fetch(ctx, name, env.Fetch) })
 		}
 	}
 	if v := env.Variants; v != nil {
@@ -84,15 +98,11 @@ func newResolver(ctx context.Context, env Env) *resolver {
 	return r
 }
 
-func once[T any](ask func(string) (T, error)) func(string) (T, error) {
-	asked := map[string]answer[T]{}
+// remembered asks once for each name, unless the context has ended.
+func remembered[T any](ctx context.Context, ask func(string) (T, error)) func(string) (T, error) {
+	asked := memo[string, T]{}
 	return func(name string) (T, error) {
-		a, ok := asked[name]
-		if !ok {
-			a.value, a.err = ask(name)
-			asked[name] = a
-		}
-		return a.value, a.err
+		return asked.get(ctx, name, func() (T, error) { return ask(name) })
 	}
 }
 
@@ -104,22 +114,21 @@ func (r *resolver) params(c *cue.Context, name string) (cue.Value, error) {
 	if r.describe == nil || name == none || name == "" {
 		return cue.Value{}, nil
 	}
-	if a, ok := r.schemas[name]; ok {
-		return a.value, a.err
-	}
-	var a answer[cue.Value]
-	var reply *protocol.DescribeReply
-	if reply, a.err = r.describe(r.ctx, name); a.err == nil {
-		v := c.CompileString(reply.GetSchema(), cue.Filename("variant:"+name+"/schema.cue"))
-		a.value = v.LookupPath(cue.ParsePath("#Params"))
-		if a.err = v.Err(); a.err == nil && !a.value.Exists() {
-			a.err = fmt.Errorf("the schema of variant %q has no definition #Params; tell its author", name)
-		} else if a.err != nil {
-			a.err = fmt.Errorf("the schema of variant %q: %w; tell its author", name, a.err)
+	return r.schemas.get(r.ctx, name, func() (cue.Value, error) {
+		reply, err := r.describe(r.ctx, name)
+		if err != nil {
+			return cue.Value{}, err
 		}
-	}
-	r.schemas[name] = a
-	return a.value, a.err
+		v := c.CompileString(reply.GetSchema(), cue.Filename("variant:"+name+"/schema.cue"))
+		if err := v.Err(); err != nil {
+			return cue.Value{}, fmt.Errorf("the schema of variant %q: %w; tell its author", name, err)
+		}
+		params := v.LookupPath(cue.ParsePath("#Params"))
+		if !params.Exists() {
+			return cue.Value{}, fmt.Errorf("the schema of variant %q has no definition #Params; tell its author", name)
+		}
+		return params, nil
+	})
 }
 
 // run resolves one cell with one seed. Everything in it has been checked.
@@ -142,8 +151,8 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 	s := &spec.RunSpec{
 		Revision: spec.Revision,
 		Seed:     seed,
-		Backbone: &spec.Backbone{Digest: bb.Digest, Arch: bb.Arch, Depth: cfg.depth(bb.Arch), Freeze: cfg.freeze(bb.Arch)},
-		Head:     cfg.headSpec(bb.Arch),
+		Backbone: &spec.Backbone{Digest: bb.Digest, Arch: bb.Arch, Depth: cfg.Backbone.depth(bb.Arch), Freeze: cfg.freeze(bb.Arch)},
+		Head:     cfg.Head.spec(cfg.Backbone.depth(bb.Arch)),
 		Optim:    cfg.Optim.spec(),
 		Train:    cfg.Train.spec(),
 		Loss:     cfg.Loss.terms(mergeClasses(cfg.Data.Classes, cfg.Data.Remap, cfg.Data.Ignore).classes),

@@ -23,7 +23,7 @@ const (
 // the real ones. Weights are chosen by the loss, since a few images may leave a
 // class without a score.
 func Smoke(ctx context.Context, x *data.Index, experiments []*Experiment) ([]*Experiment, error) {
-	s := &smoke{index: x, splits: map[string]files{}}
+	s := &smoke{index: x, splits: map[smokeKey]files{}}
 	var all []*Experiment
 	for _, e := range experiments {
 		small := *e
@@ -49,7 +49,13 @@ func Smoke(ctx context.Context, x *data.Index, experiments []*Experiment) ([]*Ex
 // smoke remembers the splits that were cut, by digest and size.
 type smoke struct {
 	index  *data.Index
-	splits map[string]files
+	splits map[smokeKey]files
+}
+
+// A smokeKey is a split, and how many images of it are kept.
+type smokeKey struct {
+	digest string
+	count  uint32
 }
 
 func (s *smoke) run(ctx context.Context, run *Run, name string) (*Run, error) {
@@ -92,7 +98,7 @@ func (s *smoke) data(ctx context.Context, d *spec.Data, from, to *spec.Places, t
 			d.Splits[role] = &spec.Split{Digest: data.ProceduralDigest(drawn), Count: drawn.Count, Procedural: drawn}
 			continue
 		}
-		key := fmt.Sprint(split.Digest, n)
+		key := smokeKey{split.Digest, n}
 		cut, known := s.splits[key]
 		if !known {
 			places := from.Files[split.Digest]

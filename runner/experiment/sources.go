@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
@@ -88,26 +90,86 @@ type sourceError struct{ message, hint string }
 
 func (e *sourceError) Error() string { return e.message }
 
-// scan finds the files of a source and divides them.
-func (r *resolver) scan(root string, d *dataConfig, roles []string) (parts, error) {
-	key := fmt.Sprintf("%q %q %s %+v %v", root, d.Source, d.Layout, d.Split, roles)
-	if d.Split.likeOriginal() {
-		key += fmt.Sprint(d.Fraction) // counts there
-	}
-	if a, ok := r.scans[key]; ok {
-		return a.value, a.err
-	}
-	p, err := scan(r.ctx, r.index, root, d, roles)
-	r.scans[key] = answer[parts]{p, err}
-	return p, err
+// A placeKey is a name in an experiment of something that is looked for from root.
+type placeKey struct{ root, name string }
+
+// A sourceKey decides which files a source has.
+type sourceKey struct{ root, source, layout string }
+
+// A scanKey decides how they are divided.
+type scanKey struct {
+	sourceKey
+	split splitConfig
+	// fraction of the data, where it counts before the parts are cut.
+	fraction float64
+	// domain says that all files are wanted for testing.
+	domain bool
 }
 
-func scan(ctx context.Context, x *data.Index, root string, d *dataConfig, wanted []string) (parts, error) {
-	dir, err := findData(root, d.Source)
+// A splitKey decides which of them a run reads in a role.
+type splitKey struct {
+	scanKey
+	role  string
+	limit limitConfig
+	// sampled is the fraction of the training images that is drawn.
+	sampled float64
+}
+
+// A countKey is files by their content, and whether their masks are colors.
+type countKey struct {
+	digest string
+	colors bool
+}
+
+// A pairKey is two splits by their content.
+type pairKey struct{ train, test string }
+
+// A readKey is files, and how they are read. Those with the same content differ in
+// the names that messages have.
+type readKey struct{ digest, root, first, data string }
+
+func (f files) readKey(d *spec.Data) readKey {
+	text, _ := proto.MarshalOptions{Deterministic: true}.Marshal(d) // fails for invalid UTF-8 alone, which checkNames refuses
+	return readKey{f.split.GetDigest(), f.files.Root, f.files.Images[0], string(text)}
+}
+
+func (d *dataConfig) sourceKey(root string) sourceKey { return sourceKey{root, d.Source, d.Layout} }
+
+func (d *dataConfig) scanKey(root string, wanted []string) scanKey {
+	key := scanKey{sourceKey: d.sourceKey(root), split: d.Split, domain: len(wanted) == 1}
+	if d.Split.likeOriginal() {
+		key.fraction = d.Fraction
+	}
+	return key
+}
+
+func (d *dataConfig) splitKey(root string, wanted []string, role string) splitKey {
+	key := splitKey{scanKey: d.scanKey(root, wanted), role: role, limit: d.Limit, sampled: 1}
+	if role == "train" && !d.Split.likeOriginal() {
+		key.sampled = d.Fraction
+	}
+	return key
+}
+
+// wanted are the roles that files are looked for.
+func (k *scanKey) wanted() []string {
+	if k.domain {
+		return []string{"test"}
+	}
+	return roles
+}
+
+// scan finds the files of a source and divides them.
+func (r *resolver) scan(key scanKey) (parts, error) {
+	return r.scans.get(r.ctx, key, func() (parts, error) { return scan(r.ctx, r.index, key) })
+}
+
+func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
+	dir, err := findData(key.root, key.source)
 	if err != nil {
 		return nil, err
 	}
-	layout, err := data.FindLayout(dir, d.Layout)
+	layout, err := data.FindLayout(dir, key.layout)
 	if err != nil {
 		return nil, &sourceError{err.Error(), `leave data.layout out to have the layout recognised`}
 	}
@@ -116,20 +178,20 @@ func scan(ctx context.Context, x *data.Index, root string, d *dataConfig, wanted
 		return nil, err
 	}
 	p := parts{}
-	if d.Split.From != "" && len(wanted) > 1 {
-		if there, err = listed(ctx, x, root, dir, d, there); err != nil {
+	if key.split.From != "" && !key.domain {
+		if there, err = listed(ctx, x, key, dir, there); err != nil {
 			return nil, err
 		}
 		p[unlisted] = there[unlisted]
 	}
-	fraction := d.Split
-	if whole, ok := there[data.All]; ok && len(wanted) == 1 { // a domain is scored as a whole
-		p[wanted[0]] = whole
-	} else if fraction.likeOriginal() && len(wanted) > 1 {
+	fraction, wanted := key.split, key.wanted()
+	if whole, ok := there[data.All]; ok && key.domain { // which is scored as a whole
+		p["test"] = whole
+	} else if fraction.likeOriginal() && !key.domain {
 		if !ok {
 			whole = data.Pool(dir, there)
 		}
-		for i, part := range whole.SplitOriginal(fraction.Seed.number, d.Fraction, fraction.Val, fraction.Test) {
+		for i, part := range whole.SplitOriginal(fraction.Seed.number, key.fraction, fraction.Val, fraction.Test) {
 			p[roles[i]] = part
 		}
 	} else if ok {
@@ -150,7 +212,7 @@ func scan(ctx context.Context, x *data.Index, root string, d *dataConfig, wanted
 	for _, role := range wanted {
 		if p[role].Len() == 0 {
 			return nil, &sourceError{
-				fmt.Sprintf("%q has no images for %s", d.Source, role),
+				fmt.Sprintf("%q has no images for %s", key.source, role),
 				fmt.Sprintf("%s needs %s/images and %s/masks, or images and masks enough to divide", dir, role, role),
 			}
 		}
@@ -162,22 +224,22 @@ func scan(ctx context.Context, x *data.Index, root string, d *dataConfig, wanted
 const unlisted = "unlisted"
 
 // listed are the files of a source by part as a list has them.
-func listed(ctx context.Context, x *data.Index, root, dir string, d *dataConfig, there parts) (parts, error) {
-	from := d.Split.From
+func listed(ctx context.Context, x *data.Index, key scanKey, dir string, there parts) (parts, error) {
+	from := key.split.From
 	if !filepath.IsAbs(from) {
-		from = filepath.Join(root, from)
+		from = filepath.Join(key.root, from)
 	}
 	lists, err := data.ReadParts(from)
 	if err != nil {
-		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", d.Source, err), "data.split.from is a CSV file, or a folder with train.txt, val.txt and test.txt, found from the project's directory"}
+		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", key.source, err), "data.split.from is a CSV file, or a folder with train.txt, val.txt and test.txt, found from the project's directory"}
 	}
 	pool := data.Pool(dir, there)
 	p, rest, err := pool.Divide(lists)
 	if err != nil {
-		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", d.Source, err), "a line names an image of the source by its stem or its path, and no image is listed twice"}
+		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", key.source, err), "a line names an image of the source by its stem or its path, and no image is listed twice"}
 	}
 	if err := pool.Compare(ctx, x, lists); err != nil {
-		return nil, &sourceError{fmt.Sprintf("%q is not the data that was divided: %v", d.Source, err), "restore the files, or remove the columns of SHA-256 from the list: it then fits any content"}
+		return nil, &sourceError{fmt.Sprintf("%q is not the data that was divided: %v", key.source, err), "restore the files, or remove the columns of SHA-256 from the list: it then fits any content"}
 	}
 	p[unlisted] = rest
 	return p, nil
@@ -190,7 +252,7 @@ func (r *resolver) training(root string, d *dataConfig) training {
 	if len(d.Colors) > 0 && d.Source != procedural {
 		return t.colored(d.Classes, d.Colors)
 	}
-	if layout := r.layout(root, d); layout != nil {
+	if layout := r.layout(d.sourceKey(root)); layout != nil {
 		t.colors = layout.Colors
 		t.values, t.fault = layout.Label(t.values, len(d.Classes))
 	}
@@ -198,18 +260,17 @@ func (r *resolver) training(root string, d *dataConfig) training {
 }
 
 // layout is that of a source; nil of one that cannot be found, or is drawn.
-func (r *resolver) layout(root string, d *dataConfig) *data.Layout {
-	if d.Source == procedural {
+func (r *resolver) layout(key sourceKey) *data.Layout {
+	if key.source == procedural {
 		return nil
 	}
-	key := fmt.Sprintf("%q %q %s", root, d.Source, d.Layout)
-	layout, ok := r.layouts[key]
-	if !ok {
-		if dir, err := findData(root, d.Source); err == nil {
-			layout, _ = data.FindLayout(dir, d.Layout)
+	layout, _ := r.layouts.get(r.ctx, key, func() (*data.Layout, error) {
+		dir, err := findData(key.root, key.source)
+		if err != nil {
+			return nil, err
 		}
-		r.layouts[key] = layout
-	}
+		return data.FindLayout(dir, key.layout)
+	})
 	return layout
 }
 
@@ -253,35 +314,28 @@ func (r *resolver) split(root string, d *dataConfig, wanted []string, role strin
 	if d.Source == procedural {
 		return d.draw(role), nil
 	}
-	key := fmt.Sprintf("%q %q %s %+v %v %s %v %v", root, d.Source, d.Layout, d.Split, wanted, role, d.Fraction, d.Limit)
-	if a, ok := r.splits[key]; ok {
-		return a.value, a.err
-	}
-	a := func() (a answer[files]) {
-		p, err := r.scan(root, d, wanted)
+	key := d.splitKey(root, wanted, role)
+	return r.splits.get(r.ctx, key, func() (files, error) {
+		p, err := r.scan(key.scanKey)
 		if err != nil {
-			a.err = err
-			return a
+			return files{}, err
 		}
-		f := p[role]
-		if n := d.taken(role, f.Len()); n < f.Len() {
-			f = f.Sample(n, d.Limit.Seed)
+		f := p[key.role]
+		if n := key.taken(f.Len()); n < f.Len() {
+			f = f.Sample(n, key.limit.Seed)
 		}
 		digest, err := f.Digest(r.ctx, r.index)
-		a.value, a.err = files{&spec.Split{Digest: digest, Count: uint32(f.Len())}, f}, err
-		return a
-	}()
-	r.splits[key] = a
-	return a.value, a.err
+		return files{&spec.Split{Digest: digest, Count: uint32(f.Len())}, f}, err
+	})
 }
 
-// taken is how many of n images of a role are taken.
-func (d *dataConfig) taken(role string, n int) int {
-	if limit := map[string]uint32{"train": d.Limit.Train, "val": d.Limit.Val, "test": d.Limit.Test}[role]; limit > 0 {
+// taken is how many of n images are taken.
+func (k *splitKey) taken(n int) int {
+	if limit := map[string]uint32{"train": k.limit.Train, "val": k.limit.Val, "test": k.limit.Test}[k.role]; limit > 0 {
 		n = min(n, int(limit))
 	}
-	if role == "train" && d.Fraction < 1 && !d.Split.likeOriginal() {
-		n = max(1, int(math.Round(d.Fraction*float64(n))))
+	if k.sampled < 1 {
+		n = max(1, int(math.Round(k.sampled*float64(n))))
 	}
 	return n
 }
@@ -291,7 +345,8 @@ func (d *dataConfig) taken(role string, n int) int {
 func (d *dataConfig) draw(role string) files {
 	p := d.Procedural
 	i := slices.Index(roles, role)
-	count := uint32(d.taken(role, int([]uint32{p.Train, p.Val, p.Test}[i])))
+	key := d.splitKey("", roles, role)
+	count := uint32(key.taken(int([]uint32{p.Train, p.Val, p.Test}[i])))
 	drawn := &spec.Procedural{Seed: p.Seed*uint64(len(roles)) + uint64(i), Count: count, Size: p.Size}
 	if p.Style != "plain" {
 		drawn.Style = p.Style
@@ -327,13 +382,10 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		if !r.check {
 			continue
 		}
-		// Parts with the same contents differ in the files that are at fault.
-		key := fmt.Sprint(s.split.GetDigest(), s.files.Root, s.files.Images[0], t.values, t.colors)
-		text, ok := r.checked[key]
-		if !ok {
-			text = problems(data.Check(r.ctx, r.index, s.files, t.data()))
-			r.checked[key] = text
-		}
+		read := t.data()
+		text, _ := r.checked.get(r.ctx, s.readKey(read), func() (string, error) {
+			return problems(data.Check(r.ctx, r.index, s.files, read)), r.ctx.Err()
+		})
 		if text != "" {
 			faulty, faults = append(faulty, role), faults+text
 		}
@@ -352,14 +404,11 @@ func (r *resolver) occurring(root string, d *dataConfig, role string) (map[uint3
 	if err != nil {
 		return nil, 0, err
 	}
-	colors := r.training(root, d).colors
-	key := fmt.Sprint(s.split.GetDigest(), colors)
-	counts, ok := r.counted[key]
-	if !ok {
-		counts = data.Occurring(r.ctx, r.index, s.files, colors)
-		r.counted[key] = counts
-	}
-	return counts, s.files.Len(), nil
+	key := countKey{s.split.GetDigest(), r.training(root, d).colors}
+	counts, err := r.counted.get(r.ctx, key, func() (map[uint32]int, error) {
+		return data.Occurring(r.ctx, r.index, s.files, key.colors), r.ctx.Err()
+	})
+	return counts, s.files.Len(), err
 }
 
 // unlisted counts the images of the data that a list of the parts leaves out.
@@ -367,7 +416,7 @@ func (r *resolver) unlisted(root string, d *dataConfig) int {
 	if d.Source == procedural || d.Split.From == "" {
 		return 0
 	}
-	p, err := r.scan(root, d, roles)
+	p, err := r.scan(d.scanKey(root, roles))
 	if err != nil {
 		return 0 // reported at the source
 	}
@@ -412,17 +461,11 @@ func (r *resolver) overlap(root string, d, domain *dataConfig) (n, of int, err e
 	if err != nil {
 		return 0, 0, err
 	}
-	key := [2]string{train.split.GetDigest(), test.split.GetDigest()}
-	n, known := r.repeated[key]
-	if !known {
+	n, err = r.repeated.get(r.ctx, pairKey{train.split.GetDigest(), test.split.GetDigest()}, func() (int, error) {
 		same, err := test.files.Repeated(r.ctx, r.index, train.files)
-		if err != nil {
-			return 0, 0, err
-		}
-		n = len(same)
-		r.repeated[key] = n
-	}
-	return n, test.files.Len(), nil
+		return len(same), err
+	})
+	return n, test.files.Len(), err
 }
 
 // problems lists the first files at fault.
@@ -441,28 +484,23 @@ func problems(found []data.Problem) string {
 
 // look finds images to take a look from, and their digest.
 func (r *resolver) look(root, folder string) (data.Files, string, error) {
-	a, ok := r.looks[folder]
-	if !ok {
+	look, err := r.looks.get(r.ctx, placeKey{root, folder}, func() (look styleFiles, err error) {
 		dir, tried, there := findSource(root, folder)
 		if !there {
-			a.err = fmt.Errorf("there is no folder %s; looked for %s", folder, strings.Join(tried, ", "))
-		} else if a.value.files, a.err = data.ScanImages(dir); a.err == nil {
-			a.value.digest, a.err = a.value.files.Digest(r.ctx, r.index)
+			return look, fmt.Errorf("there is no folder %s; looked for %s", folder, strings.Join(tried, ", "))
 		}
-		r.looks[folder] = a
-	}
-	return a.value.files, a.value.digest, a.err
+		if look.files, err = data.ScanImages(dir); err == nil {
+			look.digest, err = look.files.Digest(r.ctx, r.index)
+		}
+		return look, err
+	})
+	return look.files, look.digest, err
 }
 
 // network finds the weights of a style network, of the right form, and their
 // digest.
 func (r *resolver) network(root, weights string) (styleNetwork, error) {
-	a, ok := r.nets[weights]
-	if !ok {
-		a.value, a.err = findNetwork(root, weights)
-		r.nets[weights] = a
-	}
-	return a.value, a.err
+	return r.nets.get(r.ctx, placeKey{root, weights}, func() (styleNetwork, error) { return findNetwork(root, weights) })
 }
 
 func findNetwork(root, weights string) (styleNetwork, error) {

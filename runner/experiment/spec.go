@@ -196,22 +196,23 @@ func mergeClasses(classes []string, remap map[string]string, ignore *uint32) tra
 	return t
 }
 
-func (c *config) depth(arch *spec.Architecture) uint32 {
-	if c.Backbone.Depth > 0 {
-		return min(c.Backbone.Depth, arch.GetDepth())
+func (b *backboneConfig) depth(arch *spec.Architecture) uint32 {
+	if b.Depth > 0 {
+		return min(b.Depth, arch.GetDepth())
 	}
 	return arch.GetDepth()
 }
 
-func (c *config) model(arch *spec.Architecture) *protocol.Model {
+// seen is the backbone as a variant sees it.
+func (b *backboneConfig) seen(arch *spec.Architecture) *protocol.Model {
 	return &protocol.Model{
-		Family: arch.GetFamily(), Dim: arch.GetDim(), Depth: c.depth(arch), Heads: arch.GetHeads(), Mlp: arch.GetMlp(),
+		Family: arch.GetFamily(), Dim: arch.GetDim(), Depth: b.depth(arch), Heads: arch.GetHeads(), Mlp: arch.GetMlp(),
 	}
 }
 
 // sites are the adapted layers, by block, then in the order of vit.Sites.
 func (c *config) sites(arch *spec.Architecture) ([]*protocol.Site, bool) {
-	blocks, message, _ := c.Adapter.Blocks.of(c.depth(arch))
+	blocks, message, _ := c.Adapter.Blocks.of(c.Backbone.depth(arch))
 	if message != "" {
 		return nil, false
 	}
@@ -234,7 +235,7 @@ func (c *config) freeze(arch *spec.Architecture) *spec.Freeze {
 	case "none", "until":
 		return &spec.Freeze{Kind: spec.Freeze_NONE}
 	}
-	depth := c.depth(arch)
+	depth := c.Backbone.depth(arch)
 	frozen, _, _ := c.Backbone.Freeze.blocks.of(depth)
 	f := &spec.Freeze{Kind: spec.Freeze_BLOCKS}
 	for b := range depth {
@@ -350,16 +351,15 @@ func (g *groupConfig) rules(b *spec.Backbone) []*spec.Rule {
 		rule(everyBackbone, 1)) // the final norm
 }
 
-// headSpec leaves out what its kind has not.
-func (c *config) headSpec(arch *spec.Architecture) *spec.Head {
+// spec leaves out what its kind has not.
+func (c *headConfig) spec(depth uint32) *spec.Head {
 	h := &spec.Head{
-		Kind: c.Head.Kind, Hidden: c.Head.Hidden, Norm: c.Head.Norm, Dropout: c.Head.Dropout,
-		Layers: c.Head.Layers, Heads: c.Head.Heads, Width: c.Head.Width, Stages: c.Head.Stages,
+		Kind: c.Kind, Hidden: c.Hidden, Norm: c.Norm, Dropout: c.Dropout,
+		Layers: c.Layers, Heads: c.Heads, Width: c.Width, Stages: c.Stages,
 	}
-	if c.Head.Taps != nil {
-		depth := c.depth(arch)
+	if c.Taps != nil {
 		// The last block alone is what a head sees anyway.
-		if taps, _, _ := c.Head.Taps.of(depth); !slices.Equal(taps, []uint32{depth - 1}) {
+		if taps, _, _ := c.Taps.of(depth); !slices.Equal(taps, []uint32{depth - 1}) {
 			h.Taps = taps
 		}
 	}
