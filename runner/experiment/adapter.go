@@ -284,7 +284,7 @@ type abandoned struct{ message string }
 // out may have meant.
 func missing(e cueerrors.Error, path []string, gone [][]string) bool {
 	format, _ := e.Msg()
-	return format == "field is required but not present" && !slices.ContainsFunc(gone, func(g []string) bool {
+	return format == missingField && !slices.ContainsFunc(gone, func(g []string) bool {
 		return related(path, g) || diagnostic.DidYouMean(label(g[len(g)-1]), []string{path[len(path)-1]}) != ""
 	})
 }

@@ -61,6 +61,71 @@ func ofBrokenList(all []errors.Error, path []string) bool {
 	return false
 }
 
+// A complaint is what CUE reports at one path, from which one sentence is made.
+type complaint struct {
+	*document
+	in      scope
+	group   []errors.Error // of the user's values alone where own
+	err     errors.Error   // of the group that says most, see readGiven
+	path    []string       // of the file
+	below   []string       // of the experiment
+	subject string         // below, in messages
+
+	given string // what the user wrote there, if that is short
+	is    string // "subject is given", or the subject alone
+	own   bool   // the user's values disagree with each other
+
+	out diagnostic.Diagnostic
+	pos token.Pos
+}
+
+// A cause is one thing that can be wrong. Say completes the diagnostic.
+type cause struct {
+	name    string
+	matches func(*complaint) bool
+	say     func(*complaint)
+}
+
+// The first cause that matches is the one that is reported, and one alone, because CUE
+// reports each attempt of a disjunction and all that follows from a mistake.
+//
+// First whether there is such a field: a field that nothing knows breaks the struct
+// that it is in, and one that is missing is not of its type either. These need no
+// value.
+var causesOfFields = []cause{
+	{"unknown field", has(notAllowed), (*complaint).sayUnknownField},
+	{"missing and reported", (*complaint).isReportedMissing, nil}, // before what follows from it
+	{"missing", has(missingField), (*complaint).sayMissing},
+}
+
+// Then what is wrong with the value.
+//   - What a preset contradicts is sound by itself, so nothing else is said of it.
+//   - A sentence of the schema is written for the user, and CUE's own words are not.
+//   - The errors of a choice contain a wrong type or a second value for each
+//     alternative, so the choice comes before these.
+//   - A wrong type is reported in the words for two values and some more, so it comes
+//     before two values.
+//   - What is matched by parts of CUE's text comes after what is matched by its
+//     format: values of the user are in the text.
+//   - The last cause matches always.
+var causesOfValues = []cause{
+	{"contradicts a preset", (*complaint).isContradicted, (*complaint).sayContradicted},
+	{"sentence of the schema", (*complaint).hasSentence, (*complaint).saySentence},
+	{"not among the choices", (*complaint).hasChoices, (*complaint).sayChoices},
+	{"two types", both(mismatched, isOwn), (*complaint).sayTwoTypes},
+	{"wrong type", mismatched, (*complaint).sayWrongType},
+	{"cannot vary", both(conflicting, (*complaint).isVaried), (*complaint).sayCannotVary},
+	{"cannot be set", both(conflicting, (*complaint).isSet), (*complaint).sayCannotBeSet},
+	{"given twice", conflicting, (*complaint).sayGivenTwice},
+	{"out of bounds", outOfBounds, (*complaint).sayBound},
+	{"unknown name", unresolved, (*complaint).sayUnknownName},
+	{"two defaults", both(indefinite, (*complaint).hasTwoDefaults), (*complaint).sayTwoDefaults},
+	{"no definite value", indefinite, (*complaint).sayIndefinite},
+	{"unused import", texted(notUsed), (*complaint).sayUnusedImport},
+	{"unused name", texted(unreferenced), (*complaint).sayUnusedName},
+	{"anything else", func(*complaint) bool { return true }, (*complaint).sayAsItIs},
+}
+
 func (d *document) complainAt(group []errors.Error, s scope) {
 	path := s.rebase(group[0].Path())
 	below := path[min(len(s.prefix), len(path)):]
@@ -68,219 +133,340 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 	if subject == "" {
 		subject = strings.Join(path, ".")
 	}
-	dg := diagnostic.Diagnostic{Path: strings.Join(path, "."), Cells: s.cells, Of: s.of}
-
-	if e := find(group, notAllowed); e != nil {
-		// Of a struct that the schema does not have, CUE reports the fields too.
-		if n := unknownAt(s, below); n < len(below) {
-			path = path[:len(path)-len(below)+n]
-			below = below[:n]
-			dg.Path = strings.Join(path, ".")
-			e = nil
-		}
-		name := label(path[len(path)-1])
-		pos := d.labelAt(path)
-		if e != nil {
-			for _, p := range errors.Positions(e) {
-				if d.mine(p) {
-					pos = p
-					break
-				}
-			}
-		}
-		if o := covering(s.overlay, below); o != nil {
-			pos = o.label
-			if f := d.fields(append(slices.Clone(o.from), below[len(o.path):]...)); len(f) > 0 {
-				pos = f[0].Label.Pos()
-			}
-		}
-		switch parent := below[:len(below)-1]; {
-		case s.unknown != "":
-			dg.Message = fmt.Sprintf("%s %q", s.unknown, name)
-		case len(parent) > 0:
-			dg.Message = fmt.Sprintf("%s has no field %q", strings.Join(parent, "."), name)
-		default:
-			dg.Message = fmt.Sprintf("an experiment has no field %q", name)
-		}
-		dg.Hint = cmp.Or(renamed(below[:len(below)-1], name), diagnostic.Suggest(name, "it knows", fieldNames(lookup(s.schema, below[min(s.skip, len(below)-1):len(below)-1]))))
-		d.report(d.mark(dg, pos))
+	c := &complaint{
+		document: d, in: s, group: group, path: path, below: below, subject: subject,
+		out: diagnostic.Diagnostic{Path: strings.Join(path, "."), Cells: s.cells, Of: s.of},
+	}
+	if c.sayFirst(causesOfFields) {
 		return
 	}
-	missing := subject + " is missing"
-	if slices.ContainsFunc(d.found, func(f diagnostic.Diagnostic) bool { return f.Path == dg.Path && f.Message == missing }) {
-		return // that nothing is not of its type follows
-	}
-	if e := find(group, "field is required but not present"); e != nil {
-		dg.Message = missing
-		if text := doc(lookup(s.schema, below[min(s.skip, len(below)):])); text != "" {
-			dg.Hint = path[len(path)-1] + ": " + text
-		}
-		d.report(d.mark(dg, d.labelAt(path[:len(path)-1])))
-		return
-	}
+	c.readGiven()
+	c.sayFirst(causesOfValues)
+}
 
-	// What the user wrote at this path, alone.
-	var given string
-	var pos token.Pos
-	own := false
-	if o := covering(s.overlay, below); o != nil {
-		v := o.value.LookupPath(selectors(below[len(o.path):]))
-		given, pos = short(v), position(v)
-		if !d.mine(pos) {
-			pos = o.place(d)
+// sayFirst reports the first cause that matches.
+func (c *complaint) sayFirst(causes []cause) bool {
+	for _, why := range causes {
+		if !why.matches(c) {
+			continue
 		}
-	} else if o := d.setting(path); o != nil {
-		given, pos = short(o.value.LookupPath(selectors(path[1+len(o.path):]))), d.valueAt(path)
+		if why.say != nil {
+			why.say(c)
+			c.report(c.mark(c.out, c.pos))
+		}
+		return true
+	}
+	return false
+}
+
+// readGiven finds what the user wrote at the path, alone.
+func (c *complaint) readGiven() {
+	if o := covering(c.in.overlay, c.below); o != nil {
+		v := o.value.LookupPath(selectors(c.below[len(o.path):]))
+		c.given, c.pos = short(v), position(v)
+		if !c.mine(c.pos) {
+			c.pos = o.place(c.document)
+		}
+	} else if o := c.setting(c.path); o != nil {
+		c.given, c.pos = short(o.value.LookupPath(selectors(c.path[1+len(o.path):]))), c.valueAt(c.path)
 	} else {
-		v := d.user().LookupPath(rooted(path))
-		given, pos = short(v), d.valueAt(path)
+		v := c.user().LookupPath(rooted(c.path))
+		c.given, c.pos = short(v), c.valueAt(c.path)
 		if err := v.Err(); v.Exists() && err != nil && v.IncompleteKind() == cue.BottomKind {
-			if mine := d.relevant(v, path); len(mine) > 0 {
-				group, own = mine, true
+			if mine := c.relevant(v, c.path); len(mine) > 0 {
+				c.group, c.own = mine, true
 			}
 		}
 	}
-	if given == "" {
-		given = d.literal(path, pos)
+	if c.given == "" {
+		c.given = c.literal(c.path, c.pos)
 	}
-	is := subject
-	if given != "" {
-		is = fmt.Sprintf("%s is %s", subject, given)
+	c.is = c.subject
+	if c.given != "" {
+		c.is = fmt.Sprintf("%s is %s", c.subject, c.given)
 	}
+	c.err = telling(c.group)
+}
 
-	if preset, p, ok := d.contradicted(path, s); ok {
-		if n := len(p.path); n < len(below) && below[0] != "cases" || n+2 < len(below) { // in a list
-			path = path[:len(path)-1]
-			if pos = d.valueAt(path); covering(s.overlay, below) != nil {
-				pos = covering(s.overlay, below).place(d)
-			}
-			dg.Path = strings.Join(path, ".")
-		}
-		if !d.mine(pos) {
-			pos = d.labelAt(path)
-		}
-		dg.Message = fmt.Sprintf("preset %q sets %s to %s", preset, strings.Join(p.path, "."), inCUE(p.value))
-		dg.Hint = "leave one of them out"
-		d.report(d.mark(dg, pos))
-		return
-	}
+// known is the schema of the value.
+func (c *complaint) known() cue.Value {
+	return lookup(c.in.schema, c.below[min(c.in.skip, len(c.below)):])
+}
 
-	// A sentence of the schema.
-	if !own {
-		for _, e := range group {
-			if format, args := e.Msg(); format == "%s" && len(args) == 1 {
-				text := fmt.Sprint(args[0])
-				if rest, ok := strings.CutPrefix(text, "must be "); ok && given != "" {
-					text = "it must be " + rest
-				}
-				if given != "" {
-					dg.Message = is + ": " + text
-				} else {
-					dg.Message = subject + " " + text
-				}
-				dg.Hint = cmp.Or(renamed(below, label(given)), choice(given, text))
-				d.report(d.mark(dg, d.elementIn(pos, s, path)))
-				return
+func has(format string) func(*complaint) bool {
+	return func(c *complaint) bool { return find(c.group, format) != nil }
+}
+
+func both(a, b func(*complaint) bool) func(*complaint) bool {
+	return func(c *complaint) bool { return a(c) && b(c) }
+}
+
+func texted(pattern *regexp.Regexp) func(*complaint) bool {
+	return func(c *complaint) bool { return pattern.MatchString(c.err.Error()) }
+}
+
+func isOwn(c *complaint) bool { return c.own }
+
+func (c *complaint) format() string {
+	format, _ := c.err.Msg()
+	return format
+}
+
+func (c *complaint) args() []any {
+	_, args := c.err.Msg()
+	return args
+}
+
+func mismatched(c *complaint) bool {
+	return strings.HasPrefix(c.format(), "conflicting values %s and %s (mismatched types")
+}
+
+func conflicting(c *complaint) bool { return strings.HasPrefix(c.format(), "conflicting values") }
+
+func outOfBounds(c *complaint) bool {
+	return strings.HasPrefix(c.format(), "invalid value %") && strings.Contains(c.format(), "out of bound")
+}
+
+func unresolved(c *complaint) bool {
+	return strings.HasPrefix(c.format(), "reference %q not found") || strings.HasPrefix(c.format(), "undefined field")
+}
+
+func indefinite(c *complaint) bool {
+	text := c.err.Error()
+	return strings.Contains(text, "incomplete") || strings.Contains(text, "non-concrete") || strings.Contains(text, "unresolved disjunction")
+}
+
+func (c *complaint) sayUnknownField() {
+	e := find(c.group, notAllowed)
+	// Of a struct that the schema does not have, CUE reports the fields too.
+	if n := unknownAt(c.in, c.below); n < len(c.below) {
+		c.path = c.path[:len(c.path)-len(c.below)+n]
+		c.below = c.below[:n]
+		c.out.Path = strings.Join(c.path, ".")
+		e = nil
+	}
+	name := label(c.path[len(c.path)-1])
+	c.pos = c.labelAt(c.path)
+	if e != nil {
+		for _, p := range errors.Positions(e) {
+			if c.mine(p) {
+				c.pos = p
+				break
 			}
 		}
 	}
-	if choices, got := disjuncts(group); len(choices) > 0 {
-		last := len(choices) - 1
-		list := choices[last]
-		if last > 0 {
-			list = strings.Join(choices[:last], ", ") + " or " + list
+	if o := covering(c.in.overlay, c.below); o != nil {
+		c.pos = o.label
+		if f := c.fields(append(slices.Clone(o.from), c.below[len(o.path):]...)); len(f) > 0 {
+			c.pos = f[0].Label.Pos()
 		}
-		dg.Message = fmt.Sprintf("%s is %s: it must be %s", subject, got, list)
-		dg.Hint = cmp.Or(renamed(below, label(got)), choice(got, strings.Join(choices, " ")))
-		d.report(d.mark(dg, pos))
-		return
 	}
-	e := telling(group)
-	format, args := e.Msg()
+	parent := c.below[:len(c.below)-1]
 	switch {
-	case strings.HasPrefix(format, "conflicting values %s and %s (mismatched types"):
-		if own {
-			dg.Message = fmt.Sprintf("%s is given twice: as a %s and as a %s", subject, noun(fmt.Sprint(args[2])), noun(fmt.Sprint(args[3])))
-			dg.Hint = d.other(e, pos)
-		} else {
-			have, want := fmt.Sprint(args[2]), fmt.Sprint(args[3])
-			if v := d.user().LookupPath(rooted(path)); v.Exists() && v.IncompleteKind().String() == want {
-				have, want = want, have
-			}
-			dg.Message = fmt.Sprintf("%s: it must be a %s, not a %s", is, noun(want), noun(have))
-		}
-	case strings.HasPrefix(format, "conflicting values"):
-		dg.Message = fmt.Sprintf("%s is given twice: as %v and as %v", subject, args[0], args[1])
-		dg.Hint = d.other(e, pos)
-		if !own && covering(s.overlay, below) != nil {
-			dg.Message = fmt.Sprintf("%s cannot vary: its value comes from elsewhere and stays %v", subject, args[0])
-			dg.Hint = "give the base's value as a plain field of the experiment"
-		} else if d.setting(path) != nil {
-			dg.Message = fmt.Sprintf("%s cannot be set: its value comes from elsewhere and stays %v", subject, args[0])
-			dg.Hint = "give it as a plain field of the experiment"
-		}
-	case strings.HasPrefix(format, "invalid value %") && strings.Contains(format, "out of bound"):
-		dg.Message = fmt.Sprintf("%s: it must be %v", is, bound(fmt.Sprint(args[len(args)-1])))
-	case strings.HasPrefix(format, "reference %q not found"), strings.HasPrefix(format, "undefined field"):
-		name := strings.Trim(fmt.Sprint(args[0]), `"`)
-		if e.Position().IsValid() && d.mine(e.Position()) {
-			pos = e.Position()
-		}
-		if strings.HasPrefix(name, "#") && len(d.marker.Selectors()) == 0 {
-			dg.Message = fmt.Sprintf("unknown name %q", name)
-			dg.Hint = fmt.Sprintf("import %q, and write schema.%s", schema.ImportPath, name)
-		} else if strings.HasPrefix(name, "#") {
-			dg.Message = fmt.Sprintf("the schema has no %s", name)
-			dg.Hint = diagnostic.Suggest(name, "definitions", d.definitions())
-		} else {
-			dg.Message = fmt.Sprintf("unknown name %q", name)
-			dg.Hint = diagnostic.Suggest(name, "names in this file", d.names())
-			if now := written(name); now != name {
-				dg.Hint = spelled(name, now)
-			} else if !strings.Contains(dg.Hint, "mean") {
-				dg.Hint = "a text needs quotes: \"" + name + "\""
-			}
-		}
-	case strings.Contains(e.Error(), "incomplete") || strings.Contains(e.Error(), "non-concrete") || strings.Contains(e.Error(), "unresolved disjunction"):
-		dg.Message = fmt.Sprintf("%s has no definite value", subject)
-		if given != "" {
-			dg.Message = fmt.Sprintf("%s is %s, not one value", subject, given)
-		}
-		dg.Hint = "give it a value"
-		if own, theirs, ok := d.twoDefaults(path, below, s); ok {
-			dg.Message = fmt.Sprintf("%s has two defaults, %s here and %s in the schema, so none of them counts", subject, own, theirs)
-			dg.Hint = fmt.Sprintf("write one value, %s: %s; the command line may give another with --set %s=…", path[len(path)-1], own, strings.Join(below, "."))
-			if e, ok := d.referenceAt(path); ok {
-				dg.Hint += fmt.Sprintf("; %s + 0 is one number", e)
-			}
-		}
-	case notUsed.MatchString(e.Error()):
-		dg.Message = notUsed.FindStringSubmatch(e.Error())[1] + " is imported and not used"
-		if strings.Contains(dg.Message, schema.ImportPath) {
-			dg.Hint = "write my_ablation: schema.#Experiment & {…}"
-		}
-		pos = e.Position()
-	case unreferenced.MatchString(e.Error()):
-		name := unreferenced.FindStringSubmatch(e.Error())[1]
-		dg.Message = fmt.Sprintf("%s = … names a value that nothing uses", name)
-		dg.Hint = fmt.Sprintf("a field takes its value after a colon, %s: …", name)
-		pos = e.Position()
+	case c.in.unknown != "":
+		c.out.Message = fmt.Sprintf("%s %q", c.in.unknown, name)
+	case len(parent) > 0:
+		c.out.Message = fmt.Sprintf("%s has no field %q", strings.Join(parent, "."), name)
 	default:
-		dg.Message = fmt.Sprintf(format, args...)
-		if internal.MatchString(dg.Message) {
-			dg.Message = "this is not what the schema allows"
-			if rule := sentenceOf(lookup(s.schema, below[min(s.skip, len(below)):])); rule != "" {
-				dg.Message = "it " + rule
-			}
+		c.out.Message = fmt.Sprintf("an experiment has no field %q", name)
+	}
+	c.out.Hint = cmp.Or(renamed(parent, name), diagnostic.Suggest(name, "it knows", fieldNames(lookup(c.in.schema, c.below[min(c.in.skip, len(c.below)-1):len(c.below)-1]))))
+}
+
+func (c *complaint) missing() string { return c.subject + " is missing" }
+
+func (c *complaint) isReportedMissing() bool {
+	return slices.ContainsFunc(c.found, func(f diagnostic.Diagnostic) bool { return f.Path == c.out.Path && f.Message == c.missing() })
+}
+
+func (c *complaint) sayMissing() {
+	c.out.Message = c.missing()
+	if text := doc(c.known()); text != "" {
+		c.out.Hint = c.path[len(c.path)-1] + ": " + text
+	}
+	c.pos = c.labelAt(c.path[:len(c.path)-1])
+}
+
+func (c *complaint) isContradicted() bool {
+	_, _, ok := c.contradicted(c.path, c.in)
+	return ok
+}
+
+func (c *complaint) sayContradicted() {
+	preset, p, _ := c.contradicted(c.path, c.in)
+	if n := len(p.path); n < len(c.below) && c.below[0] != "cases" || n+2 < len(c.below) { // in a list
+		c.path = c.path[:len(c.path)-1]
+		if c.pos = c.valueAt(c.path); covering(c.in.overlay, c.below) != nil {
+			c.pos = covering(c.in.overlay, c.below).place(c.document)
 		}
-		if subject != "" {
-			dg.Message = subject + ": " + dg.Message
-		}
-		if e.Position().IsValid() && d.mine(e.Position()) {
-			pos = e.Position()
+		c.out.Path = strings.Join(c.path, ".")
+	}
+	if !c.mine(c.pos) {
+		c.pos = c.labelAt(c.path)
+	}
+	c.out.Message = fmt.Sprintf("preset %q sets %s to %s", preset, strings.Join(p.path, "."), inCUE(p.value))
+	c.out.Hint = "leave one of them out"
+}
+
+// sentence is what the schema says of the value; "" if it says nothing.
+func (c *complaint) sentence() string {
+	for _, e := range c.group {
+		if format, args := e.Msg(); format == "%s" && len(args) == 1 {
+			return fmt.Sprint(args[0])
 		}
 	}
-	d.report(d.mark(dg, pos))
+	return ""
+}
+
+func (c *complaint) hasSentence() bool { return !c.own && c.sentence() != "" }
+
+func (c *complaint) saySentence() {
+	text := c.sentence()
+	if rest, ok := strings.CutPrefix(text, "must be "); ok && c.given != "" {
+		text = "it must be " + rest
+	}
+	if c.given != "" {
+		c.out.Message = c.is + ": " + text
+	} else {
+		c.out.Message = c.subject + " " + text
+	}
+	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), choice(c.given, text))
+	c.pos = c.elementIn(c.pos, c.in, c.path)
+}
+
+func (c *complaint) hasChoices() bool {
+	choices, _ := disjuncts(c.group)
+	return len(choices) > 0
+}
+
+func (c *complaint) sayChoices() {
+	choices, got := disjuncts(c.group)
+	last := len(choices) - 1
+	list := choices[last]
+	if last > 0 {
+		list = strings.Join(choices[:last], ", ") + " or " + list
+	}
+	c.out.Message = fmt.Sprintf("%s is %s: it must be %s", c.subject, got, list)
+	c.out.Hint = cmp.Or(renamed(c.below, label(got)), choice(got, strings.Join(choices, " ")))
+}
+
+func (c *complaint) sayTwoTypes() {
+	args := c.args()
+	c.out.Message = fmt.Sprintf("%s is given twice: as a %s and as a %s", c.subject, noun(fmt.Sprint(args[2])), noun(fmt.Sprint(args[3])))
+	c.out.Hint = c.other(c.err, c.pos)
+}
+
+func (c *complaint) sayWrongType() {
+	args := c.args()
+	have, want := fmt.Sprint(args[2]), fmt.Sprint(args[3])
+	if v := c.user().LookupPath(rooted(c.path)); v.Exists() && v.IncompleteKind().String() == want {
+		have, want = want, have
+	}
+	c.out.Message = fmt.Sprintf("%s: it must be a %s, not a %s", c.is, noun(want), noun(have))
+}
+
+func (c *complaint) isVaried() bool { return !c.own && covering(c.in.overlay, c.below) != nil }
+
+func (c *complaint) sayCannotVary() {
+	c.out.Message = fmt.Sprintf("%s cannot vary: its value comes from elsewhere and stays %v", c.subject, c.args()[0])
+	c.out.Hint = "give the base's value as a plain field of the experiment"
+}
+
+func (c *complaint) isSet() bool { return c.setting(c.path) != nil }
+
+func (c *complaint) sayCannotBeSet() {
+	c.out.Message = fmt.Sprintf("%s cannot be set: its value comes from elsewhere and stays %v", c.subject, c.args()[0])
+	c.out.Hint = "give it as a plain field of the experiment"
+}
+
+func (c *complaint) sayGivenTwice() {
+	args := c.args()
+	c.out.Message = fmt.Sprintf("%s is given twice: as %v and as %v", c.subject, args[0], args[1])
+	c.out.Hint = c.other(c.err, c.pos)
+}
+
+func (c *complaint) sayBound() {
+	args := c.args()
+	c.out.Message = fmt.Sprintf("%s: it must be %v", c.is, bound(fmt.Sprint(args[len(args)-1])))
+}
+
+func (c *complaint) sayUnknownName() {
+	c.atError()
+	name := strings.Trim(fmt.Sprint(c.args()[0]), `"`)
+	switch {
+	case strings.HasPrefix(name, "#") && len(c.marker.Selectors()) == 0:
+		c.out.Message = fmt.Sprintf("unknown name %q", name)
+		c.out.Hint = fmt.Sprintf("import %q, and write schema.%s", schema.ImportPath, name)
+	case strings.HasPrefix(name, "#"):
+		c.out.Message = fmt.Sprintf("the schema has no %s", name)
+		c.out.Hint = diagnostic.Suggest(name, "definitions", c.definitions())
+	default:
+		c.out.Message = fmt.Sprintf("unknown name %q", name)
+		c.out.Hint = diagnostic.Suggest(name, "names in this file", c.names())
+		if now := written(name); now != name {
+			c.out.Hint = spelled(name, now)
+		} else if !strings.Contains(c.out.Hint, "mean") {
+			c.out.Hint = "a text needs quotes: \"" + name + "\""
+		}
+	}
+}
+
+// atError is the place that CUE names, if it is in a file of the user.
+func (c *complaint) atError() {
+	if at := c.err.Position(); at.IsValid() && c.mine(at) {
+		c.pos = at
+	}
+}
+
+func (c *complaint) hasTwoDefaults() bool {
+	_, _, ok := c.twoDefaults(c.path, c.below, c.in)
+	return ok
+}
+
+func (c *complaint) sayTwoDefaults() {
+	own, theirs, _ := c.twoDefaults(c.path, c.below, c.in)
+	c.out.Message = fmt.Sprintf("%s has two defaults, %s here and %s in the schema, so none of them counts", c.subject, own, theirs)
+	c.out.Hint = fmt.Sprintf("write one value, %s: %s; the command line may give another with --set %s=…", c.path[len(c.path)-1], own, strings.Join(c.below, "."))
+	if e, ok := c.referenceAt(c.path); ok {
+		c.out.Hint += fmt.Sprintf("; %s + 0 is one number", e)
+	}
+}
+
+func (c *complaint) sayIndefinite() {
+	c.out.Message = fmt.Sprintf("%s has no definite value", c.subject)
+	if c.given != "" {
+		c.out.Message = fmt.Sprintf("%s is %s, not one value", c.subject, c.given)
+	}
+	c.out.Hint = "give it a value"
+}
+
+func (c *complaint) sayUnusedImport() {
+	c.out.Message = notUsed.FindStringSubmatch(c.err.Error())[1] + " is imported and not used"
+	if strings.Contains(c.out.Message, schema.ImportPath) {
+		c.out.Hint = "write my_ablation: schema.#Experiment & {…}"
+	}
+	c.pos = c.err.Position()
+}
+
+func (c *complaint) sayUnusedName() {
+	name := unreferenced.FindStringSubmatch(c.err.Error())[1]
+	c.out.Message = fmt.Sprintf("%s = … names a value that nothing uses", name)
+	c.out.Hint = fmt.Sprintf("a field takes its value after a colon, %s: …", name)
+	c.pos = c.err.Position()
+}
+
+func (c *complaint) sayAsItIs() {
+	c.out.Message = fmt.Sprintf(c.format(), c.args()...)
+	if internal.MatchString(c.out.Message) {
+		c.out.Message = "this is not what the schema allows"
+		if rule := sentenceOf(c.known()); rule != "" {
+			c.out.Message = "it " + rule
+		}
+	}
+	if c.subject != "" {
+		c.out.Message = c.subject + ": " + c.out.Message
+	}
+	c.atError()
 }
 
 // unknownAt is the length of the path to the first field that the schema does not
@@ -494,8 +680,11 @@ func telling(group []errors.Error) errors.Error {
 	return best
 }
 
-// notAllowed is how CUE says that a closed struct has no such field.
-const notAllowed = "field not allowed"
+// How CUE says that a closed struct has no such field, and that a field is missing.
+const (
+	notAllowed   = "field not allowed"
+	missingField = "field is required but not present"
+)
 
 func find(group []errors.Error, format string) errors.Error {
 	for _, e := range group {

@@ -154,6 +154,26 @@ func TestPointsOfSmokeRuns(t *testing.T) {
 	same(t, got, e.Runs[1])
 }
 
+// A value that is too long for a name, or that does not show, is there by its digest:
+// two points have two names.
+func TestNamesOfPoints(t *testing.T) {
+	e := loadText(t, sound)[0]
+	names := map[string]bool{}
+	for _, p := range []float64{0.1, 0.2} {
+		run, found := e.Resolve(t.Context(), []Setting{{"data.augment", []map[string]any{{"kind": "flip", "p": p}, {"kind": "rotate", "p": 0.5, "range": []int{-5, 5}}}}}, 1)
+		if run == nil {
+			t.Fatal(texts(found))
+		}
+		names[run.Cell] = true
+		if !strings.HasPrefix(run.Cell, "data.augment#") || len(run.Cell) != len("data.augment#")+8 {
+			t.Errorf("the point is called %s", run.Cell)
+		}
+	}
+	if len(names) != 2 {
+		t.Errorf("two points are called %v", names)
+	}
+}
+
 // A mistake in a point is one at its setting.
 func TestBrokenPoints(t *testing.T) {
 	e := loadText(t, insert(sound, `	vary: "adapter.params.rank": [2, 4]`))[0]

@@ -36,7 +36,7 @@ func (d *document) repair(name string, err error, s scope) *document {
 			if !slices.ContainsFunc(gone, func(g []string) bool { return related(g, path) }) {
 				further = errors.Append(further, e)
 			}
-			if format, _ := e.Msg(); format != "field is required but not present" {
+			if format, _ := e.Msg(); format != missingField {
 				gone = append(gone, path)
 				r.fill = slices.DeleteFunc(slices.Clone(r.fill), func(o *override) bool { return related(o.path, path) })
 				continue
