@@ -12,6 +12,7 @@ import (
 
 	"cuelang.org/go/cue"
 	cueerrors "cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/parser"
 
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/bounded"
@@ -202,10 +203,9 @@ func (x *expansion) checkVariant(c *subject, in variantInput) {
 		rebase:  func(path []string) []string { return append(slices.Clone(at), belowParams(path)...) },
 		cells:   x.cellOf(c), of: x.total,
 	}
-	given, err := parseTree(a.Params)
-	if err != nil {
-		x.fail(c, "adapter.params", "the parameters cannot be read: "+err.Error(), "")
-		return
+	given := a.Params
+	if given == nil {
+		given = &tree{members: map[string]*tree{}}
 	}
 	// CUE may see a mistake only when others are out of the way.
 	for range 5 {
@@ -213,7 +213,7 @@ func (x *expansion) checkVariant(c *subject, in variantInput) {
 		var err, marshalErr error
 		var params []byte
 		x.foreign(a.Variant, func() {
-			merged = schema.Unify(x.cue.CompileBytes(given.append(nil)))
+			merged = schema.Unify(x.inCUE(given))
 			if err = merged.Validate(cue.Concrete(true), cue.Final()); err == nil {
 				params, marshalErr = merged.MarshalJSON()
 			}
@@ -262,6 +262,17 @@ func (x *expansion) checkVariant(c *subject, in variantInput) {
 			given = given.without(path)
 		}
 	}
+}
+
+// inCUE is a tree as a value. CompileBytes would keep it as long as the context
+// lives.
+func (x *expansion) inCUE(t *tree) cue.Value {
+	text := t.append(nil)
+	expr, err := parser.ParseExpr("", text)
+	if err != nil {
+		return x.cue.CompileBytes(text) // with the error
+	}
+	return x.cue.BuildExpr(expr)
 }
 
 // foreignLimits are what the schema of a variant may take for the parameters of a

@@ -46,7 +46,7 @@ func (x *expansion) checkAdopted(c *subject, cfg *adapterConfig, a *adaptation) 
 		x.warn(c, "adapter.from", fmt.Sprintf("of the adapter of %s, %s is passed over: no token of the backbone depends on it", cfg.From, strings.Join(a.from.PassedOver, ", ")), "")
 	}
 	var has, given map[string]any // of the first layers: all have the same names
-	if json.Unmarshal([]byte(a.from.Groups[0].Params), &has) != nil || json.Unmarshal(cfg.Params, &given) != nil {
+	if json.Unmarshal([]byte(a.from.Groups[0].Params), &has) != nil || json.Unmarshal(cfg.Params.append(nil), &given) != nil {
 		x.fail(c, "adapter.params", "the parameters cannot be compared with those of the adapter", "leave them out")
 		return
 	}

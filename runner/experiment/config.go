@@ -98,11 +98,11 @@ type backboneConfig struct {
 }
 
 type adapterConfig struct {
-	Variant string          `json:"variant"`
-	From    string          `json:"from"`
-	Params  json.RawMessage `json:"params"`
-	Targets []string        `json:"targets"`
-	Blocks  blocks          `json:"blocks"`
+	Variant string   `json:"variant"`
+	From    string   `json:"from"`
+	Params  *tree    `json:"-"` // as CUE has them, see assemble
+	Targets []string `json:"targets"`
+	Blocks  blocks   `json:"blocks"`
 }
 
 type headConfig struct {

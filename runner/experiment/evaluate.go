@@ -294,11 +294,15 @@ func (x *expansion) assemble(c *cell) error {
 			part = x.outer.parts[key]
 		}
 		if part == nil {
+			section := c.resolved().members[name]
 			text := append(strconv.AppendQuote([]byte("{"), name), ':')
-			text = append(c.resolved().members[name].append(text), '}')
+			text = append(section.append(text), '}')
 			part = &config{}
 			if err := json.Unmarshal(text, part); err != nil {
 				return err
+			}
+			if part.Adapter != nil {
+				part.Adapter.Params = section.members["params"]
 			}
 			x.parts[key] = part
 		}

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -690,6 +691,25 @@ func TestAnyFileIsAnswered(t *testing.T) {
 	})
 }
 
+// A default that a file gives to a parameter is its value, also where the variant's
+// schema has another default.
+func TestDefaultsOfParametersAreValues(t *testing.T) {
+	want := loadText(t, strings.Replace(sound, "alpha: 8", "alpha: 2", 1))[0].Runs[0]
+	got := loadText(t, strings.Replace(sound, "alpha: 8", "alpha: *2 | number, _of: rank, dropout?: number", 1))[0].Runs[0]
+	if got.ID != want.ID || got.Label.VariantParams != want.Label.VariantParams {
+		t.Errorf("a default is %s, its value %s", got.Label.VariantParams, want.Label.VariantParams)
+	}
+}
+
+// numbers are whole numbers from first to below end.
+func numbers(first, end int) string {
+	var list []string
+	for i := first; i < end; i++ {
+		list = append(list, strconv.Itoa(i))
+	}
+	return strings.Join(list, ", ")
+}
+
 // Load with everything warm, as `runner validate` does it.
 func BenchmarkLoad(b *testing.B) {
 	b.Run("cells=5", func(b *testing.B) {
@@ -710,6 +730,7 @@ func BenchmarkLoad(b *testing.B) {
 	for name, text := range map[string]string{
 		"cells=1000":          insert(sound, matrix),
 		"cells=10000":         insert(sound, matrix+"\n\tvary: \"optim.weightDecay\": [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]"),
+		"cells=1024,params":   insert(sound, "\tvary: {\"adapter.params.rank\": ["+numbers(14, 46)+"], \"adapter.params.alpha\": ["+numbers(1, 33)+"]}"),
 		"cells=1000,computed": strings.Replace(insert(sound, matrix), "alpha: 8", "alpha: 2 * rank", 1),
 	} {
 		b.Run(name, func(b *testing.B) {
