@@ -78,7 +78,7 @@ func (x *expansion) prepare(cells []*cell) {
 		if !ok {
 			continue // reported at the blocks
 		}
-		x.adapted[key] = &adaptation{params: x.paramsOf(key.adapter), model: c.config.Backbone.seen(bb.Arch), sites: sites}
+		x.adapted[key] = &adaptation{params: x.paramsOf(key.adapter), model: c.config.Backbone.model(bb.Arch), sites: sites}
 		todo = append(todo, key)
 	}
 	work := make(chan adapterOn)

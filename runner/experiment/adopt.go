@@ -32,7 +32,7 @@ func (x *expansion) adopt(c adapterOn, arch *spec.Architecture) *adaptation {
 	if err != nil {
 		return &adaptation{err: err}
 	}
-	return &adaptation{params: json.RawMessage(from.Params), model: c.backbone.seen(arch), sites: from.Sites, reply: from.Build, from: from}
+	return &adaptation{params: json.RawMessage(from.Params), model: c.backbone.model(arch), sites: from.Sites, reply: from.Build, from: from}
 }
 
 // checkAdopted reports why an adapter cannot be read, and in what it is not

@@ -43,6 +43,11 @@ func (x *expansion) failAs(c *subject, kind diagnostic.Kind, path []string, mess
 	x.report(x.mark(d, x.placeIn(c, path)))
 }
 
+// failLabel reports a mistake of what makes cells, at a place.
+func (x *expansion) failLabel(path string, pos token.Pos, message, hint string) {
+	x.report(x.mark(diagnostic.Diagnostic{Path: path, Message: message, Hint: hint}, pos))
+}
+
 // warn is fail for what stops nothing.
 func (x *expansion) warn(c *subject, path, message, hint string) {
 	at := strings.Split(path, ".")
@@ -56,7 +61,7 @@ func (x *expansion) failKey(c *subject, path []string, message, hint string) {
 	pos := x.labelAt(append([]string{x.name}, path...))
 	if o := covering(c.overlay, path); o != nil {
 		pos = x.placeIn(c, path)
-		if f, ok := fieldOf(o.value.LookupPath(selectors(path[len(o.path):]))); ok && x.mine(f.Label.Pos()) {
+		if f, ok := fieldOf(o.value.LookupPath(selectors(path[len(o.path):]))); ok && x.inUserFile(f.Label.Pos()) {
 			pos = f.Label.Pos()
 		}
 	}
@@ -69,10 +74,10 @@ func (x *expansion) placeIn(c *subject, path []string) token.Pos {
 	if o := covering(c.overlay, path); o != nil {
 		v := o.value.LookupPath(selectors(path[len(o.path):]))
 		pos := position(v)
-		if !v.Exists() || !x.mine(pos) {
+		if !v.Exists() || !x.inUserFile(pos) {
 			pos = o.place(x.document)
 		}
-		if x.mine(pos) {
+		if x.inUserFile(pos) {
 			return pos
 		}
 	}

@@ -164,13 +164,13 @@ func (c *complaint) readGiven() {
 	if o := covering(c.in.overlay, c.below); o != nil {
 		v := o.value.LookupPath(selectors(c.below[len(o.path):]))
 		c.given, c.pos = short(v), position(v)
-		if !c.mine(c.pos) {
+		if !c.inUserFile(c.pos) {
 			c.pos = o.place(c.document)
 		}
 	} else if o := c.setting(c.path); o != nil {
 		c.given, c.pos = short(o.value.LookupPath(selectors(c.path[1+len(o.path):]))), c.valueAt(c.path)
 	} else {
-		v := c.user().LookupPath(rooted(c.path))
+		v := c.withoutSchema().LookupPath(rooted(c.path))
 		c.given, c.pos = short(v), c.valueAt(c.path)
 		if err := v.Err(); v.Exists() && err != nil && v.IncompleteKind() == cue.BottomKind {
 			if mine := c.relevant(v, c.path); len(mine) > 0 {
@@ -249,7 +249,7 @@ func (c *complaint) sayUnknownField() {
 	c.pos = c.labelAt(c.path)
 	if e != nil {
 		for _, p := range errors.Positions(e) {
-			if c.mine(p) {
+			if c.inUserFile(p) {
 				c.pos = p
 				break
 			}
@@ -301,7 +301,7 @@ func (c *complaint) sayContradicted() {
 		}
 		c.out.Path = strings.Join(c.path, ".")
 	}
-	if !c.mine(c.pos) {
+	if !c.inUserFile(c.pos) {
 		c.pos = c.labelAt(c.path)
 	}
 	c.out.Message = fmt.Sprintf("preset %q sets %s to %s", preset, strings.Join(p.path, "."), inCUE(p.value))
@@ -359,7 +359,7 @@ func (c *complaint) sayTwoTypes() {
 func (c *complaint) sayWrongType() {
 	args := c.args()
 	have, want := fmt.Sprint(args[2]), fmt.Sprint(args[3])
-	if v := c.user().LookupPath(rooted(c.path)); v.Exists() && v.IncompleteKind().String() == want {
+	if v := c.withoutSchema().LookupPath(rooted(c.path)); v.Exists() && v.IncompleteKind().String() == want {
 		have, want = want, have
 	}
 	c.out.Message = fmt.Sprintf("%s: it must be a %s, not a %s", c.is, noun(want), noun(have))
@@ -413,7 +413,7 @@ func (c *complaint) sayUnknownName() {
 
 // atError is the place that CUE names, if it is in a file of the user.
 func (c *complaint) atError() {
-	if at := c.err.Position(); at.IsValid() && c.mine(at) {
+	if at := c.err.Position(); at.IsValid() && c.inUserFile(at) {
 		c.pos = at
 	}
 }
@@ -484,7 +484,7 @@ func unknownAt(s scope, path []string) int {
 
 // twoDefaults are the defaults that the user and the schema give to a path.
 func (d *document) twoDefaults(path, below []string, s scope) (own, theirs string, ok bool) {
-	given, has := d.user().LookupPath(rooted(path)).Default()
+	given, has := d.withoutSchema().LookupPath(rooted(path)).Default()
 	known, should := lookup(s.schema, below[min(s.skip, len(below)):]).Default()
 	if !has || !should {
 		return "", "", false
@@ -495,7 +495,7 @@ func (d *document) twoDefaults(path, below []string, s scope) (own, theirs strin
 
 // referenceAt is what the user's value at a path refers to, if it is a number.
 func (d *document) referenceAt(path []string) (string, bool) {
-	if d.user().LookupPath(rooted(path)).IncompleteKind()&^cue.NumberKind != 0 {
+	if d.withoutSchema().LookupPath(rooted(path)).IncompleteKind()&^cue.NumberKind != 0 {
 		return "", false
 	}
 	for _, f := range d.fields(path) {
@@ -529,7 +529,7 @@ func (d *document) literal(path []string, pos token.Pos) string {
 // a list and the schema has something to say of each; else pos.
 func (d *document) elementIn(pos token.Pos, s scope, path []string) token.Pos {
 	below := path[min(len(s.prefix), len(path)):]
-	given := d.user().LookupPath(rooted(path))
+	given := d.withoutSchema().LookupPath(rooted(path))
 	if o := covering(s.overlay, below); o != nil {
 		given = o.value.LookupPath(selectors(below[len(o.path):]))
 	} else if o := d.setting(path); o != nil {
@@ -555,7 +555,7 @@ func (d *document) elementIn(pos token.Pos, s scope, path []string) token.Pos {
 				fits = fits || want.Unify(list.Value()).Validate(cue.Concrete(true)) == nil
 			}
 		}
-		if at := position(list.Value()); known && !fits && d.mine(at) {
+		if at := position(list.Value()); known && !fits && d.inUserFile(at) {
 			return at
 		}
 	}
@@ -577,7 +577,7 @@ func (d *document) relevant(v cue.Value, path []string) []errors.Error {
 // other names the second of two places that disagree.
 func (d *document) other(e errors.Error, first token.Pos) string {
 	for _, p := range errors.Positions(e) {
-		if d.mine(p) && p.Offset() != first.Offset() {
+		if d.inUserFile(p) && p.Offset() != first.Offset() {
 			return "the other is at " + d.at(p).String()
 		}
 	}
@@ -589,7 +589,7 @@ func (d *document) reportLoad(err error) {
 	for _, e := range errors.Errors(err) {
 		pos := e.Position()
 		for _, p := range errors.Positions(e) {
-			if !pos.IsValid() || !d.mine(pos) {
+			if !pos.IsValid() || !d.inUserFile(pos) {
 				pos = p
 			}
 		}

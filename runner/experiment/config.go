@@ -35,8 +35,8 @@ var (
 	configSections = append(slices.Clone(sections), "evaluate", "report")
 )
 
-// take has a section in common with another configuration.
-func (c *config) take(section string, from *config) {
+// shareSection has a section in common with another configuration.
+func (c *config) shareSection(section string, from *config) {
 	switch section {
 	case "backbone":
 		c.Backbone = from.Backbone

@@ -128,7 +128,7 @@ func (x *expansion) checkFree(cells []*cell) {
 		if x.cannotVary(o, of[o]) {
 			continue
 		}
-		if x.alone(root, o) {
+		if x.validateAlone(root, o) {
 			continue
 		}
 		// In full, for what is wrong with it.
@@ -146,9 +146,9 @@ func (x *expansion) checkFree(cells []*cell) {
 	}
 }
 
-// alone reports whether a value is valid at its place, whatever stands
+// validateAlone reports whether a value is valid at its place, whatever is
 // elsewhere, and sets what it comes to.
-func (x *expansion) alone(root cue.Value, o *override) bool {
+func (x *expansion) validateAlone(root cue.Value, o *override) bool {
 	at := lookup(root, o.path)
 	v := o.value
 	if at.Exists() {
@@ -306,7 +306,7 @@ func (x *expansion) assemble(c *cell) error {
 			}
 			x.parts[key] = part
 		}
-		whole.take(name, part)
+		whole.shareSection(name, part)
 	}
 	c.config = whole
 	return nil
@@ -391,7 +391,7 @@ func (x *expansion) without(overlay []*override) cue.Value {
 	if !ok {
 		open := x.document
 		if found {
-			if e := from.edited(x.with(full, nil)); e != nil && e.isOpen(x.name) {
+			if e := from.edited(x.blankFields(full, nil)); e != nil && e.isOpen(x.name) {
 				open = e
 			}
 		}
@@ -426,7 +426,7 @@ func (d *document) stays(path []string) (cue.Value, bool) {
 	if _, all := d.syntaxFields(path); all {
 		return cue.Value{}, false
 	}
-	v := d.user().LookupPath(rooted(path))
+	v := d.withoutSchema().LookupPath(rooted(path))
 	return v, v.Exists() && v.IncompleteKind() != cue.TopKind
 }
 
@@ -451,7 +451,7 @@ func (d *document) stuckAt(path []string, v cue.Value, what string, cells []stri
 		Path: strings.Join(path, "."), Message: fmt.Sprintf("%s cannot %s: its value comes from elsewhere and stays %s", strings.Join(path, "."), what, stays),
 		Hint: "give the base's value as a field of its own: " + strings.Join(path, ": ") + ": …", Cells: cells,
 	}
-	if pos := position(v); d.mine(pos) {
+	if pos := position(v); d.inUserFile(pos) {
 		dg.Hint += ", in place of " + d.at(pos).String()
 	}
 	return dg

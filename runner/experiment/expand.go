@@ -32,7 +32,7 @@ type cell struct {
 // experiment checks and expands one experiment.
 func (d *document) experiment(name string) *Experiment {
 	before := d.errorCount()
-	if d = d.settled(name); d == nil {
+	if d = d.applySettings(name); d == nil {
 		return nil
 	}
 	v := d.value.LookupPath(cue.MakePath(cue.Str(name)))
@@ -61,10 +61,10 @@ func (d *document) experiment(name string) *Experiment {
 
 // expand checks the experiment and every cell, and resolves its runs.
 func (x *expansion) expand() *Experiment {
-	whole, err := x.whole()
+	whole, err := x.readBase()
 	x.baseCell = whole
 	if err != nil {
-		x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: "cannot be read: " + err.Error()}, x.labelAt([]string{x.name})))
+		x.failLabel(x.name, x.labelAt([]string{x.name}), "cannot be read: "+err.Error(), "")
 		return nil
 	}
 	c := whole.config
@@ -195,8 +195,8 @@ func (x *expansion) base() cue.Value {
 	return x.value.LookupPath(cue.MakePath(cue.Str(x.name)))
 }
 
-// whole is the base as a cell.
-func (x *expansion) whole() (*cell, error) {
+// readBase reads the base as a cell.
+func (x *expansion) readBase() (*cell, error) {
 	c := &cell{subject: subject{name: "base"}, value: x.base()}
 	var err error
 	if c.tree, err = treeOf(c.value); err != nil {

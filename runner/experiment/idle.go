@@ -97,11 +97,11 @@ func (x *expansion) checkIdle(cells []*cell) {
 				}
 				covered = covered || len(o.path) <= len(path)
 				below := len(o.path) >= len(path) || o.value.LookupPath(selectors(path[len(o.path):])).Exists()
-				if below && x.mine(o.at) && o.value.IncompleteKind() != cue.BottomKind {
+				if below && x.inUserFile(o.at) && o.value.IncompleteKind() != cue.BottomKind {
 					note(c, o.label, o.path)
 				}
 			}
-			if !covered && x.mine(base) {
+			if !covered && x.inUserFile(base) {
 				note(c, base, path)
 			}
 		}

@@ -212,7 +212,7 @@ type document struct {
 	fill     []*override // in place of what is missing, see repair
 
 	stubbed bool
-	stub    cue.Value // see user
+	stub    cue.Value // see withoutSchema
 }
 
 func (l *loader) file(path string) []*Experiment {
@@ -616,9 +616,9 @@ func stubOf(source []byte) ([]byte, error) {
 	return []byte(stub), nil
 }
 
-// user is the document without the schema: what the user wrote, with the
+// withoutSchema is the document without the schema: what the user wrote, with the
 // positions of the user's files. It is built when something is wrong.
-func (d *document) user() cue.Value {
+func (d *document) withoutSchema() cue.Value {
 	if !d.stubbed {
 		d.stubbed = true
 		d.stub = d.nothing()

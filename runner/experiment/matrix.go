@@ -80,9 +80,7 @@ func (x *expansion) cells(whole *cell) (cells []*cell, axes []string) {
 	names := map[string]bool{}
 	for _, c := range cells {
 		if names[c.name] && x.errorCount() == before {
-			x.report(x.mark(diagnostic.Diagnostic{
-				Path: x.name, Message: fmt.Sprintf("two cells are called %q", c.name), Hint: "give the case another name, or leave one out",
-			}, c.label))
+			x.failLabel(x.name, c.label, fmt.Sprintf("two cells are called %q", c.name), "give the case another name, or leave one out")
 		}
 		names[c.name] = true
 	}
@@ -125,11 +123,8 @@ func (x *expansion) checkSize(whole *cell, all, ablate []*axis) (ok bool) {
 			break
 		}
 	}
-	x.report(x.mark(diagnostic.Diagnostic{
-		Path:    x.name,
-		Message: fmt.Sprintf("the experiment has %.0f runs, %.0f for each seed; at most %d are allowed", runs, max(cells, 1), mostRuns),
-		Hint:    "leave values out, move paths together with zip, one at a time with ablate, or make several experiments",
-	}, at))
+	x.failLabel(x.name, at,
+		fmt.Sprintf("the experiment has %.0f runs, %.0f for each seed; at most %d are allowed", runs, max(cells, 1), mostRuns), "leave values out, move paths together with zip, one at a time with ablate, or make several experiments")
 	return false
 }
 
@@ -157,12 +152,9 @@ func (x *expansion) zipped() []*axis {
 			continue
 		}
 		if len(a.steps) != len(whole.steps) {
-			d := diagnostic.Diagnostic{
-				Path:    x.name + ".zip",
-				Message: fmt.Sprintf("%q has %d values, %q has %d", whole.labels[0], len(whole.steps), a.labels[0], len(a.steps)),
-				Hint:    "values of zip move together: give each path as many; values of vary are combined freely",
-			}
-			x.report(x.mark(d, x.labelAt([]string{x.name, "zip", strconv.Quote(a.labels[0])})))
+			x.failLabel(x.name+".zip", x.labelAt([]string{x.name, "zip", strconv.Quote(a.labels[0])}),
+				fmt.Sprintf("%q has %d values, %q has %d", whole.labels[0], len(whole.steps), a.labels[0], len(a.steps)),
+				"values of zip move together: give each path as many; values of vary are combined freely")
 			continue
 		}
 		whole.labels = append(whole.labels, a.labels...)
@@ -180,7 +172,8 @@ func (x *expansion) zipped() []*axis {
 			key = append(key, o.text)
 		}
 		if text := strings.Join(key, ", "); seen[text] {
-			x.report(x.mark(diagnostic.Diagnostic{Path: x.name + ".zip", Message: fmt.Sprintf("%s is listed twice in zip", text), Hint: "leave one out: seeds repeat a cell"}, step[0].place(x.document)))
+			x.failLabel(x.name+".zip", step[0].place(x.document),
+				fmt.Sprintf("%s is listed twice in zip", text), "leave one out: seeds repeat a cell")
 		} else {
 			seen[text] = true
 		}
@@ -197,10 +190,8 @@ func (x *expansion) axis(field, path string, values cue.Value) *axis {
 		return nil
 	}
 	if i := slices.IndexFunc(x.set, func(o *override) bool { return related(o.path, parsed) }); i >= 0 {
-		x.report(x.mark(diagnostic.Diagnostic{
-			Path: strings.Join(at, "."), Message: fmt.Sprintf("%q varies, so setting it changes no cell", path),
-			Hint: fmt.Sprintf("set the values it takes: --set '%s.%q=[…]'", field, path),
-		}, x.set[i].label))
+		x.failLabel(strings.Join(at, "."), x.set[i].label,
+			fmt.Sprintf("%q varies, so setting it changes no cell", path), fmt.Sprintf("set the values it takes: --set '%s.%q=[…]'", field, path))
 		return nil
 	}
 	list, err := values.List()
@@ -212,7 +203,8 @@ func (x *expansion) axis(field, path string, values cue.Value) *axis {
 	for list.Next() {
 		o := newOverride(parsed, list.Value(), pos)
 		if seen[o.text] && field != "zip" {
-			x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(at, "."), Message: fmt.Sprintf("%s is listed twice in %q", o.text, path), Hint: "leave one out: seeds repeat a cell"}, o.place(x.document)))
+			x.failLabel(strings.Join(at, "."), o.place(x.document),
+				fmt.Sprintf("%s is listed twice in %q", o.text, path), "leave one out: seeds repeat a cell")
 			continue
 		}
 		seen[o.text] = true
@@ -225,7 +217,7 @@ func (x *expansion) axis(field, path string, values cue.Value) *axis {
 // reported at pos.
 func (x *expansion) varying(path, at string, pos token.Pos) ([]string, bool) {
 	fail := func(message, hint string) ([]string, bool) {
-		x.report(x.mark(diagnostic.Diagnostic{Path: at, Message: message, Hint: hint}, pos))
+		x.failLabel(at, pos, message, hint)
 		return nil, false
 	}
 	parsed := cue.ParsePath(path)
@@ -266,9 +258,7 @@ func (x *expansion) checkAxes(all, ablate []*axis) (ok bool) {
 				if i < len(all) {
 					what = "vary and zip"
 				}
-				x.report(x.mark(diagnostic.Diagnostic{
-					Path: x.name, Message: fmt.Sprintf("%q is listed twice in %s", label, what), Hint: "the other is at " + x.at(seen[k].at).String(),
-				}, at))
+				x.failLabel(x.name, at, fmt.Sprintf("%q is listed twice in %s", label, what), "the other is at "+x.at(seen[k].at).String())
 			}
 			seen = append(seen, named{label, at})
 		}
@@ -383,19 +373,15 @@ func (x *expansion) entries(field string, axes []*axis) (entries [][]*override, 
 			j := slices.Index(known, path)
 			if j < 0 {
 				ok = false
-				x.report(x.mark(diagnostic.Diagnostic{
-					Path: strings.Join(place, "."), Message: fmt.Sprintf("%q does not vary", path),
-					Hint: cmp.Or(renamedIn(cuePath(path)), diagnostic.Suggest(path, "vary and zip have", known)),
-				}, label))
+				x.failLabel(strings.Join(place, "."), label,
+					fmt.Sprintf("%q does not vary", path), cmp.Or(renamedIn(cuePath(path)), diagnostic.Suggest(path, "vary and zip have", known)))
 				continue
 			}
 			entry[j] = newOverride(cuePath(path), it.Value(), label)
 		}
 		if empty {
-			x.report(x.mark(diagnostic.Diagnostic{
-				Path: strings.Join(place, "."), Message: "this names no path",
-				Hint: fmt.Sprintf("write %s: [{%q: …}]", field, slices.Concat(known, []string{"adapter.params.rank"})[0]),
-			}, pos))
+			x.failLabel(strings.Join(place, "."), pos,
+				"this names no path", fmt.Sprintf("write %s: [{%q: …}]", field, slices.Concat(known, []string{"adapter.params.rank"})[0]))
 		} else if ok {
 			entries, at = append(entries, entry), append(at, pos)
 		}
@@ -424,11 +410,11 @@ func (x *expansion) exclude(cells []*cell, axes []*axis) []*cell {
 			}
 			return true
 		})
-		d := diagnostic.Diagnostic{Path: fmt.Sprintf("%s.exclude.%d", x.name, i)}
+		path := fmt.Sprintf("%s.exclude.%d", x.name, i)
 		switch {
 		case n == 0: // something else is wrong
 		case len(kept) == n:
-			d.Message = "this excludes nothing"
+			hint := ""
 			for j, path := range pathsOf(axes) {
 				var values []string
 				for _, c := range cells {
@@ -437,13 +423,12 @@ func (x *expansion) exclude(cells []*cell, axes []*axis) []*cell {
 					}
 				}
 				if o := entry[j]; o != nil && !slices.Contains(values, o.text) {
-					d.Hint = fmt.Sprintf("%q takes %s", path, strings.Join(values, ", "))
+					hint = fmt.Sprintf("%q takes %s", path, strings.Join(values, ", "))
 				}
 			}
-			x.report(x.mark(d, at[i]))
+			x.failLabel(path, at[i], "this excludes nothing", hint)
 		case len(kept) == 0:
-			d.Message, d.Hint = "this excludes the last cell", "leave out vary, or this"
-			x.report(x.mark(d, at[i]))
+			x.failLabel(path, at[i], "this excludes the last cell", "leave out vary, or this")
 		}
 		cells = kept
 	}
@@ -454,7 +439,7 @@ func (x *expansion) exclude(cells []*cell, axes []*axis) []*cell {
 func (x *expansion) include(cells []*cell, axes []*axis) []*cell {
 	entries, at := x.entries("include", axes)
 	for i, entry := range entries {
-		d := diagnostic.Diagnostic{Path: fmt.Sprintf("%s.include.%d", x.name, i)}
+		path := fmt.Sprintf("%s.include.%d", x.name, i)
 		var missing []string
 		for j, path := range pathsOf(axes) {
 			if entry[j] == nil {
@@ -462,16 +447,13 @@ func (x *expansion) include(cells []*cell, axes []*axis) []*cell {
 			}
 		}
 		if len(missing) > 0 {
-			d.Message = "this point has no value for " + strings.Join(missing, ", ")
-			d.Hint = "a point that is on no axis is a case: cases: NAME: …"
-			x.report(x.mark(d, at[i]))
+			x.failLabel(path, at[i], "this point has no value for "+strings.Join(missing, ", "), "a point that is on no axis is a case: cases: NAME: …")
 			continue
 		}
 		c := point(axes, entry)
 		c.label = at[i]
 		if slices.ContainsFunc(cells, func(other *cell) bool { return other.name == c.name }) {
-			d.Message, d.Hint = fmt.Sprintf("the matrix has %s already", c.name), "leave it out"
-			x.report(x.mark(d, at[i]))
+			x.failLabel(path, at[i], fmt.Sprintf("the matrix has %s already", c.name), "leave it out")
 			continue
 		}
 		cells = append(cells, c)
@@ -550,11 +532,8 @@ func (x *expansion) setAway(c *cell) {
 		if at < 0 {
 			continue
 		}
-		x.report(x.mark(diagnostic.Diagnostic{
-			Path:    x.name + ".cases." + c.name,
-			Message: fmt.Sprintf("the case %q gives %s, so setting it does not change every cell", c.name, strings.Join(c.overlay[at].path, ".")),
-			Hint:    fmt.Sprintf("set it there too: --set 'cases.%s.%s=…'", cue.Str(c.name), strings.Join(s.path, ".")),
-		}, s.label))
+		x.failLabel(x.name+".cases."+c.name, s.label,
+			fmt.Sprintf("the case %q gives %s, so setting it does not change every cell", c.name, strings.Join(c.overlay[at].path, ".")), fmt.Sprintf("set it there too: --set 'cases.%s.%s=…'", cue.Str(c.name), strings.Join(s.path, ".")))
 		c.overlay = slices.DeleteFunc(c.overlay, func(o *override) bool { return related(o.path, s.path) })
 	}
 }

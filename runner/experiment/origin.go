@@ -95,7 +95,7 @@ func (x *expansion) origin(c *cell, path []string, text json.RawMessage) Value {
 		given := o.value.LookupPath(selectors(path[len(o.path):]))
 		if given.Exists() {
 			v.From, v.At = FromCell, x.at(o.place(x.document))
-			if pos := position(given); x.mine(pos) {
+			if pos := position(given); x.inUserFile(pos) {
 				v.At = x.at(pos)
 			}
 			return v
@@ -133,7 +133,7 @@ func (x *expansion) baseOrigin(c *cell, path []string, preset string, replaced b
 		v.From, v.At = FromCommandLine, x.at(x.valueAt(full))
 		return v
 	}
-	if given := x.user().LookupPath(rooted(full)); !replaced && given.Exists() && x.mine(position(given)) {
+	if given := x.withoutSchema().LookupPath(rooted(full)); !replaced && given.Exists() && x.inUserFile(position(given)) {
 		v.From, v.At = FromFile, x.at(position(given))
 		return v
 	}

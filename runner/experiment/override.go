@@ -50,7 +50,7 @@ type override struct {
 // place is where the file gives the override: its value, or the label if CUE
 // does not know that.
 func (o *override) place(d *document) token.Pos {
-	if d.mine(o.at) {
+	if d.inUserFile(o.at) {
 		return o.at
 	}
 	return o.label

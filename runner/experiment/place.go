@@ -170,9 +170,9 @@ func tokenAt(s string) string {
 	return s
 }
 
-// mine reports whether a position is in a file of the user: not in the schema,
+// inUserFile reports whether a position is in a file of the user: not in the schema,
 // not in what the program compiled.
-func (d *document) mine(pos token.Pos) bool {
+func (d *document) inUserFile(pos token.Pos) bool {
 	if pos.IsValid() && (pos.Filename() == commandLine || pos.Filename() == pointFile) {
 		return true
 	}
@@ -227,19 +227,19 @@ func position(v cue.Value) token.Pos {
 // it.
 func (d *document) valueAt(path []string) token.Pos {
 	if o := d.setting(path); o != nil {
-		if v := o.value.LookupPath(selectors(path[1+len(o.path):])); v.Exists() && d.mine(position(v)) {
+		if v := o.value.LookupPath(selectors(path[1+len(o.path):])); v.Exists() && d.inUserFile(position(v)) {
 			return position(v)
 		}
 		return o.at
 	}
-	if v := d.user().LookupPath(rooted(path)); v.Exists() && d.mine(position(v)) {
+	if v := d.withoutSchema().LookupPath(rooted(path)); v.Exists() && d.inUserFile(position(v)) {
 		return position(v)
 	}
 	if f := d.fields(path); len(f) > 0 {
 		return f[len(f)-1].Value.Pos()
 	}
 	for n := len(path) - 1; n > 0; n-- {
-		if v := d.user().LookupPath(rooted(path[:n])); v.Exists() && d.mine(position(v)) {
+		if v := d.withoutSchema().LookupPath(rooted(path[:n])); v.Exists() && d.inUserFile(position(v)) {
 			return d.labelAt(path[:n])
 		}
 	}
@@ -396,7 +396,7 @@ func (d *document) fieldsAtTop(name string, node ast.Node) (fields []ast.Decl, a
 
 // conjuncts calls do for the fields of the user's files that a value is made of.
 func (d *document) conjuncts(v cue.Value, do func(*ast.Field)) {
-	if f, ok := v.Source().(*ast.Field); ok && d.mine(f.Label.Pos()) {
+	if f, ok := v.Source().(*ast.Field); ok && d.inUserFile(f.Label.Pos()) {
 		do(f)
 	}
 	if op, parts := v.Expr(); op == cue.AndOp {
@@ -428,11 +428,11 @@ func (d *document) elementAt(path []string, i int) token.Pos {
 	return d.labelAt(path)
 }
 
-// with are the texts with the values of all fields at the paths taken out, so
+// blankFields are the texts with the values of all fields at the paths taken out, so
 // that any value may take their place (hole), or with the fields themselves
 // taken out (gone). Lengths and lines stay, so everything else keeps its
 // position.
-func (d *document) with(hole, gone [][]string) map[string][]byte {
+func (d *document) blankFields(hole, gone [][]string) map[string][]byte {
 	e := d.editor()
 	var holes []*ast.Field
 	for _, path := range hole {

@@ -198,20 +198,18 @@ func (x *expansion) pointCell(settings []Setting) (*cell, bool) {
 			continue
 		}
 		if slices.ContainsFunc(x.set, func(o *override) bool { return related(o.path, path) }) {
-			x.report(x.mark(diagnostic.Diagnostic{
-				Path: x.name + "." + s.Path, Message: fmt.Sprintf("%s is set on the command line, so a point cannot set it", s.Path), Hint: "leave out --set " + s.Path + "=…",
-			}, label))
+			x.failLabel(x.name+"."+s.Path, label,
+				fmt.Sprintf("%s is set on the command line, so a point cannot set it", s.Path), "leave out --set "+s.Path+"=…")
 			continue
 		}
 		if slices.ContainsFunc(c.overlay, func(o *override) bool { return slices.Equal(o.path, path) }) {
-			x.report(x.mark(diagnostic.Diagnostic{Path: x.name + "." + s.Path, Message: s.Path + " is set twice", Hint: "leave one out"}, label))
+			x.failLabel(x.name+"."+s.Path, label, s.Path+" is set twice", "leave one out")
 			continue
 		}
 		expr, err := parser.ParseExpr(pointFile, strings.Repeat("\n", i)+strings.Repeat(" ", len(s.Path)+1)+string(texts[i]))
 		if err = cmp.Or(problems[i], err); err != nil {
-			x.report(x.mark(diagnostic.Diagnostic{
-				Path: x.name + "." + s.Path, Message: fmt.Sprintf("the value of %s cannot be read: %v", s.Path, err), Hint: "a setting is a number, a text, true, false, a list or a struct",
-			}, at))
+			x.failLabel(x.name+"."+s.Path, at,
+				fmt.Sprintf("the value of %s cannot be read: %v", s.Path, err), "a setting is a number, a text, true, false, a list or a struct")
 			continue
 		}
 		// CompileBytes would keep it as long as the context lives.

@@ -112,7 +112,7 @@ func (d *document) contradicted(path []string, s scope) (preset string, p pin, o
 		if o := covering(d.set, below); o != nil {
 			return o.value.LookupPath(selectors(below[len(o.path):]))
 		}
-		return d.user().LookupPath(rooted(append(slices.Clone(s.prefix), below...)))
+		return d.withoutSchema().LookupPath(rooted(append(slices.Clone(s.prefix), below...)))
 	}
 	inCase := below[:0]
 	if below[0] == "cases" && len(below) > 2 {

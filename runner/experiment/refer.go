@@ -173,7 +173,7 @@ func (x *expansion) checkReference(path []string) {
 	if i < 0 {
 		return
 	}
-	given := x.user().LookupPath(rooted(whole))
+	given := x.withoutSchema().LookupPath(rooted(whole))
 	if value, _ := given.Default(); !given.Exists() || value.IsConcrete() || given.IncompleteKind() == cue.BottomKind {
 		return
 	}

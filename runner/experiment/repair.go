@@ -56,7 +56,7 @@ func (d *document) repair(name string, err error, s scope) *document {
 			d.complain(further, s)
 		}
 		r.gone = gone
-		e := r.edited(d.with(nil, gone))
+		e := r.edited(d.blankFields(nil, gone))
 		if e == nil {
 			return nil
 		}

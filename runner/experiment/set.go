@@ -128,9 +128,9 @@ func firstMessage(err error) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// settled is the document with the settings in place of what the file gives
+// applySettings is the document with the settings in place of what the file gives
 // to an experiment; nil, reported, if they do not fit in.
-func (d *document) settled(name string) *document {
+func (d *document) applySettings(name string) *document {
 	if len(d.set) == 0 {
 		return d
 	}
@@ -141,7 +141,7 @@ func (d *document) settled(name string) *document {
 		full = append(full, path)
 		fill = append(fill, &override{path: path, value: s.value})
 	}
-	open := d.edited(d.with(full, nil))
+	open := d.edited(d.blankFields(full, nil))
 	if open == nil {
 		d.report(d.mark(diagnostic.Diagnostic{
 			Path: name, Message: fmt.Sprintf("%q cannot be read without the values that settings take the place of", name),

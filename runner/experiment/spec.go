@@ -203,8 +203,8 @@ func (b *backboneConfig) depth(arch *spec.Architecture) uint32 {
 	return arch.GetDepth()
 }
 
-// seen is the backbone as a variant sees it.
-func (b *backboneConfig) seen(arch *spec.Architecture) *protocol.Model {
+// model is the backbone as a variant sees it.
+func (b *backboneConfig) model(arch *spec.Architecture) *protocol.Model {
 	return &protocol.Model{
 		Family: arch.GetFamily(), Dim: arch.GetDim(), Depth: b.depth(arch), Heads: arch.GetHeads(), Mlp: arch.GetMlp(),
 	}
