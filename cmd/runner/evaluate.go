@@ -194,7 +194,7 @@ func (a *app) domains(ctx context.Context, w *weightSource, known map[string]*sp
 			faults = append(faults, fmt.Errorf("--domain %s: %w", arg, err))
 			continue
 		}
-		called = how.Seen(called)
+		called = how.ColumnName(called)
 		e, files, err := experiment.Domain(ctx, a.index, w.root, w.req.Spec, called, source)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("--domain %s: %w", arg, err))

@@ -3,7 +3,7 @@
 // lines on a terminal, so one rule serves all of them.
 //
 // Experiment, Case and Domain are for names that a user gives. Runs that are
-// done have further names, which runner makes of these: Recorded, Cell and Seen
+// done have further names, which runner makes of these: Recorded, Cell and Column
 // are for what is read from a run directory, a database or an archive.
 package name
 
@@ -93,9 +93,9 @@ func Recorded(s string) error {
 	return plain("experiment", s)
 }
 
-// Seen says whether a domain can have this name in scores: the name that a user
+// Column says whether a domain can have this name in scores: the name that a user
 // gives, or that name with how images are seen, "test@window-126".
-func Seen(s string) error {
+func Column(s string) error {
 	base, how, ok := strings.Cut(s, "@")
 	if err := plain("domain", base); err != nil {
 		return err

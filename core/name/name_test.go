@@ -24,7 +24,7 @@ func TestRules(t *testing.T) {
 		{Domain, [][]string{plain, {"night.smoke"}}, [][]string{never, marked}},
 		{Case, [][]string{plain, marked}, [][]string{never, {" a", "a "}}},
 		{Recorded, [][]string{plain, {"night.smoke"}}, [][]string{never, marked, {".smoke", "../x.smoke"}}},
-		{Seen, [][]string{plain, {"test@original", "fog-3@window-126x63-scale-0.5"}}, [][]string{never, {"a b", "@original", "test@", "test@../x", "a@b@c"}}},
+		{Column, [][]string{plain, {"test@original", "fog-3@window-126x63-scale-0.5"}}, [][]string{never, {"a b", "@original", "test@", "test@../x", "a@b@c"}}},
 		{Cell, [][]string{plain, marked, {"source=sets/a", long + long}}, [][]string{{"", ".", "..", "a\nb", "a\x1b[2J", "\xff", "a\u202eb"}}},
 	} {
 		for _, names := range c.yes {
@@ -69,7 +69,7 @@ func FuzzNamesAreSafe(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, rule := range []func(string) error{Experiment, Domain, Case, Recorded, Seen} {
+		for _, rule := range []func(string) error{Experiment, Domain, Case, Recorded, Column} {
 			if rule(s) != nil {
 				continue
 			}

@@ -5,11 +5,11 @@ import "fmt"
 // Original is the resolution at which every mask is scored as it lies in its file.
 const Original = "original"
 
-// Seen is the name of a domain with what sets its scores apart from those at the
+// ColumnName is the name of a domain with what sets its scores apart from those at the
 // model's size: "test", "test@original", "test@window-126", "test@window-126x63"
 // for a stride of 126 rows and 63 columns, "test@window-126-scale-0.5". Scores
 // under one name are made in one way.
-func (e *Evaluation) Seen(domain string) string {
+func (e *Evaluation) ColumnName(domain string) string {
 	w := e.GetWindow()
 	switch {
 	case w != nil:

@@ -360,13 +360,13 @@ func (x *expansion) checkThaw(c *subject, in thawInput) {
 // checkSame reports domains that are one and the same to a run: two columns
 // would show one evaluation.
 func (x *expansion) checkSame(c *cell, run *Run) {
-	seen := c.config.Evaluate.seen()
+	scoring := c.config.Evaluate.scoring()
 	given := map[string][]string{}
 	for _, d := range c.config.Evaluate.Domains {
-		given[seen.Seen(d.name)] = []string{"evaluate", "domains", quoteLabel(d.name)}
+		given[scoring.ColumnName(d.name)] = []string{"evaluate", "domains", quoteLabel(d.name)}
 	}
 	for _, st := range c.config.Evaluate.Styles {
-		given[seen.Seen(st.name)] = []string{"evaluate", "styles", quoteLabel(st.name)}
+		given[scoring.ColumnName(st.name)] = []string{"evaluate", "styles", quoteLabel(st.name)}
 	}
 	known := map[string]string{}
 	for _, e := range run.Evaluations {

@@ -74,13 +74,13 @@ func (x *expansion) expand() *Experiment {
 		About:  c.About,
 		Metric: metric.Canonical(c.Report.Metric),
 	}
-	seen := c.Evaluate.seen()
-	e.Domains = []string{seen.Seen("test")}
+	scoring := c.Evaluate.scoring()
+	e.Domains = []string{scoring.ColumnName("test")}
 	for _, d := range c.Evaluate.Domains {
-		e.Domains = append(e.Domains, seen.Seen(d.name))
+		e.Domains = append(e.Domains, scoring.ColumnName(d.name))
 	}
 	for _, d := range c.Evaluate.shifted(c.Data) {
-		e.Domains = append(e.Domains, seen.Seen(d.name))
+		e.Domains = append(e.Domains, scoring.ColumnName(d.name))
 	}
 	x.about, x.seeds = c.About, c.Seeds
 	x.checkSeeds(c.Seeds)

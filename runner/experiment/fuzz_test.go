@@ -65,7 +65,7 @@ func FuzzLoad(f *testing.F) {
 					t.Error(err)
 				}
 				for _, d := range e.Domains {
-					if err := name.Seen(d); err != nil {
+					if err := name.Column(d); err != nil {
 						t.Error(err)
 					}
 				}

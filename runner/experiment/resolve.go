@@ -181,8 +181,8 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		if err != nil {
 			return err
 		}
-		e := cfg.Evaluate.seen()
-		e.Domain, e.Data, e.Precision = e.Seen(name), resolved, cmp.Or(cfg.Evaluate.Precision, cfg.Train.Precision)
+		e := cfg.Evaluate.scoring()
+		e.Domain, e.Data, e.Precision = e.ColumnName(name), resolved, cmp.Or(cfg.Evaluate.Precision, cfg.Train.Precision)
 		run.Evaluations = append(run.Evaluations, Evaluation{ID: spec.EvaluationIdentity(run.ID, e), Spec: e})
 		return nil
 	}

@@ -76,8 +76,8 @@ func (a *augmentConfig) spec() *spec.Augment {
 	return out
 }
 
-// seen is an evaluation with what it says of how images are seen.
-func (e *evaluateConfig) seen() *spec.Evaluation {
+// scoring is an evaluation with what it says of how images are seen.
+func (e *evaluateConfig) scoring() *spec.Evaluation {
 	out := &spec.Evaluation{Checkpoint: e.Checkpoint}
 	if e.Resolution == spec.Original {
 		out.Resolution = spec.Original

@@ -19,7 +19,7 @@ func familyColumn(e *spec.Evaluation) string {
 	kind := e.GetData().GetCorruption().GetKind()
 	for _, family := range corrupt.Families() {
 		if slices.Contains(corrupt.Family(family), kind) {
-			return e.Seen(family + " corruptions")
+			return e.ColumnName(family + " corruptions")
 		}
 	}
 	return ""

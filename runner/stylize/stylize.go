@@ -72,7 +72,7 @@ func Write(ctx context.Context, x *data.Index, dir string, domains []Domain, tol
 func (d *Domain) write(ctx context.Context, x *data.Index, dir string, told func(Step)) (Written, error) {
 	w := Written{Name: d.Part.Name, Dir: dir, Images: d.Part.Files.Len()}
 	// The name is that of the folder.
-	if err := name.Seen(d.Part.Name); err != nil {
+	if err := name.Column(d.Part.Name); err != nil {
 		return w, err
 	}
 	c := &data.Copy{
