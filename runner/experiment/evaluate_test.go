@@ -95,9 +95,12 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 		"data: {size: *112 | _, procedural: size: *96 | int, if size == 112 {limit: val: 2}}",
 	}
 	file := write(t, base)
-	load := func(slow bool) (lines []string, total, bound int) {
+	load := func(t *rapid.T, slow bool) (lines []string, total, bound int) {
 		experiments, found := loadWith([]string{file}, Env{slow: slow}, world())
 		for _, e := range experiments {
+			if !slow { // and points with the values of cells are cells
+				resolvesToItsCells(t, e)
+			}
 			lines = append(lines, e.Name, strings.Join(e.Axes, " "))
 			for _, r := range e.Runs {
 				line := fmt.Sprint(r.Name(), " ", r.ID, r.Values, sorted(r.Label.VariantParams))
@@ -172,8 +175,8 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		fast, total, bound := load(false)
-		slow, _, _ := load(true)
+		fast, total, bound := load(t, false)
+		slow, _, _ := load(t, true)
 		// Without the base's parameters, what refers to them is unknown. CUE does not
 		// come to that beside another mistake, and the two ways put mistakes together
 		// differently; that there is one they must both say.
