@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -16,6 +17,9 @@ import (
 // the same size; it has the identity that the same domain in the experiment's
 // file has. Files that cannot be used are all told in the error.
 func Domain(ctx context.Context, x *data.Index, root string, run *spec.RunSpec, name, source string) (*spec.Evaluation, *spec.Files, error) {
+	if source == procedural { // trial-language M8
+		return nil, nil, errors.New("shapes are drawn for the domains of an experiment only: name a folder of images and masks")
+	}
 	p, err := scan(ctx, x, scanKey{sourceKey: sourceKey{root, source, "auto"}, domain: true})
 	if err != nil {
 		return nil, nil, withHint(err)

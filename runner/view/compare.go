@@ -23,7 +23,7 @@ func (v *View) Compare(c *compare.Comparison) {
 			v.Say("")
 		}
 		v.Say("%s  %s", v.bold.Render(d.Name), v.dim.Render(c.Metric))
-		t := table{columns: slices.Concat(texts(""), numbers("N", "MEAN", "± STD", "DIFFERENCE", "95 % INTERVAL", "P"), texts(""))}
+		t := table{columns: slices.Concat(texts(""), numbers("N", "MEAN", "± STD", "DIFFERENCE", "95 % INTERVAL", "P"), texts("TEST"))}
 		for _, r := range d.Rows {
 			row := []string{r.Group, fmt.Sprint(r.N), optional(r.Mean, score), optional(r.Std, spread), "", "", "", ""}
 			if diff := r.Difference; diff != nil {

@@ -40,7 +40,7 @@ func (v *View) Inspect(r *inspect.Report) {
 	}
 
 	v.section("Configuration")
-	settings := table{columns: texts("VALUE", "", "FROM"), indent: 2}
+	settings := table{columns: texts("FIELD", "VALUE", "FROM"), indent: 2}
 	known := false
 	for _, s := range r.Settings() {
 		settings.add(s.Path, s.Value, v.dim.Render(s.From))
