@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,15 +20,24 @@ var cueBlock = regexp.MustCompile("(?s)```cue\n(.*?)```")
 // place of the matrix of the first whole one.
 func TestTopicsShowWhatWorks(t *testing.T) {
 	var whole string
-	var pieces []string
+	var pieces, others []string
+	dir := t.TempDir()
 	for _, topic := range help.Topics() {
 		if topic.Title == "" || strings.Contains(topic.Text, "\t`") {
 			t.Errorf("%s has no title", topic.Name)
 		}
 		for _, m := range cueBlock.FindAllStringSubmatch(topic.Text, -1) {
-			if strings.HasPrefix(m[1], "package ") {
+			switch {
+			case strings.HasPrefix(m[1], "package lib\n"):
+				lib := filepath.Join(dir, "lib", "base.cue")
+				if err := errors.Join(os.Mkdir(filepath.Dir(lib), 0o777), os.WriteFile(lib, []byte(m[1]), 0o666)); err != nil {
+					t.Fatal(err)
+				}
+			case strings.HasPrefix(m[1], "package ") && whole != "":
+				others = append(others, m[1])
+			case strings.HasPrefix(m[1], "package "):
 				whole = m[1]
-			} else {
+			default:
 				pieces = append(pieces, m[1])
 			}
 		}
@@ -36,9 +46,12 @@ func TestTopicsShowWhatWorks(t *testing.T) {
 	if !matrix.MatchString(whole) || len(pieces) == 0 {
 		t.Fatal("there are no examples")
 	}
-	file := filepath.Join(t.TempDir(), "e.cue")
+	file := filepath.Join(dir, "e.cue")
+	texts := others
 	for _, text := range append([]string{""}, pieces...) {
-		text = matrix.ReplaceAllLiteralString(whole, text)
+		texts = append(texts, matrix.ReplaceAllLiteralString(whole, text))
+	}
+	for _, text := range texts {
 		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
