@@ -145,16 +145,51 @@ func TestResultsFitTheTerminal(t *testing.T) {
 		Metric: "dice/nucleus", Domains: []string{"test", "histology"},
 		Rows: []report.Row{{Cell: "rank=8", N: 3, Planned: 3, Adapter: 1234, Scores: make([]report.Score, 2)}},
 	}}
-	for _, width := range []int{0, 200, 110} {
+	for _, width := range []int{0, 100, 60} {
 		v, out := terminal(width)
 		v.Results("/", []report.Written{written})
 		text := strings.Join(screen(t, out.String()), "\n")
-		if got := strings.Contains(text, "TEST MEAN IOU  "); got != (width != 110) {
+		if got := strings.Contains(text, "TEST IOU  "); got != (width != 60) {
 			t.Errorf("%d columns: IoU is shown: %v\n%s", width, got, text)
 		}
-		if !strings.Contains(text, "HISTOLOGY DICE (NUCLEUS)") || !strings.Contains(text, "TRAINABLE PARAMETERS") {
+		if !strings.Contains(text, "HISTOLOGY DICE") || !strings.Contains(text, "TRAINED") {
 			t.Errorf("%d columns: the main columns miss\n%s", width, text)
 		}
+	}
+}
+
+// In a file of text a result table is 100 columns wide where the names allow it, and
+// what all domains share is said once, below the table.
+func TestTablesFit100Columns(t *testing.T) {
+	const seen = "@window-252-scale-1.96875"
+	table := report.Table{Metric: "dice/nucleus", Domains: []string{"test" + seen, "histology" + seen, "dark" + seen}}
+	for range 5 {
+		table.Rows = append(table.Rows, report.Row{Cell: "rank=8", N: 3, Planned: 3, Adapter: 1234, Scores: make([]report.Score, 3)})
+	}
+	for i := range table.Rows {
+		for k := range table.Rows[i].Scores {
+			table.Rows[i].Scores[k].Metric = report.Stat{N: 3, Mean: 0.5, Std: 0.1}
+			table.Rows[i].Scores[k].IoU = report.Stat{N: 3, Mean: 0.5, Std: 0.1}
+		}
+	}
+	v, out := terminal(0)
+	v.Results("/", []report.Written{{Experiment: "e", Table: table}})
+	for line := range strings.Lines(out.String()) {
+		if len([]rune(line)) > 101 {
+			t.Errorf("%d columns: %s", len([]rune(line)), line)
+		}
+	}
+	for _, want := range []string{"HISTOLOGY DICE", "DARK DICE", "do not fit: DARK IOU"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+
+	v, out = terminal(0)
+	m := &spec.Metrics{Pixels: 1, Dice: 0.5}
+	v.Scores(&Scores{Run: "r", Checkpoint: "best", Domains: []Domain{{Name: "test" + seen, Metrics: m}, {Name: "dark" + seen, Metrics: m}}})
+	if text := out.String(); strings.Count(text, seen) != 1 || !strings.Contains(text, "All domains are seen as "+seen+".") {
+		t.Errorf("got\n%s", text)
 	}
 }
 
