@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/schema"
 )
 
 // One mistake of the user's may be many errors of CUE, each at a path of its own. What
@@ -81,32 +83,37 @@ func (d *document) closed(all []errors.Error, s scope) []errors.Error {
 	if s.unknown != "" {
 		return all // parameters of a variant
 	}
-	reported := map[string]bool{}
-	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
+	var reported [][]string
+	for _, e := range all {
 		if format, _ := e.Msg(); format != notAllowed {
-			return false
+			continue
 		}
 		path := e.Path()
 		below := path[min(len(s.prefix), len(path)):]
-		if len(below) < 2 || !lookup(s.schema, below[min(s.skip, len(below)-1):]).Exists() {
-			return false
+		if len(below) < 1 || !lookup(s.schema, below[min(s.skip, len(below)):]).Exists() {
+			continue
 		}
 		parent := path[:len(path)-1]
 		name, at := d.definitionAt(parent)
-		if name == "" {
-			return false
+		for name == "" && len(parent) > 1 {
+			parent = parent[:len(parent)-1]
+			name, at = d.definitionAt(parent)
 		}
-		if key := strings.Join(parent, "."); !reported[key] {
-			reported[key] = true
-			open := "_" + strings.ToLower(name[1:2]) + name[2:]
-			d.report(d.mark(diagnostic.Diagnostic{
-				Path:    key,
-				Message: fmt.Sprintf("%s: the definition %s is closed, so the schema's other fields are not allowed in it", strings.Join(below[:len(below)-1], "."), name),
-				Hint:    fmt.Sprintf("call it %s in place of %s, or end its fields with \"...\"", open, name),
-				Cells:   s.cells, Of: s.of,
-			}, at))
+		if name == "" || slices.ContainsFunc(reported, func(r []string) bool { return slices.Equal(r, parent) }) {
+			continue
 		}
-		return true
+		reported = append(reported, parent)
+		open := "_" + strings.ToLower(name[1:2]) + name[2:]
+		d.report(d.mark(diagnostic.Diagnostic{
+			Path:    strings.Join(parent, "."),
+			Message: fmt.Sprintf("%s: the definition %s is closed, so the schema's other fields are not allowed in it", strings.Join(parent[min(len(s.prefix), len(parent)-1):], "."), name),
+			Hint:    fmt.Sprintf("call it %s in place of %s, or end its fields with \"...\"", open, name),
+			Cells:   s.cells, Of: s.of,
+		}, at))
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
+		path := e.Path()
+		return slices.ContainsFunc(reported, func(r []string) bool { return len(path) > len(r) && slices.Equal(path[:len(r)], r) })
 	})
 }
 
@@ -167,16 +174,36 @@ func withoutAxisFields(all []errors.Error) []errors.Error {
 	})
 }
 
-// otherVariant is the variant of a case that names another one than the base and none of
+// otherVariant is the variant of a cell that names another one than the base and none of
 // its parameters, and where it does (trial-language M4); "" if it does not.
 func (c *complaint) otherVariant() (name string, at token.Pos) {
-	o := covering(c.in.overlay, c.below[:len(c.below)-1])
-	if o == nil || c.inUserFile(o.at) || len(o.from) < 3 || strings.Join(o.path, ".") != "adapter.params" {
+	if len(c.below) < 3 || c.below[0] != "adapter" || c.below[1] != "params" {
 		return "", token.NoPos
 	}
-	whole := append(slices.Clone(o.from[:len(o.from)-1]), "variant")
-	name, _ = c.withoutSchema().LookupPath(rooted(whole)).String()
-	return name, c.valueAt(whole)
+	for _, o := range c.in.overlay {
+		var v cue.Value
+		switch strings.Join(o.path, ".") {
+		case "adapter":
+			if o.value.LookupPath(cue.ParsePath("params")).Exists() {
+				return "", token.NoPos
+			}
+			v = o.value.LookupPath(cue.ParsePath("variant"))
+		case "adapter.variant":
+			v = o.value
+		case "adapter.params":
+			if c.inUserFile(o.at) {
+				return "", token.NoPos
+			}
+			continue
+		default:
+			continue
+		}
+		name, _ = v.String()
+		if at = position(v); !c.inUserFile(at) {
+			at = o.place(c.document)
+		}
+	}
+	return name, at
 }
 
 func (c *complaint) isOfOtherVariant() bool {
@@ -190,60 +217,101 @@ func (c *complaint) sayOtherVariant() {
 	c.pos = at
 	c.out.Message = fmt.Sprintf("variant %q needs params of its own: %s is missing", name, missing)
 	c.out.Hint = fmt.Sprintf("write params: %s: … next to it", missing)
-	if base, _ := c.withoutSchema().LookupPath(rooted([]string{c.path[0], "adapter", "variant"})).String(); base != "" {
+	if base, _ := c.document.value.LookupPath(rooted([]string{c.path[0], "adapter", "variant"})).String(); base != "" {
 		c.out.Hint += fmt.Sprintf("; those of the base are of %q", base)
 	}
 }
 
-// twice are two places of the user's files that give the value: first the experiment's
-// own, then another (trial-language M2). There are none where the syntax does not tell.
+// twice are two places of the user's files that give the value, or the list that it is
+// in, and do not agree (trial-language M2): first the experiment's own, then another.
+// Text is "" where the syntax does not tell.
 func (c *complaint) twice() (own, other writtenValue) {
+	path := c.path
+	for n := len(path); n > 1; n-- { // elements of a list are given with it
+		if _, err := strconv.Atoi(path[n-1]); err == nil {
+			path = path[:n-1]
+		}
+	}
+	if covering(c.in.overlay, path[min(len(c.in.prefix), len(path)):]) != nil || c.setting(path) != nil {
+		return own, other
+	}
 	var all []writtenValue
-	for _, f := range c.fields(c.path) {
-		g := writtenValue{at: f.Value.Pos(), text: c.sourceText(f.Value)}
+	for _, f := range c.fields(path) {
+		g := writtenValue{at: f.Value.Pos(), text: c.sourceText(f.Value), path: path}
+		if !isLiteral(f.Value) || g.text == "" {
+			continue
+		}
 		for _, top := range c.syntax.Decls {
 			field, ok := top.(*ast.Field)
-			if !ok || f.Value.Pos().Filename() != c.file {
+			if !ok || g.at.Filename() != c.file {
 				continue
 			}
-			if name, _, err := ast.LabelName(field.Label); err == nil && name == label(c.path[0]) {
+			if name, _, err := ast.LabelName(field.Label); err == nil && name == label(path[0]) {
 				g.own = g.own || field.Pos().Offset() <= g.at.Offset() && g.at.Offset() < field.End().Offset()
 			}
 		}
-		if g.text != "" {
-			all = append(all, g)
+		all = append(all, g)
+	}
+	slices.SortStableFunc(all, func(a, b writtenValue) int {
+		switch {
+		case a.own == b.own:
+			return 0
+		case a.own:
+			return -1
 		}
-	}
-	i := slices.IndexFunc(all, func(g writtenValue) bool { return g.own })
-	if i < 0 {
-		return own, other
-	}
-	if j := slices.IndexFunc(all, func(g writtenValue) bool { return g.text != all[i].text }); j >= 0 {
-		return all[i], all[j]
+		return 1
+	})
+	for i, g := range all {
+		for _, h := range all[i+1:] {
+			a, b := c.cue.CompileString(g.text), c.cue.CompileString(h.text)
+			if a.Err() == nil && b.Err() == nil && a.Unify(b).Validate() != nil {
+				return g, h
+			}
+		}
 	}
 	return own, other
 }
 
 // A writtenValue is a value as a file has it.
 type writtenValue struct {
+	path []string
 	at   token.Pos
 	text string
 	own  bool // in the field of the experiment, not in what that refers to
 }
 
+// isLiteral reports whether an expression refers to nothing.
+func isLiteral(e ast.Expr) bool {
+	literal := true
+	ast.Walk(e, func(n ast.Node) bool {
+		switch n.(type) {
+		case *ast.Ident, *ast.SelectorExpr, *ast.CallExpr, *ast.BinaryExpr, *ast.Interpolation, *ast.StructLit:
+			literal = false
+			if ident, ok := n.(*ast.Ident); ok && slices.Contains([]string{"true", "false", "null"}, ident.Name) {
+				literal = true
+			}
+		}
+		return literal
+	}, nil)
+	return literal
+}
+
 func (c *complaint) isTwice() bool {
 	own, _ := c.twice()
-	return c.own && own.text != ""
+	return own.text != ""
 }
 
 func (c *complaint) sayTwice() {
 	own, other := c.twice()
-	c.pos = own.at
-	c.out.Message = fmt.Sprintf("%s is given twice: as %s here and as %s at %s", c.subject, own.text, other.text, c.at(other.at))
-	c.out.Hint = fmt.Sprintf("values add up in CUE, none replaces another: leave it out there, or replace it in a case, cases: mine: %s: %s, or with --set %s=%s",
-		strings.ReplaceAll(c.subject, ".", ": "), own.text, c.subject, own.text)
-	if other.own {
+	subject := strings.Join(own.path[min(len(c.in.prefix), len(own.path)):], ".")
+	c.pos, c.out.Path = own.at, strings.Join(own.path, ".")
+	c.out.Message = fmt.Sprintf("%s is given twice: as %s here and as %s at %s", subject, own.text, other.text, c.at(other.at))
+	switch {
+	case own.own == other.own, c.below[0] == "cases", slices.Contains(matrix, c.below[0]):
 		c.out.Hint = "leave one of them out"
+	default:
+		c.out.Hint = fmt.Sprintf("values add up in CUE, none replaces another: leave it out there, or replace it in a case, cases: mine: %s: %s, or with --set %s=%s",
+			strings.ReplaceAll(subject, ".", ": "), own.text, subject, own.text)
 	}
 }
 
@@ -335,6 +403,8 @@ func (d *document) unknownName(name string, pos token.Pos) (message, hint string
 	hint = diagnostic.Suggest(name, "names in this file", d.names())
 	if now != name {
 		hint = spelled(name, now)
+	} else if meant := d.meant(name); meant != "" {
+		hint = meant
 	} else if !strings.Contains(hint, "mean") && !strings.HasPrefix(name, "_") {
 		hint = "a text needs quotes: \"" + name + "\""
 	}
@@ -444,8 +514,45 @@ func (d *document) untagged(path []string) string {
 	return ""
 }
 
-// dottedLabel reads a line that gives a value to a path with dots, as CUE refuses it.
-var dottedLabel = regexp.MustCompile(`^\s*((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)\s*:\s*(.*)$`)
+// habits are forms of other languages that CUE refuses, as lines that have them before
+// or after the place that CUE names.
+var habits = []struct {
+	line          *regexp.Regexp
+	message, hint string // with what the line matches
+}{
+	{regexp.MustCompile(`^\s*#\s`), "a comment begins with //", ""},
+	{regexp.MustCompile(`^\s*((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)\s*:\s*(.*)$`), "$1 is a path, and a field has one name", "write $.1: $2"},
+	{regexp.MustCompile(`^\s*(vary|zip|ablate):\s*((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)\s*:\s*(.*)$`), "the path of $1 is a name in quotes", "write $1: \"$2\": $3"},
+	{regexp.MustCompile(`^\s*import\s+([A-Za-z_][\w./-]*)\s*$`), "the path of an import is in quotes", "write import \"$1\""},
+	{regexp.MustCompile(`;\s*\}?\s*$|;\s*\w+\s*:`), "fields are separated by commas or lines, not by ;", ""},
+	{regexp.MustCompile(`[{,]\s*([A-Za-z_]\w*)\s*=\s*[^=~]`), "a field takes its value after a colon", "write $1: …"},
+	{regexp.MustCompile(`^\s*([A-Za-z_]\w*)\s*=\s*[^=~]`), "a field takes its value after a colon", "write $1: …"},
+	{regexp.MustCompile(`:\s*(?:"[^"]*"|[\w.+-]+|\])\s+[A-Za-z_]\w*\s*:\s`), "two fields in one line have a comma between them", ""},
+	{regexp.MustCompile(`^\s*([A-Za-z_]\w*)\s*\{`), "a field has a colon before its value", "write $1: {"},
+}
+
+// habit is what is meant by a line that CUE cannot read; "" if that cannot be told.
+func habit(line string) (message, hint string) {
+	code, _, _ := strings.Cut(line, "//")
+	if strings.HasPrefix(strings.TrimSpace(line), "//") || strings.Count(code, `"""`) > 0 {
+		return "", ""
+	}
+	for _, h := range habits {
+		m := h.line.FindStringSubmatch(code)
+		if m == nil {
+			continue
+		}
+		fill := func(text string) string {
+			for i := 1; i < len(m); i++ {
+				text = strings.ReplaceAll(text, fmt.Sprintf("$.%d", i), strings.ReplaceAll(m[i], ".", ": "))
+				text = strings.ReplaceAll(text, fmt.Sprintf("$%d", i), strings.TrimSpace(m[i]))
+			}
+			return text
+		}
+		return fill(h.message), fill(h.hint)
+	}
+	return "", ""
+}
 
 // asNumber is the hint for a number in quotes, or one that is written with an exponent
 // where a whole number is asked for (trial-language M23).
@@ -478,8 +585,7 @@ func ofFile(text string) (message, hint string, ok bool) {
 			"write the values into the file, or into a CUE package of the project and import it", true
 	}
 	if m := noPackage.FindStringSubmatch(text); m != nil {
-		known := []string{"list", "math", "regexp", "strconv", "strings", "struct", "text/template", "time"}
-		return fmt.Sprintf("there is no package %q", m[1]), diagnostic.Suggest(m[1], "packages of CUE", known), true
+		return fmt.Sprintf("there is no package %q", m[1]), diagnostic.Suggest(m[1], "packages of CUE", builtins), true
 	}
 	return "", "", false
 }
@@ -553,4 +659,150 @@ func (d *document) setPerExperiment(path []string, name string) string {
 		}
 	}
 	return ""
+}
+
+// module is the path of the project's module.
+func (d *document) module() string {
+	const file = "cue.mod/module.cue"
+	if text, err := os.ReadFile(filepath.Join(d.root, filepath.FromSlash(file))); err == nil {
+		if f, err := readModule(text, file); err == nil {
+			return f.ModuleRootPath()
+		}
+	}
+	return "experiments.local"
+}
+
+// packages are the paths by which experiments import the packages of the project, those
+// in directories of the root and one below.
+func (d *document) packages() []string {
+	var paths []string
+	for _, pattern := range []string{"*/*.cue", "*/*/*.cue"} {
+		files, _ := filepath.Glob(filepath.Join(d.root, pattern))
+		for _, file := range files {
+			rel, err := filepath.Rel(d.root, filepath.Dir(file))
+			if err != nil || strings.HasPrefix(rel, "cue.mod") || filepath.Dir(file) == filepath.Dir(d.file) {
+				continue
+			}
+			if path := d.module() + "/" + filepath.ToSlash(rel); !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
+}
+
+// reportPackage reports what keeps a package of the project from being imported: mistakes
+// of its files, or that they are of another package. It reports false for any other path.
+func (d *document) reportPackage(path string, at token.Pos) bool {
+	rest, ok := strings.CutPrefix(path, d.module()+"/")
+	if !ok {
+		return false
+	}
+	rest, wanted, named := strings.Cut(rest, ":")
+	if !named {
+		wanted = rest[strings.LastIndex(rest, "/")+1:]
+	}
+	files, _ := filepath.Glob(filepath.Join(d.root, filepath.FromSlash(rest), "*.cue"))
+	found := false
+	var others []string
+	right := false
+	for _, file := range files {
+		f, err := parser.ParseFile(file, nil)
+		if err != nil {
+			found = true
+			d.reportLoad(err)
+			continue
+		}
+		if name := f.PackageName(); name == wanted {
+			right = true
+		} else if !slices.Contains(others, name) {
+			others = append(others, name)
+		}
+	}
+	if found || right || len(files) == 0 {
+		return found
+	}
+	dg := diagnostic.Diagnostic{
+		Message: fmt.Sprintf("no file in %s is of package %s", rest, wanted),
+		Hint:    fmt.Sprintf("they are of package %s: import %q", others[0], d.module()+"/"+rest+":"+others[0]),
+	}
+	if others[0] == "" {
+		dg.Hint = "begin its files with: package " + wanted
+	}
+	d.report(d.mark(dg, at))
+	return true
+}
+
+// meant is the hint for a name that is one of another language, or of a package that is
+// not imported.
+func (d *document) meant(name string) string {
+	switch name {
+	case "True", "yes", "on":
+		return "write true"
+	case "False", "no", "off":
+		return "write false"
+	case "None", "nil", "NULL":
+		return "leave the field out"
+	case "range":
+		return "write the list, [0, 1, 2], or import \"list\" and write list.Range(0, 3, 1)"
+	case "schema":
+		return fmt.Sprintf("write import %q below the package clause", schema.ImportPath)
+	}
+	if slices.Contains(builtins, name) {
+		return fmt.Sprintf("write import %q below the package clause", name)
+	}
+	for _, path := range d.packages() {
+		if path[strings.LastIndex(path, "/")+1:] == name {
+			return fmt.Sprintf("write import %q below the package clause", path)
+		}
+	}
+	return ""
+}
+
+// builtins are packages of CUE.
+var builtins = []string{"list", "math", "regexp", "strconv", "strings", "struct", "text/template", "time"}
+
+// ofStruct is what is wrong within a struct that is none of the alternatives of the
+// schema: a field that none has, or a value; "" if that cannot be told.
+func (c *complaint) ofStruct() (message, hint string) {
+	if kindOf(c.value) != cue.StructKind {
+		return "", ""
+	}
+	given := fieldNames(c.value)
+	var all []string
+	for _, a := range alternatives(c.known()) {
+		names := fieldNames(a)
+		all = append(all, names...)
+		if len(given) == 0 || slices.ContainsFunc(given, func(n string) bool { return !slices.Contains(names, n) }) {
+			continue
+		}
+		for _, name := range given {
+			field := a.LookupPath(cue.MakePath(cue.Str(name).Optional()))
+			value := c.value.LookupPath(cue.MakePath(cue.Str(name)))
+			if field.Unify(value).Validate(cue.Concrete(true)) == nil {
+				continue
+			}
+			rule := cmp.Or(sentenceOf(field), sentenceOf(cue.Dereference(field)))
+			return fmt.Sprintf("%s.%s is %s", c.subject, name, short(value)), rule
+		}
+	}
+	for _, name := range given {
+		if !slices.Contains(all, name) && len(all) > 0 {
+			return fmt.Sprintf("%s has no field %q", c.subject, name), diagnostic.Suggest(name, "it knows", all)
+		}
+	}
+	return "", ""
+}
+
+func (c *complaint) isWithinStruct() bool {
+	message, _ := c.ofStruct()
+	return message != ""
+}
+
+func (c *complaint) sayWithinStruct() {
+	message, rest := c.ofStruct()
+	c.out.Message, c.out.Hint = message, rest
+	if rule, ok := strings.CutPrefix(rest, "must be "); ok {
+		c.out.Message, c.out.Hint = message+": it must be "+rule, ""
+	}
 }

@@ -51,6 +51,9 @@ func (x *expansion) failLabel(path string, pos token.Pos, message, hint string) 
 // warn is fail for what stops nothing.
 func (x *expansion) warn(c *subject, path, message, hint string) {
 	at := strings.Split(path, ".")
+	if slices.ContainsFunc(x.gone, func(g []string) bool { return related(g[1:], at) }) {
+		return // what is there has a mistake, so the value that is warned of is no one's
+	}
 	d := diagnostic.Diagnostic{Path: x.name + "." + path, Warning: true, Message: message, Hint: hint, Cells: x.cellOf(c), Of: x.total}
 	x.report(x.mark(d, x.placeIn(c, at)))
 }

@@ -3,6 +3,8 @@ package experiment
 import (
 	"cmp"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -102,6 +104,8 @@ var causesOfFields = []cause{
 
 // Then what is wrong with the value.
 //   - What a preset contradicts is sound by itself, so nothing else is said of it.
+//   - Two values that the user gives agree with each other first, and with the schema
+//     then.
 //   - A sentence of the schema is written for the user, and CUE's own words are not.
 //   - The errors of a choice contain a wrong type or a second value for each
 //     alternative, so the choice comes before these.
@@ -112,6 +116,8 @@ var causesOfFields = []cause{
 //   - The last cause matches always.
 var causesOfValues = []cause{
 	{"contradicts a preset", (*complaint).isContradicted, (*complaint).sayContradicted},
+	{"given twice", (*complaint).isTwice, (*complaint).sayTwice},
+	{"within a struct", both(func(c *complaint) bool { return !c.own }, (*complaint).isWithinStruct), (*complaint).sayWithinStruct},
 	{"sentence of the schema", (*complaint).hasSentence, (*complaint).saySentence},
 	{"not among the choices", (*complaint).hasChoices, (*complaint).sayChoices},
 	{"refused by CUE", (*complaint).isOfFile, (*complaint).sayOfFile},
@@ -120,8 +126,7 @@ var causesOfValues = []cause{
 	{"wrong type", mismatched, (*complaint).sayWrongType},
 	{"cannot vary", both(conflicting, (*complaint).isVaried), (*complaint).sayCannotVary},
 	{"cannot be set", both(conflicting, (*complaint).isSet), (*complaint).sayCannotBeSet},
-	{"given twice in files", both(conflicting, (*complaint).isTwice), (*complaint).sayTwice},
-	{"given twice", conflicting, (*complaint).sayGivenTwice},
+	{"two values", conflicting, (*complaint).sayGivenTwice},
 	{"out of bounds", outOfBounds, (*complaint).sayBound},
 	{"unknown name", unresolved, (*complaint).sayUnknownName},
 	{"two defaults", both(indefinite, (*complaint).hasTwoDefaults), (*complaint).sayTwoDefaults},
@@ -378,7 +383,7 @@ func (c *complaint) sayTwoTypes() {
 func (c *complaint) sayWrongType() {
 	args := c.args()
 	have, want := fmt.Sprint(args[2]), fmt.Sprint(args[3])
-	if v := c.withoutSchema().LookupPath(rooted(c.path)); v.Exists() && v.IncompleteKind().String() == want {
+	if kindOf(c.value).String() == want {
 		have, want = want, have
 	}
 	c.out.Message = fmt.Sprintf("%s: it must be a %s, not a %s", c.is, noun(want), noun(have))
@@ -443,7 +448,7 @@ func (c *complaint) sayTwoDefaults() {
 
 func (c *complaint) sayIndefinite() {
 	c.out.Message = fmt.Sprintf("%s has no definite value", c.subject)
-	if c.given != "" {
+	if c.given != "" && c.given != "_" {
 		c.out.Message = fmt.Sprintf("%s is %s, not one value", c.subject, c.given)
 	}
 	c.out.Hint = cmp.Or(c.untagged(c.path), "give it a value")
@@ -595,6 +600,7 @@ func (d *document) other(e errors.Error, first token.Pos) string {
 
 // reportLoad reports what kept a file from being read: syntax, imports, tags.
 func (d *document) reportLoad(err error) {
+	unread := map[string]bool{} // files with an error of syntax: what is behind it mostly follows
 	for _, e := range errors.Errors(err) {
 		pos := e.Position()
 		for _, p := range errors.Positions(e) {
@@ -614,11 +620,23 @@ func (d *document) reportLoad(err error) {
 			if line != "" {
 				imported = tokenAt(string([]rune(line)[at.Column-1:]))
 			}
+			if path := label(imported); path != "" && d.reportPackage(path, pos) {
+				continue
+			}
 			dg.Message = "cannot import " + imported
 			dg.Hint = "packages of the project and the schema are found: " + schema.ImportPath
 			if path := strings.Trim(imported, `"`); path != "" && path != schema.ImportPath {
-				if near := diagnostic.DidYouMean(path, []string{schema.ImportPath}); near != "" {
+				packages := d.packages()
+				if near := diagnostic.DidYouMean(path, append([]string{schema.ImportPath}, packages...)); near != "" {
 					dg.Hint = fmt.Sprintf("did you mean %q?", near)
+				} else if i := slices.IndexFunc(packages, func(p string) bool {
+					return p[strings.LastIndex(p, "/")+1:] == strings.TrimSuffix(filepath.Base(path), ".cue") || strings.HasPrefix(path, p+"/") || strings.HasSuffix(p, strings.TrimLeft(path, "./"))
+				}); i >= 0 {
+					dg.Hint = fmt.Sprintf("did you mean %q?", packages[i])
+				} else if len(packages) > 0 {
+					dg.Hint += ", " + strings.Join(packages, ", ")
+				} else if _, err := os.Stat(filepath.Join(d.root, "cue.mod")); err != nil {
+					dg.Hint += "; a project with packages has a cue.mod: runner init --schema makes one"
 				}
 			}
 		case tagValue.MatchString(text), tagAlone.MatchString(text):
@@ -650,6 +668,12 @@ func (d *document) reportLoad(err error) {
 			dg.Message = "the file ends before everything is closed: " + text
 		default:
 			format, args := e.Msg()
+			if _, line := d.place(pos); unread[pos.Filename()] {
+				if message, _ := habit(line); message == "" {
+					continue
+				}
+			}
+			unread[pos.Filename()] = pos.IsValid()
 			dg.Message = fmt.Sprintf(format, args...)
 			if dg.Message == "" || dg.Message == "load" { // which is all that CUE says of its own
 				dg.Message = text
@@ -657,9 +681,8 @@ func (d *document) reportLoad(err error) {
 		}
 		if pos.IsValid() {
 			dg = d.mark(dg, pos)
-			if m := dottedLabel.FindStringSubmatch(dg.Source); m != nil {
-				dg.Message = fmt.Sprintf("%s is a path, and a field has one name", m[1])
-				dg.Hint = fmt.Sprintf("write %s: %s", strings.ReplaceAll(m[1], ".", ": "), m[2])
+			if message, hint := habit(dg.Source); message != "" {
+				dg.Message, dg.Hint = message, hint
 			}
 		}
 		d.report(dg)
@@ -834,6 +857,11 @@ func lookup(v cue.Value, path []string) cue.Value {
 		next := v.LookupPath(cue.MakePath(cue.Str(name).Optional()))
 		if !next.Exists() {
 			next = v.LookupPath(cue.MakePath(cue.AnyString))
+		}
+		if _, err := strconv.Atoi(name); err == nil && !next.Exists() { // of a list
+			if all := alternatives(v); len(all) > 0 {
+				next = all[0]
+			}
 		}
 		v = next
 	}

@@ -427,7 +427,8 @@ func (d *document) stays(path []string) (cue.Value, bool) {
 		return cue.Value{}, false
 	}
 	v := d.withoutSchema().LookupPath(rooted(path))
-	return v, v.Exists() && v.IncompleteKind() != cue.TopKind
+	// A definition of a package has no room for a field that the schema gives it.
+	return v, v.Exists() && v.IncompleteKind() != cue.TopKind && v.IncompleteKind() != cue.BottomKind
 }
 
 // cannotVary reports a value of the base that an override cannot take the place

@@ -186,11 +186,13 @@ type loader struct {
 	turn    *turn       // to use values once Load has returned
 	set     []*override // of the command line, below an experiment
 	found   diagnostic.List
-	record  *diagnostic.List    // see recorded
-	seen    map[string]int      // position and message -> index in found
-	only    map[string]string   // position -> the one message there; others follow from it
-	lines   map[string][]string // absolute file -> source lines
-	shown   map[string]string   // absolute file -> as the user names it
+	// repeated counts errors that were reported again, so that they are not in found.
+	repeated int
+	record   *diagnostic.List    // see recorded
+	seen     map[string]int      // position and message -> index in found
+	only     map[string]string   // position -> the one message there; others follow from it
+	lines    map[string][]string // absolute file -> source lines
+	shown    map[string]string   // absolute file -> as the user names it
 }
 
 // A document is one file of the user.

@@ -373,6 +373,9 @@ func (x *expansion) entries(field string, axes []*axis) (entries [][]*override, 
 			j := slices.Index(known, path)
 			if j < 0 {
 				ok = false
+				if slices.ContainsFunc(x.set, func(o *override) bool { return related(o.path, cuePath(path)) }) {
+					continue // reported where it is set
+				}
 				x.failLabel(strings.Join(place, "."), label,
 					fmt.Sprintf("%q does not vary", path), cmp.Or(renamedIn(cuePath(path)), diagnostic.Suggest(path, "vary and zip have", known)))
 				continue

@@ -27,6 +27,9 @@ func (l *loader) report(d diagnostic.Diagnostic) {
 		*l.record = append(*l.record, d)
 	}
 	if text, is := l.only[d.At.String()]; is && text != d.Message {
+		if !d.Warning {
+			l.repeated++
+		}
 		return
 	}
 	key := seenKey(d)
@@ -36,6 +39,9 @@ func (l *loader) report(d diagnostic.Diagnostic) {
 		d.Cells = slices.Clone(d.Cells) // it grows
 		l.found = append(l.found, d)
 		return
+	}
+	if !d.Warning {
+		l.repeated++
 	}
 	have := &l.found[i]
 	if len(have.Cells) == 0 || len(d.Cells) == 0 {

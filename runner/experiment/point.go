@@ -117,7 +117,7 @@ func (x *expansion) point(ctx context.Context, e *Experiment, settings []Setting
 	r := *x.resolve
 	r.ctx, r.keepGoing = ctx, false
 	l := *x.loader
-	l.resolve, l.found, l.record, l.seen, l.only = &r, nil, nil, map[string]int{}, map[string]string{}
+	l.resolve, l.found, l.repeated, l.record, l.seen, l.only = &r, nil, 0, nil, map[string]int{}, map[string]string{}
 	d := *x.document
 	d.loader = &l
 	y := *x

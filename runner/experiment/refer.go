@@ -169,6 +169,7 @@ func (x *expansion) checkReference(path []string) {
 		return
 	}
 	fields := x.fields(whole)
+	x.checkDefaults(path, fields)
 	i := slices.IndexFunc(fields, func(f *ast.Field) bool { return isReference(f.Value) })
 	if i < 0 {
 		return
@@ -191,6 +192,30 @@ func (x *expansion) checkReference(path []string) {
 		d.Message = fmt.Sprintf("%s has no value: %s has none", strings.Join(path, "."), what)
 	}
 	x.report(x.mark(d, fields[i].Value.Pos()))
+}
+
+// checkDefaults warns of defaults that the user gives on top of a value: CUE takes the
+// value, so the default is lost.
+func (x *expansion) checkDefaults(path []string, fields []*ast.Field) {
+	value := x.base().LookupPath(selectors(path))
+	for _, f := range fields {
+		for _, term := range disjunction(f.Value) {
+			u, ok := term.(*ast.UnaryExpr)
+			if !ok || u.Op != token.MUL || !isLiteral(u.X) {
+				continue
+			}
+			text := x.sourceText(u.X)
+			v := x.cue.CompileString(text)
+			if text == "" || v.Err() != nil || !value.IsConcrete() || value.Unify(v).Validate() == nil {
+				continue
+			}
+			x.report(x.mark(diagnostic.Diagnostic{
+				Path: strings.Join(append([]string{x.name}, path...), "."), Warning: true,
+				Message: fmt.Sprintf("%s is %s, and the default %s does not count: another place gives the value", strings.Join(path, "."), short(value), text),
+				Hint:    "a default is for a value that nobody gives: leave it out there, or replace it with vary, cases or --set",
+			}, u.Pos()))
+		}
+	}
 }
 
 // isReference reports whether an expression only names another value.

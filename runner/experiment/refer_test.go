@@ -64,3 +64,27 @@ func TestTagMistakes(t *testing.T) {
 		}
 	}
 }
+
+// Forms of other languages that CUE cannot read are named, with what CUE has for them.
+func TestHabits(t *testing.T) {
+	for line, want := range map[string]string{
+		"# five seeds":                              "a comment begins with //; ",
+		"\ttrain.epochs: 3":                         "train.epochs is a path, and a field has one name; write train: epochs: 3",
+		"\tvary: adapter.params.rank: [2, 4]":       `the path of vary is a name in quotes; write vary: "adapter.params.rank": [2, 4]`,
+		"import schema":                             `the path of an import is in quotes; write import "schema"`,
+		"\tbackbone: {model: \"a\", depth: 1; }":    "fields are separated by commas or lines, not by ;; ",
+		"\ttrain: {epochs=1, batch: 2}":             "a field takes its value after a colon; write epochs: …",
+		"\tepochs = 1":                              "a field takes its value after a colon; write epochs: …",
+		"\ttrain: {epochs: 1 batch: 2}":             "two fields in one line have a comma between them; ",
+		"train {":                                   "a field has a colon before its value; write train: {",
+		"\ttrain: epochs: 3 // not train.epochs: 3": "; ",
+		"// # five":                                 "; ",
+		"\tabout: \"a.b: c\", seeds: [1":            "; ",
+		"\ttrain: {epochs: 1, batch: 2":             "; ",
+		"\t\"it is a.b: c":                          "; ",
+	} {
+		if message, hint := habit(line); message+"; "+hint != want {
+			t.Errorf("%q: %s; %s", line, message, hint)
+		}
+	}
+}

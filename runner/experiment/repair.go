@@ -9,8 +9,10 @@ import (
 
 // An experiment with mistakes, and what remains of it without them.
 
+// errorCount is how many errors were reported, those that were there already included:
+// two experiments with one base have its mistakes in common.
 func (l *loader) errorCount() int {
-	n := 0
+	n := l.repeated
 	for _, d := range l.found {
 		if !d.Warning {
 			n++
