@@ -84,7 +84,7 @@ shows what the model sees: resized, of a domain damaged or styled, and with
 					return fmt.Errorf("drawing: %w", err)
 				}
 			}
-			drawn := samplesheet.Masks(p.Data.GetClasses(), raster.Size{H: int(p.Data.GetHeight()), W: int(p.Data.GetWidth())}).Draw(rows)
+			drawn := samplesheet.Masks(p.Data.GetClasses(), raster.Size{H: int(p.Data.GetHeight()), W: int(p.Data.GetWidth())}).Draw(fmt.Sprintf("%s of %s", p.Name, filepath.Base(filepath.Clean(args[0]))), rows)
 			if err := replacefile.WriteFunc(shown.File, func(w io.Writer) error { return png.Encode(w, drawn) }); err != nil {
 				return fmt.Errorf("writing the picture: %w", err)
 			}

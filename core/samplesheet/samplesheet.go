@@ -3,7 +3,7 @@
 // of the classes in the colors that every picture of masks has (data.ClassColor).
 //
 // The form of a sheet follows from what it shows, the classes and the size of
-// the pictures, and from nothing else. So whoever knows these finds a panel in a
+// the pictures, and from nothing else. A program that knows these finds a panel in a
 // sheet that was drawn before.
 package samplesheet
 
@@ -12,6 +12,7 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,10 +20,12 @@ import (
 	"golang.org/x/image/font"
 	"golang.org/x/image/font/gofont/goregular"
 	"golang.org/x/image/font/opentype"
+	"golang.org/x/image/font/sfnt"
 	"golang.org/x/image/math/fixed"
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/raster"
+	"github.com/loralab/loralab/core/typeface"
 )
 
 // Panels of a sheet of samples, from left to right.
@@ -139,21 +142,38 @@ func form(classes []string, size raster.Size, panels ...panel) *Sheet {
 	if len(panels) > Errors {
 		entries = append(entries, entry{name: "right", color: right}, entry{name: "wrong", color: wrong})
 	}
-	// Lines are filled one after another.
-	letters := s.face()
+	s.legend = s.lines(entries)
+	return s
+}
+
+// lines fills lines of the legend one after another.
+func (s *Sheet) lines(entries []entry) (lines [][]entry) {
+	letters := measure{s.em}
 	room := s.width() - 2*s.em
 	x := 0
 	for _, e := range entries {
-		e.name = fit(letters, e.name, room-2*s.em)
-		width := font.MeasureString(letters, e.name).Ceil() + 5*s.em/2
-		if len(s.legend) == 0 || x+width > room {
-			s.legend, x = append(s.legend, nil), 0
+		e.name = fit(letters.width, e.name, room-2*s.em)
+		width := letters.width(e.name) + 5*s.em/2
+		if len(lines) == 0 || x+width > room {
+			lines, x = append(lines, nil), 0
 		}
 		e.x = s.em + x
-		s.legend[len(s.legend)-1] = append(s.legend[len(s.legend)-1], e)
+		lines[len(lines)-1] = append(lines[len(lines)-1], e)
 		x += width
 	}
-	return s
+	return lines
+}
+
+// shown is the legend without what does not occur. The form has room for all.
+func (s *Sheet) shown(rows []Row) [][]entry {
+	ignored := slices.ContainsFunc(rows, func(r Row) bool { return slices.Contains(r.Labels.Pix, raster.Ignored) })
+	var entries []entry
+	for _, e := range slices.Concat(s.legend...) {
+		if !e.hatch || ignored {
+			entries = append(entries, e)
+		}
+	}
+	return s.lines(entries)
 }
 
 func (s *Sheet) gap() int     { return s.em / 2 }
@@ -184,15 +204,17 @@ func (s *Sheet) Panel(row, column int) image.Rectangle {
 	return image.Rectangle{Min: at, Max: at.Add(image.Pt(s.scale*s.size.W, s.scale*s.size.H))}
 }
 
-// Draw draws a sheet. It panics where a row is not of the form's size.
-func (s *Sheet) Draw(rows []Row) *image.RGBA {
+// Draw draws a sheet with a line at its end that says of what it is. It panics where
+// a row is not of the form's size.
+func (s *Sheet) Draw(of string, rows []Row) *image.RGBA {
 	sheet := image.NewRGBA(image.Rect(0, 0, s.width(), s.header()+len(rows)*s.pitch()+s.footer()))
 	draw.Draw(sheet, sheet.Bounds(), image.White, image.Point{}, draw.Src)
-	face := s.face()
+	face := typeface.Face(float64(s.em))
 	write := func(text string, x, baseline int) {
 		d := font.Drawer{Dst: sheet, Src: image.NewUniform(ink), Face: face, Dot: fixed.P(x, baseline)}
-		d.DrawString(text)
+		d.DrawString(typeface.Visible(text))
 	}
+	width := func(text string) int { return font.MeasureString(face, typeface.Visible(text)).Ceil() }
 	for k, p := range s.panels {
 		write(p.name, s.Panel(0, k).Min.X, s.header()-s.em/2)
 	}
@@ -211,9 +233,10 @@ func (s *Sheet) Draw(rows []Row) *image.RGBA {
 			// Colors of classes do not mix.
 			scaling.NearestNeighbor.Scale(sheet, s.Panel(n, k), panel, panel.Bounds(), scaling.Src, nil)
 		}
-		write(fit(face, r.Caption, s.width()-2*s.em), s.em, s.Panel(n, 0).Max.Y+5*s.em/4)
+		write(fit(width, r.Caption, s.width()-2*s.em), s.em, s.Panel(n, 0).Max.Y+5*s.em/4)
 	}
-	for i, line := range s.legend {
+	write(fit(width, of, s.width()-2*s.em), s.em, sheet.Bounds().Max.Y-s.em/2)
+	for i, line := range s.shown(rows) {
 		y := s.header() + len(rows)*s.pitch() + i*s.line()
 		for _, e := range line {
 			for dy := range s.em {
@@ -234,7 +257,8 @@ func (s *Sheet) Draw(rows []Row) *image.RGBA {
 	return sheet
 }
 
-// regular is the typeface, which is part of the program.
+// regular is Go Regular, which sheets were drawn in once: it sets the places of the
+// legend, so that these sheets keep their form.
 var regular = sync.OnceValue(func() *opentype.Font {
 	f, err := opentype.Parse(goregular.TTF)
 	if err != nil {
@@ -243,20 +267,28 @@ var regular = sync.OnceValue(func() *opentype.Font {
 	return f
 })
 
-// face is the type of a sheet; one goroutine may use it.
-func (s *Sheet) face() font.Face {
-	f, err := opentype.NewFace(regular(), &opentype.FaceOptions{Size: float64(s.em), DPI: 72, Hinting: font.HintingFull})
+// measure is the width of text that forms follow from: that of Go Regular, and of
+// core/typeface for what it lacks.
+type measure struct{ em int }
+
+func (m measure) width(text string) int {
+	old, err := opentype.NewFace(regular(), &opentype.FaceOptions{Size: float64(m.em), DPI: 72, Hinting: font.HintingFull})
 	if err != nil {
 		panic(err) // which depends on nothing but the size
 	}
-	return f
+	var b sfnt.Buffer
+	lacks := strings.IndexFunc(text, func(r rune) bool { i, err := regular().GlyphIndex(&b, r); return err != nil || i == 0 }) >= 0
+	if !lacks {
+		return font.MeasureString(old, text).Ceil()
+	}
+	return font.MeasureString(typeface.Face(float64(m.em)), typeface.Visible(text)).Ceil()
 }
 
 // fit shortens a text in its middle until it is no wider than the room: the
 // ends of names tell files apart.
-func fit(f font.Face, text string, room int) string {
+func fit(width func(string) int, text string, room int) string {
 	letters := []rune(text)
-	for n := len(letters); n > 0 && font.MeasureString(f, text).Ceil() > room; n-- {
+	for n := len(letters); n > 0 && width(text) > room; n-- {
 		text = strings.TrimSpace(string(letters[:n/3])) + "…" + strings.TrimSpace(string(letters[len(letters)-(n-n/3-1):]))
 	}
 	return text

@@ -28,7 +28,7 @@ func TestPanelsAreFound(t *testing.T) {
 			rows[i].Image.RGB[0] = byte(i + 1)
 		}
 		s := Samples(classes, size)
-		m := s.Draw(rows)
+		m := s.Draw("test of run 0", rows)
 		if got := Samples(classes, size).Rows(m); got != len(rows) {
 			t.Fatalf("%d rows are found of %d", got, len(rows))
 		}
@@ -68,7 +68,7 @@ func TestErrors(t *testing.T) {
 	labels[3] = raster.Ignored
 	labels[4], predicted[4] = raster.Ignored, 1
 	s := Samples([]string{"a", "b"}, size)
-	m := s.Draw([]Row{r})
+	m := s.Draw("", []Row{r})
 	at := s.Panel(0, Errors)
 	kinds := map[color.RGBA]string{wrong: "wrong"}
 	var got []string
@@ -101,5 +101,63 @@ func TestRowsOfAnotherPicture(t *testing.T) {
 		if n := s.Rows(m); n != 0 {
 			t.Errorf("%v has %d rows", m.Bounds(), n)
 		}
+	}
+}
+
+// Sheets that were drawn before are still found: their form is what it was when Go
+// Regular was their type.
+func TestFormStays(t *testing.T) {
+	for _, c := range []struct {
+		classes []string
+		size    raster.Size
+		want    string
+	}{
+		{[]string{"background", "nucleus"}, raster.Size{H: 32, W: 32}, "(947,328)"},
+		{[]string{"background", "Größe", "a name of many words", "road marking", "sidewalk", "traffic light", "ж"}, raster.Size{H: 252, W: 252}, "(1059,356)"},
+		{strings.Fields(strings.Repeat("class of many ", 20)), raster.Size{H: 512, W: 384}, "(1608,766)"},
+	} {
+		m := Samples(c.classes, c.size).Draw("", []Row{{
+			Labelled: raster.Labelled{Image: raster.NewImage(c.size), Labels: raster.NewLabels(c.size)}, Predicted: raster.NewLabels(c.size),
+		}})
+		if got := m.Bounds().Size().String(); got != c.want {
+			t.Errorf("%d classes: a sheet of a row is %s, want %s", len(c.classes), got, c.want)
+		}
+	}
+}
+
+// A sheet says of what it is, and its legend has what occurs (trial-language F8).
+func TestSheetNamesWhatItIsOf(t *testing.T) {
+	size := raster.Size{H: 32, W: 32}
+	row := Row{Labelled: raster.Labelled{Image: raster.NewImage(size), Labels: raster.NewLabels(size)}, Predicted: raster.NewLabels(size), Caption: "病理.png 🚀"}
+	s := Samples([]string{"background", "核"}, size)
+	legend := func(rows ...Row) string {
+		var names []string
+		for _, line := range s.shown(rows) {
+			for _, e := range line {
+				names = append(names, e.name)
+			}
+		}
+		return strings.Join(names, " ")
+	}
+	if got, want := legend(row), "background 核 right wrong"; got != want {
+		t.Errorf("the legend has %s, want %s", got, want)
+	}
+	other := row
+	other.Labels = raster.NewLabels(size)
+	other.Labels.Pix[7] = raster.Ignored
+	if got, want := legend(row, other), "background 核 ignored right wrong"; got != want {
+		t.Errorf("the legend has %s, want %s", got, want)
+	}
+	named, without := s.Draw("histology of run 0123456789ab", []Row{row}), s.Draw("", []Row{row})
+	differ := image.Rectangle{}
+	for y := range named.Bounds().Dy() {
+		for x := range named.Bounds().Dx() {
+			if named.RGBAAt(x, y) != without.RGBAAt(x, y) {
+				differ = differ.Union(image.Rect(x, y, x+1, y+1))
+			}
+		}
+	}
+	if differ.Empty() || differ.Min.Y < named.Bounds().Max.Y-2*s.em {
+		t.Errorf("what a sheet is of is written in %v of %v", differ, named.Bounds())
 	}
 }

@@ -1,6 +1,9 @@
 package spec
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Original is the resolution at which every mask is scored as it lies in its file.
 const Original = "original"
@@ -24,4 +27,20 @@ func (e *Evaluation) ColumnName(domain string) string {
 		domain += "@" + Original
 	}
 	return domain
+}
+
+// Unseen cuts off what all names of domains say of how images are seen: "test"
+// and "@original" for "test@original". Nothing is cut where they differ in it.
+func Unseen(domains []string) (short []string, shared string) {
+	for i, d := range domains {
+		_, seen, ok := strings.Cut(d, "@")
+		if !ok || i > 0 && "@"+seen != shared {
+			return domains, ""
+		}
+		shared = "@" + seen
+	}
+	for _, d := range domains {
+		short = append(short, strings.TrimSuffix(d, shared))
+	}
+	return short, shared
 }

@@ -87,6 +87,8 @@ func (x *expansion) expand() *Experiment {
 	x.checkReferences(whole.tree)
 	cells, axes := x.cells(whole)
 	e.Axes = axes
+	e.Zipped = fieldNames(x.base().LookupPath(cue.ParsePath("zip")))
+	e.Ablated = fieldNames(x.base().LookupPath(cue.ParsePath("ablate")))
 	x.total = len(cells)
 	defer x.sortCells(len(x.found), cells)
 	x.prepare([]*cell{whole})

@@ -20,6 +20,9 @@ type Experiment struct {
 	About string
 	// Axes are the swept paths in the order of the file, "adapter.params.rank".
 	Axes []string
+	// Zipped are those of zip, which move together, and Ablated those of ablate, of
+	// which a cell sets one.
+	Zipped, Ablated []string
 	// Metric is what tables and figures show, "dice/nucleus".
 	Metric string
 	// Domains in order of the tables; the first is "test", in domain.

@@ -6,106 +6,294 @@ import (
 	"image/color"
 	"math"
 	"slices"
-	"strconv"
-
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
+	"strings"
 
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/figure"
 )
 
-// axisData is what the figure over a numeric axis shows: no color, no place.
-type axisData struct {
-	xs      []float64 // values on the axis that have scores, ascending
-	domains int
-	groups  int // places on the other axes
-	series  []axisSeries
-	levels  []axisLevel
-	limits  extent // of all scores, means and deviations
+// axis is what tells cells apart: a path of vary, or the paths of zip, which
+// move together.
+type axis struct{ paths []string }
+
+// axes are those of vary and zip, in the order of the file.
+func (s *study) axes() (axes []axis) {
+	zipped := false
+	for _, path := range s.exp.Axes {
+		switch {
+		case slices.Contains(s.exp.Ablated, path):
+		case !slices.Contains(s.exp.Zipped, path):
+			axes = append(axes, axis{[]string{path}})
+		case !zipped:
+			zipped = true
+			axes = append(axes, axis{s.exp.Zipped})
+		}
+	}
+	return axes
 }
 
-// axisSeries is a line of means in one domain, at one place on the other axes.
-type axisSeries struct {
-	name          string
-	domain, group int
-	means         bars        // ascending
-	seeds         plotter.XYs // scores of cells with more than one seed
+// name is that of the figure's file: the last elements of the paths.
+func (a axis) name() string {
+	var list []string
+	for _, path := range a.paths {
+		list = append(list, path[strings.LastIndexByte(path, '.')+1:])
+	}
+	return strings.Join(list, "_")
 }
 
-// axisLevel is a case that has no place on the axis, in one domain.
-type axisLevel struct {
-	name         string
-	domain, nth  int // nth case that has scores
-	mean, spread float64
+// on is where a cell is on an axis: its values, joined; false if it is not on it.
+func (c *cell) on(a axis) (string, bool) {
+	var list []string
+	for _, path := range a.paths {
+		i := slices.IndexFunc(c.values, func(v experiment.AxisValue) bool { return v.Path == path })
+		if i < 0 {
+			return "", false
+		}
+		list = append(list, valueText(c.values[i].Value))
+	}
+	return strings.Join(list, " / "), true
 }
 
-// logarithmic reports whether the axis has a logarithmic scale: its values span
-// two octaves or more.
-func (d *axisData) logarithmic() bool {
-	return d.xs[0] > 0 && d.xs[len(d.xs)-1]/d.xs[0] >= 4
-}
-
-// axisData collects scores over a numeric axis; false if the axis has values
-// that are no numbers, or scores at fewer than two.
-func (s *study) axisData(axis string) (*axisData, bool) {
-	d := &axisData{domains: len(s.domains())}
-	var groups []string
+// places numbers the places on an axis: by the first of its paths that has
+// different numbers in all of them, or, where zip has numbers but none such, in
+// their order, equally far apart. False if the axis has no numbers.
+func (s *study) places(a axis) (at map[string]float64, ticks []figure.Tick, equal, ok bool) {
+	var order []string
+	columns := make([]map[string]float64, len(a.paths))
 	for _, c := range s.cells {
-		x, ok := c.number(axis)
-		if !ok {
-			if slices.ContainsFunc(c.values, func(v experiment.AxisValue) bool { return v.Path == axis }) {
-				return nil, false
-			}
+		label, on := c.on(a)
+		if !on || slices.Contains(order, label) {
 			continue
 		}
-		if !slices.Contains(groups, c.others(axis)) {
-			groups = append(groups, c.others(axis))
-		}
-		scored := slices.ContainsFunc(s.domains(), func(domain string) bool { return len(c.scores(domain, s.exp.Metric)) > 0 })
-		if scored && !slices.Contains(d.xs, x) {
-			d.xs = append(d.xs, x)
-		}
-	}
-	if len(d.xs) < 2 {
-		return nil, false
-	}
-	slices.Sort(d.xs)
-	d.groups = len(groups)
-	for k, domain := range s.domains() {
-		for g, group := range groups {
-			if line := s.axisSeries(axis, domain, group); len(line.means) > 0 {
-				line.domain, line.group = k, g
-				d.series = append(d.series, line)
+		order = append(order, label)
+		for i, path := range a.paths {
+			if columns[i] == nil {
+				columns[i] = map[string]float64{}
+			}
+			for _, v := range c.values {
+				if x, number := v.Value.(float64); number && v.Path == path {
+					columns[i][label] = x
+				}
 			}
 		}
 	}
-	d.levels = s.axisLevels()
-	for _, line := range d.series {
-		for _, seed := range line.seeds {
-			d.limits.add(seed.Y)
+	for _, column := range columns {
+		if len(column) < len(order) || len(order) == 0 {
+			continue
 		}
-		for _, b := range line.means {
-			d.limits.around(b.mean, b.std)
+		distinct := map[float64]bool{}
+		for _, x := range column {
+			distinct[x] = true
+		}
+		ok = true
+		if at == nil && len(distinct) == len(order) {
+			at = column
 		}
 	}
-	for _, l := range d.levels {
-		d.limits.around(l.mean, l.spread)
+	if !ok {
+		return nil, nil, false, false
 	}
-	return d, true
+	if equal = at == nil; equal {
+		at = map[string]float64{}
+		for i, label := range order {
+			at[label] = float64(i)
+		}
+	}
+	for _, label := range order {
+		ticks = append(ticks, figure.Tick{At: at[label], Label: label})
+	}
+	return at, ticks, equal, true
 }
 
-// axisSeries collects the scores in a domain of the cells at one place on the
-// other axes.
-func (s *study) axisSeries(axis, domain, group string) axisSeries {
-	line := axisSeries{name: domain}
-	if group != "" {
-		line.name += ", " + group
+// logarithmic reports whether an axis has a logarithmic scale: its values span two
+// octaves or more.
+func logarithmic(ticks []figure.Tick) bool {
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, t := range ticks {
+		low, high = min(low, t.At), max(high, t.At)
+	}
+	return low > 0 && high/low >= 4
+}
+
+// Bounds of what one figure shows.
+const (
+	mostLines  = 4  // in a panel
+	mostPanels = 24 // in a figure
+	mostRows   = 60 // in a figure
+)
+
+// axisFigure shows the metric over an axis with numbers: a line for each domain and
+// each place on the other axes, every seed, and cases, which have no place on it, as
+// level lines. It adds the cells that it shows to shown; false if there are fewer
+// than two places with scores.
+func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
+	at, ticks, equal, ok := s.places(a)
+	if !ok {
+		return drawing{}, false
+	}
+	var others axis
+	for _, b := range s.axes() {
+		if b.paths[0] != a.paths[0] {
+			others.paths = append(others.paths, b.paths...)
+		}
+	}
+	var groups []string
+	var cases []*cell
+	scored := map[float64]bool{}
+	for _, c := range s.cells {
+		label, on := c.on(a)
+		switch {
+		case len(c.values) == 0 && s.scored(c):
+			cases = append(cases, c)
+		case on && s.scored(c):
+			scored[at[label]] = true
+			if group, _ := c.on(others); !slices.Contains(groups, group) {
+				groups = append(groups, group)
+			}
+		}
+	}
+	if len(scored) < 2 {
+		return drawing{}, false
+	}
+	ticks = slices.DeleteFunc(ticks, func(t figure.Tick) bool { return !scored[t.At] })
+
+	domains := s.domains()
+	l := &figure.Lines{
+		Title: s.exp.Name,
+		X:     figure.Axis{Title: inWords(a.paths), Ticks: ticks, Log: !equal && logarithmic(ticks)},
+		Y:     figure.Axis{Title: metricLabel(s.exp.Metric), Unit: bounded(s.exp.Metric)},
+	}
+	if l.X.Log {
+		l.X.Title += " (log scale)"
+	}
+	lines := map[string][]figure.Series{} // by domain, a line for each group
+	levels := map[string][]figure.Level{}
+	ranges := make([]figure.Extent, len(domains))
+	for k, d := range domains {
+		for g, group := range groups {
+			line := s.line(a, others, at, d, group)
+			line.Marked = true
+			line.Look = figure.Look{Color: s.groupColor(others, groups, g), Dash: g % figure.Dashes, Mark: g % figure.Marks}
+			for _, pt := range line.Points {
+				ranges[k].Add(pt.Low, pt.High, pt.Y)
+			}
+			lines[d] = append(lines[d], line)
+		}
+		if len(cases) <= mostLines {
+			for i, c := range cases {
+				if st := newStat(c.scores(d, s.exp.Metric)); st.N > 0 {
+					levels[d] = append(levels[d], figure.Level{
+						Name: c.name, Y: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation(),
+						Look: figure.Look{Color: figure.Gray, Dash: 1 + i%(figure.Dashes-1)},
+					})
+					ranges[k].Add(st.Mean)
+				}
+			}
+		}
+	}
+
+	label := capital(metricLabel(s.exp.Metric))
+	caption := fmt.Sprintf("%s over %s (%s), %s.", label, inWords(a.paths), code(a.paths), s.seedsText())
+	if s.several() {
+		caption += " Lines join the means, bars are the sample standard deviation, rings the seeds."
+	}
+	if equal {
+		caption += " Places on the axis are in the order of the file and equally far apart."
+	}
+	var left []string
+	switch {
+	case len(groups) > mostLines: // small multiples
+		caption += fmt.Sprintf(" A panel for each value of %s; pale lines are the other panels.", inWords(others.paths))
+		for _, d := range domains {
+			for g, group := range groups {
+				if len(lines[d][g].Points) == 0 {
+					continue
+				}
+				title := group
+				if len(domains) > 1 {
+					title = s.short[d] + ", " + group
+				}
+				if len(l.Panels) == mostPanels {
+					left = append(left, title)
+					continue
+				}
+				panel := figure.Panel{Title: title, Scale: d, Levels: levels[d]}
+				for h, other := range lines[d] {
+					other.Behind = h != g
+					other.Look.Dash = 0
+					panel.Series = append(panel.Series, other)
+				}
+				l.Panels = append(l.Panels, panel)
+			}
+		}
+	case len(domains) > 1 && (apart(ranges) || len(domains)*len(groups) > mostLines):
+		for _, d := range domains {
+			panel := figure.Panel{Title: s.short[d], Scale: d, Levels: levels[d]}
+			for g := range groups {
+				line := lines[d][g]
+				if line.Name = groups[g]; line.Name != "" {
+					l.Key = inWords(others.paths)
+				}
+				panel.Series = append(panel.Series, line)
+			}
+			if len(l.Panels) == mostPanels {
+				left = append(left, s.short[d])
+				continue
+			}
+			l.Panels = append(l.Panels, panel)
+		}
+		if len(l.Panels) > 1 {
+			caption += " Each domain has a panel with a scale of its own."
+		}
+	default:
+		var panel figure.Panel
+		for k, d := range domains {
+			in := func(name string) string {
+				if len(domains) == 1 {
+					return name
+				}
+				return strings.TrimSuffix(s.short[d]+", "+name, ", ")
+			}
+			for g, group := range groups {
+				line := lines[d][g]
+				line.Name = in(group)
+				if len(domains) > 1 {
+					line.Look.Color, line.Look.Mark = figure.Category(k), k%figure.Marks
+				} else if group != "" {
+					l.Key = inWords(others.paths)
+				}
+				panel.Series = append(panel.Series, line)
+			}
+			for _, level := range levels[d] {
+				level.Name = in(level.Name)
+				if len(domains) > 1 {
+					level.Look.Color = figure.Category(k)
+				}
+				panel.Levels = append(panel.Levels, level)
+			}
+		}
+		l.Panels = []figure.Panel{panel}
 	}
 	for _, c := range s.cells {
-		x, ok := c.number(axis)
-		if !ok || c.others(axis) != group {
+		if _, on := c.on(a); on || len(cases) <= mostLines && slices.Contains(cases, c) {
+			shown[c] = true
+		}
+	}
+	switch {
+	case len(cases) > mostLines:
+		caption += " Cases without a place on the axis are in the figure of cells."
+	case len(cases) > 0:
+		caption += " Dashed level lines are cases without a place on the axis; their band is the sample standard deviation."
+	}
+	caption += leftOut(left) + s.unscored(func(c *cell) bool { _, on := c.on(a); return on || len(c.values) == 0 })
+	return s.drawn(drawing{name: fileName(a.name()), title: label + " over " + inWords(a.paths), caption: caption}, l), true
+}
+
+// line is the scores on a domain of the cells at one place on the other axes.
+func (s *study) line(a, others axis, at map[string]float64, domain, group string) (line figure.Series) {
+	for _, c := range s.cells {
+		label, on := c.on(a)
+		if g, _ := c.on(others); !on || g != group {
 			continue
 		}
 		scores := c.scores(domain, s.exp.Metric)
@@ -113,197 +301,41 @@ func (s *study) axisSeries(axis, domain, group string) axisSeries {
 		if st.N == 0 {
 			continue
 		}
-		line.means = append(line.means, bar{x, st.Mean, st.deviation()})
+		pt := figure.Point{X: at[label], Y: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation()}
 		if st.N > 1 {
-			for _, v := range scores {
-				line.seeds = append(line.seeds, plotter.XY{X: x, Y: v})
-			}
+			pt.Seeds = scores
 		}
+		line.Points = append(line.Points, pt)
 	}
-	slices.SortStableFunc(line.means, func(a, b bar) int { return cmp.Compare(a.x, b.x) })
+	slices.SortStableFunc(line.Points, func(a, b figure.Point) int { return cmp.Compare(a.X, b.X) })
 	return line
 }
 
-// axisLevels are the named cases, which have no place on any axis.
-func (s *study) axisLevels() []axisLevel {
-	var levels []axisLevel
-	nth := 0
-	for _, c := range s.cells {
-		if len(c.values) > 0 {
-			continue
-		}
-		before := len(levels)
-		for k, domain := range s.domains() {
-			if st := newStat(c.scores(domain, s.exp.Metric)); st.N > 0 {
-				levels = append(levels, axisLevel{fmt.Sprintf("%s, %s", domain, c.name), k, nth, st.Mean, st.deviation()})
-			}
-		}
-		if len(levels) > before {
-			nth++
+// groupColor is in the order of the groups where one other axis has numbers.
+func (s *study) groupColor(others axis, groups []string, g int) color.NRGBA {
+	if len(groups) > 1 {
+		if _, _, _, numbers := s.places(others); numbers {
+			return figure.Ordered(g, len(groups))
 		}
 	}
-	return levels
+	return figure.Category(g)
 }
 
-// axisFigure shows the metric over a numeric axis: a line for each domain (and
-// each place on the other axes), seeds as rings, cases without a place on the
-// axis as level bands.
-func (s *study) axisFigure(axis string) (figure, bool) {
-	data, ok := s.axisData(axis)
-	if !ok {
-		return figure{}, false
-	}
-	short := lastElement(axis)
-	label := metricLabel(s.exp.Metric)
-	caption := fmt.Sprintf("%s over %s (`%s`), %s.", capital(label), short, axis, s.seedsText())
-	if s.several() {
-		caption += " Lines join the means, bars are the sample standard deviation, rings next to them the seeds."
-	}
-	if slices.ContainsFunc(s.cells, func(c *cell) bool { return len(c.values) == 0 }) {
-		caption += " Dashed lines are cases without a place on the axis; their band is the sample standard deviation."
-	}
-	return figure{name: fileName(short), title: capital(label) + " over " + short, caption: caption, render: func() ([]file, error) {
-		x := short
-		if data.logarithmic() {
-			x += " (log scale)"
+// apart reports whether ranges are so far from each other that differences within
+// one could not be seen on a common scale.
+func apart(ranges []figure.Extent) bool {
+	var all figure.Extent
+	widest := 0.0
+	for _, r := range ranges {
+		if r.Filled {
+			all.Add(r.Low, r.High)
+			widest = max(widest, r.High-r.Low)
 		}
-		p := newPlot(s.exp.Name, x, label)
-		if err := drawAxis(p, data, bounded(s.exp.Metric)); err != nil {
-			return nil, fmt.Errorf("drawing the figure over %s: %w", axis, err)
-		}
-		return renderPlot(p, figureWidth, figureHeight)
-	}}, true
+	}
+	return all.High-all.Low > 2*widest
 }
 
-// drawAxis draws the data into a plot; unit says that scores are within 0…1.
-func drawAxis(p *plot.Plot, d *axisData, unit bool) error {
-	p.Y.Tick.Marker = niceTicks{}
-	var ticks plot.ConstantTicks
-	for _, x := range d.xs {
-		ticks = append(ticks, plot.Tick{Value: x, Label: strconv.FormatFloat(x, 'g', -1, 64)})
-	}
-	p.X.Tick.Marker = ticks
-	p.Add(horizontal{})
-
-	low, high := d.xs[0], d.xs[len(d.xs)-1]
-	// shift moves x by a part of the axis, whatever its scale.
-	shift := func(x, part float64) float64 { return x + part*(high-low) }
-	if d.logarithmic() {
-		p.X.Scale = plot.LogScale{}
-		shift = func(x, part float64) float64 { return x * math.Pow(high/low, part) }
-	}
-
-	// Baselines are behind everything, and last in the legend.
-	levels := make([]*level, len(d.levels))
-	for i, l := range d.levels {
-		tint := categorical[l.domain%len(categorical)]
-		pattern := dashes[1+l.nth%(len(dashes)-1)] // the first is no dash
-		levels[i] = &level{l.mean, l.spread, draw.LineStyle{Color: tint, Width: vg.Points(1.2), Dashes: pattern}, faded(tint, 0x1c)}
-		p.Add(levels[i])
-	}
-	for _, line := range d.series {
-		tint, pattern := d.look(line)
-		// Neighboring series are set apart a little, so that their bars do not
-		// hide each other.
-		index, total := line.domain*d.groups+line.group, d.domains*d.groups
-		offset := 0.012 * (float64(index) - float64(total-1)/2)
-		means, seeds := make(bars, len(line.means)), make(plotter.XYs, len(line.seeds))
-		for i, b := range line.means {
-			means[i] = bar{shift(b.x, offset), b.mean, b.std}
-		}
-		for i, seed := range line.seeds {
-			seeds[i] = plotter.XY{X: shift(seed.X, offset+0.018), Y: seed.Y}
-		}
-		thumbs, err := addSeries(p, means, seeds, tint, pattern, glyphs[line.domain%len(glyphs)])
-		if err != nil {
-			return err
-		}
-		p.Legend.Add(line.name, thumbs...)
-	}
-	for i, l := range d.levels {
-		p.Legend.Add(l.name, levels[i])
-	}
-	d.limits.apply(&p.Y, unit)
-	p.X.Min, p.X.Max = shift(low, -0.08), shift(high, 0.08)
-	return nil
-}
-
-// look is a color for each domain, and dashes for places on the other axes; the
-// other way round with one domain or more places than dashes.
-func (d *axisData) look(line axisSeries) (color.NRGBA, []vg.Length) {
-	if d.domains == 1 || d.groups > len(dashes) {
-		return categorical[line.group%len(categorical)], dashes[line.domain%len(dashes)]
-	}
-	return categorical[line.domain%len(categorical)], dashes[line.group%len(dashes)]
-}
-
-// bar is a mean with its deviation.
-type bar struct {
-	x, mean, std float64
-}
-
-// bars implements what plotter.NewYErrorBars asks for.
-type bars []bar
-
-func (b bars) Len() int                        { return len(b) }
-func (b bars) XY(i int) (float64, float64)     { return b[i].x, b[i].mean }
-func (b bars) YError(i int) (float64, float64) { return b[i].std, b[i].std }
-
-func addSeries(p *plot.Plot, data bars, seeds plotter.XYs, colour color.NRGBA, pattern []vg.Length, glyph draw.GlyphDrawer) ([]plot.Thumbnailer, error) {
-	line, points, err := plotter.NewLinePoints(plotter.XYs(xys(data)))
-	if err != nil {
-		return nil, err
-	}
-	line.LineStyle = draw.LineStyle{Color: colour, Width: vg.Points(1.6), Dashes: pattern}
-	points.GlyphStyle = draw.GlyphStyle{Color: colour, Radius: vg.Points(3.6), Shape: glyph}
-	errorBars, err := plotter.NewYErrorBars(data)
-	if err != nil {
-		return nil, err
-	}
-	errorBars.LineStyle = draw.LineStyle{Color: colour, Width: vg.Points(1.2)}
-	errorBars.CapWidth = vg.Points(7)
-	p.Add(line)
-	if len(seeds) > 0 {
-		p.Add(errorBars)
-		rings, err := plotter.NewScatter(seeds)
-		if err != nil {
-			return nil, err
-		}
-		rings.GlyphStyle = draw.GlyphStyle{Color: faded(colour, 0xd0), Radius: vg.Points(2.4), Shape: draw.RingGlyph{}}
-		p.Add(rings)
-	}
-	p.Add(points)
-	return []plot.Thumbnailer{line, points}, nil
-}
-
-func xys(data bars) []plotter.XY {
-	out := make([]plotter.XY, len(data))
-	for i, b := range data {
-		out[i] = plotter.XY{X: b.x, Y: b.mean}
-	}
-	return out
-}
-
-// level is a mean and its spread across the whole plot.
-type level struct {
-	mean, spread float64
-	line         draw.LineStyle
-	fill         color.Color
-}
-
-func (l *level) Plot(c draw.Canvas, p *plot.Plot) {
-	_, y := p.Transforms(&c)
-	if l.spread > 0 {
-		low, high := max(y(l.mean-l.spread), c.Min.Y), min(y(l.mean+l.spread), c.Max.Y)
-		c.FillPolygon(l.fill, []vg.Point{{X: c.Min.X, Y: low}, {X: c.Max.X, Y: low}, {X: c.Max.X, Y: high}, {X: c.Min.X, Y: high}})
-	}
-	c.StrokeLine2(l.line, c.Min.X, y(l.mean), c.Max.X, y(l.mean))
-}
-
-func (l *level) Thumbnail(c *draw.Canvas) {
-	if l.spread > 0 {
-		c.FillPolygon(l.fill, []vg.Point{c.Min, {X: c.Max.X, Y: c.Min.Y}, c.Max, {X: c.Min.X, Y: c.Max.Y}})
-	}
-	y := c.Center().Y
-	c.StrokeLine2(l.line, c.Min.X, y, c.Max.X, y)
+// code is paths in Markdown's marks of code.
+func code(paths []string) string {
+	return "`" + strings.Join(paths, "`, `") + "`"
 }

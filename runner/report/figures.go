@@ -2,88 +2,136 @@ package report
 
 import (
 	"fmt"
-	"image/color"
 	"math"
 	"slices"
 	"strings"
 
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-
 	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/figure"
 )
 
+// drawing is a named figure that can be drawn.
+type drawing struct {
+	name    string // of its files
+	title   string // heading on the page
+	caption string
+	figure  figure.Figure // nil for samples
+	render  func() (*rendered, error)
+}
+
+// rendered is the content of a figure's files, by suffix, and what to say below it.
+type rendered struct {
+	files []file
+	notes []string
+}
+
+type file struct {
+	suffix  string
+	content []byte
+}
+
+// drawn is a drawing of a figure.
+func (s *study) drawn(d drawing, f figure.Figure) drawing {
+	d.figure = f
+	d.render = func() (*rendered, error) {
+		r, err := figure.Render(f, figure.DPI)
+		if err != nil {
+			return nil, fmt.Errorf("drawing %s: %w", d.name, err)
+		}
+		return &rendered{[]file{{".png", r.PNG}, {".svg", r.SVG}}, r.Notes}, nil
+	}
+	if s.shared != "" && d.name != lossName && d.name != validationName {
+		d.caption += " " + s.sharedText()
+	}
+	return d
+}
+
+// sharedText says what the names of all domains have in common and lack in tables
+// and figures.
+func (s *study) sharedText() string {
+	return fmt.Sprintf("All domains are seen as `%s`.", s.shared)
+}
+
 // figures lists what can be drawn from the results there are.
-func (s *study) figures() []figure {
-	var list []figure
-	if f, ok := s.lossFigure(); ok {
-		list = append(list, f)
-	}
-	if f, ok := s.validationFigure(); ok {
-		list = append(list, f)
-	}
-	numeric := false
-	for _, a := range s.exp.Axes {
-		if f, ok := s.axisFigure(a); ok {
-			taken := func(other figure) bool { return other.name == f.name || f.name == "samples" }
-			if slices.ContainsFunc(list, taken) {
-				f.name = fileName(a)
-			}
-			list = append(list, f)
-			numeric = true
+func (s *study) figures() []drawing {
+	var list []drawing
+	add := func(d drawing, ok bool) {
+		if ok {
+			list = append(list, d)
 		}
 	}
-	if !numeric {
-		if f, ok := s.cellsFigure(); ok {
-			list = append(list, f)
+	add(s.lossFigure())
+	add(s.validationFigure())
+	shown := map[*cell]bool{}
+	for _, a := range s.axes() {
+		d, ok := s.axisFigure(a, shown)
+		reserved := slices.Contains([]string{lossName, validationName, ablationName, cellsName, samplesName}, d.name)
+		if reserved || slices.ContainsFunc(list, func(other drawing) bool { return other.name == d.name }) {
+			d.name = fileName(strings.Join(a.paths, "_"))
 		}
+		add(d, ok)
 	}
-	if f, ok := s.samplesFigure(); ok {
-		list = append(list, f)
-	}
+	add(s.forestFigure(shown))
+	add(s.cellsFigure(shown))
+	add(s.samplesFigure())
 	return list
 }
 
-// look is how a cell is drawn where cells are told apart by colour.
-type look struct {
-	colour color.NRGBA
-	dashes []vg.Length
+// scored reports whether a cell has a score on any domain.
+func (s *study) scored(c *cell) bool {
+	return slices.ContainsFunc(s.domains(), func(d string) bool { return len(c.scores(d, s.exp.Metric)) > 0 })
 }
 
-// looks gives cells on one numeric axis colours in its order, others
+// leftOut names what a figure does not show, "" for nothing.
+func leftOut(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return " Left out: " + diagnostic.Some(names, 12, "; ") + "."
+}
+
+// unscored names the cells that a figure would show if they had scores.
+func (s *study) unscored(of func(c *cell) bool) string {
+	var names []string
+	for _, c := range s.cells {
+		if of(c) && !s.scored(c) {
+			names = append(names, c.name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " Without a score: " + diagnostic.Some(names, 12, "; ") + "."
+}
+
+// looks gives cells on one axis with numbers colors in its order, others
 // categorical ones; named cases, which mostly are baselines, are dashed.
-func (s *study) looks() map[*cell]look {
-	looks := make(map[*cell]look, len(s.cells))
+func (s *study) looks() map[*cell]figure.Look {
+	looks := make(map[*cell]figure.Look, len(s.cells))
 	var swept, cases []*cell
-	scaled := len(s.exp.Axes) == 1
 	for _, c := range s.cells {
 		if len(c.values) == 0 {
 			cases = append(cases, c)
-			continue
+		} else {
+			swept = append(swept, c)
 		}
-		swept = append(swept, c)
-		if _, ok := c.number(s.exp.Axes[0]); !ok {
-			scaled = false
-		}
+	}
+	scaled := false
+	if axes := s.axes(); len(axes) == 1 && len(s.exp.Ablated) == 0 {
+		_, _, _, scaled = s.places(axes[0])
 	}
 	if len(swept) == 0 { // named cases only: nothing to set them off from
-		swept, cases = cases, nil
+		swept, cases, scaled = cases, nil, false
 	}
 	for i, c := range swept {
-		switch {
-		case scaled && len(c.values) > 0:
-			looks[c] = look{ordered(i, len(swept)), nil}
-		default:
-			looks[c] = look{categorical[i%len(categorical)], dashes[i/len(categorical)%len(dashes)]}
+		if looks[c] = (figure.Look{Color: figure.Category(i)}); scaled {
+			looks[c] = figure.Look{Color: figure.Ordered(i, len(swept))}
 		}
 	}
 	for i, c := range cases {
-		if scaled {
-			looks[c] = look{[]color.NRGBA{grey, categorical[1], categorical[3], ink}[i%4], dashes[1]}
-		} else {
-			looks[c] = look{categorical[(len(swept)+i)%len(categorical)], dashes[1]}
+		if looks[c] = (figure.Look{Color: figure.Category(len(swept) + i), Dash: 1}); scaled {
+			looks[c] = figure.Look{Color: figure.Category(1), Dash: 1 + i}
 		}
 	}
 	return looks
@@ -93,13 +141,7 @@ func (s *study) looks() map[*cell]look {
 func (s *study) seedsText() string {
 	low, high := math.MaxInt, 0
 	for _, c := range s.cells {
-		n := 0
-		for _, o := range c.runs {
-			if o.done() {
-				n++
-			}
-		}
-		if n > 0 {
+		if n := c.trained(); n > 0 {
 			low, high = min(low, n), max(high, n)
 		}
 	}
@@ -115,26 +157,31 @@ func (s *study) seedsText() string {
 	}
 }
 
-// several reports whether any cell has more than one trained seed.
-func (s *study) several() bool {
-	for _, c := range s.cells {
-		n := 0
-		for _, o := range c.runs {
-			if o.done() {
-				n++
-			}
-		}
-		if n > 1 {
-			return true
+// trained is how many seeds of a cell are.
+func (c *cell) trained() (n int) {
+	for _, o := range c.runs {
+		if o.done() {
+			n++
 		}
 	}
-	return false
+	return n
 }
 
-// lossName is the figure of the training loss.
-const lossName = "training_loss"
+// several reports whether any cell has more than one trained seed.
+func (s *study) several() bool {
+	return slices.ContainsFunc(s.cells, func(c *cell) bool { return c.trained() > 1 })
+}
 
-func (s *study) lossFigure() (figure, bool) {
+// Names of figures; those over an axis have its name.
+const (
+	lossName       = "training_loss"
+	validationName = "validation"
+	ablationName   = "ablation"
+	cellsName      = "cells"
+	samplesName    = "samples"
+)
+
+func (s *study) lossFigure() (drawing, bool) {
 	var kinds []string
 	longest := 0.0
 	for _, c := range s.cells {
@@ -150,237 +197,166 @@ func (s *study) lossFigure() (figure, bool) {
 		}
 	}
 	if longest == 0 {
-		return figure{}, false
+		return drawing{}, false
 	}
 	// Some sixty points read well; more are averaged in bins.
-	width := max(1, math.Ceil(longest/60))
+	bin := max(1, math.Ceil(longest/60))
 	label := "training loss"
 	if len(kinds) > 0 {
 		label += " (" + strings.Join(kinds, " + ") + ")"
 	}
-	pick := func(o *outcome) []point { return o.curve.steps }
-	caption := "Training loss over optimiser steps: mean over seeds; the band is the range of the seeds."
-	if width > 1 {
-		caption = fmt.Sprintf("Training loss over optimiser steps, in bins of %.0f steps: mean over seeds; the band is the range within the bin over all seeds.", width)
+	caption := "Training loss over optimizer steps: mean over seeds; the band is the range of the seeds."
+	if bin > 1 {
+		caption = fmt.Sprintf("Training loss over optimizer steps, in bins of %.0f steps: mean over seeds; the band is the range within the bin over all seeds.", bin)
 	}
-	return s.curvesFigure(lossName, "Training loss", "step", label, caption, width, pick, false), true
+	l := &figure.Lines{X: figure.Axis{Title: "step", Whole: true, Tight: true}, Y: figure.Axis{Title: label}}
+	return s.curves(drawing{name: lossName, title: "Training loss", caption: caption}, l, bin,
+		func(o *outcome) []point { return o.curve.steps })
 }
 
-func (s *study) validationFigure() (figure, bool) {
-	drawn := false
+func (s *study) validationFigure() (drawing, bool) {
+	l := &figure.Lines{
+		X: figure.Axis{Title: "epoch", Whole: true},
+		Y: figure.Axis{Title: "validation " + metricLabel(s.exp.Metric), Unit: bounded(s.exp.Metric)},
+	}
+	caption := "The validation split over epochs: mean over seeds; the band is the range of the seeds."
+	return s.curves(drawing{name: validationName, title: "Validation", caption: caption}, l, 1,
+		func(o *outcome) []point { return o.curve.epochs })
+}
+
+// curves draws a line for each cell; a panel for each where there are more than
+// mostLines.
+func (s *study) curves(d drawing, l *figure.Lines, bin float64, pick func(*outcome) []point) (drawing, bool) {
+	l.Title = s.exp.Name
+	looks := s.looks()
+	var all []figure.Series
+	var without []string
 	for _, c := range s.cells {
+		var curves [][]point
 		for _, o := range c.runs {
-			drawn = drawn || (o.curve != nil && len(o.curve.epochs) > 0)
-		}
-	}
-	if !drawn {
-		return figure{}, false
-	}
-	label := "validation " + metricLabel(s.exp.Metric)
-	return s.curvesFigure("validation", "Validation", "epoch", label,
-		"The validation split over epochs: mean over seeds; the band is the range of the seeds.", 1,
-		func(o *outcome) []point { return o.curve.epochs }, true), true
-}
-
-func (s *study) curvesFigure(name, title, x, y, caption string, width float64, pick func(*outcome) []point, marks bool) figure {
-	if text := s.faults(); text != "" {
-		caption += " " + text
-	}
-	return figure{name: name, title: title, caption: caption, render: func() ([]file, error) {
-		p := newPlot(s.exp.Name, x, y)
-		p.X.Tick.Marker = niceTicks{whole: true}
-		p.Y.Tick.Marker = niceTicks{}
-		p.Add(horizontal{})
-		looks := s.looks()
-		var limits extent
-		type line struct {
-			c    *cell
-			band []bandPoint
-		}
-		var lines []line
-		for _, c := range s.cells {
-			var curves [][]point
-			for _, o := range c.runs {
-				if o.curve != nil && len(pick(o)) > 0 {
-					curves = append(curves, pick(o))
-				}
-			}
-			if b := band(curves, width); len(b) > 0 {
-				lines = append(lines, line{c, b})
+			if o.curve != nil && len(pick(o)) > 0 {
+				curves = append(curves, pick(o))
 			}
 		}
-		for _, l := range lines { // bands first, so that no band covers a line
-			upper, lower := make(plotter.XYs, len(l.band)), make(plotter.XYs, len(l.band))
-			for i, b := range l.band {
-				upper[i], lower[len(l.band)-1-i] = plotter.XY{X: b.x, Y: b.high}, plotter.XY{X: b.x, Y: b.low}
-				limits.add(b.low)
-				limits.add(b.high)
-			}
-			polygon, err := plotter.NewPolygon(append(upper, lower...))
-			if err != nil {
-				return nil, fmt.Errorf("drawing %s: %w", name, err)
-			}
-			polygon.Color = faded(looks[l.c].colour, 0x26)
-			polygon.LineStyle.Width = 0
-			p.Add(polygon)
+		line := figure.Series{Name: c.name, Look: looks[c], Band: true, Marked: d.name == validationName}
+		for _, b := range band(curves, bin) {
+			line.Points = append(line.Points, figure.Point{X: b.x, Y: b.mean, Low: b.low, High: b.high})
 		}
-		for _, l := range lines {
-			means := make(plotter.XYs, len(l.band))
-			for i, b := range l.band {
-				means[i] = plotter.XY{X: b.x, Y: b.mean}
-			}
-			ln, pts, err := plotter.NewLinePoints(means)
-			if err != nil {
-				return nil, fmt.Errorf("drawing %s: %w", name, err)
-			}
-			k := looks[l.c]
-			ln.LineStyle = draw.LineStyle{Color: k.colour, Width: vg.Points(1.5), Dashes: k.dashes}
-			p.Add(ln)
-			if marks {
-				pts.GlyphStyle = draw.GlyphStyle{Color: k.colour, Radius: vg.Points(2.2), Shape: draw.CircleGlyph{}}
-				p.Add(pts)
-				p.Legend.Add(l.c.name, ln, pts)
-			} else {
-				p.Legend.Add(l.c.name, ln)
-			}
-		}
-		if marks {
-			limits.apply(&p.Y, bounded(s.exp.Metric))
-			p.X.Min, p.X.Max = p.X.Min-0.15, p.X.Max+0.15
+		if len(line.Points) > 0 {
+			all = append(all, line)
 		} else {
-			limits.apply(&p.Y, false)
-			p.Y.Min = max(p.Y.Min, min(0, limits.low))
-			p.X.Min = 0
+			without = append(without, c.name)
 		}
-		return renderPlot(p, figureWidth, figureHeight)
-	}}
-}
-
-// extent is the range of what is drawn.
-type extent struct {
-	low, high float64
-	filled    bool
-}
-
-func (e *extent) add(v float64) {
-	if math.IsNaN(v) {
-		return
 	}
-	if !e.filled {
-		e.low, e.high, e.filled = v, v, true
-		return
+	if len(all) == 0 {
+		return drawing{}, false
 	}
-	e.low, e.high = min(e.low, v), max(e.high, v)
-}
-
-func (e *extent) around(mean, spread float64) {
-	e.add(mean - spread)
-	e.add(mean + spread)
-}
-
-// apply sets the axis to the extent and some room, within 0…1 if unit.
-func (e *extent) apply(a *plot.Axis, unit bool) {
-	room := max(0.06*(e.high-e.low), 1e-3)
-	a.Min, a.Max = e.low-room, e.high+room
-	if unit {
-		a.Min, a.Max = max(a.Min, -0.01), min(a.Max, 1.01)
-	}
-}
-
-// cellsFigure shows every cell as a line of the figure, with its domains beside
-// each other: for matrices without a numeric axis.
-func (s *study) cellsFigure() (figure, bool) {
-	var shown []*cell
-	for _, c := range s.cells {
-		for _, d := range s.domains() {
-			if len(c.scores(d, s.exp.Metric)) > 0 {
-				shown = append(shown, c)
-				break
+	if len(all) <= mostLines {
+		l.Panels = []figure.Panel{{Series: all}}
+	} else {
+		d.caption += " A panel for each cell; pale lines are the means of the other cells."
+		var left []string
+		for i, own := range all {
+			if i >= mostPanels {
+				left = append(left, own.Name)
+				continue
 			}
+			panel := figure.Panel{Title: own.Name}
+			for j, line := range all {
+				line.Name, line.Behind = "", i != j
+				line.Look.Dash = 0
+				panel.Series = append(panel.Series, line)
+			}
+			l.Panels = append(l.Panels, panel)
+		}
+		d.caption += leftOut(left)
+	}
+	if len(without) > 0 {
+		d.caption += " Without a curve: " + diagnostic.Some(without, 12, "; ") + "."
+	}
+	if text := s.faults(); text != "" {
+		d.caption += " " + text
+	}
+	return s.drawn(d, l), true
+}
+
+// cellsFigure shows every cell that no figure shows so far as a row, with a mark
+// for each domain.
+func (s *study) cellsFigure(shown map[*cell]bool) (drawing, bool) {
+	var cells []*cell
+	var left []string
+	for _, c := range s.cells {
+		switch {
+		case shown[c] || !s.scored(c):
+		case len(cells) == mostRows:
+			left = append(left, c.name)
+		default:
+			cells = append(cells, c)
 		}
 	}
-	if len(shown) == 0 {
-		return figure{}, false
+	if len(cells) == 0 {
+		return drawing{}, false
 	}
 	label := metricLabel(s.exp.Metric)
 	caption := fmt.Sprintf("%s of every cell, %s.", capital(label), s.seedsText())
-	if s.several() {
-		caption += " Filled marks are means, bars the sample standard deviation, rings next to them the seeds."
+	if len(shown) > 0 {
+		caption = fmt.Sprintf("%s of the cells that have no place in the figures above, %s.", capital(label), s.seedsText())
 	}
-	return figure{name: "cells", title: capital(label) + " by cell", caption: caption, render: func() ([]file, error) {
-		p := newPlot(s.exp.Name, label, "")
-		p.X.Tick.Marker = niceTicks{}
-		p.Add(vertical{})
-		var ticks plot.ConstantTicks
-		var limits extent
-		// The first cell of the file stands on top.
-		for i, c := range shown {
-			ticks = append(ticks, plot.Tick{Value: float64(len(shown) - 1 - i), Label: c.name})
+	if s.several() {
+		caption += " Filled marks are means, bars the sample standard deviation, rings the seeds."
+	}
+	domains := s.domains()
+	ranges := make([]figure.Extent, len(domains))
+	dot := func(c *cell, d string) (figure.Dot, bool) {
+		scores := c.scores(d, s.exp.Metric)
+		st := newStat(scores)
+		dot := figure.Dot{X: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation()}
+		if st.N > 1 {
+			dot.Seeds = scores
 		}
-		p.Y.Tick.Marker = ticks
-		p.Y.Tick.Length = 0
-		apart := min(0.22, 0.6/float64(len(s.domains())))
-		for k, d := range s.domains() {
-			colour := categorical[k%len(categorical)]
-			var means, seeds plotter.XYs
-			var spreads []float64
-			for i, c := range shown {
-				scores := c.scores(d, s.exp.Metric)
-				st := newStat(scores)
-				if st.N == 0 {
-					continue
-				}
-				y := float64(len(shown)-1-i) - apart*(float64(k)-float64(len(s.domains())-1)/2)
-				for _, v := range scores {
-					limits.add(v)
-					if st.N > 1 {
-						seeds = append(seeds, plotter.XY{X: v, Y: y - 0.09})
-					}
-				}
-				limits.around(st.Mean, st.deviation())
-				means, spreads = append(means, plotter.XY{X: st.Mean, Y: y}), append(spreads, st.deviation())
+		return dot, st.N > 0
+	}
+	for _, c := range cells {
+		for k, d := range domains {
+			if dot, ok := dot(c, d); ok {
+				ranges[k].Add(dot.Low, dot.High)
+				ranges[k].Add(dot.Seeds...)
 			}
-			if len(means) == 0 {
+		}
+	}
+	r := &figure.Rows{Title: s.exp.Name, X: figure.Axis{Title: label, Unit: bounded(s.exp.Metric)}}
+	split := len(domains) > 1 && len(cells) > 1 && (apart(ranges) || len(domains) > mostLines)
+	if split {
+		for _, d := range domains {
+			r.Panels = append(r.Panels, figure.Columned{Title: s.short[d], Scale: d})
+		}
+		caption += " Each domain has a panel with a scale of its own."
+	} else {
+		r.Panels = []figure.Columned{{}}
+	}
+	var section figure.Section
+	for _, c := range cells {
+		row := figure.Row{Name: c.name, Dots: make([][]figure.Dot, len(r.Panels))}
+		for k, d := range domains {
+			dot, ok := dot(c, d)
+			if !ok {
 				continue
 			}
-			if len(seeds) > 0 {
-				errorBars, err := plotter.NewXErrorBars(spans{means, spreads})
-				if err != nil {
-					return nil, fmt.Errorf("drawing the cells: %w", err)
-				}
-				errorBars.LineStyle = draw.LineStyle{Color: colour, Width: vg.Points(1.3)}
-				errorBars.CapWidth = vg.Points(7)
-				rings, err := plotter.NewScatter(seeds)
-				if err != nil {
-					return nil, fmt.Errorf("drawing the cells: %w", err)
-				}
-				rings.GlyphStyle = draw.GlyphStyle{Color: faded(colour, 0xd0), Radius: vg.Points(2.6), Shape: draw.RingGlyph{}}
-				p.Add(errorBars, rings)
+			dot.Look = figure.Look{Color: figure.Category(k), Mark: k % figure.Marks}
+			at := 0
+			if split {
+				at, dot.Look = k, figure.Look{Color: figure.Category(0)}
+			} else if len(domains) > 1 {
+				dot.Name = s.short[d]
 			}
-			points, err := plotter.NewScatter(means)
-			if err != nil {
-				return nil, fmt.Errorf("drawing the cells: %w", err)
-			}
-			points.GlyphStyle = draw.GlyphStyle{Color: colour, Radius: vg.Points(4), Shape: glyphs[k%len(glyphs)]}
-			p.Add(points)
-			p.Legend.Add(d, points)
+			row.Dots[at] = append(row.Dots[at], dot)
 		}
-		limits.apply(&p.X, bounded(s.exp.Metric))
-		p.Y.Min, p.Y.Max = -0.6, float64(len(shown))-0.4
-		height := max(3*vg.Inch, 1.3*vg.Inch+vg.Length(len(shown))*0.42*vg.Inch)
-		return renderPlot(p, figureWidth, height)
-	}}, true
+		section.Rows = append(section.Rows, row)
+	}
+	r.Sections = []figure.Section{section}
+	caption += leftOut(left) + s.unscored(func(*cell) bool { return true })
+	return s.drawn(drawing{name: cellsName, title: capital(label) + " by cell", caption: caption}, r), true
 }
-
-// spans implements what plotter.NewXErrorBars asks for.
-type spans struct {
-	means   plotter.XYs
-	spreads []float64
-}
-
-func (s spans) Len() int                        { return len(s.means) }
-func (s spans) XY(i int) (float64, float64)     { return s.means[i].X, s.means[i].Y }
-func (s spans) XError(i int) (float64, float64) { return s.spreads[i], s.spreads[i] }
 
 // fileName keeps letters, digits and a few marks of a path element.
 func fileName(s string) string {
@@ -391,11 +367,4 @@ func fileName(s string) string {
 		}
 		return '_'
 	}, s), most)
-}
-
-func capital(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
 }

@@ -117,7 +117,7 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	}
 
 	figures := s.figures()
-	files := make([][]file, len(figures))
+	files := make([]*rendered, len(figures))
 	errs := make([]error, len(figures))
 	var wg sync.WaitGroup
 	for i, f := range figures {
@@ -132,7 +132,10 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 		return nil, err
 	}
 	for i, f := range figures {
-		for _, file := range files[i] {
+		for _, note := range files[i].notes {
+			figures[i].caption += " " + note
+		}
+		for _, file := range files[i].files {
 			if err := plots.replace(f.name+file.suffix, file.content); err != nil {
 				return nil, err
 			}
@@ -178,7 +181,7 @@ var (
 
 // succeed looks at the page that w is about to take the place of: it notes what
 // that was asked for with, and removes those of its figures that are no more.
-func (w *Written) succeed(reports, plots *place, figures []figure, asked string) error {
+func (w *Written) succeed(reports, plots *place, figures []drawing, asked string) error {
 	page, err := reports.read("report.md")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -195,7 +198,7 @@ func (w *Written) succeed(reports, plots *place, figures []figure, asked string)
 	}
 	for _, m := range shownFigure.FindAllSubmatch(page, -1) {
 		name := string(m[1])
-		if slices.ContainsFunc(figures, func(f figure) bool { return f.name == name }) {
+		if slices.ContainsFunc(figures, func(f drawing) bool { return f.name == name }) {
 			continue
 		}
 		for _, suffix := range []string{".png", ".svg"} {
@@ -262,7 +265,7 @@ func (p *place) replace(name string, content []byte) error {
 }
 
 // page is report.md.
-func (s *study) page(t Table, figures []figure, plots, asked string) string {
+func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n", escape(s.exp.Name))
 	if s.exp.About != "" {
@@ -277,7 +280,7 @@ func (s *study) page(t Table, figures []figure, plots, asked string) string {
 		b.WriteString("`original.csv` and `original_mean.csv` are the tables of the original project: its Dice and IoU of every run, and their mean with the standard deviation of the population.\n")
 	}
 	b.WriteString(t.differencesMarkdown())
-	curves := slices.ContainsFunc(figures, func(f figure) bool { return f.name == lossName })
+	curves := slices.ContainsFunc(figures, func(f drawing) bool { return f.name == lossName })
 	if text := s.faults(); text != "" && !curves {
 		fmt.Fprintf(&b, "\nNo curves are drawn. %s\n", text)
 	}

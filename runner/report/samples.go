@@ -21,6 +21,7 @@ import (
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/samplesheet"
+	"github.com/loralab/loralab/runner/figure"
 )
 
 // Bounds of the sample pictures: more is unreadable on a page.
@@ -51,7 +52,7 @@ func (d *drawn) panel(row, column int) image.Rectangle {
 
 // samplesFigure sets the predictions of the cells beside image and truth, each
 // from the trained run with the smallest seed.
-func (s *study) samplesFigure() (figure, bool) {
+func (s *study) samplesFigure() (drawing, bool) {
 	type source struct {
 		cell *cell
 		run  *outcome
@@ -63,7 +64,7 @@ func (s *study) samplesFigure() (figure, bool) {
 		}
 	}
 	if len(sources) == 0 {
-		return figure{}, false
+		return drawing{}, false
 	}
 	left := sources[min(len(sources), sampleColumns):]
 	sources = sources[:len(sources)-len(left)]
@@ -78,10 +79,15 @@ func (s *study) samplesFigure() (figure, bool) {
 		caption += fmt.Sprintf(" (seed %d)", seeds[0])
 	}
 	caption += "; the first images of each domain, not chosen by result."
-	if len(left) > 0 {
-		caption += fmt.Sprintf(" %d more cells are not shown.", len(left))
+	var more []string
+	for _, src := range left {
+		more = append(more, src.cell.name)
 	}
-	return figure{name: "samples", title: "Samples", caption: caption, render: func() ([]file, error) {
+	caption += leftOut(more)
+	if s.shared != "" {
+		caption += " " + s.sharedText()
+	}
+	return drawing{name: samplesName, title: "Samples", caption: caption, render: func() (*rendered, error) {
 		var groups []sampleGroup
 		names := make([]string, len(sources))
 		var classes []string
@@ -94,7 +100,7 @@ func (s *study) samplesFigure() (figure, bool) {
 			}
 		}
 		for _, d := range s.pictured() {
-			g := sampleGroup{domain: d, sheets: make([]*drawn, len(sources))}
+			g := sampleGroup{domain: s.short[d], sheets: make([]*drawn, len(sources))}
 			found := false
 			for i, src := range sources {
 				h, w := s.tileSize(src.run, d)
@@ -120,11 +126,7 @@ func (s *study) samplesFigure() (figure, bool) {
 				groups = append(groups, g)
 			}
 		}
-		content, err := drawSamples(s.exp.Name, groups, names, classes)
-		if err != nil {
-			return nil, err
-		}
-		return []file{{".png", content}}, nil
+		return drawSamples(s.exp.Name, groups, names, classes)
 	}}, true
 }
 
@@ -232,18 +234,18 @@ func sameImages(d *drawn, before []*drawn) bool {
 	return true
 }
 
-func drawSamples(title string, groups []sampleGroup, names, classes []string) ([]byte, error) {
+func drawSamples(title string, groups []sampleGroup, names, classes []string) (*rendered, error) {
 	const (
 		gap    = 6
 		margin = 16
-		header = 34
+		header = 46 // two lines
 		label  = 34 // for the name of the domain, turned
 		line   = 26 // of the legend
 	)
 	columns := 2 + len(names)
 	width := margin*2 + label + columns*(sampleTile+gap) - gap
-	left := text(15, ink)
-	left.YAlign = draw.YCenter
+	var notes figure.Notes
+	left := figure.Text(15, figure.Ink)
 	// Where each class stands in the legend.
 	type key struct {
 		x    vg.Length
@@ -251,7 +253,9 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 	}
 	keys := make([]key, min(len(classes), raster.Ignored))
 	x, footer := vg.Length(margin+label), 40
+	classes = slices.Clone(classes)
 	for k := range keys {
+		classes[k] = notes.Fit(left, classes[k], vg.Length(width-2*margin-label-23))
 		wide := 23 + left.Width(classes[k])
 		if x > margin+label && x+wide > vg.Length(width-margin) {
 			x = margin + label
@@ -296,7 +300,7 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 					if src := g.sheets[column-2]; src != nil && r < src.rows {
 						tile(src, r, samplesheet.Prediction, at, false)
 					} else {
-						scaling.Draw(canvas, at, image.NewUniform(rule), image.Point{}, scaling.Src)
+						scaling.Draw(canvas, at, image.NewUniform(figure.Rule), image.Point{}, scaling.Src)
 					}
 					continue
 				}
@@ -315,17 +319,21 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 
 	c := draw.New(raster)
 	up := func(y int) vg.Length { return vg.Length(height - y) }
-	centred := text(16, ink)
-	centred.XAlign, centred.YAlign = draw.XCenter, draw.YCenter
+	centered := figure.Text(15, figure.Ink)
+	centered.XAlign = draw.XCenter
 	for column, name := range append([]string{"image", "truth"}, names...) {
 		x := vg.Length(margin + label + column*(sampleTile+gap) + sampleTile/2)
-		c.FillText(centred, vg.Point{X: x, Y: up(margin + header/2)}, fit(centred, name, sampleTile))
+		lines := figure.Wrap(centered, notes.Fit(centered, name, 1.8*sampleTile), sampleTile)
+		for i, line := range lines {
+			line, _ = figure.Fit(centered, line, sampleTile)
+			c.FillText(centered, vg.Point{X: x, Y: up(margin + header - 12 - 18*(len(lines)-1-i))}, line)
+		}
 	}
-	turned := centred
+	turned := centered
 	turned.Rotation = 3.141592653589793 / 2
 	for i, b := range bands {
 		c.FillText(turned, vg.Point{X: margin + label/2 - 4, Y: up((b.top + b.bottom) / 2)},
-			fit(turned, groups[i].domain, vg.Length(b.bottom-b.top)))
+			notes.Fit(turned, groups[i].domain, vg.Length(b.bottom-b.top)))
 	}
 	for k, key := range keys {
 		x, base := key.x, up(height-margin-footer+26+key.line*line)
@@ -336,17 +344,5 @@ func drawSamples(title string, groups []sampleGroup, names, classes []string) ([
 	if err := png.Encode(&b, raster.Image()); err != nil {
 		return nil, fmt.Errorf("drawing the samples of %s: %w", title, err)
 	}
-	return b.Bytes(), nil
-}
-
-// fit shortens a name until it is no wider than the room.
-func fit(style draw.TextStyle, name string, room vg.Length) string {
-	if style.Width(name) <= room {
-		return name
-	}
-	letters := []rune(name)
-	for len(letters) > 1 && style.Width(strings.TrimRight(string(letters), " ")+"…") > room {
-		letters = letters[:len(letters)-1]
-	}
-	return strings.TrimRight(string(letters), " ") + "…"
+	return &rendered{[]file{{".png", b.Bytes()}}, notes.Sentences()}, nil
 }

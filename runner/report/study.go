@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 )
 
@@ -17,6 +18,8 @@ type study struct {
 	exp      *experiment.Experiment
 	cells    []*cell
 	families map[string]string // see familyColumns
+	short    map[string]string // domains without what all share
+	shared   string            // "@original", "" for nothing
 }
 
 // cell is one row of the table: the runs that differ in nothing but the seed.
@@ -51,7 +54,16 @@ func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
 			known[key{r.Run.Cell, r.Run.Seed}] = r
 		}
 	}
-	s := &study{exp: exp, families: familyColumns(exp)}
+	s := &study{exp: exp, families: familyColumns(exp), short: map[string]string{}}
+	domains := s.domains()
+	var short []string
+	short, s.shared = spec.Unseen(domains)
+	for i, d := range domains {
+		s.short[d] = short[i]
+	}
+	for _, d := range exp.Domains {
+		s.short[d] = strings.TrimSuffix(d, s.shared)
+	}
 	byName := map[string]*cell{}
 	for _, run := range exp.Runs {
 		c := byName[run.Cell]
@@ -160,65 +172,3 @@ func (c *cell) first() *outcome {
 	}
 	return nil
 }
-
-// number is where the cell stands on a numeric axis.
-func (c *cell) number(path string) (float64, bool) {
-	for _, v := range c.values {
-		if v.Path == path {
-			return toNumber(v.Value)
-		}
-	}
-	return 0, false
-}
-
-// others names where the cell stands on the axes but one, "" with none.
-func (c *cell) others(path string) string {
-	var parts []string
-	for _, v := range c.values {
-		if v.Path != path {
-			parts = append(parts, fmt.Sprintf("%s=%v", lastElement(v.Path), v.Value))
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-func toNumber(v any) (float64, bool) {
-	switch v := v.(type) {
-	case float64:
-		return v, true
-	case float32:
-		return float64(v), true
-	case int:
-		return float64(v), true
-	case int64:
-		return float64(v), true
-	case uint64:
-		return float64(v), true
-	default:
-		return 0, false
-	}
-}
-
-func lastElement(path string) string {
-	return path[strings.LastIndexByte(path, '.')+1:]
-}
-
-// metricLabel is how a metric is called on an axis.
-func metricLabel(name string) string {
-	kind, of, _ := strings.Cut(name, "/")
-	if kind == "original" { // soft, weighted, by batches
-		return "original " + metricLabel(of)
-	}
-	kind = map[string]string{"dice": "Dice", "iou": "IoU", "accuracy": "pixel accuracy", "loss": "loss"}[kind]
-	switch of {
-	case "":
-		return kind
-	case "mean":
-		return "mean " + kind
-	default:
-		return kind + " (" + of + ")"
-	}
-}
-
-// bounded reports whether the metric lies in 0…1.
-func bounded(name string) bool { return name != "loss" }

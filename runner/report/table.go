@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
@@ -81,16 +83,33 @@ func (s *study) table() Table {
 	return t
 }
 
-// Header names the columns of Cells.
+// Header names the columns of Cells. Notes say what they leave out: the metric's
+// class, and what the names of all domains share.
 func (t Table) Header() []string {
-	h := []string{"cell", "n", "adapter parameters", "trainable parameters"}
-	for _, d := range t.Domains {
-		h = append(h, d+" "+metricLabel(t.Metric))
+	h := []string{"cell", "n", "adapter", "trained"}
+	domains, _ := spec.Unseen(t.Domains)
+	for _, d := range domains {
+		h = append(h, d+" "+shortLabel(t.Metric))
 		if t.Metric != "iou/mean" {
-			h = append(h, d+" mean IoU")
+			h = append(h, d+" IoU")
 		}
 	}
 	return h
+}
+
+// columnsNote says what the columns of the header are.
+func (t Table) columnsNote() string {
+	text := "Columns adapter and trained count parameters: of the adapter, and all that are trained."
+	_, of, _ := strings.Cut(t.Metric, "/")
+	switch label := shortLabel(t.Metric); {
+	case of == "mean" && t.Metric != "iou/mean":
+		text += fmt.Sprintf(" %s and IoU are means over classes.", label)
+	case of == "" || of == "mean" || strings.HasPrefix(t.Metric, "original/"):
+		text += " IoU is the mean over classes."
+	default:
+		text += fmt.Sprintf(" %s is that of the class %s, IoU the mean over classes.", capital(label), of)
+	}
+	return text
 }
 
 // Spare is above 0 for columns of Header that a narrow terminal may leave out:
@@ -130,7 +149,12 @@ func (t Table) Cells() [][]string {
 	return lines
 }
 
-// Markdown is the table with its notes. The columns line up in plain text too.
+// mostWide is how wide a table in Markdown is where names allow it.
+const mostWide = 100
+
+// Markdown is the table with its notes. The columns line up in plain text too. Where
+// a table would be wider than 100 columns, the scores that have no room are in
+// further tables below it, first those of the metric, then IoU.
 func (t Table) Markdown() string {
 	lines := append([][]string{t.Header()}, t.Cells()...)
 	widths := make([]int, len(lines[0]))
@@ -140,32 +164,85 @@ func (t Table) Markdown() string {
 		}
 	}
 	var b strings.Builder
-	for k, l := range lines {
-		for i, c := range l {
-			pad := strings.Repeat(" ", widths[i]-runes(c))
-			if i == 0 {
-				fmt.Fprintf(&b, "| %s%s ", escape(c), pad)
-			} else {
-				fmt.Fprintf(&b, "| %s%s ", pad, escape(c))
-			}
+	for i, columns := range t.blocks(widths) {
+		if i > 0 {
+			b.WriteByte('\n')
 		}
-		b.WriteString("|\n")
-		if k == 0 {
-			for i, w := range widths {
-				if i == 0 {
-					b.WriteString("|" + strings.Repeat("-", w+2))
-				} else {
-					b.WriteString("|" + strings.Repeat("-", w+1) + ":")
-				}
-			}
-			b.WriteString("|\n")
-		}
+		markdownTable(&b, lines, columns, widths)
 	}
 	b.WriteByte('\n')
 	for _, n := range t.Notes {
 		fmt.Fprintf(&b, "- %s\n", foreign.Markdown(foreign.Line(n)))
 	}
 	return b.String()
+}
+
+// blocks are the columns of the tables that the table is cut into: each has the
+// cells, and at least one column more.
+func (t Table) blocks(widths []int) [][]int {
+	wide := func(columns []int) int {
+		sum := 1
+		for _, i := range columns {
+			sum += widths[i] + 3
+		}
+		return sum
+	}
+	all := make([]int, len(widths))
+	for i := range all {
+		all[i] = i
+	}
+	if wide(all) <= mostWide {
+		return [][]int{all}
+	}
+	blocks := [][]int{{0}}
+	add := func(of []int) {
+		for _, i := range of {
+			last := &blocks[len(blocks)-1]
+			if len(*last) > 1 && wide(append(slices.Clone(*last), i)) > mostWide {
+				blocks = append(blocks, []int{0})
+				last = &blocks[len(blocks)-1]
+			}
+			*last = append(*last, i)
+		}
+	}
+	var scores, overlaps []int
+	for i := range all {
+		if t.Spare(i) == 2 {
+			overlaps = append(overlaps, i)
+		} else if i > 0 {
+			scores = append(scores, i)
+		}
+	}
+	add(scores)
+	if len(overlaps) > 0 {
+		blocks = append(blocks, []int{0})
+		add(overlaps)
+	}
+	return blocks
+}
+
+func markdownTable(b *strings.Builder, lines [][]string, columns, widths []int) {
+	for k, l := range lines {
+		for _, i := range columns {
+			pad := strings.Repeat(" ", widths[i]-runes(l[i]))
+			if i == 0 {
+				fmt.Fprintf(b, "| %s%s ", escape(l[i]), pad)
+			} else {
+				fmt.Fprintf(b, "| %s%s ", pad, escape(l[i]))
+			}
+		}
+		b.WriteString("|\n")
+		if k == 0 {
+			for _, i := range columns {
+				if i == 0 {
+					b.WriteString("|" + strings.Repeat("-", widths[i]+2))
+				} else {
+					b.WriteString("|" + strings.Repeat("-", widths[i]+1) + ":")
+				}
+			}
+			b.WriteString("|\n")
+		}
+	}
 }
 
 // CSV is the aggregated table in long form and full precision: a line for each
@@ -222,7 +299,7 @@ func (s *study) runsCSV() string {
 					text := ""
 					for _, v := range c.values {
 						if v.Path == a {
-							text = fmt.Sprint(v.Value)
+							text = valueText(v.Value)
 						}
 					}
 					line = append(line, text)
@@ -277,6 +354,10 @@ func (s *study) notes(t Table) []string {
 		single = single || r.N == 1
 		few = few || (r.N > 1 && r.N < 6)
 	}
+	add("%s", t.columnsNote())
+	if s.shared != "" {
+		add("%s", s.sharedText())
+	}
 	add("Mean ± sample standard deviation (n−1) over n seeds. Scores come from pixel counts over a whole split; a mean over classes leaves out those that neither occur nor are predicted.")
 	if strings.HasPrefix(t.Metric, "original/") {
 		add("The %s is that of the original project and of no other: soft, its classes weighted by the inverse of their pixels in a batch, so that the rarest counts most, and the mean over batches as large as those of training.", metricLabel(t.Metric))
@@ -316,7 +397,7 @@ func (s *study) notes(t Table) []string {
 			}
 		}
 		if len(short) > 0 {
-			add("Not every trained run has a score on %s: %s.", d, strings.Join(short, ", "))
+			add("Not every trained run has a score on %s: %s.", s.short[d], strings.Join(short, ", "))
 		}
 	}
 	for _, c := range s.cells {
@@ -381,19 +462,22 @@ func (s *study) domainSizes() string {
 			}
 		}
 		slices.Sort(sizes)
+		column := d
 		if !slices.Contains(s.domains(), d) {
-			d = "each of the " + s.families[d]
+			column = "each of the " + strings.TrimSuffix(s.families[d], s.shared)
+		} else {
+			column = s.short[d]
 		}
 		switch len(sizes) {
 		case 0:
 		case 1:
-			text := fmt.Sprintf("%s %d", d, sizes[0])
+			text := fmt.Sprintf("%s %d", column, sizes[0])
 			if len(images) > 1 {
 				text += " (**the runs do not share their images**)"
 			}
 			parts = append(parts, text)
 		default:
-			parts = append(parts, fmt.Sprintf("%s %d to %d (**the cells do not share their images**)", d, sizes[0], sizes[len(sizes)-1]))
+			parts = append(parts, fmt.Sprintf("%s %d to %d (**the cells do not share their images**)", column, sizes[0], sizes[len(sizes)-1]))
 		}
 	}
 	return strings.Join(parts, ", ")
@@ -477,7 +561,8 @@ func thousands(n uint64) string {
 	return s
 }
 
-func runes(s string) int { return len([]rune(escape(s))) }
+// runes is the width of a name in plain text: Chinese characters take two columns.
+func runes(s string) int { return ansi.StringWidth(escape(s)) }
 
 // escape keeps a name from ending a Markdown cell, and from being more than text.
 func escape(s string) string { return foreign.MarkdownCell(s) }

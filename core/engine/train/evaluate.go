@@ -223,7 +223,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		if err := s.dir.there(); err != nil {
 			return nil, err
 		}
-		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(samples)
+		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(fmt.Sprintf("%s of run %.12s", e.Domain, s.req.Id), samples)
 		if err := writePNG(s.dir.Path(rundir.Sample(e.Domain, id)), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}
