@@ -86,7 +86,7 @@ func (l *Lines) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	tickStyle := sized(tickSize, text.XCenter)
 	ticksOf := func(scale string) (low, high2 float64, ticks []Tick) {
 		low, high2 = ys[scale].roomy(l.Y)
-		return low, high2, roundNumbers(low, high2, l.Y.Whole, float64(high/(0.26*vg.Inch)), always)
+		return low, high2, roundNumbers(low, high2, l.Y.Whole, float64(high/(0.31*vg.Inch)), always)
 	}
 	// numbered reports whether a panel has numbers along Y: its neighbor's may do.
 	numbered := func(i int) bool {

@@ -232,7 +232,7 @@ func (p *Notes) labels(ticks []Tick, s scale, style draw.TextStyle, own bool) []
 // within is the place of the middle of a label, which does not reach into the next
 // panel.
 func (s scale) within(v float64, half vg.Length) vg.Length {
-	return max(s.from+half-6, min(s.at(v), s.to-half+6))
+	return max(s.from+half-2, min(s.at(v), s.to-half+2))
 }
 
 // entry is one of a key.
@@ -253,10 +253,13 @@ const swatch = 22 * vg.Length(1)
 
 func (p *Notes) key(heading string, entries []entry, room vg.Length) *key {
 	k := &key{entries: entries}
+	style := sized(tickSize, text.XLeft)
 	if len(entries) == 0 {
+		if k.heading = p.Fit(style, heading, room); heading != "" {
+			k.lines = 1
+		}
 		return k
 	}
-	style := sized(tickSize, text.XLeft)
 	x := vg.Length(0)
 	if heading != "" {
 		k.heading = p.Fit(style, heading+":", room)

@@ -110,8 +110,8 @@ func (r *Rows) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	high := y
 	first := margin + gutter
 	titleStyle, labelStyle := sized(titleSize, text.XLeft), sized(labelSize, text.XCenter)
-	title := p.Fit(titleStyle, r.Title, width-margin-first)
-	key := p.key(r.Key, r.entries(), width-margin-first)
+	title := p.Fit(titleStyle, r.Title, width-2*margin)
+	key := p.key(r.Key, r.entries(), width-2*margin)
 	titles := make([]string, len(r.Panels))
 	over := vg.Length(4)
 	for i, panel := range r.Panels {
@@ -127,8 +127,8 @@ func (r *Rows) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 
 	return height, func(c draw.Canvas) {
 		up := func(y vg.Length) vg.Length { return height - y }
-		c.FillText(titleStyle, vg.Point{X: first, Y: up(margin + lineHeight/2)}, title)
-		key.draw(c, vg.Point{X: first, Y: up(margin + lineHeight)})
+		c.FillText(titleStyle, vg.Point{X: margin, Y: up(margin + lineHeight/2)}, title)
+		key.draw(c, vg.Point{X: margin, Y: up(margin + lineHeight)})
 		axis := draw.LineStyle{Color: Gray, Width: 0.6}
 		for i, panel := range r.Panels {
 			above := top + vg.Length(i/columns)*block + over

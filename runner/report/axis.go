@@ -203,6 +203,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 	var left []string
 	switch {
 	case len(groups) > mostLines: // small multiples
+		l.Key = "panels: " + inWords(others.paths)
 		caption += fmt.Sprintf(" A panel for each value of %s; pale lines are the other panels.", inWords(others.paths))
 		for _, d := range domains {
 			for g, group := range groups {

@@ -50,7 +50,7 @@ func (d *drawn) panel(row, column int) image.Rectangle {
 	return d.Panel(row, column).Add(d.Bounds().Min)
 }
 
-// samplesFigure sets the predictions of the cells beside image and truth, each
+// samplesFigure sets the predictions of the cells next to image and truth, each
 // from the trained run with the smallest seed.
 func (s *study) samplesFigure() (drawing, bool) {
 	type source struct {
@@ -155,7 +155,7 @@ func (s *study) sheets(from string) string {
 			}
 			// Where there is no way from the one to the other, no link leads there.
 			if to, err := filepath.Rel(from, path); err == nil {
-				links = append(links, fmt.Sprintf("[%s](<%s>)", escape(d), escape(filepath.ToSlash(to))))
+				links = append(links, fmt.Sprintf("[%s](<%s>)", escape(s.short[d]), escape(filepath.ToSlash(to))))
 			}
 		}
 		if len(links) > 0 {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"math"
@@ -373,7 +374,7 @@ func (s *study) notes(t Table) []string {
 		if o.Some {
 			most = "up to "
 		}
-		add("**Trained on**: %s%d of %d images of %s are in the training split, or were made of images that are. Scores on them say nothing about new images.", most, o.Images, o.Of, o.Domain)
+		add("**Trained on**: %s%d of %d images of %s are in the training split, or were made of images that are. Scores on them say nothing about new images.", most, o.Images, o.Of, cmp.Or(s.short[o.Domain], o.Domain))
 	}
 	if text := s.checkpoints(); text != "" {
 		add("%s", text)

@@ -93,7 +93,11 @@ func (v *View) Results(root string, all []report.Written) {
 		for i := range t.columns {
 			t.columns[i].spare = w.Table.Spare(i)
 		}
-		v.table(t)
+		width := v.width
+		if width == 0 { // what has no room in a file of text is in table.md
+			width = max(100, t.without())
+		}
+		v.tableIn(t, width)
 		for _, note := range slices.Concat(w.Table.Notes, w.Table.Differences()) {
 			if v.width > 0 {
 				note = v.wrap(note, 2)

@@ -34,8 +34,13 @@ func (v *View) Scores(s *Scores) {
 		columns = append(columns, "dice/"+c)
 	}
 	t := table{columns: slices.Concat(texts("DOMAIN"), numbers("IMAGES"), numbers(columns...)), stack: true}
+	var names []string
 	for _, d := range s.Domains {
-		row := []string{d.Name, strconv.FormatUint(d.Metrics.GetImages(), 10)}
+		names = append(names, d.Name)
+	}
+	names, seen := spec.Unseen(names)
+	for i, d := range s.Domains {
+		row := []string{names[i], strconv.FormatUint(d.Metrics.GetImages(), 10)}
 		for _, name := range columns {
 			cell := "–"
 			if x, ok := metric.Value(d.Metrics, name); ok {
@@ -47,6 +52,14 @@ func (v *View) Scores(s *Scores) {
 	}
 	v.Say("%s, %s weights\n", v.bold.Render(s.Run), s.Checkpoint)
 	v.table(t)
+	v.seen(seen)
+}
+
+// seen says below a table what the names of its domains leave out.
+func (v *View) seen(as string) {
+	if as != "" {
+		v.Say("%s", v.dim.Render("  All domains are seen as "+as+"."))
+	}
 }
 
 // ScoresJSON is all metrics for programs.

@@ -51,8 +51,10 @@ const (
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
-func (v *View) table(t table) {
-	for i, line := range t.lines(v.width) {
+func (v *View) table(t table) { v.tableIn(t, v.width) }
+
+func (v *View) tableIn(t table, width int) {
+	for i, line := range t.lines(width) {
 		if i == 0 {
 			line = v.dim.Render(line)
 		}
@@ -96,6 +98,18 @@ func (t table) lines(width int) []string {
 		lines[i] = clip(line, width)
 	}
 	return lines
+}
+
+// without is the width of a table without its spare columns.
+func (t table) without() int {
+	widths := t.widths()
+	var kept []int
+	for i, c := range t.columns {
+		if c.spare == 0 {
+			kept = append(kept, widths[i])
+		}
+	}
+	return t.width(kept)
 }
 
 func (t table) names() []string {

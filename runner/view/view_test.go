@@ -158,6 +158,41 @@ func TestResultsFitTheTerminal(t *testing.T) {
 	}
 }
 
+// In a file of text a result table is 100 columns wide where the names allow it, and
+// what all domains share is said once, below the table.
+func TestTablesFit100Columns(t *testing.T) {
+	const seen = "@window-252-scale-1.96875"
+	table := report.Table{Metric: "dice/nucleus", Domains: []string{"test" + seen, "histology" + seen, "dark" + seen}}
+	for range 5 {
+		table.Rows = append(table.Rows, report.Row{Cell: "rank=8", N: 3, Planned: 3, Adapter: 1234, Scores: make([]report.Score, 3)})
+	}
+	for i := range table.Rows {
+		for k := range table.Rows[i].Scores {
+			table.Rows[i].Scores[k].Metric = report.Stat{N: 3, Mean: 0.5, Std: 0.1}
+			table.Rows[i].Scores[k].IoU = report.Stat{N: 3, Mean: 0.5, Std: 0.1}
+		}
+	}
+	v, out := terminal(0)
+	v.Results("/", []report.Written{{Experiment: "e", Table: table}})
+	for line := range strings.Lines(out.String()) {
+		if len([]rune(line)) > 101 {
+			t.Errorf("%d columns: %s", len([]rune(line)), line)
+		}
+	}
+	for _, want := range []string{"HISTOLOGY DICE", "DARK DICE", "do not fit: DARK IOU"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+
+	v, out = terminal(0)
+	m := &spec.Metrics{Pixels: 1, Dice: 0.5}
+	v.Scores(&Scores{Run: "r", Checkpoint: "best", Domains: []Domain{{Name: "test" + seen, Metrics: m}, {Name: "dark" + seen, Metrics: m}}})
+	if text := out.String(); strings.Count(text, seen) != 1 || !strings.Contains(text, "All domains are seen as "+seen+".") {
+		t.Errorf("got\n%s", text)
+	}
+}
+
 // A view adds colors to what package diagnostic renders, and nothing else.
 func TestDiagnosticsAreColoredOnly(t *testing.T) {
 	list := diagnostic.List{
