@@ -248,6 +248,9 @@ func roundNumbers(low, high float64, whole bool, places float64, fits func(ticks
 	for {
 		for _, m := range []float64{1, 2, 2.5, 5} {
 			by := step * m
+			if m == 2.5 && span/(2*by) >= 4 {
+				continue // there are enough numbers that are rounder
+			}
 			if whole && by != math.Floor(by) || span/by > max(places, 2) {
 				continue
 			}
