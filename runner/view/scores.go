@@ -38,7 +38,10 @@ func (v *View) Scores(s *Scores) {
 	for _, d := range s.Domains {
 		names = append(names, d.Name)
 	}
-	names, seen := spec.Unseen(names)
+	seen := ""
+	if len(names) > 1 {
+		names, seen = spec.Unseen(names)
+	}
 	for i, d := range s.Domains {
 		row := []string{names[i], strconv.FormatUint(d.Metrics.GetImages(), 10)}
 		for _, name := range columns {
