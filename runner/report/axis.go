@@ -193,7 +193,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 						Name: c.name, Y: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation(),
 						Look: figure.Look{Color: figure.Gray, Dash: 1 + i%(figure.Dashes-1)},
 					})
-					ranges[k].Add(st.Mean)
+					ranges[k].Add(st.Mean-st.deviation(), st.Mean+st.deviation())
 				}
 			}
 		}
@@ -321,18 +321,19 @@ func (s *study) groupColor(others axis, groups []string, g int) color.NRGBA {
 	return figure.Category(g)
 }
 
-// apart reports whether ranges are so far from each other that differences within
-// one could not be seen on a common scale.
+// apart reports whether differences within one of the ranges could hardly be seen on
+// a common scale: the ranges are far from each other, or one is much narrower.
 func apart(ranges []figure.Extent) bool {
 	var all figure.Extent
-	widest := 0.0
+	widest, narrowest := 0.0, math.Inf(1)
 	for _, r := range ranges {
 		if r.Filled {
 			all.Add(r.Low, r.High)
-			widest = max(widest, r.High-r.Low)
+			widest, narrowest = max(widest, r.High-r.Low), min(narrowest, r.High-r.Low)
 		}
 	}
-	return all.High-all.Low > 2*widest
+	span := all.High - all.Low
+	return span > 2*widest || span > 4*narrowest
 }
 
 // code is paths in Markdown's marks of code.

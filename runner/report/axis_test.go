@@ -169,6 +169,24 @@ panel "dark" scale "dark"
 	}
 }
 
+// Domains share a panel where differences within each can be seen.
+func TestApart(t *testing.T) {
+	extent := func(low, high float64) figure.Extent { return figure.Extent{Low: low, High: high, Filled: true} }
+	for _, c := range []struct {
+		a, b figure.Extent
+		want bool
+	}{
+		{extent(0.7, 0.9), extent(0.4, 0.7), false},
+		{extent(0.8, 0.9), extent(0.2, 0.3), true},   // far apart
+		{extent(0.78, 0.81), extent(0.2, 0.7), true}, // one is much narrower
+		{extent(0.7, 0.9), figure.Extent{}, false},
+	} {
+		if got := apart([]figure.Extent{c.a, c.b}); got != c.want {
+			t.Errorf("%v and %v are apart: %v", c.a, c.b, got)
+		}
+	}
+}
+
 // Ten thousand cells have figures of what fits, and what is left out is named.
 func TestManyCells(t *testing.T) {
 	tr := newTrial([]string{"test", "dark"}, "train.batch", "optim.weightDecay")
