@@ -138,6 +138,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 		}
 	}
 	var groups []string
+	members := map[string][]*cell{} // of groups
 	var cases []*cell
 	scored := map[float64]bool{}
 	for _, c := range s.cells {
@@ -147,9 +148,11 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 			cases = append(cases, c)
 		case on && s.scored(c):
 			scored[at[label]] = true
-			if group, _ := c.on(others); !slices.Contains(groups, group) {
+			group, _ := c.on(others)
+			if members[group] == nil {
 				groups = append(groups, group)
 			}
+			members[group] = append(members[group], c)
 		}
 	}
 	if len(scored) < 2 {
@@ -158,6 +161,10 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 	ticks = slices.DeleteFunc(ticks, func(t figure.Tick) bool { return !scored[t.At] })
 
 	domains := s.domains()
+	var left []string
+	if most := max(1, mostPanels/len(domains)); len(groups) > max(most, mostLines) {
+		groups, left = groups[:most], groups[most:]
+	}
 	l := &figure.Lines{
 		Title: s.exp.Name,
 		X:     figure.Axis{Title: inWords(a.paths), Ticks: ticks, Log: !equal && logarithmic(ticks)},
@@ -171,7 +178,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 	ranges := make([]figure.Extent, len(domains))
 	for k, d := range domains {
 		for g, group := range groups {
-			line := s.line(a, others, at, d, group)
+			line := s.line(a, at, d, members[group])
 			line.Marked = true
 			line.Look = figure.Look{Color: s.groupColor(others, groups, g), Dash: g % figure.Dashes, Mark: g % figure.Marks}
 			for _, pt := range line.Points {
@@ -186,7 +193,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 						Name: c.name, Y: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation(),
 						Look: figure.Look{Color: figure.Gray, Dash: 1 + i%(figure.Dashes-1)},
 					})
-					ranges[k].Add(st.Mean)
+					ranges[k].Add(st.Mean-st.deviation(), st.Mean+st.deviation())
 				}
 			}
 		}
@@ -200,9 +207,8 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 	if equal {
 		caption += " Places on the axis are in the order of the file and equally far apart."
 	}
-	var left []string
 	switch {
-	case len(groups) > mostLines: // small multiples
+	case len(groups) > mostLines || len(left) > 0: // small multiples
 		l.Key = "panels: " + inWords(others.paths)
 		caption += fmt.Sprintf(" A panel for each value of %s; pale lines are the other panels.", inWords(others.paths))
 		for _, d := range domains {
@@ -213,10 +219,6 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 				title := group
 				if len(domains) > 1 {
 					title = s.short[d] + ", " + group
-				}
-				if len(l.Panels) == mostPanels {
-					left = append(left, title)
-					continue
 				}
 				panel := figure.Panel{Title: title, Scale: d, Levels: levels[d]}
 				for h, other := range lines[d] {
@@ -290,13 +292,10 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 	return s.drawn(drawing{name: fileName(a.name()), title: label + " over " + inWords(a.paths), caption: caption}, l), true
 }
 
-// line is the scores on a domain of the cells at one place on the other axes.
-func (s *study) line(a, others axis, at map[string]float64, domain, group string) (line figure.Series) {
-	for _, c := range s.cells {
-		label, on := c.on(a)
-		if g, _ := c.on(others); !on || g != group {
-			continue
-		}
+// line is the scores of cells on a domain, over an axis.
+func (s *study) line(a axis, at map[string]float64, domain string, cells []*cell) (line figure.Series) {
+	for _, c := range cells {
+		label, _ := c.on(a)
 		scores := c.scores(domain, s.exp.Metric)
 		st := newStat(scores)
 		if st.N == 0 {
@@ -322,18 +321,19 @@ func (s *study) groupColor(others axis, groups []string, g int) color.NRGBA {
 	return figure.Category(g)
 }
 
-// apart reports whether ranges are so far from each other that differences within
-// one could not be seen on a common scale.
+// apart reports whether differences within one of the ranges could hardly be seen on
+// a common scale: the ranges are far from each other, or one is much narrower.
 func apart(ranges []figure.Extent) bool {
 	var all figure.Extent
-	widest := 0.0
+	widest, narrowest := 0.0, math.Inf(1)
 	for _, r := range ranges {
 		if r.Filled {
 			all.Add(r.Low, r.High)
-			widest = max(widest, r.High-r.Low)
+			widest, narrowest = max(widest, r.High-r.Low), min(narrowest, r.High-r.Low)
 		}
 	}
-	return all.High-all.Low > 2*widest
+	span := all.High - all.Low
+	return span > 2*widest || span > 4*narrowest
 }
 
 // code is paths in Markdown's marks of code.

@@ -169,6 +169,48 @@ panel "dark" scale "dark"
 	}
 }
 
+// Domains share a panel where differences within each can be seen.
+func TestApart(t *testing.T) {
+	extent := func(low, high float64) figure.Extent { return figure.Extent{Low: low, High: high, Filled: true} }
+	for _, c := range []struct {
+		a, b figure.Extent
+		want bool
+	}{
+		{extent(0.7, 0.9), extent(0.4, 0.7), false},
+		{extent(0.8, 0.9), extent(0.2, 0.3), true},   // far apart
+		{extent(0.78, 0.81), extent(0.2, 0.7), true}, // one is much narrower
+		{extent(0.7, 0.9), figure.Extent{}, false},
+	} {
+		if got := apart([]figure.Extent{c.a, c.b}); got != c.want {
+			t.Errorf("%v and %v are apart: %v", c.a, c.b, got)
+		}
+	}
+}
+
+// Ten thousand cells have figures of what fits, and what is left out is named.
+func TestManyCells(t *testing.T) {
+	tr := newTrial([]string{"test", "dark"}, "train.batch", "optim.weightDecay")
+	for b := range 2 {
+		for w := range 5000 {
+			tr.add(fmt.Sprint(b, w), on("train.batch", float64(b+1), "optim.weightDecay", float64(w)), 1, 0.5, 0.5)
+		}
+	}
+	all := tr.figures(t)
+	if l := all["batch"].figure.(*figure.Lines); len(l.Panels) != mostPanels || len(l.Panels[0].Series) != mostPanels/2 {
+		t.Errorf("there are %d panels of %d lines", len(l.Panels), len(l.Panels[0].Series))
+	}
+	if caption := all["batch"].caption; !strings.Contains(caption, "Left out: 12; 13; 14;") || !strings.Contains(caption, "and 4976 more.") {
+		t.Errorf("the caption is %s", caption)
+	}
+	r, err := figure.Render(all["weightDecay"].figure, 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "Ticks without a label: ") || !strings.Contains(r.Notes[0], " more.") {
+		t.Errorf("notes %q", r.Notes)
+	}
+}
+
 // Curves of five cells have a panel each, and begin where steps do: trial-language
 // F7. What a figure leaves out is named under it.
 func TestPanelsOfCurves(t *testing.T) {
@@ -181,7 +223,7 @@ func TestPanelsOfCurves(t *testing.T) {
 			if n > 4 {
 				want = min(n, mostPanels)
 			}
-			if len(l.Panels) != want || len(l.Panels[0].Series) != n {
+			if len(l.Panels) != want || len(l.Panels[0].Series) != min(n, mostPanels) {
 				t.Errorf("%d cells have %d panels of %d lines", n, len(l.Panels), len(l.Panels[0].Series))
 			}
 			if left := "Left out: rank=16777216; rank=33554432."; strings.Contains(d.caption, left) != (n == 26) {

@@ -254,13 +254,13 @@ func (s *study) curves(d drawing, l *figure.Lines, bin float64, pick func(*outco
 	if len(all) <= mostLines {
 		l.Panels = []figure.Panel{{Series: all}}
 	} else {
-		d.caption += " A panel for each cell; pale lines are the means of the other cells."
+		d.caption += " A panel for each cell; pale lines are the means of the other panels."
 		var left []string
+		for _, line := range all[min(len(all), mostPanels):] {
+			left = append(left, line.Name)
+		}
+		all = all[:len(all)-len(left)]
 		for i, own := range all {
-			if i >= mostPanels {
-				left = append(left, own.Name)
-				continue
-			}
 			panel := figure.Panel{Title: own.Name}
 			for j, line := range all {
 				line.Name, line.Behind = "", i != j

@@ -13,14 +13,13 @@ import (
 	"path/filepath"
 
 	"golang.org/x/image/font"
-	"golang.org/x/image/font/gofont/goregular"
-	"golang.org/x/image/font/opentype"
 	"golang.org/x/image/math/fixed"
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/tempdir"
+	"github.com/loralab/loralab/core/typeface"
 )
 
 // A sheet has so many columns of tiles so many pixels wide, each with a caption
@@ -80,14 +79,7 @@ func Sheet(ctx context.Context, x *data.Index, file string, domains []Domain, se
 
 // drawn puts pictures of the width of a tile into rows, with their names.
 func drawn(files, names []string, high int) (image.Image, error) {
-	regular, err := opentype.Parse(goregular.TTF)
-	if err != nil {
-		return nil, err
-	}
-	face, err := opentype.NewFace(regular, &opentype.FaceOptions{Size: 10, DPI: 72, Hinting: font.HintingFull})
-	if err != nil {
-		return nil, err
-	}
+	face := typeface.Face(10)
 	defer face.Close()
 	step := high + caption + gap
 	rows := (len(files) + columns - 1) / columns
@@ -99,7 +91,7 @@ func drawn(files, names []string, high int) (image.Image, error) {
 			return nil, err
 		}
 		text := font.Drawer{Dst: sheet, Src: image.NewUniform(color.Gray{Y: 0x30}), Face: face, Dot: fixed.P(at.X, at.Y+high+12)}
-		text.DrawString(names[i])
+		text.DrawString(typeface.Visible(names[i]))
 	}
 	return sheet, nil
 }
