@@ -54,7 +54,13 @@ elsewhere. RUN is the beginning of an id or a name, as status shows them.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeRuns,
 		PreRunE: func(*cobra.Command, []string) error { // before cobra looks at its groups of flags
-			if !slices.Contains([]bool{asPEFT, merged, archived}, true) {
+			forms := 0
+			for _, form := range []bool{asPEFT, merged, archived} {
+				if form {
+					forms++
+				}
+			}
+			if forms != 1 {
 				return errors.New("there are three forms of an export: name one of -peft, -merged and -archive; see: runner export -h")
 			}
 			return nil

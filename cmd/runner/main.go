@@ -83,7 +83,7 @@ func run() int {
 	}
 	code := exitCode(1)
 	if !errors.As(err, &code) {
-		a.view.Error(err)
+		a.view.Error(inOneLine(err))
 	}
 	if signalled := interrupted.Load(); signalled != 0 {
 		return int(signalled)

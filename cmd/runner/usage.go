@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/runner/diagnostic"
 )
 
 // explainUsage lets every verb say what it needs, with an example, where it is given
@@ -15,6 +17,13 @@ func explainUsage(c *cobra.Command) {
 			err := check(c, args)
 			if err == nil {
 				return nil
+			}
+			if c.HasAvailableSubCommands() && len(args) > 0 {
+				var verbs []string
+				for _, sub := range c.Commands() {
+					verbs = append(verbs, sub.Name())
+				}
+				return fmt.Errorf("there is no %s %s; %s", c.CommandPath(), args[0], diagnostic.Suggest(args[0], "there are", verbs))
 			}
 			_, wanted, _ := strings.Cut(c.Use, " ")
 			what := "takes no arguments"
@@ -44,4 +53,13 @@ func howTo(c *cobra.Command) string {
 		return "see: " + c.CommandPath() + " -h"
 	}
 	return "for example: " + example
+}
+
+// inOneLine is an error of cobra with the near names in its line.
+func inOneLine(err error) error {
+	text, near, ok := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("%s; did you mean %s?", text, strings.Join(strings.Fields(near), " or "))
 }

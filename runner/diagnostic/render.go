@@ -58,9 +58,9 @@ func (d Diagnostic) Lines(width int) []Line {
 		kind, role = "warning:", Warning
 	}
 	first, rest, _ := strings.Cut(d.Message, "\n")
-	lines := []Line{{{role, kind}, {Plain, " "}, {Headline, shown(first)}}}
+	lines := []Line{{{role, kind}, {Plain, " "}, {Headline, said(first)}}}
 	for line := range strings.Lines(rest) {
-		lines = append(lines, Line{{Plain, "  " + shown(strings.TrimRight(line, "\r\n"))}})
+		lines = append(lines, Line{{Plain, "  " + said(strings.TrimRight(line, "\r\n"))}})
 	}
 	number, gutter := "", " "
 	if d.At.Line > 0 {
@@ -96,9 +96,9 @@ const longestLine = 240
 
 func footnote(gutter, label, text string) []Line {
 	first, rest, _ := strings.Cut(text, "\n")
-	lines := []Line{{{Plain, gutter + " "}, {Frame, "="}, {Plain, " "}, {Label, label + ":"}, {Plain, " " + shown(first)}}}
+	lines := []Line{{{Plain, gutter + " "}, {Frame, "="}, {Plain, " "}, {Label, label + ":"}, {Plain, " " + said(first)}}}
 	for line := range strings.Lines(rest) {
-		lines = append(lines, Line{{Plain, gutter + strings.Repeat(" ", len(" = : ")+len(label)) + shown(strings.TrimRight(line, "\r\n"))}})
+		lines = append(lines, Line{{Plain, gutter + strings.Repeat(" ", len(" = : ")+len(label)) + said(strings.TrimRight(line, "\r\n"))}})
 	}
 	return lines
 }
@@ -144,7 +144,7 @@ func (l List) Lines(width int) []Line {
 	for _, form := range order {
 		if more := form.n - mostAlike; more > 0 {
 			what, _, _ := strings.Cut(form.last.Message, "\n")
-			lines = append(lines, nil, Line{{Plain, fmt.Sprintf("and %d more like: %s", more, shown(what))}})
+			lines = append(lines, nil, Line{{Plain, fmt.Sprintf("and %d more like: %s", more, said(what))}})
 		}
 	}
 	if errors > 0 {
@@ -182,6 +182,18 @@ func plural(n int, what string) string {
 // shown is text on one line. A tab is four columns wide on every terminal, and
 // other control characters are visible, so that carets are below what they mark.
 func shown(s string) string { return foreign.Line(strings.ReplaceAll(s, "\t", "    ")) }
+
+// said is a line of a message, shown as far as longestText.
+func said(s string) string {
+	if len(s) > longestText {
+		s = strings.ToValidUTF8(s[:longestText], "") + "…"
+	}
+	return shown(s)
+}
+
+// longestText bounds the bytes of a line of a message: names and values of generated
+// files have a megabyte.
+const longestText = 2000
 
 // underline is a source line as it is shown, and carets below the width
 // characters from column, which counts from 1.

@@ -62,10 +62,27 @@ func (d *document) circles(all []errors.Error) []errors.Error {
 		if format, _ := e.Msg(); strings.HasPrefix(format, "cycle with field") {
 			return true
 		}
+		for _, f := range d.fields(e.Path()) {
+			if refersTo(f.Value, names) {
+				return true
+			}
+		}
 		return slices.ContainsFunc(errors.Positions(e), func(p token.Pos) bool {
 			return slices.ContainsFunc(circle, func(f field) bool { return p.Filename() == f.at.Filename() && p.Offset() == f.at.Offset() })
 		})
 	})
+}
+
+// refersTo reports whether an expression refers to one of some names.
+func refersTo(e ast.Expr, names []string) bool {
+	found := false
+	ast.Walk(e, func(n ast.Node) bool {
+		if x, ok := n.(*ast.Ident); ok && slices.Contains(names, x.Name) {
+			found = true
+		}
+		return !found
+	}, nil)
+	return found
 }
 
 // inWords is names as a sentence has them: "a, b and c".
@@ -85,31 +102,39 @@ func (d *document) closed(all []errors.Error, s scope) []errors.Error {
 	}
 	var reported [][]string
 	for _, e := range all {
-		if format, _ := e.Msg(); format != notAllowed {
-			continue
-		}
 		path := e.Path()
 		below := path[min(len(s.prefix), len(path)):]
 		if len(below) < 1 || !lookup(s.schema, below[min(s.skip, len(below)):]).Exists() {
 			continue
 		}
+		// Lists of the schema have no values then, either.
+		switch format, _ := e.Msg(); {
+		case format == missingField, format != notAllowed && len(d.fields(path)) > 0:
+			continue
+		}
 		parent := path[:len(path)-1]
 		name, at := d.definitionAt(parent)
-		for name == "" && len(parent) > 1 {
-			parent = parent[:len(parent)-1]
-			name, at = d.definitionAt(parent)
+		if format, _ := e.Msg(); format == notAllowed {
+			for name == "" && len(parent) > 1 {
+				parent = parent[:len(parent)-1]
+				name, at = d.definitionAt(parent)
+			}
 		}
 		if name == "" || slices.ContainsFunc(reported, func(r []string) bool { return slices.Equal(r, parent) }) {
 			continue
 		}
 		reported = append(reported, parent)
-		open := "_" + strings.ToLower(name[1:2]) + name[2:]
-		d.report(d.mark(diagnostic.Diagnostic{
+		dg := diagnostic.Diagnostic{
 			Path:    strings.Join(parent, "."),
 			Message: fmt.Sprintf("%s: the definition %s is closed, so the schema's other fields are not allowed in it", strings.Join(parent[min(len(s.prefix), len(parent)-1):], "."), name),
-			Hint:    fmt.Sprintf("call it %s in place of %s, or end its fields with \"...\"", open, name),
+			Hint:    fmt.Sprintf("end the fields of %s with \"...\"", name),
 			Cells:   s.cells, Of: s.of,
-		}, at))
+		}
+		if strings.HasPrefix(name, "close") {
+			dg.Message = strings.Replace(dg.Message, "the definition "+name, name, 1)
+			dg.Hint = "leave close out"
+		}
+		d.report(d.mark(dg, at))
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
 		path := e.Path()
@@ -117,30 +142,61 @@ func (d *document) closed(all []errors.Error, s scope) []errors.Error {
 	})
 }
 
-// definitionAt is the user's definition that gives a value at path, and where it is
-// referred to.
+// definitionAt is what closes the user's value at path, a definition or a call of close,
+// and where it is referred to.
 func (d *document) definitionAt(path []string) (name string, at token.Pos) {
-	for _, f := range d.fields(path) {
-		ast.Walk(f.Value, func(n ast.Node) bool {
-			switch x := n.(type) {
-			case *ast.Ident:
-				if strings.HasPrefix(x.Name, "#") && name == "" {
+	seen := map[ast.Node]bool{}
+	var walk func(n ast.Node) bool
+	walk = func(n ast.Node) bool {
+		if n == nil || name != "" || seen[n] {
+			return false
+		}
+		seen[n] = true
+		switch x := n.(type) {
+		case *ast.Field: // which is closed by itself
+			return false
+		case *ast.CallExpr:
+			if ident, ok := x.Fun.(*ast.Ident); ok && ident.Name == "close" {
+				name, at = "close(…)", x.Pos()
+			}
+			return false
+		case *ast.Ident:
+			switch node := x.Node.(type) {
+			case *ast.ImportSpec:
+			case nil:
+			default:
+				if isDefinition(x.Name) {
 					name, at = x.Name, x.Pos()
-				}
-			case *ast.SelectorExpr:
-				if sel, _, err := ast.LabelName(x.Sel); err == nil && strings.HasPrefix(sel, "#") && name == "" {
-					if ident, ok := x.X.(*ast.Ident); !ok || !isSchemaName(ident) {
-						name, at = sel, x.Pos()
+				} else {
+					ast.Walk(node, walk, nil)
+					if name != "" {
+						at = x.Pos()
 					}
 				}
-				return false
-			case *ast.StructLit:
-				return false
 			}
-			return name == ""
-		}, nil)
+			return false
+		case *ast.SelectorExpr:
+			sel, _, err := ast.LabelName(x.Sel)
+			ident, ok := x.X.(*ast.Ident)
+			switch {
+			case ok && isSchemaName(ident):
+			case err == nil && isDefinition(sel):
+				name, at = sel, x.Pos()
+			case ok && isDefinition(ident.Name):
+				name, at = ident.Name, x.Pos()
+			}
+			return false
+		}
+		return true
+	}
+	for _, f := range d.fields(path) {
+		ast.Walk(f.Value, walk, nil)
 	}
 	return name, at
+}
+
+func isDefinition(name string) bool {
+	return strings.HasPrefix(name, "#") || strings.HasPrefix(name, "_#")
 }
 
 func isSchemaName(x *ast.Ident) bool {
@@ -307,7 +363,7 @@ func (c *complaint) sayTwice() {
 	c.pos, c.out.Path = own.at, strings.Join(own.path, ".")
 	c.out.Message = fmt.Sprintf("%s is given twice: as %s here and as %s at %s", subject, own.text, other.text, c.at(other.at))
 	switch {
-	case own.own == other.own, c.below[0] == "cases", slices.Contains(matrix, c.below[0]):
+	case own.own == other.own, !slices.Contains(sections, c.below[0]), strings.ContainsAny(subject, `"0123456789`), subject == "adapter.variant":
 		c.out.Hint = "leave one of them out"
 	default:
 		c.out.Hint = fmt.Sprintf("values add up in CUE, none replaces another: leave it out there, or replace it in a case, cases: mine: %s: %s, or with --set %s=%s",
@@ -397,6 +453,9 @@ func (d *document) unknownName(name string, pos token.Pos) (message, hint string
 		return message, diagnostic.Suggest(name, "it has", known)
 	}
 	message = fmt.Sprintf("unknown name %q", name)
+	if at, line := d.place(pos); line != "" && strings.HasPrefix(string([]rune(line)[min(max(at.Column-1, 0), len([]rune(line))):]), `"`) {
+		return fmt.Sprintf("there is no field %q", name), "" // of an index, in quotes already
+	}
 	if file, at := d.neighbor(name); file != "" {
 		return message, fmt.Sprintf("it is at %s, and experiment files are read one by one: move it to a package of its own, as %s in lib/%s, and import that", at, exported(name), filepath.Base(file))
 	}
@@ -413,8 +472,8 @@ func (d *document) unknownName(name string, pos token.Pos) (message, hint string
 
 // exported is a name that other packages can select.
 func exported(name string) string {
-	if bare := strings.TrimLeft(name, "_#"); bare != "" {
-		return "#" + strings.ToUpper(bare[:1]) + bare[1:]
+	if bare := []rune(strings.TrimLeft(name, "_#")); len(bare) > 0 {
+		return "#" + strings.ToUpper(string(bare[:1])) + string(bare[1:])
 	}
 	return name
 }
@@ -476,7 +535,7 @@ func (d *document) selectable(e ast.Expr) []string {
 func (d *document) neighbor(name string) (file, at string) {
 	siblings, _ := filepath.Glob(filepath.Join(filepath.Dir(d.file), "*.cue"))
 	for _, sibling := range siblings {
-		if sibling == d.file {
+		if info, err := os.Stat(sibling); sibling == d.file || err != nil || !info.Mode().IsRegular() {
 			continue
 		}
 		f, err := parser.ParseFile(sibling, nil)
@@ -521,7 +580,7 @@ var habits = []struct {
 	message, hint string // with what the line matches
 }{
 	{regexp.MustCompile(`^\s*#\s`), "a comment begins with //", ""},
-	{regexp.MustCompile(`^\s*((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)\s*:\s*(.*)$`), "$1 is a path, and a field has one name", "write $.1: $2"},
+	{regexp.MustCompile(`^\s*((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)\s*:\s*(.*)$`), "$1 is a path, and a field has one name", "write $.1: $2; below vary, zip and ablate the path is in quotes"},
 	{regexp.MustCompile(`^\s*(vary|zip|ablate):\s*((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)\s*:\s*(.*)$`), "the path of $1 is a name in quotes", "write $1: \"$2\": $3"},
 	{regexp.MustCompile(`^\s*import\s+([A-Za-z_][\w./-]*)\s*$`), "the path of an import is in quotes", "write import \"$1\""},
 	{regexp.MustCompile(`;\s*\}?\s*$|;\s*\w+\s*:`), "fields are separated by commas or lines, not by ;", ""},
@@ -707,6 +766,9 @@ func (d *document) reportPackage(path string, at token.Pos) bool {
 	var others []string
 	right := false
 	for _, file := range files {
+		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+			continue
+		}
 		f, err := parser.ParseFile(file, nil)
 		if err != nil {
 			found = true
@@ -805,4 +867,15 @@ func (c *complaint) sayWithinStruct() {
 	if rule, ok := strings.CutPrefix(rest, "must be "); ok {
 		c.out.Message, c.out.Hint = message+": it must be "+rule, ""
 	}
+}
+
+// tagAt is the key of the tag that gives the value, which refers to the field that takes
+// it; "" if none does.
+func (c *complaint) tagAt() string {
+	for _, f := range c.fields(c.path) {
+		if key := c.tagOf(f.Value); key != "" {
+			return key
+		}
+	}
+	return ""
 }

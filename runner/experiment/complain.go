@@ -44,10 +44,21 @@ func (d *document) complain(err error, s scope) {
 		}
 		groups[key] = append(groups[key], e)
 	}
-	for _, key := range order {
+	left := order[min(len(order), mostListed):]
+	for _, key := range order[:len(order)-len(left)] {
 		d.complainAt(groups[key], s)
 	}
+	if len(left) > 0 {
+		d.report(diagnostic.Diagnostic{
+			Message: fmt.Sprintf("%d more mistakes are not listed", len(left)), Hint: "correct those that are, then the rest is",
+			At: diagnostic.Position{File: d.display(d.file)},
+		})
+	}
 }
+
+// mostListed bounds the mistakes of one value: finding the place of each takes time that
+// grows with the file.
+const mostListed = 1000
 
 // ofBrokenList reports whether a path leads to an element of a list that is at
 // fault itself: what CUE says of it comes from trying other values of the list.
@@ -118,11 +129,11 @@ var causesOfValues = []cause{
 	{"contradicts a preset", (*complaint).isContradicted, (*complaint).sayContradicted},
 	{"given twice", (*complaint).isTwice, (*complaint).sayTwice},
 	{"within a struct", both(func(c *complaint) bool { return !c.own }, (*complaint).isWithinStruct), (*complaint).sayWithinStruct},
+	{"axis of structs", (*complaint).isNestedAxis, (*complaint).sayNestedAxis},
 	{"sentence of the schema", (*complaint).hasSentence, (*complaint).saySentence},
 	{"not among the choices", (*complaint).hasChoices, (*complaint).sayChoices},
 	{"refused by CUE", (*complaint).isOfFile, (*complaint).sayOfFile},
 	{"two types", both(mismatched, isOwn), (*complaint).sayTwoTypes},
-	{"axis of structs", both(mismatched, (*complaint).isNestedAxis), (*complaint).sayNestedAxis},
 	{"wrong type", mismatched, (*complaint).sayWrongType},
 	{"cannot vary", both(conflicting, (*complaint).isVaried), (*complaint).sayCannotVary},
 	{"cannot be set", both(conflicting, (*complaint).isSet), (*complaint).sayCannotBeSet},
@@ -351,7 +362,9 @@ func (c *complaint) saySentence() {
 	if kindOf(c.known())&^cue.NumberKind == 0 {
 		number = asNumber(c.given, kindOf(c.value))
 	}
-	if number != "" && kindOf(c.value) == cue.StringKind {
+	if key := c.tagAt(); number != "" && key != "" {
+		number = fmt.Sprintf("a tag gives a text: write @tag(%s,type=int) for a whole number, or type=number", key)
+	} else if number != "" && kindOf(c.value) == cue.StringKind {
 		c.out.Message = fmt.Sprintf("%s is the text %s: %s", c.subject, c.given, text)
 	}
 	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), choice(c.given, text), number)
@@ -467,6 +480,9 @@ func (c *complaint) sayUnusedName() {
 	c.out.Message = fmt.Sprintf("%s = … names a value that nothing uses", name)
 	c.out.Hint = fmt.Sprintf("a field takes its value after a colon, %s: …", name)
 	c.pos = c.err.Position()
+	if _, line := c.place(c.pos); strings.HasPrefix(strings.TrimSpace(line), "let ") {
+		c.out.Message, c.out.Hint = fmt.Sprintf("let %s names a value that nothing uses", name), "refer to it, or leave it out"
+	}
 }
 
 func (c *complaint) sayAsItIs() {
@@ -529,6 +545,9 @@ func (d *document) literal(path []string, pos token.Pos) string {
 		}
 		switch x := f.Value.(type) {
 		case *ast.BasicLit:
+			if len(x.Value) > 60 {
+				return ""
+			}
 			return x.Value
 		case *ast.UnaryExpr:
 			if lit, ok := x.X.(*ast.BasicLit); ok {
@@ -681,8 +700,10 @@ func (d *document) reportLoad(err error) {
 		}
 		if pos.IsValid() {
 			dg = d.mark(dg, pos)
-			if message, hint := habit(dg.Source); message != "" {
-				dg.Message, dg.Hint = message, hint
+			if ofParser.MatchString(text) {
+				if message, hint := habit(dg.Source); message != "" {
+					dg.Message, dg.Hint = message, hint
+				}
 			}
 		}
 		d.report(dg)
@@ -699,6 +720,7 @@ var (
 	noPackage    = regexp.MustCompile(`builtin package "([^"]*)" undefined`)
 	tagValue     = regexp.MustCompile(`invalid (\w+)(?: "[^"]*")? for injection tag "([^"]*)"`)
 	tagAlone     = regexp.MustCompile(`tag "([^"]*)" not used in any file`)
+	ofParser     = regexp.MustCompile(`missing ','|expected |illegal character`)
 	noTag        = regexp.MustCompile(`no tag for "([^"]*)"`)
 	tagAttribute = regexp.MustCompile(`^@tag\(\s*([A-Za-z0-9_]+)`)
 	quoted       = regexp.MustCompile(`"([^"]*)"`)

@@ -113,7 +113,7 @@ func (s *Schema) Field(path, variant string) (*Field, error) {
 	return s.describe(path, by, v), nil
 }
 
-var inLists = regexp.MustCompile(`\[\]|\.[0-9]+\b`)
+var inLists = regexp.MustCompile(`\[[0-9]*\]|\.[0-9]+\b`)
 
 // alternatives are the structs that a value may be or have as elements: those of
 // #Group for a list of groups.

@@ -117,6 +117,14 @@ func loadWith(files []string, env Env, r *resolver) (experiments []*Experiment, 
 			return nil, diagnostic.List{{Message: fmt.Sprintf("the files of this project cannot be named in records of runs: %v", err)}}
 		}
 	}
+	given := map[string]bool{}
+	for _, tag := range env.Tags {
+		key, _, _ := strings.Cut(tag, "=")
+		if given[key] {
+			return nil, diagnostic.List{{Message: fmt.Sprintf("-t %s=… is given twice", key), Hint: "leave one of them out"}}
+		}
+		given[key] = true
+	}
 	var ok bool
 	if l.set, ok = l.settings(env.Set); !ok {
 		return nil, l.found

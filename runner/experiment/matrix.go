@@ -228,6 +228,9 @@ func (x *expansion) varying(path, at string, pos token.Pos) ([]string, bool) {
 	for _, s := range parsed.Selectors() {
 		names = append(names, s.String())
 	}
+	if len(names) == 0 {
+		return fail("\"\" is no path of an experiment", `write the names of the fields with dots, "optim.lr.head"`)
+	}
 	if can := append(slices.Clone(sections), presetField); !slices.Contains(can, names[0]) {
 		return fail(fmt.Sprintf("%q cannot vary", path), diagnostic.Suggest(names[0], "what can", can))
 	}
@@ -532,7 +535,8 @@ func (x *expansion) setAway(c *cell) {
 			whole := len(o.path) == 2 && o.path[1] == "params" // of another variant
 			return !whole && related(o.path, s.path)
 		})
-		if at < 0 {
+		own := append([]string{"cases", cue.Str(c.name).String()}, s.path...)
+		if at < 0 || slices.ContainsFunc(x.set, func(o *override) bool { return slices.Equal(o.path, own) }) {
 			continue
 		}
 		x.failLabel(x.name+".cases."+c.name, s.label,

@@ -175,7 +175,8 @@ func (x *expansion) checkReference(path []string) {
 		return
 	}
 	given := x.withoutSchema().LookupPath(rooted(whole))
-	if value, _ := given.Default(); !given.Exists() || value.IsConcrete() || given.IncompleteKind() == cue.BottomKind {
+	circle := given.IncompleteKind() == cue.BottomKind && !slices.ContainsFunc(x.gone, func(g []string) bool { return related(g, whole) })
+	if value, _ := given.Default(); !given.Exists() || value.IsConcrete() || given.IncompleteKind() == cue.BottomKind && !circle {
 		return
 	}
 	what := referenceText(fields[i].Value)
@@ -187,7 +188,7 @@ func (x *expansion) checkReference(path []string) {
 	if key := x.tagOf(fields[i].Value); key != "" {
 		d.Hint = fmt.Sprintf("give it one with -t %s=…, or leave the field out", key)
 	}
-	if given.IncompleteKind() == cue.TopKind { // all that is said is in a circle
+	if given.IncompleteKind() == cue.TopKind || circle { // all that is said is in a circle
 		d.Warning = false
 		d.Message = fmt.Sprintf("%s has no value: %s has none", strings.Join(path, "."), what)
 	}

@@ -69,7 +69,7 @@ func TestTagMistakes(t *testing.T) {
 func TestHabits(t *testing.T) {
 	for line, want := range map[string]string{
 		"# five seeds":                              "a comment begins with //; ",
-		"\ttrain.epochs: 3":                         "train.epochs is a path, and a field has one name; write train: epochs: 3",
+		"\ttrain.epochs: 3":                         "train.epochs is a path, and a field has one name; write train: epochs: 3; below vary, zip and ablate the path is in quotes",
 		"\tvary: adapter.params.rank: [2, 4]":       `the path of vary is a name in quotes; write vary: "adapter.params.rank": [2, 4]`,
 		"import schema":                             `the path of an import is in quotes; write import "schema"`,
 		"\tbackbone: {model: \"a\", depth: 1; }":    "fields are separated by commas or lines, not by ;; ",

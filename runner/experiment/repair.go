@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"slices"
+	"strings"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/errors"
@@ -21,11 +22,23 @@ func (l *loader) errorCount() int {
 	return n
 }
 
+// mostRepaired is how many fields are taken out to look for further mistakes. Values of
+// lists that are taken out take CUE time that grows with their square, and who has so
+// many mistakes at once has one that is repeated.
+const mostRepaired = 50
+
 // repair is the document without the fields of an experiment that err is
 // about, and with something harmless where a field is missing; nil if that
 // does not make it valid. CUE may see further mistakes only then: they are
 // reported too, unless they are about what was taken out.
 func (d *document) repair(name string, err error, s scope) *document {
+	paths := map[string]bool{}
+	for _, e := range errors.Errors(err) {
+		paths[strings.Join(e.Path(), "\x00")] = true
+	}
+	if len(paths) > mostRepaired {
+		return nil
+	}
 	r := *d
 	var gone [][]string
 	for round := range 4 {

@@ -136,14 +136,7 @@ func (d *document) applySettings(name string) *document {
 	}
 	var full [][]string
 	var fill []*override
-	known := fieldNames(d.value.LookupPath(cue.MakePath(cue.Str(name), cue.Str("cases"))))
 	for _, s := range d.set {
-		if len(s.path) > 2 && s.path[0] == "cases" && !slices.Contains(known, label(s.path[1])) {
-			d.report(d.mark(diagnostic.Diagnostic{
-				Path: name, Message: fmt.Sprintf("%s has no case %q", name, label(s.path[1])), Hint: diagnostic.Suggest(label(s.path[1]), "its cases", known),
-			}, s.label))
-			return nil
-		}
 		path := append([]string{cue.Str(name).String()}, s.path...)
 		full = append(full, path)
 		fill = append(fill, &override{path: path, value: s.value})
