@@ -26,7 +26,7 @@ import (
 // causes reports the mistakes that several errors follow from. What is left has to be
 // reported path by path.
 func (d *document) causes(all []errors.Error, s scope) []errors.Error {
-	all = d.circles(all)
+	all = d.circles(all, s)
 	all = d.closed(all, s)
 	all = withoutAxisFields(all)
 	return withoutFollowing(all)
@@ -34,7 +34,7 @@ func (d *document) causes(all []errors.Error, s scope) []errors.Error {
 
 // circles reports values that refer to each other, and drops what follows: errors of
 // values that are computed from them (trial-language M9).
-func (d *document) circles(all []errors.Error) []errors.Error {
+func (d *document) circles(all []errors.Error, s scope) []errors.Error {
 	type field struct {
 		name string
 		at   token.Pos
@@ -42,7 +42,11 @@ func (d *document) circles(all []errors.Error) []errors.Error {
 	var circle []field
 	for _, e := range all {
 		if format, _ := e.Msg(); strings.HasPrefix(format, "cycle with field") && len(e.Path()) > 0 {
-			circle = append(circle, field{strings.Join(e.Path(), "."), e.Position()})
+			path := e.Path()
+			if len(path) > len(s.prefix) {
+				path = path[len(s.prefix):]
+			}
+			circle = append(circle, field{strings.Join(path, "."), e.Position()})
 		}
 	}
 	if len(circle) < 2 {
@@ -58,6 +62,9 @@ func (d *document) circles(all []errors.Error) []errors.Error {
 		Message: fmt.Sprintf("%s refer to each other, so none of them has a value", inWords(names)),
 		Hint:    "give one of them a value of its own",
 	}, circle[0].at))
+	for _, name := range names { // of a field of an experiment, as the fields next to it refer to it
+		names = append(names, name[strings.LastIndex(name, ".")+1:])
+	}
 	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
 		if format, _ := e.Msg(); strings.HasPrefix(format, "cycle with field") {
 			return true
@@ -875,6 +882,37 @@ func (c *complaint) tagAt() string {
 	for _, f := range c.fields(c.path) {
 		if key := c.tagOf(f.Value); key != "" {
 			return key
+		}
+	}
+	return ""
+}
+
+// irregular is a file of the packages of the project that a file imports, also through
+// others, that is no regular one and so may have no end; "" if there is none.
+func (d *document) irregular(file string, seen map[string]bool) string {
+	var source any // nil: what is on disk
+	if text, ok := d.text[file]; ok {
+		source = text
+	}
+	f, err := parser.ParseFile(file, source, parser.ImportsOnly)
+	if err != nil {
+		return "" // reported where it is read
+	}
+	for spec := range f.ImportSpecs() {
+		rest, ok := strings.CutPrefix(label(spec.Path.Value), d.module()+"/")
+		rest, _, _ = strings.Cut(rest, ":")
+		if !ok || seen[rest] {
+			continue
+		}
+		seen[rest] = true
+		files, _ := filepath.Glob(filepath.Join(d.root, filepath.FromSlash(rest), "*.cue"))
+		for _, file := range files {
+			if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+				return file
+			}
+			if endless := d.irregular(file, seen); endless != "" {
+				return endless
+			}
 		}
 	}
 	return ""

@@ -244,6 +244,10 @@ func (l *loader) file(path string) []*Experiment {
 	} else if root, err := filepath.Abs(d.root); err == nil {
 		d.root = root
 	}
+	if endless := d.irregular(abs, map[string]bool{}); endless != "" {
+		l.report(diagnostic.Diagnostic{Message: "this is no regular file", Hint: "packages of the project are read as a whole: write it to a file first", At: diagnostic.Position{File: d.display(endless)}})
+		return nil
+	}
 	inst, err := d.load(d.text, false)
 	var module *moduleError
 	if errors.As(err, &module) {
