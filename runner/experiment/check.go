@@ -380,25 +380,58 @@ func (x *expansion) checkSame(c *cell, run *Run) {
 	}
 }
 
-// checkAugment looks at the ranges that augmentations draw from.
+// checkAugment looks at the ranges that augmentations draw from, and at their order.
 func (x *expansion) checkAugment(c *subject, in augmentInput) {
+	var list []*spec.Augment
+	fine := true
 	for i := range in.data.Augment {
 		a := &in.data.Augment[i]
+		list = append(list, a.spec())
 		at := fmt.Sprintf("data.augment.%d", i)
-		if _, draws := ranges[a.Kind]; a.Range != nil && !draws {
-			x.fail(c, at+".range", fmt.Sprintf("%s draws from no range", a.Kind), "leave it out")
-		} else if err := augment.Check([]*spec.Augment{a.spec()}); err != nil {
-			_, message, _ := strings.Cut(err.Error(), ": ")
-			if a.Range != nil {
-				at += ".range"
+		fail := func(field, message, hint string) {
+			fine = false
+			x.fail(c, at+field, message, hint)
+		}
+		_, draws := ranges[a.Kind]
+		switch {
+		case a.Range != nil && !draws:
+			fail(".range", a.Kind+" draws from no range", "leave it out")
+		case a.ShortSide != nil && a.Kind != augment.Resize:
+			fail(".shortSide", a.Kind+" does not resize", `only "resize" has it`)
+		case a.MaxClass != 0 && a.Kind != augment.Window:
+			fail(".maxClass", a.Kind+" cuts no window", `only "window" has it`)
+		case a.Range != nil && a.ShortSide != nil:
+			fail(".shortSide", "the image is resized by a factor, range, and to a short side", "leave one of them out")
+		default:
+			err := augment.CheckEach([]*spec.Augment{a.spec()})
+			if err == nil {
+				break
 			}
-			x.fail(c, at, message, "")
+			_, message, _ := strings.Cut(err.Error(), ": ")
+			switch {
+			case a.ShortSide != nil:
+				fail(".shortSide", message, "")
+			case a.Range != nil:
+				fail(".range", message, "")
+			case a.P != nil:
+				fail(".p", message, "leave it out")
+			default:
+				fail("", message, "")
+			}
 		}
 		for name, v := range map[string]*float64{"brightness": a.Brightness, "contrast": a.Contrast, "saturation": a.Saturation, "hue": a.Hue} {
-			if v != nil && a.Kind != "color" {
-				x.fail(c, at+"."+name, fmt.Sprintf("%s changes no colors", a.Kind), `only "color" has it`)
+			switch {
+			case v == nil || a.Kind == "color":
+			case a.Kind == "photometric":
+				fail("."+name, "photometric draws as mmsegmentation does", `only "color" has it`)
+			default:
+				fail("."+name, a.Kind+" changes no colors", `only "color" has it`)
 			}
 		}
+	}
+	var order *augment.OrderError
+	if fine && errors.As(augment.Check(list), &order) {
+		x.fail(c, fmt.Sprintf("data.augment.%d", order.At), order.Reason, order.Hint)
 	}
 }
 

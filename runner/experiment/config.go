@@ -139,8 +139,10 @@ type dataConfig struct {
 
 type augmentConfig struct {
 	Kind       string      `json:"kind"`
-	P          float64     `json:"p"`
+	P          *float64    `json:"p"`
 	Range      *[2]float64 `json:"range"`
+	ShortSide  *[2]float64 `json:"shortSide"`
+	MaxClass   float64     `json:"maxClass"` // 0: 1
 	Brightness *float64    `json:"brightness"`
 	Contrast   *float64    `json:"contrast"`
 	Saturation *float64    `json:"saturation"`

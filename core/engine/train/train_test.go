@@ -268,6 +268,15 @@ func TestResumeIsExact(t *testing.T) {
 				{Kind: "flip", P: 0.5}, {Kind: "crop", P: 0.5, Low: 0.6, High: 1}, {Kind: "noise", P: 0.5, Low: 0.01, High: 0.1},
 			}
 		},
+		"windows of native images": func(r *spec.RunRequest) {
+			r.Spec.Data.Augment = []*spec.Augment{
+				{Kind: "resize", P: 1, ShortSide: true, Low: 24, High: 96},
+				{Kind: "window", P: 1, MaxClass: 0.75},
+				{Kind: "flip", P: 0.5},
+				{Kind: "photometric", P: 1},
+				{Kind: "invert", P: 0.3},
+			}
+		},
 		"blocks and bf16": func(r *spec.RunRequest) {
 			r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_BLOCKS, Trainable: []uint32{2}}
 			r.Spec.Train.Precision = "bf16"
