@@ -279,9 +279,12 @@ func count(to []uint64, labels []byte) {
 	}
 }
 
-// ClassPixelsUntil is ClassPixels from the masks alone, picture after picture, as
-// far as enough asks for more.
-func (s *Set) ClassPixelsUntil(ctx context.Context, enough func(pixels []uint64) bool) ([]uint64, error) {
+// OwnSize stands for the size that each mask has in its file.
+var OwnSize raster.Size
+
+// ClassPixelsUntil is ClassPixels from the masks alone, resized to a size, picture
+// after picture, as far as enough asks for more.
+func (s *Set) ClassPixelsUntil(ctx context.Context, at raster.Size, enough func(pixels []uint64) bool) ([]uint64, error) {
 	total := make([]uint64, s.classes)
 	for i := 0; i < s.Len() && !enough(total); i++ {
 		if err := ctx.Err(); err != nil {
@@ -295,7 +298,10 @@ func (s *Set) ClassPixelsUntil(ctx context.Context, enough func(pixels []uint64)
 		if err != nil {
 			return nil, err
 		}
-		count(total, labels.Resized(s.size).Pix)
+		if at != OwnSize {
+			labels = labels.Resized(at)
+		}
+		count(total, labels.Pix)
 	}
 	return total, nil
 }

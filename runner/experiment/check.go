@@ -127,6 +127,10 @@ type (
 		evaluate *evaluateConfig
 		data     *dataConfig
 	}
+	validateInput struct {
+		evaluate *evaluateConfig
+		train    *trainConfig
+	}
 	splitInput    struct{ data *dataConfig }
 	backboneInput struct {
 		backbone *backboneConfig
@@ -174,6 +178,7 @@ func (x *expansion) check(c *cell) {
 	memoize(x, c, domainsInput{g.Evaluate}, x.checkDomains)
 	memoize(x, c, shiftsInput{g.Evaluate}, x.checkShifts)
 	memoize(x, c, windowInput{g.Evaluate, g.Data}, x.checkWindow)
+	memoize(x, c, validateInput{g.Evaluate, g.Train}, x.checkValidate)
 	memoize(x, c, splitInput{g.Data}, x.checkSplit)
 	memoize(x, c, backboneInput{g.Backbone, g.Adapter, g.Head, g.Data}, x.checkBackbone)
 	memoize(x, c, adapterInput{g.adapterOn()}, x.checkAdapter)
@@ -503,6 +508,13 @@ func (x *expansion) checkWindow(c *subject, in windowInput) {
 	}
 	if s := e.Window.Stride; s[0] > size[0] || s[1] > size[1] {
 		x.fail(c, "evaluate.window.stride", fmt.Sprintf("windows of %s at a stride of %s leave pixels out", size, s), fmt.Sprintf("the stride is at most data.size, %s; half of it is usual", size))
+	}
+}
+
+// checkValidate looks for metrics that validations do not compute.
+func (x *expansion) checkValidate(c *subject, in validateInput) {
+	if m := in.train.Monitor; in.train.asTested(in.evaluate) && slices.Contains(metric.OfBatches, metric.Canonical(m)) {
+		x.fail(c, "train.monitor", fmt.Sprintf("%s is of batches at the model's size, and validations score images at their own", m), `monitor another metric, "dice/mean" for instance, or leave train.validate out`)
 	}
 }
 

@@ -267,6 +267,7 @@ type trainConfig struct {
 	MaxSteps   uint32  `json:"maxSteps"`
 	Monitor    string  `json:"monitor"`
 	EvalEvery  uint32  `json:"evalEvery"`
+	Validate   string  `json:"validate"`
 	Accumulate uint32  `json:"accumulate"`
 	EMA        float64 `json:"ema"`
 	Patience   uint32  `json:"patience"`

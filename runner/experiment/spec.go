@@ -309,6 +309,12 @@ func (t *trainConfig) spec() *spec.Train {
 	return out
 }
 
+// asTested reports whether validations score images otherwise than at the model's
+// size, as evaluate says.
+func (t *trainConfig) asTested(e *evaluateConfig) bool {
+	return t.Validate == "test" && e.Resolution == spec.Original
+}
+
 // settle turns groups, or freezing up to an epoch, into the rules that settle
 // every tensor. Rates of the parts count for nothing then.
 func (c *config) settle(s *spec.RunSpec) {

@@ -109,7 +109,9 @@ func (s *session) scoreOriginal(ctx context.Context, src *source, shots shots) (
 		}
 		for k, p := range done {
 			t.finish(p)
-			shots(b.Names[k], b.At(k), p.predicted)
+			if shots != nil {
+				shots(b.Names[k], b.At(k), p.predicted)
+			}
 		}
 		return nil
 	})
@@ -132,7 +134,9 @@ func (s *session) scoreWindows(ctx context.Context, set *data.Set, d *spec.Data,
 			p, scene := open[0], scenes[0]
 			open, scenes = open[1:], scenes[1:]
 			t.finish(p)
-			shots(scene.Name, scene.Labelled, p.predicted)
+			if shots != nil {
+				shots(scene.Name, scene.Labelled, p.predicted)
+			}
 		}
 	}
 	err := each(ctx, func(_ context.Context, indices []int) (*data.Scene, error) {

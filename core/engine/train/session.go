@@ -109,7 +109,11 @@ func (s *session) monitorable(ctx context.Context, val *data.Set) error {
 		}
 		return slices.ContainsFunc(pixels, func(n uint64) bool { return n > 0 })
 	}
-	pixels, err := val.ClassPixelsUntil(ctx, has)
+	at := data.SizeOf(s.spec.Data)
+	if s.spec.Train.Resolution == spec.Original {
+		at = data.OwnSize
+	}
+	pixels, err := val.ClassPixelsUntil(ctx, at, has)
 	if err != nil {
 		return fmt.Errorf("looking at the split val: %w", err)
 	}
@@ -470,7 +474,7 @@ func (s *session) scoreAveraged(ctx context.Context, val *source) (*spec.Metrics
 	if err := s.averaged((*average).swap); err != nil {
 		return nil, err
 	}
-	m, err := s.score(ctx, val, nil)
+	m, err := s.scoreAs(ctx, val, s.spec.Train.Resolution, s.spec.Train.Window, nil)
 	switch {
 	case err == nil:
 		return m, nil

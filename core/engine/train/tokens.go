@@ -113,12 +113,13 @@ type source struct {
 }
 
 // newSource fills the cache if need be. It is called outside Device.Do: it
-// reads the images in between.
-func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d *spec.Data, split string, set *data.Set) (*source, error) {
+// reads the images in between. Images that windows see, if w is given, are not in
+// the cache.
+func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d *spec.Data, split string, set *data.Set, w *spec.Window) (*source, error) {
 	src := &source{n: n, d: d, set: set}
 	// Nothing is saved by keeping bare embeddings of images: they cost less
 	// than the memory. Augmented images are new in every epoch.
-	if n.prefix < 1 || split == "train" && set.Augments() {
+	if n.prefix < 1 || w != nil || split == "train" && set.Augments() {
 		return src, nil
 	}
 	a := s.Backbone.Arch

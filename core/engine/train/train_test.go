@@ -277,6 +277,9 @@ func TestResumeIsExact(t *testing.T) {
 				{Kind: "invert", P: 0.3},
 			}
 		},
+		"validated by windows": func(r *spec.RunRequest) {
+			r.Spec.Train.Resolution, r.Spec.Train.Window = spec.Original, &spec.Window{StrideH: 20, StrideW: 32}
+		},
 		"blocks and bf16": func(r *spec.RunRequest) {
 			r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_BLOCKS, Trainable: []uint32{2}}
 			r.Spec.Train.Precision = "bf16"
