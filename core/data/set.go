@@ -56,9 +56,17 @@ type Set struct {
 	fill   [3]byte // color of what lies beyond a picture
 	shift  *shift
 
-	mu   sync.Mutex
-	kept []*raster.Labelled
-	free int64 // bytes that the cache may still take
+	mu      sync.Mutex
+	kept    []*raster.Labelled
+	redrawn map[drawn][]byte // labels of augmented pictures
+	free    int64            // bytes that the cache may still take
+}
+
+// drawn is an augmented picture.
+type drawn struct {
+	i     int
+	seed  uint64
+	epoch int
 }
 
 // Batch holds N images of one size.
@@ -181,30 +189,58 @@ func (s *Set) Augments() bool { return len(s.augment) > 0 }
 // Augmented is Batch with the augmentations of an epoch, counted from 0. A
 // picture's depend on seed, epoch and its content (see Contents.keys).
 func (s *Set) Augmented(ctx context.Context, indices []int, seed uint64, epoch int) (*Batch, error) {
-	switch {
-	case !s.Augments():
+	if !s.Augments() {
 		return s.Batch(ctx, indices)
-	case s.native:
-		return s.batch(ctx, indices, func(i int) (raster.Labelled, error) {
-			it, release, err := s.whole(i)
-			if err != nil {
-				return it, err
-			}
-			it = augment.Cut(it, s.size, s.augment, seed, epoch, s.keys[i])
-			release()
-			// What the picture lacks of the window is added last, so that nothing
-			// changes it.
-			return s.changed(it, seed, epoch, s.keys[i]).Padded(s.size, s.fill), nil
-		})
 	}
+	return s.batch(ctx, indices, func(i int) (raster.Labelled, error) { return s.augmented(i, seed, epoch) })
+}
+
+// AugmentedLabels is Augmented without the images, whose bytes mean nothing. Labels
+// are kept, as far as there is room, and another time the images are not needed.
+func (s *Set) AugmentedLabels(ctx context.Context, indices []int, seed uint64, epoch int) (*Batch, error) {
 	return s.batch(ctx, indices, func(i int) (raster.Labelled, error) {
+		key := drawn{i, seed, epoch}
+		s.mu.Lock()
+		pix := s.redrawn[key]
+		s.mu.Unlock()
+		if pix != nil {
+			return raster.Labelled{Labels: raster.Labels{Size: s.size, Pix: pix}}, nil
+		}
+		it, err := s.augmented(i, seed, epoch)
+		if err != nil {
+			return it, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := int64(len(it.Labels.Pix)); s.redrawn[key] == nil && s.free >= n {
+			if s.redrawn == nil {
+				s.redrawn = map[drawn][]byte{}
+			}
+			s.redrawn[key] = it.Labels.Pix
+			s.free -= n
+		}
+		return it, nil
+	})
+}
+
+// augmented is a picture of an epoch; it is written to by nobody else.
+func (s *Set) augmented(i int, seed uint64, epoch int) (raster.Labelled, error) {
+	if !s.native {
 		it, err := s.item(i)
 		if err != nil {
 			return it, err
 		}
 		it.Labels.Pix = slices.Clone(it.Labels.Pix)
 		return s.changed(it, seed, epoch, s.keys[i]), nil
-	})
+	}
+	it, release, err := s.whole(i)
+	if err != nil {
+		return it, err
+	}
+	it = augment.Cut(it, s.size, s.augment, seed, epoch, s.keys[i])
+	release()
+	// What the picture lacks of the window is added last, so that nothing changes it.
+	return s.changed(it, seed, epoch, s.keys[i]).Padded(s.size, s.fill), nil
 }
 
 // changed is a picture after the augmentations that do not cut it; its labels are
@@ -279,7 +315,7 @@ func count(to []uint64, labels []byte) {
 	}
 }
 
-// OwnSize stands for the size that each mask has in its file.
+// OwnSize is for masks that are not resized: each counts at the size of its file.
 var OwnSize raster.Size
 
 // ClassPixelsUntil is ClassPixels from the masks alone, resized to a size, picture

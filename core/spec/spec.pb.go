@@ -4202,7 +4202,9 @@ type Started struct {
 	AdapterParams  uint64                 `protobuf:"varint,5,opt,name=adapter_params,json=adapterParams,proto3" json:"adapter_params,omitempty"`
 	HeadParams     uint64                 `protobuf:"varint,6,opt,name=head_params,json=headParams,proto3" json:"head_params,omitempty"`
 	FrozenParams   uint64                 `protobuf:"varint,7,opt,name=frozen_params,json=frozenParams,proto3" json:"frozen_params,omitempty"`
-	CachedBlocks   uint32                 `protobuf:"varint,8,opt,name=cached_blocks,json=cachedBlocks,proto3" json:"cached_blocks,omitempty"` // blocks whose output is cached
+	CachedBlocks   uint32                 `protobuf:"varint,8,opt,name=cached_blocks,json=cachedBlocks,proto3" json:"cached_blocks,omitempty"` // blocks whose output of training images is cached
+	Uncached       string                 `protobuf:"bytes,9,opt,name=uncached,proto3" json:"uncached,omitempty"`                              // why it is not
+	CachedViews    uint32                 `protobuf:"varint,10,opt,name=cached_views,json=cachedViews,proto3" json:"cached_views,omitempty"`   // of each image; 1 without augmentation
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -4289,6 +4291,20 @@ func (x *Started) GetFrozenParams() uint64 {
 func (x *Started) GetCachedBlocks() uint32 {
 	if x != nil {
 		return x.CachedBlocks
+	}
+	return 0
+}
+
+func (x *Started) GetUncached() string {
+	if x != nil {
+		return x.Uncached
+	}
+	return ""
+}
+
+func (x *Started) GetCachedViews() uint32 {
+	if x != nil {
+		return x.CachedViews
 	}
 	return 0
 }
@@ -5703,7 +5719,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x04note\x18\t \x01(\v2\x15.loralab.spec.v1.NoteH\x00R\x04note\x121\n" +
 	"\x06paused\x18\n" +
 	" \x01(\v2\x17.loralab.spec.v1.PausedH\x00R\x06pausedB\a\n" +
-	"\x05event\"\x86\x02\n" +
+	"\x05event\"\xc5\x02\n" +
 	"\aStarted\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x14\n" +
 	"\x05steps\x18\x02 \x01(\x04R\x05steps\x12\x16\n" +
@@ -5713,7 +5729,10 @@ const file_spec_proto_rawDesc = "" +
 	"\vhead_params\x18\x06 \x01(\x04R\n" +
 	"headParams\x12#\n" +
 	"\rfrozen_params\x18\a \x01(\x04R\ffrozenParams\x12#\n" +
-	"\rcached_blocks\x18\b \x01(\rR\fcachedBlocks\"\xbb\x01\n" +
+	"\rcached_blocks\x18\b \x01(\rR\fcachedBlocks\x12\x1a\n" +
+	"\buncached\x18\t \x01(\tR\buncached\x12!\n" +
+	"\fcached_views\x18\n" +
+	" \x01(\rR\vcachedViews\"\xbb\x01\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x12\n" +

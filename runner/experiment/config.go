@@ -129,12 +129,29 @@ type dataConfig struct {
 	Fraction   float64           `json:"fraction"`
 	Limit      limitConfig       `json:"limit"`
 	Augment    []augmentConfig   `json:"augment"`
+	Views      *viewsConfig      `json:"views"`
 	Normalize  *normalizeConfig  `json:"normalize"`
 	Procedural proceduralConfig  `json:"procedural"`
 
 	// Of the test split as a domain.
 	corruption *spec.Corruption
 	look       *lookConfig
+}
+
+type viewsConfig struct {
+	Count uint32    `json:"count"`
+	Seed  splitSeed `json:"seed"`
+}
+
+// views are those of a run with a seed, nil if there are none.
+func (d *dataConfig) views(seed uint64) *spec.Views {
+	if d.Views == nil || len(d.Augment) == 0 {
+		return nil
+	}
+	if !d.Views.Seed.run {
+		seed = d.Views.Seed.number
+	}
+	return &spec.Views{Count: d.Views.Count, Seed: seed}
 }
 
 type augmentConfig struct {
@@ -160,7 +177,7 @@ type splitConfig struct {
 	From     string    `json:"from"` // a list, in place of all above
 }
 
-// splitSeed is a number, or that of each run.
+// splitSeed is a number, or that of each run; views have one too.
 type splitSeed struct {
 	number uint64
 	run    bool

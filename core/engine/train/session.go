@@ -191,10 +191,10 @@ type update struct {
 }
 
 // read reads the images of an update.
-func (s *session) read(ctx context.Context, set *data.Set, images []int, epoch int) (*update, error) {
+func (s *session) read(ctx context.Context, src *source, images []int, epoch int) (*update, error) {
 	u := &update{indices: cut(images, int(s.spec.Train.Batch)), images: len(images), masses: make([]float64, len(s.loss))}
 	for _, indices := range u.indices {
-		b, err := set.Augmented(ctx, indices, s.spec.Seed, epoch)
+		b, err := src.batch(ctx, indices, s.spec.Seed, epoch)
 		if err != nil {
 			return nil, err
 		}

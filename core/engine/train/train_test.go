@@ -277,6 +277,12 @@ func TestResumeIsExact(t *testing.T) {
 				{Kind: "invert", P: 0.3},
 			}
 		},
+		"views": func(r *spec.RunRequest) {
+			r.Spec.Data.Augment = []*spec.Augment{
+				{Kind: "resize", P: 1, Low: 0.5, High: 1.5}, {Kind: "window", P: 1}, {Kind: "flip", P: 0.5}, {Kind: "photometric", P: 1},
+			}
+			r.Spec.Data.Views = &spec.Views{Count: 2, Seed: 5}
+		},
 		"validated by windows": func(r *spec.RunRequest) {
 			r.Spec.Train.Resolution, r.Spec.Train.Window = spec.Original, &spec.Window{StrideH: 20, StrideW: 32}
 		},
@@ -392,6 +398,125 @@ func TestCachedTokensAreTheTokens(t *testing.T) {
 	b := finished(t, e2, err)
 	if d := math.Abs(a.Validation.Loss - b.Validation.Loss); d > 1e-5 {
 		t.Errorf("the validation loss differs by %g with and without the cache", d)
+	}
+}
+
+// views has a run draw from a bank of two views.
+func views(r *spec.RunRequest) {
+	r.Spec.Data.Augment = []*spec.Augment{{Kind: "resize", P: 1, Low: 0.5, High: 1.5}, {Kind: "window", P: 1}, {Kind: "flip", P: 0.5}}
+	r.Spec.Data.Views = &spec.Views{Count: 2, Seed: 5}
+	r.Spec.Data.Height, r.Spec.Data.Width = 16, 16
+	r.Evaluations = nil
+}
+
+// startedOf is the event of a run's start.
+func startedOf(t *testing.T, events []*spec.Event) *spec.Started {
+	t.Helper()
+	for _, e := range events {
+		if s := e.GetStarted(); s != nil {
+			return s
+		}
+	}
+	t.Fatal("no run started")
+	return nil
+}
+
+// The tokens of views are cached: with them, a run is what it is without, but for
+// rounding, and other runs share them, of other seeds and other cells.
+func TestViewsAreCached(t *testing.T) {
+	cached, uncached := trainer(t), trainer(t)
+	uncached.cache.limit = 1000
+	first, err := run(t, cached, request(t, views), 0)
+	a := finished(t, first, err)
+	plain, err := run(t, uncached, request(t, views), 0)
+	b := finished(t, plain, err)
+	if d := math.Abs(a.Validation.Loss - b.Validation.Loss); d > 1e-5 {
+		t.Errorf("the validation loss differs by %g with and without the cache", d)
+	}
+	if s := startedOf(t, first); s.CachedBlocks != 3 || s.CachedViews != 2 || s.Uncached != "" {
+		t.Errorf("cached: %v", s)
+	}
+	if s := startedOf(t, plain); s.CachedBlocks != 0 || !strings.Contains(s.Uncached, "it would take") {
+		t.Errorf("without room: %v", s)
+	}
+	if n := len(uncached.cache.entries); n != 0 {
+		t.Errorf("%d entries without room", n)
+	}
+
+	// Two views and validation; then what other runs add.
+	entries := 3
+	if n := len(cached.cache.entries); n != entries {
+		t.Errorf("%d entries in the cache, want %d", n, entries)
+	}
+	seed := func(r *spec.RunRequest) { r.Spec.Seed = 8 }
+	for _, c := range []struct {
+		name string
+		edit func(r *spec.RunRequest)
+		more int
+	}{
+		{"a seed", seed, 0},
+		{"a cell", func(r *spec.RunRequest) { r.Spec.Adapter, r.Spec.Backbone.Depth = nil, 3 }, 0},
+		{"more views than epochs", func(r *spec.RunRequest) { r.Spec.Data.Views.Count = 100 }, 1},
+		{"a larger bank", func(r *spec.RunRequest) { r.Spec.Data.Views.Count = 3 }, 0},
+		{"views of a seed", func(r *spec.RunRequest) { r.Spec.Data.Views.Seed = 6 }, 2},
+		{"other augmentation", func(r *spec.RunRequest) { r.Spec.Data.Augment[0].High = 2 }, 2},
+	} {
+		events, err := run(t, cached, request(t, views, c.edit), 0)
+		finished(t, events, err)
+		if entries += c.more; len(cached.cache.entries) != entries {
+			t.Errorf("%s: %d entries in the cache, want %d", c.name, len(cached.cache.entries), entries)
+			entries = len(cached.cache.entries)
+		}
+	}
+	events, err := run(t, cached, request(t, views, seed), 0)
+	got := finished(t, events, err)
+	events, err = run(t, trainer(t), request(t, views, seed), 0)
+	if want := finished(t, events, err); got.WeightsDigest != want.WeightsDigest {
+		t.Error("other weights with what earlier runs left in the cache")
+	}
+}
+
+// Epochs of a bank repeat its views; those of other runs differ.
+func TestEpochsTakeViewsInTurn(t *testing.T) {
+	req := request(t, views)
+	tr := trainer(t)
+	set, err := tr.openSplit(t.Context(), req, req.Spec.Data, "train")
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := func(seed uint64, epoch int) string {
+		t.Helper()
+		b, err := (&source{d: req.Spec.Data, set: set}).batch(t.Context(), []int{0, 1, 2}, seed, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b.Images)
+	}
+	if images(1, 0) != images(2, 4) || images(1, 3) != images(2, 5) {
+		t.Error("a view is not that of the bank")
+	}
+	if images(1, 0) == images(1, 1) {
+		t.Error("two views are the same")
+	}
+	req.Spec.Data.Views = nil
+	if images(1, 0) == images(2, 0) || images(1, 0) == images(1, 2) {
+		t.Error("without a bank, two epochs are the same")
+	}
+}
+
+// A run whose images are others in each epoch says that nothing is cached.
+func TestUncachedIsTold(t *testing.T) {
+	for want, edit := range map[string]func(r *spec.RunRequest){
+		"data.views":         func(r *spec.RunRequest) { views(r); r.Spec.Data.Views = nil },
+		"no block is frozen": func(r *spec.RunRequest) { r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_NONE} },
+	} {
+		events, err := run(t, trainer(t), request(t, edit), 1)
+		if !errors.Is(err, ErrStopped) {
+			t.Fatal(err)
+		}
+		if s := startedOf(t, events); s.CachedBlocks != 0 || !strings.Contains(s.Uncached, want) {
+			t.Errorf("%v, want %q", s, want)
+		}
 	}
 }
 
