@@ -30,7 +30,7 @@ type shots func(name string, seen raster.Labelled, predicted raster.Labels)
 func (s *session) scoreAs(ctx context.Context, src *source, resolution string, w *spec.Window, shots shots) (*spec.Metrics, error) {
 	switch {
 	case w != nil:
-		return s.scoreWindows(ctx, src.set, src.d, w, shots)
+		return s.scoreWindows(ctx, src, w, shots)
 	case resolution == spec.Original:
 		return s.scoreOriginal(ctx, src, shots)
 	}

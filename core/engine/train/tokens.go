@@ -24,9 +24,15 @@ type tokenCache struct {
 
 type tokenEntry struct {
 	key    tokenKey
-	tokens *torch.Tensor // [n, stops·T, D]
+	tokens []*torch.Tensor // [n, stops·T, D]: one of a split, or of windows one for each batch
 	bytes  int64
 	inUse  bool // by the run in progress: not to be let go
+}
+
+func (e *tokenEntry) free() {
+	for _, t := range e.tokens {
+		t.Free()
+	}
 }
 
 // tokenKey says which tokens an entry holds: of which pictures and backbone,
@@ -42,18 +48,26 @@ func newTokenCache(dev *torch.Device) *tokenCache {
 
 func (c *tokenCache) drop() {
 	for _, e := range c.entries {
-		e.tokens.Free()
+		e.free()
 	}
 	c.entries = nil
 }
 
 // get returns cached tokens and takes them into use.
 func (c *tokenCache) get(key tokenKey) *torch.Tensor {
+	if e := c.find(key); e != nil {
+		e.inUse = true
+		return e.tokens[0]
+	}
+	return nil
+}
+
+// find returns an entry, which counts as used; nil if there is none.
+func (c *tokenCache) find(key tokenKey) *tokenEntry {
 	for i, e := range c.entries {
 		if e.key == key {
-			e.inUse = true
 			c.entries = append(append(c.entries[:i:i], c.entries[i+1:]...), e)
-			return e.tokens
+			return e
 		}
 	}
 	return nil
@@ -64,7 +78,7 @@ func (c *tokenCache) get(key tokenKey) *torch.Tensor {
 func (c *tokenCache) before(key tokenKey) (tokens *torch.Tensor, blocks int) {
 	for _, e := range c.entries {
 		if e.key.of == key.of && e.key.blocks < key.blocks && e.key.blocks > blocks {
-			tokens, blocks = e.tokens, e.key.blocks
+			tokens, blocks = e.tokens[0], e.key.blocks
 		}
 	}
 	return tokens, blocks
@@ -81,7 +95,7 @@ func (c *tokenCache) room(bytes int64) bool {
 	for _, e := range c.entries {
 		if total > c.limit && !e.inUse {
 			total -= e.bytes
-			e.tokens.Free()
+			e.free()
 			continue
 		}
 		kept = append(kept, e)
@@ -93,7 +107,7 @@ func (c *tokenCache) room(bytes int64) bool {
 
 // put adds an entry, in use, for which room was made.
 func (c *tokenCache) put(key tokenKey, tokens *torch.Tensor, bytes int64) {
-	c.entries = append(c.entries, &tokenEntry{key: key, tokens: tokens, bytes: bytes, inUse: true})
+	c.entries = append(c.entries, &tokenEntry{key: key, tokens: []*torch.Tensor{tokens}, bytes: bytes, inUse: true})
 }
 
 // release ends the use of all entries.
@@ -133,6 +147,9 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 		src.key.of += fmt.Sprint(" after ", n.stops) // which no other tokens are computed from
 	}
 	if w != nil {
+		// Of windows the tokens of each batch are kept as they are computed, so that
+		// they have the same bits whether they are or not.
+		src.key.of += fmt.Sprintf(" by windows %d×%d at %g, %d at a time", w.StrideH, w.StrideW, w.Scale, s.Train.Batch)
 		return src, nil
 	}
 	var err error
@@ -198,19 +215,26 @@ func (s *source) batch(ctx context.Context, indices []int, seed uint64, epoch in
 	return s.set.Augmented(ctx, indices, seed, epoch)
 }
 
+// tokenCount is how many are kept of an image.
+func (s *source) tokenCount() int64 {
+	a := s.n.model.Arch
+	return (int64(s.d.Height/a.Patch)*int64(s.d.Width/a.Patch) + int64(s.n.model.Prefix())) * int64(len(s.n.stops))
+}
+
+// tokenBytes is what they take.
+func (s *source) tokenBytes() int64 { return s.tokenCount() * int64(s.n.model.Arch.Dim) * 4 }
+
 // fill returns the tokens of all images as read gives them: from the cache, or
 // computed now and put there. It returns nil if there is no room for them.
 func (t *Trainer) fill(ctx context.Context, src *source, key tokenKey, read func(context.Context, []int) (*data.Batch, error)) (*torch.Tensor, error) {
 	n, d, images := src.n, src.d, src.set.Len()
-	a := n.model.Arch
-	tokens := (int64(d.Height/a.Patch)*int64(d.Width/a.Patch) + int64(n.model.Prefix())) * int64(len(n.stops))
-	bytes := int64(images) * tokens * int64(a.Dim) * 4
+	bytes := int64(images) * src.tokenBytes()
 	var cached, buf, start *torch.Tensor // start: tokens after fewer blocks, to go on from
 	first := 0
 	err := t.dev.Do(func() error {
 		if cached = t.cache.get(key); cached == nil && t.cache.room(bytes) {
 			start, first = t.cache.before(key)
-			buf = t.dev.Zeros(torch.Float32, int64(images), tokens, int64(a.Dim)).Keep()
+			buf = t.dev.Zeros(torch.Float32, int64(images), src.tokenCount(), int64(n.model.Arch.Dim)).Keep()
 		}
 		return nil
 	})

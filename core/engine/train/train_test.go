@@ -19,6 +19,7 @@ import (
 
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
@@ -501,6 +502,48 @@ func TestEpochsTakeViewsInTurn(t *testing.T) {
 	req.Spec.Data.Views = nil
 	if images(1, 0) == images(2, 0) || images(1, 0) == images(1, 2) {
 		t.Error("without a bank, two epochs are the same")
+	}
+}
+
+// The tokens of windows are cached for later validations and for other runs, and
+// scores are the same bits with them and without, also where only some would fit.
+func TestWindowsAreCached(t *testing.T) {
+	edit := func(r *spec.RunRequest) {
+		r.Spec.Data.Height, r.Spec.Data.Width, r.Spec.Train.Epochs = 16, 16, 2
+		r.Spec.Train.Resolution, r.Spec.Train.Window = spec.Original, &spec.Window{StrideH: 8, StrideW: 16, Scale: 0.5}
+		r.Evaluations = r.Evaluations[:1]
+		e := r.Evaluations[0]
+		e.Data.Height, e.Data.Width = 16, 16
+		e.Resolution, e.Window = spec.Original, &spec.Window{StrideH: 16, StrideW: 16, Scale: 0.5}
+	}
+	fresh, warm := trainer(t), trainer(t)
+	events, err := run(t, fresh, request(t, edit), 0)
+	want := finished(t, events, err)
+	if n := len(fresh.cache.entries); n != 3 { // train, validation, test
+		t.Errorf("%d entries in the cache, want 3", n)
+	}
+	events, err = run(t, warm, request(t, edit, func(r *spec.RunRequest) { r.Spec.Seed = 9 }), 0)
+	finished(t, events, err)
+	const image = (2*2 + 1) * 24 * 4 // bytes of the tokens of one window
+	const windows = 5 * 6            // of validation; the test has 6·4
+	for _, limit := range []int64{params.CacheBytes, 13 * image, (13 + windows) * image, 2 * windows * image} {
+		if warm.cache.limit = limit; limit < params.CacheBytes {
+			if err := cpu.Do(func() error { warm.cache.drop(); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		events, err = run(t, warm, request(t, edit), 0)
+		got := finished(t, events, err)
+		if got.WeightsDigest != want.WeightsDigest || !proto.Equal(got.Validation, want.Validation) || !proto.Equal(got.Evaluations[0].Metrics, want.Evaluations[0].Metrics) {
+			t.Errorf("with room for %d windows: other scores", limit/image)
+		}
+		var held int64
+		for _, e := range warm.cache.entries {
+			held += e.bytes
+		}
+		if n := len(warm.cache.entries); limit == params.CacheBytes && n != 3 || held > limit {
+			t.Errorf("with room for %d windows: %d entries of %d windows", limit/image, n, held/image)
+		}
 	}
 }
 
