@@ -20,7 +20,7 @@ type recall struct {
 }
 
 // recall looks for the tokens of windows. They are not kept where there are none
-// that are frozen, or where so many windows would take more than half of the cache.
+// that are frozen, or where that number of windows would take more than half of the cache.
 func (t *Trainer) recall(src *source, windows int) *recall {
 	r := &recall{t: t, key: src.key, full: true}
 	if src.n.prefix < 1 {
