@@ -143,17 +143,6 @@ type viewsConfig struct {
 	Seed  splitSeed `json:"seed"`
 }
 
-// views are those of a run with a seed, nil if there are none.
-func (d *dataConfig) views(seed uint64) *spec.Views {
-	if d.Views == nil || len(d.Augment) == 0 {
-		return nil
-	}
-	if !d.Views.Seed.run {
-		seed = d.Views.Seed.number
-	}
-	return &spec.Views{Count: d.Views.Count, Seed: seed}
-}
-
 type augmentConfig struct {
 	Kind       string      `json:"kind"`
 	P          *float64    `json:"p"`

@@ -92,6 +92,17 @@ func (a *augmentConfig) spec() *spec.Augment {
 	return out
 }
 
+// views are those of a run with a seed, nil if there are none.
+func (d *dataConfig) views(seed uint64) *spec.Views {
+	if d.Views == nil || len(d.Augment) == 0 {
+		return nil
+	}
+	if !d.Views.Seed.run {
+		seed = d.Views.Seed.number
+	}
+	return &spec.Views{Count: d.Views.Count, Seed: seed}
+}
+
 // scoring is an evaluation with what it says of how images are seen.
 func (e *evaluateConfig) scoring() *spec.Evaluation {
 	out := &spec.Evaluation{Checkpoint: e.Checkpoint}
