@@ -8,6 +8,8 @@
 // Operations that move pixels and follow each other are joined to one map, so
 // that colors are interpolated once; labels move with them, and what comes in
 // from outside the picture is ignored by loss and metrics.
+//
+// A list may begin with what is done to a picture as it lies in its file: see Cut.
 package augment
 
 import (
@@ -27,7 +29,7 @@ type operation struct {
 	// moves gives the map from a pixel to where it comes from; nil: it does not
 	// move pixels.
 	moves func(a *spec.Augment, p *raster.Float, r rng.Stream) affine
-	// paints changes colors.
+	// paints changes colors. Without moves and paints it is done by Cut.
 	paints func(a *spec.Augment, p *raster.Float, r rng.Stream)
 }
 
@@ -94,10 +96,58 @@ var operations = map[string]operation{
 			p.Clamp()
 		},
 	},
+	"photometric": {
+		check:  func(*spec.Augment) error { return nil },
+		paints: func(_ *spec.Augment, p *raster.Float, r rng.Stream) { photometric(p, r) },
+	},
+	"grayscale": {
+		check: func(*spec.Augment) error { return nil },
+		paints: func(_ *spec.Augment, p *raster.Float, _ rng.Stream) {
+			luma := p.Luma()
+			for c := range 3 {
+				copy(p.Plane(c), luma)
+			}
+		},
+	},
+	"invert": {
+		check: func(*spec.Augment) error { return nil },
+		paints: func(_ *spec.Augment, p *raster.Float, _ rng.Stream) {
+			for i, v := range p.RGB {
+				p.RGB[i] = 1 - v
+			}
+		},
+	},
+	Resize: {
+		check: func(a *spec.Augment) error {
+			if a.ShortSide {
+				return within("short side in pixels", 1, 8192)(a)
+			}
+			return within("factor", 0.05, 20)(a)
+		},
+	},
+	Window: {
+		check: func(a *spec.Augment) error {
+			switch {
+			case a.P != 1:
+				return fmt.Errorf("probability %g: images have sizes of their own, so each needs its window", a.P)
+			case !(a.MaxClass >= 0 && a.MaxClass <= 1):
+				return fmt.Errorf("part %g of one class, want 0 to 1", a.MaxClass)
+			}
+			return nil
+		},
+	},
 }
 
 // Check reports what is wrong with a list.
 func Check(list []*spec.Augment) error {
+	if err := CheckEach(list); err != nil {
+		return err
+	}
+	return order(list)
+}
+
+// CheckEach reports what is wrong with an entry of a list, whatever the others are.
+func CheckEach(list []*spec.Augment) error {
 	for i, a := range list {
 		op, ok := operations[a.GetKind()]
 		if !ok {
@@ -124,8 +174,13 @@ func within(what string, low, high float64) func(*spec.Augment) error {
 
 func between(a *spec.Augment, r rng.Stream) float64 { return a.Low + (a.High-a.Low)*r.Float64() }
 
+// stream is that of an entry: what one draws moves none of the others.
+func stream(seed uint64, epoch int, key string, i int, a *spec.Augment) rng.Stream {
+	return rng.New(seed, "augment", strconv.Itoa(epoch), key, strconv.Itoa(i), a.Kind)
+}
+
 // Apply changes a picture in place. Key names the picture by what its identity
-// covers. It panics on a list that Check refuses.
+// covers. What Cut does is done already. It panics on a list that Check refuses.
 func Apply(p *raster.Float, list []*spec.Augment, seed uint64, epoch int, key string) {
 	if err := Check(list); err != nil {
 		panic("augment: " + err.Error())
@@ -140,12 +195,14 @@ func Apply(p *raster.Float, list []*spec.Augment, seed uint64, epoch int, key st
 		move = nil
 	}
 	for i, a := range list {
-		// A stream for each entry: what one draws moves none of the others.
-		r := rng.New(seed, "augment", strconv.Itoa(epoch), key, strconv.Itoa(i), a.Kind)
+		op := operations[a.Kind]
+		if op.moves == nil && op.paints == nil {
+			continue
+		}
+		r := stream(seed, epoch, key, i, a)
 		if r.Float64() >= a.P {
 			continue
 		}
-		op := operations[a.Kind]
 		if op.moves == nil {
 			flush()
 			op.paints(a, p, r)

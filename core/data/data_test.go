@@ -807,6 +807,119 @@ func TestAugmented(t *testing.T) {
 	}
 }
 
+// Windows are cut from images as they lie in their files, labels with them, and are
+// those of their epoch however they are read: with any number of goroutines, whatever is
+// kept, in whatever batches, and in a set that is opened again.
+func TestWindowsOfImages(t *testing.T) {
+	root := t.TempDir()
+	class := func(x, y int) byte { return byte((x/3 + y/5) % 3) }
+	const count = 9
+	for i := range count {
+		bounds := image.Rect(0, 0, 20+13*i, 70-7*i)
+		im, mask := image.NewNRGBA(bounds), image.NewGray(bounds)
+		for y := range bounds.Dy() {
+			for x := range bounds.Dx() {
+				im.SetNRGBA(x, y, color.NRGBA{byte(x), byte(y), byte(i), 0xff})
+				mask.Pix[y*mask.Stride+x] = class(x, y)
+			}
+		}
+		writePNG(t, filepath.Join(root, "images", fmt.Sprintf("p%d.png", i)), im)
+		writePNG(t, filepath.Join(root, "masks", fmt.Sprintf("p%d.png", i)), mask)
+	}
+	open := func(list ...*spec.Augment) *data.Set {
+		t.Helper()
+		d := identity(32, 40)
+		d.Mean, d.Augment = []float64{0.5, 0.4, 1}, list
+		s, err := data.Open(contents(t, scan(t, root)), d, data.Contents{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	all := make([]int, count)
+	for i := range all {
+		all[i] = i
+	}
+	read := func(s *data.Set, epoch int, indices ...int) *data.Batch {
+		t.Helper()
+		b, err := s.Augmented(t.Context(), indices, 7, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	same := func(what string, a, b *data.Batch) {
+		t.Helper()
+		if !slices.Equal(a.Images, b.Images) || !slices.Equal(a.Labels, b.Labels) || !slices.Equal(a.Pixels, b.Pixels) {
+			t.Errorf("%s: other pictures", what)
+		}
+	}
+
+	plain := read(open(&spec.Augment{Kind: "window", P: 1}, &spec.Augment{Kind: "flip", P: 0.5}), 0, all...)
+	padded, want := 0, 0
+	for k := range count {
+		want += 32*40 - min(32, 70-7*k)*min(40, 20+13*k)
+		it := plain.At(k)
+		for at, label := range it.Labels.Pix {
+			r, g, b := it.Image.Plane(0)[at], it.Image.Plane(1)[at], it.Image.Plane(2)[at]
+			switch {
+			case label == raster.Ignored:
+				padded++
+				if r != 128 || g != 102 || b != 255 {
+					t.Fatalf("beyond the image is %d, %d, %d", r, g, b)
+				}
+			case label != class(int(r), int(g)) || int(b) != k:
+				t.Fatalf("picture %d has %d at %d, %d of picture %d", k, label, r, g, b)
+			}
+		}
+	}
+	if padded != want {
+		t.Errorf("%d pixels are ignored, want %d", padded, want)
+	}
+
+	list := []*spec.Augment{
+		{Kind: "resize", P: 1, Low: 0.5, High: 2},
+		{Kind: "window", P: 1, MaxClass: 0.5},
+		{Kind: "flip", P: 0.5},
+		{Kind: "photometric", P: 1},
+		{Kind: "rotate", P: 0.5, Low: -10, High: 10},
+	}
+	epochs := [2]*data.Batch{read(open(list...), 0, all...), read(open(list...), 1, all...)}
+	if slices.Equal(epochs[0].Images, epochs[1].Images) {
+		t.Error("two epochs are the same")
+	}
+	before := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(before)
+	for _, workers := range []int{1, 3, 8} {
+		runtime.GOMAXPROCS(workers)
+		for _, limit := range []int64{0, 4 * 80 * 60, data.CacheBytes} {
+			s := open(list...)
+			s.LimitCache(limit)
+			for round := range 2 {
+				for epoch := range epochs {
+					same(fmt.Sprintf("%d goroutines, %d bytes, round %d, epoch %d", workers, limit, round, epoch), read(s, epoch, all...), epochs[epoch])
+				}
+			}
+			for i := range count {
+				one := read(s, 1, i)
+				if it, of := one.At(0), epochs[1].At(i); !slices.Equal(it.Image.RGB, of.Image.RGB) || !slices.Equal(it.Labels.Pix, of.Labels.Pix) {
+					t.Errorf("picture %d alone is another", i)
+				}
+			}
+			// Without augmentation they are what they are without a list.
+			got, err := s.Batch(t.Context(), all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole, err := open().Batch(t.Context(), all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same("not augmented", got, whole)
+		}
+	}
+}
+
 // A domain may be damaged and styled; both are the same whenever it is read.
 func TestShiftedDomains(t *testing.T) {
 	root := t.TempDir()

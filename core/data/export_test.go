@@ -42,5 +42,6 @@ func (s *Set) LimitCache(bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.kept)
+	clear(s.redrawn)
 	s.free = bytes
 }

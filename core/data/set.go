@@ -3,6 +3,7 @@ package data
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -18,6 +19,15 @@ const CacheBytes = 1 << 30
 // SizeOf is the size at which the model sees images.
 func SizeOf(d *spec.Data) raster.Size {
 	return raster.Size{H: int(d.GetHeight()), W: int(d.GetWidth())}
+}
+
+// Mean is the color that is 0 to the model, to which what lies beyond pictures is
+// set; black, if nothing is known of the model.
+func Mean(d *spec.Data) (color [3]byte) {
+	for c, mean := range d.GetMean() {
+		color[c] = byte(math.Round(min(max(mean, 0), 1) * 255))
+	}
+	return color
 }
 
 // Set serves the pictures of a split as the model sees them. It is safe for
@@ -40,12 +50,23 @@ type Set struct {
 	maskName func(i int) string
 
 	augment []*spec.Augment
-	shift   *shift
+	// native: augmentations are of pictures at the size of their files, which are
+	// what is kept.
+	native bool
+	fill   [3]byte // color of what lies beyond a picture
+	shift  *shift
 
-	mu    sync.Mutex
-	kept  []*raster.Labelled
-	free  int64 // bytes that the cache may still take
-	bytes int64 // of one image with its labels
+	mu      sync.Mutex
+	kept    []*raster.Labelled
+	redrawn map[drawn][]byte // labels of augmented pictures
+	free    int64            // bytes that the cache may still take
+}
+
+// drawn is an augmented picture.
+type drawn struct {
+	i     int
+	seed  uint64
+	epoch int
 }
 
 // Batch holds N images of one size.
@@ -112,7 +133,7 @@ func Open(f Contents, d *spec.Data, styles Contents) (*Set, error) {
 func newSet(names, keys []string, d *spec.Data, styles Contents) (*Set, error) {
 	s := &Set{
 		names: names, keys: keys, colors: d.GetColours(), size: SizeOf(d), kept: make([]*raster.Labelled, len(names)), free: CacheBytes,
-		augment: d.GetAugment(),
+		augment: d.GetAugment(), native: augment.Native(d.GetAugment()), fill: Mean(d),
 		reserve: func(int) (func(), error) { return func() {}, nil },
 	}
 	if err := augment.Check(s.augment); err != nil {
@@ -125,7 +146,6 @@ func newSet(names, keys []string, d *spec.Data, styles Contents) (*Set, error) {
 	if s.size.H <= 0 || s.size.W <= 0 {
 		return nil, fmt.Errorf("the size %v is empty", s.size)
 	}
-	s.bytes = 4 * int64(s.size.Area())
 	classes := len(d.GetClasses())
 	s.classes = classes
 	if classes == 0 || classes > raster.Ignored {
@@ -160,7 +180,7 @@ func (s *Set) Names() []string { return slices.Clone(s.names) }
 // that order. The first picture that cannot be read, or whose mask holds a value
 // without a class, is an error that names the file.
 func (s *Set) Batch(ctx context.Context, indices []int) (*Batch, error) {
-	return s.batch(ctx, indices, func(it *raster.Labelled, _ string) *raster.Labelled { return it })
+	return s.batch(ctx, indices, s.item)
 }
 
 // Augments reports whether Augmented differs from Batch.
@@ -169,21 +189,70 @@ func (s *Set) Augments() bool { return len(s.augment) > 0 }
 // Augmented is Batch with the augmentations of an epoch, counted from 0. A
 // picture's depend on seed, epoch and its content (see Contents.keys).
 func (s *Set) Augmented(ctx context.Context, indices []int, seed uint64, epoch int) (*Batch, error) {
-	return s.batch(ctx, indices, func(it *raster.Labelled, key string) *raster.Labelled {
-		if !s.Augments() {
-			return it
+	if !s.Augments() {
+		return s.Batch(ctx, indices)
+	}
+	return s.batch(ctx, indices, func(i int) (raster.Labelled, error) { return s.augmented(i, seed, epoch) })
+}
+
+// AugmentedLabels is Augmented without the images, whose bytes mean nothing. Labels
+// are kept, as far as there is room, and another time the images are not needed.
+func (s *Set) AugmentedLabels(ctx context.Context, indices []int, seed uint64, epoch int) (*Batch, error) {
+	return s.batch(ctx, indices, func(i int) (raster.Labelled, error) {
+		key := drawn{i, seed, epoch}
+		s.mu.Lock()
+		pix := s.redrawn[key]
+		s.mu.Unlock()
+		if pix != nil {
+			return raster.Labelled{Labels: raster.Labels{Size: s.size, Pix: pix}}, nil
 		}
-		labels := raster.Labels{Size: it.Labels.Size, Pix: slices.Clone(it.Labels.Pix)}
-		p := raster.Floats(raster.Labelled{Image: it.Image, Labels: labels})
-		augment.Apply(p, s.augment, seed, epoch, key)
-		changed := p.Labelled()
-		return &changed
+		it, err := s.augmented(i, seed, epoch)
+		if err != nil {
+			return it, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := int64(len(it.Labels.Pix)); s.redrawn[key] == nil && s.free >= n {
+			if s.redrawn == nil {
+				s.redrawn = map[drawn][]byte{}
+			}
+			s.redrawn[key] = it.Labels.Pix
+			s.free -= n
+		}
+		return it, nil
 	})
 }
 
-// batch reads pictures; change may return others in their place, and must not
-// write into what it is given.
-func (s *Set) batch(ctx context.Context, indices []int, change func(it *raster.Labelled, key string) *raster.Labelled) (*Batch, error) {
+// augmented is a picture of an epoch; it is written to by nobody else.
+func (s *Set) augmented(i int, seed uint64, epoch int) (raster.Labelled, error) {
+	if !s.native {
+		it, err := s.item(i)
+		if err != nil {
+			return it, err
+		}
+		it.Labels.Pix = slices.Clone(it.Labels.Pix)
+		return s.changed(it, seed, epoch, s.keys[i]), nil
+	}
+	it, release, err := s.whole(i)
+	if err != nil {
+		return it, err
+	}
+	it = augment.Cut(it, s.size, s.augment, seed, epoch, s.keys[i])
+	release()
+	// What the picture lacks of the window is added last, so that nothing changes it.
+	return s.changed(it, seed, epoch, s.keys[i]).Padded(s.size, s.fill), nil
+}
+
+// changed is a picture after the augmentations that do not cut it; its labels are
+// changed in place.
+func (s *Set) changed(it raster.Labelled, seed uint64, epoch int, key string) raster.Labelled {
+	p := raster.Floats(it)
+	augment.Apply(p, s.augment, seed, epoch, key)
+	return p.Labelled()
+}
+
+// batch is made of what get returns of each picture.
+func (s *Set) batch(ctx context.Context, indices []int, get func(i int) (raster.Labelled, error)) (*Batch, error) {
 	for _, i := range indices {
 		if i < 0 || i >= s.Len() {
 			return nil, fmt.Errorf("picture %d of a set of %d", i, s.Len())
@@ -197,11 +266,10 @@ func (s *Set) batch(ctx context.Context, indices []int, change func(it *raster.L
 		Pixels: make([]uint64, s.classes),
 	}
 	err := parallel(ctx, n, func(k int) error {
-		it, err := s.item(indices[k])
+		it, err := get(indices[k])
 		if err != nil {
 			return err
 		}
-		it = change(it, s.keys[indices[k]])
 		copy(b.Images[k*3*area:], it.Image.RGB)
 		copy(b.Labels[k*area:], it.Labels.Pix)
 		b.Names[k] = s.names[indices[k]]
@@ -247,9 +315,12 @@ func count(to []uint64, labels []byte) {
 	}
 }
 
-// ClassPixelsUntil is ClassPixels from the masks alone, picture after picture, as
-// far as enough asks for more.
-func (s *Set) ClassPixelsUntil(ctx context.Context, enough func(pixels []uint64) bool) ([]uint64, error) {
+// OwnSize is for masks that are not resized: each counts at the size of its file.
+var OwnSize raster.Size
+
+// ClassPixelsUntil is ClassPixels from the masks alone, resized to a size, picture
+// after picture, as far as enough asks for more.
+func (s *Set) ClassPixelsUntil(ctx context.Context, at raster.Size, enough func(pixels []uint64) bool) ([]uint64, error) {
 	total := make([]uint64, s.classes)
 	for i := 0; i < s.Len() && !enough(total); i++ {
 		if err := ctx.Err(); err != nil {
@@ -263,55 +334,87 @@ func (s *Set) ClassPixelsUntil(ctx context.Context, enough func(pixels []uint64)
 		if err != nil {
 			return nil, err
 		}
-		count(total, labels.Resized(s.size).Pix)
+		if at != OwnSize {
+			labels = labels.Resized(at)
+		}
+		count(total, labels.Pix)
 	}
 	return total, nil
 }
 
-// item returns a picture from the cache or reads it. The cache stops taking
-// when it is full instead of evicting: epochs visit every picture once, so an
-// evicting cache that is too small would miss every time.
-func (s *Set) item(i int) (*raster.Labelled, error) {
-	s.mu.Lock()
-	it := s.kept[i]
-	s.mu.Unlock()
-	if it != nil {
-		return it, nil
+// item returns a picture at the size of the set, which must not be written to.
+func (s *Set) item(i int) (raster.Labelled, error) {
+	if it := s.cached(i); it != nil && !s.native {
+		return *it, nil
 	}
-	small, err := s.small(i)
+	it, release, err := s.decoded(i)
 	if err != nil {
-		return nil, err
+		return it, err
 	}
-	shifted, err := s.shift.apply(small, s.names[i], s.keys[i])
-	if err != nil {
-		return nil, err
+	it = raster.Labelled{Image: it.Image.Resized(s.size), Labels: it.Labels.Resized(s.size)}
+	release()
+	if it, err = s.shift.apply(it, s.names[i], s.keys[i]); err != nil {
+		return it, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.kept[i] == nil && s.free >= s.bytes {
-		s.kept[i] = &shifted
-		s.free -= s.bytes
+	if !s.native {
+		s.keep(i, it)
 	}
-	return &shifted, nil
+	return it, nil
 }
 
-// small reads a picture at the size of the set. What it takes at its own size is
-// reserved.
-func (s *Set) small(i int) (l raster.Labelled, err error) {
-	release, err := s.reserve(i)
-	if err != nil {
-		return l, err
+// whole returns a picture at the size of its file, which must not be written to.
+// Until release its memory is reserved.
+func (s *Set) whole(i int) (it raster.Labelled, release func(), err error) {
+	if it := s.cached(i); it != nil {
+		return *it, func() {}, nil
 	}
-	defer release()
+	if it, release, err = s.decoded(i); err != nil {
+		return it, nil, err
+	}
+	shifted, err := s.shift.apply(it, s.names[i], s.keys[i])
+	if err != nil {
+		release()
+		return it, nil, err
+	}
+	s.keep(i, shifted)
+	return shifted, release, nil
+}
+
+func (s *Set) cached(i int) *raster.Labelled {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept[i]
+}
+
+// keep takes a picture into the cache. It stops taking when it is full instead of
+// evicting: epochs visit every picture once, so an evicting cache that is too small
+// would miss every time.
+func (s *Set) keep(i int, it raster.Labelled) {
+	bytes := int64(len(it.Image.RGB) + len(it.Labels.Pix))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[i] == nil && s.free >= bytes {
+		s.kept[i] = &it
+		s.free -= bytes
+	}
+}
+
+// decoded reads a picture at the size of its file. What it takes is reserved until
+// release.
+func (s *Set) decoded(i int) (l raster.Labelled, release func(), err error) {
+	if release, err = s.reserve(i); err != nil {
+		return l, nil, err
+	}
 	p, m, err := s.read(i)
-	if err != nil {
-		return l, err
+	if err == nil {
+		l.Image = p.Image
+		l.Labels, err = s.labels(i, m)
 	}
-	labels, err := s.labels(i, m)
 	if err != nil {
-		return l, err
+		release()
+		return l, nil, err
 	}
-	return raster.Labelled{Image: p.Resized(s.size), Labels: labels.Resized(s.size)}, nil
+	return l, release, nil
 }
 
 // labels gives the values of mask i their classes.

@@ -150,6 +150,10 @@ func (c *Counts) Metrics(loss float64, images int) *spec.Metrics {
 	return m
 }
 
+// OfBatches are metrics that are computed of batches at the model's size, and have
+// no value where images are scored at their own.
+var OfBatches = []string{"loss", "original/dice", "original/iou"}
+
 // whole are the metrics of a whole split by name; those with kinds below are of
 // single classes as well.
 var whole = []struct {

@@ -42,6 +42,7 @@ type Tensor struct {
 	param *protocol.Param
 	// Names of one group differ in block and site alone.
 	block int    // -1: in none
+	at    int    // of the backbone: the block, -1 before them, their number behind them
 	site  string // "": in none
 	rest  string // the name without part, block and site
 	token bool   // learned tokens of a head
@@ -112,7 +113,7 @@ func backbone(s *spec.RunSpec) ([]Tensor, error) {
 		x := &list[i]
 		t := Tensor{
 			Name: "backbone." + x.Name, Part: Backbone, Shape: x.Shape, Trains: x.Trains(s.GetBackbone().GetFreeze(), depth),
-			block: x.Block, rest: x.Rest,
+			block: x.Block, at: x.Block, rest: x.Rest,
 		}
 		if x.Block == depth {
 			t.block = -1
@@ -227,11 +228,14 @@ func Trained(tensors []Tensor, part string) int64 {
 // Steps is how many updates a run makes at most: full passes over the training
 // images, the last batch of each being what is left, up to a limit.
 func Steps(s *spec.RunSpec) uint64 {
-	batch := uint64(max(1, s.GetTrain().GetBatch())) * uint64(max(1, s.GetTrain().GetAccumulate()))
-	perEpoch := (uint64(s.GetData().GetSplits()["train"].GetCount()) + batch - 1) / batch
-	steps := perEpoch * uint64(s.GetTrain().GetEpochs())
+	steps := perEpoch(s) * uint64(s.GetTrain().GetEpochs())
 	if most := uint64(s.GetTrain().GetMaxSteps()); most > 0 {
 		steps = min(steps, most)
 	}
 	return steps
+}
+
+func perEpoch(s *spec.RunSpec) uint64 {
+	batch := uint64(max(1, s.GetTrain().GetBatch())) * uint64(max(1, s.GetTrain().GetAccumulate()))
+	return (uint64(s.GetData().GetSplits()["train"].GetCount()) + batch - 1) / batch
 }

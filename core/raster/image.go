@@ -48,9 +48,13 @@ func (m Image) Resized(to Size) Image {
 	if m.Size == to {
 		return m
 	}
-	out := NewImage(to)
+	return m.resizedPart(to, whole(to))
+}
+
+func (m Image) resizedPart(to Size, at rect) Image {
+	out := NewImage(at.Size)
 	for c := range 3 {
-		copy(out.Plane(c), bilinear(m.Plane(c), m.Size, to))
+		copy(out.Plane(c), bilinear(m.Plane(c), m.Size, to, at))
 	}
 	return out
 }
@@ -58,6 +62,50 @@ func (m Image) Resized(to Size) Image {
 // Resized are the labels at another size, each that of the nearest pixel; l itself
 // if that is its own.
 func (l Labels) Resized(to Size) Labels { return Labels{to, Nearest(l.Pix, l.Size, to)} }
+
+// rect is a part of an image.
+type rect struct {
+	Top, Left int
+	Size
+}
+
+func whole(s Size) rect { return rect{Size: s} }
+
+// window is what lies in an image of a window of a size with its corner at top,
+// left.
+func window(image Size, top, left int, of Size) rect {
+	return rect{top, left, Size{min(of.H, image.H-top), min(of.W, image.W-left)}}
+}
+
+// ResizedCut is the part of Resized that a window of a size shows whose corner is
+// at top, left; it is smaller than the window where that reaches beyond the image.
+// Nothing else of the resized image is computed.
+func (m Image) ResizedCut(to Size, top, left int, of Size) Image {
+	return m.resizedPart(to, window(to, top, left, of))
+}
+
+// ResizedCut is the part of Resized that a window shows, as that of an image.
+func (l Labels) ResizedCut(to Size, top, left int, of Size) Labels {
+	at := window(to, top, left, of)
+	return Labels{at.Size, nearestPart(l.Pix, l.Size, to, at)}
+}
+
+// Padded is an image with its labels at a size that is not smaller: what is added
+// at the right and below has a color and is ignored.
+func (l Labelled) Padded(to Size, fill [3]byte) Labelled {
+	if l.Image.Size == to {
+		return l
+	}
+	out := Labelled{NewImage(to), NewLabels(to)}
+	l.Image.Cut(out.Image, 0, 0, fill)
+	for i := range out.Labels.Pix {
+		out.Labels.Pix[i] = Ignored
+	}
+	for y := range l.Labels.H {
+		copy(out.Labels.Pix[y*to.W:], l.Labels.Pix[y*l.Labels.W:][:l.Labels.W])
+	}
+	return out
+}
 
 // Cut fills into with the window of its size whose corner is at top, left; beyond
 // the image, with a color.

@@ -17,14 +17,15 @@ type kernel struct {
 	weights [][]int32
 }
 
-// triangle computes the weights for resizing a line of `in` pixels to `out`.
-func triangle(in, out int) kernel {
-	k := kernel{first: make([]int, out), weights: make([][]int32, out)}
+// triangle computes the weights for resizing a line of `in` pixels to `out`, for n
+// of these from at on.
+func triangle(in, out, at, n int) kernel {
+	k := kernel{first: make([]int, n), weights: make([][]int32, n)}
 	scale := float64(in) / float64(out)
 	filterScale := max(scale, 1)
 	support := filterScale // of the triangle, 1 at scale 1
-	for i := range out {
-		center := (float64(i) + 0.5) * scale
+	for i := range n {
+		center := (float64(at+i) + 0.5) * scale
 		from := max(int(center-support+0.5), 0)
 		to := min(int(center+support+0.5), in)
 		w := make([]float64, to-from)
@@ -48,13 +49,23 @@ func triangle(in, out int) kernel {
 	return k
 }
 
-// bilinear resizes one plane.
-func bilinear(src []byte, from, to Size) []byte {
-	if from.W != to.W {
-		k := triangle(from.W, to.W)
-		dst := make([]byte, from.H*to.W)
-		for y := range from.H {
-			row, out := src[y*from.W:(y+1)*from.W], dst[y*to.W:(y+1)*to.W]
+// bilinear resizes one plane and gives the part of it that is at a place.
+func bilinear(src []byte, from, to Size, at rect) []byte {
+	// Rows of src that the part is made of.
+	top, end := at.Top, at.Top+at.H
+	var down kernel
+	if from.H != to.H {
+		down = triangle(from.H, to.H, at.Top, at.H)
+		last := at.H - 1
+		top, end = down.first[0], down.first[last]+len(down.weights[last])
+	}
+	src = src[top*from.W : end*from.W]
+	switch {
+	case from.W != to.W:
+		k := triangle(from.W, to.W, at.Left, at.W)
+		dst := make([]byte, (end-top)*at.W)
+		for y := range end - top {
+			row, out := src[y*from.W:(y+1)*from.W], dst[y*at.W:(y+1)*at.W]
 			for x := range out {
 				sum := int32(1) << (precision - 1)
 				in := row[k.first[x]:]
@@ -65,22 +76,27 @@ func bilinear(src []byte, from, to Size) []byte {
 			}
 		}
 		src = dst
+	case at.W != from.W:
+		dst := make([]byte, (end-top)*at.W)
+		for y := range end - top {
+			copy(dst[y*at.W:(y+1)*at.W], src[y*from.W+at.Left:])
+		}
+		src = dst
 	}
 	if from.H != to.H {
-		k := triangle(from.H, to.H)
-		dst := make([]byte, to.Area())
-		sums := make([]int32, to.W)
-		for y := range to.H {
+		dst := make([]byte, at.Area())
+		sums := make([]int32, at.W)
+		for y := range at.H {
 			for x := range sums {
 				sums[x] = 1 << (precision - 1)
 			}
-			for j, weight := range k.weights[y] {
-				row := src[(k.first[y]+j)*to.W:][:to.W]
+			for j, weight := range down.weights[y] {
+				row := src[(down.first[y]-top+j)*at.W:][:at.W]
 				for x, v := range row {
 					sums[x] += int32(v) * weight
 				}
 			}
-			out := dst[y*to.W:][:to.W]
+			out := dst[y*at.W:][:at.W]
 			for x, s := range sums {
 				out[x] = clip(s)
 			}
@@ -102,10 +118,15 @@ func Nearest[T any](src []T, from, to Size) []T {
 	if from == to {
 		return src
 	}
-	rows, columns := nearest(from.H, to.H), nearest(from.W, to.W)
-	dst := make([]T, to.Area())
+	return nearestPart(src, from, to, whole(to))
+}
+
+// nearestPart is the part of Nearest at a place.
+func nearestPart[T any](src []T, from, to Size, at rect) []T {
+	rows, columns := nearest(from.H, to.H)[at.Top:][:at.H], nearest(from.W, to.W)[at.Left:][:at.W]
+	dst := make([]T, at.Area())
 	for y, r := range rows {
-		row, out := src[r*from.W:][:from.W], dst[y*to.W:][:to.W]
+		row, out := src[r*from.W:][:from.W], dst[y*at.W:][:at.W]
 		for x, c := range columns {
 			out[x] = row[c]
 		}

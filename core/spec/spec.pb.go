@@ -2282,13 +2282,18 @@ type Data struct {
 	Std    []float64        `protobuf:"fixed64,6,rep,packed,name=std,proto3" json:"std,omitempty"`
 	// Role ("train", "val", "test") -> the files, by content.
 	Splits map[string]*Split `protobuf:"bytes,7,rep,name=splits,proto3" json:"splits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// What is done to training images, in this order.
+	// What is done to training images, in this order. A list that begins with resize
+	// or window is done to images as they lie in their files, any other to images of
+	// this height and width.
 	Augment []*Augment `protobuf:"bytes,8,rep,name=augment,proto3" json:"augment,omitempty"`
 	// Images are damaged, or styled, before the model sees them.
 	Corruption *Corruption `protobuf:"bytes,10,opt,name=corruption,proto3" json:"corruption,omitempty"`
 	Style      *Style      `protobuf:"bytes,11,opt,name=style,proto3" json:"style,omitempty"`
 	// Masks hold colours, and values are these, 0xRRGGBB.
-	Colours       bool `protobuf:"varint,12,opt,name=colours,proto3" json:"colours,omitempty"`
+	Colours bool `protobuf:"varint,12,opt,name=colours,proto3" json:"colours,omitempty"`
+	// Augmentations draw from a bank of views. Absent: from the seed of the run and
+	// the epoch.
+	Views         *Views `protobuf:"bytes,13,opt,name=views,proto3" json:"views,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2400,28 +2405,94 @@ func (x *Data) GetColours() bool {
 	return false
 }
 
+func (x *Data) GetViews() *Views {
+	if x != nil {
+		return x.Views
+	}
+	return nil
+}
+
+// Of each image there are `count` views: what augmentations of a seed make of it in
+// the first `count` epochs. Epochs take one after the other, and then begin again.
+type Views struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Seed          uint64                 `protobuf:"varint,2,opt,name=seed,proto3" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Views) Reset() {
+	*x = Views{}
+	mi := &file_spec_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Views) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Views) ProtoMessage() {}
+
+func (x *Views) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Views.ProtoReflect.Descriptor instead.
+func (*Views) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Views) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Views) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
 // One augmentation; which numbers count depends on the kind.
 type Augment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // flip | flip_vertical | rotate | scale | crop | colour | blur | noise
-	P     float64                `protobuf:"fixed64,2,opt,name=p,proto3" json:"p,omitempty"`     // probability of doing it to an image
+	// resize | window | photometric | grayscale | invert
+	P float64 `protobuf:"fixed64,2,opt,name=p,proto3" json:"p,omitempty"` // probability of doing it to an image
 	// Range that is drawn from: degrees, factors, fractions of the side, sigma in
 	// pixels, standard deviation with white at 1.
 	Low  float64 `protobuf:"fixed64,3,opt,name=low,proto3" json:"low,omitempty"`
 	High float64 `protobuf:"fixed64,4,opt,name=high,proto3" json:"high,omitempty"`
 	// colour: factors are drawn from 1 ± these, the hue turned by ± a fraction of
 	// the circle.
-	Brightness    float64 `protobuf:"fixed64,5,opt,name=brightness,proto3" json:"brightness,omitempty"`
-	Contrast      float64 `protobuf:"fixed64,6,opt,name=contrast,proto3" json:"contrast,omitempty"`
-	Saturation    float64 `protobuf:"fixed64,7,opt,name=saturation,proto3" json:"saturation,omitempty"`
-	Hue           float64 `protobuf:"fixed64,8,opt,name=hue,proto3" json:"hue,omitempty"`
+	Brightness float64 `protobuf:"fixed64,5,opt,name=brightness,proto3" json:"brightness,omitempty"`
+	Contrast   float64 `protobuf:"fixed64,6,opt,name=contrast,proto3" json:"contrast,omitempty"`
+	Saturation float64 `protobuf:"fixed64,7,opt,name=saturation,proto3" json:"saturation,omitempty"`
+	Hue        float64 `protobuf:"fixed64,8,opt,name=hue,proto3" json:"hue,omitempty"`
+	ShortSide  bool    `protobuf:"varint,9,opt,name=short_side,json=shortSide,proto3" json:"short_side,omitempty"` // resize: the range is of the shorter side in pixels
+	// window: it is drawn again as long as one class has this part of it, or it shows
+	// one class alone; 0: it is not.
+	MaxClass      float64 `protobuf:"fixed64,10,opt,name=max_class,json=maxClass,proto3" json:"max_class,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Augment) Reset() {
 	*x = Augment{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2504,7 @@ func (x *Augment) String() string {
 func (*Augment) ProtoMessage() {}
 
 func (x *Augment) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2517,7 @@ func (x *Augment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Augment.ProtoReflect.Descriptor instead.
 func (*Augment) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Augment) GetKind() string {
@@ -2505,6 +2576,20 @@ func (x *Augment) GetHue() float64 {
 	return 0
 }
 
+func (x *Augment) GetShortSide() bool {
+	if x != nil {
+		return x.ShortSide
+	}
+	return false
+}
+
+func (x *Augment) GetMaxClass() float64 {
+	if x != nil {
+		return x.MaxClass
+	}
+	return 0
+}
+
 type Corruption struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -2516,7 +2601,7 @@ type Corruption struct {
 
 func (x *Corruption) Reset() {
 	*x = Corruption{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2613,7 @@ func (x *Corruption) String() string {
 func (*Corruption) ProtoMessage() {}
 
 func (x *Corruption) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2626,7 @@ func (x *Corruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
 func (*Corruption) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Corruption) GetKind() string {
@@ -2579,7 +2664,7 @@ type Style struct {
 
 func (x *Style) Reset() {
 	*x = Style{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2591,7 +2676,7 @@ func (x *Style) String() string {
 func (*Style) ProtoMessage() {}
 
 func (x *Style) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2604,7 +2689,7 @@ func (x *Style) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Style.ProtoReflect.Descriptor instead.
 func (*Style) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Style) GetKind() string {
@@ -2654,7 +2739,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2666,7 +2751,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2679,7 +2764,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Split) GetDigest() string {
@@ -2715,7 +2800,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2812,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2825,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -2789,7 +2874,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +2886,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +2899,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Loss) GetKind() string {
@@ -2889,7 +2974,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +2986,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +2999,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Optim) GetKind() string {
@@ -3036,7 +3121,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3133,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3146,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Rule) GetPattern() string {
@@ -3116,7 +3201,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3213,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3226,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Schedule) GetKind() string {
@@ -3215,14 +3300,17 @@ type Train struct {
 	Patience   uint32  `protobuf:"varint,9,opt,name=patience,proto3" json:"patience,omitempty"`                    // validations without a better one before it stops; 0: never
 	// By which a validation has to be better than the last one that was that much
 	// better, to count for patience.
-	MinDelta      float64 `protobuf:"fixed64,10,opt,name=min_delta,json=minDelta,proto3" json:"min_delta,omitempty"`
+	MinDelta float64 `protobuf:"fixed64,10,opt,name=min_delta,json=minDelta,proto3" json:"min_delta,omitempty"`
+	// How validations score images, as in Evaluation. Absent: at the model's size.
+	Resolution    string  `protobuf:"bytes,11,opt,name=resolution,proto3" json:"resolution,omitempty"`
+	Window        *Window `protobuf:"bytes,12,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3322,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3335,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -3320,6 +3408,20 @@ func (x *Train) GetMinDelta() float64 {
 	return 0
 }
 
+func (x *Train) GetResolution() string {
+	if x != nil {
+		return x.Resolution
+	}
+	return ""
+}
+
+func (x *Train) GetWindow() *Window {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
 // An evaluation of a trained run; its own identity, so that adding a domain
 // trains nothing.
 type Evaluation struct {
@@ -3342,7 +3444,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3456,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3469,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -3434,7 +3536,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3548,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3561,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Window) GetStrideH() uint32 {
@@ -3501,7 +3603,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3513,7 +3615,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3526,7 +3628,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RunRequest) GetId() string {
@@ -3615,7 +3717,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3627,7 +3729,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3640,7 +3742,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Pause) GetStep() uint64 {
@@ -3671,7 +3773,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3683,7 +3785,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3696,7 +3798,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Label) GetExperiment() string {
@@ -3757,7 +3859,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +3871,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +3884,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Places) GetRunDir() string {
@@ -3832,7 +3934,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3844,7 +3946,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3857,7 +3959,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Files) GetRoot() string {
@@ -3902,7 +4004,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3914,7 +4016,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3927,7 +4029,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -4100,14 +4202,16 @@ type Started struct {
 	AdapterParams  uint64                 `protobuf:"varint,5,opt,name=adapter_params,json=adapterParams,proto3" json:"adapter_params,omitempty"`
 	HeadParams     uint64                 `protobuf:"varint,6,opt,name=head_params,json=headParams,proto3" json:"head_params,omitempty"`
 	FrozenParams   uint64                 `protobuf:"varint,7,opt,name=frozen_params,json=frozenParams,proto3" json:"frozen_params,omitempty"`
-	CachedBlocks   uint32                 `protobuf:"varint,8,opt,name=cached_blocks,json=cachedBlocks,proto3" json:"cached_blocks,omitempty"` // blocks whose output is cached
+	CachedBlocks   uint32                 `protobuf:"varint,8,opt,name=cached_blocks,json=cachedBlocks,proto3" json:"cached_blocks,omitempty"` // blocks whose output of training images is cached
+	Uncached       string                 `protobuf:"bytes,9,opt,name=uncached,proto3" json:"uncached,omitempty"`                              // why it is not
+	CachedViews    uint32                 `protobuf:"varint,10,opt,name=cached_views,json=cachedViews,proto3" json:"cached_views,omitempty"`   // of each image; 1 without augmentation
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4223,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4236,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{48}
+	return file_spec_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -4191,6 +4295,20 @@ func (x *Started) GetCachedBlocks() uint32 {
 	return 0
 }
 
+func (x *Started) GetUncached() string {
+	if x != nil {
+		return x.Uncached
+	}
+	return ""
+}
+
+func (x *Started) GetCachedViews() uint32 {
+	if x != nil {
+		return x.CachedViews
+	}
+	return 0
+}
+
 type Step struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Step            uint64                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`   // counted from 1
@@ -4207,7 +4325,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4219,7 +4337,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4232,7 +4350,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{49}
+	return file_spec_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -4296,7 +4414,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4308,7 +4426,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4321,7 +4439,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{50}
+	return file_spec_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -4361,7 +4479,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4373,7 +4491,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4386,7 +4504,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{51}
+	return file_spec_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -4409,7 +4527,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4421,7 +4539,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4434,7 +4552,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{52}
+	return file_spec_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Evaluated) GetId() string {
@@ -4481,7 +4599,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +4611,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +4624,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{53}
+	return file_spec_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -4525,7 +4643,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4537,7 +4655,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4550,7 +4668,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{54}
+	return file_spec_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -4572,7 +4690,7 @@ type Paused struct {
 
 func (x *Paused) Reset() {
 	*x = Paused{}
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4584,7 +4702,7 @@ func (x *Paused) String() string {
 func (*Paused) ProtoMessage() {}
 
 func (x *Paused) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4597,7 +4715,7 @@ func (x *Paused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paused.ProtoReflect.Descriptor instead.
 func (*Paused) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{55}
+	return file_spec_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Paused) GetStep() uint64 {
@@ -4625,7 +4743,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4637,7 +4755,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4650,7 +4768,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{56}
+	return file_spec_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Failed) GetReason() string {
@@ -4684,7 +4802,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +4814,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +4827,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{57}
+	return file_spec_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Note) GetText() string {
@@ -4753,7 +4871,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4765,7 +4883,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4778,7 +4896,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{58}
+	return file_spec_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -4898,7 +5016,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[59]
+	mi := &file_spec_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4910,7 +5028,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[59]
+	mi := &file_spec_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4923,7 +5041,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{59}
+	return file_spec_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -5027,7 +5145,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[60]
+	mi := &file_spec_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5039,7 +5157,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[60]
+	mi := &file_spec_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5052,7 +5170,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{60}
+	return file_spec_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Summary) GetId() string {
@@ -5396,7 +5514,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x06layers\x18\x06 \x01(\rR\x06layers\x12\x14\n" +
 	"\x05heads\x18\a \x01(\rR\x05heads\x12\x14\n" +
 	"\x05width\x18\b \x01(\rR\x05width\x12\x16\n" +
-	"\x06stages\x18\t \x01(\rR\x06stages\"\xb1\x04\n" +
+	"\x06stages\x18\t \x01(\rR\x06stages\"\xdf\x04\n" +
 	"\x04Data\x12\x18\n" +
 	"\aclasses\x18\x01 \x03(\tR\aclasses\x129\n" +
 	"\x06values\x18\x02 \x03(\v2!.loralab.spec.v1.Data.ValuesEntryR\x06values\x12\x16\n" +
@@ -5411,13 +5529,17 @@ const file_spec_proto_rawDesc = "" +
 	" \x01(\v2\x1b.loralab.spec.v1.CorruptionR\n" +
 	"corruption\x12,\n" +
 	"\x05style\x18\v \x01(\v2\x16.loralab.spec.v1.StyleR\x05style\x12\x18\n" +
-	"\acolours\x18\f \x01(\bR\acolours\x1a9\n" +
+	"\acolours\x18\f \x01(\bR\acolours\x12,\n" +
+	"\x05views\x18\r \x01(\v2\x16.loralab.spec.v1.ViewsR\x05views\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1aQ\n" +
 	"\vSplitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.loralab.spec.v1.SplitR\x05value:\x028\x01\"\xbf\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.loralab.spec.v1.SplitR\x05value:\x028\x01\"1\n" +
+	"\x05Views\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x12\n" +
+	"\x04seed\x18\x02 \x01(\x04R\x04seed\"\xfb\x01\n" +
 	"\aAugment\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\f\n" +
 	"\x01p\x18\x02 \x01(\x01R\x01p\x12\x10\n" +
@@ -5430,7 +5552,11 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"saturation\x18\a \x01(\x01R\n" +
 	"saturation\x12\x10\n" +
-	"\x03hue\x18\b \x01(\x01R\x03hue\"P\n" +
+	"\x03hue\x18\b \x01(\x01R\x03hue\x12\x1d\n" +
+	"\n" +
+	"short_side\x18\t \x01(\bR\tshortSide\x12\x1b\n" +
+	"\tmax_class\x18\n" +
+	" \x01(\x01R\bmaxClass\"P\n" +
 	"\n" +
 	"Corruption\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
@@ -5498,7 +5624,7 @@ const file_spec_proto_rawDesc = "" +
 	"milestones\x12\x14\n" +
 	"\x05gamma\x18\x06 \x01(\x01R\x05gamma\x12\x14\n" +
 	"\x05decay\x18\a \x01(\x01R\x05decay\x12\x18\n" +
-	"\alagging\x18\b \x01(\bR\alagging\"\x94\x02\n" +
+	"\alagging\x18\b \x01(\bR\alagging\"\xe5\x02\n" +
 	"\x05Train\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\rR\x06epochs\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\rR\x05batch\x12\x1c\n" +
@@ -5513,7 +5639,11 @@ const file_spec_proto_rawDesc = "" +
 	"\x03ema\x18\b \x01(\x01R\x03ema\x12\x1a\n" +
 	"\bpatience\x18\t \x01(\rR\bpatience\x12\x1b\n" +
 	"\tmin_delta\x18\n" +
-	" \x01(\x01R\bminDelta\"\xf6\x01\n" +
+	" \x01(\x01R\bminDelta\x12\x1e\n" +
+	"\n" +
+	"resolution\x18\v \x01(\tR\n" +
+	"resolution\x12/\n" +
+	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"\xf6\x01\n" +
 	"\n" +
 	"Evaluation\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12)\n" +
@@ -5589,7 +5719,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x04note\x18\t \x01(\v2\x15.loralab.spec.v1.NoteH\x00R\x04note\x121\n" +
 	"\x06paused\x18\n" +
 	" \x01(\v2\x17.loralab.spec.v1.PausedH\x00R\x06pausedB\a\n" +
-	"\x05event\"\x86\x02\n" +
+	"\x05event\"\xc5\x02\n" +
 	"\aStarted\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x14\n" +
 	"\x05steps\x18\x02 \x01(\x04R\x05steps\x12\x16\n" +
@@ -5599,7 +5729,10 @@ const file_spec_proto_rawDesc = "" +
 	"\vhead_params\x18\x06 \x01(\x04R\n" +
 	"headParams\x12#\n" +
 	"\rfrozen_params\x18\a \x01(\x04R\ffrozenParams\x12#\n" +
-	"\rcached_blocks\x18\b \x01(\rR\fcachedBlocks\"\xbb\x01\n" +
+	"\rcached_blocks\x18\b \x01(\rR\fcachedBlocks\x12\x1a\n" +
+	"\buncached\x18\t \x01(\tR\buncached\x12!\n" +
+	"\fcached_views\x18\n" +
+	" \x01(\rR\vcachedViews\"\xbb\x01\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x12\n" +
@@ -5728,7 +5861,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -5762,147 +5895,150 @@ var file_spec_proto_goTypes = []any{
 	(*Placement)(nil),         // 29: loralab.spec.v1.Placement
 	(*Head)(nil),              // 30: loralab.spec.v1.Head
 	(*Data)(nil),              // 31: loralab.spec.v1.Data
-	(*Augment)(nil),           // 32: loralab.spec.v1.Augment
-	(*Corruption)(nil),        // 33: loralab.spec.v1.Corruption
-	(*Style)(nil),             // 34: loralab.spec.v1.Style
-	(*Split)(nil),             // 35: loralab.spec.v1.Split
-	(*Procedural)(nil),        // 36: loralab.spec.v1.Procedural
-	(*Loss)(nil),              // 37: loralab.spec.v1.Loss
-	(*Optim)(nil),             // 38: loralab.spec.v1.Optim
-	(*Rule)(nil),              // 39: loralab.spec.v1.Rule
-	(*Schedule)(nil),          // 40: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 41: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 42: loralab.spec.v1.Evaluation
-	(*Window)(nil),            // 43: loralab.spec.v1.Window
-	(*RunRequest)(nil),        // 44: loralab.spec.v1.RunRequest
-	(*Pause)(nil),             // 45: loralab.spec.v1.Pause
-	(*Label)(nil),             // 46: loralab.spec.v1.Label
-	(*Places)(nil),            // 47: loralab.spec.v1.Places
-	(*Files)(nil),             // 48: loralab.spec.v1.Files
-	(*Event)(nil),             // 49: loralab.spec.v1.Event
-	(*Started)(nil),           // 50: loralab.spec.v1.Started
-	(*Step)(nil),              // 51: loralab.spec.v1.Step
-	(*Validation)(nil),        // 52: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 53: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 54: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 55: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 56: loralab.spec.v1.Stopped
-	(*Paused)(nil),            // 57: loralab.spec.v1.Paused
-	(*Failed)(nil),            // 58: loralab.spec.v1.Failed
-	(*Note)(nil),              // 59: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 60: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 61: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 62: loralab.spec.v1.Summary
-	nil,                       // 63: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 64: loralab.spec.v1.Exported.FilesEntry
-	nil,                       // 65: loralab.spec.v1.Exported.StateEntry
-	nil,                       // 66: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 67: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 68: loralab.spec.v1.Places.FilesEntry
-	nil,                       // 69: loralab.spec.v1.Places.NetworksEntry
-	nil,                       // 70: loralab.spec.v1.Summary.FilesEntry
-	(*protocol.Model)(nil),    // 71: loralab.variant.v1.Model
-	(*protocol.Peft)(nil),     // 72: loralab.variant.v1.Peft
-	(*protocol.Program)(nil),  // 73: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 74: loralab.variant.v1.Site
+	(*Views)(nil),             // 32: loralab.spec.v1.Views
+	(*Augment)(nil),           // 33: loralab.spec.v1.Augment
+	(*Corruption)(nil),        // 34: loralab.spec.v1.Corruption
+	(*Style)(nil),             // 35: loralab.spec.v1.Style
+	(*Split)(nil),             // 36: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 37: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 38: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 39: loralab.spec.v1.Optim
+	(*Rule)(nil),              // 40: loralab.spec.v1.Rule
+	(*Schedule)(nil),          // 41: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 42: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 43: loralab.spec.v1.Evaluation
+	(*Window)(nil),            // 44: loralab.spec.v1.Window
+	(*RunRequest)(nil),        // 45: loralab.spec.v1.RunRequest
+	(*Pause)(nil),             // 46: loralab.spec.v1.Pause
+	(*Label)(nil),             // 47: loralab.spec.v1.Label
+	(*Places)(nil),            // 48: loralab.spec.v1.Places
+	(*Files)(nil),             // 49: loralab.spec.v1.Files
+	(*Event)(nil),             // 50: loralab.spec.v1.Event
+	(*Started)(nil),           // 51: loralab.spec.v1.Started
+	(*Step)(nil),              // 52: loralab.spec.v1.Step
+	(*Validation)(nil),        // 53: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 54: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 55: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 56: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 57: loralab.spec.v1.Stopped
+	(*Paused)(nil),            // 58: loralab.spec.v1.Paused
+	(*Failed)(nil),            // 59: loralab.spec.v1.Failed
+	(*Note)(nil),              // 60: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 61: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 62: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 63: loralab.spec.v1.Summary
+	nil,                       // 64: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 65: loralab.spec.v1.Exported.FilesEntry
+	nil,                       // 66: loralab.spec.v1.Exported.StateEntry
+	nil,                       // 67: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 68: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 69: loralab.spec.v1.Places.FilesEntry
+	nil,                       // 70: loralab.spec.v1.Places.NetworksEntry
+	nil,                       // 71: loralab.spec.v1.Summary.FilesEntry
+	(*protocol.Model)(nil),    // 72: loralab.variant.v1.Model
+	(*protocol.Peft)(nil),     // 73: loralab.variant.v1.Peft
+	(*protocol.Program)(nil),  // 74: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 75: loralab.variant.v1.Site
 }
 var file_spec_proto_depIdxs = []int32{
-	63, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	71, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	64, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	72, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
 	28, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
 	26, // 4: loralab.spec.v1.SampleRequest.arch:type_name -> loralab.spec.v1.Architecture
 	28, // 5: loralab.spec.v1.SampleRequest.adapter:type_name -> loralab.spec.v1.Adapter
-	72, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
-	44, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	73, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
+	45, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 8: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	44, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
+	45, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
 	28, // 10: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
 	15, // 11: loralab.spec.v1.CompareReply.sites:type_name -> loralab.spec.v1.Comparison
-	46, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
+	47, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
 	24, // 13: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
 	17, // 14: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
-	64, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
-	65, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
-	44, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	65, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
+	66, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
+	45, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
 	19, // 18: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
-	43, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
-	34, // 20: loralab.spec.v1.StylizeRequest.style:type_name -> loralab.spec.v1.Style
+	44, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
+	35, // 20: loralab.spec.v1.StylizeRequest.style:type_name -> loralab.spec.v1.Style
 	22, // 21: loralab.spec.v1.StylizeRequest.pictures:type_name -> loralab.spec.v1.Restyled
 	25, // 22: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
 	28, // 23: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
 	30, // 24: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
 	31, // 25: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	37, // 26: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	38, // 27: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	41, // 28: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	38, // 26: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	39, // 27: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	42, // 28: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
 	26, // 29: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
 	27, // 30: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
 	1,  // 31: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	73, // 32: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	74, // 32: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
 	29, // 33: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	74, // 34: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	66, // 35: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	67, // 36: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	32, // 37: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	33, // 38: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	34, // 39: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	36, // 40: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	40, // 41: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	39, // 42: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	31, // 43: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	43, // 44: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
-	24, // 45: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	42, // 46: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	46, // 47: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	47, // 48: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	72, // 49: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	45, // 50: loralab.spec.v1.RunRequest.pause:type_name -> loralab.spec.v1.Pause
-	68, // 51: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	69, // 52: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
-	50, // 53: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	51, // 54: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	52, // 55: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	53, // 56: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	54, // 57: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	55, // 58: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	56, // 59: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	58, // 60: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	59, // 61: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	57, // 62: loralab.spec.v1.Event.paused:type_name -> loralab.spec.v1.Paused
-	60, // 63: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	60, // 64: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	62, // 65: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	60, // 66: loralab.spec.v1.Paused.validation:type_name -> loralab.spec.v1.Metrics
-	61, // 67: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	60, // 68: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	54, // 69: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	70, // 70: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
-	35, // 71: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	48, // 72: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 73: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	44, // 74: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 75: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 76: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 77: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
-	11, // 78: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	13, // 79: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
-	18, // 80: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	21, // 81: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
-	3,  // 82: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	49, // 83: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 84: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 85: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 86: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
-	12, // 87: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	14, // 88: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
-	20, // 89: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	23, // 90: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
-	82, // [82:91] is the sub-list for method output_type
-	73, // [73:82] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	75, // 34: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	67, // 35: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	68, // 36: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	33, // 37: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	34, // 38: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	35, // 39: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	32, // 40: loralab.spec.v1.Data.views:type_name -> loralab.spec.v1.Views
+	37, // 41: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	41, // 42: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	40, // 43: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	44, // 44: loralab.spec.v1.Train.window:type_name -> loralab.spec.v1.Window
+	31, // 45: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	44, // 46: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
+	24, // 47: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	43, // 48: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	47, // 49: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	48, // 50: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	73, // 51: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	46, // 52: loralab.spec.v1.RunRequest.pause:type_name -> loralab.spec.v1.Pause
+	69, // 53: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	70, // 54: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
+	51, // 55: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	52, // 56: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	53, // 57: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	54, // 58: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	55, // 59: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	56, // 60: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	57, // 61: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	59, // 62: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	60, // 63: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	58, // 64: loralab.spec.v1.Event.paused:type_name -> loralab.spec.v1.Paused
+	61, // 65: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	61, // 66: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	63, // 67: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	61, // 68: loralab.spec.v1.Paused.validation:type_name -> loralab.spec.v1.Metrics
+	62, // 69: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	61, // 70: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	55, // 71: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	71, // 72: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
+	36, // 73: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	49, // 74: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 75: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	45, // 76: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 77: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 78: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 79: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
+	11, // 80: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	13, // 81: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
+	18, // 82: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	21, // 83: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
+	3,  // 84: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	50, // 85: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 86: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 87: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 88: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
+	12, // 89: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	14, // 90: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
+	20, // 91: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	23, // 92: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
+	84, // [84:93] is the sub-list for method output_type
+	75, // [75:84] is the sub-list for method input_type
+	75, // [75:75] is the sub-list for extension type_name
+	75, // [75:75] is the sub-list for extension extendee
+	0,  // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -5910,8 +6046,8 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[37].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[47].OneofWrappers = []any{
+	file_spec_proto_msgTypes[38].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[48].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -5923,15 +6059,15 @@ func file_spec_proto_init() {
 		(*Event_Note)(nil),
 		(*Event_Paused)(nil),
 	}
-	file_spec_proto_msgTypes[58].OneofWrappers = []any{}
 	file_spec_proto_msgTypes[59].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[60].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   69,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -130,6 +130,10 @@ type (
 		evaluate *evaluateConfig
 		data     *dataConfig
 	}
+	validateInput struct {
+		evaluate *evaluateConfig
+		train    *trainConfig
+	}
 	splitInput    struct{ data *dataConfig }
 	backboneInput struct {
 		backbone *backboneConfig
@@ -177,6 +181,7 @@ func (x *expansion) check(c *cell) {
 	memoize(x, c, domainsInput{g.Evaluate}, x.checkDomains)
 	memoize(x, c, shiftsInput{g.Evaluate}, x.checkShifts)
 	memoize(x, c, windowInput{g.Evaluate, g.Data}, x.checkWindow)
+	memoize(x, c, validateInput{g.Evaluate, g.Train}, x.checkValidate)
 	memoize(x, c, splitInput{g.Data}, x.checkSplit)
 	memoize(x, c, backboneInput{g.Backbone, g.Adapter, g.Head, g.Data}, x.checkBackbone)
 	memoize(x, c, adapterInput{g.adapterOn()}, x.checkAdapter)
@@ -383,25 +388,58 @@ func (x *expansion) checkSame(c *cell, run *Run) {
 	}
 }
 
-// checkAugment looks at the ranges that augmentations draw from.
+// checkAugment looks at the ranges that augmentations draw from, and at their order.
 func (x *expansion) checkAugment(c *subject, in augmentInput) {
+	var list []*spec.Augment
+	fine := true
 	for i := range in.data.Augment {
 		a := &in.data.Augment[i]
+		list = append(list, a.spec())
 		at := fmt.Sprintf("data.augment.%d", i)
-		if _, draws := ranges[a.Kind]; a.Range != nil && !draws {
-			x.fail(c, at+".range", fmt.Sprintf("%s draws from no range", a.Kind), "leave it out")
-		} else if err := augment.Check([]*spec.Augment{a.spec()}); err != nil {
-			_, message, _ := strings.Cut(err.Error(), ": ")
-			if a.Range != nil {
-				at += ".range"
+		fail := func(field, message, hint string) {
+			fine = false
+			x.fail(c, at+field, message, hint)
+		}
+		_, draws := ranges[a.Kind]
+		switch {
+		case a.Range != nil && !draws:
+			fail(".range", a.Kind+" draws from no range", "leave it out")
+		case a.ShortSide != nil && a.Kind != augment.Resize:
+			fail(".shortSide", a.Kind+" does not resize", `only "resize" has it`)
+		case a.MaxClass != 0 && a.Kind != augment.Window:
+			fail(".maxClass", a.Kind+" cuts no window", `only "window" has it`)
+		case a.Range != nil && a.ShortSide != nil:
+			fail(".shortSide", "the image is resized by a factor, range, and to a short side", "leave one of them out")
+		default:
+			err := augment.CheckEach([]*spec.Augment{a.spec()})
+			if err == nil {
+				break
 			}
-			x.fail(c, at, message, "")
+			_, message, _ := strings.Cut(err.Error(), ": ")
+			switch {
+			case a.ShortSide != nil:
+				fail(".shortSide", message, "")
+			case a.Range != nil:
+				fail(".range", message, "")
+			case a.P != nil:
+				fail(".p", message, "leave it out")
+			default:
+				fail("", message, "")
+			}
 		}
 		for name, v := range map[string]*float64{"brightness": a.Brightness, "contrast": a.Contrast, "saturation": a.Saturation, "hue": a.Hue} {
-			if v != nil && a.Kind != "color" {
-				x.fail(c, at+"."+name, fmt.Sprintf("%s changes no colors", a.Kind), `only "color" has it`)
+			switch {
+			case v == nil || a.Kind == "color":
+			case a.Kind == "photometric":
+				fail("."+name, "photometric draws as mmsegmentation does", `only "color" has it`)
+			default:
+				fail("."+name, a.Kind+" changes no colors", `only "color" has it`)
 			}
 		}
+	}
+	var order *augment.OrderError
+	if fine && errors.As(augment.Check(list), &order) {
+		x.fail(c, fmt.Sprintf("data.augment.%d", order.At), order.Reason, order.Hint)
 	}
 }
 
@@ -473,6 +511,13 @@ func (x *expansion) checkWindow(c *subject, in windowInput) {
 	}
 	if s := e.Window.Stride; s[0] > size[0] || s[1] > size[1] {
 		x.fail(c, "evaluate.window.stride", fmt.Sprintf("windows of %s at a stride of %s leave pixels out", size, s), fmt.Sprintf("the stride is at most data.size, %s; half of it is usual", size))
+	}
+}
+
+// checkValidate looks for metrics that validations do not compute.
+func (x *expansion) checkValidate(c *subject, in validateInput) {
+	if m := in.train.Monitor; in.train.asTested(in.evaluate) && slices.Contains(metric.OfBatches, metric.Canonical(m)) {
+		x.fail(c, "train.monitor", fmt.Sprintf("%s is of batches at the model's size, and validations score images at their own", m), `monitor another metric, "dice/mean" for instance, or leave train.validate out`)
 	}
 }
 

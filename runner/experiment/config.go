@@ -129,6 +129,7 @@ type dataConfig struct {
 	Fraction   float64           `json:"fraction"`
 	Limit      limitConfig       `json:"limit"`
 	Augment    []augmentConfig   `json:"augment"`
+	Views      *viewsConfig      `json:"views"`
 	Normalize  *normalizeConfig  `json:"normalize"`
 	Procedural proceduralConfig  `json:"procedural"`
 
@@ -137,10 +138,17 @@ type dataConfig struct {
 	look       *lookConfig
 }
 
+type viewsConfig struct {
+	Count uint32    `json:"count"`
+	Seed  splitSeed `json:"seed"`
+}
+
 type augmentConfig struct {
 	Kind       string      `json:"kind"`
-	P          float64     `json:"p"`
+	P          *float64    `json:"p"`
 	Range      *[2]float64 `json:"range"`
+	ShortSide  *[2]float64 `json:"shortSide"`
+	MaxClass   float64     `json:"maxClass"` // 0: 1
 	Brightness *float64    `json:"brightness"`
 	Contrast   *float64    `json:"contrast"`
 	Saturation *float64    `json:"saturation"`
@@ -158,7 +166,7 @@ type splitConfig struct {
 	From     string    `json:"from"` // a list, in place of all above
 }
 
-// splitSeed is a number, or that of each run.
+// splitSeed is a number, or that of each run; views have one too.
 type splitSeed struct {
 	number uint64
 	run    bool
@@ -265,6 +273,7 @@ type trainConfig struct {
 	MaxSteps   uint32  `json:"maxSteps"`
 	Monitor    string  `json:"monitor"`
 	EvalEvery  uint32  `json:"evalEvery"`
+	Validate   string  `json:"validate"`
 	Accumulate uint32  `json:"accumulate"`
 	EMA        float64 `json:"ema"`
 	Patience   uint32  `json:"patience"`

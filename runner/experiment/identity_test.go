@@ -39,6 +39,8 @@ var writable = map[string][]string{
 	"data.size":               {"224", "112", "[112, 224]"},
 	"data.remap":              {"{}", `{boundary: "animal"}`, `{boundary: "ignore"}`},
 	"data.ignore":             {"unset", "255", "7"},
+	"data.augment":            {"unset", `[{kind: "flip"}]`, inWindows, `[{kind: "window"}, {kind: "flip"}]`},
+	"data.views":              {"unset", "{count: 2}", "{count: 3}", "{count: 2, seed: 4}"},
 	"data.limit.train":        {"unset", "9", "10"},
 	"data.limit.test":         {"unset", "3"},
 	"data.procedural.seed":    {"0", "5"},
@@ -61,6 +63,8 @@ var writable = map[string][]string{
 	"train.maxSteps":          {"0", "7"},
 	"train.monitor":           {`"dice/mean"`, `"loss"`},
 	"train.evalEvery":         {"1", "2"},
+	"train.validate":          {`"model"`, `"test"`},
+	"evaluate.resolution":     {`"model"`, `"original"`},
 	"seeds":                   {"[1]", "[2]"},
 	"evaluate.checkpoint":     {`"best"`, `"last"`},
 	"evaluate.domains":        {"{}", `{far: {source: "procedural", seed: 3}}`},
@@ -68,6 +72,13 @@ var writable = map[string][]string{
 	"data.split.seed":         {"0", "3"}, // of a source that is divided, which a drawn one is not
 	"data.limit.seed":         {"0", "3"}, // likewise
 	"evaluate.domains.a.seed": {"unset", "1"},
+}
+
+const inWindows = `[{kind: "resize"}, {kind: "window", maxClass: 0.75}, {kind: "photometric"}]`
+
+// validatesAsTested is whether validations are at the original resolution.
+func (d drawn) validatesAsTested() bool {
+	return d.get("train.validate") == `"test"` && d.get("evaluate.resolution") == `"original"`
 }
 
 // paths that leave the weights of this experiment alone, whatever they say.
@@ -98,6 +109,8 @@ func (d drawn) meaning() string {
 	unless(variant != `"none"`, "optim.lr.adapter", "adapter.targets", "adapter.blocks")
 	unless(variant == `"lora"`, "adapter.params.rank", "adapter.params.alpha")
 	unless(variant == `"scale"`, "adapter.params.init")
+	unless(d.get("data.augment") != "unset", "data.views")
+	unless(d.validatesAsTested(), "train.validate", "evaluate.resolution")
 	kind := d.get("head.kind")
 	unless(kind == `"conv"` || kind == `"setr_pup"`, "head.hidden", "head.norm")
 	unless(kind != `"linear"`, "head.dropout")
@@ -127,6 +140,9 @@ func draw(t *rapid.T, from drawn, most int) drawn {
 	paths := slices.Sorted(maps.Keys(writable))
 	for _, path := range rapid.SliceOfN(rapid.SampledFrom(paths), 0, most).Draw(t, "fields") {
 		d[path] = rapid.SampledFrom(writable[path]).Draw(t, path)
+	}
+	if d.validatesAsTested() && d.get("train.monitor") == `"loss"` {
+		delete(d, "train.monitor") // which has no value then
 	}
 	return d
 }
@@ -238,6 +254,11 @@ func respell(t *rapid.T, value string) string {
 		return rapid.SampledFrom([]string{value, `["fc2", "value"]`}).Draw(t, "form")
 	case `"2..9"`:
 		return rapid.SampledFrom([]string{value, "[2, 3, 4, 5, 6, 7, 8, 9]", "[9, 2, 3, 4, 5, 6, 7, 8]"}).Draw(t, "form")
+	case inWindows:
+		other := `[{kind: "resize", p: 1, range: [0.5, 2]}, {kind: "window", p: 1, maxClass: 3/4}, {kind: "photometric", p: 1}]`
+		return rapid.SampledFrom([]string{value, other}).Draw(t, "form")
+	case "{count: 2}":
+		return rapid.SampledFrom([]string{value, "{count: 2, seed: 0}"}).Draw(t, "form")
 	case `{blocks: "0..3"}`:
 		return rapid.SampledFrom([]string{value, "{blocks: [3, 2, 1, 0]}"}).Draw(t, "form")
 	}

@@ -12,7 +12,7 @@ import (
 // a new field of dataConfig fails this test until it is in a key or in the list.
 func TestKeysOfDataHaveAllThatDecides(t *testing.T) {
 	unread := []string{
-		"Size", "Classes", "Remap", "Ignore", "Colors", "Augment", "Normalize", "corruption", "look", // of the pixels that are read
+		"Size", "Classes", "Remap", "Ignore", "Colors", "Augment", "Views", "Normalize", "corruption", "look", // of the pixels that are read
 		"Procedural", // of a source without files
 	}
 	for _, split := range []splitConfig{{Method: "random"}, {Method: "original"}} {

@@ -172,6 +172,11 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 	for i := range cfg.Data.Augment {
 		s.Data.Augment = append(s.Data.Augment, cfg.Data.Augment[i].spec())
 	}
+	s.Data.Views = cfg.Data.views(seed)
+	if cfg.Train.asTested(cfg.Evaluate) {
+		seen := cfg.Evaluate.scoring()
+		s.Train.Resolution, s.Train.Window = seen.Resolution, seen.Window
+	}
 	cfg.settle(s)
 	run.Spec = s
 	run.ID = spec.Identity(s)

@@ -65,6 +65,7 @@ func (s *smoke) run(ctx context.Context, run *Run, name string) (*Run, error) {
 	cut.Label.Experiment = name
 	train := cut.Spec.Train
 	train.MaxSteps, train.EvalEvery, train.Monitor = smokeSteps, 1, "loss"
+	train.Resolution, train.Window = "", nil // at which there is no loss
 	cut.Places.Files = map[string]*spec.Files{}
 	if err := s.data(ctx, cut.Spec.Data, run.Places, cut.Places, smokeSteps*train.Batch); err != nil {
 		return nil, err

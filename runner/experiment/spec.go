@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/loralab/loralab/core/augment"
 	"github.com/loralab/loralab/core/corrupt"
 	"github.com/loralab/loralab/core/head/design"
 	"github.com/loralab/loralab/core/metric"
@@ -52,17 +53,32 @@ func (l *lossConfig) terms(classes []string) []*spec.Loss {
 // ranges are what augmentations draw from unless told; those without draw from
 // none.
 var ranges = map[string][2]float64{
-	"rotate": {-10, 10}, "scale": {0.75, 1.25}, "crop": {0.5, 1}, "blur": {0.1, 2}, "noise": {0, 0.05},
+	augment.Resize: {0.5, 2}, "rotate": {-10, 10}, "scale": {0.75, 1.25}, "crop": {0.5, 1}, "blur": {0.1, 2}, "noise": {0, 0.05},
 }
+
+// always are the augmentations of every image, unless told.
+var always = []string{augment.Resize, augment.Window, "photometric"}
 
 // spec fills in what is not given.
 func (a *augmentConfig) spec() *spec.Augment {
-	out := &spec.Augment{Kind: recorded(a.Kind), P: a.P}
+	out := &spec.Augment{Kind: recorded(a.Kind), P: 0.5}
+	switch {
+	case a.P != nil:
+		out.P = *a.P
+	case slices.Contains(always, a.Kind):
+		out.P = 1
+	}
 	if r, ok := ranges[a.Kind]; ok {
-		if a.Range != nil {
+		switch out.ShortSide = a.ShortSide != nil; {
+		case out.ShortSide:
+			r = *a.ShortSide
+		case a.Range != nil:
 			r = *a.Range
 		}
 		out.Low, out.High = r[0], r[1]
+	}
+	if a.MaxClass < 1 {
+		out.MaxClass = a.MaxClass
 	}
 	if a.Kind == "color" {
 		or := func(v *float64, absent float64) float64 {
@@ -74,6 +90,17 @@ func (a *augmentConfig) spec() *spec.Augment {
 		out.Brightness, out.Contrast, out.Saturation, out.Hue = or(a.Brightness, 0.2), or(a.Contrast, 0.2), or(a.Saturation, 0.2), or(a.Hue, 0.02)
 	}
 	return out
+}
+
+// views are those of a run with a seed, nil if there are none.
+func (d *dataConfig) views(seed uint64) *spec.Views {
+	if d.Views == nil || len(d.Augment) == 0 {
+		return nil
+	}
+	if !d.Views.Seed.run {
+		seed = d.Views.Seed.number
+	}
+	return &spec.Views{Count: d.Views.Count, Seed: seed}
 }
 
 // scoring is an evaluation with what it says of how images are seen.
@@ -291,6 +318,12 @@ func (t *trainConfig) spec() *spec.Train {
 		out.MinDelta = t.MinDelta
 	}
 	return out
+}
+
+// asTested reports whether validations score images otherwise than at the model's
+// size, as evaluate says.
+func (t *trainConfig) asTested(e *evaluateConfig) bool {
+	return t.Validate == "test" && e.Resolution == spec.Original
 }
 
 // settle turns groups, or freezing up to an epoch, into the rules that settle

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -24,6 +25,10 @@ type Cell struct {
 	Runs int    `json:"runs"`
 	Left uint64 `json:"steps_left"`
 	Cost Cost   `json:"cost"` // of what is left
+	// Cached is the number of blocks that training images pass through once, and
+	// Uncached why they pass through all of them in each step.
+	Cached   int    `json:"cached_blocks"`
+	Uncached string `json:"uncached,omitempty"`
 }
 
 // Cost is an estimate from runs that were trained in this project.
@@ -77,6 +82,31 @@ func (p *Plan) Cells(known *store.Snapshot) ([]Cell, error) {
 	return cells, nil
 }
 
+// Uncached are the reasons why frozen blocks are computed again in each step of runs
+// that are to train, each once. It says nothing of those without frozen blocks.
+func (p *Plan) Uncached() (reasons []string) {
+	seen := map[[2]string]bool{}
+	for _, a := range p.Actions {
+		if a.Run == nil || a.Shared != nil || !a.Train {
+			continue
+		}
+		key := [2]string{a.Run.Experiment, a.Run.Cell}
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		tensors, err := params.Of(a.Run.Spec)
+		if err != nil {
+			continue // reported where it is asked for
+		}
+		c, err := params.CacheOf(a.Run.Spec, tensors, params.CacheBytes)
+		if err == nil && c.Blocks > 0 && c.Off != "" && !slices.Contains(reasons, c.Off) {
+			reasons = append(reasons, c.Off)
+		}
+	}
+	return reasons
+}
+
 func describe(run *experiment.Run) (Cell, error) {
 	tensors, err := params.Of(run.Spec)
 	if err != nil {
@@ -85,6 +115,13 @@ func describe(run *experiment.Run) (Cell, error) {
 	c := Cell{
 		Experiment: run.Experiment, Cell: run.Cell,
 		Groups: params.Groups(tensors), Steps: params.Steps(run.Spec),
+	}
+	cache, err := params.CacheOf(run.Spec, tensors, params.CacheBytes)
+	if err != nil {
+		return Cell{}, err
+	}
+	if c.Uncached = cache.Off; c.Uncached == "" {
+		c.Cached = cache.Blocks
 	}
 	for _, part := range []string{params.Backbone, params.Adapter, params.Head} {
 		c.Trainable += params.Trained(tensors, part)
@@ -162,6 +199,9 @@ func shape(s *spec.RunSpec) (exact, near string) {
 	}
 	if d := s.GetData(); d != nil {
 		d.Values, d.Mean, d.Std, d.Splits = nil, nil, nil, nil
+		if d.Views != nil {
+			d.Views.Seed = 0
+		}
 		for i := range d.Classes {
 			d.Classes[i] = ""
 		}

@@ -110,6 +110,7 @@ var fields = []struct{ path, name string }{
 	{"data.height", "data.size"},
 	{"data.width", "data.size"},
 	{"data.augment", "data.augment"},
+	{"data.views", "data.views"},
 	{"data.corruption", "the damage to images"},
 	{"data.style", "the style of images"},
 	{"loss", "loss"},
@@ -126,6 +127,8 @@ var fields = []struct{ path, name string }{
 	{"train.max_steps", "train.maxSteps"},
 	{"train.eval_every", "train.evalEvery"},
 	{"train.min_delta", "train.minDelta"},
+	{"train.resolution", "train.validate"},
+	{"train.window", "train.validate"},
 }
 
 // field is a place of a specification as experiment files name it.

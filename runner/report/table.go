@@ -382,6 +382,9 @@ func (s *study) notes(t Table) []string {
 	if text := s.seen(); text != "" {
 		add("%s", text)
 	}
+	if text := s.views(); text != "" {
+		add("%s", text)
+	}
 	if single {
 		add("Cells with n = 1 have no spread: their differences may be chance.")
 	}
@@ -506,6 +509,31 @@ func (s *study) seen() string {
 		}
 	}
 	return text + "."
+}
+
+// views says which views of their images the runs are trained on, where there is a
+// bank of them: seeds that share their views differ less than seeds that do not.
+func (s *study) views() string {
+	var counts []string
+	shared := false
+	for _, run := range s.exp.Runs {
+		v := run.Spec.GetData().GetViews()
+		if v == nil {
+			continue
+		}
+		if n := fmt.Sprint(v.Count); !slices.Contains(counts, n) {
+			counts = append(counts, n)
+		}
+		shared = shared || v.Seed != run.Seed
+	}
+	if len(counts) == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("Trained on %s views of each image, which augmentation makes once", strings.Join(counts, " or "))
+	if shared {
+		return text + "; seeds share them."
+	}
+	return text + ", by the seed of each run."
 }
 
 // checkpoints says which weights are scored.

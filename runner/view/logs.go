@@ -60,7 +60,11 @@ func (v *View) logLine(event *spec.Event) string {
 		return fmt.Sprintf("step %d  epoch %d  loss %.4f  lr %.3g  |g| %.3g  %.1f images/s",
 			s.GetStep(), s.GetEpoch(), s.GetLoss(), s.GetLr(), s.GetGradNorm(), s.GetImagesPerSecond())
 	case *spec.Event_Validation:
-		text := fmt.Sprintf("validation after step %d  loss %.4f  %s", e.Validation.GetStep(), e.Validation.GetMetrics().GetLoss(), scores(e.Validation.GetMetrics()))
+		text := fmt.Sprintf("validation after step %d  ", e.Validation.GetStep())
+		if loss, ok := metric.Value(e.Validation.GetMetrics(), "loss"); ok {
+			text += fmt.Sprintf("loss %.4f  ", loss)
+		}
+		text += scores(e.Validation.GetMetrics())
 		if e.Validation.GetBest() {
 			text += " (best)"
 		}

@@ -54,6 +54,11 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 	if o.Cost {
 		v.cost(o.Cells)
 	}
+	if !o.Cost {
+		for _, why := range p.Uncached() {
+			v.note("frozen blocks are not cached: " + why)
+		}
+	}
 	line := v.bold.Render(p.Counts().String())
 	if n := p.Unselected; n > 0 {
 		line += v.dim.Render(fmt.Sprintf("  (%s left out)", count(n, "other run")))
@@ -108,12 +113,16 @@ func cellName(cells []plan.Cell, c plan.Cell) string {
 
 // cost shows what is left to train.
 func (v *View) cost(cells []plan.Cell) {
-	t := table{columns: append(texts("TO TRAIN"), numbers("RUNS", "WEIGHTS", "STEPS", "MEMORY", "TIME", "FROM")...), indent: 2, stack: true}
+	t := table{columns: append(texts("TO TRAIN"), numbers("RUNS", "WEIGHTS", "CACHED", "STEPS", "MEMORY", "TIME", "FROM")...), indent: 2, stack: true}
 	for _, c := range cells {
 		if c.Runs == 0 {
 			continue
 		}
-		t.add(cellName(cells, c), fmt.Sprint(c.Runs), amount(uint64(c.Trainable)), fmt.Sprint(c.Left),
+		cached := "no"
+		if c.Cached > 0 {
+			cached = count(c.Cached, "block")
+		}
+		t.add(cellName(cells, c), fmt.Sprint(c.Runs), amount(uint64(c.Trainable)), cached, fmt.Sprint(c.Left),
 			memory(c.Cost), duration(c.Cost), origin(c.Cost))
 	}
 	if len(t.rows) == 0 {
@@ -121,12 +130,15 @@ func (v *View) cost(cells []plan.Cell) {
 	}
 	total, steps, runs := plan.Total(cells)
 	if len(t.rows) > 1 {
-		t.add("all", fmt.Sprint(runs), "", fmt.Sprint(steps), memory(total), duration(total), "")
+		t.add("all", fmt.Sprint(runs), "", "", fmt.Sprint(steps), memory(total), duration(total), "")
 	}
 	printLine(v.out, v.bold.Render("Cost"))
 	v.table(t)
 	any := func(is func(plan.Cost) bool) bool {
 		return slices.ContainsFunc(cells, func(c plan.Cell) bool { return c.Runs > 0 && is(c.Cost) })
+	}
+	for _, why := range uncached(cells) {
+		v.note("not cached: " + why)
 	}
 	if any(func(c plan.Cost) bool { return c.From > 0 }) {
 		v.note("time of training, one run after another, ± its standard deviation")
@@ -138,6 +150,16 @@ func (v *View) cost(cells []plan.Cell) {
 		v.note("unknown: no run of that shape was trained in this project yet")
 	}
 	printLine(v.out, "")
+}
+
+// uncached are the reasons why cells that are to train keep no tokens.
+func uncached(cells []plan.Cell) (reasons []string) {
+	for _, c := range cells {
+		if c.Runs > 0 && c.Uncached != "" && !slices.Contains(reasons, c.Uncached) {
+			reasons = append(reasons, c.Uncached)
+		}
+	}
+	return reasons
 }
 
 func (v *View) note(text string) {

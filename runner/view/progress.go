@@ -177,6 +177,11 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 		}
 		if n := e.Started.GetCachedBlocks(); n > 0 {
 			text += fmt.Sprintf(", %s cached", count(int(n), "block"))
+			if views := e.Started.GetCachedViews(); views > 1 {
+				text += fmt.Sprintf(" for %d views of each image", views)
+			}
+		} else if why := e.Started.GetUncached(); why != "" {
+			text += ", no block cached: " + why
 		}
 		p.line(r, text)
 	case *spec.Event_Step:

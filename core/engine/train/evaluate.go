@@ -26,6 +26,17 @@ import (
 // predicted of it.
 type shots func(name string, seen raster.Labelled, predicted raster.Labels)
 
+// scoreAs scores a split at a resolution, by windows if there are. shots may be nil.
+func (s *session) scoreAs(ctx context.Context, src *source, resolution string, w *spec.Window, shots shots) (*spec.Metrics, error) {
+	switch {
+	case w != nil:
+		return s.scoreWindows(ctx, src, w, shots)
+	case resolution == spec.Original:
+		return s.scoreOriginal(ctx, src, shots)
+	}
+	return s.score(ctx, src, shots)
+}
+
 // score runs a split through the network and counts pixels. shots may be nil.
 func (s *session) score(ctx context.Context, src *source, shots shots) (*spec.Metrics, error) {
 	counts := metric.NewCounts(s.spec.Data.Classes)
@@ -187,11 +198,9 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	if err := s.t.dev.Do(func() error { s.t.cache.release(); return nil }); err != nil {
 		return nil, err
 	}
-	var src *source
-	if e.Window == nil {
-		if src, err = s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set); err != nil {
-			return nil, err
-		}
+	src, err := s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set, e.Window)
+	if err != nil {
+		return nil, err
 	}
 	if e.Merged {
 		unmerge, err := s.merge()
@@ -207,15 +216,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 			samples = append(samples, sample(name, seen, predicted, size, s.spec.Data.Classes))
 		}
 	}
-	var m *spec.Metrics
-	switch {
-	case e.Window != nil:
-		m, err = s.scoreWindows(ctx, set, e.Data, e.Window, shots)
-	case e.Resolution == spec.Original:
-		m, err = s.scoreOriginal(ctx, src, shots)
-	default:
-		m, err = s.score(ctx, src, shots)
-	}
+	m, err := s.scoreAs(ctx, src, e.Resolution, e.Window, shots)
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,9 @@ func (s *session) scoreOriginal(ctx context.Context, src *source, shots shots) (
 		}
 		for k, p := range done {
 			t.finish(p)
-			shots(b.Names[k], b.At(k), p.predicted)
+			if shots != nil {
+				shots(b.Names[k], b.At(k), p.predicted)
+			}
 		}
 		return nil
 	})
@@ -121,9 +123,10 @@ func (s *session) scoreOriginal(ctx context.Context, src *source, shots shots) (
 
 // scoreWindows is scoreOriginal of images that are seen by windows. Windows of
 // several images share a batch.
-func (s *session) scoreWindows(ctx context.Context, set *data.Set, d *spec.Data, w *spec.Window, shots shots) (*spec.Metrics, error) {
+func (s *session) scoreWindows(ctx context.Context, src *source, w *spec.Window, shots shots) (*spec.Metrics, error) {
 	t := &tally{counts: metric.NewCounts(s.spec.Data.Classes)}
-	panes := s.panes(d, w)
+	set := src.set
+	panes := s.panes(src.d, w)
 	defer panes.free()
 	var open []*painting
 	var scenes []*data.Scene
@@ -132,13 +135,18 @@ func (s *session) scoreWindows(ctx context.Context, set *data.Set, d *spec.Data,
 			p, scene := open[0], scenes[0]
 			open, scenes = open[1:], scenes[1:]
 			t.finish(p)
-			shots(scene.Name, scene.Labelled, p.predicted)
+			if shots != nil {
+				shots(scene.Name, scene.Labelled, p.predicted)
+			}
 		}
 	}
 	err := each(ctx, func(_ context.Context, indices []int) (*data.Scene, error) {
 		return set.Scene(indices[0], panes.scaled)
 	}, inOrder(set.Len(), 1), func(scene *data.Scene) error {
 		p := t.paint(s.t.dev, panes.over(scene.Image.Size), scene.Truth())
+		if panes.remembers == nil {
+			panes.remembers = s.t.recall(src, p.canvas.grid.Len()*set.Len())
+		}
 		open, scenes = append(open, p), append(scenes, scene)
 		if err := panes.add(ctx, p.canvas, scene.Image); err != nil {
 			return err
@@ -153,7 +161,7 @@ func (s *session) scoreWindows(ctx context.Context, set *data.Set, d *spec.Data,
 		return nil, err
 	}
 	finish()
-	return t.metrics(), nil
+	return t.metrics(), panes.remembers.keep()
 }
 
 // panes sends windows through the network, batch by batch, and each window's
@@ -168,6 +176,8 @@ type panes struct {
 	images   []byte    // planes of each of
 	waiting  []*canvas // in the order of their windows
 	canvases []*canvas // all that may hold something
+
+	remembers *recall // nil: tokens are computed and not kept
 }
 
 func (s *session) panes(d *spec.Data, w *spec.Window) *panes {
@@ -218,7 +228,8 @@ func (p *panes) flush() error {
 	err := dev.Do(func() error {
 		var err error
 		dev.NoGrad(func() {
-			logits := net.logits(net.tokens(net.input(b, p.data)), b.Size, false)
+			tokens := p.remembers.tokens(func() *torch.Tensor { return net.tokens(net.input(b, p.data)) })
+			logits := net.logits(tokens, b.Size, false)
 			if i := nonFinite(logits); i >= 0 {
 				err = &nonFiniteError{p.waiting[i].name, p.s.step}
 				return
@@ -241,6 +252,7 @@ func (p *panes) free() {
 		for _, c := range p.canvases {
 			c.free()
 		}
+		p.remembers.free()
 		return nil
 	})
 }

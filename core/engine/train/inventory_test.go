@@ -123,6 +123,13 @@ func TestInventoryIsTheEngines(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			cache, err := params.CacheOf(req.Spec, tensors, params.CacheBytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cache.Blocks != s.net.prefix || !slices.Equal(cache.Stops, s.net.stops) {
+				t.Errorf("%d blocks are planned to be frozen, stops %v; in the engine %d, %v", cache.Blocks, cache.Stops, s.net.prefix, s.net.stops)
+			}
 			slices.Sort(planned)
 			slices.Sort(engines)
 			if !slices.Equal(planned, engines) {

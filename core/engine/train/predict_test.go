@@ -235,6 +235,49 @@ func TestOriginalResolution(t *testing.T) {
 	}
 }
 
+// Validations score images as the test does that has the same resolution and
+// windows: of the best weights, they are its scores.
+func TestValidatedAsTested(t *testing.T) {
+	for name, window := range map[string]*spec.Window{"original": nil, "windows": {StrideH: 17, StrideW: 32, Scale: 1.3}} {
+		t.Run(name, func(t *testing.T) {
+			tr := trainer(t)
+			req := request(t, func(r *spec.RunRequest) {
+				val := &spec.Procedural{Seed: 2, Count: 3, Size: 61}
+				r.Spec.Data.Splits["val"] = &spec.Split{Count: 3, Procedural: val}
+				r.Spec.Data.Augment = []*spec.Augment{{Kind: "resize", P: 1, Low: 0.5, High: 2}, {Kind: "window", P: 1}}
+				r.Spec.Train.Resolution, r.Spec.Train.Window = spec.Original, window
+				e := r.Evaluations[0]
+				e.Data.Splits["test"] = proto.CloneOf(r.Spec.Data.Splits["val"])
+				e.Resolution, e.Window = spec.Original, window
+				r.Evaluations = r.Evaluations[:1]
+			})
+			events, err := run(t, tr, req, 0)
+			sum := finished(t, events, err)
+			want, got := sum.Evaluations[0].Metrics, sum.Validation
+			if got.Pixels != 3*61*61 || !math.IsNaN(got.Loss) {
+				t.Errorf("%d pixels are validated, the loss is %v", got.Pixels, got.Loss)
+			}
+			if !proto.Equal(got, want) {
+				t.Errorf("validated\n%v, tested\n%v", got, want)
+			}
+			validations := 0
+			for _, e := range events {
+				if v := e.GetValidation(); v != nil {
+					validations++
+				}
+			}
+			if validations != int(req.Spec.Train.Epochs) {
+				t.Errorf("%d validations", validations)
+			}
+			req.Spec.Train.Monitor = "loss"
+			req.Id = spec.Identity(req.Spec)
+			if err := tr.Run(t.Context(), req, func(*spec.Event) {}); err == nil || !strings.Contains(err.Error(), "give loss no value") {
+				t.Errorf("with the loss as monitor: %v", err)
+			}
+		})
+	}
+}
+
 // A picture predicted by windows has the classes that scoring by windows counts.
 func TestPredictByWindows(t *testing.T) {
 	tr := trainer(t)

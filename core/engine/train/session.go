@@ -109,7 +109,11 @@ func (s *session) monitorable(ctx context.Context, val *data.Set) error {
 		}
 		return slices.ContainsFunc(pixels, func(n uint64) bool { return n > 0 })
 	}
-	pixels, err := val.ClassPixelsUntil(ctx, has)
+	at := data.SizeOf(s.spec.Data)
+	if s.spec.Train.Resolution == spec.Original {
+		at = data.OwnSize
+	}
+	pixels, err := val.ClassPixelsUntil(ctx, at, has)
 	if err != nil {
 		return fmt.Errorf("looking at the split val: %w", err)
 	}
@@ -187,10 +191,10 @@ type update struct {
 }
 
 // read reads the images of an update.
-func (s *session) read(ctx context.Context, set *data.Set, images []int, epoch int) (*update, error) {
+func (s *session) read(ctx context.Context, src *source, images []int, epoch int) (*update, error) {
 	u := &update{indices: cut(images, int(s.spec.Train.Batch)), images: len(images), masses: make([]float64, len(s.loss))}
 	for _, indices := range u.indices {
-		b, err := set.Augmented(ctx, indices, s.spec.Seed, epoch)
+		b, err := src.batch(ctx, indices, s.spec.Seed, epoch)
 		if err != nil {
 			return nil, err
 		}
@@ -470,7 +474,7 @@ func (s *session) scoreAveraged(ctx context.Context, val *source) (*spec.Metrics
 	if err := s.averaged((*average).swap); err != nil {
 		return nil, err
 	}
-	m, err := s.score(ctx, val, nil)
+	m, err := s.scoreAs(ctx, val, s.spec.Train.Resolution, s.spec.Train.Window, nil)
 	switch {
 	case err == nil:
 		return m, nil

@@ -27,6 +27,8 @@ import (
 	"strings"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/engine/vit"
@@ -179,6 +181,12 @@ func check(req *spec.RunRequest) error {
 	if !slices.Contains(metric.Names(s.Data.Classes), s.Train.Monitor) {
 		return fmt.Errorf("unknown metric %q to monitor, want one of %s", s.Train.Monitor, strings.Join(metric.Names(s.Data.Classes), ", "))
 	}
+	if s.Train.Resolution != "" && slices.Contains(metric.OfBatches, s.Train.Monitor) {
+		return fmt.Errorf("validations at the resolution %q give %s no value", s.Train.Resolution, s.Train.Monitor)
+	}
+	if err := checkSeen(s.Train.Resolution, s.Train.Window, s.Data); err != nil {
+		return fmt.Errorf("validations %w", err)
+	}
 	for _, e := range req.Evaluations {
 		// Names are labels, and may have changed since a domain was asked for.
 		if len(e.GetData().GetClasses()) != len(s.Data.Classes) {
@@ -187,15 +195,23 @@ func check(req *spec.RunRequest) error {
 		if e.Data.Splits["test"] == nil {
 			return fmt.Errorf("domain %s has no split test", e.Domain)
 		}
-		switch w := e.Window; {
-		case e.Resolution != "" && e.Resolution != spec.Original:
-			return fmt.Errorf("domain %s is to be scored at resolution %q, which this engine does not know", e.Domain, e.Resolution)
-		case w != nil && e.Resolution != spec.Original:
-			return fmt.Errorf("domain %s is seen by windows, but not scored at its original resolution", e.Domain)
-		case w != nil:
-			if err := checkWindow(w, e.Data); err != nil {
-				return fmt.Errorf("domain %s: %w", e.Domain, err)
-			}
+		if err := checkSeen(e.Resolution, e.Window, e.Data); err != nil {
+			return fmt.Errorf("domain %s: its images %w", e.Domain, err)
+		}
+	}
+	return nil
+}
+
+// checkSeen reports how images cannot be scored.
+func checkSeen(resolution string, w *spec.Window, d *spec.Data) error {
+	switch {
+	case resolution != "" && resolution != spec.Original:
+		return fmt.Errorf("are to be scored at resolution %q, which this engine does not know", resolution)
+	case w != nil && resolution != spec.Original:
+		return errors.New("are seen by windows, but not scored at their original resolution")
+	case w != nil:
+		if err := checkWindow(w, d); err != nil {
+			return fmt.Errorf("cannot be seen: %w", err)
 		}
 	}
 	return nil
@@ -212,6 +228,10 @@ func checkWindow(w *spec.Window, d *spec.Data) error {
 // openSplit opens a split and checks that its files are those of the plan.
 func (t *Trainer) openSplit(ctx context.Context, req *spec.RunRequest, d *spec.Data, name string) (*data.Set, error) {
 	split := d.Splits[name]
+	if name != "train" && len(d.Augment) > 0 {
+		d = proto.CloneOf(d)
+		d.Augment = nil
+	}
 	var styles data.Contents
 	var err error
 	if d.Style.GetDigest() != "" {

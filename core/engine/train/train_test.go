@@ -19,6 +19,7 @@ import (
 
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
@@ -268,6 +269,24 @@ func TestResumeIsExact(t *testing.T) {
 				{Kind: "flip", P: 0.5}, {Kind: "crop", P: 0.5, Low: 0.6, High: 1}, {Kind: "noise", P: 0.5, Low: 0.01, High: 0.1},
 			}
 		},
+		"windows of native images": func(r *spec.RunRequest) {
+			r.Spec.Data.Augment = []*spec.Augment{
+				{Kind: "resize", P: 1, ShortSide: true, Low: 24, High: 96},
+				{Kind: "window", P: 1, MaxClass: 0.75},
+				{Kind: "flip", P: 0.5},
+				{Kind: "photometric", P: 1},
+				{Kind: "invert", P: 0.3},
+			}
+		},
+		"views": func(r *spec.RunRequest) {
+			r.Spec.Data.Augment = []*spec.Augment{
+				{Kind: "resize", P: 1, Low: 0.5, High: 1.5}, {Kind: "window", P: 1}, {Kind: "flip", P: 0.5}, {Kind: "photometric", P: 1},
+			}
+			r.Spec.Data.Views = &spec.Views{Count: 2, Seed: 5}
+		},
+		"validated by windows": func(r *spec.RunRequest) {
+			r.Spec.Train.Resolution, r.Spec.Train.Window = spec.Original, &spec.Window{StrideH: 20, StrideW: 32}
+		},
 		"blocks and bf16": func(r *spec.RunRequest) {
 			r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_BLOCKS, Trainable: []uint32{2}}
 			r.Spec.Train.Precision = "bf16"
@@ -380,6 +399,167 @@ func TestCachedTokensAreTheTokens(t *testing.T) {
 	b := finished(t, e2, err)
 	if d := math.Abs(a.Validation.Loss - b.Validation.Loss); d > 1e-5 {
 		t.Errorf("the validation loss differs by %g with and without the cache", d)
+	}
+}
+
+// views has a run draw from a bank of two views.
+func views(r *spec.RunRequest) {
+	r.Spec.Data.Augment = []*spec.Augment{{Kind: "resize", P: 1, Low: 0.5, High: 1.5}, {Kind: "window", P: 1}, {Kind: "flip", P: 0.5}}
+	r.Spec.Data.Views = &spec.Views{Count: 2, Seed: 5}
+	r.Spec.Data.Height, r.Spec.Data.Width = 16, 16
+	r.Evaluations = nil
+}
+
+// startedOf is the event of a run's start.
+func startedOf(t *testing.T, events []*spec.Event) *spec.Started {
+	t.Helper()
+	for _, e := range events {
+		if s := e.GetStarted(); s != nil {
+			return s
+		}
+	}
+	t.Fatal("no run started")
+	return nil
+}
+
+// The tokens of views are cached: with them, a run is what it is without, but for
+// rounding, and other runs share them, of other seeds and other cells.
+func TestViewsAreCached(t *testing.T) {
+	cached, uncached := trainer(t), trainer(t)
+	uncached.cache.limit = 1000
+	first, err := run(t, cached, request(t, views), 0)
+	a := finished(t, first, err)
+	plain, err := run(t, uncached, request(t, views), 0)
+	b := finished(t, plain, err)
+	if d := math.Abs(a.Validation.Loss - b.Validation.Loss); d > 1e-5 {
+		t.Errorf("the validation loss differs by %g with and without the cache", d)
+	}
+	if s := startedOf(t, first); s.CachedBlocks != 3 || s.CachedViews != 2 || s.Uncached != "" {
+		t.Errorf("cached: %v", s)
+	}
+	if s := startedOf(t, plain); s.CachedBlocks != 0 || !strings.Contains(s.Uncached, "it would take") {
+		t.Errorf("without room: %v", s)
+	}
+	if n := len(uncached.cache.entries); n != 0 {
+		t.Errorf("%d entries without room", n)
+	}
+
+	// Two views and validation; then what other runs add.
+	entries := 3
+	if n := len(cached.cache.entries); n != entries {
+		t.Errorf("%d entries in the cache, want %d", n, entries)
+	}
+	seed := func(r *spec.RunRequest) { r.Spec.Seed = 8 }
+	for _, c := range []struct {
+		name string
+		edit func(r *spec.RunRequest)
+		more int
+	}{
+		{"a seed", seed, 0},
+		{"a cell", func(r *spec.RunRequest) { r.Spec.Adapter, r.Spec.Backbone.Depth = nil, 3 }, 0},
+		{"more views than epochs", func(r *spec.RunRequest) { r.Spec.Data.Views.Count = 100 }, 1},
+		{"a larger bank", func(r *spec.RunRequest) { r.Spec.Data.Views.Count = 3 }, 0},
+		{"views of a seed", func(r *spec.RunRequest) { r.Spec.Data.Views.Seed = 6 }, 2},
+		{"other augmentation", func(r *spec.RunRequest) { r.Spec.Data.Augment[0].High = 2 }, 2},
+	} {
+		events, err := run(t, cached, request(t, views, c.edit), 0)
+		finished(t, events, err)
+		if entries += c.more; len(cached.cache.entries) != entries {
+			t.Errorf("%s: %d entries in the cache, want %d", c.name, len(cached.cache.entries), entries)
+			entries = len(cached.cache.entries)
+		}
+	}
+	events, err := run(t, cached, request(t, views, seed), 0)
+	got := finished(t, events, err)
+	events, err = run(t, trainer(t), request(t, views, seed), 0)
+	if want := finished(t, events, err); got.WeightsDigest != want.WeightsDigest {
+		t.Error("other weights with what earlier runs left in the cache")
+	}
+}
+
+// Epochs of a bank repeat its views; those of other runs differ.
+func TestEpochsTakeViewsInTurn(t *testing.T) {
+	req := request(t, views)
+	tr := trainer(t)
+	set, err := tr.openSplit(t.Context(), req, req.Spec.Data, "train")
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := func(seed uint64, epoch int) string {
+		t.Helper()
+		b, err := (&source{d: req.Spec.Data, set: set}).batch(t.Context(), []int{0, 1, 2}, seed, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b.Images)
+	}
+	if images(1, 0) != images(2, 4) || images(1, 3) != images(2, 5) {
+		t.Error("a view is not that of the bank")
+	}
+	if images(1, 0) == images(1, 1) {
+		t.Error("two views are the same")
+	}
+	req.Spec.Data.Views = nil
+	if images(1, 0) == images(2, 0) || images(1, 0) == images(1, 2) {
+		t.Error("without a bank, two epochs are the same")
+	}
+}
+
+// The tokens of windows are cached for later validations and for other runs, and
+// scores are the same bits with them and without, also where only some would fit.
+func TestWindowsAreCached(t *testing.T) {
+	edit := func(r *spec.RunRequest) {
+		r.Spec.Data.Height, r.Spec.Data.Width, r.Spec.Train.Epochs = 16, 16, 2
+		r.Spec.Train.Resolution, r.Spec.Train.Window = spec.Original, &spec.Window{StrideH: 8, StrideW: 16, Scale: 0.5}
+		r.Evaluations = r.Evaluations[:1]
+		e := r.Evaluations[0]
+		e.Data.Height, e.Data.Width = 16, 16
+		e.Resolution, e.Window = spec.Original, &spec.Window{StrideH: 16, StrideW: 16, Scale: 0.5}
+	}
+	fresh, warm := trainer(t), trainer(t)
+	events, err := run(t, fresh, request(t, edit), 0)
+	want := finished(t, events, err)
+	if n := len(fresh.cache.entries); n != 3 { // train, validation, test
+		t.Errorf("%d entries in the cache, want 3", n)
+	}
+	events, err = run(t, warm, request(t, edit, func(r *spec.RunRequest) { r.Spec.Seed = 9 }), 0)
+	finished(t, events, err)
+	const image = (2*2 + 1) * 24 * 4 // bytes of the tokens of one window
+	const windows = 5 * 6            // of validation; the test has 6·4
+	for _, limit := range []int64{params.CacheBytes, 13 * image, (13 + windows) * image, 2 * windows * image} {
+		if warm.cache.limit = limit; limit < params.CacheBytes {
+			if err := cpu.Do(func() error { warm.cache.drop(); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		events, err = run(t, warm, request(t, edit), 0)
+		got := finished(t, events, err)
+		if got.WeightsDigest != want.WeightsDigest || !proto.Equal(got.Validation, want.Validation) || !proto.Equal(got.Evaluations[0].Metrics, want.Evaluations[0].Metrics) {
+			t.Errorf("with room for %d windows: other scores", limit/image)
+		}
+		var held int64
+		for _, e := range warm.cache.entries {
+			held += e.bytes
+		}
+		if n := len(warm.cache.entries); limit == params.CacheBytes && n != 3 || held > limit {
+			t.Errorf("with room for %d windows: %d entries of %d windows", limit/image, n, held/image)
+		}
+	}
+}
+
+// A run whose images are others in each epoch says that nothing is cached.
+func TestUncachedIsTold(t *testing.T) {
+	for want, edit := range map[string]func(r *spec.RunRequest){
+		"data.views":         func(r *spec.RunRequest) { views(r); r.Spec.Data.Views = nil },
+		"no block is frozen": func(r *spec.RunRequest) { r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_NONE} },
+	} {
+		events, err := run(t, trainer(t), request(t, edit), 1)
+		if !errors.Is(err, ErrStopped) {
+			t.Fatal(err)
+		}
+		if s := startedOf(t, events); s.CachedBlocks != 0 || !strings.Contains(s.Uncached, want) {
+			t.Errorf("%v, want %q", s, want)
+		}
 	}
 }
 

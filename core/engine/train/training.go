@@ -116,11 +116,11 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 	}
 
 	if s.total > 0 {
-		if r.src, err = s.t.newSource(ctx, s.net, sp, sp.Data, "train", r.set); err != nil {
+		if r.src, err = s.t.newSource(ctx, s.net, sp, sp.Data, "train", r.set, nil); err != nil {
 			return nil, s.orStopped(ctx, err)
 		}
 	}
-	if r.val, err = s.t.newSource(ctx, s.net, sp, sp.Data, "val", valSet); err != nil {
+	if r.val, err = s.t.newSource(ctx, s.net, sp, sp.Data, "val", valSet, sp.Train.Window); err != nil {
 		return nil, s.orStopped(ctx, err)
 	}
 	if s.total == 0 && !resumed {
@@ -138,8 +138,15 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 // optimizer makes what moves the weights, and counts these.
 func (r *training) optimizer() error {
 	s, sp := r.session, r.spec
+	keeps, err := r.t.keeps(sp)
+	if err != nil {
+		return err
+	}
 	r.started = &spec.Started{
-		Steps: uint64(s.total), Epochs: uint32((s.total + r.perEpoch - 1) / r.perEpoch), CachedBlocks: uint32(max(0, s.net.prefix)),
+		Steps: uint64(s.total), Epochs: uint32((s.total + r.perEpoch - 1) / r.perEpoch), Uncached: keeps.Off,
+	}
+	if keeps.Off == "" {
+		r.started.CachedBlocks, r.started.CachedViews = uint32(s.net.prefix), uint32(keeps.Views)
 	}
 	return s.t.dev.Do(func() (err error) {
 		b, a, h := s.net.trained()
@@ -249,6 +256,9 @@ func (r *training) epoch(ctx context.Context) error {
 	if err := r.thaw(epoch); err != nil {
 		return err
 	}
+	if err := r.t.turn(ctx, r.src, epoch); err != nil {
+		return r.orStopped(ctx, err)
+	}
 	if err := r.updates(ctx, epoch); err != nil {
 		if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 			return err
@@ -314,7 +324,7 @@ func (r *training) updates(ctx context.Context, epoch int) error {
 	}
 	updates = updates[:min(len(updates), end-r.step)]
 	left := len(updates)
-	read := func(ctx context.Context, images []int) (*update, error) { return r.read(ctx, r.set, images, epoch) }
+	read := func(ctx context.Context, images []int) (*update, error) { return r.read(ctx, r.src, images, epoch) }
 	// A stop waits for the update in progress: one that is half done cannot be
 	// continued.
 	return each(context.WithoutCancel(ctx), read, updates, func(u *update) error {
