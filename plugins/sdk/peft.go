@@ -89,6 +89,7 @@ func (g *Graph) finish(y Node) (*protocol.Program, *protocol.PeftTensors) {
 	for _, a := range p.GetAux() {
 		a.Node = at[a.GetNode()]
 	}
+	p.Version = program.VersionOf(p)
 	return p, tensors
 }
 

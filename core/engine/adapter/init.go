@@ -149,6 +149,15 @@ func (in *initialiser) init(i *protocol.Init, shape []int64, site *protocol.Site
 			at[j] = int64(v)
 		}
 		return torch.Of(d, at, shape...), nil
+	case protocol.Init_INTEGERS:
+		if i.Key != 0 {
+			r = rng.New(i.Key, "integers", stream)
+		}
+		at := make([]int64, shape[0])
+		for j := range at {
+			at[j] = int64(r.Uint64N(uint64(i.Bound)))
+		}
+		return torch.Of(d, at, shape...), nil
 	case protocol.Init_TOPK_ABS_W:
 		w := in.weight(site).Reshape(-1).Floats()
 		at := make([]int64, len(w))
