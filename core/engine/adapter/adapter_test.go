@@ -538,8 +538,6 @@ func TestFusedIsTheGeneralForm(t *testing.T) {
 	}
 }
 
-// The order in which sites are named means nothing, whether the backbone is
-// frozen or trains.
 // Integers are drawn with replacement, within their bound, and by the key alone
 // if there is one: trial-plugins M6.
 func TestIntegers(t *testing.T) {
@@ -581,6 +579,8 @@ func TestIntegers(t *testing.T) {
 	})
 }
 
+// The order in which sites are named means nothing, whether the backbone is
+// frozen or trains.
 func TestOrderOfSitesMeansNothing(t *testing.T) {
 	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
 		a, b := g.Param("A", sdk.Dims(r, s.In), kaiming), g.Param("B", sdk.Dims(s.Out, r), kaiming)
@@ -601,6 +601,52 @@ func TestOrderOfSitesMeansNothing(t *testing.T) {
 				t.Fatalf("%v: outputs differ by %g", kind, d)
 			}
 		}
+	}
+}
+
+// The patch embedding is in no block: it shares nothing with the layers of block 0.
+func TestPatchIsInNoBlock(t *testing.T) {
+	d := draw(func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a := g.Param("A", sdk.Dims(s.In, 2), sdk.Normal(1), sdk.PerBlock)
+		c := g.Param("c", sdk.Dims(2, s.Out), sdk.Normal(1), sdk.PerBlock)
+		return g.Add(g.Base(g.X()), g.MatMul(g.MatMul(g.X(), a), c))
+	})
+	patch := &protocol.Site{Name: "patch", Kind: protocol.Site_PATCH, In: 3 * 8 * 8, Out: dim, Bias: true}
+	onModel(t, placed(t, d, patch, site("query", 0)), vit.Options{}, func(_ *torch.Device, _ *vit.Model, s *Set) {
+		if s.FirstBlock() != -1 || s.byName["patch.A"] == nil || s.byName["blocks.0.A"] == nil || len(s.Params) != 4 {
+			t.Fatalf("first block %d, parameters %v", s.FirstBlock(), s.byName)
+		}
+		if slices.Equal(s.byName["patch.c"].T.Floats(), s.byName["blocks.0.c"].T.Floats()) {
+			t.Error("they start the same")
+		}
+	})
+}
+
+// What an adapter adds to a stream is far below the resolution of bf16, and reaches
+// the layers that read it all the same.
+func TestStreamKeepsSmallUpdatesInBF16(t *testing.T) {
+	effect := func(precision torch.DType, scale float64) (v []float64) {
+		d := draw(func(g *sdk.Graph, s sdk.Site) sdk.Node {
+			return g.Add(g.Base(g.X()), g.Param("add", sdk.Dims(s.In), sdk.Constant(scale)))
+		})
+		onModel(t, placed(t, d, site("attn_in", 4), site("mlp_in", 4)), vit.Options{Precision: precision}, func(dev *torch.Device, m *vit.Model, _ *Set) {
+			v = m.Forward(input(dev, 8*3*48, 32).Reshape(8, 3, 48, 32)).Doubles()
+		})
+		return v
+	}
+	// Of all outputs together, the part along the true difference.
+	along := func(precision torch.DType) float64 {
+		plain, exact := effect(torch.Float32, 0), effect(torch.Float32, 1e-3)
+		from, to := effect(precision, 0), effect(precision, 1e-3)
+		dot, size := 0.0, 0.0
+		for i := range plain {
+			d := exact[i] - plain[i]
+			dot, size = dot+d*(to[i]-from[i]), size+d*d
+		}
+		return dot / size
+	}
+	if got := along(torch.BFloat16); !(got > 0.7 && got < 1.3) {
+		t.Errorf("of the update %g is left", got)
 	}
 }
 

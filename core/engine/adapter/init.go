@@ -43,7 +43,7 @@ func (in *initialiser) value(site *protocol.Site, q *protocol.Param) (*torch.Ten
 	place := ""
 	switch {
 	case q.Scope == protocol.Param_MODEL:
-	case q.Scope == protocol.Param_BLOCK:
+	case q.Scope == protocol.Param_BLOCK && site.Kind != protocol.Site_PATCH: // which is in none
 		place = fmt.Sprintf("blocks.%d", site.Block)
 	default:
 		place = fmt.Sprintf("blocks.%d.%s", site.Block, site.Name)
