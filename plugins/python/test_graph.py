@@ -1,3 +1,4 @@
+import pydoc
 import unittest
 from dataclasses import dataclass
 
@@ -122,6 +123,14 @@ class Gain:
 
 
 gain = Variant(Gain, name="gain", version="1.0.0", schema="")
+
+
+class TestHelp(unittest.TestCase):
+    def test_pydoc(self):
+        """Operations and initialisers are listed by pydoc alone (trial-plugins F5)."""
+        for module, word in (("graph", "layer_norm(self, a, eps)"), ("init", "integers(bound, key=0)"), ("protocol", "version_of(program)")):
+            text = pydoc.plain(pydoc.render_doc("loralab_plugin." + module))
+            self.assertIn(word, text)
 
 
 class TestVariant(unittest.TestCase):

@@ -22,9 +22,26 @@
 //
 // Build runs once for each adapted place, before training, and returns; the
 // engine compiles the graph. No variant code runs while training. x has shape
-// [T, in]: all tokens of a batch, T unknown. Every node knows its shape, and a
-// mistake stops Build at the line that made it. Package sdktest builds a
-// variant without a process.
+// [T, in]: all tokens of a batch, those before the patches (CLS, registers) among
+// them, T unknown. Every node knows its shape, and a mistake stops Build at the line
+// that made it. Package sdktest builds a variant without a process.
+//
+// # Limits
+//
+// A program has at most 4096 nodes, 256 parameters and 4 MiB when encoded, and each
+// of its shapes has at most 8 dimensions. A parameter has at most 2^28 elements, and
+// so has a node for one token. All parameters and nodes that do not depend on x have
+// at most 2^28 elements together and take at most 2^40 multiplications; the nodes
+// that depend on x have at most 2^20 elements and take at most 2^32 multiplications
+// for each token. Einsum takes up to 8 inputs. An initialiser is within at most two
+// others. A name has at most 100 bytes.
+//
+// A request and a reply have at most 4 MiB, so large constants belong into
+// initialisers: Integers, Permutation and Seeded take a few bytes. A schema has at
+// most 256 KiB, and it is evaluated within 2 s of computing and 512 MiB of memory.
+// Any other text of a description, a message and a hint have at most 4 KiB; of the
+// problems of one site 10 are shown. A plug-in has 30 s to start and 30 s for each
+// call.
 package sdk
 
 import (
@@ -48,14 +65,18 @@ import (
 )
 
 // Builder is what a variant's type has to do: draw the adapted layer at one
-// site and return y, of shape [T, s.Out].
+// site and return y, of shape [T, s.Out]. A site is a linear layer of a block, the
+// patch embedding, or a stream, which is what several layers read; Check refuses
+// those that the variant cannot adapt.
 type Builder interface {
 	Build(g *Graph, s Site) Node
 }
 
 // Checker is what it may do besides: say what is wrong with the parameters at
 // a site beyond what the schema can express, "8 does not divide 384" say.
-// Build is called only if no site has a problem.
+// Build is called only if no site has a problem. It is asked about one site at a
+// time. What it says of several is shown once, and without a site if it says so of
+// all.
 type Checker interface {
 	Check(s Site) []Problem
 }
@@ -83,7 +104,8 @@ type Variant[T Builder] struct {
 	// Parameters is the number of trainable parameters that a site sees, as an
 	// arithmetic expression over the parameters and in, out: "rank*(in+out)".
 	// It may call min, max, ceil, floor and sqrt, and a comparison is 1 or 0:
-	// "rank*in + out*(share == \"site\")".
+	// "rank*in + out*(share == \"site\")". A shared parameter counts in full at each
+	// site: the A of PerModel with rank rows is rank*in.
 	Parameters string
 	// ChangesStart says that the adapted model does not start equal to the
 	// backbone.
@@ -124,8 +146,11 @@ const (
 
 // Site is the place that is adapted.
 type Site struct {
-	Name    string // query key value output fc1 fc2 | patch | attn_in mlp_in
-	Block   int    // 0-based
+	// Name is that of adapter.targets: query, key, value, output, fc1 and fc2 are
+	// Linear; patch is Patch; attn_in, which query, key and value read, and mlp_in,
+	// which fc1 reads, are Stream.
+	Name    string
+	Block   int // 0-based; 0 for patch, which is in no block
 	Kind    Kind
 	In, Out int
 	Bias    bool // b exists

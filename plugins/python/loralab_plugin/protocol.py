@@ -17,7 +17,9 @@ SERVICE = "loralab.variant.v1.Variant"
 
 
 def _message(name):
-    return message_factory.GetMessageClass(_pool.FindMessageTypeByName("loralab.variant.v1." + name))
+    c = message_factory.GetMessageClass(_pool.FindMessageTypeByName("loralab.variant.v1." + name))
+    c.__module__ = __name__  # without one, pydoc and help fail
+    return c
 
 
 DescribeRequest, DescribeReply = _message("DescribeRequest"), _message("DescribeReply")
