@@ -56,7 +56,7 @@ func (k *checker) limits(p *protocol.Program) {
 		{c.tokenWork, MaxTokenWork, "multiplications for each token"},
 	} {
 		if l.takes > l.most {
-			k.program("takes %.2g %s, at most %.2g are allowed", l.takes, l.what, l.most)
+			k.program("takes %.10g %s, at most %.10g are allowed", l.takes, l.what, l.most)
 		}
 	}
 }

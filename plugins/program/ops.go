@@ -343,10 +343,7 @@ func attributes(n *protocol.Node) error {
 	}
 	if len(n.GetInputs()) < r.least || len(n.GetInputs()) > r.most {
 		want := fmt.Sprint(r.least)
-		switch {
-		case r.most == MaxNodes:
-			want = fmt.Sprintf("at least %d", r.least)
-		case r.most > r.least:
+		if r.most > r.least {
 			want = fmt.Sprintf("%d to %d", r.least, r.most)
 		}
 		return fmt.Errorf("%d inputs, want %s", len(n.GetInputs()), want)

@@ -174,7 +174,7 @@ func TestOperations(t *testing.T) {
 		{o(protocol.Op_CONCAT, &node{Ints: []int64{1}}), "xxx", "[T, 18]", keep},
 		{o(protocol.Op_CONCAT, &node{Ints: []int64{0}}), "as", "", "input 1 has shape [6, 6], want that of input 0"},
 		{o(protocol.Op_CONCAT, &node{Ints: []int64{0}}), "xx", "", "over the tokens"},
-		{o(protocol.Op_CONCAT, &node{Ints: []int64{1}}), "", "", "0 inputs, want at least 1"},
+		{o(protocol.Op_CONCAT, &node{Ints: []int64{1}}), "", "", "0 inputs, want 1 to 4096"},
 		{o(protocol.Op_REPEAT, &node{Ints: []int64{1, 2}}), "x", "[T, 12]", keep},
 		{o(protocol.Op_REPEAT, &node{Ints: []int64{2, 1}}), "x", "", "repeats the tokens"},
 		{o(protocol.Op_REPEAT, &node{Ints: []int64{2}}), "x", "", "one for each dimension"},

@@ -26,6 +26,8 @@ type Graph struct {
 	peft []*protocol.PeftTensor
 
 	nodes int
+	until int    // the node whose line is looked for, -1: none
+	where string // that line, "main.go:23"
 }
 
 // Node is a value in the graph.
@@ -45,7 +47,7 @@ func (n Node) Shape() []int {
 }
 
 func newGraph(s *protocol.Site) *Graph {
-	return &Graph{w: program.NewWriter(s), site: s, same: map[string]Node{}}
+	return &Graph{w: program.NewWriter(s), site: s, same: map[string]Node{}, until: -1}
 }
 
 // mistake is how the graph stops Build.
@@ -62,21 +64,21 @@ func (m mistake) Error() string {
 }
 
 // stop ends Build at the line that called into this package.
-func stop(message string) {
-	m := mistake{message: message}
+func stop(message string) { panic(mistake{where: caller(), message: message}) }
+
+// caller is the line that called into this package.
+func caller() string {
 	pcs := make([]uintptr, 32)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
 	for {
 		f, more := frames.Next()
 		if !strings.Contains(f.Function, "/plugins/sdk.(*Graph)") && !strings.Contains(f.Function, "/plugins/sdk.stop") {
-			m.where = fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line)
-			break
+			return fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line)
 		}
 		if !more {
-			break
+			return ""
 		}
 	}
-	panic(m)
 }
 
 // Dims is a shape.
@@ -114,6 +116,9 @@ func (g *Graph) node(n *protocol.Node, in ...Node) Node {
 	}
 	out := Node{g: g, index: index, value: v}
 	g.same[string(key)] = out
+	if int(index) == g.until {
+		g.where = caller()
+	}
 	return out
 }
 

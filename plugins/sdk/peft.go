@@ -155,7 +155,7 @@ func (s *server[T]) Adopt(_ context.Context, r *protocol.AdoptRequest) (reply *p
 	}
 	defer func() {
 		if e := recover(); e != nil {
-			reply, err = nil, panicked(e)
+			reply, err = nil, panicked(e, "")
 		}
 	}()
 	var config map[string]any

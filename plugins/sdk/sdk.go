@@ -207,13 +207,14 @@ func (s *server[T]) Build(ctx context.Context, r *protocol.BuildRequest) (*proto
 // already set; equal ones are one. It is what answers a Build. A mistake in a
 // graph and a panic come back as gRPC errors, the latter with its stack.
 func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.Site) (reply *protocol.BuildReply, err error) {
+	drawn := "" // the site whose Build runs
 	defer func() {
 		switch e := recover().(type) {
 		case nil:
 		case mistake:
 			reply, err = nil, status.Error(codes.FailedPrecondition, e.Error())
 		default:
-			reply, err = nil, panicked(e)
+			reply, err = nil, panicked(e, drawn)
 		}
 	}()
 	sites := sitesOf(m, at)
@@ -230,6 +231,7 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 		if err := ctx.Err(); err != nil {
 			return nil, status.FromContextError(err).Err()
 		}
+		drawn = program.SiteName(at[i])
 		p, stored := build(b, site, at[i], m)
 		key, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
 		if err != nil {
@@ -246,7 +248,7 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 		}
 		reply.ProgramOfSite = append(reply.ProgramOfSite, of)
 	}
-	if !streams {
+	if drawn = ""; !streams {
 		reply.Peft = peftOf(b, sites, at, reply, peft)
 	}
 	return reply, nil
@@ -266,13 +268,28 @@ func build(b Builder, s Site, site *protocol.Site, m *protocol.Model) (*protocol
 		_, err = program.CheckPeft(typed, stored)
 	}
 	if err != nil {
-		panic(mistake{message: err.Error()})
+		panic(mistake{where: madeAt(b, s, site, y), message: err.Error()})
 	}
 	return p, stored
 }
 
-// panicked is the error of a panic in a variant, with its stack as detail.
-func panicked(cause any) error {
+// madeAt is the line that made y if its shape is wrong, found by drawing once more;
+// "" if it is right, or if that cannot be known.
+func madeAt(b Builder, s Site, site *protocol.Site, y Node) (where string) {
+	if slices.Equal(y.Shape(), []int{Tokens, s.Out}) {
+		return ""
+	}
+	defer func() { _ = recover() }() // a Build that is not the same again
+	g := newGraph(site)
+	g.until = int(y.index)
+	defer func() { where = g.where }()
+	b.Build(g, s)
+	return ""
+}
+
+// panicked is the error of a panic in a variant, with its stack as detail; site is
+// the one that was drawn, or "".
+func panicked(cause any, site string) error {
 	const most = 16 << 10
 	stack := debug.Stack()
 	// Drop what leads from the panic to this function.
@@ -282,7 +299,11 @@ func panicked(cause any) error {
 		}
 	}
 	stack = stack[:min(len(stack), most)]
-	st := status.New(codes.Internal, fmt.Sprintf("panic: %v", cause))
+	message := fmt.Sprintf("panic: %v", cause)
+	if site != "" {
+		message += " (at " + site + ")"
+	}
+	st := status.New(codes.Internal, message)
 	if with, err := st.WithDetails(&errdetails.DebugInfo{Detail: string(stack)}); err == nil {
 		st = with
 	}

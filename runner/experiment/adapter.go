@@ -14,6 +14,7 @@ import (
 	cueerrors "cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/parser"
 
+	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -350,6 +351,9 @@ func (x *expansion) checkAdapter(c *subject, in adapterInput) {
 		if p.GetParam() != "" {
 			path = append([]string{"adapter", "params"}, strings.Split(p.GetParam(), ".")...)
 			message = p.GetParam() + ": " + message
+		}
+		if at := int(p.GetSite()); at >= 0 && at < len(a.sites) { // else it is so at all of them
+			message += " (" + program.SiteName(a.sites[at]) + ")"
 		}
 		x.failAt(c, path, message, p.GetHint())
 	}

@@ -322,8 +322,11 @@ func (r *Registry) find(name string) (*Plugin, error) {
 		return nil, &Error{Variant: name, Path: f.path, Message: message, Hint: hint, Err: err}
 	}
 	if !f.executable {
-		if _, err := os.Stat(f.path); err != nil {
+		switch info, err := os.Stat(f.path); {
+		case err != nil:
 			return fail("the file is missing", "check the path", err)
+		case info.IsDir():
+			return fail("it is a directory", "name the file of the plug-in, which go build makes there", nil)
 		}
 		return fail("the file is not executable", "chmod +x "+f.path, nil)
 	}

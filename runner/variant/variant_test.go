@@ -605,9 +605,9 @@ func TestSchemaCompletes(t *testing.T) {
 		}
 	}
 	for user, want := range map[string]string{
-		"":                 "variant lora refuses the parameters {}:\nrank: field is required but not present",
+		"":                 "variant lora refuses the parameters {}:\nrank: it is missing",
 		"rank: 0":          "variant lora refuses the parameters {rank: 0}:\nrank: must be at least 1",
-		"rank: 1, rnak: 2": "variant lora refuses the parameters {rank: 1, rnak: 2}:\nrnak: field not allowed",
+		"rank: 1, rnak: 2": "variant lora refuses the parameters {rank: 1, rnak: 2}:\nrnak: there is no such parameter",
 		"rank:":            "cannot be read",
 	} {
 		if _, err := s.Complete(user); err == nil || !strings.Contains(err.Error(), want) {
