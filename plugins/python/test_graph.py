@@ -1,9 +1,11 @@
 import pydoc
+import types
 import unittest
 from dataclasses import dataclass
 
 from loralab_plugin import Graph, Mistake, Problem, T, Variant, init
 from loralab_plugin import protocol as pb
+from loralab_plugin import serve
 from loralab_plugin.testing import build, linear, stream
 
 
@@ -123,6 +125,36 @@ class Gain:
 
 
 gain = Variant(Gain, name="gain", version="1.0.0", schema="")
+
+
+@dataclass
+class Exits:
+    def build(self, g, site):
+        raise SystemExit(3)
+
+
+class Aborted(Exception):
+    pass
+
+
+class Context:
+    """What gRPC gives a call."""
+
+    def set_trailing_metadata(self, metadata):
+        pass
+
+    def abort(self, code, message):
+        raise Aborted(message)
+
+
+class TestServe(unittest.TestCase):
+    def test_exit_in_build(self):
+        """A call is answered whatever build does (trial-plugins F5)."""
+        handlers = serve._variant_calls(Variant(Exits, name="exits", version="1.0.0", schema=""))
+        details = types.SimpleNamespace(method=f"/{pb.SERVICE}/Build", invocation_metadata=())
+        request = pb.BuildRequest(params_json="{}", sites=[linear(8, 8)])
+        with self.assertRaisesRegex(Aborted, "panic: SystemExit: 3"):
+            handlers.service(details).unary_unary(request, Context())
 
 
 class TestHelp(unittest.TestCase):
