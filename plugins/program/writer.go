@@ -39,8 +39,8 @@ func (w *Writer) Node(n *protocol.Node) (uint32, Value, error) {
 // Aux adds a scalar node to the loss.
 func (w *Writer) Aux(a *protocol.Aux) { w.p.Aux = append(w.p.Aux, a) }
 
-// Finish returns the program with the given node as its output. Whoever takes
-// nodes out of it sets its version again, see VersionOf.
+// Finish returns the program with the given node as its output. With nodes taken out
+// of it, its version has to be set again; see VersionOf.
 func (w *Writer) Finish(output uint32) *protocol.Program {
 	w.p.Output, w.p.Version = output, VersionOf(w.p)
 	return w.p
