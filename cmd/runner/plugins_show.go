@@ -38,7 +38,12 @@ written as in adapter.params.`,
 				return err
 			}
 			defer r.Close()
-			return a.showProgram(c.Context(), r, name, s)
+			if err := a.showProgram(c.Context(), r, name, s); err != nil {
+				return err
+			}
+			r.Close()
+			a.view.Printed(r.Printed())
+			return nil
 		},
 	}
 	f := c.Flags()

@@ -91,6 +91,7 @@ type Registry struct {
 	asked    map[string]bool                    // names that were looked up
 	describe map[string]*protocol.DescribeReply // by sum
 	process  map[string]*process                // by sum
+	printed  []*tail                            // of all processes
 	closed   bool
 }
 
@@ -573,6 +574,7 @@ func (r *Registry) running(ctx context.Context, p *Plugin) (*process, *Plugin, e
 		proc, err := start(ctx, p, r.o.StartTimeout)
 		if err == nil {
 			r.process[p.SHA256] = proc
+			r.printed = append(r.printed, proc.printed)
 			return proc, p, nil
 		}
 		var e *Error
@@ -616,6 +618,19 @@ func (r *Registry) Close() {
 		all.Go(func() { p.end(false) })
 	}
 	all.Wait()
+}
+
+// Printed is what the plug-ins that were started have printed; all of it after Close.
+func (r *Registry) Printed() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []string
+	for _, t := range r.printed {
+		if text := t.String(); text != "" {
+			all = append(all, text)
+		}
+	}
+	return strings.Join(all, "\n")
 }
 
 // Limits of what a description may say.

@@ -283,6 +283,10 @@ func TestDescribeAndBuild(t *testing.T) {
 			if len(p.pids()) != 1 {
 				t.Errorf("%d processes for two calls", len(p.pids()))
 			}
+			// What it prints helps its author, and was lost (trial-plugins F9).
+			if got, want := r.Printed(), map[string]string{"chatty": "good morning\nbuilding\nbuilding"}[name]; got != want {
+				t.Errorf("it printed %q, want %q", got, want)
+			}
 			p.gone()
 			if err := use(r, name); err != nil {
 				t.Errorf("a closed registry still knows what was answered: %v", err)
