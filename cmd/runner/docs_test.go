@@ -101,6 +101,7 @@ func TestPluginsPage(t *testing.T) {
 	for _, want := range []string{
 		`gated_lora 0\.1\.0 conforms: \d+ checks passed`,
 		`gated_py 0\.1\.0 conforms: \d+ checks passed`,
+		`token_gate 0\.1\.0 conforms: \d+ checks passed`, `(?m)^%\d+ = sigmoid %\d+ : \[T, 1\]$`,
 		`# fc1 of block 0 \[1536, 384\], 9216 trainable parameters\n`,
 		`(?m)^(variant=)?gated_lora +`, `(?m)^(variant=)?lora +`, // rows of the table
 		`(?m)^pinned gated_lora 0\.1\.0 `,

@@ -67,6 +67,7 @@ LORALAB_PYTHON names, with the packages peft, torch, transformers and safetensor
 				err = a.view.JSON(report)
 			default:
 				a.view.Conformed(report)
+				a.view.Printed(report.Printed)
 			}
 			if report.Failed() {
 				return exitCode(1)

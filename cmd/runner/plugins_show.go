@@ -38,12 +38,17 @@ written as in adapter.params.`,
 				return err
 			}
 			defer r.Close()
-			return a.showProgram(c.Context(), r, name, s)
+			if err := a.showProgram(c.Context(), r, name, s); err != nil {
+				return err
+			}
+			r.Close()
+			a.view.Printed(r.Printed())
+			return nil
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&s.params, "params", "", "`parameters` of the variant, 'rank: 8' or JSON")
-	f.StringVar(&s.site, "site", "query", "the `layer`: "+strings.Join(design.Sites, " "))
+	f.StringVar(&s.site, "site", "query", "the `place`: "+strings.Join(design.Targets, " "))
 	f.Uint32Var(&s.block, "block", 0, "the block of the layer, from 0 on")
 	f.StringVar(&s.backbone, "backbone", "", "the backbone by `name`; without it, the sizes of a ViT-S/16")
 	f.StringVar(&s.size, "size", "", "`OUTxIN` of the layer instead of the backbone's, 60x24")
@@ -71,7 +76,7 @@ func (a *app) showProgram(ctx context.Context, r *variant.Registry, name string,
 	}
 	site, ok := design.Site(arch, s.block, s.site)
 	if !ok {
-		return fmt.Errorf("there is no layer %q; there are %s", s.site, strings.Join(design.Sites, ", "))
+		return fmt.Errorf("there is no place %q; there are %s", s.site, strings.Join(design.Targets, ", "))
 	}
 	if s.block >= arch.GetDepth() {
 		return fmt.Errorf("there is no block %d: the backbone has blocks 0 to %d", s.block, arch.GetDepth()-1)
@@ -113,7 +118,7 @@ func (a *app) showProgram(ctx context.Context, r *variant.Registry, name string,
 		return fmt.Errorf("checking the program of variant %s: %w", name, err)
 	}
 	var stored *program.Stored
-	if reply.GetPeft() != nil {
+	if reply.GetPeft() != nil && site.GetKind() != protocol.Site_PATCH { // a convolution in PEFT, which export does not write
 		all, err := program.CheckPeftAll(reply.GetPeft(), placed, reply.GetProgramOfSite())
 		if err != nil {
 			return fmt.Errorf("checking what PEFT stores of variant %s: %w", name, err)

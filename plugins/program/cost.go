@@ -56,7 +56,7 @@ func (k *checker) limits(p *protocol.Program) {
 		{c.tokenWork, MaxTokenWork, "multiplications for each token"},
 	} {
 		if l.takes > l.most {
-			k.program("takes %.2g %s, at most %.2g are allowed", l.takes, l.what, l.most)
+			k.program("takes %.10g %s, at most %.10g are allowed", l.takes, l.what, l.most)
 		}
 	}
 }
@@ -78,6 +78,10 @@ func (c *cost) node(n *protocol.Node, nodes []*Value, out *Value, s *protocol.Si
 		work = work*n + count(in[0])*n
 	case protocol.Op_IFFT2:
 		work *= 8 * math.Log2(work+1)
+	case protocol.Op_MAX, protocol.Op_MIN, protocol.Op_MEAN:
+		work = count(in[0])
+	case protocol.Op_LAYER_NORM: // mean, variance, quotient
+		work *= 3
 	case protocol.Op_EINSUM:
 		memory, work = einsumCost(n.GetText(), in)
 	}

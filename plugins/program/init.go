@@ -17,6 +17,7 @@ type initRow struct {
 	dtype  DType
 	random bool // draws from a stream
 	weight bool // reads W
+	since  uint32
 	// shape checks the parameter's shape, in and out being those of the site.
 	shape func(i *protocol.Init, shape []int64, in, out int64) error
 }
@@ -136,6 +137,18 @@ var inits = map[protocol.Init_Kind]initRow{
 				if v < 0 || v >= MaxElements {
 					return fmt.Errorf("index %d is %d, want 0 to %d", at, v, MaxElements-1)
 				}
+			}
+			return nil
+		},
+	},
+	protocol.Init_INTEGERS: {
+		name: "integers", takes: "key bound", needs: "bound", dtype: Int64, since: 2,
+		shape: func(i *protocol.Init, shape []int64, _, _ int64) error {
+			if err := dims(1)(i, shape, 0, 0); err != nil {
+				return err
+			}
+			if i.GetBound() < 1 || i.GetBound() > MaxElements {
+				return fmt.Errorf("bound is %d, want 1 to %d", i.GetBound(), MaxElements)
 			}
 			return nil
 		},
@@ -290,6 +303,8 @@ func positions(i *protocol.Init, s *protocol.Site) (bound int64, distinct bool) 
 	switch i.GetKind() {
 	case protocol.Init_PERMUTATION:
 		return i.GetBound(), true
+	case protocol.Init_INTEGERS:
+		return i.GetBound(), false
 	case protocol.Init_TOPK_ABS_W:
 		return int64(s.GetIn()) * int64(s.GetOut()), true
 	}
@@ -305,7 +320,7 @@ func Draws(i *protocol.Init) bool {
 		return false // its key is its seed
 	case protocol.Init_REPEAT:
 		return Draws(i.GetInner())
-	case protocol.Init_PERMUTATION:
+	case protocol.Init_PERMUTATION, protocol.Init_INTEGERS:
 		return i.GetKey() == 0 && i.GetBound() > 1
 	case protocol.Init_UNIFORM, protocol.Init_NORMAL:
 		return i.GetA() != 0

@@ -16,6 +16,7 @@ type row struct {
 	// int64 positions, or -1.
 	least, most int
 	positions   int
+	since       uint32 // version of the op list that it came with, 0 for 1
 	takes       string // attributes that mean something, space separated
 	linear      func(in []*Value) Linearity
 	from        Source // in addition to that of the inputs
@@ -253,6 +254,39 @@ var ops = map[protocol.Op]row{
 		}
 		return s, nil
 	}),
+
+	protocol.Op_SIGMOID: later(op("sigmoid", 1, "", bends, same)),
+	protocol.Op_TANH:    later(op("tanh", 1, "", bends, same)),
+	protocol.Op_SILU:    later(op("silu", 1, "", bends, same)),
+	protocol.Op_LOG:     later(op("log", 1, "", bends, same)),
+	protocol.Op_ABS:     later(op("abs", 1, "", bends, same)),
+	protocol.Op_MAXIMUM: later(op("maximum", 2, "", bends, broadcast)),
+	protocol.Op_MINIMUM: later(op("minimum", 2, "", bends, broadcast)),
+	protocol.Op_WHERE: later(op("where", 3, "", func(in []*Value) Linearity {
+		if in[0].Linearity != Constant {
+			return Nonlinear
+		}
+		return keeps(in[1:])
+	}, broadcast)),
+	protocol.Op_MAX:  later(op("max", 1, "ints keepdim", bends, reduce)),
+	protocol.Op_MIN:  later(op("min", 1, "ints keepdim", bends, reduce)),
+	protocol.Op_MEAN: later(op("mean", 1, "ints keepdim", keeps, reduce)),
+	protocol.Op_LAYER_NORM: later(op("layer_norm", 1, "number", bends, func(c *call) ([]int64, error) {
+		s := c.in[0].Shape
+		if len(s) == 0 {
+			return nil, errors.New("a scalar has no dimension to normalize over")
+		}
+		if !(c.Number > 0) {
+			return nil, fmt.Errorf("eps is %v, want a positive number: equal entries have the variance 0", c.Number)
+		}
+		return s, own(s, int64(len(s)-1), "normalizes")
+	})),
+}
+
+// later is a row that version 2 of the op list added.
+func later(r row) row {
+	r.since = 2
+	return r
 }
 
 // op is a row of n float inputs.
@@ -309,10 +343,7 @@ func attributes(n *protocol.Node) error {
 	}
 	if len(n.GetInputs()) < r.least || len(n.GetInputs()) > r.most {
 		want := fmt.Sprint(r.least)
-		switch {
-		case r.most == MaxNodes:
-			want = fmt.Sprintf("at least %d", r.least)
-		case r.most > r.least:
+		if r.most > r.least {
 			want = fmt.Sprintf("%d to %d", r.least, r.most)
 		}
 		return fmt.Errorf("%d inputs, want %s", len(n.GetInputs()), want)
@@ -327,7 +358,7 @@ func infer(n *protocol.Node, in []*Value, param *Value, s *protocol.Site) (*Valu
 	for i, v := range in {
 		switch {
 		case i == r.positions && v.DType != Int64:
-			return nil, fmt.Errorf("input %d is float, want int64 positions: a parameter of permutation, topk_abs_w or indices", i)
+			return nil, fmt.Errorf("input %d is float, want int64 positions: a parameter of permutation, integers, topk_abs_w or indices", i)
 		case i != r.positions && v.DType != Float:
 			return nil, fmt.Errorf("input %d is int64: positions only go into gather and scatter", i)
 		}
@@ -412,9 +443,13 @@ func own(s []int64, d int64, does string) error {
 }
 
 func broadcast(c *call) ([]int64, error) {
-	r, ok := broadcastShapes(c.in[0].Shape, c.in[1].Shape)
-	if !ok {
-		return nil, fmt.Errorf("shapes %s and %s do not broadcast", ShapeText(c.in[0].Shape), ShapeText(c.in[1].Shape))
+	r := c.in[0].Shape
+	for _, v := range c.in[1:] {
+		both, ok := broadcastShapes(r, v.Shape)
+		if !ok {
+			return nil, fmt.Errorf("shapes %s and %s do not broadcast", ShapeText(r), ShapeText(v.Shape))
+		}
+		r = both
 	}
 	return r, nil
 }

@@ -100,6 +100,7 @@ func CheckAll(programs []*protocol.Program, sites []*protocol.Site, of []uint32,
 func (p *Placed) share() Errors {
 	type place struct {
 		block uint32 // MODEL: 0
+		patch bool   // in no block
 		scope protocol.Param_Scope
 		name  string
 	}
@@ -124,7 +125,7 @@ func (p *Placed) share() Errors {
 			}
 			at := place{scope: q.GetScope(), name: q.GetName()}
 			if at.scope == protocol.Param_BLOCK {
-				at.block = t.Site.GetBlock()
+				at.block, at.patch = t.Site.GetBlock(), t.Site.GetKind() == protocol.Site_PATCH
 			}
 			first, ok := shared[at]
 			if !ok {

@@ -27,7 +27,7 @@ import (
 
 // What the parts of a program may not exceed; for the whole see MaxMemory.
 const (
-	Version     = 1       // of the op list
+	Version     = 2       // of the op list: the newest that is known
 	MaxNodes    = 4096    // nodes of a program
 	MaxParams   = 256     // parameters of a program
 	MaxElements = 1 << 28 // elements of a parameter, or of a node for one token
@@ -135,6 +135,20 @@ func (t *Typed) Trainable(scope protocol.Param_Scope) int64 {
 	return n
 }
 
+// VersionOf is the lowest version of the op list that has all that a program uses.
+func VersionOf(p *protocol.Program) uint32 {
+	v := uint32(1)
+	for _, n := range p.GetNodes() {
+		v = max(v, ops[n.GetOp()].since)
+	}
+	for _, q := range p.GetParams() {
+		for i := q.GetInit(); i != nil; i = i.GetInner() {
+			v = max(v, inits[i.GetKind()].since)
+		}
+	}
+	return v
+}
+
 var (
 	paramName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 	// Printable ASCII without quotes and backslash: names end up in messages.
@@ -164,6 +178,9 @@ func Check(p *protocol.Program, s *protocol.Site, m *protocol.Model) (*Typed, er
 		k.node(n)
 	}
 	k.results(p)
+	if v := VersionOf(p); v > p.GetVersion() {
+		k.program("version %d of the op list is declared, but it uses what came with %d", p.GetVersion(), v)
+	}
 	if len(k.errs) == 0 {
 		k.limits(p)
 	}
@@ -216,8 +233,8 @@ func (k *checker) start(p *protocol.Program, m *protocol.Model) bool {
 		k.program("no program")
 		return false
 	}
-	if p.GetVersion() != Version {
-		k.program("version %d of the op list, want %d: build the plug-in against this release's sdk", p.GetVersion(), Version)
+	if v := p.GetVersion(); v < 1 || v > Version {
+		k.program("version %d of the op list, want 1 to %d: a newer loralab may know it; or build the plug-in with the sdk of this one", v, Version)
 		return false
 	}
 	if n := proto.Size(p); n > MaxBytes {

@@ -174,7 +174,7 @@ func TestOperations(t *testing.T) {
 		{o(protocol.Op_CONCAT, &node{Ints: []int64{1}}), "xxx", "[T, 18]", keep},
 		{o(protocol.Op_CONCAT, &node{Ints: []int64{0}}), "as", "", "input 1 has shape [6, 6], want that of input 0"},
 		{o(protocol.Op_CONCAT, &node{Ints: []int64{0}}), "xx", "", "over the tokens"},
-		{o(protocol.Op_CONCAT, &node{Ints: []int64{1}}), "", "", "0 inputs, want at least 1"},
+		{o(protocol.Op_CONCAT, &node{Ints: []int64{1}}), "", "", "0 inputs, want 1 to 4096"},
 		{o(protocol.Op_REPEAT, &node{Ints: []int64{1, 2}}), "x", "[T, 12]", keep},
 		{o(protocol.Op_REPEAT, &node{Ints: []int64{2, 1}}), "x", "", "repeats the tokens"},
 		{o(protocol.Op_REPEAT, &node{Ints: []int64{2}}), "x", "", "one for each dimension"},
@@ -221,6 +221,32 @@ func TestOperations(t *testing.T) {
 		{o(protocol.Op_IFFT2, &node{}), "a", "[6, 4]", none},
 		{o(protocol.Op_IFFT2, &node{}), "h", "[T, 2, 3]", keep},
 		{o(protocol.Op_IFFT2, &node{}), "x", "", "over the tokens"},
+		{o(protocol.Op_SIGMOID, &node{}), "x", "[T, 6]", bent},
+		{o(protocol.Op_SIGMOID, &node{}), "xx", "", "2 inputs, want 1"},
+		{o(protocol.Op_TANH, &node{}), "a", "[6, 4]", none},
+		{o(protocol.Op_SILU, &node{}), "x", "[T, 6]", bent},
+		{o(protocol.Op_LOG, &node{}), "e", "[]", none},
+		{o(protocol.Op_ABS, &node{}), "h", "[T, 2, 3]", bent},
+		{o(protocol.Op_ABS, &node{}), "p", "", "input 0 is int64"},
+		{o(protocol.Op_MAXIMUM, &node{}), "xv", "[T, 6]", bent},
+		{o(protocol.Op_MAXIMUM, &node{}), "va", "", "shapes [6] and [6, 4] do not broadcast"},
+		{o(protocol.Op_MINIMUM, &node{}), "sv", "[6, 6]", none},
+		{o(protocol.Op_WHERE, &node{}), "vxv", "[T, 6]", keep},
+		{o(protocol.Op_WHERE, &node{}), "xvv", "[T, 6]", bent},
+		{o(protocol.Op_WHERE, &node{}), "vnx", "[T, 6]", bent},
+		{o(protocol.Op_WHERE, &node{}), "vev", "[6]", none},
+		{o(protocol.Op_WHERE, &node{}), "vxw", "", "shapes [T, 6] and [4] do not broadcast"},
+		{o(protocol.Op_WHERE, &node{}), "vx", "", "2 inputs, want 3"},
+		{o(protocol.Op_MAX, &node{Ints: []int64{1}}), "x", "[T]", bent},
+		{o(protocol.Op_MAX, &node{Ints: []int64{0}}), "x", "", "reduces over the tokens"},
+		{o(protocol.Op_MIN, &node{Ints: []int64{0, 1}, Keepdim: true}), "a", "[1, 1]", none},
+		{o(protocol.Op_MEAN, &node{Ints: []int64{2}}), "h", "[T, 2]", keep},
+		{o(protocol.Op_MEAN, &node{}), "h", "", "no dimensions"},
+		{o(protocol.Op_LAYER_NORM, &node{Number: 1e-6}), "x", "[T, 6]", bent},
+		{o(protocol.Op_LAYER_NORM, &node{Number: 1e-6}), "a", "[6, 4]", none},
+		{o(protocol.Op_LAYER_NORM, &node{}), "x", "", "eps is 0, want a positive number"},
+		{o(protocol.Op_LAYER_NORM, &node{Number: 1e-6}), "z", "", "normalizes over the tokens"},
+		{o(protocol.Op_LAYER_NORM, &node{Number: 1e-6}), "e", "", "a scalar has no dimension"},
 		{o(99, &node{}), "", "", "unknown operation 99"},
 	} {
 		t.Run(fmt.Sprintf("%s(%s)%v%s", OpName(c.node.Op), c.in, c.node.Ints, c.node.Text), func(t *testing.T) {
@@ -319,6 +345,11 @@ func TestInitialisers(t *testing.T) {
 		{k(protocol.Init_VALUES, &in{Values: []float64{1, math.Inf(1)}}), []int64{2}, "value 1 is +Inf"},
 		{k(protocol.Init_INDICES, &in{Indices: []int64{5, 5}}), []int64{2}, ""},
 		{k(protocol.Init_INDICES, &in{Indices: []int64{5, -5}}), []int64{2}, "index 1 is -5"},
+		{k(protocol.Init_INTEGERS, &in{Bound: 2}), []int64{4}, ""},
+		{k(protocol.Init_INTEGERS, &in{Bound: 2, Key: 7}), []int64{4}, ""},
+		{k(protocol.Init_INTEGERS, &in{}), []int64{4}, "integers: needs bound"},
+		{k(protocol.Init_INTEGERS, &in{Bound: -1}), []int64{4}, "bound is -1"},
+		{k(protocol.Init_INTEGERS, &in{Bound: 2}), []int64{2, 2}, "want 1 dimensions"},
 		{k(99, &in{}), []int64{2}, "unknown initialiser 99"},
 		{nil, []int64{2}, "no initialiser"},
 	} {
@@ -369,7 +400,7 @@ func TestParameters(t *testing.T) {
 // lora is base(x) + x Aᵀ Bᵀ with rank 2.
 func lora() *protocol.Program {
 	return &protocol.Program{
-		Version: Version,
+		Version: 1,
 		Params: []*protocol.Param{
 			par("lora_A", &protocol.Init{Kind: protocol.Init_KAIMING_UNIFORM, A: f(math.Sqrt(5))}, 2, 6),
 			par("lora_B", zeros(), 10, 2),
@@ -441,7 +472,18 @@ query of block 6: node %1 base: input 0 is %1, want a node before %1`},
 			`query of block 6: node %6 matmul: the output has shape [T, 2], want [T, 10]`,
 		},
 		"no output":  {func(p *protocol.Program) { p.Output = 9 }, `query of block 6: the output is %9, but the last node is %8`},
-		"version":    {func(p *protocol.Program) { p.Version = 2 }, `query of block 6: version 2 of the op list, want 1: build the plug-in against this release's sdk`},
+		"version":    {func(p *protocol.Program) { p.Version = 3 }, `query of block 6: version 3 of the op list, want 1 to 2: a newer loralab may know it; or build the plug-in with the sdk of this one`},
+		"no version": {func(p *protocol.Program) { p.Version = 0 }, `query of block 6: version 0 of the op list, want 1 to 2`},
+		"a later operation": {
+			func(p *protocol.Program) { p.Nodes[3] = nd(protocol.Op_SIGMOID, 2) },
+			"query of block 6: node %6 matmul: inner dimensions of [T, 6] and [2, 6] differ\nquery of block 6: version 1 of the op list is declared, but it uses what came with 2",
+		},
+		"a later initialiser": {
+			func(p *protocol.Program) {
+				p.Params = append(p.Params, frozen("at", &protocol.Init{Kind: protocol.Init_INTEGERS, Bound: 3}, 2))
+			},
+			"query of block 6: version 1 of the op list is declared, but it uses what came with 2",
+		},
 		"empty":      {func(p *protocol.Program) { p.Nodes = nil }, `query of block 6: no nodes: the output has to be computed from x`},
 		"undeclared": {func(p *protocol.Program) { p.Nodes[2].Param = "lora_C" }, `query of block 6: node %2 param: no parameter "lora_C" is declared`},
 		"twice": {
@@ -481,6 +523,36 @@ query of block 6: node %7 matmul: name "\x1b[31m", want printable ASCII, at most
 				t.Errorf("the error is not typed: %#v", err)
 			}
 		})
+	}
+}
+
+// A program has the version that it needs and no later one, so that those written
+// before there was another stay what they are.
+func TestVersionOfAProgram(t *testing.T) {
+	write := func(op protocol.Op, init *protocol.Init) *protocol.Program {
+		w := NewWriter(layer())
+		if err := w.Param(frozen("at", init, 2)); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []*protocol.Node{nd(protocol.Op_X), nd(op, 0), nd(protocol.Op_BASE, 1)} {
+			if _, _, err := w.Node(n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := w.Finish(2)
+		if _, err := Check(p, layer(), nil); err != nil {
+			t.Error(err)
+		}
+		return p
+	}
+	indices := &protocol.Init{Kind: protocol.Init_INDICES, Indices: []int64{0, 1}}
+	integers := &protocol.Init{Kind: protocol.Init_INTEGERS, Bound: 3}
+	for i, got := range []uint32{
+		write(protocol.Op_GELU, indices).GetVersion(), write(protocol.Op_SILU, indices).GetVersion(), write(protocol.Op_GELU, integers).GetVersion(),
+	} {
+		if want := []uint32{1, 2, 2}[i]; got != want {
+			t.Errorf("program %d has version %d, want %d", i, got, want)
+		}
 	}
 }
 
@@ -596,15 +668,15 @@ func random(t *rapid.T) *protocol.Program {
 				add(nd(protocol.Op_MATMUL, in, p))
 			}
 		case 1:
-			add(nd(rapid.SampledFrom([]protocol.Op{protocol.Op_RELU, protocol.Op_NEG, protocol.Op_EXP, protocol.Op_DETACH}).Draw(t, "bend"), in))
+			add(nd(rapid.SampledFrom([]protocol.Op{protocol.Op_RELU, protocol.Op_NEG, protocol.Op_EXP, protocol.Op_DETACH, protocol.Op_TANH}).Draw(t, "bend"), in))
 		case 2:
-			add(nd(rapid.SampledFrom([]protocol.Op{protocol.Op_ADD, protocol.Op_MUL, protocol.Op_DIV}).Draw(t, "pair"), in, in))
+			add(nd(rapid.SampledFrom([]protocol.Op{protocol.Op_ADD, protocol.Op_MUL, protocol.Op_DIV, protocol.Op_MAXIMUM}).Draw(t, "pair"), in, in))
 		case 3:
 			order := rapid.Permutation([]int64{0, 1, 2, 3, 4, 5, 6, 7}[:len(s)]).Draw(t, "order")
 			add(&protocol.Node{Op: protocol.Op_PERMUTE, Inputs: []uint32{in}, Ints: order})
 		case 4:
 			if ends {
-				add(&protocol.Node{Op: protocol.Op_SUM, Inputs: []uint32{in}, Ints: []int64{last}, Keepdim: rapid.Bool().Draw(t, "keep")})
+				add(&protocol.Node{Op: rapid.SampledFrom([]protocol.Op{protocol.Op_SUM, protocol.Op_MEAN, protocol.Op_MAX}).Draw(t, "reduce"), Inputs: []uint32{in}, Ints: []int64{last}, Keepdim: rapid.Bool().Draw(t, "keep")})
 			}
 		case 5:
 			if ends && s[last] < 1<<10 {

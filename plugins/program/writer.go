@@ -12,7 +12,7 @@ type Writer struct {
 
 // NewWriter starts an empty program for a site.
 func NewWriter(s *protocol.Site) *Writer {
-	return &Writer{k: newChecker(s), p: &protocol.Program{Version: Version}}
+	return &Writer{k: newChecker(s), p: &protocol.Program{}}
 }
 
 // Param declares a parameter. Its error is an Errors.
@@ -39,9 +39,10 @@ func (w *Writer) Node(n *protocol.Node) (uint32, Value, error) {
 // Aux adds a scalar node to the loss.
 func (w *Writer) Aux(a *protocol.Aux) { w.p.Aux = append(w.p.Aux, a) }
 
-// Finish returns the program with the given node as its output.
+// Finish returns the program with the given node as its output. With nodes taken out
+// of it, its version has to be set again; see VersionOf.
 func (w *Writer) Finish(output uint32) *protocol.Program {
-	w.p.Output = output
+	w.p.Output, w.p.Version = output, VersionOf(w.p)
 	return w.p
 }
 

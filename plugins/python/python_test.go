@@ -1,6 +1,7 @@
 package python_test
 
 import (
+	"bufio"
 	"bytes"
 	"os"
 	"os/exec"
@@ -116,6 +117,40 @@ func TestStartedByHand(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%v: %v\n%s\nwant %q", env, err, out, want)
 		}
+	}
+}
+
+// What main.py prints when it is imported does not take the place of the handshake
+// (trial-plugins F5).
+func TestPrintedAtImport(t *testing.T) {
+	dir := t.TempDir()
+	const main = "from loralab_plugin import Variant\nprint('hello')\nvariant = Variant(dict, name='x', version='1.0.0', schema='')\n"
+	if err := os.WriteFile(filepath.Join(dir, "main.py"), []byte(main), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "x")
+	run(t, ".", nil, "loralab_plugin/pack.py", dir, file)
+	cmd := exec.Command(file)
+	cmd.Env = append(os.Environ(), "LORALAB_PYTHON="+python.Find(t), protocol.Handshake.MagicCookieKey+"="+protocol.Handshake.MagicCookieValue, "PLUGIN_UNIX_SOCKET_DIR="+dir)
+	var printed bytes.Buffer
+	cmd.Stderr = &printed
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if !strings.HasPrefix(line, "1|1|unix|") {
+		t.Errorf("the first line is %q, %v", line, err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	if !strings.Contains(printed.String(), "hello") {
+		t.Errorf("standard error has %q", printed.String())
 	}
 }
 

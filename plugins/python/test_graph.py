@@ -1,8 +1,11 @@
+import pydoc
+import types
 import unittest
 from dataclasses import dataclass
 
 from loralab_plugin import Graph, Mistake, Problem, T, Variant, init
 from loralab_plugin import protocol as pb
+from loralab_plugin import serve
 from loralab_plugin.testing import build, linear, stream
 
 
@@ -32,11 +35,36 @@ class TestGraph(unittest.TestCase):
             "SCATTER": (g.scatter((3, 3), g.slice(g.b, 0, 0, 2), at), (3, 3)),
             "EXP": (g.exp(a), (2, 6)), "SIN": (g.sin(a), (2, 6)), "COS": (g.cos(a), (2, 6)),
             "TOPK_MASK": (g.topk_mask(a, 1, 2), (2, 6)), "IFFT2": (g.ifft2(a), (2, 6)),
+            "SIGMOID": (g.sigmoid(a), (2, 6)), "TANH": (g.tanh(a), (2, 6)), "SILU": (g.silu(a), (2, 6)), "LOG": (g.log(a), (2, 6)),
+            "ABS": (g.abs(a), (2, 6)), "MAXIMUM": (g.maximum(y, g.b), (T, 4)), "MINIMUM": (g.minimum(g.b, y), (T, 4)),
+            "WHERE": (g.where(g.b, y, g.const((), [1])), (T, 4)), "MAX": (g.max(a, 1), (2,)), "MIN": (g.min(a), ()),
+            "MEAN": (g.mean(y, -1, keepdim=True), (T, 1)), "LAYER_NORM": (g.layer_norm(y, 1e-6), (T, 4)),
         }
         self.assertEqual(set(drawn), set(pb.Op) - {"OP_UNSPECIFIED"})
         for name, (node, shape) in drawn.items():
             self.assertEqual(g.program.nodes[node.index].op, pb.Op[name])
             self.assertEqual(node.shape, shape, name)
+
+    def test_version(self):
+        """A program has the lowest version that has all that it uses."""
+        def version(draw):
+            g = graph()
+            return g.finish(draw(g))[0].version
+
+        def gathered(positions):
+            return lambda g: g.base(g.x) + g.gather(g.b, 0, g.param("at", (4,), positions, trainable=False))
+
+        self.assertEqual(version(lambda g: g.base(g.gelu(g.x))), 1)
+        self.assertEqual(version(lambda g: g.base(g.silu(g.x))), 2)
+        self.assertEqual(version(gathered(init.indices([3, 2, 1, 0]))), 1)
+        self.assertEqual(version(gathered(init.integers(4))), 2)
+
+        def for_peft_alone(g):
+            y = g.base(g.x)
+            g.peft("b", g.tanh(g.b))
+            return y
+
+        self.assertEqual(version(for_peft_alone), 1)
 
     def test_equal_operations_are_one_node(self):
         g = graph()
@@ -54,6 +82,9 @@ class TestGraph(unittest.TestCase):
             "parameter a: declared twice": lambda g, a: g.param("a", (1,), init.zeros),
             "parameter n: shape [0, 6]": lambda g, a: g.param("n", (0, 6), init.zeros),
             "einsum: 'ti,ri->r' sums over the tokens": lambda g, a: g.einsum("ti,ri->r", g.x, a),
+            "where: shapes [T, 6] and [4] do not broadcast": lambda g, a: g.where(g.x, g.b, a),
+            "layer_norm: eps is 0": lambda g, a: g.layer_norm(a, 0),
+            "layer_norm: works over the tokens": lambda g, a: g.layer_norm(g.permute(g.x, 1, 0), 1e-6),
             "dropout: p is 1": lambda g, a: g.dropout(a, 1),
             "is no node of this graph": lambda g, a: g.neg(graph().x),
             "PEFT tensor k: depends on x": lambda g, a: g.peft("k", g.x),
@@ -94,6 +125,44 @@ class Gain:
 
 
 gain = Variant(Gain, name="gain", version="1.0.0", schema="")
+
+
+@dataclass
+class Exits:
+    def build(self, g, site):
+        raise SystemExit(3)
+
+
+class Aborted(Exception):
+    pass
+
+
+class Context:
+    """What gRPC gives a call."""
+
+    def set_trailing_metadata(self, metadata):
+        pass
+
+    def abort(self, code, message):
+        raise Aborted(message)
+
+
+class TestServe(unittest.TestCase):
+    def test_exit_in_build(self):
+        """A call is answered whatever build does (trial-plugins F5)."""
+        handlers = serve._variant_calls(Variant(Exits, name="exits", version="1.0.0", schema=""))
+        details = types.SimpleNamespace(method=f"/{pb.SERVICE}/Build", invocation_metadata=())
+        request = pb.BuildRequest(params_json="{}", sites=[linear(8, 8)])
+        with self.assertRaisesRegex(Aborted, "panic: SystemExit: 3"):
+            handlers.service(details).unary_unary(request, Context())
+
+
+class TestHelp(unittest.TestCase):
+    def test_pydoc(self):
+        """Operations and initialisers are listed by pydoc alone (trial-plugins F5)."""
+        for module, word in (("graph", "layer_norm(self, a, eps)"), ("init", "integers(bound, key=0)"), ("protocol", "version_of(program)")):
+            text = pydoc.plain(pydoc.render_doc("loralab_plugin." + module))
+            self.assertIn(word, text)
 
 
 class TestVariant(unittest.TestCase):

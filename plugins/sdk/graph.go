@@ -26,6 +26,8 @@ type Graph struct {
 	peft []*protocol.PeftTensor
 
 	nodes int
+	until int    // the node whose line is looked for, -1: none
+	where string // that line, "main.go:23"
 }
 
 // Node is a value in the graph.
@@ -45,7 +47,7 @@ func (n Node) Shape() []int {
 }
 
 func newGraph(s *protocol.Site) *Graph {
-	return &Graph{w: program.NewWriter(s), site: s, same: map[string]Node{}}
+	return &Graph{w: program.NewWriter(s), site: s, same: map[string]Node{}, until: -1}
 }
 
 // mistake is how the graph stops Build.
@@ -62,21 +64,21 @@ func (m mistake) Error() string {
 }
 
 // stop ends Build at the line that called into this package.
-func stop(message string) {
-	m := mistake{message: message}
+func stop(message string) { panic(mistake{where: caller(), message: message}) }
+
+// caller is the line that called into this package.
+func caller() string {
 	pcs := make([]uintptr, 32)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
 	for {
 		f, more := frames.Next()
 		if !strings.Contains(f.Function, "/plugins/sdk.(*Graph)") && !strings.Contains(f.Function, "/plugins/sdk.stop") {
-			m.where = fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line)
-			break
+			return fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line)
 		}
 		if !more {
-			break
+			return ""
 		}
 	}
-	panic(m)
 }
 
 // Dims is a shape.
@@ -114,6 +116,9 @@ func (g *Graph) node(n *protocol.Node, in ...Node) Node {
 	}
 	out := Node{g: g, index: index, value: v}
 	g.same[string(key)] = out
+	if int(index) == g.until {
+		g.where = caller()
+	}
 	return out
 }
 
@@ -265,7 +270,7 @@ func (g *Graph) NormKeep(a Node, dims ...int) Node {
 }
 
 func (g *Graph) reduce(op protocol.Op, a Node, dims []int, keep bool) Node {
-	if len(a.value.Shape) == 0 && op == protocol.Op_SUM {
+	if len(a.value.Shape) == 0 && op != protocol.Op_NORM { // which is |a|
 		return a
 	}
 	if len(dims) == 0 {
@@ -316,7 +321,7 @@ func (g *Graph) Dropout(a Node, p float64) Node {
 func (g *Graph) Detach(a Node) Node { return g.node(&protocol.Node{Op: protocol.Op_DETACH}, a) }
 
 // Gather takes the entries of a dimension at the positions of an int64
-// parameter (Permutation, TopKAbsW, Indices).
+// parameter (Permutation, Integers, TopKAbsW, Indices).
 func (g *Graph) Gather(a Node, d int, positions Node) Node {
 	return g.node(&protocol.Node{Op: protocol.Op_GATHER, Ints: []int64{dim(a, d)}}, a, positions)
 }
@@ -343,6 +348,63 @@ func (g *Graph) TopKMask(a Node, d, k int) Node {
 // IFFT2 is the real part of the inverse 2-D Fourier transform of the last two
 // dimensions.
 func (g *Graph) IFFT2(a Node) Node { return g.node(&protocol.Node{Op: protocol.Op_IFFT2}, a) }
+
+// Sigmoid is 1/(1+e⁻ᵃ). Written with Exp it would overflow for a of −100.
+func (g *Graph) Sigmoid(a Node) Node { return g.node(&protocol.Node{Op: protocol.Op_SIGMOID}, a) }
+
+// Tanh is the hyperbolic tangent.
+func (g *Graph) Tanh(a Node) Node { return g.node(&protocol.Node{Op: protocol.Op_TANH}, a) }
+
+// SiLU is a · Sigmoid(a).
+func (g *Graph) SiLU(a Node) Node { return g.node(&protocol.Node{Op: protocol.Op_SILU}, a) }
+
+// Log is the natural logarithm; ClampMin keeps a away from 0.
+func (g *Graph) Log(a Node) Node { return g.node(&protocol.Node{Op: protocol.Op_LOG}, a) }
+
+// Abs is |a|, whose gradient at 0 is 0.
+func (g *Graph) Abs(a Node) Node { return g.node(&protocol.Node{Op: protocol.Op_ABS}, a) }
+
+// Maximum is the larger of a and b, element by element. It broadcasts as Add does,
+// like Minimum and Where; equal entries share the gradient.
+func (g *Graph) Maximum(a, b Node) Node { return g.node(&protocol.Node{Op: protocol.Op_MAXIMUM}, a, b) }
+
+// Minimum is the smaller of a and b, element by element.
+func (g *Graph) Minimum(a, b Node) Node { return g.node(&protocol.Node{Op: protocol.Op_MINIMUM}, a, b) }
+
+// Where is a where condition is greater than 0, else b. No gradient passes to
+// condition. The branch that is left out has to be finite too: the gradient of
+// Where(c, Sqrt(c), b) is NaN where c is negative, that of
+// Where(c, Sqrt(ClampMin(c, 1e-6)), b) is not.
+func (g *Graph) Where(condition, a, b Node) Node {
+	return g.node(&protocol.Node{Op: protocol.Op_WHERE}, condition, a, b)
+}
+
+// Max is the largest entry over the dimensions, all of them if none is given; they
+// are dropped. Equal ones share the gradient.
+func (g *Graph) Max(a Node, dims ...int) Node { return g.reduce(protocol.Op_MAX, a, dims, false) }
+
+// MaxKeep is Max that leaves the dimensions with size 1.
+func (g *Graph) MaxKeep(a Node, dims ...int) Node { return g.reduce(protocol.Op_MAX, a, dims, true) }
+
+// Min is the smallest entry, as Max is the largest.
+func (g *Graph) Min(a Node, dims ...int) Node { return g.reduce(protocol.Op_MIN, a, dims, false) }
+
+// MinKeep is Min that leaves the dimensions with size 1.
+func (g *Graph) MinKeep(a Node, dims ...int) Node { return g.reduce(protocol.Op_MIN, a, dims, true) }
+
+// Mean is the mean over the dimensions, all of them if none is given; they are
+// dropped.
+func (g *Graph) Mean(a Node, dims ...int) Node { return g.reduce(protocol.Op_MEAN, a, dims, false) }
+
+// MeanKeep is Mean that leaves the dimensions with size 1.
+func (g *Graph) MeanKeep(a Node, dims ...int) Node { return g.reduce(protocol.Op_MEAN, a, dims, true) }
+
+// LayerNorm brings the last dimension of a to mean 0 and variance 1; eps, 1e-5 or
+// 1e-6 as a rule, is added to the variance. It has no weight and no bias: Mul and
+// Add them.
+func (g *Graph) LayerNorm(a Node, eps float64) Node {
+	return g.node(&protocol.Node{Op: protocol.Op_LAYER_NORM, Number: eps}, a)
+}
 
 // Aux adds weight · a to the loss, a being a scalar.
 func (g *Graph) Aux(name string, weight float64, a Node) {

@@ -121,6 +121,14 @@ func Permutation(key uint64, bound int) Init {
 	return Init{&protocol.Init{Kind: protocol.Init_PERMUTATION, Key: key, Bound: int64(bound)}}
 }
 
+// Integers is int64 [n]: each position drawn from 0 to bound-1 for itself, so that
+// some come more than once and others not at all. With a key they depend on it
+// alone; without one, 0, on the seed, the site and the parameter. The parameter has
+// to be frozen, and Gather takes it, Scatter not.
+func Integers(key uint64, bound int) Init {
+	return Init{&protocol.Init{Kind: protocol.Init_INTEGERS, Key: key, Bound: int64(bound)}}
+}
+
 // Values gives the entries row by row.
 func Values(v ...float64) Init {
 	return Init{&protocol.Init{Kind: protocol.Init_VALUES, Values: v}}

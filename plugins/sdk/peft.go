@@ -89,6 +89,7 @@ func (g *Graph) finish(y Node) (*protocol.Program, *protocol.PeftTensors) {
 	for _, a := range p.GetAux() {
 		a.Node = at[a.GetNode()]
 	}
+	p.Version = program.VersionOf(p)
 	return p, tensors
 }
 
@@ -154,7 +155,7 @@ func (s *server[T]) Adopt(_ context.Context, r *protocol.AdoptRequest) (reply *p
 	}
 	defer func() {
 		if e := recover(); e != nil {
-			reply, err = nil, panicked(e)
+			reply, err = nil, panicked(e, "")
 		}
 	}()
 	var config map[string]any

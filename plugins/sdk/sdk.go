@@ -22,9 +22,26 @@
 //
 // Build runs once for each adapted place, before training, and returns; the
 // engine compiles the graph. No variant code runs while training. x has shape
-// [T, in]: all tokens of a batch, T unknown. Every node knows its shape, and a
-// mistake stops Build at the line that made it. Package sdktest builds a
-// variant without a process.
+// [T, in]: all tokens of a batch, those before the patches (CLS, registers) among
+// them, T unknown. Every node knows its shape, and a mistake stops Build at the line
+// that made it. Package sdktest builds a variant without a process.
+//
+// # Limits
+//
+// A program has at most 4096 nodes, 256 parameters and 4 MiB when encoded, and each
+// of its shapes has at most 8 dimensions. A parameter has at most 2^28 elements, and
+// so has a node for one token. All parameters and nodes that do not depend on x have
+// at most 2^28 elements together and take at most 2^40 multiplications; the nodes
+// that depend on x have at most 2^20 elements and take at most 2^32 multiplications
+// for each token. Einsum takes up to 8 inputs. An initialiser is within at most two
+// others. A name has at most 100 bytes.
+//
+// A request and a reply have at most 4 MiB, so large constants belong into
+// initialisers: Integers, Permutation and Seeded take a few bytes. A schema has at
+// most 256 KiB, and it is evaluated within 2 s of computing and 512 MiB of memory.
+// Any other text of a description, a message and a hint have at most 4 KiB; of the
+// problems of one site 10 are shown. A plug-in has 30 s to start and 30 s for each
+// call.
 package sdk
 
 import (
@@ -48,14 +65,18 @@ import (
 )
 
 // Builder is what a variant's type has to do: draw the adapted layer at one
-// site and return y, of shape [T, s.Out].
+// site and return y, of shape [T, s.Out]. A site is a linear layer of a block, the
+// patch embedding, or a stream, which is what several layers read; Check refuses
+// those that the variant cannot adapt.
 type Builder interface {
 	Build(g *Graph, s Site) Node
 }
 
 // Checker is what it may do besides: say what is wrong with the parameters at
 // a site beyond what the schema can express, "8 does not divide 384" say.
-// Build is called only if no site has a problem.
+// Build is called only if no site has a problem. It is asked about one site at a
+// time. What it says of several is shown once, and without a site if it says so of
+// all.
 type Checker interface {
 	Check(s Site) []Problem
 }
@@ -83,7 +104,8 @@ type Variant[T Builder] struct {
 	// Parameters is the number of trainable parameters that a site sees, as an
 	// arithmetic expression over the parameters and in, out: "rank*(in+out)".
 	// It may call min, max, ceil, floor and sqrt, and a comparison is 1 or 0:
-	// "rank*in + out*(share == \"site\")".
+	// "rank*in + out*(share == \"site\")". A shared parameter counts in full at each
+	// site: the A of PerModel with rank rows is rank*in.
 	Parameters string
 	// ChangesStart says that the adapted model does not start equal to the
 	// backbone.
@@ -124,8 +146,11 @@ const (
 
 // Site is the place that is adapted.
 type Site struct {
-	Name    string // query key value output fc1 fc2 | patch | attn_in mlp_in
-	Block   int    // 0-based
+	// Name is that of adapter.targets: query, key, value, output, fc1 and fc2 are
+	// Linear; patch is Patch; attn_in, which query, key and value read, and mlp_in,
+	// which fc1 reads, are Stream.
+	Name    string
+	Block   int // 0-based; 0 for patch, which is in no block
 	Kind    Kind
 	In, Out int
 	Bias    bool // b exists
@@ -182,13 +207,14 @@ func (s *server[T]) Build(ctx context.Context, r *protocol.BuildRequest) (*proto
 // already set; equal ones are one. It is what answers a Build. A mistake in a
 // graph and a panic come back as gRPC errors, the latter with its stack.
 func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.Site) (reply *protocol.BuildReply, err error) {
+	drawn := "" // the site whose Build runs
 	defer func() {
 		switch e := recover().(type) {
 		case nil:
 		case mistake:
 			reply, err = nil, status.Error(codes.FailedPrecondition, e.Error())
 		default:
-			reply, err = nil, panicked(e)
+			reply, err = nil, panicked(e, drawn)
 		}
 	}()
 	sites := sitesOf(m, at)
@@ -205,6 +231,7 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 		if err := ctx.Err(); err != nil {
 			return nil, status.FromContextError(err).Err()
 		}
+		drawn = program.SiteName(at[i])
 		p, stored := build(b, site, at[i], m)
 		key, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
 		if err != nil {
@@ -221,7 +248,7 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 		}
 		reply.ProgramOfSite = append(reply.ProgramOfSite, of)
 	}
-	if !streams {
+	if drawn = ""; !streams {
 		reply.Peft = peftOf(b, sites, at, reply, peft)
 	}
 	return reply, nil
@@ -241,13 +268,28 @@ func build(b Builder, s Site, site *protocol.Site, m *protocol.Model) (*protocol
 		_, err = program.CheckPeft(typed, stored)
 	}
 	if err != nil {
-		panic(mistake{message: err.Error()})
+		panic(mistake{where: madeAt(b, s, site, y), message: err.Error()})
 	}
 	return p, stored
 }
 
-// panicked is the error of a panic in a variant, with its stack as detail.
-func panicked(cause any) error {
+// madeAt is the line that made y if its shape is wrong, found by drawing once more;
+// "" if it is right, or if that cannot be known.
+func madeAt(b Builder, s Site, site *protocol.Site, y Node) (where string) {
+	if slices.Equal(y.Shape(), []int{Tokens, s.Out}) {
+		return ""
+	}
+	defer func() { _ = recover() }() // a Build that is not the same again
+	g := newGraph(site)
+	g.until = int(y.index)
+	defer func() { where = g.where }()
+	b.Build(g, s)
+	return ""
+}
+
+// panicked is the error of a panic in a variant, with its stack as detail; site is
+// the one that was drawn, or "".
+func panicked(cause any, site string) error {
 	const most = 16 << 10
 	stack := debug.Stack()
 	// Drop what leads from the panic to this function.
@@ -257,7 +299,11 @@ func panicked(cause any) error {
 		}
 	}
 	stack = stack[:min(len(stack), most)]
-	st := status.New(codes.Internal, fmt.Sprintf("panic: %v", cause))
+	message := fmt.Sprintf("panic: %v", cause)
+	if site != "" {
+		message += " (at " + site + ")"
+	}
+	st := status.New(codes.Internal, message)
 	if with, err := st.WithDetails(&errdetails.DebugInfo{Detail: string(stack)}); err == nil {
 		st = with
 	}

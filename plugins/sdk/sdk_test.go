@@ -44,7 +44,11 @@ func TestTheSDKReachesTheWholeProtocol(t *testing.T) {
 			p(sdk.Seeded(1, sdk.Dims(4), sdk.Normal(1)), 2), p(sdk.Repeated(sdk.Normal(1), 0, 2), 2), p(sdk.Values(1, 2), 2),
 			g.Gather(g.Eye(3), 0, frozen(sdk.Permutation(1, 3), 2)),
 			g.Scatter(sdk.Dims(s.Out, s.In), g.Const(sdk.Dims(2), 1, 2), frozen(sdk.TopKAbsW, 2)),
-			g.Gather(g.Eye(3), -1, frozen(sdk.Indices(2, 2), 2)),
+			g.Gather(g.Eye(3), -1, frozen(sdk.Indices(2, 2), 2)), g.Gather(g.Eye(3), 0, frozen(sdk.Integers(0, 3), 5)),
+			g.Sigmoid(g.Eye(2)), g.Tanh(g.Eye(2)), g.SiLU(g.Eye(2)), g.Log(g.Exp(g.Eye(2))), g.Abs(g.Eye(2)),
+			g.Maximum(g.Eye(2), g.Const(nil, 2)), g.Minimum(g.Eye(2), g.Const(nil, 2)), g.Where(g.Eye(2), g.Eye(2), g.Const(nil, 2)),
+			g.Max(g.Eye(2)), g.MaxKeep(g.Eye(2), -1), g.Min(g.Eye(2), 0), g.MinKeep(g.Eye(2)), g.Mean(g.Eye(2)), g.MeanKeep(g.Eye(2), 1),
+			g.LayerNorm(g.Eye(2), 1e-6),
 			g.W(), g.Kron(g.Eye(2), g.Eye(2)), g.Repeat(g.Eye(2), 2, 1), g.Concat(-1, g.Eye(2), g.Eye(2)),
 			g.Slice(g.Eye(2), -1, 0, 1), g.Reshape(g.Eye(2), 4), g.T(g.Eye(2)), g.NormKeep(g.W(), 0), g.Norm(g.W()),
 			g.Sqrt(g.Exp(g.Sin(g.Cos(g.Eye(2))))), g.ClampMin(g.Eye(2), 0), g.Clamp(g.Eye(2), 0, 1),
@@ -76,6 +80,40 @@ func TestTheSDKReachesTheWholeProtocol(t *testing.T) {
 		}
 	}
 }
+
+// The version of the op list is that of the program, whatever PEFT stores.
+func TestVersions(t *testing.T) {
+	for name, c := range map[string]struct {
+		draw draw
+		want uint32
+	}{
+		"as before":         {func(g *sdk.Graph, _ sdk.Site) sdk.Node { return g.Base(g.GELU(g.X())) }, 1},
+		"a later operation": {func(g *sdk.Graph, _ sdk.Site) sdk.Node { return g.Base(g.Tanh(g.X())) }, 2},
+		"for PEFT alone": {func(g *sdk.Graph, s sdk.Site) sdk.Node {
+			b := g.Param("b", sdk.Dims(s.Out), sdk.Zeros)
+			y := g.Add(g.Base(g.X()), b)
+			g.PEFT("b", g.Tanh(b))
+			return y
+		}, 1},
+	} {
+		var b sdk.Builder = c.draw
+		if strings.Contains(name, "PEFT") {
+			b = marked{c.draw}
+		}
+		reply, err := sdk.Programs(t.Context(), b, sdktest.Model(), []*protocol.Site{sdktest.Linear(7, 5)})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := reply.Programs[0].GetVersion(); got != c.want {
+			t.Errorf("%s: version %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+// marked has settings for what it marks.
+type marked struct{ draw }
+
+func (marked) PEFTConfig([]sdk.Site) map[string]any { return map[string]any{"peft_type": "X"} }
 
 func TestEqualPartsAreOneNodeButDropoutDrawsAnew(t *testing.T) {
 	typed := sdktest.Draw(t, draw(func(g *sdk.Graph, s sdk.Site) sdk.Node {
@@ -145,7 +183,7 @@ func TestMistakesInBuild(t *testing.T) {
 		},
 		"panic": {
 			func(g *sdk.Graph, s sdk.Site) sdk.Node { return []sdk.Node{}[s.Block] },
-			codes.Internal, "panic: runtime error: index out of range",
+			codes.Internal, "panic: runtime error: index out of range [0] with length 0 (at query of block 0)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -162,7 +200,7 @@ func TestMistakesInBuild(t *testing.T) {
 				if i < 0 || !strings.Contains(s.Details()[i].(*errdetails.DebugInfo).GetDetail(), place) {
 					t.Errorf("no stack with %s in %v", place, s.Details())
 				}
-			} else if name != "output" && name != "nothing" && !strings.HasPrefix(s.Message(), place) {
+			} else if name != "nothing" && !strings.HasPrefix(s.Message(), place) {
 				t.Errorf("%q does not say where", s.Message())
 			}
 		})

@@ -14,6 +14,7 @@ import (
 	cueerrors "cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/parser"
 
+	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -164,33 +165,9 @@ func (x *expansion) checkVariant(c *subject, in variantInput) {
 	}
 	schema, err := x.resolve.params(x.cue, a.Variant)
 	if err != nil {
-		message, hint := err.Error(), ""
-		var unknown *variant.UnknownError
-		var broken *variant.Error
-		switch {
-		case errors.As(err, &unknown):
-			known := append(slices.Clone(unknown.Known), none)
-			message, hint = fmt.Sprintf("unknown variant %q", a.Variant), diagnostic.Suggest(a.Variant, "variants", known)
-			switch {
-			case len(unknown.Known) == 0:
-				hint = "no plug-in was found in " + strings.Join(unknown.Dirs, ", ")
-			case diagnostic.DidYouMean(a.Variant, known) == "" && variant.IsName(a.Variant):
-				hint += fmt.Sprintf("\na plug-in of your own is used after: runner plugins install --project PATH, or with: --dev-plugin %s=PATH", a.Variant)
-			}
-		case errors.As(err, &broken):
-			message, hint = fmt.Sprintf("variant %q: %s", a.Variant, broken.Message), broken.Hint
-			if broken.Err != nil {
-				message += ": " + broken.Err.Error()
-			}
-			if broken.Stack != "" {
-				hint += "\nwhat the plug-in printed:\n" + broken.Stack
-			}
-			if !broken.Untrusted { // which is for the user to decide, before anything trains
-				x.failPlugin(c, a, message, hint)
-				return
-			}
+		if !x.failVariant(c, a, err) {
+			x.fail(c, "adapter.variant", err.Error(), "")
 		}
-		x.fail(c, "adapter.variant", message, hint)
 		return
 	}
 	at := []string{x.name, "adapter", "params"}
@@ -278,6 +255,42 @@ func (x *expansion) inCUE(t *tree) cue.Value {
 	return x.cue.BuildExpr(expr)
 }
 
+// failVariant reports a variant that there is not, or whose plug-in fails; false if
+// err is about neither.
+func (x *expansion) failVariant(c *subject, a *adapterConfig, err error) bool {
+	name := a.Variant
+	var unknown *variant.UnknownError
+	var broken *variant.Error
+	switch {
+	case errors.As(err, &unknown):
+		known := append(slices.Clone(unknown.Known), none)
+		hint := diagnostic.Suggest(name, "variants", known)
+		switch {
+		case len(unknown.Known) == 0:
+			hint = "no plug-in was found in " + strings.Join(unknown.Dirs, ", ")
+		case diagnostic.DidYouMean(name, known) == "" && variant.IsName(name):
+			hint += fmt.Sprintf("\na plug-in of your own is used after: runner plugins install --project PATH, or with: --dev-plugin %s=PATH", name)
+		}
+		x.fail(c, "adapter.variant", fmt.Sprintf("unknown variant %q", name), hint)
+	case errors.As(err, &broken):
+		message, hint := fmt.Sprintf("variant %q: %s", name, broken.Message), broken.Hint
+		if broken.Err != nil {
+			message += ": " + broken.Err.Error()
+		}
+		if broken.Stack != "" {
+			hint += "\nwhat the plug-in printed:\n" + broken.Stack
+		}
+		if broken.Untrusted { // which is for the user to decide, before anything trains
+			x.fail(c, "adapter.variant", message, hint)
+		} else {
+			x.failPlugin(c, a, message, hint)
+		}
+	default:
+		return false
+	}
+	return true
+}
+
 // foreignLimits are what the schema of a variant may take for the parameters of a
 // cell. CUE has no way to end an evaluation.
 var foreignLimits = bounded.Limits{CPU: 10 * time.Second, Memory: bounded.Most() / 8 * 7}
@@ -338,6 +351,9 @@ func (x *expansion) checkAdapter(c *subject, in adapterInput) {
 		if p.GetParam() != "" {
 			path = append([]string{"adapter", "params"}, strings.Split(p.GetParam(), ".")...)
 			message = p.GetParam() + ": " + message
+		}
+		if at := int(p.GetSite()); at >= 0 && at < len(a.sites) { // else it is so at all of them
+			message += " (" + program.SiteName(a.sites[at]) + ")"
 		}
 		x.failAt(c, path, message, p.GetHint())
 	}

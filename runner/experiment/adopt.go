@@ -39,7 +39,9 @@ func (x *expansion) adopt(c adapterOn, arch *spec.Architecture) *adaptation {
 // what the experiment says.
 func (x *expansion) checkAdopted(c *subject, cfg *adapterConfig, a *adaptation) {
 	if a.err != nil {
-		x.fail(c, "adapter.from", a.err.Error(), "")
+		if cfg.Variant == "" || !x.failVariant(c, cfg, a.err) {
+			x.fail(c, "adapter.from", a.err.Error(), "")
+		}
 		return
 	}
 	if len(a.from.PassedOver) > 0 {

@@ -304,7 +304,14 @@ func (c *complaint) sayUnknownField() {
 func (c *complaint) missing() string { return c.subject + " is missing" }
 
 func (c *complaint) isReportedMissing() bool {
-	return slices.ContainsFunc(c.found, func(f diagnostic.Diagnostic) bool { return f.Path == c.out.Path && f.Message == c.missing() })
+	return find(c.group, missingField) == nil && slices.ContainsFunc(c.found, func(f diagnostic.Diagnostic) bool {
+		return f.Path == c.out.Path && f.Message == c.missing() && sameCell(f.Cells, c.out.Cells)
+	})
+}
+
+// sameCell reports whether two mistakes are in one cell; without cells one is in all.
+func sameCell(a, b []string) bool {
+	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(c string) bool { return slices.Contains(b, c) })
 }
 
 func (c *complaint) sayMissing() {
@@ -313,6 +320,9 @@ func (c *complaint) sayMissing() {
 		c.out.Hint = c.path[len(c.path)-1] + ": " + text
 	}
 	c.pos = c.labelAt(c.path[:len(c.path)-1])
+	if o := covering(c.in.overlay, c.below[:len(c.below)-1]); o != nil { // a case gives all of it
+		c.pos = o.place(c.document)
+	}
 }
 
 func (c *complaint) isContradicted() bool {

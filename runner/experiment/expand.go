@@ -51,7 +51,11 @@ func (d *document) experiment(name string) *Experiment {
 	if err := d.validate(name, v); err != nil {
 		s := scope{prefix: []string{name}, schema: d.schema}
 		d.complain(err, s)
-		// Take out what is wrong, so that the rest can be looked at.
+		// Take out what is wrong, so that the rest can be looked at. Each time evaluates
+		// the file again.
+		if d.errorCount() > mostRepaired {
+			return nil
+		}
 		if x.document = d.repair(name, err, s); x.document == nil {
 			return nil
 		}

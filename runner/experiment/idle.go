@@ -9,6 +9,7 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/core/head/design"
+	vit "github.com/loralab/loralab/core/vit/design"
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
@@ -32,6 +33,9 @@ var idle = append(ofHeads(), []idleRule{
 	{"adapter.params", adapted, "there is no adapter", "leave them out, or name a variant"},
 	{"adapter.targets", adapted, "there is no adapter", "leave them out, or name a variant"},
 	{"adapter.blocks", adapted, "there is no adapter", "leave them out, or name a variant"},
+	{"adapter.blocks", func(c *config) bool {
+		return !adapted(c) || slices.ContainsFunc(c.Adapter.Targets, func(t string) bool { return t != vit.SitePatch })
+	}, "the patch embedding, the only target, is in no block", "leave it out, or adapt layers of blocks too"},
 	{"optim.schedule.floor", func(c *config) bool { return c.Optim.Schedule.Kind != "constant" }, "the rates are constant", "leave it out"},
 	{"optim.schedule.lagging", func(c *config) bool { return c.Optim.Schedule.Kind == "trapezoid" || !c.Optim.Schedule.Lagging }, `only schedule "trapezoid" lags`, "leave it out"},
 	{"optim.schedule.floor", func(c *config) bool { return c.Optim.Schedule.Kind != "trapezoid" || !c.Optim.Schedule.Lagging }, "a lagging trapezoid ends at 0", "leave it out"},

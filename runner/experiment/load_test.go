@@ -72,7 +72,7 @@ func world() *resolver {
 			return nil, err
 		}
 		if p.Rank == 13 {
-			return &protocol.BuildReply{Problems: []*protocol.Problem{{Message: "fc2 takes 256 inputs, want 64", Hint: "target the others", Site: 1}}}, nil
+			return &protocol.BuildReply{Problems: []*protocol.Problem{{Message: "it takes 256 inputs, want 64", Hint: "target the others", Site: 1}}}, nil
 		}
 		if p.Rank == 7 {
 			return &protocol.BuildReply{Problems: []*protocol.Problem{{Param: "rank", Message: "7 does not divide 64", Hint: "8 does", Site: -1}}}, nil

@@ -237,17 +237,24 @@ func (b *backboneConfig) model(arch *spec.Architecture) *protocol.Model {
 	}
 }
 
-// sites are the adapted layers, by block, then in the order of vit.Sites.
+// sites are the adapted places: the patch embedding, then those of the blocks, by
+// block and in the order of vit.Targets.
 func (c *config) sites(arch *spec.Architecture) ([]*protocol.Site, bool) {
 	blocks, message, _ := c.Adapter.Blocks.of(c.Backbone.depth(arch))
 	if message != "" {
 		return nil, false
 	}
 	var sites []*protocol.Site
+	add := func(block uint32, name string) {
+		if s, ok := vit.Site(arch, block, name); ok && slices.Contains(c.Adapter.Targets, name) {
+			sites = append(sites, s)
+		}
+	}
+	add(0, vit.SitePatch)
 	for _, b := range blocks {
-		for _, name := range vit.Sites {
-			if s, ok := vit.Site(arch, b, name); ok && slices.Contains(c.Adapter.Targets, name) {
-				sites = append(sites, s)
+		for _, name := range vit.Targets {
+			if name != vit.SitePatch {
+				add(b, name)
 			}
 		}
 	}

@@ -99,11 +99,16 @@ func (r *Reader) Read(ctx context.Context, s Source) (*Adapter, error) {
 	if err := file.asExported(s.Dir); err != nil {
 		return nil, err
 	}
+	// Settings of a type that nothing reads would be taken for those of another.
+	readers, err := r.readers(ctx, s, file.text("peft_type"))
+	if err != nil {
+		return nil, err
+	}
 	if err := errors.Join(file.place(s), file.trained()); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(s.Dir, configFile), err)
 	}
 	a := &Adapter{Sites: file.sites(s.Arch), Build: &protocol.BuildReply{Peft: &protocol.Peft{}}, PassedOver: file.passedOver()}
-	if err := r.adopt(ctx, s, file, a); err != nil {
+	if err := r.adopt(ctx, s, file, a, readers); err != nil {
 		return nil, err
 	}
 	values, err := file.values(s, a)
@@ -383,13 +388,13 @@ func (d *directory) siteList(raw json.RawMessage) (json.RawMessage, error) {
 }
 
 // adopt finds the variant and has it build its programs.
-func (r *Reader) adopt(ctx context.Context, s Source, d *directory, a *Adapter) error {
+func (r *Reader) adopt(ctx context.Context, s Source, d *directory, a *Adapter, readers []string) error {
 	groups, err := d.groups()
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Join(s.Dir, configFile), err)
 	}
 	model := s.model()
-	a.Variant, err = r.variant(ctx, s, d, groups, model, a.Sites)
+	a.Variant, err = r.variant(ctx, s, d, groups, model, a.Sites, readers)
 	if err != nil {
 		return err
 	}
@@ -460,10 +465,60 @@ func pick(sites []*protocol.Site, of []int) []*protocol.Site {
 	return out
 }
 
-// variant is the one to read an adapter as: the one that was named, or the one
-// whose PEFT type it is and which accepts all settings. Where several do, the
-// one that is called like the type is meant.
-func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []settings, m *protocol.Model, sites []*protocol.Site) (string, error) {
+// readers are the variants that may read adapters of a PEFT type: the one that was
+// named, or those that have the type.
+func (r *Reader) readers(ctx context.Context, s Source, kind string) ([]string, error) {
+	if s.Variant != "" {
+		about, err := r.Variants.Describe(ctx, s.Variant)
+		if err != nil {
+			return nil, &unreadError{err}
+		}
+		if own := about.GetPeftType(); own != "" && own != kind && kind != "" {
+			return nil, &unreadError{fmt.Errorf("variant %s reads adapters of PEFT type %s, and this one is of type %s", s.Variant, own, kind)}
+		}
+		return []string{s.Variant}, nil
+	}
+	var readers, known, silent []string
+	for _, name := range r.Variants.Names() {
+		about, err := r.Variants.Describe(ctx, name)
+		switch {
+		case err != nil:
+			silent = append(silent, fmt.Sprintf("variant %s does not answer: %s", name, cause(err)))
+		case about.GetPeftType() == kind:
+			readers = append(readers, name)
+			fallthrough
+		case about.GetPeftType() != "":
+			known = append(known, about.GetPeftType())
+		}
+	}
+	if kind == "" || len(readers) > 0 {
+		return readers, nil
+	}
+	text := "no variant reads adapters of PEFT type " + kind
+	slices.Sort(known)
+	if known = slices.Compact(known); len(known) > 0 {
+		text += "; there are variants for " + strings.Join(known, ", ")
+	}
+	// One of these may be the reader.
+	return nil, &unreadError{errors.New(strings.Join(append([]string{text}, silent...), "; "))}
+}
+
+// cause is why a plug-in does not answer, in one line.
+func cause(err error) string {
+	text := err.Error()
+	var broken *variant.Error
+	if errors.As(err, &broken) {
+		if text = strings.TrimPrefix(broken.Message, "it cannot start: "); broken.Err != nil {
+			text += ": " + broken.Err.Error()
+		}
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	return text
+}
+
+// variant is the one to read an adapter as: the one that accepts all settings.
+// Where several do, the one that is called like the PEFT type is meant.
+func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []settings, m *protocol.Model, sites []*protocol.Site, readers []string) (string, error) {
 	kind := d.text("peft_type")
 	accepts := func(name string) error {
 		for _, g := range groups {
@@ -479,23 +534,15 @@ func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []s
 		}
 		return s.Variant, nil
 	}
-	var accepting, known []string
-	var refused error
-	for _, name := range r.Variants.Names() {
-		about, err := r.Variants.Describe(ctx, name)
-		if err != nil || about.GetPeftType() == "" {
-			continue // a broken plug-in is reported where it is used
-		}
-		known = append(known, about.GetPeftType())
-		if about.GetPeftType() != kind {
-			continue
-		}
+	var accepting []string
+	refused := errors.New("it has no PEFT type") // place has said so
+	for i, name := range readers {
 		switch err := accepts(name); {
 		case err == nil && strings.EqualFold(name, kind):
 			return name, nil
 		case err == nil:
 			accepting = append(accepting, name)
-		case refused == nil || strings.EqualFold(name, kind):
+		case i == 0 || strings.EqualFold(name, kind):
 			refused = err
 		}
 	}
@@ -504,11 +551,8 @@ func (r *Reader) variant(ctx context.Context, s Source, d *directory, groups []s
 		return accepting[0], nil
 	case len(accepting) > 1:
 		return "", &unreadError{fmt.Errorf("variants %s can all read it: name one in adapter.variant", strings.Join(accepting, ", "))}
-	case refused != nil:
-		return "", &unreadError{refused}
 	}
-	slices.Sort(known)
-	return "", &unreadError{fmt.Errorf("no variant reads adapters of PEFT type %s; there are variants for %s", kind, strings.Join(slices.Compact(known), ", "))}
+	return "", &unreadError{refused}
 }
 
 // unreadError says that there is no variant that reads the settings of an

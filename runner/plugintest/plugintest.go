@@ -53,6 +53,8 @@ type Report struct {
 	Version string  `json:"version"`
 	Path    string  `json:"path"`
 	Checks  []Check `json:"checks"`
+	// Printed is what the plug-in has printed.
+	Printed string `json:"printed,omitempty"`
 }
 
 // Failed reports whether any check found a fault.
@@ -179,6 +181,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			o.Watch(*t.now)
 		}
 	}
+	t.first.Close()
+	report.Printed = t.first.Printed()
 	return report, nil
 }
 

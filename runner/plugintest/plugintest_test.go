@@ -117,7 +117,7 @@ var faults = map[string]fault{
 	"open":         {seen: "closed", found: "surely_not_a_parameter: 1 is accepted", change: schemaWith("// Rank of", "...\n// Rank of")},
 	"undocumented": {seen: "documented", found: "none above scale", change: schemaWith("// Factor of the update.", "")},
 	"wordless":     {seen: "messages", found: "out of bound", change: schemaWith(` | error("must be a whole number from 1 to 64")`, "")},
-	"exampleless":  {seen: "examples", found: "rank: field is required", change: func(v *sdk.Variant[plain]) { v.Examples = nil }},
+	"exampleless":  {seen: "examples", found: "rank: it is missing", change: func(v *sdk.Variant[plain]) { v.Examples = nil }},
 	"hangs": {seen: "examples", found: "did not answer", check: func(plain, sdk.Site) {
 		time.Sleep(time.Hour)
 	}},

@@ -86,7 +86,14 @@ func Sentences(err error) []string {
 		} else if worded[path] || !sentence {
 			continue
 		}
-		best[path], worded[path] = fmt.Sprintf("%s: %s", path, fmt.Sprintf(format, args...)), sentence
+		text := fmt.Sprintf(format, args...)
+		switch format {
+		case "field not allowed":
+			text = "there is no such parameter"
+		case "field is required but not present":
+			text = "it is missing"
+		}
+		best[path], worded[path] = fmt.Sprintf("%s: %s", path, text), sentence
 	}
 	lines := make([]string, len(order))
 	for i, path := range order {

@@ -91,6 +91,7 @@ type Registry struct {
 	asked    map[string]bool                    // names that were looked up
 	describe map[string]*protocol.DescribeReply // by sum
 	process  map[string]*process                // by sum
+	printed  []*tail                            // of all processes
 	closed   bool
 }
 
@@ -322,8 +323,11 @@ func (r *Registry) find(name string) (*Plugin, error) {
 		return nil, &Error{Variant: name, Path: f.path, Message: message, Hint: hint, Err: err}
 	}
 	if !f.executable {
-		if _, err := os.Stat(f.path); err != nil {
+		switch info, err := os.Stat(f.path); {
+		case err != nil:
 			return fail("the file is missing", "check the path", err)
+		case info.IsDir():
+			return fail("it is a directory", "name the file of the plug-in, which go build makes there", nil)
 		}
 		return fail("the file is not executable", "chmod +x "+f.path, nil)
 	}
@@ -570,6 +574,7 @@ func (r *Registry) running(ctx context.Context, p *Plugin) (*process, *Plugin, e
 		proc, err := start(ctx, p, r.o.StartTimeout)
 		if err == nil {
 			r.process[p.SHA256] = proc
+			r.printed = append(r.printed, proc.printed)
 			return proc, p, nil
 		}
 		var e *Error
@@ -613,6 +618,19 @@ func (r *Registry) Close() {
 		all.Go(func() { p.end(false) })
 	}
 	all.Wait()
+}
+
+// Printed is what the plug-ins that were started have printed; all of it after Close.
+func (r *Registry) Printed() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []string
+	for _, t := range r.printed {
+		if text := t.String(); text != "" {
+			all = append(all, text)
+		}
+	}
+	return strings.Join(all, "\n")
 }
 
 // Limits of what a description may say.

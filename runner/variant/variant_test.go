@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/plugins/program"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/plugins/sdk"
 	"github.com/loralab/loralab/runner/foreign"
@@ -280,6 +282,10 @@ func TestDescribeAndBuild(t *testing.T) {
 			r.Close()
 			if len(p.pids()) != 1 {
 				t.Errorf("%d processes for two calls", len(p.pids()))
+			}
+			// What it prints helps its author, and was lost (trial-plugins F9).
+			if got, want := r.Printed(), map[string]string{"chatty": "good morning\nbuilding\nbuilding"}[name]; got != want {
+				t.Errorf("it printed %q, want %q", got, want)
 			}
 			p.gone()
 			if err := use(r, name); err != nil {
@@ -603,9 +609,9 @@ func TestSchemaCompletes(t *testing.T) {
 		}
 	}
 	for user, want := range map[string]string{
-		"":                 "variant lora refuses the parameters {}:\nrank: field is required but not present",
+		"":                 "variant lora refuses the parameters {}:\nrank: it is missing",
 		"rank: 0":          "variant lora refuses the parameters {rank: 0}:\nrank: must be at least 1",
-		"rank: 1, rnak: 2": "variant lora refuses the parameters {rank: 1, rnak: 2}:\nrnak: field not allowed",
+		"rank: 1, rnak: 2": "variant lora refuses the parameters {rank: 1, rnak: 2}:\nrnak: there is no such parameter",
 		"rank:":            "cannot be read",
 	} {
 		if _, err := s.Complete(user); err == nil || !strings.Contains(err.Error(), want) {
@@ -1114,5 +1120,40 @@ func TestLockThatIsNoFile(t *testing.T) {
 	}
 	if _, err := ReadLock(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a pipe as %s: %v", LockFile, err)
+	}
+}
+
+// The package documentation of the sdk says what a plug-in may not exceed
+// (trial-plugins, section 4).
+func TestLimitsAreDocumented(t *testing.T) {
+	source, err := os.ReadFile("../../plugins/sdk/sdk.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(source), "// # Limits\n")
+	text, _, _ = strings.Cut(text, "\npackage sdk")
+	text = strings.Join(strings.Fields(strings.ReplaceAll(text, "//", "")), " ")
+	power := func(n int) string { return fmt.Sprintf("2^%d", bits.Len(uint(n))-1) }
+	kib := func(n int) string {
+		if n >= 1<<20 {
+			return fmt.Sprintf("%d MiB", n>>20)
+		}
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	seconds := func(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
+	for _, want := range []string{
+		fmt.Sprintf("at most %d nodes, %d parameters and %s when encoded", program.MaxNodes, program.MaxParams, kib(program.MaxBytes)),
+		fmt.Sprintf("at most %d dimensions", program.MaxRank),
+		"A parameter has at most " + power(program.MaxElements) + " elements",
+		"at most " + power(program.MaxMemory) + " elements together and take at most " + power(program.MaxWork) + " multiplications",
+		"at most " + power(program.MaxTokenMemory) + " elements and take at most " + power(program.MaxTokenWork) + " multiplications for each token",
+		"A request and a reply have at most " + kib(protocol.MessageLimit),
+		"A schema has at most " + kib(maxSchema) + ", and it is evaluated within " + seconds(trialLimits.CPU) + " of computing and " + kib(int(trialLimits.Memory)) + " of memory",
+		"at most " + kib(maxText) + "; of the problems of one site " + strconv.Itoa(problemsMost) + " are shown",
+		seconds(StartTimeout) + " to start and " + seconds(CallTimeout) + " for each call",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the documentation does not say %q", want)
+		}
 	}
 }

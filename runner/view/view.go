@@ -78,6 +78,13 @@ func (v *View) Error(err error) { v.report(v.bad.Render("error:"), err.Error()) 
 // Warn reports what the user should know and need not act on, as Error does.
 func (v *View) Warn(text string) { v.report(v.warn.Render("warning:"), text) }
 
+// Printed shows what a plug-in has printed, if it has.
+func (v *View) Printed(text string) {
+	if text != "" {
+		v.report("the plug-in printed:", text)
+	}
+}
+
 func (v *View) report(kind, text string) {
 	first, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	printf(v.err, "%s %s\n", kind, first)

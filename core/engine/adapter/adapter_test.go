@@ -131,6 +131,16 @@ func TestOperationsCompute(t *testing.T) {
 		}
 		return torch.Of(dev, ramp(int(n)), shape...).To(torch.Float32)
 	}
+	// each computes with numbers, one token after another.
+	each := func(change func(row []float64)) func(*torch.Device, *torch.Tensor, vit.Linear) *torch.Tensor {
+		return func(dev *torch.Device, x *torch.Tensor, _ vit.Linear) *torch.Tensor {
+			v := x.Doubles()
+			for at := 0; at < len(v); at += dim {
+				change(v[at : at+dim])
+			}
+			return torch.Of(dev, v, x.Shape()...).To(torch.Float32)
+		}
+	}
 	type direct func(dev *torch.Device, x *torch.Tensor, l vit.Linear) *torch.Tensor
 	for name, c := range map[string]struct {
 		draw draw
@@ -234,6 +244,68 @@ func TestOperationsCompute(t *testing.T) {
 				}
 				return torch.Of(dev, v, x.Shape()...)
 			},
+		},
+		"sigmoid tanh silu log abs": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				x := g.X()
+				return g.Add(g.Mul(g.Sigmoid(x), g.Tanh(x)), g.Sub(g.SiLU(x), g.Log(g.Abs(x))))
+			},
+			each(func(row []float64) {
+				for i, v := range row {
+					s := 1 / (1 + math.Exp(-v))
+					row[i] = s*math.Tanh(v) + v*s - math.Log(math.Abs(v))
+				}
+			}),
+		},
+		"maximum minimum where": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				k := g.Const([]int{dim}, ramp(dim)...)
+				return g.Where(g.X(), g.Maximum(g.X(), k), g.Minimum(g.X(), k))
+			},
+			each(func(row []float64) {
+				for i, k := range ramp(dim) {
+					if row[i] > 0 {
+						row[i] = max(row[i], k)
+					} else {
+						row[i] = min(row[i], k)
+					}
+				}
+			}),
+		},
+		"max min mean": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
+				h := g.Reshape(g.X(), sdk.Tokens, 4, 6)
+				m := g.Sub(g.Max(h, -1), g.Add(g.Min(h, 2), g.Mean(h, 2)))
+				return g.Add(g.Repeat(m, 1, 6), g.Sub(g.MaxKeep(g.X(), 1), g.Mul(g.MinKeep(g.X(), 1), g.MeanKeep(g.X(), 1))))
+			},
+			each(func(row []float64) {
+				mean := func(v []float64) (m float64) {
+					for _, x := range v {
+						m += x / float64(len(v))
+					}
+					return m
+				}
+				in := slices.Clone(row)
+				for i := range row {
+					part := in[i%4*6 : i%4*6+6]
+					row[i] = slices.Max(part) - slices.Min(part) - mean(part) + slices.Max(in) - slices.Min(in)*mean(in)
+				}
+			}),
+		},
+		"layer norm": {
+			func(g *sdk.Graph, _ sdk.Site) sdk.Node { return g.LayerNorm(g.X(), 0.1) },
+			each(func(row []float64) {
+				mean, variance := 0.0, 0.0
+				for _, v := range row {
+					mean += v / dim
+				}
+				for _, v := range row {
+					variance += (v - mean) * (v - mean) / dim
+				}
+				for i, v := range row {
+					row[i] = (v - mean) / math.Sqrt(variance+0.1)
+				}
+			}),
 		},
 		"inverse fourier": {
 			func(g *sdk.Graph, _ sdk.Site) sdk.Node {
@@ -466,6 +538,47 @@ func TestFusedIsTheGeneralForm(t *testing.T) {
 	}
 }
 
+// Integers are drawn with replacement, within their bound, and by the key alone
+// if there is one: trial-plugins M6.
+func TestIntegers(t *testing.T) {
+	const n, bound = 600, 20
+	d := draw(func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		free := g.Param("free", sdk.Dims(n), sdk.Integers(0, bound), sdk.Frozen)
+		keyed := g.Param("keyed", sdk.Dims(n), sdk.Integers(4, bound), sdk.Derived)
+		theta := g.Param("theta", sdk.Dims(bound), sdk.Zeros)
+		delta := g.Mul(g.Gather(theta, 0, free), g.Gather(theta, 0, keyed))
+		return g.Add(g.Base(g.X()), g.Slice(delta, 0, 0, s.Out))
+	})
+	onModel(t, placed(t, d, site("query", 1), site("value", 1)), vit.Options{}, func(_ *torch.Device, _ *vit.Model, s *Set) {
+		count := map[string][]int{}
+		for name, p := range s.byName {
+			if p.T.DType() != torch.Int64 {
+				continue
+			}
+			count[name] = make([]int, bound)
+			for _, at := range p.T.Ints() {
+				count[name][at]++ // out of range: panics
+			}
+			for at, times := range count[name] {
+				if times < 10 || times > 60 { // 30 on average
+					t.Errorf("%s: %d comes %d times of %d", name, at, times, n)
+				}
+			}
+		}
+		if len(count) != 4 || !slices.Equal(count["blocks.1.query.keyed"], count["blocks.1.value.keyed"]) {
+			t.Errorf("those with a key differ by site: %v", count)
+		}
+		if slices.Equal(count["blocks.1.query.free"], count["blocks.1.value.free"]) {
+			t.Error("those without a key are the same at two sites")
+		}
+		for _, p := range s.Stored() {
+			if p.Name == "blocks.1.query.keyed" {
+				t.Error("a derived one is stored")
+			}
+		}
+	})
+}
+
 // The order in which sites are named means nothing, whether the backbone is
 // frozen or trains.
 func TestOrderOfSitesMeansNothing(t *testing.T) {
@@ -488,6 +601,52 @@ func TestOrderOfSitesMeansNothing(t *testing.T) {
 				t.Fatalf("%v: outputs differ by %g", kind, d)
 			}
 		}
+	}
+}
+
+// The patch embedding is in no block: it shares nothing with the layers of block 0.
+func TestPatchIsInNoBlock(t *testing.T) {
+	d := draw(func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a := g.Param("A", sdk.Dims(s.In, 2), sdk.Normal(1), sdk.PerBlock)
+		c := g.Param("c", sdk.Dims(2, s.Out), sdk.Normal(1), sdk.PerBlock)
+		return g.Add(g.Base(g.X()), g.MatMul(g.MatMul(g.X(), a), c))
+	})
+	patch := &protocol.Site{Name: "patch", Kind: protocol.Site_PATCH, In: 3 * 8 * 8, Out: dim, Bias: true}
+	onModel(t, placed(t, d, patch, site("query", 0)), vit.Options{}, func(_ *torch.Device, _ *vit.Model, s *Set) {
+		if s.FirstBlock() != -1 || s.byName["patch.A"] == nil || s.byName["blocks.0.A"] == nil || len(s.Params) != 4 {
+			t.Fatalf("first block %d, parameters %v", s.FirstBlock(), s.byName)
+		}
+		if slices.Equal(s.byName["patch.c"].T.Floats(), s.byName["blocks.0.c"].T.Floats()) {
+			t.Error("they start the same")
+		}
+	})
+}
+
+// What an adapter adds to a stream is far below the resolution of bf16, and reaches
+// the layers that read it all the same.
+func TestStreamKeepsSmallUpdatesInBF16(t *testing.T) {
+	effect := func(precision torch.DType, scale float64) (v []float64) {
+		d := draw(func(g *sdk.Graph, s sdk.Site) sdk.Node {
+			return g.Add(g.Base(g.X()), g.Param("add", sdk.Dims(s.In), sdk.Constant(scale)))
+		})
+		onModel(t, placed(t, d, site("attn_in", 4), site("mlp_in", 4)), vit.Options{Precision: precision}, func(dev *torch.Device, m *vit.Model, _ *Set) {
+			v = m.Forward(input(dev, 8*3*48, 32).Reshape(8, 3, 48, 32)).Doubles()
+		})
+		return v
+	}
+	// Of all outputs together, the part along the true difference.
+	along := func(precision torch.DType) float64 {
+		plain, exact := effect(torch.Float32, 0), effect(torch.Float32, 1e-3)
+		from, to := effect(precision, 0), effect(precision, 1e-3)
+		dot, size := 0.0, 0.0
+		for i := range plain {
+			d := exact[i] - plain[i]
+			dot, size = dot+d*(to[i]-from[i]), size+d*d
+		}
+		return dot / size
+	}
+	if got := along(torch.BFloat16); !(got > 0.7 && got < 1.3) {
+		t.Errorf("of the update %g is left", got)
 	}
 }
 

@@ -43,7 +43,7 @@ func (in *initialiser) value(site *protocol.Site, q *protocol.Param) (*torch.Ten
 	place := ""
 	switch {
 	case q.Scope == protocol.Param_MODEL:
-	case q.Scope == protocol.Param_BLOCK:
+	case q.Scope == protocol.Param_BLOCK && site.Kind != protocol.Site_PATCH: // which is in none
 		place = fmt.Sprintf("blocks.%d", site.Block)
 	default:
 		place = fmt.Sprintf("blocks.%d.%s", site.Block, site.Name)
@@ -147,6 +147,15 @@ func (in *initialiser) init(i *protocol.Init, shape []int64, site *protocol.Site
 		at := make([]int64, shape[0])
 		for j, v := range r.Permutation(int(i.Bound))[:shape[0]] {
 			at[j] = int64(v)
+		}
+		return torch.Of(d, at, shape...), nil
+	case protocol.Init_INTEGERS:
+		if i.Key != 0 {
+			r = rng.New(i.Key, "integers", stream)
+		}
+		at := make([]int64, shape[0])
+		for j := range at {
+			at[j] = int64(r.Uint64N(uint64(i.Bound)))
 		}
 		return torch.Of(d, at, shape...), nil
 	case protocol.Init_TOPK_ABS_W:

@@ -118,7 +118,29 @@ var exec = map[protocol.Op]func(c *call, n *protocol.Node, in []*torch.Tensor) *
 	protocol.Op_TOPK_MASK: func(_ *call, n *protocol.Node, in []*torch.Tensor) *torch.Tensor {
 		return in[0].TopKMask(n.Ints[1], n.Ints[0])
 	},
-	protocol.Op_IFFT2: func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].InverseFFT2() },
+	protocol.Op_IFFT2:   func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].InverseFFT2() },
+	protocol.Op_SIGMOID: func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].Sigmoid() },
+	protocol.Op_TANH:    func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].Tanh() },
+	protocol.Op_SILU:    func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].SiLU() },
+	protocol.Op_LOG:     func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].Log() },
+	protocol.Op_ABS:     func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].Abs() },
+	protocol.Op_MAXIMUM: func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].Maximum(in[1]) },
+	protocol.Op_MINIMUM: func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor { return in[0].Minimum(in[1]) },
+	protocol.Op_WHERE: func(_ *call, _ *protocol.Node, in []*torch.Tensor) *torch.Tensor {
+		return in[0].Greater(0).Where(in[1], in[2])
+	},
+	protocol.Op_MAX: func(_ *call, n *protocol.Node, in []*torch.Tensor) *torch.Tensor {
+		return in[0].Max(n.Keepdim, n.Ints...)
+	},
+	protocol.Op_MIN: func(_ *call, n *protocol.Node, in []*torch.Tensor) *torch.Tensor {
+		return in[0].Min(n.Keepdim, n.Ints...)
+	},
+	protocol.Op_MEAN: func(_ *call, n *protocol.Node, in []*torch.Tensor) *torch.Tensor {
+		return in[0].MeanDims(n.Keepdim, n.Ints...)
+	},
+	protocol.Op_LAYER_NORM: func(_ *call, n *protocol.Node, in []*torch.Tensor) *torch.Tensor {
+		return torch.LayerNorm(in[0], nil, nil, n.Number)
+	},
 }
 
 // source are the operations without inputs.

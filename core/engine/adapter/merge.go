@@ -36,7 +36,7 @@ type Merged struct {
 }
 
 // behind lists the linear layers that read a stream.
-var behind = map[string][]string{vit.SiteAttnIn: qkvSites, vit.SiteMLPIn: {design.SiteFC1}}
+var behind = map[string][]string{design.SiteAttnIn: qkvSites, design.SiteMLPIn: {design.SiteFC1}}
 
 // Affine is the adapted layer of placement i as y = x wᵀ + b, found by asking
 // it: b = F(0), w = (F(I) − b)ᵀ; w [out, in] and b [out] in the set's type. It

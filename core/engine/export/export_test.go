@@ -205,7 +205,18 @@ func TestRefused(t *testing.T) {
 		edit func(req *spec.ExportRequest)
 		want string
 	}{
-		"tolerance":       {edit: func(r *spec.ExportRequest) { r.Tolerance = 1e-20 }, want: "more than 1e-20"},
+		"tolerance": {edit: func(r *spec.ExportRequest) { r.Tolerance = 1e-20 }, want: "more than 1e-20"},
+		// M7 of trial-plugins.
+		"a stream in PEFT": {edit: func(r *spec.ExportRequest) {
+			r.Format = spec.ExportRequest_PEFT
+			at, _ := design.Site(r.Run.Spec.Backbone.Arch, 1, design.SiteAttnIn)
+			r.Run.Spec.Adapter.Placements[0].Site = at
+		}, want: "PEFT adapts modules, and the run has an adapter of attn_in of block 1, which is none: export it merged"},
+		"the patch embedding in PEFT": {edit: func(r *spec.ExportRequest) {
+			r.Format = spec.ExportRequest_PEFT
+			at, _ := design.Site(r.Run.Spec.Backbone.Arch, 0, design.SitePatch)
+			r.Run.Spec.Adapter.Placements[0].Site = at
+		}, want: "the run has an adapter of the patch embedding, which PEFT stores in the form of a convolution"},
 		"no form in PEFT": {edit: func(r *spec.ExportRequest) { r.Format = spec.ExportRequest_PEFT }, want: "PEFT has no form for variant own"},
 		"no checkpoint":   {edit: func(r *spec.ExportRequest) { r.Checkpoint = "last" }, want: "reading the checkpoint"},
 		"another run":     {edit: func(r *spec.ExportRequest) { r.Run.Id = "other" }, want: "it is of another run"},

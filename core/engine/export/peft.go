@@ -31,6 +31,9 @@ const (
 func (x *export) peft(ctx context.Context) error {
 	a, q := x.spec.Adapter, x.run.Peft
 	variant := x.run.GetLabel().GetVariant()
+	if err := modulesAlone(a); err != nil {
+		return err
+	}
 	switch {
 	case len(a.GetPlacements()) == 0:
 		return errors.New("the run has no adapter: there is nothing for PEFT to load")
@@ -98,6 +101,19 @@ func (x *export) peft(ctx context.Context) error {
 		return err
 	}
 	return x.tensors(PEFTWeights, tensors)
+}
+
+// modulesAlone says why the adapters at some places are none in PEFT.
+func modulesAlone(a *spec.Adapter) error {
+	for _, p := range a.GetPlacements() {
+		switch at := program.SiteName(p.Site); p.Site.Kind {
+		case protocol.Site_STREAM:
+			return fmt.Errorf("PEFT adapts modules, and the run has an adapter of %s, which is none: export it merged", at)
+		case protocol.Site_PATCH:
+			return errors.New("the run has an adapter of the patch embedding, which PEFT stores in the form of a convolution, and that is not written: export it merged")
+		}
+	}
+	return nil
 }
 
 // Key is the name in PEFT's file of a tensor stored at a site, with the names

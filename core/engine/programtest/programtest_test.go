@@ -122,6 +122,29 @@ func TestSoundVariants(t *testing.T) {
 	}
 }
 
+// Every operation of version 2 within one program: autograd is compared with
+// finite differences, and the start is finite for unusual x too.
+func TestLaterOperations(t *testing.T) {
+	d := draw(func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		a := g.Param("A", sdk.Dims(6, s.In), kaiming)
+		b := g.Param("B", sdk.Dims(s.Out, 6), sdk.Zeros)
+		at := g.Param("at", sdk.Dims(6), sdk.Integers(0, 4), sdk.Frozen)
+		theta := g.Param("theta", sdk.Dims(4), sdk.Normal(1))
+		h := g.LayerNorm(g.MatMul(g.X(), g.T(a)), 1e-5)
+		gate := g.Mul(g.Sigmoid(h), g.Add(g.Tanh(h), g.Gather(theta, 0, at)))
+		h = g.Where(h, g.SiLU(h), g.Maximum(gate, g.Minimum(h, g.Abs(h))))
+		spread := g.Sub(g.MaxKeep(h, 1), g.MinKeep(h, 1))
+		h = g.Mul(h, g.Log(g.Add(g.Mul(spread, spread), g.Add(g.Abs(g.MeanKeep(h, 1)), g.Const(nil, 1.5)))))
+		return g.Add(g.Base(g.X()), g.MatMul(h, g.T(b)))
+	})
+	for _, s := range try(t, request(t, d, site("query", 7, 5), site("output", 7, 5))) {
+		sound(t, s)
+		if s.Start != 0 || s.Mergeable || s.Dead || len(s.NoGradient)+len(s.Unmoved) > 0 {
+			t.Errorf("%v", s)
+		}
+	}
+}
+
 func TestWhatIsWrongIsSeen(t *testing.T) {
 	for name, c := range map[string]struct {
 		d    draw

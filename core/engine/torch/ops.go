@@ -233,6 +233,13 @@ func (t *Tensor) Mean() *Tensor {
 	return t.op("mean", list(t), func(o *slot) { libtch.AtgMean(o, t.c, int32(t.DType())) })
 }
 
+// MeanDims is the mean over some dimensions.
+func (t *Tensor) MeanDims(keep bool, over ...int64) *Tensor {
+	return t.op("mean", list(t), func(o *slot) {
+		libtch.AtgMeanDim(o, t.c, over, len(over), b2i(keep), int32(t.DType()))
+	})
+}
+
 // Norm is the 2-norm over dimensions, √Σt². Its gradient at 0 is 0.
 func (t *Tensor) Norm(keep bool, over ...int64) *Tensor {
 	return t.d.shim("norm", list(t), func(o *C.ll_tensor) *C.char {
@@ -253,6 +260,36 @@ func (t *Tensor) Exp() *Tensor {
 // Log is the natural logarithm, element by element.
 func (t *Tensor) Log() *Tensor {
 	return t.op("log", list(t), func(o *slot) { libtch.AtgLog(o, t.c) })
+}
+
+// Abs element by element; its gradient at 0 is 0.
+func (t *Tensor) Abs() *Tensor {
+	return t.op("abs", list(t), func(o *slot) { libtch.AtgAbs(o, t.c) })
+}
+
+// Maximum of t and u, element by element; equal ones share the gradient.
+func (t *Tensor) Maximum(u *Tensor) *Tensor {
+	return t.op("maximum", list(t, u), func(o *slot) { libtch.AtgMaximum(o, t.c, u.c) })
+}
+
+// Minimum of t and u, element by element; equal ones share the gradient.
+func (t *Tensor) Minimum(u *Tensor) *Tensor {
+	return t.op("minimum", list(t, u), func(o *slot) { libtch.AtgMinimum(o, t.c, u.c) })
+}
+
+// Where is a where t (bool) is 1, else b.
+func (t *Tensor) Where(a, b *Tensor) *Tensor {
+	return t.op("where", list(t, a, b), func(o *slot) { libtch.AtgWhereSelf(o, t.c, a.c, b.c) })
+}
+
+// Max is the largest over some dimensions; equal ones share the gradient.
+func (t *Tensor) Max(keep bool, over ...int64) *Tensor {
+	return t.op("max", list(t), func(o *slot) { libtch.AtgAmax(o, t.c, over, len(over), b2i(keep)) })
+}
+
+// Min is the smallest over some dimensions; equal ones share the gradient.
+func (t *Tensor) Min(keep bool, over ...int64) *Tensor {
+	return t.op("min", list(t), func(o *slot) { libtch.AtgAmin(o, t.c, over, len(over), b2i(keep)) })
 }
 
 // Cosh element by element.
@@ -305,6 +342,13 @@ func (t *Tensor) Equal(v float64) *Tensor {
 	})
 }
 
+// Greater is 1 where t is greater than v, else 0 (bool).
+func (t *Tensor) Greater(v float64) *Tensor {
+	return t.op("greater", list(t), func(o *slot) {
+		scalar(v, func(c libtch.Cscalar) { libtch.AtgGt(o, t.c, c) })
+	})
+}
+
 // NotEqual is 1 where t is not v, else 0 (bool).
 func (t *Tensor) NotEqual(v float64) *Tensor {
 	return t.op("not equal", list(t), func(o *slot) {
@@ -317,6 +361,21 @@ func (t *Tensor) NotEqual(v float64) *Tensor {
 // ReLU is max(t, 0).
 func (t *Tensor) ReLU() *Tensor {
 	return t.op("relu", list(t), func(o *slot) { libtch.AtgRelu(o, t.c) })
+}
+
+// Sigmoid is 1/(1+e⁻ᵗ).
+func (t *Tensor) Sigmoid() *Tensor {
+	return t.op("sigmoid", list(t), func(o *slot) { libtch.AtgSigmoid(o, t.c) })
+}
+
+// Tanh is the hyperbolic tangent.
+func (t *Tensor) Tanh() *Tensor {
+	return t.op("tanh", list(t), func(o *slot) { libtch.AtgTanh(o, t.c) })
+}
+
+// SiLU is t · Sigmoid(t).
+func (t *Tensor) SiLU() *Tensor {
+	return t.op("silu", list(t), func(o *slot) { libtch.AtgSilu(o, t.c) })
 }
 
 // GELU is t·Φ(t), exact. (libtch's own leaks a string at each call.)
@@ -458,10 +517,10 @@ func LowRankLinear(x, w, b *Tensor, parts []LowRankPart) *Tensor {
 	})
 }
 
-// LayerNorm over the last dimension; weight and bias [D].
+// LayerNorm over the last dimension; weight and bias [D], or nil.
 func LayerNorm(x, weight, bias *Tensor, eps float64) *Tensor {
 	return x.op("layer norm", list(x, weight, bias), func(o *slot) {
-		libtch.AtgLayerNorm(o, x.c, []int64{x.Dim(-1)}, 1, weight.c, bias.c, eps, 1)
+		libtch.AtgLayerNorm(o, x.c, []int64{x.Dim(-1)}, 1, handle(weight), handle(bias), eps, 1)
 	})
 }
 

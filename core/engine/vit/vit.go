@@ -36,18 +36,13 @@ func (l Linear) Forward(x *torch.Tensor) *torch.Tensor {
 
 // Adapter stands in for a linear layer: it takes the layer's input [T, in], T
 // all tokens of the batch, and the frozen layer, and returns [T, out] in the
-// type of x or in fp32. For a stream it takes and returns [T, dim], and base is
-// empty.
+// type of x or in fp32. For a stream it takes and returns [T, dim] in fp32, and base
+// is empty.
 type Adapter func(x *torch.Tensor, base Linear) *torch.Tensor
 
-// Sites of a block that may be adapted, in addition to the layers of design.Sites.
 // SiteQKV is query, key and value as the one product they are computed by, outputs
 // in that order; an adapter there takes precedence over those of the three.
-const (
-	SiteAttnIn = "attn_in" // stream: what query, key and value read
-	SiteMLPIn  = "mlp_in"  // stream: what fc1 reads
-	SiteQKV    = "qkv"
-)
+const SiteQKV = "qkv"
 
 // Model is a loaded backbone on one device.
 type Model struct {
@@ -152,12 +147,12 @@ func (m *Model) Block(i int, h *torch.Tensor) *torch.Tensor {
 	b := m.Blocks[i]
 	return m.dev.Yield(func() *torch.Tensor {
 		s := h.Shape()
-		x := b.stream(SiteAttnIn, m.normed(b.norm1, h))
+		x := m.stream(b, design.SiteAttnIn, b.norm1, h)
 		q, k, v := b.project(x, s[0], s[1], int64(m.Arch.Heads))
 		y := torch.Attention(q, k, v).Permute(0, 2, 1, 3).Reshape(s[0]*s[1], s[2])
 		h := h.Add(scaled(b.apply(design.SiteOutput, y, b.output), b.scale1).Reshape(s...))
 
-		x = b.stream(SiteMLPIn, m.normed(b.norm2, h))
+		x = m.stream(b, design.SiteMLPIn, b.norm2, h)
 		y = m.activation(as(b.apply(design.SiteFC1, x, b.fc1), m.compute))
 		return h.Add(scaled(b.apply(design.SiteFC2, y, b.fc2), b.scale2).Reshape(s...))
 	})
@@ -207,21 +202,19 @@ func (m *Model) Forward(images *torch.Tensor) *torch.Tensor {
 	})
 }
 
-// normed is LayerNorm of h [N, T, D] as the input of a branch, [N·T, D].
-func (m *Model) normed(l layerNorm, h *torch.Tensor) *torch.Tensor {
-	x := torch.LayerNorm(h, l.w, l.b, l.eps)
-	return as(x, m.compute).Reshape(-1, h.Dim(-1))
+// stream is LayerNorm of h [N, T, D] as the input of a branch, [N·T, D], with the
+// adapter of the stream. It is rounded last: a small update of numbers that are in
+// bf16 already would be lost.
+func (m *Model) stream(b *Block, site string, l layerNorm, h *torch.Tensor) *torch.Tensor {
+	x := torch.LayerNorm(h, l.w, l.b, l.eps).Reshape(-1, h.Dim(-1))
+	if a := b.Adapters[site]; a != nil {
+		x = a(x, Linear{})
+	}
+	return as(x, m.compute)
 }
 
 func (b *Block) apply(site string, x *torch.Tensor, l Linear) *torch.Tensor {
 	return adapted(b.Adapters[site], x, l)
-}
-
-func (b *Block) stream(site string, x *torch.Tensor) *torch.Tensor {
-	if a := b.Adapters[site]; a != nil {
-		return as(a(x, Linear{}), x.DType())
-	}
-	return x
 }
 
 func adapted(a Adapter, x *torch.Tensor, l Linear) *torch.Tensor {

@@ -342,7 +342,7 @@ func TestTrainingLeavesTheFileAlone(t *testing.T) {
 func TestAdaptersSeeTheirLayer(t *testing.T) {
 	shapes := map[string][2]int64{
 		design.SiteQuery: {24, 24}, design.SiteKey: {24, 24}, design.SiteValue: {24, 24}, SiteQKV: {72, 24},
-		design.SiteOutput: {24, 24}, design.SiteFC1: {64, 24}, design.SiteFC2: {24, 64}, SiteAttnIn: {24, 24}, SiteMLPIn: {24, 24},
+		design.SiteOutput: {24, 24}, design.SiteFC1: {64, 24}, design.SiteFC2: {24, 64}, design.SiteAttnIn: {24, 24}, design.SiteMLPIn: {24, 24},
 	}
 	onDevice(t, func(dev *torch.Device) error {
 		f := openFixture(t, dev, "testdata/vit/case.safetensors")

@@ -13,6 +13,7 @@ import (
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/vit/design"
+	"github.com/loralab/loralab/plugins/protocol"
 )
 
 // The rows say what transformers writes: every fixture of the engine has the tensors
@@ -81,10 +82,32 @@ func TestSites(t *testing.T) {
 			t.Errorf("%s is not listed", name)
 		}
 	}
-	for _, name := range []string{design.SitePatch, "qkv", "attn_in", ""} {
+	for _, name := range []string{"qkv", "Patch", ""} {
 		if s, ok := design.Site(a, 1, name); ok {
-			t.Errorf("%q is the layer %v of a block", name, s)
+			t.Errorf("%q is the place %v", name, s)
 		}
+	}
+}
+
+// What an experiment can name is a place of the model or of its blocks
+// (trial-plugins M7).
+func TestTargets(t *testing.T) {
+	a := &spec.Architecture{Family: "dinov2", Dim: 24, Depth: 2, Mlp: 72, Patch: 14}
+	kinds := map[string]protocol.Site_Kind{
+		"patch": protocol.Site_PATCH, "attn_in": protocol.Site_STREAM, "mlp_in": protocol.Site_STREAM,
+	}
+	for _, name := range design.Targets {
+		s, ok := design.Site(a, 1, name)
+		kind, other := kinds[name]
+		if !ok || other == slices.Contains(design.Sites, name) || other && s.GetKind() != kind {
+			t.Errorf("%s: %v, %v", name, s, ok)
+		}
+	}
+	if s, _ := design.Site(a, 1, "patch"); s.GetBlock() != 0 || s.GetIn() != 3*14*14 || s.GetOut() != 24 || !s.GetBias() {
+		t.Errorf("%v", s)
+	}
+	if s, _ := design.Site(a, 1, "mlp_in"); s.GetBlock() != 1 || s.GetIn() != 24 || s.GetOut() != 24 || s.GetBias() {
+		t.Errorf("%v", s)
 	}
 }
 

@@ -69,7 +69,7 @@ class Graph:
 
     def __init__(self, site):
         self.site = site  # protocol.Site
-        self.program = pb.Program(version=pb.VERSION)
+        self.program = pb.Program()
         self.tensors = []  # for PEFT
         self._same = {}
 
@@ -179,6 +179,47 @@ class Graph:
     def cos(self, a):
         """The cosine."""
         return self._node("COS", (a,), a.shape)
+
+    def sigmoid(self, a):
+        """1/(1+e⁻ᵃ). Written with exp it would overflow for an a of −100."""
+        return self._node("SIGMOID", (a,), a.shape)
+
+    def tanh(self, a):
+        """The hyperbolic tangent."""
+        return self._node("TANH", (a,), a.shape)
+
+    def silu(self, a):
+        """a · sigmoid(a)."""
+        return self._node("SILU", (a,), a.shape)
+
+    def log(self, a):
+        """The natural logarithm; clamp keeps a away from 0."""
+        return self._node("LOG", (a,), a.shape)
+
+    def abs(self, a):
+        """|a|, whose gradient at 0 is 0."""
+        return self._node("ABS", (a,), a.shape)
+
+    def maximum(self, a, b):
+        """The larger of a and b, element by element; broadcasts as add does."""
+        return self._broadcast("MAXIMUM", a, b)
+
+    def minimum(self, a, b):
+        """The smaller of a and b, element by element; broadcasts as add does."""
+        return self._broadcast("MINIMUM", a, b)
+
+    def where(self, condition, a, b):
+        """a where condition is greater than 0, else b; broadcasts as add does. No
+        gradient passes to condition. The branch that is left out has to be
+        finite too, or its gradient is NaN."""
+        return self._broadcast("WHERE", condition, a, b)
+
+    def layer_norm(self, a, eps):
+        """The last dimension brought to mean 0 and variance 1; eps is added to the
+        variance. It has no weight and no bias: mul and add them."""
+        self._want(eps > 0, "layer_norm", f"eps is {eps}, want a positive number")
+        self._own("layer_norm", a, -1)
+        return self._node("LAYER_NORM", (a,), a.shape, number=float(eps))
 
     def dropout(self, a, p):
         """Zeroes entries with probability p while training; a itself if p is 0.
@@ -306,6 +347,18 @@ class Graph:
         """The 2-norm over dimensions, all of them if none is given."""
         return self._reduce("NORM", a, dims, keepdim)
 
+    def max(self, a, *dims, keepdim=False):
+        """The largest entry over dimensions, all of them if none is given."""
+        return self._reduce("MAX", a, dims, keepdim)
+
+    def min(self, a, *dims, keepdim=False):
+        """The smallest entry over dimensions, all of them if none is given."""
+        return self._reduce("MIN", a, dims, keepdim)
+
+    def mean(self, a, *dims, keepdim=False):
+        """The mean over dimensions, all of them if none is given."""
+        return self._reduce("MEAN", a, dims, keepdim)
+
     def softmax(self, a, dim):
         """Softmax over one dimension."""
         return self._node("SOFTMAX", (a,), a.shape, ints=[self._own("softmax", a, dim)])
@@ -372,10 +425,12 @@ class Graph:
             self.program.nodes.append(n)
         return self._same[key]
 
-    def _broadcast(self, op, a, b):
-        for i in (a, b):
+    def _broadcast(self, op, *inputs):
+        shape = ()
+        for i in inputs:
             self._want(isinstance(i, Node), op.lower(), f"{i!r} is no node; a number is const or scale")
-        return self._node(op, (a, b), self._aligned(op.lower(), a.shape, b.shape))
+            shape = self._aligned(op.lower(), shape, i.shape)
+        return self._node(op, inputs, shape)
 
     def _aligned(self, op, s, r):
         """Aligned from the right, as NumPy does; T only meets T or 1."""
@@ -417,6 +472,7 @@ class Graph:
         self.program.output = at[y.index]
         for a in self.program.aux:
             a.node = at[a.node]
+        self.program.version = pb.version_of(self.program)
         if not self.tensors:
             return self.program, None
         kept, at = _take(nodes, stored)

@@ -78,6 +78,13 @@ def permutation(bound):
     return _of("PERMUTATION", bound=bound)
 
 
+def integers(bound, key=0):
+    """Positions, each drawn from 0 to bound-1 for itself: some come more than once.
+    With a key they depend on it alone, else on seed, site and parameter. gather
+    takes them, scatter does not."""
+    return _of("INTEGERS", bound=bound, key=key)
+
+
 def topk_abs_w():
     """Positions of the largest |W|, flat."""
     return _of("TOPK_ABS_W")

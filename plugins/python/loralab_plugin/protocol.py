@@ -14,11 +14,12 @@ for _f in _files.file:
     _pool.Add(_f)
 
 SERVICE = "loralab.variant.v1.Variant"
-VERSION = 1  # of the op list
 
 
 def _message(name):
-    return message_factory.GetMessageClass(_pool.FindMessageTypeByName("loralab.variant.v1." + name))
+    c = message_factory.GetMessageClass(_pool.FindMessageTypeByName("loralab.variant.v1." + name))
+    c.__module__ = __name__  # without one, pydoc and help fail
+    return c
 
 
 DescribeRequest, DescribeReply = _message("DescribeRequest"), _message("DescribeReply")
@@ -33,3 +34,16 @@ Op = {v.name: v.number for v in _pool.FindEnumTypeByName("loralab.variant.v1.Op"
 Kind = {v.name: v.number for v in _pool.FindEnumTypeByName("loralab.variant.v1.Init.Kind").values}
 Scope = {v.name: v.number for v in _pool.FindEnumTypeByName("loralab.variant.v1.Param.Scope").values}
 SiteKind = {v.name: v.number for v in _pool.FindEnumTypeByName("loralab.variant.v1.Site.Kind").values}
+
+# What version 2 of the op list added; all else is version 1.
+_LATER_OPS, _LATER_KINDS = range(Op["SIGMOID"], Op["LAYER_NORM"] + 1), (Kind["INTEGERS"],)
+
+
+def version_of(program):
+    """The lowest version of the op list that has all that a program uses."""
+    inits = [p.init for p in program.params]
+    for i in inits:
+        if i.HasField("inner"):
+            inits.append(i.inner)
+    later = any(n.op in _LATER_OPS for n in program.nodes) or any(i.kind in _LATER_KINDS for i in inits)
+    return 2 if later else 1

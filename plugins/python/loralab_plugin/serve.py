@@ -37,13 +37,18 @@ BY_HAND = """This is a loralab variant plug-in. It is not meant to be run by its
 install it with "runner plugins install PATH" and name it in adapter.variant;
 runner starts it when an experiment needs it."""
 
+# What a variant prints goes to standard error from here on, when main.py has not been
+# imported yet: the first line of standard output is the handshake.
+_handshake = None
+if os.environ.get(COOKIE[0]) == COOKIE[1]:
+    _handshake = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
 
 def serve(variant):
     """Returns when runner is done."""
-    if os.environ.get(COOKIE[0]) != COOKIE[1]:
+    if _handshake is None:
         sys.exit(BY_HAND)
-    stdout = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
 
     server = grpc.server(
@@ -63,7 +68,7 @@ def serve(variant):
     else:
         server.add_insecure_port(f"unix:{socket}")
     server.start()
-    print(f"1|1|unix|{socket}|grpc|{certificate}", file=stdout, flush=True)
+    print(f"1|1|unix|{socket}|grpc|{certificate}", file=_handshake, flush=True)
     done.wait()
     server.stop(grace=1).wait()
 
@@ -114,7 +119,7 @@ def _variant_calls(variant):
                 if _in_variant(e):
                     _abort_with_stack(context, e)
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(e))
-            except Exception as e:
+            except BaseException as e:  # sys.exit too, which would end this thread and leave the call open
                 _abort_with_stack(context, e)
 
         return grpc.unary_unary_rpc_method_handler(
