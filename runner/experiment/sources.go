@@ -286,13 +286,25 @@ func findData(root, source string) (string, error) {
 				}
 			}
 		}
-		hint := "it was looked for in " + strings.Join(places, ", ")
+		hint := "it was looked for in " + lookedIn(root, places)
 		if near := diagnostic.DidYouMean(source, sources(root)); near != "" {
 			hint = fmt.Sprintf("did you mean %q? Otherwise: %s", near, hint)
 		}
 		return "", &sourceError{fmt.Sprintf("there is no data %q", source), hint}
 	}
 	return dir, nil
+}
+
+// lookedIn lists places, those of the project from its root.
+func lookedIn(root string, places []string) string {
+	short := make([]string, len(places))
+	for i, place := range places {
+		short[i] = place
+		if rel, err := filepath.Rel(root, place); err == nil && filepath.IsLocal(rel) {
+			short[i] = rel
+		}
+	}
+	return strings.Join(short, ", ")
 }
 
 // sources are the data sets below the project's data folder, for suggestions.
@@ -506,7 +518,7 @@ func (r *resolver) network(root, weights string) (styleNetwork, error) {
 func findNetwork(root, weights string) (styleNetwork, error) {
 	path, tried, there := findPlace(root, weights, fs.FileMode.IsRegular)
 	if !there {
-		return styleNetwork{}, &sourceError{fmt.Sprintf("there is no file %s", weights), "it was looked for in " + strings.Join(tried, ", ")}
+		return styleNetwork{}, &sourceError{fmt.Sprintf("there is no file %s", weights), "it was looked for in " + lookedIn(root, tried)}
 	}
 	net, err := stylize.OpenNetwork(path)
 	var pickled *stylize.PickledError

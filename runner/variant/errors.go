@@ -3,6 +3,8 @@ package variant
 import (
 	"fmt"
 	"strings"
+
+	"github.com/loralab/loralab/runner/diagnostic"
 )
 
 // Error is what went wrong with one plug-in.
@@ -58,9 +60,8 @@ type UnknownError struct {
 }
 
 func (e *UnknownError) Error() string {
-	known := "none at all"
-	if len(e.Known) > 0 {
-		known = strings.Join(e.Known, ", ")
+	if len(e.Known) == 0 {
+		return fmt.Sprintf("there is no variant %q; no plug-in was found in %s", e.Name, strings.Join(e.Dirs, ", "))
 	}
-	return fmt.Sprintf("there is no variant %q; found are %s (in %s)", e.Name, known, strings.Join(e.Dirs, ", "))
+	return fmt.Sprintf("there is no variant %q; %s", e.Name, diagnostic.Suggest(e.Name, "variants", e.Known))
 }
