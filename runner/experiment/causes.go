@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,11 +12,9 @@ import (
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/errors"
-	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/runner/diagnostic"
-	"github.com/loralab/loralab/schema"
 )
 
 // One mistake of the user's may be many errors of CUE, each at a path of its own. What
@@ -477,14 +474,6 @@ func (d *document) unknownName(name string, pos token.Pos) (message, hint string
 	return message, hint
 }
 
-// exported is a name that other packages can select.
-func exported(name string) string {
-	if bare := []rune(strings.TrimLeft(name, "_#")); len(bare) > 0 {
-		return "#" + strings.ToUpper(string(bare[:1])) + string(bare[1:])
-	}
-	return name
-}
-
 // selectorAt is the selection whose name is at a position.
 func (d *document) selectorAt(pos token.Pos) (found *ast.SelectorExpr) {
 	for _, f := range append([]*ast.File{d.syntax}, d.imported...) {
@@ -537,29 +526,6 @@ func (d *document) selectable(e ast.Expr) []string {
 	return names
 }
 
-// neighbor is the file of the same directory that has a field of a name at its top, and
-// where it is there.
-func (d *document) neighbor(name string) (file, at string) {
-	siblings, _ := filepath.Glob(filepath.Join(filepath.Dir(d.file), "*.cue"))
-	for _, sibling := range siblings {
-		if info, err := os.Stat(sibling); sibling == d.file || err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		f, err := parser.ParseFile(sibling, nil)
-		if err != nil || d.syntax == nil || f.PackageName() != d.syntax.PackageName() {
-			continue
-		}
-		for _, decl := range f.Decls {
-			if field, ok := decl.(*ast.Field); ok {
-				if n, _, err := ast.LabelName(field.Label); err == nil && n == name {
-					return sibling, d.at(field.Label.Pos()).String()
-				}
-			}
-		}
-	}
-	return "", ""
-}
-
 // untagged is the hint for a value that is computed from a field whose tag the command
 // line does not give; "" if none is (trial-language M11).
 func (d *document) untagged(path []string) string {
@@ -578,46 +544,6 @@ func (d *document) untagged(path []string) string {
 		}
 	}
 	return ""
-}
-
-// habits are forms of other languages that CUE refuses, as lines that have them before
-// or after the place that CUE names.
-var habits = []struct {
-	line          *regexp.Regexp
-	message, hint string // with what the line matches
-}{
-	{regexp.MustCompile(`^\s*#\s`), "a comment begins with //", ""},
-	{regexp.MustCompile(`^\s*((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)\s*:\s*(.*)$`), "$1 is a path, and a field has one name", "write $.1: $2; below vary, zip and ablate the path is in quotes"},
-	{regexp.MustCompile(`^\s*(vary|zip|ablate):\s*((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*)\s*:\s*(.*)$`), "the path of $1 is a name in quotes", "write $1: \"$2\": $3"},
-	{regexp.MustCompile(`^\s*import\s+([A-Za-z_][\w./-]*)\s*$`), "the path of an import is in quotes", "write import \"$1\""},
-	{regexp.MustCompile(`;\s*\}?\s*$|;\s*\w+\s*:`), "fields are separated by commas or lines, not by ;", ""},
-	{regexp.MustCompile(`[{,]\s*([A-Za-z_]\w*)\s*=\s*[^=~]`), "a field takes its value after a colon", "write $1: …"},
-	{regexp.MustCompile(`^\s*([A-Za-z_]\w*)\s*=\s*[^=~]`), "a field takes its value after a colon", "write $1: …"},
-	{regexp.MustCompile(`:\s*(?:"[^"]*"|[\w.+-]+|\])\s+[A-Za-z_]\w*\s*:\s`), "two fields in one line have a comma between them", ""},
-	{regexp.MustCompile(`^\s*([A-Za-z_]\w*)\s*\{`), "a field has a colon before its value", "write $1: {"},
-}
-
-// habit is what is meant by a line that CUE cannot read; "" if that cannot be told.
-func habit(line string) (message, hint string) {
-	code, _, _ := strings.Cut(line, "//")
-	if strings.HasPrefix(strings.TrimSpace(line), "//") || strings.Count(code, `"""`) > 0 {
-		return "", ""
-	}
-	for _, h := range habits {
-		m := h.line.FindStringSubmatch(code)
-		if m == nil {
-			continue
-		}
-		fill := func(text string) string {
-			for i := 1; i < len(m); i++ {
-				text = strings.ReplaceAll(text, fmt.Sprintf("$.%d", i), strings.ReplaceAll(m[i], ".", ": "))
-				text = strings.ReplaceAll(text, fmt.Sprintf("$%d", i), strings.TrimSpace(m[i]))
-			}
-			return text
-		}
-		return fill(h.message), fill(h.hint)
-	}
-	return "", ""
 }
 
 // asNumber is the hint for a number in quotes, or one that is written with an exponent
@@ -727,110 +653,6 @@ func (d *document) setPerExperiment(path []string, name string) string {
 	return ""
 }
 
-// module is the path of the project's module.
-func (d *document) module() string {
-	const file = "cue.mod/module.cue"
-	if text, err := os.ReadFile(filepath.Join(d.root, filepath.FromSlash(file))); err == nil {
-		if f, err := readModule(text, file); err == nil {
-			return f.ModuleRootPath()
-		}
-	}
-	return "experiments.local"
-}
-
-// packages are the paths by which experiments import the packages of the project, those
-// in directories of the root and one below.
-func (d *document) packages() []string {
-	var paths []string
-	for _, pattern := range []string{"*/*.cue", "*/*/*.cue"} {
-		files, _ := filepath.Glob(filepath.Join(d.root, pattern))
-		for _, file := range files {
-			rel, err := filepath.Rel(d.root, filepath.Dir(file))
-			if err != nil || strings.HasPrefix(rel, "cue.mod") || filepath.Dir(file) == filepath.Dir(d.file) {
-				continue
-			}
-			if path := d.module() + "/" + filepath.ToSlash(rel); !slices.Contains(paths, path) {
-				paths = append(paths, path)
-			}
-		}
-	}
-	return paths
-}
-
-// reportPackage reports what keeps a package of the project from being imported: mistakes
-// of its files, or that they are of another package. It reports false for any other path.
-func (d *document) reportPackage(path string, at token.Pos) bool {
-	rest, ok := strings.CutPrefix(path, d.module()+"/")
-	if !ok {
-		return false
-	}
-	rest, wanted, named := strings.Cut(rest, ":")
-	if !named {
-		wanted = rest[strings.LastIndex(rest, "/")+1:]
-	}
-	files, _ := filepath.Glob(filepath.Join(d.root, filepath.FromSlash(rest), "*.cue"))
-	found := false
-	var others []string
-	right := false
-	for _, file := range files {
-		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		f, err := parser.ParseFile(file, nil)
-		if err != nil {
-			found = true
-			d.reportLoad(err)
-			continue
-		}
-		if name := f.PackageName(); name == wanted {
-			right = true
-		} else if !slices.Contains(others, name) {
-			others = append(others, name)
-		}
-	}
-	if found || right || len(files) == 0 {
-		return found
-	}
-	dg := diagnostic.Diagnostic{
-		Message: fmt.Sprintf("no file in %s is of package %s", rest, wanted),
-		Hint:    fmt.Sprintf("they are of package %s: import %q", others[0], d.module()+"/"+rest+":"+others[0]),
-	}
-	if others[0] == "" {
-		dg.Hint = "begin its files with: package " + wanted
-	}
-	d.report(d.mark(dg, at))
-	return true
-}
-
-// meant is the hint for a name that is one of another language, or of a package that is
-// not imported.
-func (d *document) meant(name string) string {
-	switch name {
-	case "True", "yes", "on":
-		return "write true"
-	case "False", "no", "off":
-		return "write false"
-	case "None", "nil", "NULL":
-		return "leave the field out"
-	case "range":
-		return "write the list, [0, 1, 2], or import \"list\" and write list.Range(0, 3, 1)"
-	case "schema":
-		return fmt.Sprintf("write import %q below the package clause", schema.ImportPath)
-	}
-	if slices.Contains(builtins, name) {
-		return fmt.Sprintf("write import %q below the package clause", name)
-	}
-	for _, path := range d.packages() {
-		if path[strings.LastIndex(path, "/")+1:] == name {
-			return fmt.Sprintf("write import %q below the package clause", path)
-		}
-	}
-	return ""
-}
-
-// builtins are packages of CUE.
-var builtins = []string{"list", "math", "regexp", "strconv", "strings", "struct", "text/template", "time"}
-
 // ofStruct is what is wrong within a struct that is none of the alternatives of the
 // schema: a field that none has, or a value; "" if that cannot be told.
 func (c *complaint) ofStruct() (message, hint string) {
@@ -882,37 +704,6 @@ func (c *complaint) tagAt() string {
 	for _, f := range c.fields(c.path) {
 		if key := c.tagOf(f.Value); key != "" {
 			return key
-		}
-	}
-	return ""
-}
-
-// irregular is a file of the packages of the project that a file imports, also through
-// others, that is no regular one and so may have no end; "" if there is none.
-func (d *document) irregular(file string, seen map[string]bool) string {
-	var source any // nil: what is on disk
-	if text, ok := d.text[file]; ok {
-		source = text
-	}
-	f, err := parser.ParseFile(file, source, parser.ImportsOnly)
-	if err != nil {
-		return "" // reported where it is read
-	}
-	for spec := range f.ImportSpecs() {
-		rest, ok := strings.CutPrefix(label(spec.Path.Value), d.module()+"/")
-		rest, _, _ = strings.Cut(rest, ":")
-		if !ok || seen[rest] {
-			continue
-		}
-		seen[rest] = true
-		files, _ := filepath.Glob(filepath.Join(d.root, filepath.FromSlash(rest), "*.cue"))
-		for _, file := range files {
-			if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-				return file
-			}
-			if endless := d.irregular(file, seen); endless != "" {
-				return endless
-			}
 		}
 	}
 	return ""

@@ -147,7 +147,7 @@ func (x *expansion) checkFree(cells []*cell) {
 }
 
 // validateAlone reports whether a value is valid at its place, whatever is
-// elsewhere, and sets what it comes to.
+// elsewhere, and sets its tree.
 func (x *expansion) validateAlone(root cue.Value, o *override) bool {
 	at := lookup(root, o.path)
 	v := o.value

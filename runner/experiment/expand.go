@@ -25,7 +25,7 @@ type cell struct {
 	label  token.Pos // of a case, or of the entry of include
 
 	value  cue.Value // of the base alone
-	tree   *tree     // what it comes to, see resolved
+	tree   *tree     // its resolved value, see resolved
 	config *config   // the same, read; nil if it has a mistake
 }
 

@@ -44,7 +44,7 @@ type override struct {
 	id    int
 	bound bool  // other values may depend on it, see bind
 	bad   bool  // it is not valid at its place
-	tree  *tree // what it comes to there, unless it is bound or bad
+	tree  *tree // its resolved value there, unless it is bound or bad
 }
 
 // place is where the file gives the override: its value, or the label if CUE
@@ -65,7 +65,7 @@ func covering(overlay []*override, path []string) *override {
 	return nil
 }
 
-// newOverride is a value of an axis; label is where its path stands.
+// newOverride is a value of an axis; label is the place of its path.
 func newOverride(path []string, v cue.Value, label token.Pos) *override {
 	return &override{path: path, value: v, at: position(v), label: label, text: valueText(v)}
 }

@@ -454,7 +454,7 @@ func (r *resolver) shared(root string, d, domain *dataConfig) int {
 	return n
 }
 
-// overlap counts the images of a domain, of so many, that are by their content
+// overlap counts the images of a domain, and those of them that are by their content
 // among those trained on, or were made of such. Only what is known anyway is
 // compared: the sums of files that make the digests of splits.
 func (r *resolver) overlap(root string, d, domain *dataConfig) (n, of int, err error) {
