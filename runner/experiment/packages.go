@@ -11,6 +11,7 @@ import (
 	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/cue/token"
 
+	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
@@ -50,7 +51,7 @@ func (d *document) neighbor(name string) (file, at string) {
 // module is the path of the project's module.
 func (d *document) module() string {
 	const file = "cue.mod/module.cue"
-	if text, err := os.ReadFile(filepath.Join(d.root, filepath.FromSlash(file))); err == nil {
+	if text, err := regular.Read(filepath.Join(d.root, filepath.FromSlash(file)), maxModule); err == nil {
 		if f, err := readModule(text, file); err == nil {
 			return f.ModuleRootPath()
 		}
