@@ -63,6 +63,7 @@ func (d *document) module() string {
 // in directories of the root and one below.
 func (d *document) packages() []string {
 	var paths []string
+	module := d.module()
 	for _, pattern := range []string{"*/*.cue", "*/*/*.cue"} {
 		files, _ := filepath.Glob(filepath.Join(d.root, pattern))
 		for _, file := range files {
@@ -70,7 +71,7 @@ func (d *document) packages() []string {
 			if err != nil || strings.HasPrefix(rel, "cue.mod") || filepath.Dir(file) == filepath.Dir(d.file) {
 				continue
 			}
-			if path := d.module() + "/" + filepath.ToSlash(rel); !slices.Contains(paths, path) {
+			if path := module + "/" + filepath.ToSlash(rel); !slices.Contains(paths, path) {
 				paths = append(paths, path)
 			}
 		}
@@ -81,7 +82,8 @@ func (d *document) packages() []string {
 // reportPackage reports what keeps a package of the project from being imported: mistakes
 // of its files, or that they are of another package. It reports false for any other path.
 func (d *document) reportPackage(path string, at token.Pos) bool {
-	rest, ok := strings.CutPrefix(path, d.module()+"/")
+	module := d.module()
+	rest, ok := strings.CutPrefix(path, module+"/")
 	if !ok {
 		return false
 	}
@@ -114,7 +116,7 @@ func (d *document) reportPackage(path string, at token.Pos) bool {
 	}
 	dg := diagnostic.Diagnostic{
 		Message: fmt.Sprintf("no file in %s is of package %s", rest, wanted),
-		Hint:    fmt.Sprintf("they are of package %s: import %q", others[0], d.module()+"/"+rest+":"+others[0]),
+		Hint:    fmt.Sprintf("they are of package %s: import %q", others[0], module+"/"+rest+":"+others[0]),
 	}
 	if others[0] == "" {
 		dg.Hint = "begin its files with: package " + wanted
@@ -135,7 +137,11 @@ func (d *document) irregular(file string, seen map[string]bool) string {
 		return "" // reported where it is read
 	}
 	for spec := range f.ImportSpecs() {
-		rest, ok := strings.CutPrefix(label(spec.Path.Value), d.module()+"/")
+		path := label(spec.Path.Value)
+		if isSchema(path) {
+			continue // all that most experiments import; their project is not asked
+		}
+		rest, ok := strings.CutPrefix(path, d.module()+"/")
 		rest, _, _ = strings.Cut(rest, ":")
 		if !ok || seen[rest] {
 			continue
