@@ -890,7 +890,7 @@ func lookup(v cue.Value, path []string) cue.Value {
 		if !next.Exists() {
 			next = v.LookupPath(cue.MakePath(cue.AnyString))
 		}
-		if _, err := strconv.Atoi(name); err == nil && !next.Exists() { // of a list
+		if _, err := strconv.Atoi(name); err == nil && !next.Exists() && v.IncompleteKind()&cue.ListKind != 0 {
 			if all := alternatives(v); len(all) > 0 {
 				next = all[0]
 			}
