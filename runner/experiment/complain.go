@@ -142,6 +142,7 @@ var causesOfValues = []cause{
 	{"unknown name", unresolved, (*complaint).sayUnknownName},
 	{"two defaults", both(indefinite, (*complaint).hasTwoDefaults), (*complaint).sayTwoDefaults},
 	{"no definite value", indefinite, (*complaint).sayIndefinite},
+	{"circle", circular, (*complaint).sayCircle},
 	{"unused import", texted(notUsed), (*complaint).sayUnusedImport},
 	{"unused name", texted(unreferenced), (*complaint).sayUnusedName},
 	{"anything else", func(*complaint) bool { return true }, (*complaint).sayAsItIs},
@@ -262,6 +263,15 @@ func unresolved(c *complaint) bool {
 func indefinite(c *complaint) bool {
 	text := c.err.Error()
 	return strings.Contains(text, "incomplete") || strings.Contains(text, "non-concrete") || strings.Contains(text, "unresolved disjunction")
+}
+
+func circular(c *complaint) bool { return strings.HasPrefix(c.format(), inCircle) }
+
+// sayCircle is of a circle whose fields the syntax does not tell, see circles.
+func (c *complaint) sayCircle() {
+	c.out.Message = c.subject + " refers to itself by way of other fields, so it has no value"
+	c.out.Hint = "give one of them a value of its own"
+	c.atError()
 }
 
 func (c *complaint) sayUnknownField() {
@@ -759,8 +769,10 @@ func telling(group []errors.Error) errors.Error {
 	return best
 }
 
-// How CUE says that a closed struct has no such field, and that a field is missing.
+// How CUE says that a closed struct has no such field, that a field is missing, and that
+// it refers to itself.
 const (
+	inCircle     = "cycle with field"
 	notAllowed   = "field not allowed"
 	missingField = "field is required but not present"
 )
