@@ -244,8 +244,8 @@ func (l *loader) file(path string) []*Experiment {
 	} else if root, err := filepath.Abs(d.root); err == nil {
 		d.root = root
 	}
-	if endless := d.irregular(abs, map[string]bool{}); endless != "" {
-		l.report(diagnostic.Diagnostic{Message: "this is no regular file", Hint: "packages of the project are read as a whole: write it to a file first", At: diagnostic.Position{File: d.display(endless)}})
+	if bad := d.unreadable(abs, map[string]bool{}); bad != nil {
+		l.report(*bad)
 		return nil
 	}
 	inst, err := d.load(d.text, false)
@@ -294,7 +294,10 @@ func readFile(path string) ([]byte, *diagnostic.Diagnostic) {
 		}
 	}
 	source, err := os.ReadFile(path)
+	bad := misencoded(source, path)
 	switch {
+	case err == nil && bad != nil:
+		return nil, bad
 	case err == nil && bytes.Contains(source, []byte("\r")) && !bytes.Contains(source, []byte("\n")):
 		return nil, &diagnostic.Diagnostic{Message: "the lines of the file end in carriage returns alone, so it is one line to CUE", Hint: "save it with the line ends of Unix or Windows"}
 	case err == nil:
