@@ -34,7 +34,7 @@ files in it.`,
 			}
 			defer p.close()
 			if asJSON {
-				err = a.view.ValidatedJSON(p.experiments, p.found)
+				err = a.view.ValidatedJSON(p.root, p.experiments, p.found)
 			} else {
 				a.view.Validated(p.experiments, p.found)
 			}

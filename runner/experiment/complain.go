@@ -308,7 +308,7 @@ func (c *complaint) sayUnknownField() {
 	default:
 		c.out.Message = fmt.Sprintf("an experiment has no field %q", name)
 	}
-	c.out.Hint = cmp.Or(renamed(parent, name), dotted(c.in, c.below), c.setPerExperiment(c.path, name), diagnostic.Suggest(name, "it knows", fieldNames(lookup(c.in.schema, c.below[min(c.in.skip, len(c.below)-1):len(c.below)-1]))))
+	c.out.Hint = cmp.Or(renamed(parent, name), dotted(c.in, c.below), c.setPerExperiment(c.path, name), c.elsewhere(), diagnostic.Suggest(name, "it knows", fieldNames(lookup(c.in.schema, c.below[min(c.in.skip, len(c.below)-1):len(c.below)-1]))))
 }
 
 func (c *complaint) missing() string { return c.subject + " is missing" }
@@ -387,7 +387,7 @@ func (c *complaint) saySentence() {
 	} else if number != "" && kindOf(c.value) == cue.StringKind {
 		c.out.Message = fmt.Sprintf("%s is the text %s: %s", c.subject, c.given, text)
 	}
-	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), choice(c.given, text), number)
+	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), otherWord(c.below, label(c.given)), choice(c.given, text), number)
 	c.pos = c.elementIn(c.pos, c.in, c.path)
 }
 
@@ -404,7 +404,7 @@ func (c *complaint) sayChoices() {
 		list = strings.Join(choices[:last], ", ") + " or " + list
 	}
 	c.out.Message = fmt.Sprintf("%s is %s: it must be %s", c.subject, got, list)
-	c.out.Hint = cmp.Or(renamed(c.below, label(got)), choice(got, strings.Join(choices, " ")))
+	c.out.Hint = cmp.Or(renamed(c.below, label(got)), otherWord(c.below, label(got)), choice(got, strings.Join(choices, " ")))
 }
 
 func (c *complaint) sayTwoTypes() {
@@ -420,6 +420,9 @@ func (c *complaint) sayWrongType() {
 		have, want = want, have
 	}
 	c.out.Message = fmt.Sprintf("%s: it must be a %s, not a %s", c.is, noun(want), noun(have))
+	if want == "struct" && c.given != "" {
+		c.out.Hint = c.asStruct()
+	}
 }
 
 func (c *complaint) isVaried() bool { return !c.own && covering(c.in.overlay, c.below) != nil }

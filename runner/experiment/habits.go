@@ -77,5 +77,21 @@ func (d *document) meant(name string) string {
 	return ""
 }
 
+// otherWord is the hint for a word of another program at a path; "" if it is none.
+func otherWord(path []string, word string) string {
+	if len(path) == 0 || label(path[len(path)-1]) != "precision" {
+		return ""
+	}
+	switch strings.ToLower(word) {
+	case "fp16", "float16", "half", "16", "16-mixed":
+		return "there is no fp16: write \"bf16\", which has the same size and needs no loss scaling"
+	case "bfloat16", "bf16-mixed":
+		return "write \"bf16\""
+	case "float32", "single", "full", "32", "fp64", "float64", "double":
+		return "write \"fp32\""
+	}
+	return ""
+}
+
 // builtins are packages of CUE.
 var builtins = []string{"list", "math", "regexp", "strconv", "strings", "struct", "text/template", "time"}
