@@ -235,6 +235,9 @@ func (l *loader) file(path string) []*Experiment {
 	source, unread := readFile(abs)
 	if unread != nil {
 		unread.At.File = path
+		if unread.Message == noFile && !strings.Contains(unread.Hint, "did you mean") {
+			unread.Hint = cmp.Or(l.whereIs(path), unread.Hint)
+		}
 		l.report(*unread)
 		return nil
 	}
@@ -281,6 +284,8 @@ func (l *loader) file(path string) []*Experiment {
 	return d.experiments()
 }
 
+const noFile = "no such file"
+
 // readFile reads an experiment file. Anything but a regular file may have no
 // end, and of anything but CUE the loader makes data without a syntax.
 func readFile(path string) ([]byte, *diagnostic.Diagnostic) {
@@ -303,7 +308,7 @@ func readFile(path string) ([]byte, *diagnostic.Diagnostic) {
 	case err == nil:
 		return source, nil
 	case errors.Is(err, fs.ErrNotExist):
-		d := &diagnostic.Diagnostic{Message: "no such file"}
+		d := &diagnostic.Diagnostic{Message: noFile}
 		siblings, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.cue"))
 		for i := range siblings {
 			siblings[i] = filepath.Base(siblings[i])
