@@ -13,6 +13,7 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
@@ -153,7 +154,7 @@ func (x *expansion) zipped() []*axis {
 		}
 		if len(a.steps) != len(whole.steps) {
 			x.failLabel(x.name+".zip", x.labelAt([]string{x.name, "zip", strconv.Quote(a.labels[0])}),
-				fmt.Sprintf("%q has %d values, %q has %d", whole.labels[0], len(whole.steps), a.labels[0], len(a.steps)),
+				fmt.Sprintf("%q has %s, %q has %d", whole.labels[0], plural.Of(len(whole.steps), "value"), a.labels[0], len(a.steps)),
 				"values of zip move together: give each path as many; values of vary are combined freely")
 			continue
 		}

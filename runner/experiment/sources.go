@@ -211,10 +211,7 @@ func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
 	}
 	for _, role := range wanted {
 		if p[role].Len() == 0 {
-			return nil, &sourceError{
-				fmt.Sprintf("%q has no images for %s", key.source, role),
-				fmt.Sprintf("%s needs %s/images and %s/masks, or images and masks enough to divide", dir, role, role),
-			}
+			return nil, emptyPart(key, there, role)
 		}
 	}
 	return p, nil

@@ -196,7 +196,7 @@ func from(v experiment.Value) string {
 
 // at is a place as a user can open it: file and line.
 func at(p diagnostic.Position) string {
-	if p.File == "command line" {
+	if p.File == diagnostic.CommandLine {
 		return ""
 	}
 	return p.String()

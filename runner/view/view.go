@@ -15,6 +15,8 @@ import (
 	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/x/term"
 	"github.com/muesli/termenv"
+
+	"github.com/loralab/loralab/core/plural"
 )
 
 // View renders to standard output and standard error.
@@ -125,12 +127,7 @@ func (v *View) Raw(r io.Reader) error {
 }
 
 // count writes "1 run", "2 runs".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
+var count = plural.Of[int]
 
 // span writes a duration as people say it: "850 ms", "12 s", "3 min 05 s".
 func span(d time.Duration) string {
