@@ -40,7 +40,7 @@ func screen(t interface{ Fatalf(string, ...any) }, sent string) []string {
 			if row++; row == len(lines) {
 				lines = append(lines, "")
 			}
-		case token == "\x1b[2K":
+		case token == "\x1b[2K", token == "\x1b[K":
 			lines[row] = ""
 		case token == "\x1b[J":
 			lines = append(lines[:row], "")
