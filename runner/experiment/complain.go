@@ -210,6 +210,9 @@ func (c *complaint) readGiven() {
 	if c.given == "" {
 		c.given = c.literal(c.path, c.pos)
 	}
+	if c.given == "" && len(c.path) == 1 {
+		c.given = c.tagGives(label(c.path[0]))
+	}
 	c.is = c.subject
 	if c.given != "" {
 		c.is = fmt.Sprintf("%s is %s", c.subject, c.given)
@@ -885,7 +888,7 @@ func noun(kind string) string {
 }
 
 func bound(b string) string {
-	for _, p := range [][2]string{{">=", "at least "}, {"<=", "at most "}, {"!=", "other than "}, {">", "above "}, {"<", "below "}} {
+	for _, p := range [][2]string{{"=~", "a text that matches "}, {"!~", "a text that does not match "}, {">=", "at least "}, {"<=", "at most "}, {"!=", "other than "}, {">", "above "}, {"<", "below "}} {
 		if rest, ok := strings.CutPrefix(b, p[0]); ok {
 			return p[1] + rest
 		}

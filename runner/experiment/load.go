@@ -344,6 +344,9 @@ func (d *document) experiments() []*Experiment {
 		})
 		return nil
 	}
+	if !d.checkTagValues() {
+		return nil
+	}
 	d.complainOfFile()
 	it, err := d.value.Fields(cue.Optional(true))
 	if err != nil {
