@@ -93,11 +93,29 @@ type complaint struct {
 	pos token.Pos
 }
 
-// A cause is one thing that can be wrong. Say completes the diagnostic.
+// A cause is one thing that can be wrong.
 type cause struct {
-	name    string
-	matches func(*complaint) bool
-	say     func(*complaint)
+	name string
+	find func(*complaint) (is bool, say func())
+}
+
+// when is a cause that matches; say completes the diagnostic. A nil one reports nothing.
+func when(name string, matches func(*complaint) bool, say func(*complaint)) cause {
+	return cause{name, func(c *complaint) (bool, func()) {
+		if say == nil {
+			return matches(c), nil
+		}
+		return matches(c), func() { say(c) }
+	}}
+}
+
+// whenFound is a cause of which something is found, which say needs to complete the
+// diagnostic.
+func whenFound[T any](name string, find func(*complaint) (T, bool), say func(*complaint, T)) cause {
+	return cause{name, func(c *complaint) (bool, func()) {
+		found, is := find(c)
+		return is, func() { say(c, found) }
+	}}
 }
 
 // The first cause that matches is the one that is reported, and one alone, because CUE
@@ -107,10 +125,10 @@ type cause struct {
 // that it is in, and one that is missing is not of its type either. These need no
 // value.
 var causesOfFields = []cause{
-	{"unknown field", has(notAllowed), (*complaint).sayUnknownField},
-	{"missing and reported", (*complaint).isReportedMissing, nil}, // before what follows from it
-	{"other variant", both(has(missingField), (*complaint).isOfOtherVariant), (*complaint).sayOtherVariant},
-	{"missing", has(missingField), (*complaint).sayMissing},
+	when("unknown field", has(notAllowed), (*complaint).sayUnknownField),
+	when("missing and reported", (*complaint).isReportedMissing, nil), // before what follows from it
+	whenFound("other variant", (*complaint).otherVariant, (*complaint).sayOtherVariant),
+	when("missing", has(missingField), (*complaint).sayMissing),
 }
 
 // Then what is wrong with the value.
@@ -126,26 +144,26 @@ var causesOfFields = []cause{
 //     format: values of the user are in the text.
 //   - The last cause matches always.
 var causesOfValues = []cause{
-	{"contradicts a preset", (*complaint).isContradicted, (*complaint).sayContradicted},
-	{"given twice", (*complaint).isTwice, (*complaint).sayTwice},
-	{"within a struct", both(func(c *complaint) bool { return !c.own }, (*complaint).isWithinStruct), (*complaint).sayWithinStruct},
-	{"axis of structs", (*complaint).isNestedAxis, (*complaint).sayNestedAxis},
-	{"sentence of the schema", (*complaint).hasSentence, (*complaint).saySentence},
-	{"not among the choices", (*complaint).hasChoices, (*complaint).sayChoices},
-	{"refused by CUE", (*complaint).isOfFile, (*complaint).sayOfFile},
-	{"two types", both(mismatched, isOwn), (*complaint).sayTwoTypes},
-	{"wrong type", mismatched, (*complaint).sayWrongType},
-	{"cannot vary", both(conflicting, (*complaint).isVaried), (*complaint).sayCannotVary},
-	{"cannot be set", both(conflicting, (*complaint).isSet), (*complaint).sayCannotBeSet},
-	{"two values", conflicting, (*complaint).sayGivenTwice},
-	{"out of bounds", outOfBounds, (*complaint).sayBound},
-	{"unknown name", unresolved, (*complaint).sayUnknownName},
-	{"two defaults", both(indefinite, (*complaint).hasTwoDefaults), (*complaint).sayTwoDefaults},
-	{"no definite value", indefinite, (*complaint).sayIndefinite},
-	{"circle", circular, (*complaint).sayCircle},
-	{"unused import", texted(notUsed), (*complaint).sayUnusedImport},
-	{"unused name", texted(unreferenced), (*complaint).sayUnusedName},
-	{"anything else", func(*complaint) bool { return true }, (*complaint).sayAsItIs},
+	when("contradicts a preset", (*complaint).isContradicted, (*complaint).sayContradicted),
+	whenFound("given twice", (*complaint).twice, (*complaint).sayTwice),
+	whenFound("within a struct", (*complaint).withinStruct, (*complaint).sayWithinStruct),
+	whenFound("axis of structs", (*complaint).nestedAxis, (*complaint).sayNestedAxis),
+	when("sentence of the schema", (*complaint).hasSentence, (*complaint).saySentence),
+	when("not among the choices", (*complaint).hasChoices, (*complaint).sayChoices),
+	when("refused by CUE", (*complaint).isOfFile, (*complaint).sayOfFile),
+	when("two types", both(mismatched, isOwn), (*complaint).sayTwoTypes),
+	when("wrong type", mismatched, (*complaint).sayWrongType),
+	when("cannot vary", both(conflicting, (*complaint).isVaried), (*complaint).sayCannotVary),
+	when("cannot be set", both(conflicting, (*complaint).isSet), (*complaint).sayCannotBeSet),
+	when("two values", conflicting, (*complaint).sayGivenTwice),
+	when("out of bounds", outOfBounds, (*complaint).sayBound),
+	when("unknown name", unresolved, (*complaint).sayUnknownName),
+	when("two defaults", both(indefinite, (*complaint).hasTwoDefaults), (*complaint).sayTwoDefaults),
+	when("no definite value", indefinite, (*complaint).sayIndefinite),
+	when("circle", circular, (*complaint).sayCircle),
+	when("unused import", texted(notUsed), (*complaint).sayUnusedImport),
+	when("unused name", texted(unreferenced), (*complaint).sayUnusedName),
+	when("anything else", func(*complaint) bool { return true }, (*complaint).sayAsItIs),
 }
 
 func (d *document) complainAt(group []errors.Error, s scope) {
@@ -169,11 +187,12 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 // sayFirst reports the first cause that matches.
 func (c *complaint) sayFirst(causes []cause) bool {
 	for _, why := range causes {
-		if !why.matches(c) {
+		is, say := why.find(c)
+		if !is {
 			continue
 		}
-		if why.say != nil {
-			why.say(c)
+		if say != nil {
+			say()
 			c.report(c.mark(c.out, c.pos))
 		}
 		return true
