@@ -80,6 +80,8 @@ func TestDidYouMean(t *testing.T) {
 		"Warmup":       "warmup",
 		"momentum":     "",
 		"x":            "",
+		"back":         "backbone", // the only one that begins so
+		"h":            "",
 	} {
 		if got := diagnostic.DidYouMean(word, fields); got != want {
 			t.Errorf("DidYouMean(%q) = %q, want %q", word, got, want)

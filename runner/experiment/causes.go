@@ -470,15 +470,19 @@ func (d *document) untagged(path []string) string {
 	return ""
 }
 
-// asNumber is the hint for a number in quotes, or one that is written with an exponent
-// where a whole number is asked for (trial-language M23).
-func asNumber(given string, kind cue.Kind) string {
+// asNumber is the hint for a number in quotes, for one that is written with an exponent
+// where a whole number is asked for (trial-language M23), or for a percentage where the
+// rule has a fraction.
+func asNumber(given, rule string, kind cue.Kind) string {
 	text, err := strconv.Unquote(given)
 	if err == nil && kind == cue.StringKind {
 		if _, err := strconv.ParseFloat(text, 64); err == nil {
 			return "leave out the quotes: " + text
 		}
 		return ""
+	}
+	if f, err := strconv.ParseFloat(given, 64); err == nil && f >= 5 && f <= 100 && strings.Contains(rule, "fraction") {
+		return fmt.Sprintf("%s %% is %g", given, f/100)
 	}
 	if f, err := strconv.ParseFloat(given, 64); err == nil && strings.ContainsAny(given, "eE") && f == float64(int64(f)) && f >= 0 && f < 1e15 {
 		return fmt.Sprintf("write %d", int64(f))

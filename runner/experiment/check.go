@@ -319,9 +319,15 @@ func (x *expansion) checkColors(c *subject, path []string, d *dataConfig) {
 func quoteLabel(name string) string { return cue.Str(name).String() }
 
 func (x *expansion) checkMetric(c *subject, path, name string, classes []string) {
-	if known := metric.Names(classes); !slices.Contains(known, metric.Canonical(name)) {
-		x.fail(c, path, fmt.Sprintf("there is no metric %q", name), diagnostic.Suggest(name, "metrics", known))
+	known := metric.Names(classes)
+	if slices.Contains(known, metric.Canonical(name)) {
+		return
 	}
+	hint := diagnostic.Suggest(name, "metrics", known)
+	if mean := strings.TrimPrefix(strings.ToLower(name), "m") + "/mean"; slices.Contains(known, mean) { // dice, mIoU
+		hint = fmt.Sprintf("did you mean %q?", mean)
+	}
+	x.fail(c, path, fmt.Sprintf("there is no metric %q", name), hint)
 }
 
 func (x *expansion) checkLoss(c *subject, in lossInput) {

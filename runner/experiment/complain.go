@@ -402,14 +402,14 @@ func (c *complaint) saySentence() {
 	}
 	number := ""
 	if kindOf(c.known())&^cue.NumberKind == 0 {
-		number = asNumber(c.given, kindOf(c.value))
+		number = asNumber(c.given, text, kindOf(c.value))
 	}
 	if key := c.tagAt(); number != "" && key != "" {
 		number = fmt.Sprintf("a tag gives a text: write @tag(%s,type=int) for a whole number, or type=number", key)
 	} else if number != "" && kindOf(c.value) == cue.StringKind {
 		c.out.Message = fmt.Sprintf("%s is the text %s: %s", c.subject, c.given, text)
 	}
-	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), otherWord(c.below, label(c.given)), choice(c.given, text), number)
+	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), otherWord(c.below, c.given), choice(c.given, text), c.inList(), number)
 	c.pos = c.elementIn(c.pos, c.in, c.path)
 }
 
@@ -426,7 +426,7 @@ func (c *complaint) sayChoices() {
 		list = strings.Join(choices[:last], ", ") + " or " + list
 	}
 	c.out.Message = fmt.Sprintf("%s is %s: it must be %s", c.subject, got, list)
-	c.out.Hint = cmp.Or(renamed(c.below, label(got)), otherWord(c.below, label(got)), choice(got, strings.Join(choices, " ")))
+	c.out.Hint = cmp.Or(renamed(c.below, label(got)), otherWord(c.below, got), choice(got, strings.Join(choices, " ")))
 }
 
 func (c *complaint) sayTwoTypes() {

@@ -11,9 +11,11 @@ import (
 // Hints that the schema has: where a field is that is given elsewhere, and how a struct is
 // written of which only a value is given.
 
-// places are the paths of the fields of an experiment that have a name: fields of the
-// schema, and parameters of a variant. In place of a small struct they are those of its
-// fields.
+// places are the paths of the field of an experiment that has a name, or that another
+// program calls so: a field of the schema, or a parameter of a variant. In place of a
+// small struct they are those of its fields. Of several fields it is the one that is
+// higher than the others; of names that mean nothing by themselves, such as kind, there is
+// none.
 func (d *document) places(name, variant string) []string {
 	var found []string
 	var walk func(v cue.Value, path string)
@@ -22,20 +24,34 @@ func (d *document) places(name, variant string) []string {
 			return
 		}
 		for _, field := range fieldNames(v) {
-			next, at := lookup(v, []string{field}), path+"."+field
+			at := path + "." + field
 			if field == name {
-				found = append(found, small(next, at)...)
+				found = append(found, at)
 			}
-			walk(next, at)
+			walk(lookup(v, []string{field}), at)
 		}
 	}
 	for _, section := range append(slices.Clone(sections), "evaluate", "report") {
 		walk(lookup(d.schema, []string{section}), section)
 	}
-	if params, err := d.resolve.params(d.cue, variant); err == nil && slices.Contains(fieldNames(params), name) {
+	params, err := d.resolve.params(d.cue, variant)
+	if err == nil && slices.Contains(fieldNames(params), name) {
 		found = append(found, "adapter.params."+name)
 	}
-	return found
+	depth := func(path string) int { return strings.Count(path, ".") }
+	slices.SortStableFunc(found, func(a, b string) int { return depth(a) - depth(b) })
+	one := len(found) == 1 || len(found) > 1 && depth(found[0]) < depth(found[1])
+	switch {
+	case !one && otherNames[name] != "":
+		at := otherNames[name]
+		if param, ok := strings.CutPrefix(at, "adapter.params."); ok && (err != nil || !slices.Contains(fieldNames(params), param)) {
+			return nil
+		}
+		found = []string{at}
+	case !one:
+		return nil
+	}
+	return small(lookup(d.schema, strings.Split(found[0], ".")), found[0])
 }
 
 // small are the paths of the fields of a struct of few fields; the path itself of anything
@@ -51,9 +67,6 @@ func small(v cue.Value, path string) []string {
 	}
 	return all
 }
-
-// mostPlaces is how many places a hint names: a name that more have says little.
-const mostPlaces = 4
 
 // variantOf is the variant of the base of an experiment; "" if that is not known.
 func (d *document) variantOf(experiment string) string {
@@ -71,7 +84,7 @@ func (c *complaint) elsewhere() string {
 	if c.in.unknown != "" { // a parameter: only a field of the adapter is mistaken for one
 		all = slices.DeleteFunc(all, func(path string) bool { return !strings.HasPrefix(path, "adapter.") })
 	}
-	if len(all) == 0 || len(all) > mostPlaces {
+	if len(all) == 0 {
 		return ""
 	}
 	if c.pos.IsValid() && c.pos.Filename() == commandLine {
@@ -92,7 +105,7 @@ func (x *expansion) variesElsewhere(name string) string {
 		section, _, _ := strings.Cut(path, ".")
 		return !slices.Contains(sections, section)
 	})
-	if len(all) == 0 || len(all) > mostPlaces {
+	if len(all) == 0 {
 		return ""
 	}
 	for i := range all {
@@ -114,6 +127,9 @@ func orInWords(names []string) string {
 // that the value fits, or all of its fields.
 func (c *complaint) asStruct() string {
 	known := c.known()
+	if len(c.below) > 2 && c.below[0] == "cases" {
+		known = lookup(c.in.schema, c.below[2:])
+	}
 	if all := alternatives(known); len(all) > 0 {
 		known = all[0]
 	}
@@ -143,6 +159,21 @@ func (c *complaint) asStruct() string {
 		return fmt.Sprintf("write {%s: %s}", fit[0], c.given)
 	}
 	return fmt.Sprintf("write %s: %s", c.nested(fit[0]), c.given)
+}
+
+// inList is the hint for a value that is given in place of a list of it.
+func (c *complaint) inList() string {
+	if c.given == "" || kindOf(c.value)&(cue.ListKind|cue.StructKind) != 0 || kindOf(c.known())&cue.ListKind == 0 {
+		return ""
+	}
+	if text, err := c.value.String(); err == nil && strings.Contains(text, ",") { // which is a list as text
+		return fmt.Sprintf("write [%s]", text)
+	}
+	list := c.cue.NewList(c.value)
+	if list.Err() != nil || c.known().Unify(list).Validate(cue.Concrete(true)) != nil {
+		return ""
+	}
+	return fmt.Sprintf("write [%s]", c.given)
 }
 
 // nested is a field below the path as a file has it: "head: kind".
