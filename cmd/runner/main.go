@@ -152,7 +152,7 @@ Topics of runner help: ` + strings.Join(topics, ", ") + ".",
 	flags.Bool("no-color", false, "no colors, as with $NO_COLOR")
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see: %s -h", err, c.CommandPath())
+		return unknownFlag(c, err)
 	})
 	root.AddCommand(
 		a.initCommand(),

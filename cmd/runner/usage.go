@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/store"
@@ -49,6 +50,24 @@ func needs(c *cobra.Command, flag string) error {
 		return nil
 	}
 	return fmt.Errorf("%s needs --%s; %s", c.CommandPath(), flag, howTo(c))
+}
+
+// unknownFlag is the error of a flag that a verb does not have, with the nearest that it
+// has, or that fields of experiments are no flags.
+func unknownFlag(c *cobra.Command, err error) error {
+	_, name, is := strings.Cut(err.Error(), "unknown flag: --")
+	var known []string
+	add := func(f *pflag.Flag) { known = append(known, f.Name) }
+	c.Flags().VisitAll(add)
+	c.InheritedFlags().VisitAll(add)
+	near := diagnostic.DidYouMean(name, known)
+	switch {
+	case is && near != "":
+		return fmt.Errorf("%w; did you mean --%s?", err, near)
+	case is && c.Flags().Lookup("set") != nil:
+		return fmt.Errorf("%w; a value of an experiment is changed with --set PATH=VALUE; see: %s -h", err, c.CommandPath())
+	}
+	return fmt.Errorf("%w; see: %s -h", err, c.CommandPath())
 }
 
 // howTo is the first example of a verb, with a file and runs that the project has.

@@ -125,8 +125,29 @@ func (s *Schema) unknown(path string, above []string, step string, v cue.Value) 
 		}
 		return d
 	}
-	d.Hint = cmp.Or(renamed(above, name), diagnostic.Suggest(name, "it knows", known))
+	at := placeOf(name, s.root, cue.Value{})
+	if at == "" && diagnostic.DidYouMean(name, known) == "" {
+		at = placeOf(name, s.root, s.paramsWith(name))
+	}
+	if at != "" {
+		at = fmt.Sprintf("did you mean %q?", at)
+	}
+	d.Hint = cmp.Or(renamed(above, name), at, diagnostic.Suggest(name, "it knows", known))
 	return d
+}
+
+// paramsWith are the parameters of the first variant that has one of a name.
+func (s *Schema) paramsWith(name string) (params cue.Value) {
+	if s.loader.env.Variants == nil {
+		return params
+	}
+	param := cmp.Or(strings.TrimPrefix(otherNames[name], "adapter.params."), name)
+	for _, variant := range s.loader.env.Variants.Names() {
+		if params, err := s.loader.resolve.params(s.loader.cue, variant); err == nil && slices.Contains(fieldNames(params), param) {
+			return params
+		}
+	}
+	return params
 }
 
 // steps are the elements of a path as CUE has them; an element of a list is a number, or

@@ -11,12 +11,11 @@ import (
 // Hints that the schema has: where a field is that is given elsewhere, and how a struct is
 // written of which only a value is given.
 
-// places are the paths of the field of an experiment that has a name, or that another
-// program calls so: a field of the schema, or a parameter of a variant. In place of a
-// small struct they are those of its fields. Of several fields it is the one that is
-// higher than the others; of names that mean nothing by themselves, such as kind, there is
-// none.
-func (d *document) places(name, variant string) []string {
+// placeOf is the path of the field of an experiment that has a name, or that another
+// program calls so: a field of the schema, or a parameter. Of several fields it is the one
+// that is higher than the others; of names that mean nothing by themselves, such as kind,
+// it is "".
+func placeOf(name string, schema, params cue.Value) string {
 	var found []string
 	var walk func(v cue.Value, path string)
 	walk = func(v cue.Value, path string) {
@@ -32,10 +31,9 @@ func (d *document) places(name, variant string) []string {
 		}
 	}
 	for _, section := range append(slices.Clone(sections), "evaluate", "report") {
-		walk(lookup(d.schema, []string{section}), section)
+		walk(lookup(schema, []string{section}), section)
 	}
-	params, err := d.resolve.params(d.cue, variant)
-	if err == nil && slices.Contains(fieldNames(params), name) {
+	if slices.Contains(fieldNames(params), name) {
 		found = append(found, "adapter.params."+name)
 	}
 	depth := func(path string) int { return strings.Count(path, ".") }
@@ -44,14 +42,25 @@ func (d *document) places(name, variant string) []string {
 	switch {
 	case !one && otherNames[name] != "":
 		at := otherNames[name]
-		if param, ok := strings.CutPrefix(at, "adapter.params."); ok && (err != nil || !slices.Contains(fieldNames(params), param)) {
-			return nil
+		if param, ok := strings.CutPrefix(at, "adapter.params."); ok && !slices.Contains(fieldNames(params), param) {
+			return ""
 		}
-		found = []string{at}
+		return at
 	case !one:
+		return ""
+	}
+	return found[0]
+}
+
+// places are the path that placeOf finds, or in place of a small struct those of its
+// fields.
+func (d *document) places(name, variant string) []string {
+	params, _ := d.resolve.params(d.cue, variant) // without fields where there is no such variant
+	at := placeOf(name, d.schema, params)
+	if at == "" {
 		return nil
 	}
-	return small(lookup(d.schema, strings.Split(found[0], ".")), found[0])
+	return small(lookup(d.schema, strings.Split(at, ".")), at)
 }
 
 // small are the paths of the fields of a struct of few fields; the path itself of anything

@@ -273,6 +273,9 @@ func (r *resolver) layout(key sourceKey) *data.Layout {
 
 // findData is findSource with a word about what is not found.
 func findData(root, source string) (string, error) {
+	if source == procedural {
+		return "", &sourceError{fmt.Sprintf("%q is drawn, and has no files", source), "name a data set with files"}
+	}
 	dir, places, ok := findSource(root, source)
 	if !ok {
 		for _, p := range places {
