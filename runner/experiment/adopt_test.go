@@ -46,7 +46,7 @@ func TestBaseThatIsNoCell(t *testing.T) {
 		"\ttrain: epochs: 0\n\tvary: \"train.epochs\": [0, 1]":                       "epochs=0",
 		"\ttrain: epochs: 0\n\tablate: \"train.epochs\": [1, 2]":                     "all",
 		"\ttrain: epochs: 0\n\tvary: \"optim.clip\": [1, 2]":                         "all",
-		"\tadapter: params: rank: 99\n\tvary: \"adapter.params.rank\": [2, 4]":       "",
+		"\tadapter: params: rank: 99\n\tvary: \"adapter.params.rank\": [2, 4]":       "all",
 		"\tadapter: params: rank: 99\n\tcases: {a: adapter: params: rank: 2, b: {}}": "all",
 	} {
 		text := strings.NewReplacer("epochs: 2, ", "", "rank: 4, ", "").Replace(sound)

@@ -95,11 +95,9 @@ func (x *expansion) expand() *Experiment {
 	e.Ablated = fieldNames(x.base().LookupPath(cue.ParsePath("ablate")))
 	x.total = len(cells)
 	defer x.sortCells(len(x.found), cells)
+	x.prepare([]*cell{whole}) // parameters that the variant does not know are a mistake in any case
 	first := len(x.found)
-	ofBase := x.recorded(func() {
-		x.prepare([]*cell{whole})
-		x.check(whole)
-	})
+	ofBase := x.recorded(func() { x.check(whole) })
 	x.evaluate(whole, cells)
 	ofCells := x.recorded(func() {
 		x.prepare(cells)
