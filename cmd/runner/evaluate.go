@@ -40,8 +40,9 @@ What was scored already, also by an experiment with that domain, is not scored
 again.
 
 With --resolution original each mask counts as it lies in its file, and NAME becomes
-NAME@original; with --window besides, NAME@window-STRIDE. See: runner help
-large-images.
+NAME@original; with --window too, NAME@window-STRIDE. See: runner help
+large-images. With --flip and --scales it is followed by ms-SCALES and flip, as in
+NAME@ms-0.75-1-flip. See: runner help scoring.
 
 DIR is a directory that export wrote with -merged or -peft, here or elsewhere, or
 that of a run. It is enough by itself, but for -peft without the backbone, which is
@@ -82,12 +83,14 @@ and kept nowhere.`,
 type seenOptions struct {
 	resolution, precision string
 	window                windowOptions
+	testTime              testTimeOptions
 }
 
 func (o *seenOptions) flags(c *cobra.Command) {
 	c.Flags().StringVar(&o.resolution, "resolution", "model", "compare pixels at the model's size, or at that of each mask: `model|original`")
 	c.Flags().StringVar(&o.precision, "precision", "", "compute in `fp32|bf16|tf32`; default: what the run was trained in")
 	o.window.flags(c)
+	o.testTime.flags(c)
 }
 
 // of is an evaluation as the flags ask for it.
@@ -107,7 +110,10 @@ func (o *seenOptions) of(s *spec.RunSpec) (*spec.Evaluation, error) {
 		return nil, fmt.Errorf("--precision %q is not one of fp32, bf16, tf32", o.precision)
 	}
 	var err error
-	e.Window, err = o.window.of(s.GetData())
+	if e.Window, err = o.window.of(s.GetData()); err != nil {
+		return nil, err
+	}
+	e.TestTime, err = o.testTime.of()
 	return e, err
 }
 
@@ -200,7 +206,7 @@ func (a *app) domains(ctx context.Context, w *weightSource, known map[string]*sp
 			faults = append(faults, fmt.Errorf("--domain %s: %w", arg, err))
 			continue
 		}
-		e.Checkpoint, e.Precision, e.Resolution, e.Window = w.checkpoint, how.Precision, how.Resolution, how.Window
+		e.Checkpoint, e.Precision, e.Resolution, e.Window, e.TestTime = w.checkpoint, how.Precision, how.Resolution, how.Window, how.TestTime
 		id := spec.EvaluationIdentity(w.req.Id, e)
 		if other, is := taken[called]; is && other != id {
 			faults = append(faults, fmt.Errorf("--domain %s: the run has another evaluation called %s; choose another name", arg, called))

@@ -1298,7 +1298,8 @@ type PredictRequest struct {
 	Run           *RunRequest            `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`               // as in request.json
 	Checkpoint    string                 `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
 	Pictures      []*Picture             `protobuf:"bytes,3,rep,name=pictures,proto3" json:"pictures,omitempty"`
-	Window        *Window                `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"` // absent: pictures are brought to the size of the run's data
+	Window        *Window                `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"`                     // absent: pictures are brought to the size of the run's data
+	TestTime      *TestTime              `protobuf:"bytes,5,opt,name=test_time,json=testTime,proto3" json:"test_time,omitempty"` // absent: pictures are seen in one way
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1357,6 +1358,13 @@ func (x *PredictRequest) GetPictures() []*Picture {
 func (x *PredictRequest) GetWindow() *Window {
 	if x != nil {
 		return x.Window
+	}
+	return nil
+}
+
+func (x *PredictRequest) GetTestTime() *TestTime {
+	if x != nil {
+		return x.TestTime
 	}
 	return nil
 }
@@ -3437,7 +3445,9 @@ type Evaluation struct {
 	Resolution string `protobuf:"bytes,6,opt,name=resolution,proto3" json:"resolution,omitempty"`
 	// Images are not brought to the size of `data` but seen by windows of it.
 	// Resolution "original" only. Absent: none.
-	Window        *Window `protobuf:"bytes,7,opt,name=window,proto3" json:"window,omitempty"`
+	Window *Window `protobuf:"bytes,7,opt,name=window,proto3" json:"window,omitempty"`
+	// Every image is seen in several ways. Absent: in one.
+	TestTime      *TestTime `protobuf:"bytes,8,opt,name=test_time,json=testTime,proto3" json:"test_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3521,6 +3531,68 @@ func (x *Evaluation) GetWindow() *Window {
 	return nil
 }
 
+func (x *Evaluation) GetTestTime() *TestTime {
+	if x != nil {
+		return x.TestTime
+	}
+	return nil
+}
+
+// The ways in which an image is seen: at each scale, and mirrored at each if flip is
+// set. Probabilities are averaged at the size at which pixels are compared.
+type TestTime struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flip  bool                   `protobuf:"varint,1,opt,name=flip,proto3" json:"flip,omitempty"` // mirrored left to right as well
+	// Factors of the size at which the model sees an image, ascending. None: 1.
+	Scales        []float64 `protobuf:"fixed64,2,rep,packed,name=scales,proto3" json:"scales,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestTime) Reset() {
+	*x = TestTime{}
+	mi := &file_spec_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestTime) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestTime) ProtoMessage() {}
+
+func (x *TestTime) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestTime.ProtoReflect.Descriptor instead.
+func (*TestTime) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *TestTime) GetFlip() bool {
+	if x != nil {
+		return x.Flip
+	}
+	return false
+}
+
+func (x *TestTime) GetScales() []float64 {
+	if x != nil {
+		return x.Scales
+	}
+	return nil
+}
+
 // How windows go over an image: from its corner on, every so many pixels, the
 // last at its edge. Logits are averaged where windows overlap.
 type Window struct {
@@ -3536,7 +3608,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3548,7 +3620,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3561,7 +3633,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Window) GetStrideH() uint32 {
@@ -3603,7 +3675,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3615,7 +3687,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3628,7 +3700,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RunRequest) GetId() string {
@@ -3717,7 +3789,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3729,7 +3801,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3742,7 +3814,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Pause) GetStep() uint64 {
@@ -3773,7 +3845,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3785,7 +3857,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3798,7 +3870,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Label) GetExperiment() string {
@@ -3859,7 +3931,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3871,7 +3943,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3884,7 +3956,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Places) GetRunDir() string {
@@ -3934,7 +4006,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4018,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4031,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Files) GetRoot() string {
@@ -4004,7 +4076,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4016,7 +4088,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4029,7 +4101,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{48}
+	return file_spec_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -4211,7 +4283,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4223,7 +4295,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4236,7 +4308,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{49}
+	return file_spec_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -4325,7 +4397,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +4409,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +4422,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{50}
+	return file_spec_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -4414,7 +4486,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4426,7 +4498,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4439,7 +4511,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{51}
+	return file_spec_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -4479,7 +4551,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4491,7 +4563,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4504,7 +4576,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{52}
+	return file_spec_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -4527,7 +4599,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4539,7 +4611,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4552,7 +4624,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{53}
+	return file_spec_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Evaluated) GetId() string {
@@ -4599,7 +4671,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4611,7 +4683,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4624,7 +4696,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{54}
+	return file_spec_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -4643,7 +4715,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4655,7 +4727,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4668,7 +4740,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{55}
+	return file_spec_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -4690,7 +4762,7 @@ type Paused struct {
 
 func (x *Paused) Reset() {
 	*x = Paused{}
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4702,7 +4774,7 @@ func (x *Paused) String() string {
 func (*Paused) ProtoMessage() {}
 
 func (x *Paused) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4715,7 +4787,7 @@ func (x *Paused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paused.ProtoReflect.Descriptor instead.
 func (*Paused) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{56}
+	return file_spec_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Paused) GetStep() uint64 {
@@ -4743,7 +4815,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4755,7 +4827,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4768,7 +4840,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{57}
+	return file_spec_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Failed) GetReason() string {
@@ -4802,7 +4874,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4814,7 +4886,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4827,7 +4899,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{58}
+	return file_spec_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Note) GetText() string {
@@ -4871,7 +4943,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[59]
+	mi := &file_spec_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4883,7 +4955,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[59]
+	mi := &file_spec_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4896,7 +4968,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{59}
+	return file_spec_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -5016,7 +5088,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[60]
+	mi := &file_spec_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5028,7 +5100,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[60]
+	mi := &file_spec_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5041,7 +5113,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{60}
+	return file_spec_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -5145,7 +5217,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[61]
+	mi := &file_spec_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5157,7 +5229,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[61]
+	mi := &file_spec_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5170,7 +5242,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{61}
+	return file_spec_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Summary) GetId() string {
@@ -5427,14 +5499,15 @@ const file_spec_proto_rawDesc = "" +
 	"\rExportedClass\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06colour\x18\x02 \x01(\tR\x06colour\x12\x16\n" +
-	"\x06values\x18\x03 \x03(\rR\x06values\"\xc6\x01\n" +
+	"\x06values\x18\x03 \x03(\rR\x06values\"\xfe\x01\n" +
 	"\x0ePredictRequest\x12-\n" +
 	"\x03run\x18\x01 \x01(\v2\x1b.loralab.spec.v1.RunRequestR\x03run\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\tR\n" +
 	"checkpoint\x124\n" +
 	"\bpictures\x18\x03 \x03(\v2\x18.loralab.spec.v1.PictureR\bpictures\x12/\n" +
-	"\x06window\x18\x04 \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"s\n" +
+	"\x06window\x18\x04 \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\x126\n" +
+	"\ttest_time\x18\x05 \x01(\v2\x19.loralab.spec.v1.TestTimeR\btestTime\"s\n" +
 	"\aPicture\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
 	"\x04mask\x18\x02 \x01(\tR\x04mask\x12\x18\n" +
@@ -5643,7 +5716,7 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"resolution\x18\v \x01(\tR\n" +
 	"resolution\x12/\n" +
-	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"\xf6\x01\n" +
+	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"\xae\x02\n" +
 	"\n" +
 	"Evaluation\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12)\n" +
@@ -5656,7 +5729,11 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"resolution\x18\x06 \x01(\tR\n" +
 	"resolution\x12/\n" +
-	"\x06window\x18\a \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"T\n" +
+	"\x06window\x18\a \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\x126\n" +
+	"\ttest_time\x18\b \x01(\v2\x19.loralab.spec.v1.TestTimeR\btestTime\"6\n" +
+	"\bTestTime\x12\x12\n" +
+	"\x04flip\x18\x01 \x01(\bR\x04flip\x12\x16\n" +
+	"\x06scales\x18\x02 \x03(\x01R\x06scales\"T\n" +
 	"\x06Window\x12\x19\n" +
 	"\bstride_h\x18\x01 \x01(\rR\astrideH\x12\x19\n" +
 	"\bstride_w\x18\x02 \x01(\rR\astrideW\x12\x14\n" +
@@ -5861,7 +5938,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -5907,138 +5984,141 @@ var file_spec_proto_goTypes = []any{
 	(*Schedule)(nil),          // 41: loralab.spec.v1.Schedule
 	(*Train)(nil),             // 42: loralab.spec.v1.Train
 	(*Evaluation)(nil),        // 43: loralab.spec.v1.Evaluation
-	(*Window)(nil),            // 44: loralab.spec.v1.Window
-	(*RunRequest)(nil),        // 45: loralab.spec.v1.RunRequest
-	(*Pause)(nil),             // 46: loralab.spec.v1.Pause
-	(*Label)(nil),             // 47: loralab.spec.v1.Label
-	(*Places)(nil),            // 48: loralab.spec.v1.Places
-	(*Files)(nil),             // 49: loralab.spec.v1.Files
-	(*Event)(nil),             // 50: loralab.spec.v1.Event
-	(*Started)(nil),           // 51: loralab.spec.v1.Started
-	(*Step)(nil),              // 52: loralab.spec.v1.Step
-	(*Validation)(nil),        // 53: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 54: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 55: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 56: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 57: loralab.spec.v1.Stopped
-	(*Paused)(nil),            // 58: loralab.spec.v1.Paused
-	(*Failed)(nil),            // 59: loralab.spec.v1.Failed
-	(*Note)(nil),              // 60: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 61: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 62: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 63: loralab.spec.v1.Summary
-	nil,                       // 64: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 65: loralab.spec.v1.Exported.FilesEntry
-	nil,                       // 66: loralab.spec.v1.Exported.StateEntry
-	nil,                       // 67: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 68: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 69: loralab.spec.v1.Places.FilesEntry
-	nil,                       // 70: loralab.spec.v1.Places.NetworksEntry
-	nil,                       // 71: loralab.spec.v1.Summary.FilesEntry
-	(*protocol.Model)(nil),    // 72: loralab.variant.v1.Model
-	(*protocol.Peft)(nil),     // 73: loralab.variant.v1.Peft
-	(*protocol.Program)(nil),  // 74: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 75: loralab.variant.v1.Site
+	(*TestTime)(nil),          // 44: loralab.spec.v1.TestTime
+	(*Window)(nil),            // 45: loralab.spec.v1.Window
+	(*RunRequest)(nil),        // 46: loralab.spec.v1.RunRequest
+	(*Pause)(nil),             // 47: loralab.spec.v1.Pause
+	(*Label)(nil),             // 48: loralab.spec.v1.Label
+	(*Places)(nil),            // 49: loralab.spec.v1.Places
+	(*Files)(nil),             // 50: loralab.spec.v1.Files
+	(*Event)(nil),             // 51: loralab.spec.v1.Event
+	(*Started)(nil),           // 52: loralab.spec.v1.Started
+	(*Step)(nil),              // 53: loralab.spec.v1.Step
+	(*Validation)(nil),        // 54: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 55: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 56: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 57: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 58: loralab.spec.v1.Stopped
+	(*Paused)(nil),            // 59: loralab.spec.v1.Paused
+	(*Failed)(nil),            // 60: loralab.spec.v1.Failed
+	(*Note)(nil),              // 61: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 62: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 63: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 64: loralab.spec.v1.Summary
+	nil,                       // 65: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 66: loralab.spec.v1.Exported.FilesEntry
+	nil,                       // 67: loralab.spec.v1.Exported.StateEntry
+	nil,                       // 68: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 69: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 70: loralab.spec.v1.Places.FilesEntry
+	nil,                       // 71: loralab.spec.v1.Places.NetworksEntry
+	nil,                       // 72: loralab.spec.v1.Summary.FilesEntry
+	(*protocol.Model)(nil),    // 73: loralab.variant.v1.Model
+	(*protocol.Peft)(nil),     // 74: loralab.variant.v1.Peft
+	(*protocol.Program)(nil),  // 75: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 76: loralab.variant.v1.Site
 }
 var file_spec_proto_depIdxs = []int32{
-	64, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	72, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	65, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	73, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
 	28, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
 	26, // 4: loralab.spec.v1.SampleRequest.arch:type_name -> loralab.spec.v1.Architecture
 	28, // 5: loralab.spec.v1.SampleRequest.adapter:type_name -> loralab.spec.v1.Adapter
-	73, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
-	45, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	74, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
+	46, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 8: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	45, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
+	46, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
 	28, // 10: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
 	15, // 11: loralab.spec.v1.CompareReply.sites:type_name -> loralab.spec.v1.Comparison
-	47, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
+	48, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
 	24, // 13: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
 	17, // 14: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
-	65, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
-	66, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
-	45, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	66, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
+	67, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
+	46, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
 	19, // 18: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
-	44, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
-	35, // 20: loralab.spec.v1.StylizeRequest.style:type_name -> loralab.spec.v1.Style
-	22, // 21: loralab.spec.v1.StylizeRequest.pictures:type_name -> loralab.spec.v1.Restyled
-	25, // 22: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	28, // 23: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	30, // 24: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	31, // 25: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	38, // 26: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	39, // 27: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	42, // 28: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	26, // 29: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	27, // 30: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	1,  // 31: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	74, // 32: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	29, // 33: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	75, // 34: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	67, // 35: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	68, // 36: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	33, // 37: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	34, // 38: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	35, // 39: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	32, // 40: loralab.spec.v1.Data.views:type_name -> loralab.spec.v1.Views
-	37, // 41: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	41, // 42: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	40, // 43: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	44, // 44: loralab.spec.v1.Train.window:type_name -> loralab.spec.v1.Window
-	31, // 45: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	44, // 46: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
-	24, // 47: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	43, // 48: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	47, // 49: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	48, // 50: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	73, // 51: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	46, // 52: loralab.spec.v1.RunRequest.pause:type_name -> loralab.spec.v1.Pause
-	69, // 53: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	70, // 54: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
-	51, // 55: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	52, // 56: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	53, // 57: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	54, // 58: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	55, // 59: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	56, // 60: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	57, // 61: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	59, // 62: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	60, // 63: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	58, // 64: loralab.spec.v1.Event.paused:type_name -> loralab.spec.v1.Paused
-	61, // 65: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	61, // 66: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	63, // 67: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	61, // 68: loralab.spec.v1.Paused.validation:type_name -> loralab.spec.v1.Metrics
-	62, // 69: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	61, // 70: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	55, // 71: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	71, // 72: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
-	36, // 73: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	49, // 74: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 75: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	45, // 76: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 77: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 78: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 79: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
-	11, // 80: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	13, // 81: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
-	18, // 82: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	21, // 83: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
-	3,  // 84: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	50, // 85: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 86: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 87: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 88: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
-	12, // 89: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	14, // 90: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
-	20, // 91: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	23, // 92: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
-	84, // [84:93] is the sub-list for method output_type
-	75, // [75:84] is the sub-list for method input_type
-	75, // [75:75] is the sub-list for extension type_name
-	75, // [75:75] is the sub-list for extension extendee
-	0,  // [0:75] is the sub-list for field type_name
+	45, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
+	44, // 20: loralab.spec.v1.PredictRequest.test_time:type_name -> loralab.spec.v1.TestTime
+	35, // 21: loralab.spec.v1.StylizeRequest.style:type_name -> loralab.spec.v1.Style
+	22, // 22: loralab.spec.v1.StylizeRequest.pictures:type_name -> loralab.spec.v1.Restyled
+	25, // 23: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	28, // 24: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	30, // 25: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	31, // 26: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	38, // 27: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	39, // 28: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	42, // 29: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	26, // 30: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	27, // 31: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 32: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	75, // 33: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	29, // 34: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	76, // 35: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	68, // 36: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	69, // 37: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	33, // 38: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	34, // 39: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	35, // 40: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	32, // 41: loralab.spec.v1.Data.views:type_name -> loralab.spec.v1.Views
+	37, // 42: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	41, // 43: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	40, // 44: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	45, // 45: loralab.spec.v1.Train.window:type_name -> loralab.spec.v1.Window
+	31, // 46: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	45, // 47: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
+	44, // 48: loralab.spec.v1.Evaluation.test_time:type_name -> loralab.spec.v1.TestTime
+	24, // 49: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	43, // 50: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	48, // 51: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	49, // 52: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	74, // 53: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	47, // 54: loralab.spec.v1.RunRequest.pause:type_name -> loralab.spec.v1.Pause
+	70, // 55: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	71, // 56: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
+	52, // 57: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	53, // 58: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	54, // 59: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	55, // 60: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	56, // 61: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	57, // 62: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	58, // 63: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	60, // 64: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	61, // 65: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	59, // 66: loralab.spec.v1.Event.paused:type_name -> loralab.spec.v1.Paused
+	62, // 67: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	62, // 68: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	64, // 69: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	62, // 70: loralab.spec.v1.Paused.validation:type_name -> loralab.spec.v1.Metrics
+	63, // 71: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	62, // 72: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	56, // 73: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	72, // 74: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
+	36, // 75: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	50, // 76: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 77: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	46, // 78: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 79: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 80: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 81: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
+	11, // 82: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	13, // 83: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
+	18, // 84: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	21, // 85: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
+	3,  // 86: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	51, // 87: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 88: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 89: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 90: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
+	12, // 91: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	14, // 92: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
+	20, // 93: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	23, // 94: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
+	86, // [86:95] is the sub-list for method output_type
+	77, // [77:86] is the sub-list for method input_type
+	77, // [77:77] is the sub-list for extension type_name
+	77, // [77:77] is the sub-list for extension extendee
+	0,  // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -6047,7 +6127,7 @@ func file_spec_proto_init() {
 		return
 	}
 	file_spec_proto_msgTypes[38].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[48].OneofWrappers = []any{
+	file_spec_proto_msgTypes[49].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -6059,15 +6139,15 @@ func file_spec_proto_init() {
 		(*Event_Note)(nil),
 		(*Event_Paused)(nil),
 	}
-	file_spec_proto_msgTypes[59].OneofWrappers = []any{}
 	file_spec_proto_msgTypes[60].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[61].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   70,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

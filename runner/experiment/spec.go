@@ -112,6 +112,9 @@ func (e *evaluateConfig) scoring() *spec.Evaluation {
 	if w := e.Window; w != nil {
 		out.Window = &spec.Window{StrideH: w.Stride[0], StrideW: w.Stride[1], Scale: float64(w.Scale)}
 	}
+	if t := e.TTA; t != nil {
+		out.TestTime = spec.NewTestTime(t.Flip, t.Scales)
+	}
 	return out
 }
 

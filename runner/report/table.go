@@ -496,8 +496,19 @@ func (s *study) seen() string {
 			e = run.Evaluations[0].Spec
 		}
 	}
+	views := ""
+	if t := e.GetTestTime(); t != nil {
+		views = fmt.Sprintf("Test-time augmentation: the probabilities of %d views of each image are averaged", len(t.Views()))
+		if len(t.Scales) > 0 {
+			views += fmt.Sprintf(", at the scales %s", scalesText(t.Scales))
+		}
+		if t.Flip {
+			views += ", mirrored as well"
+		}
+		views += "."
+	}
 	if e.GetResolution() != spec.Original {
-		return ""
+		return views
 	}
 	text := "Scored at the size of each mask as it lies in its file"
 	if w := e.GetWindow(); w != nil {
@@ -508,7 +519,20 @@ func (s *study) seen() string {
 			text += fmt.Sprintf("scaled by %g", w.Scale)
 		}
 	}
-	return text + "."
+	return strings.TrimSuffix(text+". "+views, " ")
+}
+
+// scalesText is "0.75, 1 and 1.25".
+func scalesText(scales []float64) string {
+	texts := make([]string, len(scales))
+	for i, scale := range scales {
+		texts[i] = fmt.Sprintf("%g", scale)
+	}
+	last := len(texts) - 1
+	if last == 0 {
+		return texts[0]
+	}
+	return strings.Join(texts[:last], ", ") + " and " + texts[last]
 }
 
 // views says which views of their images the runs are trained on, where there is a

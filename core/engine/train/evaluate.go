@@ -26,38 +26,37 @@ import (
 // predicted of it.
 type shots func(name string, seen raster.Labelled, predicted raster.Labels)
 
-// scoreAs scores a split at a resolution, by windows if there are. shots may be nil.
-func (s *session) scoreAs(ctx context.Context, src *source, resolution string, w *spec.Window, shots shots) (*spec.Metrics, error) {
+// scoreAs scores a split at a resolution, by windows if there are, over all views of
+// its images. shots may be nil.
+func (s *session) scoreAs(ctx context.Context, set *data.Set, sources []*source, resolution string, w *spec.Window, shots shots) (*spec.Metrics, error) {
 	switch {
 	case w != nil:
-		return s.scoreWindows(ctx, src, w, shots)
+		return s.scoreWindows(ctx, set, sources, w, shots)
 	case resolution == spec.Original:
-		return s.scoreOriginal(ctx, src, shots)
+		return s.scoreOriginal(ctx, set, sources, shots)
 	}
-	return s.score(ctx, src, shots)
+	return s.score(ctx, set, sources, shots)
 }
 
 // score runs a split through the network and counts pixels. shots may be nil.
-func (s *session) score(ctx context.Context, src *source, shots shots) (*spec.Metrics, error) {
+func (s *session) score(ctx context.Context, set *data.Set, sources []*source, shots shots) (*spec.Metrics, error) {
 	counts := metric.NewCounts(s.spec.Data.Classes)
 	var sure metric.Calibration
-	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
+	batches := inOrder(set.Len(), int(s.spec.Train.Batch))
 	var mean loss.Mean
 	var dice, iou, weight float64
 	i := 0
-	err := each(ctx, src.set.Batch, batches, func(b *data.Batch) error {
+	err := each(ctx, reader(set, sources, false), batches, func(b *seen) error {
 		indices := batches[i]
 		i++
 		var sc *scored
 		err := s.t.dev.Do(func() error {
 			var err error
 			s.t.dev.NoGrad(func() {
-				logits := s.net.logits(src.tokens(b, indices), b.Size, false)
-				if i := nonFinite(logits); i >= 0 {
-					err = &nonFiniteError{b.Names[i], s.step}
-					return
+				var logits *torch.Tensor
+				if logits, err = s.together(sources, b, indices); err == nil {
+					sc = s.scored(&mean, b.Batch, logits, s.net.target(b.Batch))
 				}
-				sc = s.scored(&mean, b, logits, s.net.target(b))
 			})
 			return err
 		})
@@ -87,7 +86,7 @@ func (s *session) score(ctx context.Context, src *source, shots shots) (*spec.Me
 	if weight > 0 {
 		dice, iou = dice/weight, iou/weight
 	}
-	m := counts.Metrics(mean.Of(s.loss), src.set.Len())
+	m := counts.Metrics(mean.Of(s.loss), set.Len())
 	sure.Report(m)
 	if weight > 0 {
 		m.OriginalDice, m.OriginalIou = &dice, &iou
@@ -198,7 +197,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	if err := s.t.dev.Do(func() error { s.t.cache.release(); return nil }); err != nil {
 		return nil, err
 	}
-	src, err := s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set, e.Window)
+	sources, err := s.sources(ctx, e, set)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +215,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 			samples = append(samples, sample(name, seen, predicted, size, s.spec.Data.Classes))
 		}
 	}
-	m, err := s.scoreAs(ctx, src, e.Resolution, e.Window, shots)
+	m, err := s.scoreAs(ctx, set, sources, e.Resolution, e.Window, shots)
 	if err != nil {
 		return nil, err
 	}
@@ -230,6 +229,33 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		}
 	}
 	return &spec.Evaluated{Id: id, Domain: e.Domain, Metrics: m, Run: s.req.Id}, nil
+}
+
+// sources are the images of an evaluation, in each of its views. Windows are cut at the
+// same size in all of them.
+func (s *session) sources(ctx context.Context, e *spec.Evaluation, set *data.Set) ([]*source, error) {
+	var sources []*source
+	for _, v := range e.TestTime.Views() {
+		if v.Scale != 1 && e.Window == nil {
+			if err := s.probeAt(e.Data, v); err != nil {
+				return nil, err
+			}
+		}
+		src, err := s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set, e.Window, v)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, src)
+	}
+	return sources, nil
+}
+
+// probeAt settles how attention is computed at the size of a view. The checkpoint has
+// the choice for the size of the training alone.
+func (s *session) probeAt(d *spec.Data, v spec.View) error {
+	size := data.SizeOf(d).Times(v.Scale, int(s.net.model.Arch.Patch))
+	_, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), size, nil)
+	return err
 }
 
 // sample is an image with what was predicted of it, at a size, captioned with name

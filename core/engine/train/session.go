@@ -474,7 +474,7 @@ func (s *session) scoreAveraged(ctx context.Context, val *source) (*spec.Metrics
 	if err := s.averaged((*average).swap); err != nil {
 		return nil, err
 	}
-	m, err := s.scoreAs(ctx, val, s.spec.Train.Resolution, s.spec.Train.Window, nil)
+	m, err := s.scoreAs(ctx, val.set, []*source{val}, s.spec.Train.Resolution, s.spec.Train.Window, nil)
 	switch {
 	case err == nil:
 		return m, nil

@@ -198,6 +198,19 @@ func check(req *spec.RunRequest) error {
 		if err := checkSeen(e.Resolution, e.Window, e.Data); err != nil {
 			return fmt.Errorf("domain %s: its images %w", e.Domain, err)
 		}
+		if err := checkViews(e.TestTime); err != nil {
+			return fmt.Errorf("domain %s: %w", e.Domain, err)
+		}
+	}
+	return nil
+}
+
+// checkViews reports scales at which there is no image.
+func checkViews(t *spec.TestTime) error {
+	for _, scale := range t.GetScales() {
+		if !(scale > 0 && scale <= spec.MostScale) {
+			return fmt.Errorf("images cannot be seen at a scale of %g", scale)
+		}
 	}
 	return nil
 }
