@@ -14,7 +14,7 @@ const Original = "original"
 // for a stride of 126 rows and 63 columns, "test@window-126-scale-0.5". Scores
 // under one name are made in one way. Test-time augmentation follows, with its
 // scales and whether images are mirrored: "test@ms-1-1.25-flip",
-// "test@original-flip".
+// "test@original-flip"; and the strength of the adapter: "test@strength-0.5".
 func (e *Evaluation) ColumnName(domain string) string {
 	var seen []string
 	w := e.GetWindow()
@@ -43,10 +43,22 @@ func (e *Evaluation) ColumnName(domain string) string {
 			seen = append(seen, "flip")
 		}
 	}
-	if len(seen) == 0 {
-		return domain
+	if len(seen) > 0 {
+		domain += "@" + strings.Join(seen, "-")
 	}
-	return domain + "@" + strings.Join(seen, "-")
+	return AtStrength(domain, StrengthOf(e))
+}
+
+// AtStrength is the name of a column at a strength of the adapter: that of the column
+// at 1.
+func AtStrength(column string, t float64) string {
+	switch {
+	case t == 1:
+		return column
+	case strings.Contains(column, "@"):
+		return fmt.Sprintf("%s-strength-%g", column, t)
+	}
+	return fmt.Sprintf("%s@strength-%g", column, t)
 }
 
 // MostScale is the largest scale of a view.
@@ -88,6 +100,25 @@ func (t *TestTime) Views() (views []View) {
 	}
 	return views
 }
+
+// SetStrength sets the strength of the adapter; 1 is that of an evaluation without
+// one.
+func (e *Evaluation) SetStrength(t float64) {
+	if e.Strength = &t; t == 1 {
+		e.Strength = nil
+	}
+}
+
+// StrengthOf is the strength of the adapter in an evaluation.
+func StrengthOf(e *Evaluation) float64 {
+	if e != nil && e.Strength != nil {
+		return *e.Strength
+	}
+	return 1
+}
+
+// MostStrength is the largest strength of an adapter.
+const MostStrength = 2
 
 // Unseen cuts off what all names of domains say of how images are seen: "test"
 // and "@original" for "test@original". Nothing is cut where they differ in it.

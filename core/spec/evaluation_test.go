@@ -3,6 +3,8 @@ package spec
 import (
 	"slices"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 )
 
 func TestColumnNames(t *testing.T) {
@@ -15,6 +17,8 @@ func TestColumnNames(t *testing.T) {
 		"test@ms-0.75-1":               {TestTime: NewTestTime(false, []float64{1, 0.75})},
 		"test@original-ms-0.5-flip":    {Resolution: Original, TestTime: NewTestTime(true, []float64{0.5})},
 		"test@window-16-ms-1-1.5-flip": {Resolution: Original, Window: window, TestTime: NewTestTime(true, []float64{1.5, 1})},
+		"test@strength-0":              {Strength: proto.Float64(0)},
+		"test@original-strength-0.5":   {Resolution: Original, Strength: proto.Float64(0.5)},
 	} {
 		if got := e.ColumnName("test"); got != want {
 			t.Errorf("%v is called %q, want %q", e, got, want)
@@ -42,5 +46,17 @@ func TestTestTimeIsCanonical(t *testing.T) {
 	var none *TestTime
 	if got := none.Views(); !slices.Equal(got, []View{Plain}) {
 		t.Errorf("without augmentation: %v", got)
+	}
+}
+
+// Strength 1 is the plain evaluation, and 0 is another.
+func TestStrengthIsCanonical(t *testing.T) {
+	id := func(strength float64) string {
+		e := &Evaluation{}
+		e.SetStrength(strength)
+		return EvaluationIdentity("run", e)
+	}
+	if plain := EvaluationIdentity("run", &Evaluation{}); id(1) != plain || id(0) == plain || id(0) == id(0.5) {
+		t.Error("identities of strengths")
 	}
 }

@@ -3447,7 +3447,10 @@ type Evaluation struct {
 	// Resolution "original" only. Absent: none.
 	Window *Window `protobuf:"bytes,7,opt,name=window,proto3" json:"window,omitempty"`
 	// Every image is seen in several ways. Absent: in one.
-	TestTime      *TestTime `protobuf:"bytes,8,opt,name=test_time,json=testTime,proto3" json:"test_time,omitempty"`
+	TestTime *TestTime `protobuf:"bytes,8,opt,name=test_time,json=testTime,proto3" json:"test_time,omitempty"`
+	// Adapted layers give y₀ + t·(y − y₀), y₀ of the frozen layer and y as trained.
+	// Absent: 1.
+	Strength      *float64 `protobuf:"fixed64,9,opt,name=strength,proto3,oneof" json:"strength,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3536,6 +3539,13 @@ func (x *Evaluation) GetTestTime() *TestTime {
 		return x.TestTime
 	}
 	return nil
+}
+
+func (x *Evaluation) GetStrength() float64 {
+	if x != nil && x.Strength != nil {
+		return *x.Strength
+	}
+	return 0
 }
 
 // The ways in which an image is seen: at each scale, and mirrored at each if flip is
@@ -5716,7 +5726,7 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"resolution\x18\v \x01(\tR\n" +
 	"resolution\x12/\n" +
-	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"\xae\x02\n" +
+	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"\xdc\x02\n" +
 	"\n" +
 	"Evaluation\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12)\n" +
@@ -5730,7 +5740,9 @@ const file_spec_proto_rawDesc = "" +
 	"resolution\x18\x06 \x01(\tR\n" +
 	"resolution\x12/\n" +
 	"\x06window\x18\a \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\x126\n" +
-	"\ttest_time\x18\b \x01(\v2\x19.loralab.spec.v1.TestTimeR\btestTime\"6\n" +
+	"\ttest_time\x18\b \x01(\v2\x19.loralab.spec.v1.TestTimeR\btestTime\x12\x1f\n" +
+	"\bstrength\x18\t \x01(\x01H\x00R\bstrength\x88\x01\x01B\v\n" +
+	"\t_strength\"6\n" +
 	"\bTestTime\x12\x12\n" +
 	"\x04flip\x18\x01 \x01(\bR\x04flip\x12\x16\n" +
 	"\x06scales\x18\x02 \x03(\x01R\x06scales\"T\n" +
@@ -6127,6 +6139,7 @@ func file_spec_proto_init() {
 		return
 	}
 	file_spec_proto_msgTypes[38].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[41].OneofWrappers = []any{}
 	file_spec_proto_msgTypes[49].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),

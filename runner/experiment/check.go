@@ -132,6 +132,7 @@ type (
 		evaluate *evaluateConfig
 		data     *dataConfig
 	}
+	strengthInput struct{ evaluate *evaluateConfig }
 	testTimeInput struct {
 		evaluate *evaluateConfig
 		data     *dataConfig
@@ -188,6 +189,7 @@ func (x *expansion) check(c *cell) {
 	memoize(x, c, domainsInput{g.Evaluate}, x.checkDomains)
 	memoize(x, c, shiftsInput{g.Evaluate}, x.checkShifts)
 	memoize(x, c, windowInput{g.Evaluate, g.Data}, x.checkWindow)
+	memoize(x, c, strengthInput{g.Evaluate}, x.checkStrength)
 	memoize(x, c, testTimeInput{g.Evaluate, g.Data, g.Backbone}, x.checkTestTime)
 	memoize(x, c, validateInput{g.Evaluate, g.Train}, x.checkValidate)
 	memoize(x, c, splitInput{g.Data}, x.checkSplit)
@@ -525,6 +527,15 @@ func (x *expansion) checkWindow(c *subject, in windowInput) {
 	}
 	if s := e.Window.Stride; s[0] > size[0] || s[1] > size[1] {
 		x.fail(c, "evaluate.window.stride", fmt.Sprintf("windows of %s at a stride of %s leave pixels out", size, s), fmt.Sprintf("the stride is at most data.size, %s; half of it is usual", size))
+	}
+}
+
+// checkStrength looks for strengths that are the same.
+func (x *expansion) checkStrength(c *subject, in strengthInput) {
+	for i, t := range in.evaluate.Strength {
+		if slices.Contains(in.evaluate.Strength[:i], t) {
+			x.fail(c, fmt.Sprintf("evaluate.strength.%d", i), fmt.Sprintf("strength %g is listed twice", t), "leave one out")
+		}
 	}
 }
 

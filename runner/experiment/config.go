@@ -296,6 +296,7 @@ type evaluateConfig struct {
 	Resolution  string             `json:"resolution"`
 	Window      *windowConfig      `json:"window"`
 	TTA         *testTimeConfig    `json:"tta"`
+	Strength    []float64          `json:"strength"`
 	Domains     domains            `json:"domains"`
 	Corruptions *corruptionsConfig `json:"corruptions"`
 	Styles      looks              `json:"styles"`

@@ -78,6 +78,7 @@ func (x *expansion) expand() *Experiment {
 		About:  c.About,
 		Metric: metric.Canonical(c.Report.Metric),
 	}
+	e.Strengths = c.Evaluate.strengths()
 	scoring := c.Evaluate.scoring()
 	e.Domains = []string{scoring.ColumnName("test")}
 	for _, d := range c.Evaluate.Domains {

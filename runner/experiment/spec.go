@@ -118,6 +118,16 @@ func (e *evaluateConfig) scoring() *spec.Evaluation {
 	return out
 }
 
+// strengths are those that a run with an adapter is scored at, ascending and with 1;
+// nil if the adapter is scored as trained alone.
+func (e *evaluateConfig) strengths() []float64 {
+	all := slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(e.Strength), 1))))
+	if len(all) == 1 {
+		return nil
+	}
+	return all
+}
+
 // all lists the corruptions, by kind and severity.
 func (c *corruptionsConfig) all() (list []*spec.Corruption) {
 	if c == nil {

@@ -280,6 +280,7 @@ func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 		b.WriteString("`original.csv` and `original_mean.csv` are the tables of the original project: its Dice and IoU of every run, and their mean with the standard deviation of the population.\n")
 	}
 	b.WriteString(t.differencesMarkdown())
+	b.WriteString(t.strengthMarkdown())
 	curves := slices.ContainsFunc(figures, func(f drawing) bool { return f.name == lossName })
 	if text := s.faults(); text != "" && !curves {
 		fmt.Fprintf(&b, "\nNo curves are drawn. %s\n", text)

@@ -28,6 +28,8 @@ type Table struct {
 	// Notes are what a reader must know to judge the table, one sentence or two
 	// each.
 	Notes []string `json:"notes"`
+	// Strength are the scores at all strengths of the adapter, where there are several.
+	Strength []StrengthRow `json:"strength,omitempty"`
 	// Presets are the settings of presets that differ from the defaults.
 	Presets []PresetSetting `json:"presets"`
 }
@@ -80,6 +82,7 @@ func (s *study) table() Table {
 		}
 		t.Rows = append(t.Rows, row)
 	}
+	t.Strength = s.strengths()
 	t.Notes, t.Presets = s.notes(t), s.presets()
 	return t
 }
@@ -337,8 +340,12 @@ func (s *study) runsCSV() string {
 				lines = append(lines, line)
 			}
 			add("validation", o.Summary.GetValidation())
-			for _, d := range s.exp.Domains {
-				add(d, o.Evaluations[d])
+			for _, t := range s.exp.AllStrengths() {
+				for _, d := range s.exp.Domains {
+					if at := spec.AtStrength(d, t); t == 1 || o.Run.Adapted() {
+						add(at, o.Evaluations[at])
+					}
+				}
 			}
 		}
 	}
@@ -384,6 +391,9 @@ func (s *study) notes(t Table) []string {
 	}
 	if text := s.views(); text != "" {
 		add("%s", text)
+	}
+	if len(t.Strength) > 0 {
+		add("The adapter is at strength 1, as trained; `report.md` has the scores at the strengths %s.", numbersText(s.exp.Strengths))
 	}
 	if single {
 		add("Cells with n = 1 have no spread: their differences may be chance.")
@@ -500,7 +510,7 @@ func (s *study) seen() string {
 	if t := e.GetTestTime(); t != nil {
 		views = fmt.Sprintf("Test-time augmentation: the probabilities of %d views of each image are averaged", len(t.Views()))
 		if len(t.Scales) > 0 {
-			views += fmt.Sprintf(", at the scales %s", scalesText(t.Scales))
+			views += fmt.Sprintf(", at the scales %s", numbersText(t.Scales))
 		}
 		if t.Flip {
 			views += ", mirrored as well"
@@ -522,8 +532,8 @@ func (s *study) seen() string {
 	return strings.TrimSuffix(text+". "+views, " ")
 }
 
-// scalesText is "0.75, 1 and 1.25".
-func scalesText(scales []float64) string {
+// numbersText is "0.75, 1 and 1.25".
+func numbersText(scales []float64) string {
 	texts := make([]string, len(scales))
 	for i, scale := range scales {
 		texts[i] = fmt.Sprintf("%g", scale)

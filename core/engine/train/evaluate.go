@@ -208,6 +208,13 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		}
 		defer unmerge()
 	}
+	if t := spec.StrengthOf(e); t != 1 {
+		restore, err := s.strength(t)
+		if err != nil {
+			return nil, err
+		}
+		defer restore()
+	}
 	size := data.SizeOf(e.Data)
 	var samples []samplesheet.Row
 	shots := func(name string, seen raster.Labelled, predicted raster.Labels) {
@@ -270,6 +277,13 @@ func sample(name string, seen raster.Labelled, predicted raster.Labels, size ras
 		caption = fmt.Sprintf("%s   Dice %.3f", name, m.Dice)
 	}
 	return samplesheet.Row{Labelled: raster.Labelled{Image: image, Labels: labels}, Predicted: predicted, Caption: caption}
+}
+
+// strength gives the adapters a strength until restore is called.
+func (s *session) strength(t float64) (restore func(), err error) {
+	set := func(t float64) error { return s.t.dev.Do(func() error { s.net.adapters.SetStrength(t); return nil }) }
+	// If the device failed, scoring did too and says so.
+	return func() { _ = set(1) }, set(t)
 }
 
 // mergeTolerance is how far a merged layer may be from the adapted one,

@@ -201,6 +201,12 @@ func check(req *spec.RunRequest) error {
 		if err := checkViews(e.TestTime); err != nil {
 			return fmt.Errorf("domain %s: %w", e.Domain, err)
 		}
+		switch t := spec.StrengthOf(e); {
+		case !(t >= 0 && t <= spec.MostStrength):
+			return fmt.Errorf("domain %s: adapters cannot have a strength of %g", e.Domain, t)
+		case t != 1 && e.Merged:
+			return fmt.Errorf("domain %s: merged adapters have no strength", e.Domain)
+		}
 	}
 	return nil
 }
