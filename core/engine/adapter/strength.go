@@ -39,3 +39,7 @@ func (s *Set) between(f vit.Adapter) vit.Adapter {
 		})
 	}
 }
+
+// Use puts the adapters into their model in place of those that were put there since:
+// several sets may share a frozen backbone, one at a time.
+func (s *Set) Use() { s.SetStrength(s.strength) }

@@ -127,7 +127,6 @@ func pixels(logits, p, target *torch.Tensor) *scored {
 
 // evaluate scores every domain that has no result yet.
 func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
-	loaded := ""
 	for _, e := range s.req.Evaluations {
 		id := spec.EvaluationIdentity(s.req.Id, e)
 		done, err := s.dir.Evaluation(id)
@@ -143,23 +142,8 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 			summary.Evaluations = append(summary.Evaluations, done)
 			continue
 		}
-		file := rundir.Best
-		if e.Checkpoint == rundir.LastName {
-			file = rundir.Last
-		}
-		if err := s.compute(cmp.Or(e.Precision, s.spec.Train.Precision)); err != nil {
+		if err := s.ready(e, summary); err != nil {
 			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
-		}
-		if at := s.net.precision + " " + file; loaded != at {
-			p, err := s.weights(file, summary)
-			if err != nil {
-				return fmt.Errorf("evaluating %s: %w", e.Domain, err)
-			}
-			s.step = p.Step
-			if _, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), data.SizeOf(e.Data), p.Probes); err != nil {
-				return err
-			}
-			loaded = at
 		}
 		if done, err = s.domain(ctx, id, e); err == nil {
 			err = s.vouch()
@@ -177,6 +161,41 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 		s.emit(&spec.Event{Event: &spec.Event_Evaluated{Evaluated: done}})
 		summary.Evaluations = append(summary.Evaluations, done)
 	}
+	return nil
+}
+
+// ready loads the weights of an evaluation, those of all members of an ensemble, in
+// its precision.
+func (s *session) ready(e *spec.Evaluation, summary *spec.Summary) error {
+	for _, m := range s.members {
+		if err := m.ready(e, m.trained); err != nil {
+			return fmt.Errorf("run %s: %w", rundir.Short(m.req.Id), err)
+		}
+		s.net, s.loss = s.members[0].net, s.members[0].loss
+	}
+	if len(s.members) > 0 {
+		return nil
+	}
+	file := rundir.Best
+	if e.Checkpoint == rundir.LastName {
+		file = rundir.Last
+	}
+	if err := s.compute(cmp.Or(e.Precision, s.spec.Train.Precision)); err != nil {
+		return err
+	}
+	at := s.net.precision + " " + file
+	if s.loaded == at {
+		return nil
+	}
+	p, err := s.weights(file, summary)
+	if err != nil {
+		return err
+	}
+	s.step = p.Step
+	if _, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), data.SizeOf(e.Data), p.Probes); err != nil {
+		return err
+	}
+	s.loaded = at
 	return nil
 }
 
@@ -230,7 +249,11 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		if err := s.dir.there(); err != nil {
 			return nil, err
 		}
-		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(fmt.Sprintf("%s of run %.12s", e.Domain, s.req.Id), samples)
+		what := "run"
+		if len(s.members) > 0 {
+			what = "ensemble"
+		}
+		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(fmt.Sprintf("%s of %s %.12s", e.Domain, what, s.req.Id), samples)
 		if err := writePNG(s.dir.Path(rundir.Sample(e.Domain, id)), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}
@@ -281,7 +304,14 @@ func sample(name string, seen raster.Labelled, predicted raster.Labels, size ras
 
 // strength gives the adapters a strength until restore is called.
 func (s *session) strength(t float64) (restore func(), err error) {
-	set := func(t float64) error { return s.t.dev.Do(func() error { s.net.adapters.SetStrength(t); return nil }) }
+	set := func(t float64) error {
+		return s.t.dev.Do(func() error {
+			for _, n := range s.nets() {
+				n.adapters.SetStrength(t)
+			}
+			return nil
+		})
+	}
 	// If the device failed, scoring did too and says so.
 	return func() { _ = set(1) }, set(t)
 }

@@ -87,7 +87,7 @@ func (s *session) scoreOriginal(ctx context.Context, set *data.Set, sources []*s
 		i++
 		var paintings []*painting
 		for _, truth := range b.truths {
-			paintings = append(paintings, t.paint(s.t.dev, len(sources), truth))
+			paintings = append(paintings, t.paint(s.t.dev, len(sources)*len(s.nets()), truth))
 		}
 		err := s.t.dev.Do(func() error {
 			var err error
@@ -123,15 +123,11 @@ func (s *session) scoreOriginal(ctx context.Context, set *data.Set, sources []*s
 // paintWhole runs one view of whole images through the network. It is called on the
 // device's thread, without gradients.
 func (s *session) paintWhole(src *source, b *seen, indices []int, paintings []*painting) error {
-	size := src.size()
-	logits := s.net.logits(src.tokens(b.scaled[size], indices), size, false)
-	if i := nonFinite(logits); i >= 0 {
-		return &nonFiniteError{b.Names[i], s.step}
-	}
-	for k, p := range paintings {
-		s.t.dev.Scope(func() { p.canvas(window.Whole(size), src.as).add(logits.Select(0, int64(k))) })
-	}
-	return nil
+	return s.each(src, b, indices, func(logits *torch.Tensor) {
+		for k, p := range paintings {
+			s.t.dev.Scope(func() { p.canvas(window.Whole(src.size()), src.as).add(logits.Select(0, int64(k))) })
+		}
+	})
 }
 
 // scoreWindows is scoreOriginal of images that are seen by windows. Windows of
@@ -168,7 +164,7 @@ func (s *session) scoreWindows(ctx context.Context, set *data.Set, sources []*so
 	err := each(ctx, func(_ context.Context, indices []int) (*data.Scene, error) {
 		return set.Scene(indices[0], panes.scaled)
 	}, inOrder(set.Len(), 1), func(scene *data.Scene) error {
-		p := t.paint(s.t.dev, len(sources), scene.Truth())
+		p := t.paint(s.t.dev, len(sources)*len(s.nets()), scene.Truth())
 		if panes.remembers == nil {
 			windows := 0
 			for _, src := range sources {
@@ -179,7 +175,11 @@ func (s *session) scoreWindows(ctx context.Context, set *data.Set, sources []*so
 		open, scenes = append(open, p), append(scenes, scene)
 		for _, src := range sources {
 			image := scene.At(scene.Image.Times(src.as.Scale, 1))
-			if err := panes.add(ctx, p.canvas(panes.over(image.Size), src.as), image, src.as); err != nil {
+			var canvases []*canvas
+			for range s.nets() {
+				canvases = append(canvases, p.canvas(panes.over(image.Size), src.as))
+			}
+			if err := panes.add(ctx, canvases, image, src.as); err != nil {
 				return err
 			}
 		}
@@ -205,9 +205,9 @@ type panes struct {
 	size     raster.Size // of a window
 	batch    int
 	fill     [3]byte
-	images   []byte    // planes of each of
-	waiting  []*canvas // in the order of their windows
-	canvases []*canvas // all that may hold something
+	images   []byte      // planes of each of
+	waiting  [][]*canvas // in the order of their windows: of each one for every network
+	canvases []*canvas   // all that may hold something
 
 	remembers *recall // nil: tokens are computed and not kept
 }
@@ -229,19 +229,20 @@ func (p *panes) over(image raster.Size) window.Grid {
 	return window.Over(image, p.size, raster.Size{H: int(p.window.StrideH), W: int(p.window.StrideW)})
 }
 
-// add cuts an image, of the canvas's size, in a view and runs as many windows as make
-// batches.
-func (p *panes) add(ctx context.Context, c *canvas, image raster.Image, v spec.View) error {
+// add cuts an image, of the size of its canvases, of which there is one for every
+// network, in a view and runs as many windows as make batches.
+func (p *panes) add(ctx context.Context, of []*canvas, image raster.Image, v spec.View) error {
 	if v.Flip {
 		image = image.Mirrored()
 	}
-	p.canvases = append(p.canvases, c)
-	for i := range c.grid.Len() {
-		top, left := c.grid.At(i)
+	p.canvases = append(p.canvases, of...)
+	grid := of[0].grid
+	for i := range grid.Len() {
+		top, left := grid.At(i)
 		at := len(p.images)
 		p.images = append(p.images, make([]byte, 3*p.size.Area())...)
 		image.Cut(raster.Image{Size: p.size, RGB: p.images[at:]}, top, left, p.fill)
-		if p.waiting = append(p.waiting, c); len(p.waiting) == p.batch {
+		if p.waiting = append(p.waiting, of); len(p.waiting) == p.batch {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -264,14 +265,13 @@ func (p *panes) flush() error {
 		var err error
 		dev.NoGrad(func() {
 			tokens := p.remembers.tokens(func() *torch.Tensor { return net.tokens(net.input(b, p.data)) })
-			logits := net.logits(tokens, b.Size, false)
-			if i := nonFinite(logits); i >= 0 {
-				err = &nonFiniteError{p.waiting[i].name, p.s.step}
-				return
-			}
-			for k, c := range p.waiting {
-				dev.Scope(func() { c.add(logits.Select(0, int64(k))) })
-			}
+			at := 0 // network
+			err = p.s.eachNet(tokens, spec.Plain, b, p.data, func(i int) string { return p.waiting[i][0].name }, func(logits *torch.Tensor) {
+				for k, of := range p.waiting {
+					dev.Scope(func() { of[at].add(logits.Select(0, int64(k))) })
+				}
+				at++
+			})
 		})
 		return err
 	})

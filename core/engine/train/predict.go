@@ -179,7 +179,7 @@ func (s *session) segment(ctx context.Context, im raster.Image, w *spec.Window, 
 		defer panes.free()
 		for i, v := range views {
 			seen := im.Resized(panes.scaled(im.Size).Times(v.Scale, 1))
-			if err := panes.add(ctx, newCanvas(s.t.dev, panes.over(seen.Size), im.Size, all.pass(i, v)), seen, v); err != nil {
+			if err := panes.add(ctx, []*canvas{newCanvas(s.t.dev, panes.over(seen.Size), im.Size, all.pass(i, v))}, seen, v); err != nil {
 				return classes, nil, err
 			}
 		}

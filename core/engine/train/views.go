@@ -117,40 +117,88 @@ func reader(set *data.Set, sources []*source, truths bool) func(context.Context,
 	}
 }
 
-// together is the logits [N, C, H, W] of a batch at the size of its images, over
-// all views. It is called on the device's thread, without gradients.
-func (s *session) together(sources []*source, b *seen, indices []int) (*torch.Tensor, error) {
-	sum := (*torch.Tensor)(nil)
-	for _, src := range sources {
-		var broken error
-		p := s.t.dev.Yield(func() *torch.Tensor {
-			logits := s.net.logits(src.tokens(b.scaled[src.size()], indices), src.size(), false)
-			if i := nonFinite(logits); i >= 0 {
-				broken = &nonFiniteError{b.Names[i], s.step}
-				return logits
+// each gives the logits of a batch in a view to fn, those of one network after the
+// other. What comes out of the frozen blocks is computed once for all of them. It is
+// called on the device's thread, without gradients.
+func (s *session) each(src *source, b *seen, indices []int, fn func(logits *torch.Tensor)) error {
+	size := src.size()
+	tokens := src.tokens(b.scaled[size], indices)
+	return s.eachNet(tokens, src.as, b.scaled[size], src.d, func(i int) string { return b.Names[i] }, fn)
+}
+
+// eachNet goes on from the tokens of a batch in a view. Members of an ensemble that
+// train the embeddings share no tokens.
+func (s *session) eachNet(tokens *torch.Tensor, v spec.View, b *data.Batch, d *spec.Data, name func(i int) string, fn func(logits *torch.Tensor)) (err error) {
+	for i, n := range s.nets() {
+		s.t.dev.Scope(func() {
+			if len(s.members) > 0 {
+				n.adapters.Use()
 			}
-			if len(sources) == 1 && src.as == spec.Plain {
-				return logits
+			t := tokens
+			if i > 0 && n.prefix < 0 {
+				of := b
+				if v.Flip {
+					of = b.Mirrored()
+				}
+				t = n.tokens(n.input(of, d))
 			}
-			if src.size() != b.Size {
-				logits = logits.UpsampleBilinear(int64(b.H), int64(b.W))
+			logits := n.logits(t, data.SizeOf(d), false)
+			if k := nonFinite(logits); k >= 0 {
+				err = &nonFiniteError{name(k), s.step}
+				return
 			}
-			p := logits.Softmax(1)
-			if src.as.Flip {
-				p = mirrored(p)
-			}
-			if sum != nil {
-				p = sum.Add(p)
-			}
-			return p
+			fn(logits)
 		})
-		switch {
-		case broken != nil:
-			return nil, broken
-		case len(sources) == 1 && src.as == spec.Plain:
-			return p, nil
+		if err != nil {
+			return err
 		}
-		sum = p
 	}
-	return asLogits(sum, len(sources)), nil
+	return nil
+}
+
+// plain reports whether logits are what is scored, and not probabilities.
+func (s *session) plain(sources []*source) bool {
+	return len(s.members) == 0 && len(sources) == 1 && sources[0].as == spec.Plain
+}
+
+// together is the logits [N, C, H, W] of a batch at the size of its images, over
+// all views and networks. It is called on the device's thread, without gradients.
+func (s *session) together(sources []*source, b *seen, indices []int) (*torch.Tensor, error) {
+	var sum *torch.Tensor // kept over scopes
+	free := func() {
+		if sum != nil {
+			sum.Free()
+		}
+	}
+	defer func() { free() }()
+	n := 0
+	for _, src := range sources {
+		var err error
+		s.t.dev.Scope(func() {
+			err = s.each(src, b, indices, func(logits *torch.Tensor) {
+				p := logits
+				if !s.plain(sources) {
+					if src.size() != b.Size {
+						p = p.UpsampleBilinear(int64(b.H), int64(b.W))
+					}
+					if p = p.Softmax(1); src.as.Flip {
+						p = mirrored(p)
+					}
+				}
+				if sum != nil {
+					p = sum.Add(p)
+				}
+				free()
+				sum = p.Keep()
+				n++
+			})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if s.plain(sources) {
+		return sum.Clone(), nil
+	}
+	return asLogits(sum, n), nil
 }

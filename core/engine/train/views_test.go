@@ -214,7 +214,7 @@ func TestViewsAreAveraged(t *testing.T) {
 	tr := trainer(t)
 	req := request(t, func(r *spec.RunRequest) {
 		// All classes are predicted.
-		r.Spec.Loss = []*spec.Loss{{Kind: "cross_entropy", Weight: 1, ClassWeights: []float64{0.1, 1, 2}}}
+		r.Spec.Loss = []*spec.Loss{{Kind: "cross_entropy", Weight: 1, ClassWeights: []float64{0.03, 1, 2}}}
 		plain := r.Evaluations[0]
 		plain.Data.Splits["test"].Procedural.Size, plain.Data.Splits["test"].Procedural.Count = own, 2
 		r.Evaluations = []*spec.Evaluation{plain}
