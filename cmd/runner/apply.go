@@ -158,11 +158,20 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		a.view.Stopped(totals)
 		return exitCode(1)
 	}
-	if err := a.report(ctx, p, len(made.Work()) > 0); err != nil {
+	unscored := 0
+	if len(made.Ensembles) > 0 {
+		if unscored, err = a.scoreEnsembles(ctx, p, made.Ensembles); err != nil {
+			return err
+		}
+	}
+	if err := a.report(ctx, p, len(made.Work())+len(made.Ensembles) > 0); err != nil {
 		return err
 	}
 	if totals.Failed > 0 {
 		a.view.SomeFailed(totals)
+		return exitCode(1)
+	}
+	if unscored > 0 {
 		return exitCode(1)
 	}
 	if out := leftOut(p.experiments); len(out) > 0 {

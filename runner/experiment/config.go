@@ -297,6 +297,7 @@ type evaluateConfig struct {
 	Window      *windowConfig      `json:"window"`
 	TTA         *testTimeConfig    `json:"tta"`
 	Strength    []float64          `json:"strength"`
+	Ensemble    string             `json:"ensemble"` // "": none
 	Domains     domains            `json:"domains"`
 	Corruptions *corruptionsConfig `json:"corruptions"`
 	Styles      looks              `json:"styles"`

@@ -30,6 +30,8 @@ type Experiment struct {
 	// Strengths of the adapter that the domains are scored at, ascending, with 1; nil:
 	// as trained alone.
 	Strengths []float64
+	// Ensemble is "seeds" where the runs of a cell are scored together, too.
+	Ensemble string
 	// Differences are what presets set otherwise than the defaults, by preset in
 	// the order of the cells.
 	Differences []Difference

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/ensemble"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -70,9 +71,37 @@ func (a *Action) Works() bool {
 // then orphans.
 type Plan struct {
 	Actions []*Action
+	// Ensembles are those with something to score, once their members are trained.
+	Ensembles []Ensemble
 	// Unselected is how many runs were left out on request.
 	Unselected int
 }
+
+// Ensemble is an ensemble with evaluations that miss.
+type Ensemble struct {
+	*ensemble.Ensemble
+	Missing []experiment.Evaluation
+}
+
+// addEnsembles adds the ensembles of an experiment whose members are all selected.
+func (p *Plan) addEnsembles(e *experiment.Experiment, root string, only Selection) error {
+	for _, one := range ensemble.Of(e) {
+		if slices.ContainsFunc(one.Members, func(m *experiment.Run) bool { return !only.Has(m.Name()) }) {
+			continue
+		}
+		missing, err := one.Missing(root)
+		if err != nil {
+			return err
+		}
+		if len(missing) > 0 {
+			p.Ensembles = append(p.Ensembles, Ensemble{one, missing})
+		}
+	}
+	return nil
+}
+
+// Domains names what an ensemble is to be scored on.
+func (e Ensemble) Domains() string { return domains(e.Missing) }
 
 // Make plans the selected runs of experiments against what is known.
 func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Selection) (*Plan, error) {
@@ -92,6 +121,9 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 	names := map[string]bool{}
 	for _, e := range experiments {
 		names[e.Name] = true
+		if err := p.addEnsembles(e, known.Root, only); err != nil {
+			return nil, err
+		}
 		for _, run := range e.Runs {
 			at := cell{run.Experiment, run.Cell, run.Seed}
 			asked[at] = true
@@ -286,11 +318,13 @@ type Counts struct {
 	Orphan int `json:"orphan"`
 	Shared int `json:"shared"` // cells that another cell's run serves
 	Broken int `json:"broken"`
+	// Ensembles counts those that are to be scored.
+	Ensembles int `json:"ensembles,omitempty"`
 }
 
 // Counts counts the actions.
 func (p *Plan) Counts() Counts {
-	var c Counts
+	c := Counts{Ensembles: len(p.Ensembles)}
 	for _, a := range p.Actions {
 		switch {
 		case a.Shared != nil:
@@ -332,6 +366,11 @@ func (c Counts) String() string {
 	add(c.Done, "done")
 	add(c.Orphan, "orphaned")
 	add(c.Broken, "damaged")
+	if n := c.Ensembles; n == 1 {
+		add(n, "ensemble to score")
+	} else {
+		add(n, "ensembles to score")
+	}
 	if len(parts) == 0 {
 		return "Plan: no runs."
 	}

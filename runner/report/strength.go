@@ -80,17 +80,33 @@ func (t Table) strengthMarkdown() string {
 		}
 		lines = append(lines, line)
 	}
-	widths, columns := make([]int, len(lines[0])), make([]int, len(lines[0]))
-	for _, l := range lines {
-		for i, text := range l {
-			widths[i], columns[i] = max(widths[i], runes(text), 4), i
-		}
-	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## Strength of the adapter\n\n")
 	fmt.Fprintf(&b, "%s at each strength t of the adapter: an adapted layer gives y₀ + t·(y − y₀), y₀ of the frozen layer. The head stays as trained, and so do blocks that trained. Cells without an adapter are under 1.\n\n", foreign.Markdown(capital(metricLabel(t.Metric))))
-	markdownTable(&b, lines, columns, widths)
+	wholeTable(&b, lines)
 	return b.String()
+}
+
+// strengthLines are those of the table as CSV, with the strength in the name of the
+// domain.
+func (t Table) strengthLines() (lines [][]string) {
+	for _, r := range t.Strength {
+		for _, sc := range r.Scores {
+			if sc.Strength != 1 {
+				lines = append(lines, t.line(r.Cell, spec.AtStrength(r.Domain, sc.Strength), sc.Metric))
+			}
+		}
+	}
+	return lines
+}
+
+// line is a line of the table as CSV that has a metric and no more.
+func (t Table) line(cell, domain string, m Stat) []string {
+	i := slices.IndexFunc(t.Rows, func(r Row) bool { return r.Cell == cell })
+	return append([]string{
+		t.Experiment, cell, domain, t.Metric, strconv.Itoa(m.N), strconv.Itoa(t.Rows[i].Planned),
+		number(m.Mean), number(m.Std), number(m.Min), number(m.Max),
+	}, make([]string, 6)...)
 }
 
 // strengthFigure shows the metric over the strength of the adapter: a panel for each
@@ -191,5 +207,5 @@ func (s *study) strengthFigure() (drawing, bool) {
 		caption += " Dashed level lines are cells without an adapter."
 	}
 	caption += leftOut(append(left, leftDomains...))
-	return s.drawn(drawing{name: strengthName, title: "Strength of the adapter", caption: caption}, l), true
+	return s.drawn(drawing{name: strengthName, title: capital(metricLabel(s.exp.Metric)) + " over the strength of the adapter", caption: caption}, l), true
 }

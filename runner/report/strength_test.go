@@ -44,3 +44,27 @@ func TestStrength(t *testing.T) {
 		t.Error("a table of one strength")
 	}
 }
+
+// The ensemble of a cell is next to its members, and has a line in table.csv.
+func TestEnsembles(t *testing.T) {
+	e := newExample("e", false)
+	ranked(e, 2)
+	for i, r := range e.results {
+		if x := 0.75; r.Run.Cell == "rank=2" {
+			e.results[i].Ensemble = map[string]*spec.Metrics{"test": {Pixels: 1, Classes: []*spec.ClassMetrics{{Name: "background"}, {Name: "nucleus", Dice: &x}}}}
+		}
+	}
+	table := e.study(t).table()
+	if len(table.Ensembles) != 1 || table.Ensembles[0].Members != table.Rows[1].Scores[0].Metric || table.Ensembles[0].Ensemble != 0.75 {
+		t.Fatalf("ensembles %v", table.Ensembles)
+	}
+	if text, want := table.ensembleMarkdown(), "| rank=2 |   test |    3 | 0.723 ± 0.006 |    0.750 |"; !strings.Contains(text, want) {
+		t.Errorf("no %q in\n%s", want, text)
+	}
+	if text, want := table.CSV(), "e,rank=2,test@ensemble,dice/nucleus,1,3,0.75,,0.75,0.75,,,,,,\n"; !strings.Contains(text, want) {
+		t.Errorf("no %q in\n%s", want, text)
+	}
+	if notes := strings.Join(table.Notes, "\n"); !strings.Contains(notes, "scores of ensembles") {
+		t.Error(notes)
+	}
+}

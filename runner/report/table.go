@@ -30,6 +30,8 @@ type Table struct {
 	Notes []string `json:"notes"`
 	// Strength are the scores at all strengths of the adapter, where there are several.
 	Strength []StrengthRow `json:"strength,omitempty"`
+	// Ensembles are the scores of ensembles next to those of their members.
+	Ensembles []EnsembleRow `json:"ensembles,omitempty"`
 	// Presets are the settings of presets that differ from the defaults.
 	Presets []PresetSetting `json:"presets"`
 }
@@ -82,7 +84,7 @@ func (s *study) table() Table {
 		}
 		t.Rows = append(t.Rows, row)
 	}
-	t.Strength = s.strengths()
+	t.Strength, t.Ensembles = s.strengths(), s.ensembles()
 	t.Notes, t.Presets = s.notes(t), s.presets()
 	return t
 }
@@ -273,7 +275,7 @@ func (t Table) CSV() string {
 			lines = append(lines, line)
 		}
 	}
-	return toCSV(lines)
+	return toCSV(slices.Concat(lines, t.strengthLines(), t.ensembleLines()))
 }
 
 // runsCSV holds every planned run: a line for the validation of its best
@@ -394,6 +396,9 @@ func (s *study) notes(t Table) []string {
 	}
 	if len(t.Strength) > 0 {
 		add("The adapter is at strength 1, as trained; `report.md` has the scores at the strengths %s.", numbersText(s.exp.Strengths))
+	}
+	if len(t.Ensembles) > 0 {
+		add("`report.md` has the scores of ensembles, in which the runs of a cell predict together.")
 	}
 	if single {
 		add("Cells with n = 1 have no spread: their differences may be chance.")
