@@ -119,7 +119,7 @@ func checkEnsemble(req *spec.EnsembleRequest) error {
 	return nil
 }
 
-// alike reports what two members differ in besides their weights.
+// alike reports what two members differ in, other than their weights.
 func alike(a, b *spec.RunSpec) error {
 	switch {
 	case !proto.Equal(a.Backbone, b.Backbone):

@@ -126,7 +126,7 @@ func (s *session) each(src *source, b *seen, indices []int, fn func(logits *torc
 	return s.eachNet(tokens, src.as, b.scaled[size], src.d, func(i int) string { return b.Names[i] }, fn)
 }
 
-// eachNet goes on from the tokens of a batch in a view. Members of an ensemble that
+// eachNet continues from the tokens of a batch in a view. Members of an ensemble that
 // train the embeddings share no tokens.
 func (s *session) eachNet(tokens *torch.Tensor, v spec.View, b *data.Batch, d *spec.Data, name func(i int) string, fn func(logits *torch.Tensor)) (err error) {
 	for i, n := range s.nets() {
