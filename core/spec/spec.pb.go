@@ -126,7 +126,7 @@ func (x Freeze_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freeze_Kind.Descriptor instead.
 func (Freeze_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26, 0}
+	return file_spec_proto_rawDescGZIP(), []int{27, 0}
 }
 
 type InfoRequest struct {
@@ -1779,15 +1779,17 @@ type RunSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Moves when the engine's arithmetic moves, so that old results are not
 	// taken for new ones.
-	Revision      uint32    `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	Seed          uint64    `protobuf:"varint,2,opt,name=seed,proto3" json:"seed,omitempty"`
-	Backbone      *Backbone `protobuf:"bytes,3,opt,name=backbone,proto3" json:"backbone,omitempty"`
-	Adapter       *Adapter  `protobuf:"bytes,4,opt,name=adapter,proto3" json:"adapter,omitempty"` // absent: no adapter
-	Head          *Head     `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`
-	Data          *Data     `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"` // training and validation
-	Loss          []*Loss   `protobuf:"bytes,7,rep,name=loss,proto3" json:"loss,omitempty"`
-	Optim         *Optim    `protobuf:"bytes,8,opt,name=optim,proto3" json:"optim,omitempty"`
-	Train         *Train    `protobuf:"bytes,9,opt,name=train,proto3" json:"train,omitempty"`
+	Revision uint32    `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Seed     uint64    `protobuf:"varint,2,opt,name=seed,proto3" json:"seed,omitempty"`
+	Backbone *Backbone `protobuf:"bytes,3,opt,name=backbone,proto3" json:"backbone,omitempty"`
+	Adapter  *Adapter  `protobuf:"bytes,4,opt,name=adapter,proto3" json:"adapter,omitempty"` // absent: no adapter
+	Head     *Head     `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`
+	Data     *Data     `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"` // training and validation
+	Loss     []*Loss   `protobuf:"bytes,7,rep,name=loss,proto3" json:"loss,omitempty"`
+	Optim    *Optim    `protobuf:"bytes,8,opt,name=optim,proto3" json:"optim,omitempty"`
+	Train    *Train    `protobuf:"bytes,9,opt,name=train,proto3" json:"train,omitempty"`
+	// The run is one of a cross-validation. Absent: it is not.
+	Folds         *Folds `protobuf:"bytes,10,opt,name=folds,proto3" json:"folds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1885,6 +1887,66 @@ func (x *RunSpec) GetTrain() *Train {
 	return nil
 }
 
+func (x *RunSpec) GetFolds() *Folds {
+	if x != nil {
+		return x.Folds
+	}
+	return nil
+}
+
+// The images that the run is tested on are one of `count` folds.
+type Folds struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Fold          uint32                 `protobuf:"varint,2,opt,name=fold,proto3" json:"fold,omitempty"` // from 0 on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Folds) Reset() {
+	*x = Folds{}
+	mi := &file_spec_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Folds) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Folds) ProtoMessage() {}
+
+func (x *Folds) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Folds.ProtoReflect.Descriptor instead.
+func (*Folds) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Folds) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Folds) GetFold() uint32 {
+	if x != nil {
+		return x.Fold
+	}
+	return 0
+}
+
 type Backbone struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256 of the weight file
@@ -1897,7 +1959,7 @@ type Backbone struct {
 
 func (x *Backbone) Reset() {
 	*x = Backbone{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +1971,7 @@ func (x *Backbone) String() string {
 func (*Backbone) ProtoMessage() {}
 
 func (x *Backbone) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +1984,7 @@ func (x *Backbone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backbone.ProtoReflect.Descriptor instead.
 func (*Backbone) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Backbone) GetDigest() string {
@@ -1972,7 +2034,7 @@ type Architecture struct {
 
 func (x *Architecture) Reset() {
 	*x = Architecture{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2046,7 @@ func (x *Architecture) String() string {
 func (*Architecture) ProtoMessage() {}
 
 func (x *Architecture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2059,7 @@ func (x *Architecture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Architecture.ProtoReflect.Descriptor instead.
 func (*Architecture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Architecture) GetFamily() string {
@@ -2087,7 +2149,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2161,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2174,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Freeze) GetKind() Freeze_Kind {
@@ -2142,7 +2204,7 @@ type Adapter struct {
 
 func (x *Adapter) Reset() {
 	*x = Adapter{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2216,7 @@ func (x *Adapter) String() string {
 func (*Adapter) ProtoMessage() {}
 
 func (x *Adapter) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2229,7 @@ func (x *Adapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adapter.ProtoReflect.Descriptor instead.
 func (*Adapter) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Adapter) GetPrograms() []*protocol.Program {
@@ -2202,7 +2264,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2214,7 +2276,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2227,7 +2289,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Placement) GetSite() *protocol.Site {
@@ -2263,7 +2325,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2337,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2350,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Head) GetKind() string {
@@ -2386,7 +2448,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2460,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2473,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Data) GetClasses() []string {
@@ -2510,7 +2572,7 @@ type Views struct {
 
 func (x *Views) Reset() {
 	*x = Views{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2584,7 @@ func (x *Views) String() string {
 func (*Views) ProtoMessage() {}
 
 func (x *Views) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2597,7 @@ func (x *Views) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Views.ProtoReflect.Descriptor instead.
 func (*Views) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Views) GetCount() uint32 {
@@ -2578,7 +2640,7 @@ type Augment struct {
 
 func (x *Augment) Reset() {
 	*x = Augment{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +2652,7 @@ func (x *Augment) String() string {
 func (*Augment) ProtoMessage() {}
 
 func (x *Augment) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +2665,7 @@ func (x *Augment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Augment.ProtoReflect.Descriptor instead.
 func (*Augment) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Augment) GetKind() string {
@@ -2687,7 +2749,7 @@ type Corruption struct {
 
 func (x *Corruption) Reset() {
 	*x = Corruption{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2761,7 @@ func (x *Corruption) String() string {
 func (*Corruption) ProtoMessage() {}
 
 func (x *Corruption) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2774,7 @@ func (x *Corruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
 func (*Corruption) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Corruption) GetKind() string {
@@ -2750,7 +2812,7 @@ type Style struct {
 
 func (x *Style) Reset() {
 	*x = Style{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +2824,7 @@ func (x *Style) String() string {
 func (*Style) ProtoMessage() {}
 
 func (x *Style) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +2837,7 @@ func (x *Style) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Style.ProtoReflect.Descriptor instead.
 func (*Style) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Style) GetKind() string {
@@ -2825,7 +2887,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2837,7 +2899,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2850,7 +2912,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Split) GetDigest() string {
@@ -2886,7 +2948,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +2960,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +2973,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -2960,7 +3022,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3034,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3047,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Loss) GetKind() string {
@@ -3060,7 +3122,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3072,7 +3134,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3085,7 +3147,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Optim) GetKind() string {
@@ -3207,7 +3269,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3281,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3294,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Rule) GetPattern() string {
@@ -3287,7 +3349,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3299,7 +3361,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3312,7 +3374,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Schedule) GetKind() string {
@@ -3396,7 +3458,7 @@ type Train struct {
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3408,7 +3470,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3421,7 +3483,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -3535,7 +3597,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +3609,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +3622,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -3639,7 +3701,7 @@ type TestTime struct {
 
 func (x *TestTime) Reset() {
 	*x = TestTime{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3651,7 +3713,7 @@ func (x *TestTime) String() string {
 func (*TestTime) ProtoMessage() {}
 
 func (x *TestTime) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3664,7 +3726,7 @@ func (x *TestTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestTime.ProtoReflect.Descriptor instead.
 func (*TestTime) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TestTime) GetFlip() bool {
@@ -3696,7 +3758,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3708,7 +3770,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3721,7 +3783,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Window) GetStrideH() uint32 {
@@ -3763,7 +3825,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3775,7 +3837,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3788,7 +3850,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RunRequest) GetId() string {
@@ -3877,7 +3939,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3889,7 +3951,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3902,7 +3964,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Pause) GetStep() uint64 {
@@ -3933,7 +3995,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3945,7 +4007,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3958,7 +4020,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Label) GetExperiment() string {
@@ -4019,7 +4081,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4031,7 +4093,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4044,7 +4106,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{48}
+	return file_spec_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Places) GetRunDir() string {
@@ -4094,7 +4156,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4106,7 +4168,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4119,7 +4181,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{49}
+	return file_spec_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Files) GetRoot() string {
@@ -4164,7 +4226,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4176,7 +4238,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4189,7 +4251,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{50}
+	return file_spec_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -4371,7 +4433,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4445,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4458,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{51}
+	return file_spec_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -4485,7 +4547,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4497,7 +4559,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4510,7 +4572,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{52}
+	return file_spec_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -4574,7 +4636,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4586,7 +4648,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4599,7 +4661,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{53}
+	return file_spec_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -4639,7 +4701,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4651,7 +4713,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4664,7 +4726,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{54}
+	return file_spec_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -4687,7 +4749,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4699,7 +4761,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4712,7 +4774,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{55}
+	return file_spec_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Evaluated) GetId() string {
@@ -4759,7 +4821,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4771,7 +4833,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4784,7 +4846,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{56}
+	return file_spec_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -4803,7 +4865,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4815,7 +4877,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4828,7 +4890,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{57}
+	return file_spec_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -4850,7 +4912,7 @@ type Paused struct {
 
 func (x *Paused) Reset() {
 	*x = Paused{}
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4862,7 +4924,7 @@ func (x *Paused) String() string {
 func (*Paused) ProtoMessage() {}
 
 func (x *Paused) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4875,7 +4937,7 @@ func (x *Paused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paused.ProtoReflect.Descriptor instead.
 func (*Paused) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{58}
+	return file_spec_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Paused) GetStep() uint64 {
@@ -4903,7 +4965,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[59]
+	mi := &file_spec_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4915,7 +4977,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[59]
+	mi := &file_spec_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4928,7 +4990,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{59}
+	return file_spec_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Failed) GetReason() string {
@@ -4962,7 +5024,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[60]
+	mi := &file_spec_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4974,7 +5036,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[60]
+	mi := &file_spec_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4987,7 +5049,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{60}
+	return file_spec_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Note) GetText() string {
@@ -5031,7 +5093,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[61]
+	mi := &file_spec_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5043,7 +5105,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[61]
+	mi := &file_spec_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5056,7 +5118,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{61}
+	return file_spec_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -5176,7 +5238,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[62]
+	mi := &file_spec_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5188,7 +5250,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[62]
+	mi := &file_spec_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5201,7 +5263,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{62}
+	return file_spec_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -5305,7 +5367,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[63]
+	mi := &file_spec_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5317,7 +5379,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[63]
+	mi := &file_spec_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5330,7 +5392,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{63}
+	return file_spec_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Summary) GetId() string {
@@ -5625,7 +5687,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x05width\x18\x04 \x01(\rR\x05width\">\n" +
 	"\bStylized\x12\x18\n" +
 	"\apicture\x18\x01 \x01(\rR\apicture\x12\x18\n" +
-	"\afailure\x18\x02 \x01(\tR\afailure\"\x81\x03\n" +
+	"\afailure\x18\x02 \x01(\tR\afailure\"\xaf\x03\n" +
 	"\aRunSpec\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12\x12\n" +
 	"\x04seed\x18\x02 \x01(\x04R\x04seed\x125\n" +
@@ -5635,7 +5697,12 @@ const file_spec_proto_rawDesc = "" +
 	"\x04data\x18\x06 \x01(\v2\x15.loralab.spec.v1.DataR\x04data\x12)\n" +
 	"\x04loss\x18\a \x03(\v2\x15.loralab.spec.v1.LossR\x04loss\x12,\n" +
 	"\x05optim\x18\b \x01(\v2\x16.loralab.spec.v1.OptimR\x05optim\x12,\n" +
-	"\x05train\x18\t \x01(\v2\x16.loralab.spec.v1.TrainR\x05train\"\x9c\x01\n" +
+	"\x05train\x18\t \x01(\v2\x16.loralab.spec.v1.TrainR\x05train\x12,\n" +
+	"\x05folds\x18\n" +
+	" \x01(\v2\x16.loralab.spec.v1.FoldsR\x05folds\"1\n" +
+	"\x05Folds\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x12\n" +
+	"\x04fold\x18\x02 \x01(\rR\x04fold\"\x9c\x01\n" +
 	"\bBackbone\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x121\n" +
 	"\x04arch\x18\x02 \x01(\v2\x1d.loralab.spec.v1.ArchitectureR\x04arch\x12\x14\n" +
@@ -6035,7 +6102,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -6063,164 +6130,166 @@ var file_spec_proto_goTypes = []any{
 	(*Restyled)(nil),          // 23: loralab.spec.v1.Restyled
 	(*Stylized)(nil),          // 24: loralab.spec.v1.Stylized
 	(*RunSpec)(nil),           // 25: loralab.spec.v1.RunSpec
-	(*Backbone)(nil),          // 26: loralab.spec.v1.Backbone
-	(*Architecture)(nil),      // 27: loralab.spec.v1.Architecture
-	(*Freeze)(nil),            // 28: loralab.spec.v1.Freeze
-	(*Adapter)(nil),           // 29: loralab.spec.v1.Adapter
-	(*Placement)(nil),         // 30: loralab.spec.v1.Placement
-	(*Head)(nil),              // 31: loralab.spec.v1.Head
-	(*Data)(nil),              // 32: loralab.spec.v1.Data
-	(*Views)(nil),             // 33: loralab.spec.v1.Views
-	(*Augment)(nil),           // 34: loralab.spec.v1.Augment
-	(*Corruption)(nil),        // 35: loralab.spec.v1.Corruption
-	(*Style)(nil),             // 36: loralab.spec.v1.Style
-	(*Split)(nil),             // 37: loralab.spec.v1.Split
-	(*Procedural)(nil),        // 38: loralab.spec.v1.Procedural
-	(*Loss)(nil),              // 39: loralab.spec.v1.Loss
-	(*Optim)(nil),             // 40: loralab.spec.v1.Optim
-	(*Rule)(nil),              // 41: loralab.spec.v1.Rule
-	(*Schedule)(nil),          // 42: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 43: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 44: loralab.spec.v1.Evaluation
-	(*TestTime)(nil),          // 45: loralab.spec.v1.TestTime
-	(*Window)(nil),            // 46: loralab.spec.v1.Window
-	(*RunRequest)(nil),        // 47: loralab.spec.v1.RunRequest
-	(*Pause)(nil),             // 48: loralab.spec.v1.Pause
-	(*Label)(nil),             // 49: loralab.spec.v1.Label
-	(*Places)(nil),            // 50: loralab.spec.v1.Places
-	(*Files)(nil),             // 51: loralab.spec.v1.Files
-	(*Event)(nil),             // 52: loralab.spec.v1.Event
-	(*Started)(nil),           // 53: loralab.spec.v1.Started
-	(*Step)(nil),              // 54: loralab.spec.v1.Step
-	(*Validation)(nil),        // 55: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 56: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 57: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 58: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 59: loralab.spec.v1.Stopped
-	(*Paused)(nil),            // 60: loralab.spec.v1.Paused
-	(*Failed)(nil),            // 61: loralab.spec.v1.Failed
-	(*Note)(nil),              // 62: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 63: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 64: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 65: loralab.spec.v1.Summary
-	nil,                       // 66: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 67: loralab.spec.v1.Exported.FilesEntry
-	nil,                       // 68: loralab.spec.v1.Exported.StateEntry
-	nil,                       // 69: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 70: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 71: loralab.spec.v1.Places.FilesEntry
-	nil,                       // 72: loralab.spec.v1.Places.NetworksEntry
-	nil,                       // 73: loralab.spec.v1.Summary.FilesEntry
-	(*protocol.Model)(nil),    // 74: loralab.variant.v1.Model
-	(*protocol.Peft)(nil),     // 75: loralab.variant.v1.Peft
-	(*protocol.Program)(nil),  // 76: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 77: loralab.variant.v1.Site
+	(*Folds)(nil),             // 26: loralab.spec.v1.Folds
+	(*Backbone)(nil),          // 27: loralab.spec.v1.Backbone
+	(*Architecture)(nil),      // 28: loralab.spec.v1.Architecture
+	(*Freeze)(nil),            // 29: loralab.spec.v1.Freeze
+	(*Adapter)(nil),           // 30: loralab.spec.v1.Adapter
+	(*Placement)(nil),         // 31: loralab.spec.v1.Placement
+	(*Head)(nil),              // 32: loralab.spec.v1.Head
+	(*Data)(nil),              // 33: loralab.spec.v1.Data
+	(*Views)(nil),             // 34: loralab.spec.v1.Views
+	(*Augment)(nil),           // 35: loralab.spec.v1.Augment
+	(*Corruption)(nil),        // 36: loralab.spec.v1.Corruption
+	(*Style)(nil),             // 37: loralab.spec.v1.Style
+	(*Split)(nil),             // 38: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 39: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 40: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 41: loralab.spec.v1.Optim
+	(*Rule)(nil),              // 42: loralab.spec.v1.Rule
+	(*Schedule)(nil),          // 43: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 44: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 45: loralab.spec.v1.Evaluation
+	(*TestTime)(nil),          // 46: loralab.spec.v1.TestTime
+	(*Window)(nil),            // 47: loralab.spec.v1.Window
+	(*RunRequest)(nil),        // 48: loralab.spec.v1.RunRequest
+	(*Pause)(nil),             // 49: loralab.spec.v1.Pause
+	(*Label)(nil),             // 50: loralab.spec.v1.Label
+	(*Places)(nil),            // 51: loralab.spec.v1.Places
+	(*Files)(nil),             // 52: loralab.spec.v1.Files
+	(*Event)(nil),             // 53: loralab.spec.v1.Event
+	(*Started)(nil),           // 54: loralab.spec.v1.Started
+	(*Step)(nil),              // 55: loralab.spec.v1.Step
+	(*Validation)(nil),        // 56: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 57: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 58: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 59: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 60: loralab.spec.v1.Stopped
+	(*Paused)(nil),            // 61: loralab.spec.v1.Paused
+	(*Failed)(nil),            // 62: loralab.spec.v1.Failed
+	(*Note)(nil),              // 63: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 64: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 65: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 66: loralab.spec.v1.Summary
+	nil,                       // 67: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 68: loralab.spec.v1.Exported.FilesEntry
+	nil,                       // 69: loralab.spec.v1.Exported.StateEntry
+	nil,                       // 70: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 71: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 72: loralab.spec.v1.Places.FilesEntry
+	nil,                       // 73: loralab.spec.v1.Places.NetworksEntry
+	nil,                       // 74: loralab.spec.v1.Summary.FilesEntry
+	(*protocol.Model)(nil),    // 75: loralab.variant.v1.Model
+	(*protocol.Peft)(nil),     // 76: loralab.variant.v1.Peft
+	(*protocol.Program)(nil),  // 77: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 78: loralab.variant.v1.Site
 }
 var file_spec_proto_depIdxs = []int32{
-	66, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	74, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
-	29, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	67, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	75, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	30, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	27, // 4: loralab.spec.v1.SampleRequest.arch:type_name -> loralab.spec.v1.Architecture
-	29, // 5: loralab.spec.v1.SampleRequest.adapter:type_name -> loralab.spec.v1.Adapter
-	75, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
-	47, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	28, // 4: loralab.spec.v1.SampleRequest.arch:type_name -> loralab.spec.v1.Architecture
+	30, // 5: loralab.spec.v1.SampleRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	76, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
+	48, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 8: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	47, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
-	29, // 10: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
+	48, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
+	30, // 10: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
 	15, // 11: loralab.spec.v1.CompareReply.sites:type_name -> loralab.spec.v1.Comparison
-	49, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
+	50, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
 	25, // 13: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
 	17, // 14: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
-	67, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
-	68, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
-	47, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	68, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
+	69, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
+	48, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
 	19, // 18: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
-	46, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
-	45, // 20: loralab.spec.v1.PredictRequest.test_time:type_name -> loralab.spec.v1.TestTime
-	47, // 21: loralab.spec.v1.EnsembleRequest.members:type_name -> loralab.spec.v1.RunRequest
-	44, // 22: loralab.spec.v1.EnsembleRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	36, // 23: loralab.spec.v1.StylizeRequest.style:type_name -> loralab.spec.v1.Style
+	47, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
+	46, // 20: loralab.spec.v1.PredictRequest.test_time:type_name -> loralab.spec.v1.TestTime
+	48, // 21: loralab.spec.v1.EnsembleRequest.members:type_name -> loralab.spec.v1.RunRequest
+	45, // 22: loralab.spec.v1.EnsembleRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	37, // 23: loralab.spec.v1.StylizeRequest.style:type_name -> loralab.spec.v1.Style
 	23, // 24: loralab.spec.v1.StylizeRequest.pictures:type_name -> loralab.spec.v1.Restyled
-	26, // 25: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	29, // 26: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	31, // 27: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	32, // 28: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	39, // 29: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	40, // 30: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	43, // 31: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	27, // 32: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	28, // 33: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	1,  // 34: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	76, // 35: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	30, // 36: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	77, // 37: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	69, // 38: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	70, // 39: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	34, // 40: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	35, // 41: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	36, // 42: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	33, // 43: loralab.spec.v1.Data.views:type_name -> loralab.spec.v1.Views
-	38, // 44: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	42, // 45: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	41, // 46: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	46, // 47: loralab.spec.v1.Train.window:type_name -> loralab.spec.v1.Window
-	32, // 48: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	46, // 49: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
-	45, // 50: loralab.spec.v1.Evaluation.test_time:type_name -> loralab.spec.v1.TestTime
-	25, // 51: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	44, // 52: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	49, // 53: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	50, // 54: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	75, // 55: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	48, // 56: loralab.spec.v1.RunRequest.pause:type_name -> loralab.spec.v1.Pause
-	71, // 57: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	72, // 58: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
-	53, // 59: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	54, // 60: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	55, // 61: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	56, // 62: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	57, // 63: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	58, // 64: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	59, // 65: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	61, // 66: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	62, // 67: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	60, // 68: loralab.spec.v1.Event.paused:type_name -> loralab.spec.v1.Paused
-	63, // 69: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	63, // 70: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	65, // 71: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	63, // 72: loralab.spec.v1.Paused.validation:type_name -> loralab.spec.v1.Metrics
-	64, // 73: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	63, // 74: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	57, // 75: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	73, // 76: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
-	37, // 77: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	51, // 78: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 79: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	47, // 80: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 81: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 82: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 83: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
-	11, // 84: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	13, // 85: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
-	18, // 86: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	21, // 87: loralab.spec.v1.Engine.Ensemble:input_type -> loralab.spec.v1.EnsembleRequest
-	22, // 88: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
-	3,  // 89: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	52, // 90: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 91: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 92: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 93: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
-	12, // 94: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	14, // 95: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
-	20, // 96: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	52, // 97: loralab.spec.v1.Engine.Ensemble:output_type -> loralab.spec.v1.Event
-	24, // 98: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
-	89, // [89:99] is the sub-list for method output_type
-	79, // [79:89] is the sub-list for method input_type
-	79, // [79:79] is the sub-list for extension type_name
-	79, // [79:79] is the sub-list for extension extendee
-	0,  // [0:79] is the sub-list for field type_name
+	27, // 25: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	30, // 26: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	32, // 27: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	33, // 28: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	40, // 29: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	41, // 30: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	44, // 31: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	26, // 32: loralab.spec.v1.RunSpec.folds:type_name -> loralab.spec.v1.Folds
+	28, // 33: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	29, // 34: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 35: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	77, // 36: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	31, // 37: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	78, // 38: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	70, // 39: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	71, // 40: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	35, // 41: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	36, // 42: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	37, // 43: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	34, // 44: loralab.spec.v1.Data.views:type_name -> loralab.spec.v1.Views
+	39, // 45: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	43, // 46: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	42, // 47: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	47, // 48: loralab.spec.v1.Train.window:type_name -> loralab.spec.v1.Window
+	33, // 49: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	47, // 50: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
+	46, // 51: loralab.spec.v1.Evaluation.test_time:type_name -> loralab.spec.v1.TestTime
+	25, // 52: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	45, // 53: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	50, // 54: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	51, // 55: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	76, // 56: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	49, // 57: loralab.spec.v1.RunRequest.pause:type_name -> loralab.spec.v1.Pause
+	72, // 58: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	73, // 59: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
+	54, // 60: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	55, // 61: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	56, // 62: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	57, // 63: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	58, // 64: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	59, // 65: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	60, // 66: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	62, // 67: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	63, // 68: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	61, // 69: loralab.spec.v1.Event.paused:type_name -> loralab.spec.v1.Paused
+	64, // 70: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	64, // 71: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	66, // 72: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	64, // 73: loralab.spec.v1.Paused.validation:type_name -> loralab.spec.v1.Metrics
+	65, // 74: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	64, // 75: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	58, // 76: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	74, // 77: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
+	38, // 78: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	52, // 79: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 80: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	48, // 81: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 82: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 83: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 84: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
+	11, // 85: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	13, // 86: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
+	18, // 87: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	21, // 88: loralab.spec.v1.Engine.Ensemble:input_type -> loralab.spec.v1.EnsembleRequest
+	22, // 89: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
+	3,  // 90: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	53, // 91: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 92: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 93: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 94: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
+	12, // 95: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	14, // 96: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
+	20, // 97: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	53, // 98: loralab.spec.v1.Engine.Ensemble:output_type -> loralab.spec.v1.Event
+	24, // 99: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
+	90, // [90:100] is the sub-list for method output_type
+	80, // [80:90] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -6228,9 +6297,9 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[39].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[42].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[50].OneofWrappers = []any{
+	file_spec_proto_msgTypes[40].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[43].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[51].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -6242,15 +6311,15 @@ func file_spec_proto_init() {
 		(*Event_Note)(nil),
 		(*Event_Paused)(nil),
 	}
-	file_spec_proto_msgTypes[61].OneofWrappers = []any{}
 	file_spec_proto_msgTypes[62].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[63].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   72,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
