@@ -78,7 +78,7 @@ func FuzzLists(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		lines := bytes.Count(content, []byte("\n")) + 1
 		for _, read := range []func(add func(role string, line Line)) error{
-			func(add func(role string, line Line)) error { return readCSV("list", content, add) },
+			func(add func(role string, line Line)) error { return readCSV("list", content, partsCSV, add) },
 			func(add func(role string, line Line)) error {
 				readNames("val", "list", content, add)
 				return nil

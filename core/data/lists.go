@@ -2,6 +2,7 @@ package data
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/hex"
@@ -9,9 +10,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/loralab/loralab/core/plural"
@@ -23,8 +26,20 @@ import (
 // listHeader are the columns of a list of all parts. The last two may be left out.
 var listHeader = []string{"image", "part", "image_sha256", "mask_sha256"}
 
-// Listed are the names of images by part.
+// foldColumn takes the place of the part in a list of folds.
+const foldColumn = "fold"
+
+// Listed are the names of images by part. The parts are those of Roles, or folds by
+// their number.
 type Listed map[string][]Line
+
+// parts are the names of the parts in their order.
+func (l Listed) parts() []string {
+	place := func(part string) int { return slices.Index(Roles, part) }
+	return slices.SortedFunc(maps.Keys(l), func(a, b string) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	})
+}
 
 // Line is a line of a list.
 type Line struct {
@@ -50,7 +65,7 @@ func ReadParts(from string) (Listed, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the parts of the data: %w", err)
 		}
-		return out, readCSV(from, content, add)
+		return out, readCSV(from, content, partsCSV, add)
 	}
 	for _, role := range Roles {
 		file := filepath.Join(from, role+".txt")
@@ -66,6 +81,17 @@ func ReadParts(from string) (Listed, error) {
 		return nil, fmt.Errorf("%s has no train.txt, val.txt or test.txt with names of images", from)
 	}
 	return out, nil
+}
+
+// ReadFolds reads which image is in which fold, from a CSV with the columns image and
+// fold. The parts that it returns are numbers from 0 on.
+func ReadFolds(from string) (Listed, error) {
+	content, err := regular.Read(from, mostList)
+	if err != nil {
+		return nil, fmt.Errorf("reading the folds of the data: %w", err)
+	}
+	out := Listed{}
+	return out, readCSV(from, content, foldsCSV, func(fold string, line Line) { out[fold] = append(out[fold], line) })
 }
 
 // readNames reads an image a line.
@@ -85,13 +111,34 @@ const mostList = 256 << 20
 // withoutBOM is a text without the mark that editors of Windows put before it.
 func withoutBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
 
-func readCSV(file string, content []byte, add func(role string, line Line)) error {
+// A csvForm is what a list in CSV says of images.
+type csvForm struct {
+	what, column string
+	check        func(part string) error
+}
+
+var (
+	partsCSV = csvForm{"parts", listHeader[1], func(part string) error {
+		if !slices.Contains(Roles, part) {
+			return fmt.Errorf("there is no part %q, only %s", part, strings.Join(Roles, ", "))
+		}
+		return nil
+	}}
+	foldsCSV = csvForm{"folds", foldColumn, func(part string) error {
+		if n, err := strconv.ParseUint(part, 10, 31); err != nil || strconv.FormatUint(n, 10) != part {
+			return fmt.Errorf("%q is no number of a fold", part)
+		}
+		return nil
+	}}
+)
+
+func readCSV(file string, content []byte, form csvForm, add func(part string, line Line)) error {
 	r := csv.NewReader(bytes.NewReader(withoutBOM(content)))
 	r.Comment = '#'
 	header, err := r.Read()
-	image, part := slices.Index(header, listHeader[0]), slices.Index(header, listHeader[1])
+	image, part := slices.Index(header, listHeader[0]), slices.Index(header, form.column)
 	if err != nil || image < 0 || part < 0 {
-		return fmt.Errorf("%s:1: a CSV of parts begins with the line %q", file, strings.Join(listHeader[:2], ","))
+		return fmt.Errorf("%s:1: a CSV of %s begins with the line %q", file, form.what, listHeader[0]+","+form.column)
 	}
 	sums := [2]int{slices.Index(header, listHeader[2]), slices.Index(header, listHeader[3])}
 	for {
@@ -102,8 +149,8 @@ func readCSV(file string, content []byte, add func(role string, line Line)) erro
 			return fmt.Errorf("reading %s: %w", file, err)
 		}
 		line, _ := r.FieldPos(0)
-		if !slices.Contains(Roles, row[part]) {
-			return fmt.Errorf("%s:%d: there is no part %q, only %s", file, line, row[part], strings.Join(Roles, ", "))
+		if err := form.check(row[part]); err != nil {
+			return fmt.Errorf("%s:%d: %w", file, line, err)
 		}
 		read := Line{Name: row[image], At: fmt.Sprintf("%s:%d", file, line)}
 		for i, column := range sums {
@@ -124,7 +171,7 @@ func (f Files) Divide(lists Listed) (parts map[string]Files, rest Files, err err
 	var faults []string
 	taken := make([]string, f.Len()) // by part and place
 	members := map[string][]int{}
-	for _, role := range Roles {
+	for _, role := range lists.parts() {
 		for _, line := range lists[role] {
 			at := find(line.Name)
 			switch {
@@ -189,7 +236,7 @@ func (f Files) finder() func(name string) []int {
 func (f Files) Compare(ctx context.Context, x *Index, lists Listed) error {
 	find := f.finder()
 	var paths, want, places []string
-	for _, role := range Roles {
+	for _, role := range lists.parts() {
 		for _, line := range lists[role] {
 			for k, sum := range line.Sums {
 				if sum == "" {
@@ -235,12 +282,28 @@ func (e *ListError) Error() string {
 // WriteParts writes the list that ReadParts reads, with the SHA-256 of each image
 // and mask, of which Digest is made. Names are those below root.
 func WriteParts(ctx context.Context, x *Index, w io.Writer, root string, parts map[string]Files) error {
+	return writeList(ctx, x, w, root, listHeader[1], Roles, parts)
+}
+
+// WriteFolds writes the list that ReadFolds reads, with the same digests.
+func WriteFolds(ctx context.Context, x *Index, w io.Writer, root string, folds []Files) error {
+	names, parts := make([]string, len(folds)), map[string]Files{}
+	for i, fold := range folds {
+		names[i] = strconv.Itoa(i)
+		parts[names[i]] = fold
+	}
+	return writeList(ctx, x, w, root, foldColumn, names, parts)
+}
+
+func writeList(ctx context.Context, x *Index, w io.Writer, root, column string, names []string, parts map[string]Files) error {
 	out := csv.NewWriter(w)
-	if err := out.Write(listHeader); err != nil {
+	header := slices.Clone(listHeader)
+	header[1] = column
+	if err := out.Write(header); err != nil {
 		return err
 	}
-	for _, role := range Roles {
-		f, ok := parts[role]
+	for _, part := range names {
+		f, ok := parts[part]
 		if !ok {
 			continue
 		}
@@ -248,9 +311,9 @@ func WriteParts(ctx context.Context, x *Index, w io.Writer, root string, parts m
 		if err != nil {
 			return fmt.Errorf("listing the data in %s: %w", f.Root, err)
 		}
-		joined := Pool(root, map[string]Files{role: f})
+		joined := Pool(root, map[string]Files{part: f})
 		for i, name := range joined.Images {
-			if err := out.Write([]string{name, role, hex.EncodeToString(sums[2*i][:]), hex.EncodeToString(sums[2*i+1][:])}); err != nil {
+			if err := out.Write([]string{name, part, hex.EncodeToString(sums[2*i][:]), hex.EncodeToString(sums[2*i+1][:])}); err != nil {
 				return err
 			}
 		}

@@ -19,6 +19,11 @@ import (
 // listing writes a file and reads the parts from it.
 func listing(t *testing.T, name, text string) (data.Listed, error) {
 	t.Helper()
+	return listed(t, name, text, data.ReadParts)
+}
+
+func listed(t *testing.T, name, text string, read func(string) (data.Listed, error)) (data.Listed, error) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
@@ -29,7 +34,7 @@ func listing(t *testing.T, name, text string) (data.Listed, error) {
 	if filepath.Ext(name) == ".txt" {
 		file = filepath.Dir(file)
 	}
-	return data.ReadParts(file)
+	return read(file)
 }
 
 // What is written divides the data again in the same way, also where parts lie
