@@ -249,7 +249,7 @@ func enqueue(ctx context.Context, runs *store.Store, known *store.Snapshot, expe
 			continue
 		}
 		queued := &store.Run{
-			ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed,
+			ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Fold: run.Fold, Seed: run.Seed,
 			Dir: store.DirOf(run.Experiment, run.ID),
 		}
 		if err := queued.SetSpec(run.Spec); err != nil {
@@ -274,7 +274,7 @@ func enqueue(ctx context.Context, runs *store.Store, known *store.Snapshot, expe
 }
 
 func labelOf(run *experiment.Run) store.Label {
-	return store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID}
+	return store.Label{Experiment: run.Experiment, Cell: run.Cell, Fold: run.Fold, Seed: run.Seed, Run: run.ID}
 }
 
 // settle records the end of runs that have all that was asked of them, but whose
@@ -406,7 +406,8 @@ func dirOf(action *plan.Action) string {
 	return store.DirOf(action.Run.Experiment, action.Run.ID)
 }
 
-// linkLogs makes logs/<experiment>/<cell>-seed<seed>-<id>.jsonl a link to the
+// linkLogs makes logs/<experiment>/<cell>-seed<seed>-<id>.jsonl (with folds,
+// <cell>-fold<fold>-seed<seed>-<id>.jsonl) a link to the
 // metrics of each run, which may not be there yet.
 func linkLogs(root string, made *plan.Plan) error {
 	var names []store.Label

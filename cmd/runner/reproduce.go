@@ -261,19 +261,19 @@ func (a *app) again(ctx context.Context, was *inspect.Report, dir string) (_ *in
 	runs.As(lock)
 	request := was.Request
 	run := &experiment.Run{
-		Experiment: was.Run.Experiment, Cell: was.Run.Cell, Seed: was.Run.Seed, ID: was.Run.ID, Spec: request.GetSpec(),
+		Experiment: was.Run.Experiment, Cell: was.Run.Cell, Fold: was.Run.Fold, Seed: was.Run.Seed, ID: was.Run.ID, Spec: request.GetSpec(),
 		Label: proto.CloneOf(request.GetLabel()), Places: request.GetPlaces(),
 	}
 	for _, e := range request.GetEvaluations() {
 		run.Evaluations = append(run.Evaluations, experiment.Evaluation{ID: spec.EvaluationIdentity(run.ID, e), Spec: e})
 	}
 	stored := &store.Run{
-		ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Dir: store.DirOf(run.Experiment, run.ID),
+		ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Fold: run.Fold, Seed: run.Seed, Dir: store.DirOf(run.Experiment, run.ID),
 	}
 	if err := stored.SetSpec(was.Spec); err != nil {
 		return nil, err
 	}
-	label := store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID}
+	label := labelOf(run)
 	if err := runs.Enqueue(ctx, nil, []*store.Run{stored}, []store.Label{label}); err != nil {
 		return nil, err
 	}

@@ -52,6 +52,9 @@ func (f Files) Folds(n int, seed uint64, group, stratify string) ([]Files, error
 	return folds, nil
 }
 
+// Units is how many groups there are, or images if group is "": what Folds deals out.
+func (f Files) Units(group string) int { return len(f.units(group)) }
+
 // units are the pairs that stay together, by the name of their group, or by their
 // image where each is on its own.
 func (f Files) units(group string) map[string][]int {

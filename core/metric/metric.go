@@ -100,15 +100,53 @@ func (c *Counts) Confusion(truth, pred int) uint64 {
 func (c *Counts) Metrics(loss float64, images int) *spec.Metrics {
 	n := len(c.classes)
 	m := &spec.Metrics{Loss: loss, Images: uint64(images)}
-	var right uint64
-	var dice, iou, accuracy, boundary float64
-	var scored, labelled, bounded int
 	for k, name := range c.classes {
 		cm := &spec.ClassMetrics{Name: name, Intersection: c.confusion[k*n+k]}
 		for j := range n {
 			cm.Labelled += c.confusion[k*n+j]
 			cm.Predicted += c.confusion[j*n+k]
 		}
+		cm.BoundaryIntersection, cm.BoundaryUnion = c.boundary[k][0], c.boundary[k][1]
+		m.Classes = append(m.Classes, cm)
+	}
+	score(m)
+	return m
+}
+
+// Pool scores what several splits have counted as one split: the counts of a class add
+// up. The classes are the same, in the same order; nil if they are not of one number.
+// What is no function of counts, such as the loss, has no value.
+func Pool(of []*spec.Metrics) *spec.Metrics {
+	m := &spec.Metrics{Loss: math.NaN()}
+	for i, one := range of {
+		if i == 0 {
+			for _, c := range one.GetClasses() {
+				m.Classes = append(m.Classes, &spec.ClassMetrics{Name: c.GetName()})
+			}
+		}
+		if len(one.GetClasses()) != len(m.Classes) {
+			return nil
+		}
+		m.Images += one.GetImages()
+		for k, c := range one.GetClasses() {
+			sum := m.Classes[k]
+			sum.Intersection += c.GetIntersection()
+			sum.Predicted += c.GetPredicted()
+			sum.Labelled += c.GetLabelled()
+			sum.BoundaryIntersection += c.GetBoundaryIntersection()
+			sum.BoundaryUnion += c.GetBoundaryUnion()
+		}
+	}
+	score(m)
+	return m
+}
+
+// score sets all that follows from the counts of classes.
+func score(m *spec.Metrics) {
+	var right uint64
+	var dice, iou, accuracy, boundary float64
+	var scored, labelled, bounded int
+	for _, cm := range m.Classes {
 		right += cm.Intersection
 		m.Pixels += cm.Labelled
 		if union := cm.Predicted + cm.Labelled - cm.Intersection; union > 0 {
@@ -125,14 +163,12 @@ func (c *Counts) Metrics(loss float64, images int) *spec.Metrics {
 			accuracy += a
 			labelled++
 		}
-		cm.BoundaryIntersection, cm.BoundaryUnion = c.boundary[k][0], c.boundary[k][1]
 		if cm.BoundaryUnion > 0 {
 			b := float64(cm.BoundaryIntersection) / float64(cm.BoundaryUnion)
 			cm.BoundaryIou = &b
 			boundary += b
 			bounded++
 		}
-		m.Classes = append(m.Classes, cm)
 	}
 	if scored > 0 {
 		m.Dice = dice / float64(scored)
@@ -147,7 +183,6 @@ func (c *Counts) Metrics(loss float64, images int) *spec.Metrics {
 	if m.Pixels > 0 {
 		m.Accuracy = float64(right) / float64(m.Pixels)
 	}
-	return m
 }
 
 // OfBatches are metrics that are computed of batches at the model's size, and have

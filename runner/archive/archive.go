@@ -48,21 +48,24 @@ const (
 
 // Manifest is what an archive says of itself.
 type Manifest struct {
-	Format     int    `json:"format"`
-	ID         string `json:"id"`
-	Experiment string `json:"experiment"`
-	Cell       string `json:"cell"`
-	Seed       uint64 `json:"seed"`
-	Trained    bool   `json:"trained"` // a result is among the files
-	Files      []File `json:"files"`
+	Format     int       `json:"format"`
+	ID         string    `json:"id"`
+	Experiment string    `json:"experiment"`
+	Cell       string    `json:"cell"`
+	Fold       name.Fold `json:"fold,omitzero"`
+	Seed       uint64    `json:"seed"`
+	Trained    bool      `json:"trained"` // a result is among the files
+	Files      []File    `json:"files"`
 	// LeftOut are files of the run that were kept back.
 	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // Name is how people refer to the run.
 func (m *Manifest) Name() string {
-	return store.Label{Experiment: m.Experiment, Cell: m.Cell, Seed: m.Seed, Run: m.ID}.Name()
+	return name.Run(m.Experiment, m.Cell, m.repeat())
 }
+
+func (m *Manifest) repeat() name.Repeat { return name.Repeat{Fold: m.Fold, Seed: m.Seed} }
 
 // File is one file of the run directory.
 type File struct {
@@ -99,7 +102,7 @@ func Export(dir string, run *store.Run, to string, o Options) (*Manifest, error)
 	case !o.Replace:
 		return nil, fmt.Errorf("writing archive %s: %w", to, fs.ErrExist)
 	}
-	m := &Manifest{Format: format, ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Trained: run.Summary != nil}
+	m := &Manifest{Format: format, ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Fold: run.Fold, Seed: run.Seed, Trained: run.Summary != nil}
 	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -489,8 +492,8 @@ func verify(dir *os.Root, m *Manifest) error {
 		if id := spec.Identity(s); id != m.ID || request.GetId() != m.ID {
 			return fmt.Errorf("its specification is that of run %s, not of %s", rundir.Short(id), rundir.Short(m.ID))
 		}
-		if s.GetSeed() != m.Seed {
-			return fmt.Errorf("its seed is %d, not %d", s.GetSeed(), m.Seed)
+		if of := spec.RepeatOf(s); of != m.repeat() {
+			return fmt.Errorf("its specification has %s, not %s", of.Words(), m.repeat().Words())
 		}
 	}
 	if trained := run.Summary != nil; trained != m.Trained {

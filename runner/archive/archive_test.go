@@ -244,7 +244,7 @@ func TestLies(t *testing.T) {
 		want     string
 	}{
 		"another specification": {request: request(&spec.RunSpec{Seed: 2}, id), want: "its specification is that of run"},
-		"another seed":          {manifest: func(m *Manifest) { m.Seed = 3 }, want: "its seed is 1, not 3"},
+		"another seed":          {manifest: func(m *Manifest) { m.Seed = 3 }, want: "its specification has seed 1, not seed 3"},
 		"no identity":           {manifest: func(m *Manifest) { m.ID = "../../../etc" }, want: "no identity"},
 		"a way out":             {file: "../../outside", want: "no file of a run"},
 		"from the root":         {file: "/etc/passwd", want: "no file of a run"},

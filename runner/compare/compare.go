@@ -7,22 +7,32 @@
 // normal, which a handful of seeds cannot show: the interval is the message,
 // and below three runs there is no test at all. P-values of one comparison are
 // adjusted together after Holm.
+//
+// In cross-validation runs of the same fold and seed are paired, and the fold is the
+// unit of replication. Folds share training images, which the test allows for.
 package compare
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 
 	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
+
+	"github.com/loralab/loralab/core/name"
 )
 
-// Group is runs that differ in nothing but the seed.
+// Group is runs that differ in nothing but the seed, and the fold in cross-validation.
 type Group struct {
 	Name string
-	// Runs has the value of the metric by domain and seed.
-	Runs map[string]map[uint64]float64
+	// Runs has the value of the metric by domain and run.
+	Runs map[string]map[name.Repeat]float64
+	// Folds is how many the data is divided into; 0 without cross-validation. Repeated
+	// says that every seed divides it by itself.
+	Folds    uint32
+	Repeated bool
 }
 
 // Comparison is groups side by side.
@@ -45,8 +55,9 @@ type Domain struct {
 type Row struct {
 	Group string   `json:"group"`
 	N     int      `json:"n"`
-	Mean  *float64 `json:"mean"` // nil: no run
-	Std   *float64 `json:"std"`  // of the sample, n−1; nil below two runs
+	Mean  *float64 `json:"mean"`            // nil: no run
+	Std   *float64 `json:"std"`             // of the n runs, n−1; nil below two runs
+	Folds *Folds   `json:"folds,omitempty"` // of a cross-validation
 	// Difference is from the baseline; nil for the baseline itself, and where
 	// either has no run.
 	Difference *Difference `json:"difference,omitempty"`
@@ -64,7 +75,9 @@ type Difference struct {
 	P        *float64 `json:"p"`
 	Adjusted *float64 `json:"p_holm"`
 	Paired   bool     `json:"paired"`
-	N        int      `json:"n"` // pairs, or runs of the smaller side
+	N        int      `json:"n"` // pairs, or runs of the smaller side; of folds, those that have pairs
+	// Corrected says that the interval allows for training images that folds share.
+	Corrected bool `json:"corrected,omitempty"`
 }
 
 const (
@@ -78,18 +91,22 @@ func Make(metric string, domains []string, groups []Group, baseline int) *Compar
 	var tested []*Difference
 	for _, domain := range domains {
 		d := Domain{Name: domain}
-		base := groups[baseline].Runs[domain]
 		for i, g := range groups {
 			values := list(g.Runs[domain])
 			row := Row{Group: g.Name, N: len(values)}
-			if len(values) > 0 {
+			switch {
+			case len(values) == 0:
+			case g.Folds > 0:
+				row.Folds = NewFolds(g.Runs[domain], g.Folds, g.Repeated)
+				row.Mean = finite(row.Folds.Mean())
+			default:
 				row.Mean = finite(stat.Mean(values, nil))
 			}
 			if len(values) > 1 {
 				row.Std = finite(stat.StdDev(values, nil))
 			}
 			if i != baseline {
-				row.Difference = difference(g.Runs[domain], base)
+				row.Difference = difference(g, groups[baseline], domain)
 			}
 			if row.Difference != nil && row.Difference.P != nil {
 				tested = append(tested, row.Difference)
@@ -102,35 +119,51 @@ func Make(metric string, domains []string, groups []Group, baseline int) *Compar
 	return c
 }
 
-// list is values in order of their seeds, so that sums are always the same.
-func list(runs map[uint64]float64) []float64 {
-	var seeds []uint64
-	for seed := range runs {
-		seeds = append(seeds, seed)
-	}
-	slices.Sort(seeds)
-	values := make([]float64, len(seeds))
-	for i, seed := range seeds {
-		values[i] = runs[seed]
+// ordered are runs by fold and seed.
+func ordered(runs map[name.Repeat]float64) []name.Repeat {
+	return slices.SortedFunc(maps.Keys(runs), name.Repeat.Compare)
+}
+
+// list is values in the order of their runs, so that sums are always the same.
+func list(runs map[name.Repeat]float64) []float64 {
+	var values []float64
+	for _, r := range ordered(runs) {
+		values = append(values, runs[r])
 	}
 	return values
 }
 
-func difference(a, b map[uint64]float64) *Difference {
+func difference(g, base Group, domain string) *Difference {
+	a, b := g.Runs[domain], base.Runs[domain]
 	if len(a) == 0 || len(b) == 0 {
 		return nil
 	}
-	pairs := map[uint64]float64{}
-	for seed, v := range a {
-		if w, ok := b[seed]; ok {
-			pairs[seed] = v - w
+	pairs := map[name.Repeat]float64{}
+	for r, v := range a {
+		if w, ok := b[r]; ok {
+			pairs[r] = v - w
 		}
+	}
+	if g.Folds > 0 || base.Folds > 0 {
+		if g.Folds == base.Folds && g.Repeated == base.Repeated && len(pairs) > 0 {
+			return crossed(pairs, g.Folds, g.Repeated)
+		}
+		// Runs of folds are no independent ones.
+		return &Difference{Mean: g.mean(domain) - base.mean(domain), N: min(len(a), len(b))}
 	}
 	// One common seed among several says less than all of them unpaired.
 	if len(pairs) >= 2 || len(pairs) == len(a) && len(pairs) == len(b) {
 		return paired(list(pairs))
 	}
 	return welch(list(a), list(b))
+}
+
+// mean is that of a group on a domain, on which it has runs.
+func (g *Group) mean(domain string) float64 {
+	if g.Folds > 0 {
+		return NewFolds(g.Runs[domain], g.Folds, g.Repeated).Mean()
+	}
+	return stat.Mean(list(g.Runs[domain]), nil)
 }
 
 // paired is Student's t over differences of runs of the same seed.

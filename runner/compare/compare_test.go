@@ -6,10 +6,17 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/loralab/loralab/core/name"
 )
 
-func group(name string, runs map[uint64]float64) Group {
-	return Group{Name: name, Runs: map[string]map[uint64]float64{"test": runs}}
+// group is runs by seed.
+func group(called string, seeds map[uint64]float64) Group {
+	runs := map[name.Repeat]float64{}
+	for seed, v := range seeds {
+		runs[name.Repeat{Seed: seed}] = v
+	}
+	return Group{Name: called, Runs: map[string]map[name.Repeat]float64{"test": runs}}
 }
 
 func near(t *testing.T, what string, got *float64, want float64) {
@@ -49,7 +56,7 @@ func TestPaired(t *testing.T) {
 func TestWelch(t *testing.T) {
 	a := map[uint64]float64{1: 0.71, 2: 0.69, 3: 0.74, 4: 0.70}
 	b := map[uint64]float64{5: 0.68, 6: 0.61, 7: 0.66}
-	d := difference(a, b)
+	d := difference(group("a", a), group("b", b), "test")
 	if d.Paired || d.N != 3 {
 		t.Fatalf("difference %+v", d)
 	}
@@ -61,13 +68,13 @@ func TestWelch(t *testing.T) {
 
 func TestTooFew(t *testing.T) {
 	one, two := map[uint64]float64{1: 0.5}, map[uint64]float64{1: 0.6, 2: 0.7}
-	if d := difference(one, nil); d != nil {
+	if d := difference(group("a", one), group("b", nil), "test"); d != nil {
 		t.Errorf("a difference from nothing: %+v", d)
 	}
-	if d := difference(map[uint64]float64{1: 0.75}, one); d == nil || !d.Paired || d.Mean != 0.25 || d.Low != nil || d.P != nil {
+	if d := difference(group("a", map[uint64]float64{1: 0.75}), group("b", one), "test"); d == nil || !d.Paired || d.Mean != 0.25 || d.Low != nil || d.P != nil {
 		t.Errorf("of one pair: %+v", d)
 	}
-	if d := difference(two, map[uint64]float64{1: 0.5, 2: 0.55}); d.Low == nil || d.P != nil {
+	if d := difference(group("a", two), group("b", map[uint64]float64{1: 0.5, 2: 0.55}), "test"); d.Low == nil || d.P != nil {
 		t.Errorf("two pairs have an interval and no test: %+v", d)
 	}
 	c := Make("loss", []string{"test", "other"}, []Group{group("a", one), group("b", two)}, 0)

@@ -658,6 +658,18 @@ func (x *expansion) checkSplit(c *subject, in splitInput) {
 	if s.Group != "" && s.Stratify != "" {
 		x.fail(c, "data.split.stratify", "data.split is grouped and stratified", "groups stay together and kinds are shared out: leave one of them out")
 	}
+	if base := x.baseCell.config.Data.Split; s.Folds != base.Folds || s.Fold != base.Fold {
+		at := "data.split.folds"
+		if s.Folds == base.Folds {
+			at = "data.split.fold"
+		}
+		x.fail(c, at, "folds are an axis of their own: all cells have the same", "write data.split.folds and fold outside of the matrix, or make an experiment of its own")
+		return
+	}
+	if s.Folds > 0 || s.Fold != "" {
+		x.checkFolds(c, in.data)
+		return
+	}
 	if s.From != "" && (s.Group != "" || s.Stratify != "" || s.likeOriginal()) {
 		x.fail(c, "data.split.from", "data.split is listed, and says how to divide as well", "a list says where every image is: leave method, group and stratify out")
 	}
@@ -667,6 +679,30 @@ func (x *expansion) checkSplit(c *subject, in splitInput) {
 	}
 	if sum > 1+1e-9 {
 		x.fail(c, "data.split", fmt.Sprintf("the fractions add up to %.6g", sum), "train, val and test may be 1 together, or less to leave images out")
+	}
+}
+
+// checkFolds looks at how data is divided into folds.
+func (x *expansion) checkFolds(c *subject, d *dataConfig) {
+	s := d.Split
+	switch {
+	case s.Folds == 0:
+		x.fail(c, "data.split.fold", "there are no folds to choose from", "say how many there are with data.split.folds")
+		return
+	case d.Source == procedural:
+		x.fail(c, "data.split.folds", "drawn images are not divided into folds", "take a source with files")
+	case s.likeOriginal():
+		x.fail(c, "data.split.method", `split.method "original" makes no folds`, "leave method out, or folds")
+	}
+	var seen []uint32
+	for _, n := range s.Fold.numbers() {
+		switch {
+		case n >= s.Folds:
+			x.fail(c, "data.split.fold", fmt.Sprintf("there is no fold %d of %d", n, s.Folds), fmt.Sprintf("folds are numbered from 0 to %d", s.Folds-1))
+		case slices.Contains(seen, n):
+			x.fail(c, "data.split.fold", fmt.Sprintf("fold %d is listed twice", n), "leave one out")
+		}
+		seen = append(seen, n)
 	}
 }
 
@@ -745,8 +781,8 @@ func (x *expansion) checkData(c *subject, in filesInput) {
 
 func (x *expansion) checkFiles(c *subject, in filesInput, data *dataConfig) {
 	if data.Source != "" {
-		if message, hint := x.resolve.checkSource(x.root, data, roles); message != "" {
-			x.fail(c, "data.source", message, hint)
+		if field, message, hint := x.resolve.checkSource(x.root, data, roles); message != "" {
+			x.fail(c, "data."+field, message, hint)
 		} else {
 			x.checkOverlap(c, []string{"data", "source"}, "test", data, data)
 			x.checkRemarks(c, []string{"data", "source"}, data, roles)
@@ -764,7 +800,7 @@ func (x *expansion) checkFiles(c *subject, in filesInput, data *dataConfig) {
 		}
 		m := d.data(data)
 		path := []string{"evaluate", "domains", quoteLabel(d.name), "source"}
-		if message, hint := x.resolve.checkSource(x.root, &m, []string{"test"}); message != "" {
+		if _, message, hint := x.resolve.checkSource(x.root, &m, []string{"test"}); message != "" {
 			x.failAt(c, path, message, hint)
 		} else if n := x.resolve.shared(x.root, data, &m); n > 0 {
 			x.failAt(c, path, fmt.Sprintf("domain %q holds %s that runs are trained on", d.name, plural.Of(n, "image")),
@@ -893,7 +929,7 @@ func (x *expansion) checkSteps(c *subject, in stepsInput) {
 	if in.data.Source == "" || train.Batch == 0 || train.Epochs == 0 {
 		return
 	}
-	s, err := x.resolve.split(x.root, in.data.of(x.seeds[0]), roles, "train") // others have as many
+	s, err := x.resolve.split(x.root, in.data.each(x.seeds)[0], roles, "train") // others have about as many
 	if err != nil {
 		return // reported at the source
 	}
@@ -923,13 +959,18 @@ func (x *expansion) checkNorm(c *subject, in normInput) {
 	if err != nil || !in.head.spec(in.backbone.depth(bb.Arch)).GetNorm() || size[0] != bb.Arch.GetPatch() || size[1] != bb.Arch.GetPatch() {
 		return // the former is reported at the backbone
 	}
-	s, err := x.resolve.split(x.root, in.data.of(x.seeds[0]), roles, "train")
-	if err != nil {
-		return // reported at the source
-	}
-	if images := s.split.GetCount(); images%train.Batch == 1 || train.Batch == 1 || images == 1 {
+	for _, data := range in.data.each(x.seeds) {
+		s, err := x.resolve.split(x.root, data, roles, "train")
+		if err != nil {
+			return // reported at the source
+		}
+		images := s.split.GetCount()
+		if images%train.Batch != 1 && train.Batch != 1 && images != 1 {
+			continue
+		}
 		x.fail(c, "data.size", fmt.Sprintf("%d pixels are a single patch, and of %s in batches of %d the last is alone: the BatchNorm of the head has one value of each channel, which has no variance", size[0], plural.Of(images, "image"), train.Batch),
 			"make the images larger, set head.norm to false, or choose another train.batch")
+		return
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -164,7 +165,42 @@ type splitConfig struct {
 	Test     float64   `json:"test"`
 	Group    string    `json:"group"` // separators; at most one of the two
 	Stratify string    `json:"stratify"`
-	From     string    `json:"from"` // a list, in place of all above
+	From     string    `json:"from"`  // a list, in place of all above
+	Folds    uint32    `json:"folds"` // 0: none
+	Fold     foldList  `json:"fold"`  // "": all
+
+	fold name.Fold // of a run
+}
+
+// foldList is folds that are listed, as JSON. It can be compared.
+type foldList string
+
+func (l *foldList) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] != '[' {
+		b = fmt.Appendf(nil, "[%s]", b)
+	}
+	*l = foldList(b)
+	return nil
+}
+
+// numbers are the folds that are listed.
+func (l foldList) numbers() (list []uint32) {
+	_ = json.Unmarshal([]byte(l), &list) // the schema has checked it
+	return list
+}
+
+// folds are those that cells have runs of, in the order of the file: none without
+// cross-validation.
+func (s *splitConfig) folds() []uint32 {
+	wrong := func(n uint32) bool { return n >= s.Folds } // which is reported
+	if list := slices.DeleteFunc(s.Fold.numbers(), wrong); len(list) > 0 || s.Folds == 0 {
+		return list
+	}
+	list := make([]uint32, s.Folds)
+	for i := range list {
+		list[i] = uint32(i)
+	}
+	return list
 }
 
 // splitSeed is a number, or that of each run; views have one too.
@@ -181,24 +217,46 @@ func (s *splitSeed) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &s.number)
 }
 
-// of is the configuration of the data for a run with a seed.
-func (d *dataConfig) of(seed uint64) *dataConfig {
-	if !d.Split.Seed.run {
+// of is the configuration of the data for a run.
+func (d *dataConfig) of(r name.Repeat) *dataConfig {
+	if !d.Split.Seed.run && d.Split.Folds == 0 {
 		return d
 	}
 	own := *d
-	own.Split.Seed = splitSeed{number: seed}
+	own.Split.fold = r.Fold
+	if d.Split.Seed.run {
+		own.Split.Seed = splitSeed{number: r.Seed}
+	}
 	return &own
 }
 
-// each lists the configurations of the data that runs with these seeds have.
-func (d *dataConfig) each(seeds []uint64) []*dataConfig {
-	if !d.Split.Seed.run {
-		return []*dataConfig{d}
+// repeats are the runs that a cell has with these seeds: by fold, then by seed.
+func (d *dataConfig) repeats(seeds []uint64) (list []name.Repeat) {
+	folds := []name.Fold{{}}
+	if d.Split.Folds > 0 {
+		folds = nil
+		for _, n := range d.Split.folds() {
+			folds = append(folds, name.NewFold(n))
+		}
 	}
-	list := make([]*dataConfig, len(seeds))
-	for i, seed := range seeds {
-		list[i] = d.of(seed)
+	for _, fold := range folds {
+		for _, seed := range seeds {
+			list = append(list, name.Repeat{Fold: fold, Seed: seed})
+		}
+	}
+	return list
+}
+
+// each lists the configurations of the data that runs with these seeds have.
+func (d *dataConfig) each(seeds []uint64) (list []*dataConfig) {
+	if !d.Split.Seed.run {
+		seeds = seeds[:min(1, len(seeds))] // all seeds divide alike
+		if d.Split.Folds == 0 {
+			return []*dataConfig{d}
+		}
+	}
+	for _, r := range d.repeats(seeds) {
+		list = append(list, d.of(r))
 	}
 	return list
 }
@@ -350,10 +408,10 @@ type namedLook struct {
 }
 
 func (l *looks) UnmarshalJSON(b []byte) error {
-	return eachMember(b, func(name string, value json.RawMessage) error {
+	return eachMember(b, func(label string, value json.RawMessage) error {
 		var c lookConfig
 		err := json.Unmarshal(value, &c)
-		*l = append(*l, namedLook{name, c})
+		*l = append(*l, namedLook{label, c})
 		return err
 	})
 }
@@ -378,8 +436,8 @@ type domain struct {
 }
 
 func (d *domains) UnmarshalJSON(b []byte) error {
-	return eachMember(b, func(name string, value json.RawMessage) error {
-		*d = append(*d, domain{name: name})
+	return eachMember(b, func(label string, value json.RawMessage) error {
+		*d = append(*d, domain{name: label})
 		return json.Unmarshal(value, &(*d)[len(*d)-1].domainConfig)
 	})
 }

@@ -26,8 +26,8 @@ func emptyPart(key scanKey, there parts, role string) *sourceError {
 	case all == 0 || key.domain && !undivided:
 	case split.From != "" && !key.domain:
 		return &sourceError{
-			fmt.Sprintf("%s: %s lists %s, none of them for it", none, split.From, plural.Of(all, "image")),
-			fmt.Sprintf("list images for %s in data.split.from", role),
+			message: fmt.Sprintf("%s: %s lists %s, none of them for it", none, split.From, plural.Of(all, "image")),
+			hint:    fmt.Sprintf("list images for %s in data.split.from", role),
 		}
 	case undivided || split.likeOriginal() || role == "val" && there["train"].Len() > 0:
 		of := plural.Of(all, "image")
@@ -35,12 +35,12 @@ func emptyPart(key scanKey, there parts, role string) *sourceError {
 			of = plural.Of(there["train"].Len(), "image") + " for train"
 		}
 		return &sourceError{
-			fmt.Sprintf("%s: it has %s, and data.split.%s, %g, takes none of them", none, of, role, fraction),
-			fmt.Sprintf("give %s a larger fraction, data: split: %s: …, or add images", role, role),
+			message: fmt.Sprintf("%s: it has %s, and data.split.%s, %g, takes none of them", none, of, role, fraction),
+			hint:    fmt.Sprintf("give %s a larger fraction, data: split: %s: …, or add images", role, role),
 		}
 	}
 	if all > 0 {
 		none += fmt.Sprintf(": its %s %s in other parts", plural.Of(all, "image"), plural.Form(all, "is", "are"))
 	}
-	return &sourceError{none, fmt.Sprintf("add %s/images and %s/masks; data.split divides only a source whose images are in no part", role, role)}
+	return &sourceError{message: none, hint: fmt.Sprintf("add %s/images and %s/masks; data.split divides only a source whose images are in no part", role, role)}
 }

@@ -91,7 +91,7 @@ func (x *expansion) expand() *Experiment {
 	x.checkSeeds(c.Seeds)
 	x.checkReferences(whole.tree)
 	cells, axes := x.cells(whole)
-	e.Axes = axes
+	e.Axes, e.Folds = axes, c.Data.Split.Folds
 	e.Zipped = fieldNames(x.base().LookupPath(cue.ParsePath("zip")))
 	e.Ablated = fieldNames(x.base().LookupPath(cue.ParsePath("ablate")))
 	x.total = len(cells)
@@ -129,8 +129,8 @@ func (x *expansion) expand() *Experiment {
 		if x.headStaysRandom(epochsInput{cl.config.adapterOn(), cl.config.Train}) {
 			e.RandomHead = append(e.RandomHead, cl.name)
 		}
-		for i, seed := range c.Seeds {
-			run, err := x.run(cl, seed)
+		for i, repeat := range cl.config.Data.repeats(c.Seeds) {
+			run, err := x.run(cl, repeat)
 			if err != nil {
 				x.report(x.mark(diagnostic.Diagnostic{Path: x.name, Message: err.Error(), Cells: []string{cl.name}}, x.labelAt([]string{x.name})))
 				return nil

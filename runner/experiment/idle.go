@@ -51,6 +51,7 @@ var idle = append(ofHeads(), []idleRule{
 	{"data.split.group", func(c *config) bool { return !c.Data.Split.likeOriginal() }, `split.method "original" divides by chance alone`, "leave it out"},
 	{"data.split.stratify", func(c *config) bool { return !c.Data.Split.likeOriginal() }, `split.method "original" divides by chance alone`, "leave it out"},
 	{"data.split.train", func(c *config) bool { return !c.Data.Split.likeOriginal() }, `split.method "original" trains on what val and test leave`, "leave it out"},
+	{"data.split.test", func(c *config) bool { return c.Data.Split.Folds == 0 }, "each fold is tested on", "leave it out"},
 	{"data.procedural", func(c *config) bool {
 		return c.Data.Source == procedural || slices.ContainsFunc(c.Evaluate.Domains, func(d domain) bool { return d.Source == procedural })
 	}, "the data is not drawn", `leave it out, or write source: "procedural"`},

@@ -113,19 +113,24 @@ func (x *expansion) checkSize(whole *cell, all, ablate []*axis) (ok bool) {
 	for _, a := range ablate {
 		cells += float64(len(a.steps))
 	}
-	runs := max(cells, 1) * float64(len(x.seeds))
+	repeats := len(x.baseCell.config.Data.repeats(x.seeds))
+	runs := max(cells, 1) * float64(repeats)
 	if runs <= mostRuns {
 		return true
 	}
 	at := x.labelAt([]string{x.name, "seeds"})
 	for _, a := range slices.Concat(all, ablate) {
-		if cells > float64(len(x.seeds)) && len(a.steps) > 0 {
+		if cells > float64(repeats) && len(a.steps) > 0 {
 			at = a.steps[0][0].label
 			break
 		}
 	}
+	each := "seed"
+	if repeats > len(x.seeds) {
+		each = "fold and seed"
+	}
 	x.failLabel(x.name, at,
-		fmt.Sprintf("the experiment has %.0f runs, %.0f for each seed; at most %d are allowed", runs, max(cells, 1), mostRuns), "leave values out, move paths together with zip, one at a time with ablate, or make several experiments")
+		fmt.Sprintf("the experiment has %.0f runs, %.0f for each %s; at most %d are allowed", runs, max(cells, 1), each, mostRuns), "leave values out, move paths together with zip, one at a time with ablate, or make several experiments")
 	return false
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/loralab/loralab/core/corrupt"
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
@@ -26,7 +27,9 @@ type Part struct {
 	Name       string // "train", "val", "test", "all" or a domain
 	// Cell is the first that has it, where cells differ in their data; with the
 	// seed where runs do.
-	Cell  string
+	Cell string
+	// Fold is the first that has it, in cross-validation.
+	Fold  name.Fold
 	Split *spec.Split
 	// Data says how the images are read. Normalization is left out unless it is
 	// given, and Splits.
@@ -76,7 +79,7 @@ func (e *Experiment) Parts() ([]Part, error) {
 		if err != nil {
 			return err
 		}
-		p := Part{Experiment: e.Name, Name: name, Cell: cell, Split: read.Splits[role], Data: read, Source: d.Source}
+		p := Part{Experiment: e.Name, Name: name, Cell: cell, Fold: d.Split.fold, Split: read.Splits[role], Data: read, Source: d.Source}
 		read.Splits = nil
 		p.Unused = x.resolve.unused(x.root, d)
 		if layout := x.resolve.layout(d.sourceKey(x.root)); layout != nil {
@@ -114,10 +117,14 @@ func (e *Experiment) Parts() ([]Part, error) {
 		} else {
 			seen[k] = true
 		}
-		for _, seed := range x.seeds {
-			cell, d := c.name, d.of(seed)
-			if d.Split != c.config.Data.Split {
-				cell += fmt.Sprintf(", seed %d", seed)
+		seeds := x.seeds
+		if !d.Split.Seed.run {
+			seeds = seeds[:1] // all have the same
+		}
+		for _, repeat := range d.repeats(seeds) {
+			cell, d := c.name, d.of(repeat)
+			if c.config.Data.Split.Seed.run {
+				cell += fmt.Sprintf(", seed %d", repeat.Seed)
 			}
 			for _, role := range roles {
 				if err := add(cell, role, role, d, roles); err != nil {
@@ -134,9 +141,6 @@ func (e *Experiment) Parts() ([]Part, error) {
 				if err := add(cell, shifted.name, "test", &shifted.data, roles); err != nil {
 					return nil, err
 				}
-			}
-			if d == c.config.Data {
-				break // all runs have these
 			}
 		}
 	}

@@ -39,7 +39,8 @@ const pointFile = "point"
 var pointLimits = bounded.Limits{CPU: time.Minute, Memory: loadLimits.Memory}
 
 // Resolve makes the run that a cell with these settings has: the same values, the
-// same specification and identity. The run of a point that is no cell of the
+// same specification and identity. Repeat has the seed, and a fold where the experiment
+// has folds. The run of a point that is no cell of the
 // experiment is named by its settings: "optim.lr.head=0.01". Mistakes are at the
 // setting, in the file "point", or at what contradicts it in the experiment's file.
 // Warnings are those that Load has not given.
@@ -50,7 +51,7 @@ var pointLimits = bounded.Limits{CPU: time.Minute, Memory: loadLimits.Memory}
 // closed, and Hub and Index are asked again. Files of data that Load has read are
 // not read again. A backbone that has to be downloaded is downloaded within the
 // context of Load.
-func (e *Experiment) Resolve(ctx context.Context, point []Setting, seed uint64) (run *Run, found diagnostic.List) {
+func (e *Experiment) Resolve(ctx context.Context, point []Setting, repeat name.Repeat) (run *Run, found diagnostic.List) {
 	x := e.expansion
 	path := strings.TrimSuffix(e.Name, smokeSuffix)
 	give := func(format string, args ...any) (*Run, diagnostic.List) {
@@ -76,7 +77,7 @@ func (e *Experiment) Resolve(ctx context.Context, point []Setting, seed uint64) 
 				x.turn.lost = errors.New(left.message)
 			}
 		}()
-		run, found = x.point(ctx, e, point, seed)
+		run, found = x.point(ctx, e, point, repeat)
 	})
 	if err != nil {
 		x.turn.lost = fmt.Errorf("evaluating the experiment with these settings: %w", err)
@@ -113,7 +114,7 @@ func (t *turn) take(ctx context.Context) (release func(), err error) {
 
 // point resolves a point with maps of its own, so that what is known of the
 // experiment stays, and nothing of the point does.
-func (x *expansion) point(ctx context.Context, e *Experiment, settings []Setting, seed uint64) (*Run, diagnostic.List) {
+func (x *expansion) point(ctx context.Context, e *Experiment, settings []Setting, repeat name.Repeat) (*Run, diagnostic.List) {
 	r := *x.resolve
 	r.ctx, r.keepGoing = ctx, false
 	l := *x.loader
@@ -122,11 +123,11 @@ func (x *expansion) point(ctx context.Context, e *Experiment, settings []Setting
 	d.loader = &l
 	y := *x
 	y.document, y.outer = &d, x
-	y.errorsBefore, y.total, y.seeds = 0, 1, []uint64{seed}
+	y.errorsBefore, y.total, y.seeds = 0, 1, []uint64{repeat.Seed}
 	y.forget()
 	defer func() { x.document.stubbed, x.document.stub = d.stubbed, d.stub }()
 
-	run := y.runOf(settings, seed)
+	run := y.runOf(settings, repeat)
 	found := slices.DeleteFunc(l.found, func(d diagnostic.Diagnostic) bool {
 		_, known := x.seen[seenKey(d)]
 		return d.Warning && known
@@ -148,7 +149,7 @@ func (x *expansion) point(ctx context.Context, e *Experiment, settings []Setting
 }
 
 // runOf is the run of a point; nil, reported, if there is none.
-func (x *expansion) runOf(settings []Setting, seed uint64) *Run {
+func (x *expansion) runOf(settings []Setting, repeat name.Repeat) *Run {
 	c, ok := x.pointCell(settings)
 	if !ok {
 		return nil
@@ -164,7 +165,11 @@ func (x *expansion) runOf(settings []Setting, seed uint64) *Run {
 	if x.errorCount() > 0 || c.config == nil {
 		return nil
 	}
-	run, err := x.run(c, seed)
+	if !slices.Contains(c.config.Data.repeats(x.seeds), repeat) {
+		x.fail(&c.subject, "data.split", fmt.Sprintf("the experiment has no run with %s", repeat.Words()), "name a fold that data.split has, and none without folds")
+		return nil
+	}
+	run, err := x.run(c, repeat)
 	if err != nil {
 		x.fail(&c.subject, "seeds", err.Error(), "")
 		return nil

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	names "github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -24,6 +25,9 @@ type failer interface {
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 }
+
+// seeded is a run without folds.
+func seeded(seed uint64) names.Repeat { return names.Repeat{Seed: seed} }
 
 // settingsOf are the values that a cell has in place of the base's.
 func settingsOf(t failer, c *cell) (point []Setting) {
@@ -56,7 +60,7 @@ func resolvesToItsCells(t failer, e *Experiment) {
 			continue
 		}
 		seen[want.Cell] = true
-		got, found := e.Resolve(context.Background(), points[want.Cell], want.Seed)
+		got, found := e.Resolve(context.Background(), points[want.Cell], names.Repeat{Fold: want.Fold, Seed: want.Seed})
 		if got == nil {
 			t.Errorf("%s of %v is not resolved: %s", want.Name(), points[want.Cell], texts(found))
 			continue
@@ -132,7 +136,7 @@ func TestPointsAreCells(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := loadText(t, text)[0]
 			resolvesToItsCells(t, e)
-			got, found := e.Resolve(t.Context(), []Setting{{"train.batch", 3}, {"loss.dice", 0.25}}, 5)
+			got, found := e.Resolve(t.Context(), []Setting{{"train.batch", 3}, {"loss.dice", 0.25}}, seeded(5))
 			if name == "a preset" {
 				return
 			}
@@ -158,7 +162,7 @@ func TestPointsOfSmokeRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := all[0]
-	got, found := e.Resolve(t.Context(), settingsOf(t, e.cells[1]), 1)
+	got, found := e.Resolve(t.Context(), settingsOf(t, e.cells[1]), seeded(1))
 	if got == nil {
 		t.Fatal(texts(found))
 	}
@@ -171,7 +175,7 @@ func TestNamesOfPoints(t *testing.T) {
 	e := loadText(t, sound)[0]
 	names := map[string]bool{}
 	for _, p := range []float64{0.1, 0.2} {
-		run, found := e.Resolve(t.Context(), []Setting{{"data.augment", []map[string]any{{"kind": "flip", "p": p}, {"kind": "rotate", "p": 0.5, "range": []int{-5, 5}}}}}, 1)
+		run, found := e.Resolve(t.Context(), []Setting{{"data.augment", []map[string]any{{"kind": "flip", "p": p}, {"kind": "rotate", "p": 0.5, "range": []int{-5, 5}}}}}, seeded(1))
 		if run == nil {
 			t.Fatal(texts(found))
 		}
@@ -206,7 +210,7 @@ func TestBrokenPoints(t *testing.T) {
 		{[]Setting{{"backbone.model", "tyo"}}, `point:1:16: backbone "tyo" is not on this machine`},
 		{[]Setting{{"train.epochs", 0}}, `point:1:14: with no epochs nothing is trained`},
 	} {
-		run, found := e.Resolve(t.Context(), c.point, 1)
+		run, found := e.Resolve(t.Context(), c.point, seeded(1))
 		if run != nil || len(found) == 0 || !strings.HasPrefix(first(found), c.want) || len(found[0].Cells) > 0 || found[0].Source == "" {
 			t.Errorf("%v: %v, %q, want %q", c.point, run, texts(found), c.want)
 		}
@@ -215,7 +219,7 @@ func TestBrokenPoints(t *testing.T) {
 	resolvesToItsCells(t, e)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if run, found := e.Resolve(ctx, nil, 1); run != nil || !found.HasErrors() {
+	if run, found := e.Resolve(ctx, nil, seeded(1)); run != nil || !found.HasErrors() {
 		t.Errorf("after its end, the context gives %v, %v", run, found)
 	}
 	resolvesToItsCells(t, e)
@@ -224,10 +228,10 @@ func TestBrokenPoints(t *testing.T) {
 // What the command line sets, a point cannot set.
 func TestPointsDoNotOverrideTheCommandLine(t *testing.T) {
 	all, _ := loadWith([]string{write(t, sound)}, Env{Set: []string{"optim.lr.head=0.5"}}, world())
-	if run, found := all[0].Resolve(t.Context(), []Setting{{"optim.lr.head", 1}}, 1); run != nil || !strings.HasPrefix(first(found), "point:1:1: optim.lr.head is set on the command line") {
+	if run, found := all[0].Resolve(t.Context(), []Setting{{"optim.lr.head", 1}}, seeded(1)); run != nil || !strings.HasPrefix(first(found), "point:1:1: optim.lr.head is set on the command line") {
 		t.Errorf("%v, %s", run, texts(found))
 	}
-	run, found := all[0].Resolve(t.Context(), []Setting{{"train.batch", 2}}, 1)
+	run, found := all[0].Resolve(t.Context(), []Setting{{"train.batch", 2}}, seeded(1))
 	if run == nil || run.Spec.Optim.LrHead != 0.5 {
 		t.Errorf("%v, %s", run, texts(found))
 	}
@@ -251,7 +255,7 @@ func TestPointsOfBrokenPlugins(t *testing.T) {
 		t.Fatalf("left out: %v", e.LeftOut)
 	}
 	resolvesToItsCells(t, e)
-	if run, found := e.Resolve(t.Context(), []Setting{{"adapter", json.RawMessage(`{"variant": "scale", "params": {}}`)}}, 1); run != nil || !found.HasErrors() {
+	if run, found := e.Resolve(t.Context(), []Setting{{"adapter", json.RawMessage(`{"variant": "scale", "params": {}}`)}}, seeded(1)); run != nil || !found.HasErrors() {
 		t.Errorf("%v, %v", run, found)
 	}
 }
@@ -272,7 +276,7 @@ func TestPointsInParallel(t *testing.T) {
 				if _, err := e.Parts(); err != nil {
 					t.Error(err)
 				}
-				e.Resolve(t.Context(), []Setting{{"adapter.params.rank", 99 + i}}, 1)
+				e.Resolve(t.Context(), []Setting{{"adapter.params.rank", 99 + i}}, seeded(1))
 			}
 		})
 	}
@@ -290,7 +294,7 @@ func BenchmarkResolve(b *testing.B) {
 			i := 0
 			for b.Loop() {
 				i++
-				if run, found := e.Resolve(b.Context(), []Setting{{"optim.lr.head", 1e-3 / float64(i)}, {"adapter.params.rank", 8 + i%4}, {"optim.weightDecay", 0.1}}, 1); run == nil {
+				if run, found := e.Resolve(b.Context(), []Setting{{"optim.lr.head", 1e-3 / float64(i)}, {"adapter.params.rank", 8 + i%4}, {"optim.weightDecay", 0.1}}, seeded(1)); run == nil {
 					b.Fatal(texts(found))
 				}
 			}
@@ -311,7 +315,7 @@ func BenchmarkResolve(b *testing.B) {
 		i := 0
 		for b.Loop() {
 			i++
-			if run, found := all[0].Resolve(b.Context(), []Setting{{"optim.lr.head", 1e-3 / float64(i)}, {"adapter.params.rank", 1 + i%16}}, 1); run == nil {
+			if run, found := all[0].Resolve(b.Context(), []Setting{{"optim.lr.head", 1e-3 / float64(i)}, {"adapter.params.rank", 1 + i%16}}, seeded(1)); run == nil {
 				b.Fatal(texts(found))
 			}
 		}

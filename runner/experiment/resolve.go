@@ -9,6 +9,7 @@ import (
 	"cuelang.org/go/cue"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/backbone"
@@ -24,7 +25,7 @@ type resolver struct {
 	check bool // contents of data files
 	// keepGoing leaves out cells whose plug-in fails.
 	keepGoing bool
-	backbone  func(name string) (*backbone.Backbone, error)
+	backbone  func(model string) (*backbone.Backbone, error)
 	describe  func(ctx context.Context, name string) (*protocol.DescribeReply, error)
 	adopt     func(ctx context.Context, s peft.Source) (*peft.Adapter, error)
 	build     func(ctx context.Context, name, params string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error)
@@ -35,6 +36,7 @@ type resolver struct {
 	layouts  memo[sourceKey, *data.Layout]
 	left     memo[sourceKey, []string] // what is not used of sources
 	scans    memo[scanKey, parts]
+	dealt    memo[scanKey, dealt] // without the fold of a run
 	splits   memo[splitKey, files]
 	checked  memo[readKey, string] // what is wrong with files
 	remarked memo[readKey, [2]string]
@@ -73,6 +75,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		layouts:   memo[sourceKey, *data.Layout]{},
 		left:      memo[sourceKey, []string]{},
 		scans:     memo[scanKey, parts]{},
+		dealt:     memo[scanKey, dealt]{},
 		splits:    memo[splitKey, files]{},
 		checked:   memo[readKey, string]{},
 		remarked:  memo[readKey, [2]string]{},
@@ -132,10 +135,10 @@ func (r *resolver) params(c *cue.Context, name string) (cue.Value, error) {
 	})
 }
 
-// run resolves one cell with one seed. Everything in it has been checked.
-func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
+// run resolves one run of a cell. Everything in it has been checked.
+func (x *expansion) run(c *cell, repeat name.Repeat) (*Run, error) {
 	r, cfg := x.resolve, *c.config
-	cfg.Data = cfg.Data.of(seed)
+	cfg.Data = cfg.Data.of(repeat)
 	bb, err := r.backbone(cfg.Backbone.Model)
 	if err != nil {
 		return nil, err
@@ -144,14 +147,15 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		Experiment: x.name,
 		Cell:       c.name,
 		Values:     c.values,
-		Seed:       seed,
+		Fold:       repeat.Fold,
+		Seed:       repeat.Seed,
 		Fraction:   cfg.Data.Fraction,
 		Places:     &spec.Places{Backbone: bb.Path, Files: map[string]*spec.Files{}},
 		Label:      &spec.Label{Experiment: x.name, Cell: c.name, Backbone: bb.Name, Variant: cfg.Adapter.Variant},
 	}
 	s := &spec.RunSpec{
 		Revision: spec.Revision,
-		Seed:     seed,
+		Seed:     repeat.Seed,
 		Backbone: &spec.Backbone{Digest: bb.Digest, Arch: bb.Arch, Depth: cfg.Backbone.depth(bb.Arch), Freeze: cfg.freeze(bb.Arch)},
 		Head:     cfg.Head.spec(cfg.Backbone.depth(bb.Arch)),
 		Optim:    cfg.Optim.spec(),
@@ -173,12 +177,15 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 	for i := range cfg.Data.Augment {
 		s.Data.Augment = append(s.Data.Augment, cfg.Data.Augment[i].spec())
 	}
-	s.Data.Views = cfg.Data.views(seed)
+	s.Data.Views = cfg.Data.views(repeat.Seed)
 	if cfg.Train.asTested(cfg.Evaluate) {
 		seen := cfg.Evaluate.scoring()
 		s.Train.Resolution, s.Train.Window = seen.Resolution, seen.Window
 	}
 	cfg.settle(s)
+	if n, ok := repeat.Fold.Number(); ok {
+		s.Folds = &spec.Folds{Count: cfg.Data.Split.Folds, Fold: n}
+	}
 	run.Spec = s
 	run.ID = spec.Identity(s)
 
@@ -188,7 +195,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		strengths = slices.Compact(slices.Sorted(slices.Values(strengths)))
 	}
 	var weaker []Evaluation // at other strengths, which follow all others
-	evaluate := func(name string, d *dataConfig, wanted []string) error {
+	evaluate := func(domain string, d *dataConfig, wanted []string) error {
 		resolved, err := x.data(d, bb, wanted, []string{"test"}, run.Places)
 		if err != nil {
 			return err
@@ -196,7 +203,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		for _, t := range strengths {
 			e := cfg.Evaluate.scoring()
 			e.SetStrength(t)
-			e.Domain, e.Data, e.Precision = e.ColumnName(name), resolved, cmp.Or(cfg.Evaluate.Precision, cfg.Train.Precision)
+			e.Domain, e.Data, e.Precision = e.ColumnName(domain), resolved, cmp.Or(cfg.Evaluate.Precision, cfg.Train.Precision)
 			evaluation := Evaluation{ID: spec.EvaluationIdentity(run.ID, e), Spec: e}
 			if t == 1 {
 				run.Evaluations = append(run.Evaluations, evaluation)

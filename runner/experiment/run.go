@@ -3,12 +3,11 @@
 // gives every run its identity.
 //
 // An experiment is one value in a file; a cell is one point of its matrix; a
-// run is a cell with a seed.
+// run is a cell with a seed, and with a fold where data.split has folds.
 package experiment
 
 import (
-	"strconv"
-
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
 )
@@ -32,6 +31,9 @@ type Experiment struct {
 	Strengths []float64
 	// Ensemble is "seeds" where the runs of a cell are scored together, too.
 	Ensemble string
+	// Folds is how many the data is divided into; 0 without cross-validation. Runs may
+	// be of some of them.
+	Folds uint32
 	// Differences are what presets set otherwise than the defaults, by preset in
 	// the order of the cells.
 	Differences []Difference
@@ -72,12 +74,13 @@ type Overlap struct {
 	Some   bool // cells differ in it, and this is the most
 }
 
-// Run is a cell with a seed, resolved: the engine needs nothing else.
+// Run is a cell with a seed, and a fold in cross-validation, resolved: the engine needs nothing else.
 type Run struct {
 	Experiment string
 	Cell       string // "rank=8", "head_only"
 	// Values of the cell on the axes of its experiment; a named case has none.
 	Values []AxisValue
+	Fold   name.Fold // none without cross-validation
 	Seed   uint64
 	// Fraction of the data, as data.fraction has it.
 	Fraction float64
@@ -104,5 +107,8 @@ type Evaluation struct {
 
 // Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
 func (r *Run) Name() string {
-	return r.Experiment + "/" + r.Cell + "/seed=" + strconv.FormatUint(r.Seed, 10)
+	return name.Run(r.Experiment, r.Cell, r.Repeat())
 }
+
+// Repeat tells it from the other runs of its cell.
+func (r *Run) Repeat() name.Repeat { return name.Repeat{Fold: r.Fold, Seed: r.Seed} }

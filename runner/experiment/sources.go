@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -86,7 +88,10 @@ func findPlace(root, source string, is func(fs.FileMode) bool) (string, []string
 }
 
 // sourceError is a source that cannot be used.
-type sourceError struct{ message, hint string }
+type sourceError struct {
+	message, hint string
+	field         string // of data, that is wrong; "" for the source
+}
 
 func (e *sourceError) Error() string { return e.message }
 
@@ -137,6 +142,9 @@ func (d *dataConfig) sourceKey(root string) sourceKey { return sourceKey{root, d
 
 func (d *dataConfig) scanKey(root string, wanted []string) scanKey {
 	key := scanKey{sourceKey: d.sourceKey(root), split: d.Split, domain: len(wanted) == 1}
+	if key.domain {
+		key.split.Folds, key.split.Fold, key.split.fold = 0, "", name.Fold{}
+	}
 	if d.Split.likeOriginal() {
 		key.fraction = d.Fraction
 	}
@@ -161,25 +169,35 @@ func (k *scanKey) wanted() []string {
 
 // scan finds the files of a source and divides them.
 func (r *resolver) scan(key scanKey) (parts, error) {
-	return r.scans.get(r.ctx, key, func() (parts, error) { return scan(r.ctx, r.index, key) })
+	return r.scans.get(r.ctx, key, func() (parts, error) {
+		if key.split.Folds > 0 {
+			return r.fold(key)
+		}
+		return scan(r.ctx, r.index, key)
+	})
 }
 
-func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
-	dir, err := findData(key.root, key.source)
-	if err != nil {
-		return nil, err
+// find looks for the files of a source; they lie below dir.
+func (key sourceKey) find() (dir string, there parts, err error) {
+	if dir, err = findData(key.root, key.source); err != nil {
+		return "", nil, err
 	}
 	layout, err := data.FindLayout(dir, key.layout)
 	if err != nil {
-		return nil, &sourceError{err.Error(), `leave data.layout out to have the layout recognised`}
+		return "", nil, &sourceError{message: err.Error(), hint: `leave data.layout out to have the layout recognised`}
 	}
-	there, err := layout.Parts(dir)
+	there, err = layout.Parts(dir)
+	return dir, there, err
+}
+
+func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
+	dir, there, err := key.find()
 	if err != nil {
 		return nil, err
 	}
 	p := parts{}
 	if key.split.From != "" && !key.domain {
-		if there, err = listed(ctx, x, key, dir, there); err != nil {
+		if there, err = listed(ctx, x, key, data.Pool(dir, there), data.ReadParts); err != nil {
 			return nil, err
 		}
 		p[unlisted] = there[unlisted]
@@ -220,23 +238,26 @@ func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
 // unlisted are the images that a list of the parts leaves out.
 const unlisted = "unlisted"
 
-// listed are the files of a source by part as a list has them.
-func listed(ctx context.Context, x *data.Index, key scanKey, dir string, there parts) (parts, error) {
+// listed are the files of a source by part as a list has them, which read reads.
+func listed(ctx context.Context, x *data.Index, key scanKey, pool data.Files, read func(string) (data.Listed, error)) (parts, error) {
 	from := key.split.From
 	if !filepath.IsAbs(from) {
 		from = filepath.Join(key.root, from)
 	}
-	lists, err := data.ReadParts(from)
+	lists, err := read(from)
 	if err != nil {
-		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", key.source, err), "data.split.from is a CSV file, or a folder with train.txt, val.txt and test.txt, found from the project's directory"}
+		hint := "data.split.from is a CSV file, or a folder with train.txt, val.txt and test.txt, found from the project's directory"
+		if key.split.Folds > 0 {
+			hint = `with folds, data.split.from is a CSV file with the columns image and fold, as "runner data split" writes it, found from the project's directory`
+		}
+		return nil, &sourceError{message: fmt.Sprintf("%q cannot be divided: %v", key.source, err), hint: hint}
 	}
-	pool := data.Pool(dir, there)
 	p, rest, err := pool.Divide(lists)
 	if err != nil {
-		return nil, &sourceError{fmt.Sprintf("%q cannot be divided: %v", key.source, err), "a line names an image of the source by its stem or its path, and no image is listed twice"}
+		return nil, &sourceError{message: fmt.Sprintf("%q cannot be divided: %v", key.source, err), hint: "a line names an image of the source by its stem or its path, and no image is listed twice"}
 	}
 	if err := pool.Compare(ctx, x, lists); err != nil {
-		return nil, &sourceError{fmt.Sprintf("%q is not the data that was divided: %v", key.source, err), "restore the files, or remove the columns of SHA-256 from the list: it then fits any content"}
+		return nil, &sourceError{message: fmt.Sprintf("%q is not the data that was divided: %v", key.source, err), hint: "restore the files, or remove the columns of SHA-256 from the list: it then fits any content"}
 	}
 	p[unlisted] = rest
 	return p, nil
@@ -274,7 +295,7 @@ func (r *resolver) layout(key sourceKey) *data.Layout {
 // findData is findSource with a word about what is not found.
 func findData(root, source string) (string, error) {
 	if source == procedural {
-		return "", &sourceError{fmt.Sprintf("%q is drawn, and has no files", source), "name a data set with files"}
+		return "", &sourceError{message: fmt.Sprintf("%q is drawn, and has no files", source), hint: "name a data set with files"}
 	}
 	dir, places, ok := findSource(root, source)
 	if !ok {
@@ -282,7 +303,7 @@ func findData(root, source string) (string, error) {
 			// A link is no source of another name.
 			if to, err := os.Readlink(p); err == nil {
 				if _, err := os.Stat(p); err != nil {
-					return "", &sourceError{fmt.Sprintf("there is no data %q: %s is a link to %s, which is not there", source, p, to), "restore what the link leads to, or make the link again"}
+					return "", &sourceError{message: fmt.Sprintf("there is no data %q: %s is a link to %s, which is not there", source, p, to), hint: "restore what the link leads to, or make the link again"}
 				}
 			}
 		}
@@ -290,7 +311,7 @@ func findData(root, source string) (string, error) {
 		if near := diagnostic.DidYouMean(source, sources(root)); near != "" {
 			hint = fmt.Sprintf("did you mean %q? Otherwise: %s", near, hint)
 		}
-		return "", &sourceError{fmt.Sprintf("there is no data %q", source), hint}
+		return "", &sourceError{message: fmt.Sprintf("there is no data %q", source), hint: hint}
 	}
 	return dir, nil
 }
@@ -366,8 +387,9 @@ func (d *dataConfig) draw(role string) files {
 	return files{split: &spec.Split{Digest: data.ProceduralDigest(drawn), Count: count, Procedural: drawn}}
 }
 
-// checkSource is what is wrong with a source, if anything.
-func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (message, hint string) {
+// checkSource is what is wrong with a source, if anything, or with a field of data that
+// divides it.
+func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (field, message, hint string) {
 	var faulty []string // parts
 	var faults string
 	for _, role := range wanted {
@@ -375,21 +397,21 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		if err != nil {
 			var known *sourceError
 			if errors.As(err, &known) {
-				return known.message, known.hint
+				return cmp.Or(known.field, "source"), known.message, known.hint
 			}
 			hint := ""
 			var scan *data.ScanError
 			if errors.As(err, &scan) {
 				hint = fmt.Sprintf("runner data check %s lists all that is wrong with the files", d.Source)
 			}
-			return fmt.Sprintf("data %q cannot be used: %v", d.Source, err), hint
+			return "source", fmt.Sprintf("data %q cannot be used: %v", d.Source, err), hint
 		}
 		if s.split.GetProcedural() != nil {
 			continue
 		}
 		t := r.training(root, d)
 		if t.fault != nil {
-			return t.fault.Error(), "name as many in data.classes, or give the color of each in data.colors"
+			return "source", t.fault.Error(), "name as many in data.classes, or give the color of each in data.colors"
 		}
 		if !r.check {
 			continue
@@ -403,10 +425,10 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		}
 	}
 	if len(faulty) > 0 {
-		return fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, strings.Join(faulty, ", "), faults),
+		return "source", fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, strings.Join(faulty, ", "), faults),
 			"repair or remove them; a mask holds the index of a class in data.classes, or data.ignore, and data.colors gives a class to other values, such as \"#ffffff\" in black and white"
 	}
-	return "", ""
+	return "", "", ""
 }
 
 // occurring counts the masks of a part of the data in which each value occurs,
@@ -518,13 +540,13 @@ func (r *resolver) network(root, weights string) (styleNetwork, error) {
 func findNetwork(root, weights string) (styleNetwork, error) {
 	path, tried, there := findPlace(root, weights, fs.FileMode.IsRegular)
 	if !there {
-		return styleNetwork{}, &sourceError{fmt.Sprintf("there is no file %s", weights), "it was looked for in " + lookedIn(root, tried)}
+		return styleNetwork{}, &sourceError{message: fmt.Sprintf("there is no file %s", weights), hint: "it was looked for in " + lookedIn(root, tried)}
 	}
 	net, err := stylize.OpenNetwork(path)
 	var pickled *stylize.PickledError
 	switch {
 	case errors.As(err, &pickled):
-		return styleNetwork{}, &sourceError{pickled.Error(), pickled.Cure()}
+		return styleNetwork{}, &sourceError{message: pickled.Error(), hint: pickled.Cure()}
 	case err != nil:
 		return styleNetwork{}, err
 	}

@@ -193,7 +193,7 @@ func (r *rates) estimate(s *spec.RunSpec, steps uint64, runs int) Cost {
 // images there are. Near, the adapters count only by where they sit.
 func shape(s *spec.RunSpec) (exact, near string) {
 	s = proto.CloneOf(s)
-	s.Seed, s.Optim = 0, nil
+	s.Seed, s.Folds, s.Optim = 0, nil, nil
 	if b := s.GetBackbone(); b != nil {
 		b.Digest = ""
 	}

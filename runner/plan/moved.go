@@ -94,6 +94,9 @@ func paramsOf(l *spec.Label) map[string]json.RawMessage {
 var fields = []struct{ path, name string }{
 	{"revision", "the engine's arithmetic"},
 	{"seed", "the seed"},
+	{"folds.count", "data.split.folds"},
+	{"folds.fold", "the fold"},
+	{"folds", "data.split.folds"},
 	{"backbone.digest", "the backbone's weights"},
 	{"backbone.arch", "the backbone's architecture"},
 	{"backbone.freeze", "backbone.freeze"},

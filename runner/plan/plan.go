@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/ensemble"
 	"github.com/loralab/loralab/runner/experiment"
@@ -113,7 +114,7 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 	newest := map[cell]*store.Run{}
 	for _, l := range known.Labels {
 		if run := known.Runs[l.Run]; run != nil && (run.Summary != nil || run.Checkpoint > 0) {
-			newest[cell{l.Experiment, l.Cell, l.Seed}] = run
+			newest[cell{l.Experiment, l.Cell, l.Repeat()}] = run
 		}
 	}
 	first := map[string]*Action{} // by identity
@@ -125,7 +126,7 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 			return nil, err
 		}
 		for _, run := range e.Runs {
-			at := cell{run.Experiment, run.Cell, run.Seed}
+			at := cell{run.Experiment, run.Cell, run.Repeat()}
 			asked[at] = true
 			if !only.Has(run.Name()) {
 				p.Unselected++
@@ -144,7 +145,7 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 		}
 	}
 	for _, l := range known.Labels {
-		at := cell{l.Experiment, l.Cell, l.Seed}
+		at := cell{l.Experiment, l.Cell, l.Repeat()}
 		run := newest[at]
 		if !names[l.Experiment] || asked[at] || run == nil || run.ID != l.Run || !only.Has(l.Name()) {
 			continue
@@ -158,7 +159,7 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 
 type cell struct {
 	experiment, cell string
-	seed             uint64
+	repeat           name.Repeat
 }
 
 // decide sets what to do about a run by itself. Had is what its cell had last.

@@ -13,7 +13,7 @@ import (
 // Selection is the part of a plan that a user wants: patterns of names, in
 // which * and ? stand for anything. A pattern means a run if it matches its
 // name ("ablation_rank/rank=8/seed=1"), an end or a beginning of that at a
-// slash ("rank=8", "ablation_rank", "seed=1"), or one value of its cell
+// slash ("rank=8", "ablation_rank", "fold=2", "seed=1"), or one value of its cell
 // ("rank=8" of "rank=8,alpha=4").
 type Selection struct {
 	Target  []string // empty: everything
@@ -46,9 +46,13 @@ func means(pattern, name string) bool {
 	if len(parts) < 3 {
 		return false
 	}
-	// Names of cells may hold slashes, those of experiments and seeds not.
-	cell := strings.Join(parts[1:len(parts)-1], "/")
-	return slices.ContainsFunc(strings.Split(cell, ","), match)
+	// Names of cells may hold slashes, those of experiments, folds and seeds not.
+	cell := parts[1 : len(parts)-1]
+	values := strings.Split(strings.Join(cell, "/"), ",")
+	if last := len(cell) - 1; last > 0 && strings.HasPrefix(cell[last], "fold=") {
+		values = append(values, strings.Split(strings.Join(cell[:last], "/"), ",")...)
+	}
+	return slices.ContainsFunc(values, match)
 }
 
 // check reports patterns that mean nothing: a run left out by a typing error

@@ -188,7 +188,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 		}
 		if len(cases) <= mostLines {
 			for i, c := range cases {
-				if st := newStat(c.scores(d, s.exp.Metric)); st.N > 0 {
+				if st, _ := s.sample(c, d, s.exp.Metric); st.N > 0 {
 					levels[d] = append(levels[d], figure.Level{
 						Name: c.name, Y: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation(),
 						Look: figure.Look{Color: figure.Gray, Dash: 1 + i%(figure.Dashes-1)},
@@ -202,7 +202,8 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 	label := capital(metricLabel(s.exp.Metric))
 	caption := fmt.Sprintf("%s over %s (%s), %s.", label, inWords(a.paths), code(a.paths), s.seedsText())
 	if s.several() {
-		caption += " Lines join the means, bars are the sample standard deviation, rings the seeds."
+		bars, rings := s.spreads()
+		caption += fmt.Sprintf(" Lines join the means, bars are %s, rings %s.", bars, rings)
 	}
 	if equal {
 		caption += " Places on the axis are in the order of the file and equally far apart."
@@ -286,7 +287,8 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 	case len(cases) > mostLines:
 		caption += " Cases without a place on the axis are in the figure of cells."
 	case len(cases) > 0:
-		caption += " Dashed level lines are cases without a place on the axis; their band is the sample standard deviation."
+		bars, _ := s.spreads()
+		caption += fmt.Sprintf(" Dashed level lines are cases without a place on the axis; their band is %s.", bars)
 	}
 	caption += leftOut(left) + s.unscored(func(c *cell) bool { _, on := c.on(a); return on || len(c.values) == 0 })
 	return s.drawn(drawing{name: fileName(a.name()), title: label + " over " + inWords(a.paths), caption: caption}, l), true
@@ -296,8 +298,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 func (s *study) line(a axis, at map[string]float64, domain string, cells []*cell) (line figure.Series) {
 	for _, c := range cells {
 		label, _ := c.on(a)
-		scores := c.scores(domain, s.exp.Metric)
-		st := newStat(scores)
+		st, scores := s.sample(c, domain, s.exp.Metric)
 		if st.N == 0 {
 			continue
 		}

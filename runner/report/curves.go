@@ -133,7 +133,7 @@ func (s *study) faults() string {
 	for _, c := range s.cells {
 		for _, o := range c.runs {
 			if o.curve != nil && o.curve.fault != "" {
-				list = append(list, fmt.Sprintf("%s, seed %d: %s", c.name, o.Run.Seed, o.curve.fault))
+				list = append(list, fmt.Sprintf("%s, %s: %s", c.name, o.Run.Repeat().Words(), o.curve.fault))
 			}
 		}
 	}

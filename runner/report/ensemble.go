@@ -29,7 +29,8 @@ func (s *study) ensembles() (rows []EnsembleRow) {
 		whole := &outcome{Result: Result{Run: c.runs[i].Run, Evaluations: c.runs[i].Ensemble}}
 		for _, d := range s.domains() {
 			if v, ok := whole.score(d, s.exp.Metric); ok {
-				rows = append(rows, EnsembleRow{c.name, d, newStat(c.scores(d, s.exp.Metric)), v})
+				members, _ := s.sample(c, d, s.exp.Metric)
+				rows = append(rows, EnsembleRow{c.name, d, members, v})
 			}
 		}
 	}

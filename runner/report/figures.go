@@ -139,8 +139,11 @@ func (s *study) looks() map[*cell]figure.Look {
 	return looks
 }
 
-// seedsText is "3 seeds", or the range where cells differ.
+// seedsText is "3 seeds", or the range where cells differ; of folds foldsText.
 func (s *study) seedsText() string {
+	if s.exp.Folds > 0 {
+		return s.foldsText()
+	}
 	low, high := math.MaxInt, 0
 	for _, c := range s.cells {
 		if n := c.trained(); n > 0 {
@@ -206,9 +209,10 @@ func (s *study) lossFigure() (drawing, bool) {
 	if len(kinds) > 0 {
 		label += " (" + strings.Join(kinds, " + ") + ")"
 	}
-	caption := "Training loss over optimizer steps: mean over seeds; the band is the range of the seeds."
+	over, of := s.over()
+	caption := fmt.Sprintf("Training loss over optimizer steps: mean over %s; the band is the range of the %s.", over, of)
 	if bin > 1 {
-		caption = fmt.Sprintf("Training loss over optimizer steps, in bins of %.0f steps: mean over seeds; the band is the range within the bin over all seeds.", bin)
+		caption = fmt.Sprintf("Training loss over optimizer steps, in bins of %.0f steps: mean over %s; the band is the range within the bin over all %s.", bin, over, of)
 	}
 	l := &figure.Lines{X: figure.Axis{Title: "step", Whole: true, Tight: true}, Y: figure.Axis{Title: label}}
 	return s.curves(drawing{name: lossName, title: "Training loss", caption: caption}, l, bin,
@@ -220,7 +224,8 @@ func (s *study) validationFigure() (drawing, bool) {
 		X: figure.Axis{Title: "epoch", Whole: true},
 		Y: figure.Axis{Title: "validation " + metricLabel(s.exp.Metric), Unit: bounded(s.exp.Metric)},
 	}
-	caption := "The validation split over epochs: mean over seeds; the band is the range of the seeds."
+	over, of := s.over()
+	caption := fmt.Sprintf("The validation split over epochs: mean over %s; the band is the range of the %s.", over, of)
 	return s.curves(drawing{name: validationName, title: "Validation", caption: caption}, l, 1,
 		func(o *outcome) []point { return o.curve.epochs })
 }
@@ -304,13 +309,13 @@ func (s *study) cellsFigure(shown map[*cell]bool) (drawing, bool) {
 		caption = fmt.Sprintf("%s of the cells that have no place in the figures above, %s.", capital(label), s.seedsText())
 	}
 	if s.several() {
-		caption += " Filled marks are means, bars the sample standard deviation, rings the seeds."
+		bars, rings := s.spreads()
+		caption += fmt.Sprintf(" Filled marks are means, bars %s, rings %s.", bars, rings)
 	}
 	domains := s.domains()
 	ranges := make([]figure.Extent, len(domains))
 	dot := func(c *cell, d string) (figure.Dot, bool) {
-		scores := c.scores(d, s.exp.Metric)
-		st := newStat(scores)
+		st, scores := s.sample(c, d, s.exp.Metric)
 		dot := figure.Dot{X: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation()}
 		if st.N > 1 {
 			dot.Seeds = scores

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/runner/compare"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/figure"
@@ -40,7 +41,7 @@ func (s *study) forestFigure(shown map[*cell]bool) (drawing, bool) {
 		}
 		return value, path, path != ""
 	}
-	groups := []compare.Group{{Name: base.name, Runs: s.bySeed(base, domains)}}
+	groups := []compare.Group{s.group(base, domains)}
 	type placed struct {
 		section int
 		name    string
@@ -75,7 +76,7 @@ func (s *study) forestFigure(shown map[*cell]bool) (drawing, bool) {
 				left = append(left, c.name)
 			default:
 				rows = append(rows, placed{i, value})
-				groups = append(groups, compare.Group{Name: c.name, Runs: s.bySeed(c, domains)})
+				groups = append(groups, s.group(c, domains))
 			}
 		}
 	}
@@ -129,7 +130,8 @@ func (s *study) forestFigure(shown map[*cell]bool) (drawing, bool) {
 			panel.Scale = d
 		}
 		r.Panels = append(r.Panels, panel)
-		levels = append(levels, fmt.Sprintf("%s %s", s.short[d], newStat(base.scores(d, s.exp.Metric))))
+		level, _ := s.sample(base, d, s.exp.Metric)
+		levels = append(levels, fmt.Sprintf("%s %s", s.short[d], level))
 	}
 	if len(domains) == 1 {
 		r.Panels[0].Title = ""
@@ -158,14 +160,14 @@ func (c *cell) value(path string) string {
 	return valueText(c.values[i].Value)
 }
 
-// bySeed is the scores of a cell by domain and seed.
-func (s *study) bySeed(c *cell, domains []string) map[string]map[uint64]float64 {
-	all := map[string]map[uint64]float64{}
+// byRun is the scores of a cell by domain and run.
+func (s *study) byRun(c *cell, domains []string) map[string]map[name.Repeat]float64 {
+	all := map[string]map[name.Repeat]float64{}
 	for _, d := range domains {
-		all[d] = map[uint64]float64{}
+		all[d] = map[name.Repeat]float64{}
 		for _, o := range c.runs {
 			if v, ok := o.score(d, s.exp.Metric); ok {
-				all[d][o.Run.Seed] = v
+				all[d][o.Run.Repeat()] = v
 			}
 		}
 	}

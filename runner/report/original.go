@@ -84,7 +84,11 @@ func (s *study) likeOriginal() bool {
 
 // originalCSV holds every scored run as the original project tabulates them.
 func (s *study) originalCSV() string {
-	lines := [][]string{{"variant", "cell", "data_percentage", "seed", "domain", "images", "dice", "iou"}}
+	header := []string{"variant", "cell", "data_percentage", "seed", "domain", "images", "dice", "iou"}
+	if s.exp.Folds > 0 {
+		header = append(header, "fold")
+	}
+	lines := [][]string{header}
 	for _, c := range s.cells {
 		for _, o := range c.runs {
 			for _, d := range s.exp.Domains {
@@ -94,10 +98,14 @@ func (s *study) originalCSV() string {
 				if !ok {
 					continue
 				}
-				lines = append(lines, []string{
+				line := []string{
 					o.Run.Label.GetVariant(), c.name, percentage(o.Run), strconv.FormatUint(o.Run.Seed, 10), d,
 					strconv.FormatUint(m.Images, 10), number(dice), number(iou),
-				})
+				}
+				if s.exp.Folds > 0 {
+					line = append(line, o.Run.Fold.String())
+				}
+				lines = append(lines, line)
 			}
 		}
 	}

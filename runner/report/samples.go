@@ -19,6 +19,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/runner/figure"
@@ -51,7 +52,7 @@ func (d *drawn) panel(row, column int) image.Rectangle {
 }
 
 // samplesFigure sets the predictions of the cells next to image and truth, each
-// from the trained run with the smallest seed.
+// from the first trained run.
 func (s *study) samplesFigure() (drawing, bool) {
 	type source struct {
 		cell *cell
@@ -68,15 +69,15 @@ func (s *study) samplesFigure() (drawing, bool) {
 	}
 	left := sources[min(len(sources), sampleColumns):]
 	sources = sources[:len(sources)-len(left)]
-	var seeds []uint64
+	var repeats []name.Repeat
 	for _, src := range sources {
-		if !slices.Contains(seeds, src.run.Run.Seed) {
-			seeds = append(seeds, src.run.Run.Seed)
+		if r := src.run.Run.Repeat(); !slices.Contains(repeats, r) {
+			repeats = append(repeats, r)
 		}
 	}
 	caption := "Image, truth and the prediction of each cell"
-	if len(seeds) == 1 {
-		caption += fmt.Sprintf(" (seed %d)", seeds[0])
+	if len(repeats) == 1 {
+		caption += fmt.Sprintf(" (%s)", repeats[0].Words())
 	}
 	caption += "; the first images of each domain, not chosen by result."
 	var more []string
@@ -159,7 +160,7 @@ func (s *study) sheets(from string) string {
 			}
 		}
 		if len(links) > 0 {
-			fmt.Fprintf(&b, "- %s, seed %d: %s\n", escape(c.name), o.Run.Seed, strings.Join(links, ", "))
+			fmt.Fprintf(&b, "- %s, %s: %s\n", escape(c.name), o.Run.Repeat().Words(), strings.Join(links, ", "))
 		}
 	}
 	if b.Len() == 0 {

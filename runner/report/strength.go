@@ -38,7 +38,8 @@ func (s *study) strengths() (rows []StrengthRow) {
 			row := StrengthRow{Cell: c.name, Domain: d}
 			for _, t := range s.exp.Strengths {
 				if t == 1 || c.adapted() {
-					row.Scores = append(row.Scores, StrengthScore{t, newStat(c.scores(spec.AtStrength(d, t), s.exp.Metric))})
+					score, _ := s.sample(c, spec.AtStrength(d, t), s.exp.Metric)
+					row.Scores = append(row.Scores, StrengthScore{t, score})
 				}
 			}
 			if len(row.Scores) > 0 {
@@ -103,10 +104,14 @@ func (t Table) strengthLines() (lines [][]string) {
 // line is a line of the table as CSV that has a metric and no more.
 func (t Table) line(cell, domain string, m Stat) []string {
 	i := slices.IndexFunc(t.Rows, func(r Row) bool { return r.Cell == cell })
-	return append([]string{
+	line := append([]string{
 		t.Experiment, cell, domain, t.Metric, strconv.Itoa(m.N), strconv.Itoa(t.Rows[i].Planned),
 		number(m.Mean), number(m.Std), number(m.Min), number(m.Max),
 	}, make([]string, 6)...)
+	if t.Rows[i].Folds > 0 {
+		line = append(line, Score{Metric: m}.foldCSV()...)
+	}
+	return line
 }
 
 // strengthFigure shows the metric over the strength of the adapter: a panel for each
@@ -137,7 +142,8 @@ func (s *study) strengthFigure() (drawing, bool) {
 	}
 	caption := fmt.Sprintf("%s over the strength of the adapter, from the frozen layers at 0 to those that were trained at 1, %s.", capital(metricLabel(s.exp.Metric)), s.seedsText())
 	if s.several() {
-		caption += " Lines join the means, bars are the sample standard deviation, rings the seeds."
+		bars, rings := s.spreads()
+		caption += fmt.Sprintf(" Lines join the means, bars are %s, rings %s.", bars, rings)
 	}
 	many := len(cells) > mostLines
 	most := len(cells)
@@ -154,8 +160,7 @@ func (s *study) strengthFigure() (drawing, bool) {
 		for _, c := range cells[:most] {
 			line := figure.Series{Name: c.name, Look: looks[c], Marked: true}
 			for _, t := range s.exp.Strengths {
-				scores := c.scores(spec.AtStrength(d, t), s.exp.Metric)
-				st := newStat(scores)
+				st, scores := s.sample(c, spec.AtStrength(d, t), s.exp.Metric)
 				if st.N == 0 {
 					continue
 				}
@@ -169,7 +174,7 @@ func (s *study) strengthFigure() (drawing, bool) {
 		}
 		var levels []figure.Level
 		for i, c := range without[:min(len(without), mostLines)] {
-			if st := newStat(c.scores(d, s.exp.Metric)); st.N > 0 {
+			if st, _ := s.sample(c, d, s.exp.Metric); st.N > 0 {
 				levels = append(levels, figure.Level{
 					Name: c.name, Y: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation(),
 					Look: figure.Look{Color: figure.Gray, Dash: 1 + i%(figure.Dashes-1)},

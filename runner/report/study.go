@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/compare"
 	"github.com/loralab/loralab/runner/experiment"
 )
 
@@ -22,11 +23,14 @@ type study struct {
 	shared   string            // "@original", "" for nothing
 }
 
-// cell is one row of the table: the runs that differ in nothing but the seed.
+// cell is one row of the table: the runs that differ in nothing but the seed, and the
+// fold in cross-validation.
 type cell struct {
 	name   string
 	values []experiment.AxisValue
-	runs   []*outcome // in order of the seeds
+	runs   []*outcome // in order of the folds and seeds
+	// repeated says that seeds divide the images into folds by themselves.
+	repeated bool
 }
 
 type outcome struct {
@@ -42,8 +46,8 @@ func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
 		return nil, errors.New("the experiment has no runs")
 	}
 	type key struct {
-		cell string
-		seed uint64
+		cell   string
+		repeat name.Repeat
 	}
 	known := make(map[key]Result, len(results))
 	for _, r := range results {
@@ -51,7 +55,7 @@ func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
 			return nil, errors.New("a result belongs to no run")
 		}
 		if r.Run.Experiment == exp.Name {
-			known[key{r.Run.Cell, r.Run.Seed}] = r
+			known[key{r.Run.Cell, r.Run.Repeat()}] = r
 		}
 	}
 	s := &study{exp: exp, families: familyColumns(exp), short: map[string]string{}}
@@ -72,23 +76,27 @@ func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
 			byName[run.Cell] = c
 			s.cells = append(s.cells, c)
 		}
-		r := known[key{run.Cell, run.Seed}]
+		r := known[key{run.Cell, run.Repeat()}]
 		r.Run = run
 		c.runs = append(c.runs, &outcome{Result: r})
 	}
 	for _, c := range s.cells {
-		slices.SortStableFunc(c.runs, func(a, b *outcome) int { return cmp.Compare(a.Run.Seed, b.Run.Seed) })
+		slices.SortStableFunc(c.runs, func(a, b *outcome) int { return a.Run.Repeat().Compare(b.Run.Repeat()) })
+		c.repeated = c.divides()
 	}
 	return s, nil
 }
 
-// Stat is a sample over seeds.
+// Stat is a sample over seeds, or over folds and seeds.
 type Stat struct {
 	N    int
-	Mean float64 // NaN without values
-	Std  float64 // of the sample, n−1 in the denominator; NaN below two values
+	Mean float64 // NaN without values; of folds, the mean of their means
+	Std  float64 // of the N values, n−1 in the denominator; NaN below two values
 	Min  float64
 	Max  float64
+	// Folds tells the spreads over folds and over seeds apart; nil without
+	// cross-validation.
+	Folds *compare.Folds
 }
 
 // MarshalJSON writes null for what has no value.
@@ -100,12 +108,13 @@ func (s Stat) MarshalJSON() ([]byte, error) {
 		return &v
 	}
 	return json.Marshal(struct {
-		N    int      `json:"n"`
-		Mean *float64 `json:"mean"`
-		Std  *float64 `json:"std"`
-		Min  *float64 `json:"min"`
-		Max  *float64 `json:"max"`
-	}{s.N, some(s.Mean), some(s.Std), some(s.Min), some(s.Max)})
+		N     int            `json:"n"`
+		Mean  *float64       `json:"mean"`
+		Std   *float64       `json:"std"`
+		Min   *float64       `json:"min"`
+		Max   *float64       `json:"max"`
+		Folds *compare.Folds `json:"folds,omitempty"`
+	}{s.N, some(s.Mean), some(s.Std), some(s.Min), some(s.Max), s.Folds})
 }
 
 func newStat(values []float64) Stat {
@@ -130,9 +139,15 @@ func newStat(values []float64) Stat {
 	return s
 }
 
-// deviation is the sample standard deviation, 0 where there is none: what a
-// figure draws.
+// deviation is the sample standard deviation, that over folds if there are any, 0
+// where there is none: what a figure draws.
 func (s Stat) deviation() float64 {
+	if s.Folds != nil {
+		if s.Folds.Std == nil {
+			return 0
+		}
+		return *s.Folds.Std
+	}
 	if s.N < 2 {
 		return 0
 	}
@@ -140,11 +155,21 @@ func (s Stat) deviation() float64 {
 }
 
 // String is the mean ± the sample standard deviation to three digits; without
-// the latter where there is one value, a dash where there is none.
+// the latter where there is one value, a dash where there is none. Of folds it is the
+// deviation over them, and that over seeds in brackets.
 func (s Stat) String() string {
 	switch {
 	case s.N == 0:
 		return "–"
+	case s.Folds != nil:
+		text := fmt.Sprintf("%.3f", s.Mean)
+		if f := s.Folds.Std; f != nil {
+			text += fmt.Sprintf(" ± %.3f", *f)
+		}
+		if f := s.Folds.SeedStd; f != nil {
+			text += fmt.Sprintf(" (%.3f)", *f)
+		}
+		return text
 	case s.N == 1:
 		return fmt.Sprintf("%.3f", s.Mean)
 	default:
@@ -163,7 +188,7 @@ func (c *cell) scores(domain, name string) []float64 {
 	return values
 }
 
-// first is the trained run with the smallest seed, or nil.
+// first is the trained run with the smallest seed, of the first fold; or nil.
 func (c *cell) first() *outcome {
 	for _, o := range c.runs {
 		if o.done() {

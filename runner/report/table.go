@@ -13,6 +13,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/foreign"
@@ -42,6 +43,9 @@ type Row struct {
 	// N is how many runs are trained, of Planned.
 	N       int `json:"n"`
 	Planned int `json:"planned"`
+	// Folds is how many of them are planned, with the seeds of each; 0 without
+	// cross-validation.
+	Folds int `json:"folds,omitempty"`
 	// Trained parameters of the three parts; 0 until a run is trained.
 	Backbone uint64  `json:"backbone"`
 	Adapter  uint64  `json:"adapter"`
@@ -56,6 +60,8 @@ func (r Row) Trainable() uint64 { return r.Backbone + r.Adapter + r.Head }
 type Score struct {
 	Metric Stat `json:"metric"` // the table's metric
 	IoU    Stat `json:"iou"`    // mean IoU
+	// Pooled is the metric from the pixel counts of all folds together, over seeds.
+	Pooled *Stat `json:"pooled,omitempty"`
 }
 
 // Tabulate aggregates the results of an experiment without writing anything.
@@ -71,6 +77,9 @@ func (s *study) table() Table {
 	t := Table{Experiment: s.exp.Name, Metric: s.exp.Metric, Domains: slices.Clone(s.domains())}
 	for _, c := range s.cells {
 		row := Row{Cell: c.name, Planned: len(c.runs)}
+		if s.exp.Folds > 0 {
+			row.Folds = len(s.folds())
+		}
 		for _, o := range c.runs {
 			if o.done() {
 				row.N++
@@ -80,7 +89,13 @@ func (s *study) table() Table {
 			row.Backbone, row.Adapter, row.Head = o.Summary.BackboneParams, o.Summary.AdapterParams, o.Summary.HeadParams
 		}
 		for _, d := range t.Domains {
-			row.Scores = append(row.Scores, Score{newStat(c.scores(d, t.Metric)), newStat(c.scores(d, "iou/mean"))})
+			score := Score{}
+			score.Metric, _ = s.sample(c, d, t.Metric)
+			score.IoU, _ = s.sample(c, d, "iou/mean")
+			if s.exp.Folds > 0 {
+				score.Pooled = s.pooled(c, d, t.Metric)
+			}
+			row.Scores = append(row.Scores, score)
 		}
 		t.Rows = append(t.Rows, row)
 	}
@@ -99,6 +114,9 @@ func (t Table) Header() []string {
 		if t.Metric != "iou/mean" {
 			h = append(h, d+" IoU")
 		}
+	}
+	for _, i := range t.pooledDomains() {
+		h = append(h, fmt.Sprintf("%s %s, pooled", domains[i], shortLabel(t.Metric)))
 	}
 	return h
 }
@@ -126,7 +144,7 @@ func (t Table) Spare(column int) int {
 	switch {
 	case column == 2:
 		return 1
-	case column >= fixed && t.Metric != "iou/mean" && (column-fixed)%2 == 1:
+	case column >= fixed && column < fixed+2*len(t.Domains) && t.Metric != "iou/mean" && (column-fixed)%2 == 1:
 		return 2
 	}
 	return 0
@@ -136,11 +154,7 @@ func (t Table) Spare(column int) int {
 func (t Table) Cells() [][]string {
 	var lines [][]string
 	for _, r := range t.Rows {
-		n := strconv.Itoa(r.N)
-		if r.N < r.Planned {
-			n = fmt.Sprintf("%d of %d", r.N, r.Planned)
-		}
-		line := []string{r.Cell, n, "–", "–"}
+		line := []string{r.Cell, r.counted(), "–", "–"}
 		if r.N > 0 {
 			line[2], line[3] = thousands(r.Adapter), thousands(r.Trainable())
 		}
@@ -149,6 +163,13 @@ func (t Table) Cells() [][]string {
 			if t.Metric != "iou/mean" {
 				line = append(line, s.IoU.String())
 			}
+		}
+		for _, i := range t.pooledDomains() {
+			text := "–"
+			if p := r.Scores[i].Pooled; p != nil {
+				text = p.String()
+			}
+			line = append(line, text)
 		}
 		lines = append(lines, line)
 	}
@@ -258,6 +279,10 @@ func (t Table) CSV() string {
 		"experiment", "cell", "domain", "metric", "n", "planned", "mean", "sample_std", "min", "max",
 		"iou_mean", "iou_sample_std", "backbone_params", "adapter_params", "head_params", "trainable_params",
 	}}
+	folds := slices.ContainsFunc(t.Rows, func(r Row) bool { return r.Folds > 0 })
+	if folds {
+		lines[0] = append(lines[0], foldCSV...)
+	}
 	for _, r := range t.Rows {
 		for i, d := range t.Domains {
 			m, u := r.Scores[i].Metric, r.Scores[i].IoU
@@ -271,6 +296,9 @@ func (t Table) CSV() string {
 				} else {
 					line = append(line, strconv.FormatUint(p, 10))
 				}
+			}
+			if folds {
+				line = append(line, r.Scores[i].foldCSV()...)
 			}
 			lines = append(lines, line)
 		}
@@ -292,6 +320,9 @@ func (s *study) runsCSV() string {
 	names := metric.Names(classes)
 	header := []string{"experiment", "cell"}
 	header = append(header, s.exp.Axes...)
+	if s.exp.Folds > 0 {
+		header = append(header, "fold")
+	}
 	header = append(header, "seed", "run", "state", "domain", "images", "pixels")
 	header = append(header, names...)
 	header = append(header, "backbone_params", "adapter_params", "head_params", "best_step", "steps",
@@ -316,6 +347,9 @@ func (s *study) runsCSV() string {
 					state = "trained"
 				case o.Failed != "":
 					state = "failed"
+				}
+				if s.exp.Folds > 0 {
+					line = append(line, o.Run.Fold.String())
 				}
 				line = append(line, strconv.FormatUint(o.Run.Seed, 10), o.Run.ID, state, domain)
 				if m == nil {
@@ -368,7 +402,11 @@ func (s *study) notes(t Table) []string {
 	if s.shared != "" {
 		add("%s", s.sharedText())
 	}
-	add("Mean ± sample standard deviation (n−1) over n seeds. Scores come from pixel counts over a whole split; a mean over classes leaves out those that neither occur nor are predicted.")
+	if s.exp.Folds > 0 {
+		notes = append(notes, s.foldNotes(t)...)
+	} else {
+		add("Mean ± sample standard deviation (n−1) over n seeds. Scores come from pixel counts over a whole split; a mean over classes leaves out those that neither occur nor are predicted.")
+	}
 	if strings.HasPrefix(t.Metric, "original/") {
 		add("The %s is that of the original project and of no other: soft, its classes weighted by the inverse of their pixels in a batch, so that the rarest counts most, and the mean over batches as large as those of training.", metricLabel(t.Metric))
 	}
@@ -403,7 +441,7 @@ func (s *study) notes(t Table) []string {
 	if single {
 		add("Cells with n = 1 have no spread: their differences may be chance.")
 	}
-	if few {
+	if few && s.exp.Folds == 0 {
 		add("Fewer than six seeds: differences of the order of the spread are a hint, not a finding.")
 	}
 	notes = append(notes, s.budgets()...)
@@ -426,23 +464,27 @@ func (s *study) notes(t Table) []string {
 				if more := len(n) - 4; more > 0 {
 					shown += fmt.Sprintf(" and %d more", more)
 				}
-				add("**Never moved**: %s, seed %d: adapter tensors %s are what they were at the start.", c.name, o.Run.Seed, shown)
+				add("**Never moved**: %s, %s: adapter tensors %s are what they were at the start.", c.name, o.Run.Repeat().Words(), shown)
 			}
 			if n := o.Summary.GetUncounted(); n > 0 {
-				add("In %d of %d updates of %s, seed %d, no pixel counted: nothing trained in them.", n, o.Summary.GetSteps(), c.name, o.Run.Seed)
+				add("In %d of %d updates of %s, %s, no pixel counted: nothing trained in them.", n, o.Summary.GetSteps(), c.name, o.Run.Repeat().Words())
 			}
 		}
 	}
 	var missing []string
 	for _, c := range s.cells {
-		var seeds []string
+		last, texts := name.Fold{}, []string(nil)
 		for _, o := range c.runs {
-			if !o.done() && o.Failed == "" {
-				seeds = append(seeds, strconv.FormatUint(o.Run.Seed, 10))
+			switch r := o.Run.Repeat(); {
+			case o.done() || o.Failed != "":
+			case len(texts) > 0 && r.Fold == last:
+				texts[len(texts)-1] += fmt.Sprintf(", %d", r.Seed)
+			default:
+				texts, last = append(texts, r.Words()), r.Fold
 			}
 		}
-		if len(seeds) > 0 {
-			missing = append(missing, fmt.Sprintf("%s (seed %s)", c.name, strings.Join(seeds, ", ")))
+		if len(texts) > 0 {
+			missing = append(missing, fmt.Sprintf("%s (%s)", c.name, strings.Join(texts, "; ")))
 		}
 	}
 	if len(missing) > 0 {
@@ -451,7 +493,7 @@ func (s *study) notes(t Table) []string {
 	for _, c := range s.cells {
 		for _, o := range c.runs {
 			if !o.done() && o.Failed != "" {
-				add("**Failed**: %s, seed %d: %s", c.name, o.Run.Seed, strings.Join(strings.Fields(o.Failed), " "))
+				add("**Failed**: %s, %s: %s", c.name, o.Run.Repeat().Words(), strings.Join(strings.Fields(o.Failed), " "))
 			}
 		}
 	}
@@ -463,7 +505,7 @@ func (s *study) domainSizes() string {
 	var parts []string
 	for _, d := range s.pictured() {
 		var sizes []uint64
-		images := map[string]bool{}
+		images := map[name.Fold]map[string]bool{}
 		for _, c := range s.cells {
 			for _, o := range c.runs {
 				m := o.Evaluations[d]
@@ -473,25 +515,38 @@ func (s *study) domainSizes() string {
 				if !slices.Contains(sizes, m.Images) {
 					sizes = append(sizes, m.Images)
 				}
-				for _, e := range o.Run.Evaluations {
-					if e.Spec.GetDomain() == d {
-						images[e.Spec.GetData().GetSplits()["test"].GetDigest()] = true
-					}
+				if images[o.Run.Fold] == nil {
+					images[o.Run.Fold] = map[string]bool{}
 				}
+				images[o.Run.Fold][o.testDigest(d)] = true
 			}
 		}
 		slices.Sort(sizes)
+		different := false // runs of the same fold, or of none
+		for _, of := range images {
+			different = different || len(of) > 1
+		}
 		column := d
 		if !slices.Contains(s.domains(), d) {
 			column = "each of the " + strings.TrimSuffix(s.families[d], s.shared)
 		} else {
 			column = s.short[d]
 		}
-		switch len(sizes) {
-		case 0:
-		case 1:
+		switch {
+		case len(sizes) == 0:
+		case s.exp.Folds > 0 && (len(sizes) > 1 || len(images) > 1):
 			text := fmt.Sprintf("%s %d", column, sizes[0])
-			if len(images) > 1 {
+			if last := sizes[len(sizes)-1]; last > sizes[0] {
+				text += fmt.Sprintf(" to %d", last)
+			}
+			text += " in a fold"
+			if different {
+				text += " (**the runs of a fold do not share their images**)"
+			}
+			parts = append(parts, text)
+		case len(sizes) == 1:
+			text := fmt.Sprintf("%s %d", column, sizes[0])
+			if different {
 				text += " (**the runs do not share their images**)"
 			}
 			parts = append(parts, text)

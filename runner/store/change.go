@@ -60,7 +60,7 @@ func (s *Store) Enqueue(ctx context.Context, known *Snapshot, runs []*Run, label
 			}
 		}
 		if len(j.names) == 0 {
-			j.names = []Label{{run.Experiment, run.Cell, run.Seed, run.ID, since, 0}}
+			j.names = []Label{{run.Experiment, run.Cell, run.Fold, run.Seed, run.ID, since, 0}}
 		}
 		delete(names, run.ID)
 		jobs = append(jobs, j)

@@ -220,7 +220,7 @@ func (r *record) found(root, dir string) *found {
 	for _, n := range r.Names {
 		f.names = append(f.names, n.label(r.ID))
 	}
-	f.run.Experiment, f.run.Cell, f.run.Seed = r.Names[0].Experiment, r.Names[0].Cell, r.Names[0].Seed
+	f.run.Experiment, f.run.Cell, f.run.Fold, f.run.Seed = r.Names[0].Experiment, r.Names[0].Cell, r.Names[0].Fold, r.Names[0].Seed
 	return f
 }
 
@@ -238,10 +238,10 @@ func adopt(root string, at *os.Root, dir string) (*found, error) {
 	if err := determines(request.GetSpec(), id); err != nil {
 		return nil, err
 	}
-	label := request.GetLabel()
+	label, repeat := request.GetLabel(), spec.RepeatOf(request.GetSpec())
 	r := &record{
 		ID: id, State: Stopped, Attempts: 1, Created: modified,
-		Names: []recordName{{label.GetExperiment(), label.GetCell(), request.GetSpec().GetSeed(), modified, 0}},
+		Names: []recordName{{label.GetExperiment(), label.GetCell(), repeat.Fold, repeat.Seed, modified, 0}},
 	}
 	if label.GetExperiment() == "" {
 		r.Names[0].Experiment = path.Dir(dir)
@@ -559,6 +559,6 @@ func stampOf(at *os.Root) (stamp string, any bool) {
 func compareLabels(a, b Label) int {
 	return cmp.Or(
 		a.Since.Compare(b.Since), cmp.Compare(a.Position, b.Position), cmp.Compare(a.Experiment, b.Experiment),
-		cmp.Compare(a.Cell, b.Cell), cmp.Compare(a.Seed, b.Seed), cmp.Compare(a.Run, b.Run),
+		cmp.Compare(a.Cell, b.Cell), a.Repeat().Compare(b.Repeat()), cmp.Compare(a.Run, b.Run),
 	)
 }

@@ -6,23 +6,26 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
-// Newest is the label of every cell and seed that has a run: what the names of
+// Newest is the label of every cell, fold and seed that has a run: what the names of
 // runs mean now. Experiments are in the order in which they were first asked for;
 // what the newest apply of an experiment asked for is in the order of its file,
 // and what it no longer asked for follows.
 func (s *Snapshot) Newest() []Label {
 	type key struct {
 		experiment, cell string
-		seed             uint64
+		repeat           name.Repeat
 	}
-	of := func(l Label) key { return key{l.Experiment, l.Cell, l.Seed} }
+	of := func(l Label) key { return key{l.Experiment, l.Cell, l.Repeat()} }
 	newest := map[key]Label{}
 	has := map[Label]bool{} // without time and position
-	plain := func(l Label) Label { return Label{Experiment: l.Experiment, Cell: l.Cell, Seed: l.Seed, Run: l.Run} }
+	plain := func(l Label) Label {
+		return Label{Experiment: l.Experiment, Cell: l.Cell, Fold: l.Fold, Seed: l.Seed, Run: l.Run}
+	}
 	var experiments []string
 	byExperiment := map[string][]key{}
 	for _, l := range s.Labels {
@@ -95,7 +98,7 @@ func (s *Snapshot) As(l Label) *Run {
 		}
 	}
 	run = run.For(wanted)
-	run.Experiment, run.Cell, run.Seed = l.Experiment, l.Cell, l.Seed
+	run.Experiment, run.Cell, run.Fold, run.Seed = l.Experiment, l.Cell, l.Fold, l.Seed
 	return run
 }
 
@@ -206,8 +209,8 @@ const (
 )
 
 // Select is the runs that people mean by ref: the name of an experiment, of a
-// cell ("ablation_rank/rank=8", or "rank=8" where one experiment has it), or
-// what Find takes.
+// cell ("ablation_rank/rank=8", or "rank=8" where one experiment has it), of a fold
+// of it ("rank=8/fold=2"), or what Find takes.
 func (s *Snapshot) Select(ref string) ([]Label, Meant, error) {
 	labels, err := s.several(ref)
 	if len(labels) > 0 || err != nil {
@@ -220,14 +223,17 @@ func (s *Snapshot) Select(ref string) ([]Label, Meant, error) {
 	return []Label{l}, meant, nil
 }
 
-// several is the runs of an experiment or of a cell.
+// several is the runs of an experiment, of a cell, or of a fold of a cell.
 func (s *Snapshot) several(ref string) ([]Label, error) {
 	var labels, ends []Label
 	for _, l := range s.Newest() {
-		switch cell := l.Experiment + "/" + l.Cell; {
-		case l.Experiment == ref || cell == ref:
+		is := func(cell string) bool {
+			return cell == ref || !l.Fold.IsZero() && cell+"/fold="+l.Fold.String() == ref
+		}
+		switch {
+		case l.Experiment == ref || is(l.Experiment+"/"+l.Cell):
 			labels = append(labels, l)
-		case l.Cell == ref:
+		case is(l.Cell):
 			ends = append(ends, l)
 		}
 	}
@@ -262,11 +268,11 @@ func (s *Snapshot) find(ref string) (Label, Meant, error) {
 	byName := map[string]Label{}
 	var found, all []string
 	for _, l := range newest {
-		name := l.Name()
-		byName[name] = l
-		all = append(all, name)
-		if strings.HasSuffix(name, "/"+ref) {
-			found = append(found, name)
+		full := l.Name()
+		byName[full] = l
+		all = append(all, full)
+		if strings.HasSuffix(full, "/"+ref) {
+			found = append(found, full)
 		}
 	}
 	if l, ok := byName[ref]; ok {
@@ -307,7 +313,7 @@ func (s *Snapshot) labelOf(id string) Label {
 		}
 	}
 	r := s.Runs[id]
-	return Label{Experiment: r.Experiment, Cell: r.Cell, Seed: r.Seed, Run: id}
+	return Label{Experiment: r.Experiment, Cell: r.Cell, Fold: r.Fold, Seed: r.Seed, Run: id}
 }
 
 func list(names []string) string {

@@ -20,6 +20,9 @@ const logsDir = "logs"
 // LogName is the name of the link to the journal of a run.
 func LogName(l Label) string {
 	end := fmt.Sprintf("-seed%d%s", l.Seed, logEnd(l.Run))
+	if !l.Fold.IsZero() {
+		end = fmt.Sprintf("-fold%s%s", l.Fold, end)
+	}
 	return filename.Fit(filename.Of(l.Cell), filename.Most-len(end)) + end
 }
 

@@ -71,7 +71,7 @@ func (x *index) readOld(ctx context.Context, root string) (all map[string]*found
 	})
 	for _, f := range all {
 		if len(f.names) == 0 {
-			f.names = []Label{{f.run.Experiment, f.run.Cell, f.run.Seed, f.run.ID, f.run.Created, 0}}
+			f.names = []Label{{Experiment: f.run.Experiment, Cell: f.run.Cell, Seed: f.run.Seed, Run: f.run.ID, Since: f.run.Created}}
 		}
 	}
 	return all, notes, err

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
@@ -50,17 +51,18 @@ type record struct {
 type recordName struct {
 	Experiment string    `json:"experiment"`
 	Cell       string    `json:"cell"`
+	Fold       name.Fold `json:"fold,omitzero"`
 	Seed       uint64    `json:"seed"`
 	Since      time.Time `json:"since"`
 	Position   int       `json:"position"`
 }
 
 func (n recordName) label(id string) Label {
-	return Label{n.Experiment, n.Cell, n.Seed, id, n.Since, n.Position}
+	return Label{n.Experiment, n.Cell, n.Fold, n.Seed, id, n.Since, n.Position}
 }
 
 func (l Label) recorded() recordName {
-	return recordName{l.Experiment, l.Cell, l.Seed, l.Since, l.Position}
+	return recordName{l.Experiment, l.Cell, l.Fold, l.Seed, l.Since, l.Position}
 }
 
 // now is the time as records have it.
@@ -120,8 +122,8 @@ func (r *record) sound() error {
 		return err
 	}
 	for _, n := range r.Names {
-		if n.Seed != s.GetSeed() {
-			return fmt.Errorf("it has the name %s, and its specification has seed %d", n.label(r.ID).Name(), s.GetSeed())
+		if l, of := n.label(r.ID), spec.RepeatOf(s); l.Repeat() != of {
+			return fmt.Errorf("it has the name %s, and its specification has %s", l.Name(), of.Words())
 		}
 	}
 	return nil
@@ -130,7 +132,7 @@ func (r *record) sound() error {
 // index is where a run has a name, -1 where it has not.
 func (r *record) index(l Label) int {
 	return slices.IndexFunc(r.Names, func(n recordName) bool {
-		return n.Experiment == l.Experiment && n.Cell == l.Cell && n.Seed == l.Seed
+		return n.Experiment == l.Experiment && n.Cell == l.Cell && n.Fold == l.Fold && n.Seed == l.Seed
 	})
 }
 
@@ -188,10 +190,11 @@ type askedCell struct {
 }
 
 type askedRun struct {
-	Seed        uint64   `json:"seed"`
-	Run         string   `json:"run"`
-	Evaluations []string `json:"evaluations,omitempty"` // names of their files
-	Domains     []string `json:"domains,omitempty"`     // in the same order
+	Fold        name.Fold `json:"fold,omitzero"`
+	Seed        uint64    `json:"seed"`
+	Run         string    `json:"run"`
+	Evaluations []string  `json:"evaluations,omitempty"` // names of their files
+	Domains     []string  `json:"domains,omitempty"`     // in the same order
 }
 
 func readAsked(dir *os.Root) (*Asked, error) {
@@ -209,7 +212,7 @@ func readAsked(dir *os.Root) (*Asked, error) {
 	a := &Asked{Experiment: r.Experiment, When: r.Asked}
 	for _, c := range r.Cells {
 		for _, run := range c.Runs {
-			label := Label{r.Experiment, c.Cell, run.Seed, run.Run, r.Asked, len(a.Runs)}
+			label := Label{r.Experiment, c.Cell, run.Fold, run.Seed, run.Run, r.Asked, len(a.Runs)}
 			a.Runs = append(a.Runs, Wanted{label, run.Evaluations, run.Domains})
 		}
 	}
@@ -223,7 +226,7 @@ func (a *Asked) encode() ([]byte, error) {
 			r.Cells = append(r.Cells, askedCell{Cell: l.Cell})
 		}
 		c := &r.Cells[len(r.Cells)-1]
-		run := askedRun{Seed: l.Seed, Run: l.Run, Domains: l.Domains}
+		run := askedRun{Fold: l.Fold, Seed: l.Seed, Run: l.Run, Domains: l.Domains}
 		for _, e := range l.Evaluations {
 			run.Evaluations = append(run.Evaluations, rundir.Short(e))
 		}

@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
@@ -49,9 +50,10 @@ const (
 // Run is what is known of one run.
 type Run struct {
 	ID string
-	// Experiment, Cell and Seed are its oldest name, or that of As.
+	// Experiment, Cell, Fold and Seed are its oldest name, or that of As.
 	Experiment string
 	Cell       string
+	Fold       name.Fold // none without cross-validation
 	Seed       uint64
 
 	State    State
@@ -154,7 +156,7 @@ func (r *Run) Cure() string {
 
 // Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
 func (r *Run) Name() string {
-	return Label{Experiment: r.Experiment, Cell: r.Cell, Seed: r.Seed}.Name()
+	return name.Run(r.Experiment, r.Cell, name.Repeat{Fold: r.Fold, Seed: r.Seed})
 }
 
 // Spec is what determined the run. It is read only when asked for: a plan needs
@@ -302,11 +304,13 @@ func (r *Run) SetSpec(s *spec.RunSpec) (err error) {
 	return nil
 }
 
-// Label says that a cell of an experiment, with a seed, is served by a run.
-// One cell may have had several: that since the latest time is the newest.
+// Label says that a cell of an experiment, with a seed and, in cross-validation, a
+// fold, is served by a run. One cell may have had several: that since the latest time
+// is the newest.
 type Label struct {
 	Experiment string
 	Cell       string
+	Fold       name.Fold
 	Seed       uint64
 	Run        string
 	Since      time.Time // the cell is served by this run
@@ -314,9 +318,10 @@ type Label struct {
 }
 
 // Name is how people refer to a run: "ablation_rank/rank=8/seed=1".
-func (l Label) Name() string {
-	return fmt.Sprintf("%s/%s/seed=%d", l.Experiment, l.Cell, l.Seed)
-}
+func (l Label) Name() string { return name.Run(l.Experiment, l.Cell, l.Repeat()) }
+
+// Repeat tells it from the other runs of its cell.
+func (l Label) Repeat() name.Repeat { return name.Repeat{Fold: l.Fold, Seed: l.Seed} }
 
 // Snapshot is all that is known at one moment.
 type Snapshot struct {

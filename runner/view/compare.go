@@ -23,24 +23,44 @@ func (v *View) Compare(c *compare.Comparison) {
 			v.Say("")
 		}
 		v.Say("%s  %s", v.bold.Render(d.Name), v.dim.Render(c.Metric))
-		t := table{columns: slices.Concat(texts(""), numbers("N", "MEAN", "± STD", "DIFFERENCE", "95 % INTERVAL", "P"), texts("TEST"))}
+		folds := slices.ContainsFunc(d.Rows, func(r compare.Row) bool { return r.Folds != nil })
+		spreads := []string{"± STD"}
+		if folds {
+			spreads = []string{"± FOLDS", "± SEEDS"}
+		}
+		t := table{columns: slices.Concat(texts(""), numbers("N", "MEAN"), numbers(spreads...), numbers("DIFFERENCE", "95 % INTERVAL", "P"), texts("TEST"))}
 		for _, r := range d.Rows {
-			row := []string{r.Group, fmt.Sprint(r.N), optional(r.Mean, score), optional(r.Std, spread), "", "", "", ""}
+			start := []string{r.Group, fmt.Sprint(r.N), optional(r.Mean, score), optional(r.Std, spread)}
+			if f := r.Folds; f != nil {
+				start = []string{r.Group, fmt.Sprintf("%d×%d", f.N, f.Seeds), optional(r.Mean, score), optional(f.Std, spread), optional(f.SeedStd, spread)}
+				if r.N != f.N*f.Seeds {
+					start[1] = fmt.Sprint(r.N)
+				}
+			} else if folds {
+				start = slices.Insert(start, 3, "")
+			}
+			row := make([]string, 4)
 			if diff := r.Difference; diff != nil {
 				several = true
-				row[4] = signed(diff.Mean)
+				row[0] = signed(diff.Mean)
 				if diff.Low != nil && diff.High != nil {
-					row[5] = fmt.Sprintf("%s … %s", signed(*diff.Low), signed(*diff.High))
+					row[1] = fmt.Sprintf("%s … %s", signed(*diff.Low), signed(*diff.High))
 				}
-				row[6] = optional(diff.Adjusted, pValue)
-				row[7] = v.dim.Render("Welch")
-				if diff.Paired {
-					row[7] = v.dim.Render(fmt.Sprintf("paired, %d", diff.N))
+				row[2] = optional(diff.Adjusted, pValue)
+				switch {
+				case diff.Corrected:
+					row[3] = v.dim.Render(fmt.Sprintf("paired, %s", count(diff.N, "fold")))
+				case diff.Paired:
+					row[3] = v.dim.Render(fmt.Sprintf("paired, %d", diff.N))
+				case folds: // of other folds, or of none
+					row[3] = v.dim.Render("none")
+				default:
+					row[3] = v.dim.Render("Welch")
 				}
 			} else if r.Group == c.Baseline {
-				row[7] = v.dim.Render("baseline")
+				row[3] = v.dim.Render("baseline")
 			}
-			t.add(row...)
+			t.add(append(start, row...)...)
 		}
 		v.table(t)
 	}
@@ -59,7 +79,16 @@ func (v *View) Compare(c *compare.Comparison) {
 }
 
 func compareNotes(c *compare.Comparison) []string {
+	folds := slices.ContainsFunc(c.Domains, func(d compare.Domain) bool {
+		return slices.ContainsFunc(d.Rows, func(r compare.Row) bool { return r.Folds != nil })
+	})
 	notes := []string{fmt.Sprintf("Differences are from %s. ± is the sample standard deviation (n−1) over seeds; P is two-sided, of Student's t, adjusted after Holm.", c.Baseline)}
+	if folds {
+		notes = []string{
+			fmt.Sprintf("Differences are from %s, paired by fold and seed. ± is the sample standard deviation (n−1) over folds, and over the seeds of a fold, pooled; P is two-sided, of Student's t over folds, adjusted after Holm.", c.Baseline),
+			"Folds share training images, so their spread is no standard error of independent runs: intervals are wider than theirs (Nadeau and Bengio 2003). Groups without the same folds are not tested.",
+		}
+	}
 	least := math.MaxInt
 	for _, d := range c.Domains {
 		for _, r := range d.Rows {
@@ -71,7 +100,7 @@ func compareNotes(c *compare.Comparison) []string {
 	switch {
 	case least < 3:
 		notes = append(notes, "Fewer than three runs are not tested.")
-	case least < 6:
+	case least < 6 && !folds:
 		notes = append(notes, "With so few seeds the interval says more than P, and neither can show that differences are normal, as both assume.")
 	}
 	return notes
@@ -85,6 +114,12 @@ func (v *View) CompareCSV(c *compare.Comparison) error {
 		return optional(x, func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) })
 	}
 	lines := [][]string{{"metric", "domain", "group", "n", "mean", "sample_std", "baseline", "difference", "low95", "high95", "p", "p_holm", "paired", "n_difference"}}
+	folds := slices.ContainsFunc(c.Domains, func(d compare.Domain) bool {
+		return slices.ContainsFunc(d.Rows, func(r compare.Row) bool { return r.Folds != nil })
+	})
+	if folds {
+		lines[0] = append(lines[0], "folds", "fold_sample_std", "seeds", "seed_std")
+	}
 	for _, d := range c.Domains {
 		for _, r := range d.Rows {
 			line := []string{
@@ -96,6 +131,11 @@ func (v *View) CompareCSV(c *compare.Comparison) error {
 					strconv.FormatBool(diff.Paired), strconv.Itoa(diff.N))
 			} else {
 				line = append(line, "", "", "", "", "", "", "")
+			}
+			if f := r.Folds; f != nil {
+				line = append(line, strconv.Itoa(f.N), number(f.Std), strconv.Itoa(f.Seeds), number(f.SeedStd))
+			} else if folds {
+				line = append(line, "", "", "", "")
 			}
 			lines = append(lines, line)
 		}

@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,9 @@ type PlanOptions struct {
 	Saved        string // the file it was written to
 }
 
+// repeatOf is the end of the name of a run that tells it from others of its cell.
+var repeatOf = regexp.MustCompile(`(/fold=\d+)?/seed=\d+$`)
+
 // Plan shows what would be done: a line for each run that has something to
 // do, and the counts.
 func (v *View) Plan(p *plan.Plan, o PlanOptions) {
@@ -35,9 +39,7 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 			experiment = name
 		}
 		// The values of a cell may have slashes of their own.
-		if i := strings.LastIndex(cell, "/seed="); i >= 0 {
-			cell = cell[:i] + " " + cell[i+1:]
-		}
+		cell = repeatOf.ReplaceAllStringFunc(cell, func(end string) string { return strings.ReplaceAll(end, "/", " ") })
 		line := fmt.Sprintf("  %s %s", v.symbol(a.Symbol), cell)
 		if a.Reason != "" {
 			line += v.dim.Render("  " + a.Reason)

@@ -64,7 +64,9 @@ func (v *View) Progress(jobs []*launch.Job, metrics map[string]string) *Progress
 	return p
 }
 
-func shortName(job *launch.Job) string { return fmt.Sprintf("%s seed=%d", job.Run.Cell, job.Run.Seed) }
+func shortName(job *launch.Job) string {
+	return job.Run.Cell + " " + strings.ReplaceAll(job.Run.Repeat().String(), "/", " ")
+}
 
 // of is the run of a job, which may begin now.
 func (p *Progress) of(job *launch.Job) *progressRun {
