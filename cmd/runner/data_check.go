@@ -107,6 +107,9 @@ func (a *app) repeated(ctx context.Context, parts []experiment.Part) ([]data.Pro
 			if train.Name != "train" || p.Name == "train" || p.Experiment != train.Experiment || p.Cell != train.Cell && varies(parts, p) {
 				continue
 			}
+			if p.Fold != train.Fold && slices.Contains(data.Roles, p.Name) {
+				continue
+			}
 			same, err := p.Files.Repeated(ctx, a.index, train.Files)
 			if err != nil {
 				return nil, err

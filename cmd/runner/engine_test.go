@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -243,9 +244,10 @@ func (r *testRun) once(name string) bool {
 	return err == nil
 }
 
-// metrics are a function of cell, seed and domain.
+// metrics are a function of cell, fold, seed and domain.
 func (r *testRun) metrics(domain string, classes []string) *spec.Metrics {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %s", r.request.GetLabel().GetCell(), r.request.GetSpec().GetSeed(), domain))
+	of := spec.RepeatOf(r.request.GetSpec())
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %s%s", r.request.GetLabel().GetCell(), of.Seed, domain, of.Fold))
 	drift, _ := strconv.ParseFloat(os.Getenv("TEST_DRIFT"), 64)
 	m := &spec.Metrics{Loss: 0.25, Accuracy: 0.9, Images: 8, Pixels: 800}
 	for i, name := range classes {
@@ -336,7 +338,8 @@ func (r *testRun) say(event *spec.Event) error {
 
 func (r *testRun) note(format string, args ...any) {
 	label := r.request.GetLabel()
-	line := fmt.Sprintf("%s seed=%d %s", label.GetCell(), r.request.GetSpec().GetSeed(), fmt.Sprintf(format, args...))
+	repeat := strings.ReplaceAll(spec.RepeatOf(r.request.GetSpec()).String(), "/", " ")
+	line := fmt.Sprintf("%s %s %s", label.GetCell(), repeat, fmt.Sprintf(format, args...))
 	if err := r.append("../../engine.txt", []byte(line+"\n")); err != nil {
 		panic(err)
 	}

@@ -62,8 +62,8 @@ func change(ctx context.Context, root string) (_ *store.Store, close func() erro
 // commandLine is this process for people.
 func commandLine() string { return strings.Join(append([]string{"runner"}, os.Args[1:]...), " ") }
 
-// completeRuns offers names of experiments, of cells and of runs, each only
-// when what stands before it is there: three short lists instead of a long one.
+// completeRuns offers names of experiments, of cells, of folds and of runs, each only
+// when what stands before it is there: short lists instead of a long one.
 func (a *app) completeRuns(c *cobra.Command, _ []string, start string) ([]string, cobra.ShellCompDirective) {
 	root, err := rootOf(nil)
 	if err != nil {
@@ -76,7 +76,11 @@ func (a *app) completeRuns(c *cobra.Command, _ []string, start string) ([]string
 	depth := strings.Count(start, "/")
 	var names []string
 	for _, l := range known.Newest() {
-		parts := strings.SplitN(l.Name(), "/", 3)
+		most := 3
+		if !l.Fold.IsZero() {
+			most++
+		}
+		parts := strings.SplitN(l.Name(), "/", most)
 		name := strings.Join(parts[:min(depth+1, len(parts))], "/")
 		if depth+1 < len(parts) {
 			name += "/"

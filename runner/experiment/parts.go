@@ -28,7 +28,8 @@ type Part struct {
 	// Cell is the first that has it, where cells differ in their data; with the
 	// seed where runs do.
 	Cell string
-	// Fold is the first that has it, in cross-validation.
+	// Fold is the first that has it, in cross-validation into Folds.
+	Folds uint32
 	Fold  name.Fold
 	Split *spec.Split
 	// Data says how the images are read. Normalization is left out unless it is
@@ -79,7 +80,7 @@ func (e *Experiment) Parts() ([]Part, error) {
 		if err != nil {
 			return err
 		}
-		p := Part{Experiment: e.Name, Name: name, Cell: cell, Fold: d.Split.fold, Split: read.Splits[role], Data: read, Source: d.Source}
+		p := Part{Experiment: e.Name, Name: name, Cell: cell, Folds: d.Split.Folds, Fold: d.Split.fold, Split: read.Splits[role], Data: read, Source: d.Source}
 		read.Splits = nil
 		p.Unused = x.resolve.unused(x.root, d)
 		if layout := x.resolve.layout(d.sourceKey(x.root)); layout != nil {

@@ -506,6 +506,7 @@ func (s *study) domainSizes() string {
 	for _, d := range s.pictured() {
 		var sizes []uint64
 		images := map[name.Fold]map[string]bool{}
+		all := map[string]bool{}
 		for _, c := range s.cells {
 			for _, o := range c.runs {
 				m := o.Evaluations[d]
@@ -518,7 +519,8 @@ func (s *study) domainSizes() string {
 				if images[o.Run.Fold] == nil {
 					images[o.Run.Fold] = map[string]bool{}
 				}
-				images[o.Run.Fold][o.testDigest(d)] = true
+				digest := o.testDigest(d)
+				images[o.Run.Fold][digest], all[digest] = true, true
 			}
 		}
 		slices.Sort(sizes)
@@ -534,7 +536,7 @@ func (s *study) domainSizes() string {
 		}
 		switch {
 		case len(sizes) == 0:
-		case s.exp.Folds > 0 && (len(sizes) > 1 || len(images) > 1):
+		case s.exp.Folds > 0 && (len(sizes) > 1 || len(all) > 1):
 			text := fmt.Sprintf("%s %d", column, sizes[0])
 			if last := sizes[len(sizes)-1]; last > sizes[0] {
 				text += fmt.Sprintf(" to %d", last)

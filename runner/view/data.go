@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/runner/experiment"
 )
@@ -53,27 +54,36 @@ func (v *View) DataChecked(c DataCheck) {
 	v.Say("%s", text)
 }
 
-// partName is what a part is called; the cell is named where others have a part
-// of the same name.
+// partName is what a part is called; the cell, or the fold, is named where others have
+// a part of the same name.
 func partName(p experiment.Part, among []experiment.Part) string {
-	for _, q := range among {
-		if q.Name == p.Name && q.Cell != p.Cell {
-			return fmt.Sprintf("%s (%s)", p.Name, p.Cell)
-		}
+	var of []string
+	others := func(differ func(q experiment.Part) bool) bool {
+		return slices.ContainsFunc(among, func(q experiment.Part) bool { return q.Name == p.Name && differ(q) })
 	}
-	return p.Name
+	if others(func(q experiment.Part) bool { return q.Cell != p.Cell }) {
+		of = append(of, p.Cell)
+	}
+	if others(func(q experiment.Part) bool { return q.Fold != p.Fold }) {
+		of = append(of, "fold "+p.Fold.String())
+	}
+	if len(of) == 0 {
+		return p.Name
+	}
+	return fmt.Sprintf("%s (%s)", p.Name, strings.Join(of, ", "))
 }
 
 type dataPart struct {
-	Name   string `json:"name"`
-	Cell   string `json:"cell,omitempty"`
-	Layout string `json:"layout,omitempty"`
-	Images uint32 `json:"images"`
-	Digest string `json:"digest"`
+	Name   string    `json:"name"`
+	Cell   string    `json:"cell,omitempty"`
+	Fold   name.Fold `json:"fold,omitzero"`
+	Layout string    `json:"layout,omitempty"`
+	Images uint32    `json:"images"`
+	Digest string    `json:"digest"`
 }
 
 func dataPartOf(p experiment.Part) dataPart {
-	return dataPart{p.Name, p.Cell, p.Layout, p.Split.GetCount(), p.Split.GetDigest()}
+	return dataPart{p.Name, p.Cell, p.Fold, p.Layout, p.Split.GetCount(), p.Split.GetDigest()}
 }
 
 // DataCheckedJSON is DataChecked for programs.
