@@ -151,6 +151,9 @@ func (a *app) shiftedOf(ctx context.Context, file string, named []string) ([]sty
 		}
 		if i := slices.Index(known, p.Name); i >= 0 {
 			if other := domains[i].Part; other.Split.GetDigest() != p.Split.GetDigest() || !proto.Equal(other.Data, p.Data) {
+				if other.Fold != p.Fold {
+					return nil, fmt.Errorf("folds of %s differ in what the domain %s is\nname one of them with --set data.split.fold=0", file, p.Name)
+				}
 				return nil, fmt.Errorf("cells or experiments of %s differ in what the domain %s is\nname their source instead, %s, with --corruption or --style and --size", file, p.Name, p.Source)
 			}
 			continue

@@ -63,7 +63,7 @@ func change(ctx context.Context, root string) (_ *store.Store, close func() erro
 func commandLine() string { return strings.Join(append([]string{"runner"}, os.Args[1:]...), " ") }
 
 // completeRuns offers names of experiments, of cells, of folds and of runs, each only
-// when what stands before it is there: short lists instead of a long one.
+// when what precedes it is there: short lists instead of a long one.
 func (a *app) completeRuns(c *cobra.Command, _ []string, start string) ([]string, cobra.ShellCompDirective) {
 	root, err := rootOf(nil)
 	if err != nil {
