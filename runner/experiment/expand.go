@@ -107,6 +107,10 @@ func (x *expansion) expand() *Experiment {
 	if x.errorCount() > x.errorsBefore {
 		return nil
 	}
+	e.Studies = x.searched(e, whole, cells)
+	if x.errorCount() > x.errorsBefore {
+		return nil
+	}
 	x.checkIdle(cells)
 	e.expansion, e.cells, e.Differences = x, cells, x.differences(cells)
 	x.all = cells
@@ -134,16 +138,30 @@ func (x *expansion) expand() *Experiment {
 			if i == 0 && len(cl.config.Optim.Groups) > 0 && !x.checkTensors(cl, run.Spec) {
 				break
 			}
-			e.Runs = append(e.Runs, run)
+			if s := e.study(cl); s != nil {
+				s.Untuned = append(s.Untuned, run)
+			} else {
+				e.Runs = append(e.Runs, run)
+			}
 		}
 	}
-	if len(e.LeftOut) > 0 && len(e.Runs) == 0 {
+	e.Studies = slices.DeleteFunc(e.Studies, func(s *Study) bool { return len(s.Untuned) == 0 }) // its plug-in fails
+	if len(e.LeftOut) > 0 && len(e.Runs)+len(e.Studies) == 0 {
 		x.fail(&whole.subject, "adapter.variant", "no cell is left: all need plug-ins that fail", "")
 	}
 	if x.errorCount() > x.errorsBefore {
 		return nil
 	}
 	return e
+}
+
+// study is the search of a cell; nil if it has none.
+func (e *Experiment) study(c *cell) *Study {
+	i := slices.IndexFunc(e.Studies, func(s *Study) bool { return s.cell == c })
+	if i < 0 {
+		return nil
+	}
+	return e.Studies[i]
 }
 
 // sortCells puts the cells of what was found since then into their order.

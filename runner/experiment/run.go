@@ -37,7 +37,11 @@ type Experiment struct {
 	RandomHead []string
 	// Overlaps are the domains with images that runs are trained on.
 	Overlaps []Overlap
-	Runs     []*Run
+	// Runs are those that are known from the file: of a cell that is searched there
+	// are none.
+	Runs []*Run
+	// Studies are the searches, one for each cell that is searched.
+	Studies []*Study
 
 	expansion *expansion
 	cells     []*cell

@@ -14,6 +14,7 @@ import (
 const (
 	smokeSuffix = ".smoke"
 	smokeSteps  = 2
+	smokeTrials = 2 // of each search
 	smokeImages = 4 // in validation and test; training has as many as the steps take
 )
 
@@ -40,6 +41,9 @@ func Smoke(ctx context.Context, x *data.Index, experiments []*Experiment) ([]*Ex
 				return nil, fmt.Errorf("cutting %s down: %w", run.Name(), err)
 			}
 			small.Runs = append(small.Runs, cut)
+		}
+		if err := s.studies(ctx, &small, e.Studies); err != nil {
+			return nil, err
 		}
 		all = append(all, &small)
 	}
@@ -80,6 +84,25 @@ func (s *smoke) run(ctx context.Context, run *Run, name string) (*Run, error) {
 		cut.Evaluations = append(cut.Evaluations, Evaluation{ID: spec.EvaluationIdentity(cut.ID, small), Spec: small})
 	}
 	return &cut, nil
+}
+
+// studies cuts searches down to two trials each, and the training of the better.
+func (s *smoke) studies(ctx context.Context, small *Experiment, studies []*Study) error {
+	small.Studies = nil
+	for _, study := range studies {
+		cut := *study
+		cut.Experiment, cut.of = small.Name, small
+		cut.Objective, cut.Minimize = "loss", true
+		cut.Trials, cut.Steps, cut.Top, cut.Pruner = smokeTrials, 0, 1, Pruner{Kind: "none"}
+		cut.Seeds, cut.Retest, cut.Untuned = study.Seeds[:1], study.Retest[:1], nil
+		run, err := s.run(ctx, study.Untuned[0], small.Name)
+		if err != nil {
+			return fmt.Errorf("cutting %s down: %w", study.Untuned[0].Name(), err)
+		}
+		cut.Untuned = append(cut.Untuned, run)
+		small.Studies = append(small.Studies, &cut)
+	}
+	return nil
 }
 
 // data cuts the splits of d, to a number of training images and to smokeImages

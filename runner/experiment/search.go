@@ -1,0 +1,600 @@
+package experiment
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/token"
+
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/runner/diagnostic"
+)
+
+// What an experiment searches: a study for each of its cells.
+
+// A Study is the search of one cell.
+type Study struct {
+	Experiment string
+	Cell       string
+	// Space is what is searched, in the order of the file.
+	Space []Parameter
+	// Objective is a metric of validation; the lowest is the best if Minimize is set.
+	Objective string
+	Minimize  bool
+	// Trainable is how many parameters of adapter and head a trial may train; 0: any.
+	Trainable int64
+	Sampler   string
+	Pruner    Pruner
+	// The budget: trials, and updates of all trials together. 0 is no limit; one of
+	// them is given.
+	Trials int
+	Steps  uint64
+	// Seeds are those of a trial, Retest those of its best Top.
+	Seeds, Retest []uint64
+	Top           int
+	// Seed decides which points are drawn.
+	Seed uint64
+	// Start are points to try first.
+	Start [][]Setting
+	// Untuned are the runs of the cell as the file has it, for each seed of Retest.
+	Untuned []*Run
+
+	of    *Experiment
+	cell  *cell
+	fixed []*override // of the cell, less what is searched
+}
+
+// A Parameter is the values that one path may have in a study.
+type Parameter struct {
+	Path    string
+	Choices []any // as JSON has them; nil: a number
+	// Of a number: both bounds are included. Step 0 is none.
+	Low, High, Step float64
+	Log, Int        bool
+	// When are the other parameters that have to have one of these values. Without
+	// them the path has the value of the cell.
+	When []Condition
+
+	label token.Pos
+	at    []string // of the parameter in the file
+}
+
+// A Condition is the values of another parameter where one is there.
+type Condition struct {
+	Path   string
+	Values []any
+}
+
+// A Pruner says which trials end early; see #Pruner of the schema. Min and Every are
+// 0 where they follow from the length of the training.
+type Pruner struct {
+	Kind       string  `json:"kind"`
+	Min        uint64  `json:"min"`
+	Eta        int     `json:"eta"`
+	Every      uint64  `json:"every"`
+	Startup    int     `json:"startup"`
+	Warmup     uint64  `json:"warmup"`
+	Percentile float64 `json:"percentile"`
+}
+
+// searchConfig is the search of an experiment as the schema has it, without its
+// space.
+type searchConfig struct {
+	Objective  string `json:"objective"`
+	Constraint *struct {
+		Trainable int64 `json:"trainable"`
+	} `json:"constraint"`
+	Sampler string   `json:"sampler"`
+	Pruner  Pruner   `json:"pruner"`
+	Trials  int      `json:"trials"`
+	Steps   uint64   `json:"steps"`
+	Seeds   []uint64 `json:"seeds"`
+	Seed    uint64   `json:"seed"`
+	Retest  struct {
+		Top int `json:"top"`
+	} `json:"retest"`
+}
+
+const (
+	searchField = "search"
+	spaceField  = "space"
+	// defaultTrials is the budget of a study that gives none.
+	defaultTrials = 20
+)
+
+// searched reads the search of the experiment: a study for each cell that has
+// something to search. What is wrong with it is reported.
+func (x *expansion) searched(e *Experiment, whole *cell, cells []*cell) []*Study {
+	v := x.base().LookupPath(cue.ParsePath(searchField))
+	if !v.Exists() {
+		for _, c := range cells {
+			if at := []string{x.name, "cases", quoteLabel(c.name), searchField}; len(x.fields(at)) > 0 {
+				x.failLabel(strings.Join(at, "."), x.labelAt(at), "the experiment has no search, so a case cannot add to it", "write search next to cases")
+			}
+		}
+		return nil
+	}
+	text, err := v.MarshalJSON()
+	g := &searchConfig{}
+	if err == nil {
+		err = json.Unmarshal(text, g)
+	}
+	if err != nil {
+		x.failLabel(x.name+".search", x.labelAt([]string{x.name, searchField}), "cannot be read: "+err.Error(), "")
+		return nil
+	}
+	before := x.errorCount()
+	x.checkSearch(e, g)
+	shared := x.space([]string{x.name, searchField, spaceField}, v.LookupPath(cue.ParsePath(spaceField)))
+	if len(shared) == 0 && x.errorCount() == before {
+		x.failLabel(x.name+".search.space", x.labelAt([]string{x.name, searchField, spaceField}), "nothing is searched", `write a path and its values, for instance space: "optim.lr.adapter": {low: 1e-5, high: 1e-2, log: true}`)
+	}
+	studies := make([]*Study, len(cells))
+	held := map[string]bool{} // conditions that hold somewhere
+	for i, c := range cells {
+		space := shared
+		at := []string{x.name, "cases", quoteLabel(c.name), searchField, spaceField}
+		if own := x.base().LookupPath(cue.ParsePath("cases")).LookupPath(cue.MakePath(cue.Str(c.name), cue.Str(searchField), cue.Str(spaceField))); c.values == nil && own.Exists() {
+			mine := x.space(at, own)
+			space = slices.Concat(slices.DeleteFunc(slices.Clone(shared), func(p Parameter) bool {
+				return slices.ContainsFunc(mine, func(q Parameter) bool { return q.Path == p.Path })
+			}), mine)
+		}
+		s := &Study{
+			Experiment: e.Name, Cell: c.name, Space: x.there(c, space, held),
+			Objective: metric.Canonical(cmp.Or(g.Objective, whole.config.Train.Monitor)),
+			Sampler:   g.Sampler, Pruner: g.Pruner, Trials: g.Trials, Steps: g.Steps,
+			Seeds: g.Seeds, Retest: x.seeds, Top: g.Retest.Top, Seed: g.Seed, of: e, cell: c,
+		}
+		if g.Objective == "" && c.config != nil {
+			s.Objective = metric.Canonical(c.config.Train.Monitor)
+		}
+		s.Minimize = s.Objective == "loss"
+		if g.Constraint != nil {
+			s.Trainable = g.Constraint.Trainable
+		}
+		if s.Trials == 0 && s.Steps == 0 {
+			s.Trials = defaultTrials
+		}
+		x.checkSampler(s)
+		x.checkConditions(s.Space)
+		s.fixed = x.fixedOf(c, s.Space)
+		if len(s.Space) > 0 {
+			studies[i] = s
+		}
+	}
+	for _, p := range shared {
+		for _, w := range p.When {
+			if key := p.Path + "\x00" + w.Path; x.errorCount() == before && !held[key] {
+				x.failLabel(strings.Join(p.at, "."), x.labelAt(append(slices.Clone(p.at), "when", quoteLabel(w.Path))),
+					fmt.Sprintf("no cell has %s at one of these values, so %q is never searched", w.Path, p.Path), "")
+			}
+		}
+	}
+	if x.errorCount() == before {
+		x.starts(v.LookupPath(cue.ParsePath("start")), studies)
+	}
+	return slices.DeleteFunc(studies, func(s *Study) bool { return s == nil })
+}
+
+// checkSearch looks at what all studies have in common.
+func (x *expansion) checkSearch(e *Experiment, g *searchConfig) {
+	at := func(field string) token.Pos { return x.valueAt([]string{x.name, searchField, field}) }
+	for i, seed := range g.Seeds {
+		pos := x.elementAt([]string{x.name, searchField, "seeds"}, i)
+		path := x.name + ".search.seeds"
+		switch {
+		case slices.Contains(g.Seeds[:i], seed):
+			x.failLabel(path, pos, fmt.Sprintf("seed %d is listed twice", seed), "a trial is trained once for each seed: leave one out")
+		case slices.Contains(x.seeds, seed):
+			x.failLabel(path, pos, fmt.Sprintf("seed %d is also one of the experiment", seed),
+				"what the search has chosen is compared on seeds that it has not seen: give other numbers here or in seeds")
+		}
+	}
+	if g.Objective != "" {
+		classes := mergeClasses(x.baseCell.config.Data.Classes, x.baseCell.config.Data.Remap, x.baseCell.config.Data.Ignore).classes
+		domain, _, of := strings.Cut(g.Objective, "/")
+		if of && !slices.Contains(metric.Names(classes), metric.Canonical(g.Objective)) && slices.ContainsFunc(e.Domains, func(d string) bool { return d == domain || strings.HasPrefix(d, domain+"@") }) {
+			x.failLabel(x.name+".search.objective", at("objective"),
+				fmt.Sprintf("%q is a domain that is reported; a search reads validation alone", domain), "write the metric without the domain")
+		} else {
+			x.checkMetric(&x.baseCell.subject, "search.objective", g.Objective, classes)
+		}
+	}
+}
+
+// space reads parameters; those with mistakes are reported and left out.
+func (x *expansion) space(at []string, v cue.Value) (space []Parameter) {
+	it, err := v.Fields()
+	if err != nil {
+		return nil
+	}
+	for it.Next() {
+		if p, ok := x.parameter(append(slices.Clone(at), it.Selector().String()), it.Selector().Unquoted(), it.Value()); ok {
+			space = append(space, p)
+		}
+	}
+	return space
+}
+
+// parameter reads one parameter.
+func (x *expansion) parameter(at []string, path string, v cue.Value) (p Parameter, ok bool) {
+	p = Parameter{Path: path, label: x.labelAt(at), at: at}
+	name := strings.Join(at, ".")
+	parsed, ok := x.varying(path, name, p.label)
+	if !ok {
+		return p, false
+	}
+	if i := slices.IndexFunc(x.set, func(o *override) bool { return related(o.path, parsed) }); i >= 0 {
+		x.failLabel(name, x.set[i].label, fmt.Sprintf("%q is searched, so setting it changes no trial", path), "set the values that it may have: --set 'search.space."+quoteLabel(path)+".choice=[…]'")
+		return p, false
+	}
+	for _, field := range []string{"vary", "zip", "ablate"} {
+		for _, axis := range fieldNames(x.base().LookupPath(cue.ParsePath(field))) {
+			if related(cuePath(axis), parsed) {
+				x.failLabel(name, p.label, fmt.Sprintf("%q is searched here and listed in %s", path, field), "each cell is searched with its own value of what varies: leave one out")
+				return p, false
+			}
+		}
+	}
+	fail := func(field, message, hint string) {
+		ok = false
+		pos := p.label
+		if field != "" {
+			pos = x.labelAt(append(slices.Clone(at), field))
+		}
+		x.failLabel(name, pos, message, hint)
+	}
+	var given struct {
+		Choice    []any `json:"choice"`
+		Low, High *float64
+		Log       bool             `json:"log"`
+		Step      *float64         `json:"step"`
+		When      map[string][]any `json:"when"`
+	}
+	text, err := v.MarshalJSON()
+	if err == nil {
+		err = json.Unmarshal(text, &given)
+	}
+	if err != nil {
+		fail("", "cannot be read: "+err.Error(), "")
+		return p, false
+	}
+	numbers := given.Low != nil || given.High != nil
+	switch {
+	case given.Choice != nil && (numbers || given.Step != nil || given.Log):
+		fail("choice", fmt.Sprintf("%q has choice and a range", path), "give choice, or low and high")
+	case given.Choice == nil && !numbers:
+		fail("", fmt.Sprintf("%q has no values", path), "give choice: […], or low and high")
+	case given.Choice == nil && given.Low == nil:
+		fail("high", fmt.Sprintf("%q has high and no low", path), "write low: …")
+	case given.Choice == nil && given.High == nil:
+		fail("low", fmt.Sprintf("%q has low and no high", path), "write high: …")
+	case given.Choice != nil:
+		p.Choices = given.Choice
+		for i, value := range given.Choice {
+			if slices.ContainsFunc(given.Choice[:i], func(other any) bool { return reflect.DeepEqual(value, other) }) {
+				text, _ := json.Marshal(value)
+				x.failLabel(name, x.elementAt(append(slices.Clone(at), "choice"), i), fmt.Sprintf("%s is listed twice in %q", text, path), "leave one out")
+				ok = false
+			}
+		}
+	default:
+		p.Low, p.High, p.Log = *given.Low, *given.High, given.Log
+		if given.Step != nil {
+			p.Step = *given.Step
+		}
+		p.Int = x.takesInts(parsed, x.baseVariant())
+		ok = x.checkRange(&p, fail) && ok
+	}
+	for _, path := range fieldNames(v.LookupPath(cue.ParsePath("when"))) {
+		at := append(slices.Clone(at), "when", quoteLabel(path))
+		if _, can := x.varying(path, strings.Join(at, "."), x.labelAt(at)); !can {
+			ok = false
+			continue
+		}
+		p.When = append(p.When, Condition{Path: path, Values: given.When[path]})
+	}
+	return p, ok
+}
+
+// checkConditions looks at the conditions that parameters of one space put on each
+// other.
+func (x *expansion) checkConditions(space []Parameter) {
+	of := map[string]*Parameter{}
+	for i := range space {
+		of[space[i].Path] = &space[i]
+	}
+	for _, p := range space {
+		for _, w := range p.When {
+			other := of[w.Path]
+			if other == nil {
+				continue // a value of the cell
+			}
+			at := append(slices.Clone(p.at), "when", quoteLabel(w.Path))
+			for i, value := range w.Values {
+				if !other.has(value) {
+					text, _ := json.Marshal(value)
+					x.failLabel(strings.Join(at, "."), x.elementAt(at, i), fmt.Sprintf("%q never is %s", w.Path, text), "it has "+other.values())
+				}
+			}
+			if x.leads(of, w.Path, p.Path, map[string]bool{}) {
+				x.failLabel(strings.Join(at, "."), x.labelAt(at), fmt.Sprintf("%q is there only where %q is, and the other way round", p.Path, w.Path), "leave one of the conditions out")
+			}
+		}
+	}
+}
+
+// leads reports whether the conditions of one parameter lead to another.
+func (x *expansion) leads(of map[string]*Parameter, from, to string, seen map[string]bool) bool {
+	p := of[from]
+	if p == nil || seen[from] {
+		return false
+	}
+	seen[from] = true
+	return from == to || slices.ContainsFunc(p.When, func(w Condition) bool { return x.leads(of, w.Path, to, seen) })
+}
+
+// has reports whether a parameter can have a value.
+func (p *Parameter) has(value any) bool {
+	if p.Choices != nil {
+		return slices.ContainsFunc(p.Choices, func(v any) bool { return reflect.DeepEqual(v, value) })
+	}
+	f, ok := value.(float64)
+	switch {
+	case !ok || f < p.Low || f > p.High || p.Int && f != math.Trunc(f):
+		return false
+	case p.Step != 0:
+		n := (f - p.Low) / p.Step
+		return math.Abs(n-math.Round(n)) < 1e-9
+	}
+	return true
+}
+
+// values says in words what a parameter can have.
+func (p *Parameter) values() string {
+	if p.Choices == nil {
+		text := fmt.Sprintf("numbers from %v to %v", p.Low, p.High)
+		if p.Step != 0 {
+			text += fmt.Sprintf(", a step of %v apart", p.Step)
+		}
+		return text
+	}
+	var texts []string
+	for _, v := range p.Choices {
+		text, _ := json.Marshal(v)
+		texts = append(texts, string(text))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// checkRange looks at the bounds of a number.
+func (x *expansion) checkRange(p *Parameter, fail func(field, message, hint string)) bool {
+	whole := func(f float64) bool { return f == math.Trunc(f) }
+	switch {
+	case p.Low == p.High:
+		fail("high", fmt.Sprintf("%q has one value, %v", p.Path, p.Low), "write it where the base has it, or widen the range")
+	case p.Low > p.High:
+		fail("high", fmt.Sprintf("high is below low: %v < %v", p.High, p.Low), "")
+	case p.Log && p.Low <= 0:
+		fail("low", fmt.Sprintf("a logarithm has no value at %v", p.Low), "low must be above 0, or leave log out")
+	case p.Int && !whole(p.Low):
+		fail("low", fmt.Sprintf("%s takes whole numbers, and low is %v", p.Path, p.Low), "")
+	case p.Int && !whole(p.High):
+		fail("high", fmt.Sprintf("%s takes whole numbers, and high is %v", p.Path, p.High), "")
+	case p.Int && p.Step != 0 && !whole(p.Step):
+		fail("step", fmt.Sprintf("%s takes whole numbers, and step is %v", p.Path, p.Step), "")
+	case p.Log && p.Step != 0:
+		fail("step", "a range with log has no step", "leave one out, or list the values: choice: […]")
+	case p.Step > p.High-p.Low:
+		fail("step", fmt.Sprintf("%q has one value: a step of %v leaves the range", p.Path, p.Step), "")
+	default:
+		if p.Step != 0 {
+			n := math.Floor((p.High-p.Low)/p.Step + 1e-9)
+			if last := p.Low + n*p.Step; math.Abs(last-p.High) > 1e-9*p.Step {
+				x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(p.at, "."), Warning: true,
+					Message: fmt.Sprintf("the last value of %q is %.10g: high, %v, is no whole number of steps from low", p.Path, last, p.High)}, x.labelAt(append(slices.Clone(p.at), "high"))))
+				p.High = last
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// takesInts reports whether a field takes whole numbers alone, parameters as those
+// of a variant.
+func (x *expansion) takesInts(path []string, variant string) bool {
+	at := lookup(x.schema, path)
+	if len(path) == 3 && path[0] == "adapter" && path[1] == "params" { // the schema leaves these to the plug-in
+		at = lookup(x.paramSchema(variant), path[2:])
+	}
+	return at.Exists() && at.IncompleteKind()&(cue.IntKind|cue.FloatKind) == cue.IntKind
+}
+
+// there is the part of a space that a cell has: without the parameters whose
+// conditions on the cell do not hold, and without these conditions. Conditions on
+// parameters stay.
+func (x *expansion) there(c *cell, space []Parameter, held map[string]bool) (own []Parameter) {
+	if c.config == nil {
+		return nil
+	}
+	for _, p := range space {
+		conditions := p.When
+		p.When, p.Choices = nil, slices.Clone(p.Choices)
+		is := true
+		for _, w := range conditions {
+			if other := slices.IndexFunc(space, func(q Parameter) bool { return q.Path == w.Path }); other >= 0 {
+				held[p.Path+"\x00"+w.Path] = true
+				p.When = append(p.When, w)
+				continue
+			}
+			value, ok := x.valueIn(c, w.Path)
+			if !ok || !slices.ContainsFunc(w.Values, func(v any) bool { return reflect.DeepEqual(v, value) }) {
+				is = false
+				continue
+			}
+			held[p.Path+"\x00"+w.Path] = true
+		}
+		if !is {
+			continue
+		}
+		if p.Choices == nil {
+			p.Int = x.takesInts(cuePath(p.Path), c.config.Adapter.Variant)
+		}
+		own = append(own, p)
+	}
+	return own
+}
+
+// valueIn is the value of a cell at a path.
+func (x *expansion) valueIn(c *cell, path string) (any, bool) {
+	t := c.resolved()
+	for _, name := range cuePath(path) {
+		if t = t.members[label(name)]; t == nil {
+			return nil, false
+		}
+	}
+	var v any
+	return v, json.Unmarshal(t.append(nil), &v) == nil
+}
+
+// fixedOf are the values of a cell that stay where a point replaces the searched
+// ones.
+func (x *expansion) fixedOf(c *cell, space []Parameter) (fixed []*override) {
+	for _, o := range c.overlay {
+		var drop [][]string
+		gone := false
+		for _, p := range space {
+			path := cuePath(p.Path)
+			switch {
+			case len(path) <= len(o.path) && related(o.path, path):
+				gone = true
+			case related(o.path, path):
+				drop = append(drop, path[len(o.path):])
+			}
+		}
+		if gone {
+			continue
+		}
+		if len(drop) > 0 {
+			o = x.less(o, drop)
+		}
+		fixed = append(fixed, o)
+	}
+	return fixed
+}
+
+// less is an override with a struct without some of its fields.
+func (x *expansion) less(o *override, drop [][]string) *override {
+	all := x.nothing()
+	var walk func(path []string, v cue.Value)
+	walk = func(path []string, v cue.Value) {
+		if slices.ContainsFunc(drop, func(d []string) bool { return slices.Equal(d, path) }) {
+			return
+		}
+		it, err := v.Fields()
+		if err != nil || v.IncompleteKind() != cue.StructKind {
+			all = all.FillPath(selectors(path), v)
+			return
+		}
+		for it.Next() {
+			walk(append(slices.Clone(path), it.Selector().String()), it.Value())
+		}
+	}
+	walk(nil, o.value)
+	less := *o
+	less.value, less.text = all, valueText(all)
+	return &less
+}
+
+// checkSampler looks at what a sampler asks of a space.
+func (x *expansion) checkSampler(s *Study) {
+	at := x.valueAt([]string{x.name, searchField, "sampler"})
+	fail := func(message, hint string) { x.failLabel(x.name+".search.sampler", at, message, hint) }
+	numbers := 0
+	for _, p := range s.Space {
+		if p.Choices == nil {
+			numbers++
+		}
+		if s.Sampler == "grid" && p.Choices == nil && !p.Int && p.Step == 0 {
+			fail(fmt.Sprintf("a grid has no end with %q, any number from %v to %v", p.Path, p.Low, p.High), "give it a step or choice, or take another sampler")
+		}
+	}
+	if s.Sampler == "cmaes" && len(s.Space) > 0 && numbers < 2 {
+		fail(fmt.Sprintf("cmaes moves in two numbers at least, and %s has %d", s.Cell, numbers), `take "tpe"`)
+	}
+}
+
+// starts reads the points that are tried first. A point counts in each study that
+// has its paths.
+func (x *expansion) starts(v cue.Value, studies []*Study) {
+	list, err := v.List()
+	if err != nil {
+		return
+	}
+	for i := 0; list.Next(); i++ {
+		at := []string{x.name, searchField, "start", fmt.Sprint(i)}
+		name := x.name + ".search.start"
+		var point []Setting
+		ok := true
+		it, err := list.Value().Fields()
+		if err != nil {
+			continue // reported as no struct
+		}
+		for it.Next() {
+			path := it.Selector().Unquoted()
+			pos := x.labelAt(append(slices.Clone(at), it.Selector().String()))
+			value := goValue(it.Value())
+			known, has := []string{}, false
+			var p *Parameter
+			for _, s := range studies {
+				if s == nil {
+					continue
+				}
+				for j := range s.Space {
+					if !slices.Contains(known, s.Space[j].Path) {
+						known = append(known, s.Space[j].Path)
+					}
+					if s.Space[j].Path == path {
+						p = &s.Space[j]
+						has = has || p.has(value)
+					}
+				}
+			}
+			switch {
+			case p == nil:
+				ok = false
+				x.failLabel(name, pos, fmt.Sprintf("%q is not searched", path), diagnostic.Suggest(path, "searched are", known))
+			case !has:
+				ok = false
+				x.failLabel(name, cmpPos(position(it.Value()), pos), fmt.Sprintf("%q never is %s", path, valueText(it.Value())), "it has "+p.values())
+			}
+			point = append(point, Setting{Path: path, Value: value})
+		}
+		if !ok {
+			continue
+		}
+		for _, s := range studies {
+			if s != nil && !slices.ContainsFunc(point, func(g Setting) bool {
+				return !slices.ContainsFunc(s.Space, func(p Parameter) bool { return p.Path == g.Path && p.has(g.Value) })
+			}) {
+				s.Start = append(s.Start, point)
+			}
+		}
+	}
+}
+
+// cmpPos is the first place that is known.
+func cmpPos(a, b token.Pos) token.Pos {
+	if a.IsValid() {
+		return a
+	}
+	return b
+}
