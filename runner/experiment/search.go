@@ -2,6 +2,9 @@ package experiment
 
 import (
 	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -24,7 +27,8 @@ type Study struct {
 	Cell       string
 	// Space is what is searched, in the order of the file.
 	Space []Parameter
-	// Objective is a metric of validation; the lowest is the best if Minimize is set.
+	// Objective is a metric of validation, of which the lowest is the best if Minimize
+	// is set.
 	Objective string
 	Minimize  bool
 	// Trainable is how many parameters of adapter and head a trial may train; 0: any.
@@ -35,14 +39,15 @@ type Study struct {
 	// them is given.
 	Trials int
 	Steps  uint64
-	// Seeds are those of a trial, Retest those of its best Top.
-	Seeds, Retest []uint64
-	Top           int
+	// Seeds are those of a trial, RetestSeeds those that the best Top are trained on
+	// again.
+	Seeds, RetestSeeds []uint64
+	Top                int
 	// Seed decides which points are drawn.
 	Seed uint64
 	// Start are points to try first.
 	Start [][]Setting
-	// Untuned are the runs of the cell as the file has it, for each seed of Retest.
+	// Untuned are the runs of the cell as the file has it, for each of RetestSeeds.
 	Untuned []*Run
 
 	of    *Experiment
@@ -150,12 +155,12 @@ func (x *expansion) searched(e *Experiment, whole *cell, cells []*cell) []*Study
 			Experiment: e.Name, Cell: c.name, Space: x.there(c, space, held),
 			Objective: metric.Canonical(cmp.Or(g.Objective, whole.config.Train.Monitor)),
 			Sampler:   g.Sampler, Pruner: g.Pruner, Trials: g.Trials, Steps: g.Steps,
-			Seeds: g.Seeds, Retest: x.seeds, Top: g.Retest.Top, Seed: g.Seed, of: e, cell: c,
+			Seeds: g.Seeds, RetestSeeds: x.seeds, Top: g.Retest.Top, Seed: g.Seed, of: e, cell: c,
 		}
 		if g.Objective == "" && c.config != nil {
 			s.Objective = metric.Canonical(c.config.Train.Monitor)
 		}
-		s.Minimize = s.Objective == "loss"
+		s.Minimize = metric.Better(s.Objective, 0, 1)
 		if g.Constraint != nil {
 			s.Trainable = g.Constraint.Trainable
 		}
@@ -581,14 +586,98 @@ func (x *expansion) starts(v cue.Value, studies []*Study) {
 		if !ok {
 			continue
 		}
+		taken := false
+		var missing string
 		for _, s := range studies {
-			if s != nil && !slices.ContainsFunc(point, func(g Setting) bool {
-				return !slices.ContainsFunc(s.Space, func(p Parameter) bool { return p.Path == g.Path && p.has(g.Value) })
-			}) {
-				s.Start = append(s.Start, point)
+			if s == nil {
+				continue
+			}
+			whole, lacks := x.completed(s, point)
+			switch {
+			case lacks != "":
+				missing = lacks
+			case s.Has(whole):
+				s.Start, taken = append(s.Start, whole), true
 			}
 		}
+		if !taken {
+			pos := x.elementAt([]string{x.name, searchField, "start"}, i)
+			x.failLabel(name, pos, cmp.Or(missing, "no cell is searched at this point: conditions of its parameters do not hold together"), "")
+		}
 	}
+}
+
+// completed is a point with the values of the cell where it has none, in the order of
+// the space; lacks says why there is none.
+func (x *expansion) completed(s *Study, point []Setting) (whole []Setting, lacks string) {
+	values := map[string]any{}
+	given := 0
+	for i := range s.Space {
+		p := &s.Space[i]
+		if j := slices.IndexFunc(point, func(g Setting) bool { return g.Path == p.Path }); j >= 0 {
+			values[p.Path] = point[j].Value
+			given++
+		} else if v, ok := x.valueIn(s.cell, p.Path); ok {
+			values[p.Path] = v
+		}
+	}
+	if given < len(point) {
+		return nil, ""
+	}
+	for i := range s.Space {
+		p := &s.Space[i]
+		v, ok := values[p.Path]
+		if !s.active(p, values, 0) {
+			continue
+		}
+		if !ok || !p.has(v) {
+			text, _ := json.Marshal(v)
+			return nil, fmt.Sprintf("%q is left out here, and %s has %s, which is not searched: it has %s", p.Path, s.Cell, text, p.values())
+		}
+		whole = append(whole, Setting{p.Path, v})
+	}
+	return whole, ""
+}
+
+// Retest makes a run of the comparison: the cell of the study at a point that the
+// search has found. Rank counts from 0, the best.
+func (s *Study) Retest(ctx context.Context, rank int, point []Setting, seed uint64) (*Run, diagnostic.List) {
+	run, found := s.of.resolve(ctx, s, point, seed)
+	if run != nil {
+		run.Cell, run.Values = s.RetestCell(rank), s.cell.values
+		run.Label.Cell = run.Cell
+	}
+	return run, found
+}
+
+// RetestCell is the name of the cell of a retest.
+func (s *Study) RetestCell(rank int) string {
+	name := s.Cell
+	if len(s.cell.overlay) == 0 {
+		name = "best" // of the base
+	}
+	if rank > 0 {
+		name += fmt.Sprintf(",top=%d", rank+1)
+	}
+	return name
+}
+
+// Add puts the runs of retests among those of the experiment, in the order of its
+// cells.
+func (e *Experiment) Add(s *Study, runs []*Run) {
+	place := func(name string) int {
+		return slices.IndexFunc(e.cells, func(c *cell) bool {
+			return c.name == name || c == s.cell && slices.ContainsFunc(runs, func(r *Run) bool { return r.Cell == name })
+		})
+	}
+	at := len(e.Runs)
+	for i, run := range e.Runs {
+		if p := place(run.Cell); p > slices.Index(e.cells, s.cell) {
+			at = i
+			break
+		}
+	}
+	e.Runs = slices.Insert(slices.Clone(e.Runs), at, runs...)
 }
 
 // cmpPos is the first place that is known.
@@ -597,4 +686,55 @@ func cmpPos(a, b token.Pos) token.Pos {
 		return a
 	}
 	return b
+}
+
+// Has reports whether a point is one of the study: it has a value for each parameter
+// whose conditions hold, and for no other path.
+func (s *Study) Has(point []Setting) bool {
+	values := map[string]any{}
+	for _, g := range point {
+		values[g.Path] = g.Value
+	}
+	n := 0
+	for i := range s.Space {
+		p := &s.Space[i]
+		value, given := values[p.Path]
+		if there := s.active(p, values, 0); given != there || there && !p.has(value) {
+			return false
+		}
+		if given {
+			n++
+		}
+	}
+	return n == len(point)
+}
+
+// active reports whether the conditions of a parameter hold.
+func (s *Study) active(p *Parameter, values map[string]any, depth int) bool {
+	if depth > len(s.Space) {
+		return false // conditions in a circle are a mistake of the file
+	}
+	for _, w := range p.When {
+		i := slices.IndexFunc(s.Space, func(q Parameter) bool { return q.Path == w.Path })
+		value, given := values[w.Path]
+		if i < 0 || !given || !s.active(&s.Space[i], values, depth+1) || !slices.ContainsFunc(w.Values, func(v any) bool { return reflect.DeepEqual(v, value) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Key tells the cell of the study, as the file has it, from others: where two files
+// have the same, a point makes the same runs of both.
+func (s *Study) Key() string {
+	h := sha256.New()
+	all := s.cell.resolved()
+	for _, name := range sections {
+		fmt.Fprintf(h, "%s\n", all.members[name].append(nil))
+	}
+	for _, run := range s.Untuned {
+		fmt.Fprintf(h, "\n%s", run.ID)
+	}
+	fmt.Fprintf(h, "\n%v %s", s.Seeds, s.Experiment)
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }

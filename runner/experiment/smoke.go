@@ -94,7 +94,7 @@ func (s *smoke) studies(ctx context.Context, small *Experiment, studies []*Study
 		cut.Experiment, cut.of = small.Name, small
 		cut.Objective, cut.Minimize = "loss", true
 		cut.Trials, cut.Steps, cut.Top, cut.Pruner = smokeTrials, 0, 1, Pruner{Kind: "none"}
-		cut.Seeds, cut.Retest, cut.Untuned = study.Seeds[:1], study.Retest[:1], nil
+		cut.Seeds, cut.RetestSeeds, cut.Untuned = study.Seeds[:1], study.RetestSeeds[:1], nil
 		run, err := s.run(ctx, study.Untuned[0], small.Name)
 		if err != nil {
 			return fmt.Errorf("cutting %s down: %w", study.Untuned[0].Name(), err)

@@ -1,0 +1,347 @@
+package study
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/loralab/loralab/core/params"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// A Source gives the jobs of searches to a launcher: trials while there is budget,
+// then the best of each study on the seeds of the experiment. A trial is drawn when a
+// slot is free for it, so that it knows of all that ended before.
+type Source struct {
+	studies []*active
+	runs    *store.Store
+	job     func(run *experiment.Run, train bool, evaluations []experiment.Evaluation) (*launch.Job, error)
+	given   map[string]bool // runs that are jobs now, by identity
+}
+
+// active is a study in progress.
+type active struct {
+	*Study
+	source  *Source
+	retests []*retest
+	judged  bool // retests are known
+	over    bool
+}
+
+type retest struct {
+	run   *experiment.Run
+	given bool
+}
+
+// NewSource prepares the searches of experiments. Job makes the job of a run.
+func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, experiments []*experiment.Experiment,
+	job func(run *experiment.Run, train bool, evaluations []experiment.Evaluation) (*launch.Job, error),
+) (*Source, error) {
+	src := &Source{runs: runs, job: job, given: map[string]bool{}}
+	for _, e := range experiments {
+		for _, of := range e.Studies {
+			of, err := openStudy(ctx, known, of, true)
+			src.studies = append(src.studies, &active{Study: of, source: src})
+			if err != nil {
+				return nil, errors.Join(err, src.Close())
+			}
+			of.dir.sweep()
+		}
+	}
+	return src, nil
+}
+
+// Close closes the directories of the studies.
+func (src *Source) Close() error {
+	var errs []error
+	for _, a := range src.studies {
+		errs = append(errs, a.dir.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Next is the next job; nil where there is none for now. Done says that there will be
+// none.
+func (src *Source) Next(ctx context.Context) (job *launch.Job, done bool, err error) {
+	done = true
+	for _, a := range src.studies {
+		if a.over {
+			continue
+		}
+		job, err := a.job(ctx)
+		if job != nil || err != nil {
+			return job, false, err
+		}
+		done = done && a.over
+	}
+	return nil, done, nil
+}
+
+// Ended takes up how a job ended.
+func (src *Source) Ended(job *launch.Job, end *launch.End) error {
+	id := job.Run.ID
+	delete(src.given, id)
+	for _, a := range src.studies {
+		for _, t := range a.Trials {
+			if slices.ContainsFunc(t.Runs, func(m Member) bool { return m.ID == id }) {
+				if err := a.look(context.Background(), t); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// look reads what became of a trial.
+func (a *active) look(ctx context.Context, t *Trial) error {
+	return a.update(t, func(id string) (*store.Run, error) { return a.source.runs.Get(ctx, id) })
+}
+
+// job is the next job of a study. Unfinished trials are first, in their order; then a
+// trial that may continue; then a new one.
+func (a *active) job(ctx context.Context) (*launch.Job, error) {
+	for ctx.Err() == nil {
+		if err := a.refresh(ctx); err != nil {
+			return nil, err
+		}
+		for _, t := range a.Trials {
+			if t.State == Open {
+				if job, err := a.of(ctx, t); job != nil || err != nil {
+					return job, err
+				}
+			}
+		}
+		if t := a.promotable(); t != nil {
+			t.State = Open
+			continue
+		}
+		if !a.spent() {
+			ok, err := a.draw(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				continue
+			}
+		}
+		if slices.ContainsFunc(a.Trials, func(t *Trial) bool { return t.State == Open }) {
+			return nil, nil // what ends may make others continue
+		}
+		return a.retest(ctx)
+	}
+	return nil, ctx.Err()
+}
+
+// refresh reads the trials that other processes have drawn, and what became of those
+// that are open and no job of this one.
+func (a *active) refresh(ctx context.Context) error {
+	if err := a.read(ctx, func(id string) (*store.Run, error) { return a.source.runs.Get(ctx, id) }); err != nil {
+		return err
+	}
+	for _, t := range a.Trials {
+		if t.State == Open && !slices.ContainsFunc(t.Runs, func(m Member) bool { return a.source.given[m.ID] }) {
+			if err := a.look(ctx, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// of is a job of an open trial; nil if all that it needs is in progress.
+func (a *active) of(ctx context.Context, t *Trial) (*launch.Job, error) {
+	for _, m := range t.Runs {
+		if a.source.given[m.ID] {
+			continue
+		}
+		stored, err := a.source.runs.Get(ctx, m.ID)
+		if err != nil && !errors.Is(err, store.ErrRemoved) {
+			return nil, err
+		}
+		pause := a.pause(t)
+		if stored != nil && (stored.Summary != nil || pause != nil && slices.ContainsFunc(stored.Rungs, func(r store.Rung) bool { return r.Step == pause.Step })) {
+			continue
+		}
+		run, err := a.resolve(ctx, t, m)
+		if err != nil {
+			return nil, err
+		}
+		job, err := a.source.begin(ctx, run, true, nil)
+		if err != nil {
+			return nil, err
+		}
+		job.Pause = pause
+		return job, nil
+	}
+	return nil, nil
+}
+
+// resolve makes the run of a trial again.
+func (a *active) resolve(ctx context.Context, t *Trial, m Member) (*experiment.Run, error) {
+	run, found := a.Resolve(ctx, t.Cell(a.Cell), t.Point, m.Seed)
+	switch {
+	case run == nil:
+		return nil, fmt.Errorf("making trial %d of %s/%s again: %w", t.Number, a.Experiment, a.Cell, found.Err())
+	case run.ID != m.ID:
+		return nil, fmt.Errorf("trial %d of %s/%s is another run than it was: what it is made of has moved; apply again", t.Number, a.Experiment, a.Cell)
+	}
+	run.Evaluations = nil
+	return run, nil
+}
+
+// begin records that a run is asked for and makes its job.
+func (src *Source) begin(ctx context.Context, run *experiment.Run, train bool, evaluations []experiment.Evaluation) (*launch.Job, error) {
+	queued := &store.Run{ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Dir: store.DirOf(run.Experiment, run.ID)}
+	if err := queued.SetSpec(run.Spec); err != nil {
+		return nil, err
+	}
+	label := store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID}
+	var fresh []*store.Run
+	if _, err := src.runs.Get(ctx, run.ID); errors.Is(err, store.ErrRemoved) {
+		fresh = append(fresh, queued)
+	} else if err != nil {
+		return nil, err
+	}
+	if err := src.runs.Enqueue(ctx, nil, fresh, []store.Label{label}); err != nil {
+		return nil, err
+	}
+	job, err := src.job(run, train, evaluations)
+	if err != nil {
+		return nil, err
+	}
+	src.given[run.ID] = true
+	return job, nil
+}
+
+// draw makes a new trial. It reports false where there is none: another process has
+// made one, or the space has no further point.
+func (a *active) draw(ctx context.Context) (bool, error) {
+	f := &file{Number: a.next, Cell: a.Cell, Key: a.Key(), Sampler: a.Sampler, Seed: a.Seed, Seen: a.seen()}
+	var runs []*experiment.Run
+	for _, p := range a.Start {
+		if !slices.ContainsFunc(a.Trials, func(t *Trial) bool { return t.Start && reflect.DeepEqual(t.Point, p) }) {
+			f.Point, f.Start = p, true
+			break
+		}
+	}
+	if f.Start {
+		var why error
+		if runs, why = a.runsOf(ctx, f.Number, f.Point); why != nil {
+			return false, fmt.Errorf("the point to start with, %v: %w", f.Point, why)
+		}
+	} else {
+		drawn, err := a.ask(ctx, f.Number, func(p []experiment.Setting) (err error) {
+			runs, err = a.runsOf(ctx, f.Number, p)
+			return err
+		})
+		if err != nil || drawn == nil {
+			return false, err
+		}
+		f.Point = drawn
+	}
+	for _, r := range runs {
+		f.Runs = append(f.Runs, run{r.Seed, r.ID})
+	}
+	err := a.dir.create(f)
+	if err != nil && !errors.Is(err, errTaken) {
+		return false, err
+	}
+	// What another process has made is read as well.
+	return true, a.refresh(ctx)
+}
+
+// runsOf makes the runs of a point; the error says why it has none.
+func (a *active) runsOf(ctx context.Context, number int, p []experiment.Setting) (runs []*experiment.Run, err error) {
+	for _, seed := range a.Seeds {
+		run, found := a.Resolve(ctx, TrialCell(a.Cell, number), p, seed)
+		if run == nil {
+			return nil, found.Err()
+		}
+		if a.Trainable > 0 {
+			n, err := trainable(run.Spec)
+			if err != nil {
+				return nil, err
+			}
+			if n > a.Trainable {
+				return nil, fmt.Errorf("it trains %d parameters, and %d are allowed", n, a.Trainable)
+			}
+		}
+		runs = append(runs, run)
+	}
+	return runs, nil
+}
+
+// trainable counts the parameters of adapter and head that train.
+func trainable(s *spec.RunSpec) (int64, error) {
+	tensors, err := params.Of(s)
+	if err != nil {
+		return 0, err
+	}
+	return params.Trained(tensors, params.Adapter) + params.Trained(tensors, params.Head), nil
+}
+
+// seen is what has changed in the trials since the last one was drawn.
+func (a *active) seen() (changes []Seen) {
+	before := map[int]Seen{}
+	for _, t := range a.Trials {
+		for _, s := range t.file.Seen {
+			before[s.Trial] = s
+		}
+	}
+	for _, t := range a.Trials {
+		now := Seen{Trial: t.Number, State: t.State, Step: t.Step}
+		if before[t.Number] != now {
+			changes = append(changes, now)
+		}
+	}
+	return changes
+}
+
+// retest is the next job of the comparison.
+func (a *active) retest(ctx context.Context) (*launch.Job, error) {
+	if !a.judged {
+		runs, err := a.retested(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, run := range runs {
+			a.retests = append(a.retests, &retest{run: run})
+		}
+		a.judged = true
+	}
+	for _, r := range a.retests {
+		if r.given {
+			continue
+		}
+		if a.source.given[r.run.ID] {
+			return nil, nil
+		}
+		r.given = true
+		stored, err := a.source.runs.Get(ctx, r.run.ID)
+		if err != nil && !errors.Is(err, store.ErrRemoved) {
+			return nil, err
+		}
+		train, missing := stored == nil || stored.Summary == nil, []experiment.Evaluation(nil)
+		for _, e := range r.run.Evaluations {
+			if train || stored.Evaluations[e.ID] == nil {
+				missing = append(missing, e)
+			}
+		}
+		job, err := a.source.begin(ctx, r.run, train, missing)
+		if err != nil {
+			return nil, err
+		}
+		if train || len(missing) > 0 {
+			return job, nil
+		}
+		delete(a.source.given, r.run.ID)
+	}
+	a.over = true
+	return nil, nil
+}

@@ -1,0 +1,377 @@
+// Package study carries out the searches of experiments: it draws trials, reads what
+// became of them, and says which trial trains next and when a search is over.
+//
+// A study is a directory below its experiment, runs/<experiment>/studies/<cell>, with
+// one small file for each trial: its values, its runs, and what the sampler had seen.
+// What happens to a trial afterwards is in the directories of its runs, which are runs
+// like any other. So everything else follows from files that are made in one step, and
+// a killed process loses nothing of a study.
+package study
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/params"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// State is where a trial stands.
+type State string
+
+const (
+	Open     State = "open"     // to be trained, or in training
+	Paused   State = "paused"   // at a rung
+	Pruned   State = "pruned"   // ended early
+	Complete State = "complete" // trained to its end
+	Failed   State = "failed"   // crashed, ran out of memory, or has no finite value
+)
+
+// A Trial is one point of a study.
+type Trial struct {
+	Number int
+	Point  []experiment.Setting
+	Start  bool // given by the experiment
+	State  State
+	// Step is how far a paused or pruned trial has trained.
+	Step uint64
+	// Value is the objective of a complete trial, or of the last rung of a paused or
+	// pruned one, as a mean over its seeds.
+	Value float64
+	// Rungs are the values at the steps where it paused.
+	Rungs []Rung
+	// Reason is why it failed.
+	Reason string
+	// Steps are the updates of all its seeds so far.
+	Steps uint64
+	// Runs are its runs by seed.
+	Runs []Member
+
+	file *file
+}
+
+// A Rung is the value of a trial at a step.
+type Rung struct {
+	Step  uint64
+	Value float64
+}
+
+// A Member is the run of a trial with one of its seeds.
+type Member struct {
+	Seed uint64
+	ID   string
+}
+
+// Cell is the name of the cell of a trial in status, logs and so on.
+func (t *Trial) Cell(cell string) string { return TrialCell(cell, t.Number) }
+
+const trialMark = ",trial="
+
+// TrialCell is the name of the cell of a trial.
+func TrialCell(cell string, number int) string { return cell + trialMark + strconv.Itoa(number) }
+
+// CutTrial splits the name of the cell of a trial.
+func CutTrial(name string) (cell string, number int, ok bool) {
+	i := strings.LastIndex(name, trialMark)
+	if i < 0 {
+		return "", 0, false
+	}
+	number, err := strconv.Atoi(name[i+len(trialMark):])
+	return name[:i], number, err == nil && number >= 0 && TrialCell(name[:i], number) == name
+}
+
+// A Study is a search with its trials.
+type Study struct {
+	*experiment.Study
+	// Trials are those of the search as the file has it now, by number. Others of
+	// its directory, of an earlier form of the file, are Foreign.
+	Trials  []*Trial
+	Foreign int
+
+	dir   *directory
+	next  int      // the first number that is free
+	rungs []uint64 // where trials pause; all before the end
+	total uint64   // steps of a whole training
+}
+
+// open prepares a study and reads its trials. Without create there may be none.
+func openStudy(ctx context.Context, known *store.Snapshot, of *experiment.Study, create bool) (s *Study, err error) {
+	s = &Study{Study: of, total: params.Steps(of.Untuned[0].Spec)}
+	s.rungs = rungsOf(of.Pruner, s.total)
+	if s.dir, err = open(known.Root, of.Experiment, of.Cell, create); err != nil || s.dir == nil {
+		return s, err
+	}
+	return s, s.read(ctx, func(id string) (*store.Run, error) { return known.Run(id), nil })
+}
+
+// Read reads the searches of experiments, known being the runs of the project. The
+// runs of retests become runs of their experiments as far as they are known: those of
+// each search that is over.
+func Read(ctx context.Context, known *store.Snapshot, experiments []*experiment.Experiment) (studies []*Study, err error) {
+	for _, e := range experiments {
+		for _, of := range e.Studies {
+			s, err := openStudy(ctx, known, of, false)
+			if err := errors.Join(err, s.dir.close()); err != nil {
+				return nil, err
+			}
+			s.dir = nil
+			studies = append(studies, s)
+			if !s.Over() {
+				continue
+			}
+			runs, err := s.retested(ctx)
+			if err != nil {
+				return nil, err
+			}
+			e.Add(of, runs)
+		}
+	}
+	return studies, nil
+}
+
+// retested are the runs of the best trials on the seeds of the experiment.
+func (s *Study) retested(ctx context.Context) (runs []*experiment.Run, err error) {
+	best := s.Best()
+	for rank, t := range best[:min(s.Top, len(best))] {
+		for _, seed := range s.RetestSeeds {
+			run, found := s.Retest(ctx, rank, t.Point, seed)
+			if run == nil {
+				return nil, fmt.Errorf("the best point of %s/%s: %w", s.Experiment, s.Cell, found.Err())
+			}
+			runs = append(runs, run)
+		}
+	}
+	return runs, nil
+}
+
+// Over reports whether a search has ended: its budget is used up, and no trial is to
+// train.
+func (s *Study) Over() bool {
+	return s.spent() && s.promotable() == nil && !slices.ContainsFunc(s.Trials, func(t *Trial) bool { return t.State == Open })
+}
+
+// read reads the trials of the directory that are not known yet.
+func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, error)) error {
+	numbers, err := s.dir.numbers()
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if n < s.next {
+			continue
+		}
+		f, err := s.dir.read(n)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed while we look
+		}
+		if err != nil {
+			return err
+		}
+		s.next = n + 1
+		t := &Trial{Number: n, Point: f.Point, Start: f.Start, State: Open, file: f}
+		for _, r := range f.Runs {
+			t.Runs = append(t.Runs, Member{r.Seed, r.Run})
+		}
+		if !s.belongs(ctx, t) {
+			s.Foreign++
+			continue
+		}
+		if err := s.update(t, lookUp); err != nil {
+			return err
+		}
+		s.Trials = append(s.Trials, t)
+	}
+	return nil
+}
+
+// belongs reports whether a trial is one of the search as it is now: its point lies
+// in the space, and its runs are those that the file makes of it.
+func (s *Study) belongs(ctx context.Context, t *Trial) bool {
+	if !s.Has(t.Point) {
+		return false
+	}
+	if t.file.Key == s.Key() {
+		return true
+	}
+	if len(t.Runs) != len(s.Seeds) {
+		return false
+	}
+	for i, m := range t.Runs {
+		if m.Seed != s.Seeds[i] {
+			return false
+		}
+		run, _ := s.Resolve(ctx, t.Cell(s.Cell), t.Point, m.Seed)
+		if run == nil || run.ID != m.ID {
+			return false
+		}
+	}
+	return true
+}
+
+// update reads what became of a trial from its runs.
+func (s *Study) update(t *Trial, lookUp func(id string) (*store.Run, error)) error {
+	var runs []*store.Run
+	for _, m := range t.Runs {
+		r, err := lookUp(m.ID)
+		if err != nil && !errors.Is(err, store.ErrRemoved) {
+			return err
+		}
+		runs = append(runs, r)
+	}
+	s.judge(t, runs)
+	return nil
+}
+
+// judge sets the state of a trial by its runs; nil is one that is not there.
+func (s *Study) judge(t *Trial, runs []*store.Run) {
+	t.State, t.Step, t.Value, t.Rungs, t.Reason, t.Steps = Open, 0, 0, nil, "", 0
+	done, paused := 0, 0
+	var values []float64
+	rungs := map[uint64][]float64{}
+	for _, r := range runs {
+		if r == nil {
+			continue
+		}
+		t.Steps += max(r.Summary.GetSteps(), r.Checkpoint)
+		for _, rung := range r.Rungs {
+			rungs[rung.Step] = append(rungs[rung.Step], s.value(r, rung.Metrics))
+		}
+		switch {
+		case r.Summary != nil:
+			done++
+			values = append(values, s.value(r, r.Summary.GetValidation()))
+		case r.State == store.Failed:
+			t.State, t.Reason = Failed, r.Reason
+		case r.State == store.Paused:
+			paused++
+		}
+	}
+	for step, values := range rungs {
+		if len(values) == len(runs) {
+			t.Rungs = append(t.Rungs, Rung{step, mean(values)})
+		}
+	}
+	slices.SortFunc(t.Rungs, func(a, b Rung) int { return int(a.Step) - int(b.Step) })
+	switch n := len(t.Rungs); {
+	case t.State == Failed:
+	case done == len(runs):
+		t.State, t.Value = Complete, mean(values)
+		if math.IsNaN(t.Value) || math.IsInf(t.Value, 0) {
+			t.State, t.Reason = Failed, fmt.Sprintf("%s of validation is %v", s.Objective, t.Value)
+		}
+	case n > 0 && paused+done == len(runs):
+		t.State, t.Step, t.Value = Paused, t.Rungs[n-1].Step, t.Rungs[n-1].Value
+	}
+}
+
+// value is the objective of a run; NaN where it has none.
+func (s *Study) value(r *store.Run, m *spec.Metrics) float64 {
+	v, ok := metric.Value(r.Named(m), s.Objective)
+	if !ok {
+		return math.NaN()
+	}
+	return v
+}
+
+func mean(values []float64) float64 {
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	return sum / float64(len(values))
+}
+
+// better reports whether one value of the objective is better than another. A value
+// that is no finite number is worse than any that is one.
+func (s *Study) better(a, b float64) bool {
+	switch finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }; {
+	case !finite(a):
+		return false
+	case !finite(b):
+		return true
+	case s.Minimize:
+		return a < b
+	}
+	return a > b
+}
+
+// Best lists the complete trials, the best first; of equals, that which was drawn
+// first.
+func (s *Study) Best() []*Trial {
+	var all []*Trial
+	for _, t := range s.Trials {
+		if t.State == Complete {
+			all = append(all, t)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *Trial) int {
+		switch {
+		case s.better(a.Value, b.Value):
+			return -1
+		case s.better(b.Value, a.Value):
+			return 1
+		}
+		return 0
+	})
+	return all
+}
+
+// Counts is how many trials there are in each state.
+func (s *Study) Counts() map[State]int {
+	counts := map[State]int{}
+	for _, t := range s.Trials {
+		counts[t.State]++
+	}
+	return counts
+}
+
+// spent reports whether the budget of a study is used up.
+func (s *Study) spent() bool {
+	if s.Study.Trials > 0 && len(s.Trials) >= s.Study.Trials {
+		return true
+	}
+	if s.Steps == 0 {
+		return false
+	}
+	used := uint64(0)
+	for _, t := range s.Trials {
+		if t.State == Open { // it will have trained as long
+			used += s.until(t)
+		} else {
+			used += t.Steps
+		}
+	}
+	return used >= s.Steps
+}
+
+// until is how far an open trial trains with all its seeds.
+func (s *Study) until(t *Trial) uint64 {
+	end := s.total
+	if p := s.pause(t); p != nil {
+		end = p.Step
+	}
+	return end * uint64(len(t.Runs))
+}
+
+// pause is where a trial pauses next; nil: it trains to its end.
+func (s *Study) pause(t *Trial) *spec.Pause {
+	last := uint64(0)
+	if n := len(t.Rungs); n > 0 {
+		last = t.Rungs[n-1].Step
+	}
+	for _, step := range s.rungs {
+		if step > last {
+			return &spec.Pause{Step: step, Validate: true}
+		}
+	}
+	return nil
+}
