@@ -146,6 +146,9 @@ func (x *expansion) expand() *Experiment {
 		}
 	}
 	e.Studies = slices.DeleteFunc(e.Studies, func(s *Study) bool { return len(s.Untuned) == 0 }) // its plug-in fails
+	for _, s := range e.Studies {
+		x.checkPoints(s)
+	}
 	if len(e.LeftOut) > 0 && len(e.Runs)+len(e.Studies) == 0 {
 		x.fail(&whole.subject, "adapter.variant", "no cell is left: all need plug-ins that fail", "")
 	}

@@ -6,8 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/search/space"
 )
 
 // What an experiment searches: a study for each of its cells.
@@ -25,8 +26,10 @@ import (
 type Study struct {
 	Experiment string
 	Cell       string
-	// Space is what is searched, in the order of the file.
-	Space []Parameter
+	// Space is what is searched, in the order of the file. The names of its
+	// parameters are paths.
+	Space *space.Space
+	Share Share // of the space that can be trained
 	// Objective is a metric of validation, of which the lowest is the best if Minimize
 	// is set.
 	Objective string
@@ -50,30 +53,17 @@ type Study struct {
 	// Untuned are the runs of the cell as the file has it, for each of RetestSeeds.
 	Untuned []*Run
 
-	of    *Experiment
-	cell  *cell
-	fixed []*override // of the cell, less what is searched
+	of     *Experiment
+	cell   *cell
+	params []*parameter
+	fixed  []*override // of the cell, less what is searched
 }
 
-// A Parameter is the values that one path may have in a study.
-type Parameter struct {
-	Path    string
-	Choices []any // as JSON has them; nil: a number
-	// Of a number: both bounds are included. Step 0 is none.
-	Low, High, Step float64
-	Log, Int        bool
-	// When are the other parameters that have to have one of these values. Without
-	// them the path has the value of the cell.
-	When []Condition
-
+// A parameter is one of a space, and where the file has it.
+type parameter struct {
+	space.Param
 	label token.Pos
-	at    []string // of the parameter in the file
-}
-
-// A Condition is the values of another parameter where one is there.
-type Condition struct {
-	Path   string
-	Values []any
+	at    []string
 }
 
 // A Pruner says which trials end early; see #Pruner of the schema. Min and Every are
@@ -143,16 +133,16 @@ func (x *expansion) searched(e *Experiment, whole *cell, cells []*cell) []*Study
 	studies := make([]*Study, len(cells))
 	held := map[string]bool{} // conditions that hold somewhere
 	for i, c := range cells {
-		space := shared
+		all := shared
 		at := []string{x.name, "cases", quoteLabel(c.name), searchField, spaceField}
 		if own := x.base().LookupPath(cue.ParsePath("cases")).LookupPath(cue.MakePath(cue.Str(c.name), cue.Str(searchField), cue.Str(spaceField))); c.values == nil && own.Exists() {
 			mine := x.space(at, own)
-			space = slices.Concat(slices.DeleteFunc(slices.Clone(shared), func(p Parameter) bool {
-				return slices.ContainsFunc(mine, func(q Parameter) bool { return q.Path == p.Path })
+			all = slices.Concat(slices.DeleteFunc(slices.Clone(shared), func(p *parameter) bool {
+				return slices.ContainsFunc(mine, func(q *parameter) bool { return q.Name == p.Name })
 			}), mine)
 		}
 		s := &Study{
-			Experiment: e.Name, Cell: c.name, Space: x.there(c, space, held),
+			Experiment: e.Name, Cell: c.name,
 			Objective: metric.Canonical(cmp.Or(g.Objective, whole.config.Train.Monitor)),
 			Sampler:   g.Sampler, Pruner: g.Pruner, Trials: g.Trials, Steps: g.Steps,
 			Seeds: g.Seeds, RetestSeeds: x.seeds, Top: g.Retest.Top, Seed: g.Seed, of: e, cell: c,
@@ -167,18 +157,18 @@ func (x *expansion) searched(e *Experiment, whole *cell, cells []*cell) []*Study
 		if s.Trials == 0 && s.Steps == 0 {
 			s.Trials = defaultTrials
 		}
-		x.checkSampler(s)
-		x.checkConditions(s.Space)
-		s.fixed = x.fixedOf(c, s.Space)
-		if len(s.Space) > 0 {
-			studies[i] = s
+		if s.params = x.there(c, all, held); len(s.params) == 0 || !x.made(s) {
+			continue
 		}
+		x.checkSampler(s)
+		s.fixed = x.fixedOf(c, s.Space)
+		studies[i] = s
 	}
 	for _, p := range shared {
 		for _, w := range p.When {
-			if key := p.Path + "\x00" + w.Path; x.errorCount() == before && !held[key] {
-				x.failLabel(strings.Join(p.at, "."), x.labelAt(append(slices.Clone(p.at), "when", quoteLabel(w.Path))),
-					fmt.Sprintf("no cell has %s at one of these values, so %q is never searched", w.Path, p.Path), "")
+			if key := p.Name + "\x00" + w.Param; x.errorCount() == before && !held[key] {
+				x.failLabel(strings.Join(p.at, "."), x.labelAt(append(slices.Clone(p.at), "when", quoteLabel(w.Param))),
+					fmt.Sprintf("no cell has %s at one of these values, so %q is never searched", w.Param, p.Name), "")
 			}
 		}
 	}
@@ -215,22 +205,22 @@ func (x *expansion) checkSearch(e *Experiment, g *searchConfig) {
 }
 
 // space reads parameters; those with mistakes are reported and left out.
-func (x *expansion) space(at []string, v cue.Value) (space []Parameter) {
+func (x *expansion) space(at []string, v cue.Value) (all []*parameter) {
 	it, err := v.Fields()
 	if err != nil {
 		return nil
 	}
 	for it.Next() {
 		if p, ok := x.parameter(append(slices.Clone(at), it.Selector().String()), it.Selector().Unquoted(), it.Value()); ok {
-			space = append(space, p)
+			all = append(all, p)
 		}
 	}
-	return space
+	return all
 }
 
 // parameter reads one parameter.
-func (x *expansion) parameter(at []string, path string, v cue.Value) (p Parameter, ok bool) {
-	p = Parameter{Path: path, label: x.labelAt(at), at: at}
+func (x *expansion) parameter(at []string, path string, v cue.Value) (p *parameter, ok bool) {
+	p = &parameter{Param: space.Param{Name: path}, label: x.labelAt(at), at: at}
 	name := strings.Join(at, ".")
 	parsed, ok := x.varying(path, name, p.label)
 	if !ok {
@@ -282,7 +272,7 @@ func (x *expansion) parameter(at []string, path string, v cue.Value) (p Paramete
 	case given.Choice == nil && given.High == nil:
 		fail("low", fmt.Sprintf("%q has low and no high", path), "write high: …")
 	case given.Choice != nil:
-		p.Choices = given.Choice
+		p.Kind, p.Choices = space.Choice, given.Choice
 		for i, value := range given.Choice {
 			if slices.ContainsFunc(given.Choice[:i], func(other any) bool { return reflect.DeepEqual(value, other) }) {
 				text, _ := json.Marshal(value)
@@ -295,8 +285,8 @@ func (x *expansion) parameter(at []string, path string, v cue.Value) (p Paramete
 		if given.Step != nil {
 			p.Step = *given.Step
 		}
-		p.Int = x.takesInts(parsed, x.baseVariant())
-		ok = x.checkRange(&p, fail) && ok
+		x.setKind(p, x.baseVariant())
+		ok = x.sound(p) && ok
 	}
 	for _, path := range fieldNames(v.LookupPath(cue.ParsePath("when"))) {
 		at := append(slices.Clone(at), "when", quoteLabel(path))
@@ -304,113 +294,62 @@ func (x *expansion) parameter(at []string, path string, v cue.Value) (p Paramete
 			ok = false
 			continue
 		}
-		p.When = append(p.When, Condition{Path: path, Values: given.When[path]})
+		p.When = append(p.When, space.Condition{Param: path, Values: given.When[path]})
 	}
 	return p, ok
 }
 
-// checkConditions looks at the conditions that parameters of one space put on each
-// other.
-func (x *expansion) checkConditions(space []Parameter) {
-	of := map[string]*Parameter{}
-	for i := range space {
-		of[space[i].Path] = &space[i]
+// sound reports whether the values of a parameter are, whatever its conditions.
+func (x *expansion) sound(p *parameter) bool {
+	alone := *p
+	alone.When = nil
+	return x.spaceOf([]*parameter{&alone}) != nil
+}
+
+// spaceOf makes a space of parameters; nil, reported at their places, if it cannot.
+func (x *expansion) spaceOf(all []*parameter) *space.Space {
+	var list []space.Param
+	for _, p := range all {
+		list = append(list, p.Param)
 	}
-	for _, p := range space {
-		for _, w := range p.When {
-			other := of[w.Path]
-			if other == nil {
-				continue // a value of the cell
-			}
-			at := append(slices.Clone(p.at), "when", quoteLabel(w.Path))
-			for i, value := range w.Values {
-				if !other.has(value) {
-					text, _ := json.Marshal(value)
-					x.failLabel(strings.Join(at, "."), x.elementAt(at, i), fmt.Sprintf("%q never is %s", w.Path, text), "it has "+other.values())
-				}
-			}
-			if x.leads(of, w.Path, p.Path, map[string]bool{}) {
-				x.failLabel(strings.Join(at, "."), x.labelAt(at), fmt.Sprintf("%q is there only where %q is, and the other way round", p.Path, w.Path), "leave one of the conditions out")
-			}
+	made, err := space.New(list...)
+	if err == nil {
+		return made
+	}
+	faults := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		faults = joined.Unwrap()
+	}
+	for _, err := range faults {
+		var fault *space.Error
+		if !errors.As(err, &fault) {
+			continue
 		}
-	}
-}
-
-// leads reports whether the conditions of one parameter lead to another.
-func (x *expansion) leads(of map[string]*Parameter, from, to string, seen map[string]bool) bool {
-	p := of[from]
-	if p == nil || seen[from] {
-		return false
-	}
-	seen[from] = true
-	return from == to || slices.ContainsFunc(p.When, func(w Condition) bool { return x.leads(of, w.Path, to, seen) })
-}
-
-// has reports whether a parameter can have a value.
-func (p *Parameter) has(value any) bool {
-	if p.Choices != nil {
-		return slices.ContainsFunc(p.Choices, func(v any) bool { return reflect.DeepEqual(v, value) })
-	}
-	f, ok := value.(float64)
-	switch {
-	case !ok || f < p.Low || f > p.High || p.Int && f != math.Trunc(f):
-		return false
-	case p.Step != 0:
-		n := (f - p.Low) / p.Step
-		return math.Abs(n-math.Round(n)) < 1e-9
-	}
-	return true
-}
-
-// values says in words what a parameter can have.
-func (p *Parameter) values() string {
-	if p.Choices == nil {
-		text := fmt.Sprintf("numbers from %v to %v", p.Low, p.High)
-		if p.Step != 0 {
-			text += fmt.Sprintf(", a step of %v apart", p.Step)
+		p := all[slices.IndexFunc(all, func(p *parameter) bool { return p.Name == fault.Param })]
+		at := p.at
+		if fault.Field != "name" {
+			at = append(slices.Clone(at), fault.Field)
 		}
-		return text
+		x.failLabel(strings.Join(p.at, "."), x.labelAt(at), fmt.Sprintf("%q: %s", p.Name, fault.Message), "")
 	}
-	var texts []string
-	for _, v := range p.Choices {
-		text, _ := json.Marshal(v)
-		texts = append(texts, string(text))
-	}
-	return strings.Join(texts, ", ")
+	return nil
 }
 
-// checkRange looks at the bounds of a number.
-func (x *expansion) checkRange(p *Parameter, fail func(field, message, hint string)) bool {
-	whole := func(f float64) bool { return f == math.Trunc(f) }
-	switch {
-	case p.Low == p.High:
-		fail("high", fmt.Sprintf("%q has one value, %v", p.Path, p.Low), "write it where the base has it, or widen the range")
-	case p.Low > p.High:
-		fail("high", fmt.Sprintf("high is below low: %v < %v", p.High, p.Low), "")
-	case p.Log && p.Low <= 0:
-		fail("low", fmt.Sprintf("a logarithm has no value at %v", p.Low), "low must be above 0, or leave log out")
-	case p.Int && !whole(p.Low):
-		fail("low", fmt.Sprintf("%s takes whole numbers, and low is %v", p.Path, p.Low), "")
-	case p.Int && !whole(p.High):
-		fail("high", fmt.Sprintf("%s takes whole numbers, and high is %v", p.Path, p.High), "")
-	case p.Int && p.Step != 0 && !whole(p.Step):
-		fail("step", fmt.Sprintf("%s takes whole numbers, and step is %v", p.Path, p.Step), "")
-	case p.Log && p.Step != 0:
-		fail("step", "a range with log has no step", "leave one out, or list the values: choice: […]")
-	case p.Step > p.High-p.Low:
-		fail("step", fmt.Sprintf("%q has one value: a step of %v leaves the range", p.Path, p.Step), "")
-	default:
-		if p.Step != 0 {
-			n := math.Floor((p.High-p.Low)/p.Step + 1e-9)
-			if last := p.Low + n*p.Step; math.Abs(last-p.High) > 1e-9*p.Step {
-				x.report(x.mark(diagnostic.Diagnostic{Path: strings.Join(p.at, "."), Warning: true,
-					Message: fmt.Sprintf("the last value of %q is %.10g: high, %v, is no whole number of steps from low", p.Path, last, p.High)}, x.labelAt(append(slices.Clone(p.at), "high"))))
-				p.High = last
-			}
-		}
-		return true
+// made gives a study its space.
+func (x *expansion) made(s *Study) bool {
+	s.Space = x.spaceOf(s.params)
+	return s.Space != nil
+}
+
+// setKind sets the type of a number: whole where its field takes only these.
+func (x *expansion) setKind(p *parameter, variant string) {
+	if p.Kind == space.Choice {
+		return
 	}
-	return false
+	p.Kind = space.Float
+	if x.takesInts(cuePath(p.Name), variant) {
+		p.Kind = space.Int
+	}
 }
 
 // takesInts reports whether a field takes whole numbers alone, parameters as those
@@ -426,34 +365,32 @@ func (x *expansion) takesInts(path []string, variant string) bool {
 // there is the part of a space that a cell has: without the parameters whose
 // conditions on the cell do not hold, and without these conditions. Conditions on
 // parameters stay.
-func (x *expansion) there(c *cell, space []Parameter, held map[string]bool) (own []Parameter) {
+func (x *expansion) there(c *cell, all []*parameter, held map[string]bool) (own []*parameter) {
 	if c.config == nil {
 		return nil
 	}
-	for _, p := range space {
-		conditions := p.When
-		p.When, p.Choices = nil, slices.Clone(p.Choices)
+	for _, p := range all {
+		mine := *p
+		mine.When = nil
 		is := true
-		for _, w := range conditions {
-			if other := slices.IndexFunc(space, func(q Parameter) bool { return q.Path == w.Path }); other >= 0 {
-				held[p.Path+"\x00"+w.Path] = true
-				p.When = append(p.When, w)
+		for _, w := range p.When {
+			key := p.Name + "\x00" + w.Param
+			if slices.ContainsFunc(all, func(q *parameter) bool { return q.Name == w.Param }) {
+				held[key] = true
+				mine.When = append(mine.When, w)
 				continue
 			}
-			value, ok := x.valueIn(c, w.Path)
+			value, ok := x.valueIn(c, w.Param)
 			if !ok || !slices.ContainsFunc(w.Values, func(v any) bool { return reflect.DeepEqual(v, value) }) {
 				is = false
 				continue
 			}
-			held[p.Path+"\x00"+w.Path] = true
+			held[key] = true
 		}
-		if !is {
-			continue
+		if is {
+			x.setKind(&mine, c.config.Adapter.Variant)
+			own = append(own, &mine)
 		}
-		if p.Choices == nil {
-			p.Int = x.takesInts(cuePath(p.Path), c.config.Adapter.Variant)
-		}
-		own = append(own, p)
 	}
 	return own
 }
@@ -472,12 +409,12 @@ func (x *expansion) valueIn(c *cell, path string) (any, bool) {
 
 // fixedOf are the values of a cell that stay where a point replaces the searched
 // ones.
-func (x *expansion) fixedOf(c *cell, space []Parameter) (fixed []*override) {
+func (x *expansion) fixedOf(c *cell, in *space.Space) (fixed []*override) {
 	for _, o := range c.overlay {
 		var drop [][]string
 		gone := false
-		for _, p := range space {
-			path := cuePath(p.Path)
+		for i := range in.Len() {
+			path := cuePath(in.Param(i).Name)
 			switch {
 			case len(path) <= len(o.path) && related(o.path, path):
 				gone = true
@@ -524,15 +461,16 @@ func (x *expansion) checkSampler(s *Study) {
 	at := x.valueAt([]string{x.name, searchField, "sampler"})
 	fail := func(message, hint string) { x.failLabel(x.name+".search.sampler", at, message, hint) }
 	numbers := 0
-	for _, p := range s.Space {
-		if p.Choices == nil {
+	for i := range s.Space.Len() {
+		if s.Space.Param(i).Kind != space.Choice {
 			numbers++
 		}
-		if s.Sampler == "grid" && p.Choices == nil && !p.Int && p.Step == 0 {
-			fail(fmt.Sprintf("a grid has no end with %q, any number from %v to %v", p.Path, p.Low, p.High), "give it a step or choice, or take another sampler")
-		}
 	}
-	if s.Sampler == "cmaes" && len(s.Space) > 0 && numbers < 2 {
+	if i := s.Space.Endless(); s.Sampler == "grid" && i >= 0 {
+		p := s.Space.Param(i)
+		fail(fmt.Sprintf("a grid has no end with %q, any number from %v to %v", p.Name, p.Low, p.High), "give it a step or choice, or take another sampler")
+	}
+	if s.Sampler == "cmaes" && numbers < 2 {
 		fail(fmt.Sprintf("cmaes moves in two numbers at least, and %s has %d", s.Cell, numbers), `take "tpe"`)
 	}
 }
@@ -558,18 +496,19 @@ func (x *expansion) starts(v cue.Value, studies []*Study) {
 			pos := x.labelAt(append(slices.Clone(at), it.Selector().String()))
 			value := goValue(it.Value())
 			known, has := []string{}, false
-			var p *Parameter
+			var p *space.Param
 			for _, s := range studies {
 				if s == nil {
 					continue
 				}
-				for j := range s.Space {
-					if !slices.Contains(known, s.Space[j].Path) {
-						known = append(known, s.Space[j].Path)
+				for j := range s.Space.Len() {
+					q := s.Space.Param(j)
+					if !slices.Contains(known, q.Name) {
+						known = append(known, q.Name)
 					}
-					if s.Space[j].Path == path {
-						p = &s.Space[j]
-						has = has || p.has(value)
+					if q.Name == path {
+						p = &q
+						has = has || can(q, value)
 					}
 				}
 			}
@@ -579,7 +518,7 @@ func (x *expansion) starts(v cue.Value, studies []*Study) {
 				x.failLabel(name, pos, fmt.Sprintf("%q is not searched", path), diagnostic.Suggest(path, "searched are", known))
 			case !has:
 				ok = false
-				x.failLabel(name, cmpPos(position(it.Value()), pos), fmt.Sprintf("%q never is %s", path, valueText(it.Value())), "it has "+p.values())
+				x.failLabel(name, cmpPos(position(it.Value()), pos), fmt.Sprintf("%q never is %s", path, valueText(it.Value())), "it has "+values(*p))
 			}
 			point = append(point, Setting{Path: path, Value: value})
 		}
@@ -592,11 +531,10 @@ func (x *expansion) starts(v cue.Value, studies []*Study) {
 			if s == nil {
 				continue
 			}
-			whole, lacks := x.completed(s, point)
-			switch {
+			switch whole, lacks := x.completed(s, point); {
 			case lacks != "":
 				missing = lacks
-			case s.Has(whole):
+			case whole != nil:
 				s.Start, taken = append(s.Start, whole), true
 			}
 		}
@@ -610,33 +548,65 @@ func (x *expansion) starts(v cue.Value, studies []*Study) {
 // completed is a point with the values of the cell where it has none, in the order of
 // the space; lacks says why there is none.
 func (x *expansion) completed(s *Study, point []Setting) (whole []Setting, lacks string) {
-	values := map[string]any{}
-	given := 0
-	for i := range s.Space {
-		p := &s.Space[i]
-		if j := slices.IndexFunc(point, func(g Setting) bool { return g.Path == p.Path }); j >= 0 {
-			values[p.Path] = point[j].Value
-			given++
-		} else if v, ok := x.valueIn(s.cell, p.Path); ok {
-			values[p.Path] = v
+	given := map[string]any{}
+	for _, g := range point {
+		if s.Space.Index(g.Path) < 0 {
+			return nil, ""
 		}
+		given[g.Path] = g.Value
 	}
-	if given < len(point) {
-		return nil, ""
+	p := make(space.Point, s.Space.Len())
+	for i := range p {
+		p[i] = space.Inactive
 	}
-	for i := range s.Space {
-		p := &s.Space[i]
-		v, ok := values[p.Path]
-		if !s.active(p, values, 0) {
+	for _, i := range s.Space.Order() {
+		if !s.Space.Exists(p, i) {
 			continue
 		}
-		if !ok || !p.has(v) {
-			text, _ := json.Marshal(v)
-			return nil, fmt.Sprintf("%q is left out here, and %s has %s, which is not searched: it has %s", p.Path, s.Cell, text, p.values())
+		q := s.Space.Param(i)
+		v, ok := given[q.Name]
+		if !ok {
+			if v, ok = x.valueIn(s.cell, q.Name); !ok {
+				return nil, fmt.Sprintf("%q is left out here, and %s has no value for it", q.Name, s.Cell)
+			}
 		}
-		whole = append(whole, Setting{p.Path, v})
+		var err error
+		if p[i], err = q.Encode(v); err != nil {
+			text, _ := json.Marshal(v)
+			return nil, fmt.Sprintf("%q is left out here, and %s has %s, which is not searched: it has %s", q.Name, s.Cell, text, values(q))
+		}
+	}
+	for i, v := range p {
+		if space.Active(v) {
+			whole = append(whole, Setting{s.Space.Param(i).Name, s.Space.Param(i).Decode(v)})
+		} else if _, ok := given[s.Space.Param(i).Name]; ok {
+			return nil, "" // its conditions do not hold
+		}
 	}
 	return whole, ""
+}
+
+// can reports whether a parameter can have a value.
+func can(p space.Param, value any) bool {
+	_, err := p.Encode(value)
+	return err == nil
+}
+
+// values says in words what a parameter can have.
+func values(p space.Param) string {
+	if p.Kind != space.Choice {
+		text := fmt.Sprintf("numbers from %v to %v", p.Low, p.High)
+		if p.Step != 0 && p.Step != 1 {
+			text += fmt.Sprintf(", a step of %v apart", p.Step)
+		}
+		return text
+	}
+	var texts []string
+	for _, v := range p.Choices {
+		text, _ := json.Marshal(v)
+		texts = append(texts, string(text))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // Retest makes a run of the comparison: the cell of the study at a point that the
@@ -688,40 +658,23 @@ func cmpPos(a, b token.Pos) token.Pos {
 	return b
 }
 
-// Has reports whether a point is one of the study: it has a value for each parameter
-// whose conditions hold, and for no other path.
-func (s *Study) Has(point []Setting) bool {
+// Encode is a point as one of the space; the error says why it is none.
+func (s *Study) Encode(point []Setting) (space.Point, error) {
 	values := map[string]any{}
 	for _, g := range point {
 		values[g.Path] = g.Value
 	}
-	n := 0
-	for i := range s.Space {
-		p := &s.Space[i]
-		value, given := values[p.Path]
-		if there := s.active(p, values, 0); given != there || there && !p.has(value) {
-			return false
-		}
-		if given {
-			n++
-		}
-	}
-	return n == len(point)
+	return s.Space.Encode(values)
 }
 
-// active reports whether the conditions of a parameter hold.
-func (s *Study) active(p *Parameter, values map[string]any, depth int) bool {
-	if depth > len(s.Space) {
-		return false // conditions in a circle are a mistake of the file
-	}
-	for _, w := range p.When {
-		i := slices.IndexFunc(s.Space, func(q Parameter) bool { return q.Path == w.Path })
-		value, given := values[w.Path]
-		if i < 0 || !given || !s.active(&s.Space[i], values, depth+1) || !slices.ContainsFunc(w.Values, func(v any) bool { return reflect.DeepEqual(v, value) }) {
-			return false
+// Decode is a point of the space as settings, in the order of the space.
+func (s *Study) Decode(p space.Point) (point []Setting) {
+	for i, v := range p {
+		if space.Active(v) {
+			point = append(point, Setting{s.Space.Param(i).Name, s.Space.Param(i).Decode(v)})
 		}
 	}
-	return true
+	return point
 }
 
 // Key tells the cell of the study, as the file has it, from others: where two files

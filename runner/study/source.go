@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 
 	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/search/sampler"
+	"github.com/loralab/loralab/runner/search/space"
 	"github.com/loralab/loralab/runner/store"
 )
 
@@ -187,7 +188,7 @@ func (a *active) resolve(ctx context.Context, t *Trial, m Member) (*experiment.R
 	run, found := a.Resolve(ctx, t.Cell(a.Cell), t.Point, m.Seed)
 	switch {
 	case run == nil:
-		return nil, fmt.Errorf("making trial %d of %s/%s again: %w", t.Number, a.Experiment, a.Cell, found.Err())
+		return nil, fmt.Errorf("making trial %d of %s/%s again: %w", t.Number, a.Experiment, a.Cell, errors.New(inWords(found)))
 	case run.ID != m.ID:
 		return nil, fmt.Errorf("trial %d of %s/%s is another run than it was: what it is made of has moved; apply again", t.Number, a.Experiment, a.Cell)
 	}
@@ -225,7 +226,11 @@ func (a *active) draw(ctx context.Context) (bool, error) {
 	f := &file{Number: a.next, Cell: a.Cell, Key: a.Key(), Sampler: a.Sampler, Seed: a.Seed, Seen: a.seen()}
 	var runs []*experiment.Run
 	for _, p := range a.Start {
-		if !slices.ContainsFunc(a.Trials, func(t *Trial) bool { return t.Start && reflect.DeepEqual(t.Point, p) }) {
+		at, err := a.Encode(p)
+		if err != nil {
+			return false, fmt.Errorf("the point to start with, %v: %w", p, err)
+		}
+		if !slices.ContainsFunc(a.Trials, func(t *Trial) bool { return t.Start && t.at.Equal(at) }) {
 			f.Point, f.Start = p, true
 			break
 		}
@@ -236,14 +241,10 @@ func (a *active) draw(ctx context.Context) (bool, error) {
 			return false, fmt.Errorf("the point to start with, %v: %w", f.Point, why)
 		}
 	} else {
-		drawn, err := a.ask(ctx, f.Number, func(p []experiment.Setting) (err error) {
-			runs, err = a.runsOf(ctx, f.Number, p)
-			return err
-		})
-		if err != nil || drawn == nil {
+		var err error
+		if f.Point, runs, err = a.ask(ctx, f.Number); err != nil || f.Point == nil {
 			return false, err
 		}
-		f.Point = drawn
 	}
 	for _, r := range runs {
 		f.Runs = append(f.Runs, run{r.Seed, r.ID})
@@ -256,15 +257,48 @@ func (a *active) draw(ctx context.Context) (bool, error) {
 	return true, a.refresh(ctx)
 }
 
+// ask draws a point, and makes its runs; nil where the space has no further point.
+func (a *active) ask(ctx context.Context, number int) (point, []*experiment.Run, error) {
+	s, err := sampler.New(a.Sampler)
+	if err != nil {
+		return nil, nil, err
+	}
+	var runs []*experiment.Run
+	var why error
+	p, err := s.Ask(sampler.Ask{
+		Seed: a.Seed, Number: number, Space: a.Space, Direction: a.direction(), Seen: a.history(),
+		Refuse: func(p space.Point) bool {
+			var err error
+			if runs, err = a.runsOf(ctx, number, a.Decode(p)); err != nil {
+				why = err
+			}
+			return err != nil
+		},
+	})
+	var refused *sampler.RefusedError
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case errors.Is(err, sampler.ErrExhausted):
+		a.exhausted = true
+		return nil, nil, nil
+	case errors.As(err, &refused):
+		return nil, nil, fmt.Errorf("drawing trial %d of %s/%s: %w; the last: %w", number, a.Experiment, a.Cell, err, why)
+	case err != nil:
+		return nil, nil, fmt.Errorf("drawing trial %d of %s/%s: %w", number, a.Experiment, a.Cell, err)
+	}
+	return a.Decode(p), runs, nil
+}
+
 // runsOf makes the runs of a point; the error says why it has none.
 func (a *active) runsOf(ctx context.Context, number int, p []experiment.Setting) (runs []*experiment.Run, err error) {
 	for _, seed := range a.Seeds {
 		run, found := a.Resolve(ctx, TrialCell(a.Cell, number), p, seed)
 		if run == nil {
-			return nil, found.Err()
+			return nil, errors.New(inWords(found))
 		}
 		if a.Trainable > 0 {
-			n, err := trainable(run.Spec)
+			n, err := experiment.Trainable(run.Spec)
 			if err != nil {
 				return nil, err
 			}
@@ -275,15 +309,6 @@ func (a *active) runsOf(ctx context.Context, number int, p []experiment.Setting)
 		runs = append(runs, run)
 	}
 	return runs, nil
-}
-
-// trainable counts the parameters of adapter and head that train.
-func trainable(s *spec.RunSpec) (int64, error) {
-	tensors, err := params.Of(s)
-	if err != nil {
-		return 0, err
-	}
-	return params.Trained(tensors, params.Adapter) + params.Trained(tensors, params.Head), nil
 }
 
 // seen is what has changed in the trials since the last one was drawn.

@@ -9,6 +9,7 @@
 package study
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,10 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/search"
+	"github.com/loralab/loralab/runner/search/space"
 	"github.com/loralab/loralab/runner/store"
 )
 
@@ -57,6 +61,7 @@ type Trial struct {
 	Runs []Member
 
 	file *file
+	at   space.Point
 }
 
 // A Rung is the value of a trial at a step.
@@ -97,10 +102,12 @@ type Study struct {
 	Trials  []*Trial
 	Foreign int
 
-	dir   *directory
-	next  int      // the first number that is free
-	rungs []uint64 // where trials pause; all before the end
-	total uint64   // steps of a whole training
+	dir  *directory
+	next int // the first number that is free
+	// exhausted says that all points of a finite space are trials.
+	exhausted bool
+	rungs     []uint64 // where trials pause; all before the end
+	total     uint64   // steps of a whole training
 }
 
 // open prepares a study and reads its trials. Without create there may be none.
@@ -145,7 +152,7 @@ func (s *Study) retested(ctx context.Context) (runs []*experiment.Run, err error
 		for _, seed := range s.RetestSeeds {
 			run, found := s.Retest(ctx, rank, t.Point, seed)
 			if run == nil {
-				return nil, fmt.Errorf("the best point of %s/%s: %w", s.Experiment, s.Cell, found.Err())
+				return nil, fmt.Errorf("the best point of %s/%s: %w", s.Experiment, s.Cell, errors.New(inWords(found)))
 			}
 			runs = append(runs, run)
 		}
@@ -196,7 +203,8 @@ func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, er
 // belongs reports whether a trial is one of the search as it is now: its point lies
 // in the space, and its runs are those that the file makes of it.
 func (s *Study) belongs(ctx context.Context, t *Trial) bool {
-	if !s.Has(t.Point) {
+	var err error
+	if t.at, err = s.Encode(t.Point); err != nil {
 		return false
 	}
 	if t.file.Key == s.Key() {
@@ -290,20 +298,6 @@ func mean(values []float64) float64 {
 	return sum / float64(len(values))
 }
 
-// better reports whether one value of the objective is better than another. A value
-// that is no finite number is worse than any that is one.
-func (s *Study) better(a, b float64) bool {
-	switch finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }; {
-	case !finite(a):
-		return false
-	case !finite(b):
-		return true
-	case s.Minimize:
-		return a < b
-	}
-	return a > b
-}
-
 // Best lists the complete trials, the best first; of equals, that which was drawn
 // first.
 func (s *Study) Best() []*Trial {
@@ -314,13 +308,7 @@ func (s *Study) Best() []*Trial {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b *Trial) int {
-		switch {
-		case s.better(a.Value, b.Value):
-			return -1
-		case s.better(b.Value, a.Value):
-			return 1
-		}
-		return 0
+		return cmp.Compare(s.direction().Loss(a.Value), s.direction().Loss(b.Value))
 	})
 	return all
 }
@@ -336,7 +324,7 @@ func (s *Study) Counts() map[State]int {
 
 // spent reports whether the budget of a study is used up.
 func (s *Study) spent() bool {
-	if s.Study.Trials > 0 && len(s.Trials) >= s.Study.Trials {
+	if s.exhausted || s.Study.Trials > 0 && len(s.Trials) >= s.Study.Trials {
 		return true
 	}
 	if s.Steps == 0 {
@@ -374,4 +362,33 @@ func (s *Study) pause(t *Trial) *spec.Pause {
 		}
 	}
 	return nil
+}
+
+// direction says which values are better.
+func (s *Study) direction() search.Direction {
+	if s.Minimize {
+		return search.Minimize
+	}
+	return search.Maximize
+}
+
+// history is the trials as samplers and pruners know them.
+func (s *Study) history() (all []search.Trial) {
+	states := map[State]search.State{
+		Open: search.Running, Paused: search.Paused, Pruned: search.Pruned, Complete: search.Complete, Failed: search.Failed,
+	}
+	for _, t := range s.Trials {
+		all = append(all, search.Trial{Number: t.Number, Point: t.at, State: states[t.State], Step: int(t.Step), Value: t.Value})
+	}
+	return all
+}
+
+// inWords is the first mistake that was found.
+func inWords(found diagnostic.List) string {
+	for _, d := range found {
+		if !d.Warning {
+			return d.Message
+		}
+	}
+	return "it has no run"
 }

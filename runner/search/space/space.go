@@ -132,7 +132,7 @@ func New(params ...Param) (*Space, error) {
 			}
 			values := make([]float64, 0, len(c.Values))
 			for _, v := range c.Values {
-				x, err := s.params[parent].encode(v)
+				x, err := s.params[parent].Encode(v)
 				if err != nil {
 					report(p, "when", "it depends on a value that %q never has: %v", c.Param, err)
 					continue
@@ -325,6 +325,10 @@ func (s *Space) Index(name string) int {
 // comes after those that its conditions need. The slices must not be changed.
 func (s *Space) Groups() [][]int { return s.groups }
 
+// Order lists the parameters so that those that a condition needs come before. The
+// slice must not be changed.
+func (s *Space) Order() []int { return s.order }
+
 // Opens reports whether the existence of another parameter depends on this one.
 func (s *Space) Opens(i int) bool {
 	for _, conditions := range s.when {
@@ -396,7 +400,7 @@ func (s *Space) Encode(values map[string]any) (Point, error) {
 		case !given && exists:
 			faults = append(faults, &Error{param.Name, "name", "it has no value"})
 		case given:
-			x, err := param.encode(v)
+			x, err := param.Encode(v)
 			if err != nil {
 				faults = append(faults, &Error{param.Name, "value", err.Error()})
 				continue
@@ -493,8 +497,8 @@ func (p Param) Decode(x float64) any {
 	return x
 }
 
-// encode gives the internal number of a value.
-func (p Param) encode(v any) (float64, error) {
+// Encode gives the internal number of a value.
+func (p Param) Encode(v any) (float64, error) {
 	if p.Kind == Choice {
 		for i, c := range p.Choices {
 			if same(v, c) {
