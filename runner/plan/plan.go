@@ -181,6 +181,9 @@ func (a *Action) decide(had *store.Run, known *store.Snapshot) error {
 		if stored.Steps > 0 {
 			a.Reason += fmt.Sprintf(" of %d", stored.Steps)
 		}
+		if stored.State == store.Paused {
+			a.Reason += ", where a search has paused it"
+		}
 	case stored.Attempts > 0:
 		a.Symbol, a.Reason = New, "ended before its first checkpoint"
 	default:
