@@ -33,7 +33,7 @@ type Value struct {
 }
 
 // matrix are the fields that make cells, and are in none.
-var matrix = []string{"vary", "zip", "exclude", "include", "ablate", "cases"}
+var matrix = []string{"vary", "zip", "exclude", "include", "ablate", "cases", searchField}
 
 // Values is the resolved configuration of a cell: every value but those that
 // make the cells, in the order of the file and then of the schema. Lists are

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"cuelang.org/go/cue"
@@ -623,8 +624,8 @@ func (s *Study) Retest(ctx context.Context, rank int, point []Setting, seed uint
 // RetestCell is the name of the cell of a retest.
 func (s *Study) RetestCell(rank int) string {
 	name := s.Cell
-	if len(s.cell.overlay) == 0 {
-		name = "best" // of the base
+	if name == "base" {
+		name = "best"
 	}
 	if rank > 0 {
 		name += fmt.Sprintf(",top=%d", rank+1)
@@ -633,8 +634,9 @@ func (s *Study) RetestCell(rank int) string {
 }
 
 // Add puts the runs of retests among those of the experiment, in the order of its
-// cells.
+// cells and in place of any that a search had before.
 func (e *Experiment) Add(s *Study, runs []*Run) {
+	e.Runs = slices.DeleteFunc(slices.Clone(e.Runs), func(r *Run) bool { return e.CellOf(r) == s.Cell })
 	place := func(name string) int {
 		return slices.IndexFunc(e.cells, func(c *cell) bool {
 			return c.name == name || c == s.cell && slices.ContainsFunc(runs, func(r *Run) bool { return r.Cell == name })
@@ -690,4 +692,49 @@ func (s *Study) Key() string {
 	}
 	fmt.Fprintf(h, "\n%v %s", s.Seeds, s.Experiment)
 	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+const trialMark = ",trial="
+
+// TrialCell is the name of the cell of a trial of a study.
+func TrialCell(cell string, number int) string { return cell + trialMark + strconv.Itoa(number) }
+
+// CutTrial splits the name of the cell of a trial.
+func CutTrial(name string) (cell string, number int, ok bool) {
+	i := strings.LastIndex(name, trialMark)
+	if i < 0 {
+		return "", 0, false
+	}
+	number, err := strconv.Atoi(name[i+len(trialMark):])
+	return name[:i], number, err == nil && number >= 0 && TrialCell(name[:i], number) == name
+}
+
+// Searches reports whether a name is that of a cell of a search: of a trial, or of
+// what is trained after it.
+func (e *Experiment) Searches(name string) bool {
+	of, _, trial := CutTrial(name)
+	return slices.ContainsFunc(e.Studies, func(s *Study) bool {
+		if trial {
+			return s.Cell == of
+		}
+		for rank := range s.Top {
+			if s.RetestCell(rank) == name {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// CellOf is the cell of the file that a run is of: of a retest, that which was
+// searched.
+func (e *Experiment) CellOf(run *Run) string {
+	for _, s := range e.Studies {
+		for rank := range s.Top {
+			if s.RetestCell(rank) == run.Cell {
+				return s.Cell
+			}
+		}
+	}
+	return run.Cell
 }

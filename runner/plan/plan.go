@@ -72,6 +72,8 @@ type Plan struct {
 	Actions []*Action
 	// Unselected is how many runs were left out on request.
 	Unselected int
+	// Searches is how many searches have trials to come.
+	Searches int
 }
 
 // Make plans the selected runs of experiments against what is known.
@@ -89,9 +91,9 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 	}
 	first := map[string]*Action{} // by identity
 	asked := map[cell]bool{}
-	names := map[string]bool{}
+	of := map[string]*experiment.Experiment{}
 	for _, e := range experiments {
-		names[e.Name] = true
+		of[e.Name] = e
 		for _, run := range e.Runs {
 			at := cell{run.Experiment, run.Cell, run.Seed}
 			asked[at] = true
@@ -114,7 +116,7 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 	for _, l := range known.Labels {
 		at := cell{l.Experiment, l.Cell, l.Seed}
 		run := newest[at]
-		if !names[l.Experiment] || asked[at] || run == nil || run.ID != l.Run || !only.Has(l.Name()) {
+		if of[l.Experiment] == nil || of[l.Experiment].Searches(l.Cell) || asked[at] || run == nil || run.ID != l.Run || !only.Has(l.Name()) {
 			continue
 		}
 		p.Actions = append(p.Actions, &Action{
@@ -289,11 +291,13 @@ type Counts struct {
 	Orphan int `json:"orphan"`
 	Shared int `json:"shared"` // cells that another cell's run serves
 	Broken int `json:"broken"`
+	// Searches have trials to come.
+	Searches int `json:"searches"`
 }
 
 // Counts counts the actions.
 func (p *Plan) Counts() Counts {
-	var c Counts
+	c := Counts{Searches: p.Searches}
 	for _, a := range p.Actions {
 		switch {
 		case a.Shared != nil:
@@ -335,6 +339,11 @@ func (c Counts) String() string {
 	add(c.Done, "done")
 	add(c.Orphan, "orphaned")
 	add(c.Broken, "damaged")
+	if c.Searches == 1 {
+		parts = append(parts, "1 search to continue")
+	} else if c.Searches > 1 {
+		parts = append(parts, fmt.Sprintf("%d searches to continue", c.Searches))
+	}
 	if len(parts) == 0 {
 		return "Plan: no runs."
 	}

@@ -204,6 +204,27 @@ func (d *directory) read(number int) (*file, error) {
 	return t, nil
 }
 
+func prunedName(number int) string { return fmt.Sprintf("%06d.pruned", number) }
+
+// isPruned reports whether a trial has been pruned for good. Others would judge it by
+// trials that ended later.
+func (d *directory) isPruned(number int) bool {
+	_, err := d.at.Lstat(prunedName(number))
+	return err == nil
+}
+
+// prune records that a trial has been pruned.
+func (d *directory) prune(number int) error {
+	f, err := d.at.OpenFile(prunedName(number), os.O_WRONLY|os.O_CREATE, 0o666)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("recording that trial %d is pruned: %w", number, err)
+	}
+	return nil
+}
+
 // sweep removes what killed processes left of files that are there by now.
 func (d *directory) sweep() {
 	entries, _ := fs.ReadDir(d.at.FS(), ".")

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
-	"github.com/loralab/loralab/core/params"
-	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/search/sampler"
@@ -21,8 +20,10 @@ import (
 type Source struct {
 	studies []*active
 	runs    *store.Store
-	job     func(run *experiment.Run, train bool, evaluations []experiment.Evaluation) (*launch.Job, error)
+	job     func(run *experiment.Run, cell string) (*launch.Job, error)
 	given   map[string]bool // runs that are jobs now, by identity
+
+	mu sync.Mutex // of all of it, for Expected
 }
 
 // active is a study in progress.
@@ -39,9 +40,10 @@ type retest struct {
 	given bool
 }
 
-// NewSource prepares the searches of experiments. Job makes the job of a run.
+// NewSource prepares the searches of experiments. Job makes the job of a run of a cell
+// of the file.
 func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, experiments []*experiment.Experiment,
-	job func(run *experiment.Run, train bool, evaluations []experiment.Evaluation) (*launch.Job, error),
+	job func(run *experiment.Run, cell string) (*launch.Job, error),
 ) (*Source, error) {
 	src := &Source{runs: runs, job: job, given: map[string]bool{}}
 	for _, e := range experiments {
@@ -69,6 +71,8 @@ func (src *Source) Close() error {
 // Next is the next job; nil where there is none for now. Done says that there will be
 // none.
 func (src *Source) Next(ctx context.Context) (job *launch.Job, done bool, err error) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
 	done = true
 	for _, a := range src.studies {
 		if a.over {
@@ -85,6 +89,8 @@ func (src *Source) Next(ctx context.Context) (job *launch.Job, done bool, err er
 
 // Ended takes up how a job ended.
 func (src *Source) Ended(job *launch.Job, end *launch.End) error {
+	src.mu.Lock()
+	defer src.mu.Unlock()
 	id := job.Run.ID
 	delete(src.given, id)
 	for _, a := range src.studies {
@@ -97,6 +103,26 @@ func (src *Source) Ended(job *launch.Job, end *launch.End) error {
 		}
 	}
 	return nil
+}
+
+// Expected is how many runs there are of all studies, and the best value so far.
+func (src *Source) Expected() (runs int, note string) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	for _, a := range src.studies {
+		trials := a.Study.Study.Trials
+		if trials == 0 || a.exhausted || len(a.Trials) > trials {
+			trials = len(a.Trials)
+		}
+		runs += trials*len(a.Seeds) + a.Top*len(a.RetestSeeds)
+		if best := a.Best(); len(best) > 0 && !a.over {
+			note = fmt.Sprintf("best %.3f", best[0].Value)
+			if len(src.studies) > 1 {
+				note += " of " + a.Cell
+			}
+		}
+	}
+	return runs, note
 }
 
 // look reads what became of a trial.
@@ -118,9 +144,14 @@ func (a *active) job(ctx context.Context) (*launch.Job, error) {
 				}
 			}
 		}
-		if t := a.promotable(); t != nil {
+		if t, err := a.judge(); err != nil {
+			return nil, err
+		} else if t != nil {
 			t.State = Open
-			continue
+			if job, err := a.of(ctx, t); job != nil || err != nil {
+				return job, err
+			}
+			continue // another process has trained it on
 		}
 		if !a.spent() {
 			ok, err := a.draw(ctx)
@@ -137,6 +168,24 @@ func (a *active) job(ctx context.Context) (*launch.Job, error) {
 		return a.retest(ctx)
 	}
 	return nil, ctx.Err()
+}
+
+// judge has the pruner decide on the paused trials. It returns one that continues.
+func (a *active) judge() (*Trial, error) {
+	v := a.verdict()
+	for _, t := range a.Trials {
+		if slices.Contains(v.Stop, t.Number) && t.State == Paused {
+			if err := a.dir.prune(t.Number); err != nil {
+				return nil, err
+			}
+			t.State, t.pruned = Pruned, true
+		}
+	}
+	if len(v.Continue) == 0 {
+		return nil, nil
+	}
+	i := slices.IndexFunc(a.Trials, func(t *Trial) bool { return t.Number == v.Continue[0] })
+	return a.Trials[i], nil
 }
 
 // refresh reads the trials that other processes have drawn, and what became of those
@@ -173,11 +222,11 @@ func (a *active) of(ctx context.Context, t *Trial) (*launch.Job, error) {
 		if err != nil {
 			return nil, err
 		}
-		job, err := a.source.begin(ctx, run, true, nil)
+		job, err := a.source.begin(ctx, run, a.Cell, true, nil)
 		if err != nil {
 			return nil, err
 		}
-		job.Pause = pause
+		job.Pause, job.Trial = pause, true
 		return job, nil
 	}
 	return nil, nil
@@ -197,7 +246,7 @@ func (a *active) resolve(ctx context.Context, t *Trial, m Member) (*experiment.R
 }
 
 // begin records that a run is asked for and makes its job.
-func (src *Source) begin(ctx context.Context, run *experiment.Run, train bool, evaluations []experiment.Evaluation) (*launch.Job, error) {
+func (src *Source) begin(ctx context.Context, run *experiment.Run, cell string, train bool, evaluations []experiment.Evaluation) (*launch.Job, error) {
 	queued := &store.Run{ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Dir: store.DirOf(run.Experiment, run.ID)}
 	if err := queued.SetSpec(run.Spec); err != nil {
 		return nil, err
@@ -212,10 +261,11 @@ func (src *Source) begin(ctx context.Context, run *experiment.Run, train bool, e
 	if err := src.runs.Enqueue(ctx, nil, fresh, []store.Label{label}); err != nil {
 		return nil, err
 	}
-	job, err := src.job(run, train, evaluations)
+	job, err := src.job(run, cell)
 	if err != nil {
 		return nil, err
 	}
+	job.Train, job.Evaluations = train, evaluations
 	src.given[run.ID] = true
 	return job, nil
 }
@@ -293,7 +343,7 @@ func (a *active) ask(ctx context.Context, number int) (point, []*experiment.Run,
 // runsOf makes the runs of a point; the error says why it has none.
 func (a *active) runsOf(ctx context.Context, number int, p []experiment.Setting) (runs []*experiment.Run, err error) {
 	for _, seed := range a.Seeds {
-		run, found := a.Resolve(ctx, TrialCell(a.Cell, number), p, seed)
+		run, found := a.Resolve(ctx, experiment.TrialCell(a.Cell, number), p, seed)
 		if run == nil {
 			return nil, errors.New(inWords(found))
 		}
@@ -358,7 +408,7 @@ func (a *active) retest(ctx context.Context) (*launch.Job, error) {
 				missing = append(missing, e)
 			}
 		}
-		job, err := a.source.begin(ctx, r.run, train, missing)
+		job, err := a.source.begin(ctx, r.run, a.Cell, train, missing)
 		if err != nil {
 			return nil, err
 		}

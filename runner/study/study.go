@@ -16,8 +16,6 @@ import (
 	"io/fs"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/params"
@@ -25,6 +23,7 @@ import (
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/search"
+	"github.com/loralab/loralab/runner/search/pruner"
 	"github.com/loralab/loralab/runner/search/space"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -60,8 +59,9 @@ type Trial struct {
 	// Runs are its runs by seed.
 	Runs []Member
 
-	file *file
-	at   space.Point
+	file   *file
+	at     space.Point
+	pruned bool // has been, for good
 }
 
 // A Rung is the value of a trial at a step.
@@ -77,22 +77,7 @@ type Member struct {
 }
 
 // Cell is the name of the cell of a trial in status, logs and so on.
-func (t *Trial) Cell(cell string) string { return TrialCell(cell, t.Number) }
-
-const trialMark = ",trial="
-
-// TrialCell is the name of the cell of a trial.
-func TrialCell(cell string, number int) string { return cell + trialMark + strconv.Itoa(number) }
-
-// CutTrial splits the name of the cell of a trial.
-func CutTrial(name string) (cell string, number int, ok bool) {
-	i := strings.LastIndex(name, trialMark)
-	if i < 0 {
-		return "", 0, false
-	}
-	number, err := strconv.Atoi(name[i+len(trialMark):])
-	return name[:i], number, err == nil && number >= 0 && TrialCell(name[:i], number) == name
-}
+func (t *Trial) Cell(cell string) string { return experiment.TrialCell(cell, t.Number) }
 
 // A Study is a search with its trials.
 type Study struct {
@@ -106,14 +91,20 @@ type Study struct {
 	next int // the first number that is free
 	// exhausted says that all points of a finite space are trials.
 	exhausted bool
-	rungs     []uint64 // where trials pause; all before the end
-	total     uint64   // steps of a whole training
+	pruner    pruner.Pruner
+	total     uint64 // steps of a whole training
 }
 
 // open prepares a study and reads its trials. Without create there may be none.
 func openStudy(ctx context.Context, known *store.Snapshot, of *experiment.Study, create bool) (s *Study, err error) {
 	s = &Study{Study: of, total: params.Steps(of.Untuned[0].Spec)}
-	s.rungs = rungsOf(of.Pruner, s.total)
+	p := of.Pruner
+	s.pruner, err = pruner.New(p.Kind, pruner.Settings{
+		Last: int(s.total), First: int(max(p.Min, p.Warmup)), Factor: p.Eta, Every: int(p.Every), Percentile: p.Percentile, Startup: p.Startup,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the pruner of %s/%s: %w", of.Experiment, of.Cell, err)
+	}
 	if s.dir, err = open(known.Root, of.Experiment, of.Cell, create); err != nil || s.dir == nil {
 		return s, err
 	}
@@ -163,7 +154,7 @@ func (s *Study) retested(ctx context.Context) (runs []*experiment.Run, err error
 // Over reports whether a search has ended: its budget is used up, and no trial is to
 // train.
 func (s *Study) Over() bool {
-	return s.spent() && s.promotable() == nil && !slices.ContainsFunc(s.Trials, func(t *Trial) bool { return t.State == Open })
+	return s.spent() && len(s.verdict().Continue) == 0 && !slices.ContainsFunc(s.Trials, func(t *Trial) bool { return t.State == Open })
 }
 
 // read reads the trials of the directory that are not known yet.
@@ -192,6 +183,7 @@ func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, er
 			s.Foreign++
 			continue
 		}
+		t.pruned = s.dir.isPruned(n)
 		if err := s.update(t, lookUp); err != nil {
 			return err
 		}
@@ -278,6 +270,9 @@ func (s *Study) judge(t *Trial, runs []*store.Run) {
 		}
 	case n > 0 && paused+done == len(runs):
 		t.State, t.Step, t.Value = Paused, t.Rungs[n-1].Step, t.Rungs[n-1].Value
+		if t.pruned {
+			t.State = Pruned
+		}
 	}
 }
 
@@ -356,12 +351,28 @@ func (s *Study) pause(t *Trial) *spec.Pause {
 	if n := len(t.Rungs); n > 0 {
 		last = t.Rungs[n-1].Step
 	}
-	for _, step := range s.rungs {
-		if step > last {
-			return &spec.Pause{Step: step, Validate: true}
-		}
+	if step := uint64(s.pruner.Pause(t.Number, int(last))); step < s.total {
+		return &spec.Pause{Step: step, Validate: true}
 	}
 	return nil
+}
+
+// verdict is what the pruner says of the paused trials.
+func (s *Study) verdict() pruner.Verdict {
+	var all []pruner.Trial
+	for _, t := range s.Trials {
+		p := pruner.Trial{Number: t.Number, State: states[t.State], Values: map[int]float64{}}
+		for _, r := range t.Rungs {
+			p.Values[int(r.Step)] = r.Value
+		}
+		all = append(all, p)
+	}
+	return s.pruner.Judge(s.direction(), all, s.spent())
+}
+
+// states are those of a trial as samplers and pruners call them.
+var states = map[State]search.State{
+	Open: search.Running, Paused: search.Paused, Pruned: search.Pruned, Complete: search.Complete, Failed: search.Failed,
 }
 
 // direction says which values are better.
@@ -374,9 +385,6 @@ func (s *Study) direction() search.Direction {
 
 // history is the trials as samplers and pruners know them.
 func (s *Study) history() (all []search.Trial) {
-	states := map[State]search.State{
-		Open: search.Running, Paused: search.Paused, Pruned: search.Pruned, Complete: search.Complete, Failed: search.Failed,
-	}
 	for _, t := range s.Trials {
 		all = append(all, search.Trial{Number: t.Number, Point: t.at, State: states[t.State], Step: int(t.Step), Value: t.Value})
 	}

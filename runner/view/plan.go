@@ -11,6 +11,7 @@ import (
 	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/plan"
+	"github.com/loralab/loralab/runner/study"
 )
 
 // PlanOptions are what is shown of a plan beside the work and the counts.
@@ -19,6 +20,7 @@ type PlanOptions struct {
 	Groups, Cost bool // of the cells
 	Cells        []plan.Cell
 	Saved        string // the file it was written to
+	Studies      []*study.Study
 }
 
 // Plan shows what would be done: a line for each run that has something to
@@ -43,6 +45,17 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 			line += v.dim.Render("  " + a.Reason)
 		}
 		printLine(v.out, clip(line, v.width))
+		shown = true
+	}
+	for _, s := range o.Studies {
+		if s.Over() && !o.All {
+			continue
+		}
+		if s.Experiment != experiment {
+			printf(v.out, "%s\n", v.bold.Render(s.Experiment))
+			experiment = s.Experiment
+		}
+		printLine(v.out, clip("  "+v.study(s), v.width))
 		shown = true
 	}
 	if shown {

@@ -77,7 +77,7 @@ func TestBarsOnATerminal(t *testing.T) {
 		width := rapid.IntRange(20, 160).Draw(t, "width")
 		v, out := terminal(width)
 		jobs := []*launch.Job{job(rapid.StringMatching(`[a-z=,漢.]{1,40}`).Draw(t, "cell")), job("other")}
-		p := v.Progress(jobs, nil)
+		p := v.Progress(jobs, nil, nil)
 		said := 0
 		for _, j := range jobs {
 			p.Watch(launch.Event{Job: j, Start: &launch.Start{Attempt: 1}})
@@ -118,7 +118,7 @@ func TestBarsOnATerminal(t *testing.T) {
 func TestPlainLinesHaveNoEscapes(t *testing.T) {
 	v, out := terminal(0)
 	j := job("rank=8")
-	p := v.Progress([]*launch.Job{j}, nil)
+	p := v.Progress([]*launch.Job{j}, nil, nil)
 	p.Watch(launch.Event{Job: j, Start: &launch.Start{Attempt: 1}})
 	p.Watch(started(j, 4))
 	for n := range uint64(4) {
