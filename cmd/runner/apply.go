@@ -140,7 +140,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	if err := computable(ctx, made, studies); err != nil {
 		return err
 	}
-	a.view.Plan(made, view.PlanOptions{Studies: studies})
+	a.view.Plan(made, view.PlanOptions{Searches: progressOf(studies)})
 	if err := enqueue(ctx, runs, known, p.experiments, made); err != nil {
 		return err
 	}
@@ -208,6 +208,14 @@ func planned(ctx context.Context, experiments []*experiment.Experiment, known *s
 		}
 	}
 	return made, studies, nil
+}
+
+// progressOf is how far searches are.
+func progressOf(studies []*study.Study) (all []study.Progress) {
+	for _, s := range studies {
+		all = append(all, s.Progress())
+	}
+	return all
 }
 
 // compared records that the experiments ask for what their searches have found.

@@ -53,7 +53,7 @@ and refuses if anything moved since. Nothing else is run or written.`,
 			if err != nil {
 				return err
 			}
-			show.Studies = studies
+			show.Searches = progressOf(studies)
 			if show.Groups || show.Cost {
 				if show.Cells, err = made.Cells(known); err != nil {
 					return err

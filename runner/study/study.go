@@ -308,13 +308,46 @@ func (s *Study) Best() []*Trial {
 	return all
 }
 
-// Counts is how many trials there are in each state.
-func (s *Study) Counts() map[State]int {
-	counts := map[State]int{}
-	for _, t := range s.Trials {
-		counts[t.State]++
+// Progress is how far a search is.
+type Progress struct {
+	Experiment string        `json:"experiment"`
+	Cell       string        `json:"cell"`
+	Sampler    string        `json:"sampler"`
+	Pruner     string        `json:"pruner"`
+	Parameters int           `json:"parameters"`
+	Objective  string        `json:"objective"`
+	Trials     int           `json:"trials,omitempty"` // the budget, 0 for none
+	Steps      uint64        `json:"steps,omitempty"`  // the same in steps
+	Counts     map[State]int `json:"counts"`
+	// Foreign are trials of an earlier form of the file, which do not count.
+	Foreign int `json:"foreign,omitempty"`
+	// Best is the best complete trial, nil for none.
+	Best *Best `json:"best"`
+	// Share is how much of the space can be trained.
+	Share experiment.Share `json:"share"`
+	Over  bool             `json:"over"`
+}
+
+// Best is the best trial of a search.
+type Best struct {
+	Trial int                  `json:"trial"`
+	Value float64              `json:"value"`
+	Point []experiment.Setting `json:"point"`
+}
+
+// Progress is how far the search is.
+func (s *Study) Progress() Progress {
+	p := Progress{
+		Experiment: s.Experiment, Cell: s.Cell, Sampler: s.Sampler, Pruner: s.Pruner.Kind, Parameters: s.Space.Len(), Objective: s.Objective,
+		Trials: s.Study.Trials, Steps: s.Steps, Counts: map[State]int{}, Foreign: s.Foreign, Share: s.Share, Over: s.Over(),
 	}
-	return counts
+	for _, t := range s.Trials {
+		p.Counts[t.State]++
+	}
+	if best := s.Best(); len(best) > 0 {
+		p.Best = &Best{best[0].Number, best[0].Value, best[0].Point}
+	}
+	return p
 }
 
 // spent reports whether the budget of a study is used up.

@@ -20,7 +20,7 @@ type PlanOptions struct {
 	Groups, Cost bool // of the cells
 	Cells        []plan.Cell
 	Saved        string // the file it was written to
-	Studies      []*study.Study
+	Searches     []study.Progress
 }
 
 // Plan shows what would be done: a line for each run that has something to
@@ -47,15 +47,15 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 		printLine(v.out, clip(line, v.width))
 		shown = true
 	}
-	for _, s := range o.Studies {
-		if s.Over() && !o.All {
+	for _, s := range o.Searches {
+		if s.Over && !o.All {
 			continue
 		}
 		if s.Experiment != experiment {
 			printf(v.out, "%s\n", v.bold.Render(s.Experiment))
 			experiment = s.Experiment
 		}
-		printLine(v.out, clip("  "+v.study(s), v.width))
+		printLine(v.out, clip("  "+v.search(s), v.width))
 		shown = true
 	}
 	if shown {

@@ -9,34 +9,36 @@ import (
 	"github.com/loralab/loralab/runner/study"
 )
 
-// study is a search in one line: how it searches, how far it is, and its best.
-func (v *View) study(s *study.Study) string {
-	budget := count(s.Study.Trials, "trial")
-	if s.Study.Trials == 0 {
+// search is a search in one line: how it searches, how far it is, and its best.
+func (v *View) search(s study.Progress) string {
+	budget := count(s.Trials, "trial")
+	if s.Trials == 0 {
 		budget = fmt.Sprintf("trials for %s steps", amount(s.Steps))
 	}
 	how := s.Sampler
-	if s.Pruner.Kind != "none" {
-		how += " + " + s.Pruner.Kind
+	if s.Pruner != "none" {
+		how += " + " + s.Pruner
 	}
-	line := fmt.Sprintf("%s %s  %s of %s, %s", v.accent.Render("?"), s.Cell, budget, count(s.Space.Len(), "parameter"), how)
+	line := fmt.Sprintf("%s %s  %s of %s, %s", v.accent.Render("?"), s.Cell, budget, count(s.Parameters, "parameter"), how)
 	var parts []string
-	counts := s.Counts()
 	for _, c := range []struct {
 		state study.State
 		word  string
 	}{
 		{study.Complete, "done"}, {study.Paused, "paused"}, {study.Pruned, "pruned"}, {study.Failed, "failed"}, {study.Open, "to continue"},
 	} {
-		if n := counts[c.state]; n > 0 {
+		if n := s.Counts[c.state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, c.word))
 		}
 	}
 	if len(parts) > 0 {
 		line += "; " + strings.Join(parts, ", ")
 	}
-	if best := s.Best(); len(best) > 0 {
-		line += fmt.Sprintf("; best %s at %s", score(best[0].Value), pointText(best[0].Point))
+	if s.Best != nil {
+		line += fmt.Sprintf("; best %s at %s", score(s.Best.Value), pointText(s.Best.Point))
+	}
+	if s.Foreign > 0 {
+		line += fmt.Sprintf("; %d of an earlier form of the file", s.Foreign)
 	}
 	if s.Share.Valid < s.Share.Points {
 		about := ""
