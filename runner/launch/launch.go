@@ -212,7 +212,7 @@ func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
 	if l.Source == nil {
 		slots = slots[:min(len(slots), max(len(jobs), 1))]
 	}
-	q := &queue{left: jobs, working: len(slots), source: l.Source, changed: make(chan struct{})}
+	q := &queue{left: jobs, working: len(slots), source: l.Source, done: l.Source == nil, changed: make(chan struct{})}
 	errs := make([]error, len(slots))
 	var wg sync.WaitGroup
 	for i, slot := range slots {
@@ -226,7 +226,7 @@ func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
 	}
 	wg.Wait()
 	relay.end(asked)
-	q.totals.Stopped = q.totals.Stopped || len(q.left) > 0 || q.source != nil
+	q.totals.Stopped = q.totals.Stopped || len(q.left) > 0 || !q.done
 	return q.totals, errors.Join(errs...)
 }
 
@@ -237,8 +237,8 @@ type queue struct {
 	totals  Totals
 	working int  // slots that take further jobs
 	engines bool // one has answered
-	// source is nil once it is done.
 	source  Source
+	done    bool          // the source has no further job
 	changed chan struct{} // closed when a job ends
 }
 
@@ -312,7 +312,7 @@ func (q *queue) next(ctx context.Context, s *store.Records) (*taken, error) {
 			return &taken{job: job}, err
 		}
 	}
-	for q.source != nil && ctx.Err() == nil {
+	for !q.done && ctx.Err() == nil {
 		job, done, err := q.source.Next(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("looking for what to run next: %w", err)
@@ -321,7 +321,7 @@ func (q *queue) next(ctx context.Context, s *store.Records) (*taken, error) {
 			if !done {
 				break
 			}
-			q.source = nil
+			q.done = true
 			close(q.changed) // for the slots that wait
 			q.changed = make(chan struct{})
 			break
@@ -336,7 +336,7 @@ func (q *queue) next(ctx context.Context, s *store.Records) (*taken, error) {
 	switch {
 	case other != nil && len(q.left) > 0:
 		return &taken{job: q.left[0], wait: &other.Holder, ended: q.changed}, nil
-	case q.source != nil:
+	case !q.done:
 		return &taken{ended: q.changed}, nil
 	}
 	q.working--
