@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/compare"
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -159,7 +160,7 @@ func (a *app) compare(ctx context.Context, refs []string, name, baseline string,
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("none of the %d runs was scored yet; see: runner status", len(labels))
+		return nil, fmt.Errorf("%s scored yet; see: runner status", plural.Form(len(labels), "the run was not", fmt.Sprintf("none of the %d runs was", len(labels))))
 	}
 	if !metrics[name] {
 		var names []string
@@ -200,9 +201,5 @@ func orphaned(labels []store.Label) string {
 	if more := len(cells) - most; more > 0 {
 		text += fmt.Sprintf(" and %d more cells", more)
 	}
-	runs := "1 run"
-	if len(labels) > 1 {
-		runs = fmt.Sprintf("%d runs", len(labels))
-	}
-	return fmt.Sprintf("%s that the newest apply of %s does not ask for (%s)", runs, labels[0].Experiment, text)
+	return fmt.Sprintf("%s that the newest apply of %s does not ask for (%s)", plural.Of(len(labels), "run"), labels[0].Experiment, text)
 }

@@ -20,7 +20,8 @@ func (a *app) explainCommand() *cobra.Command {
 		Long: `Explain says what the schema knows of a field: what it means, its type, bounds and
 default, and where it is defined. Parameters of a variant are explained from the
 variant's own schema. With files it also says what each of them sets the field to,
-where, and in which cells.
+where, and in which cells. A path leads into lists and cases, too: data.augment.0.kind,
+data.augment[].kind for all elements, cases.NAME.optim.lr.
 
 Without a path it lists what an experiment may have.`,
 		Example: `  runner explain optim.lr
@@ -182,10 +183,10 @@ func settings(p *project, path string) (list []view.Setting, variants []string, 
 			if !ofVariant {
 				variant = ""
 			}
+			if values, err = e.Within(path, cell, values); err != nil {
+				return nil, nil, err
+			}
 			for _, v := range values {
-				if path == "" || v.Path != path && !strings.HasPrefix(v.Path, path+".") {
-					continue
-				}
 				i := slices.IndexFunc(list, func(s view.Setting) bool {
 					return s.Experiment == e.Name && s.Variant == variant && s.Path == v.Path && string(s.Value.Value) == string(v.Value) && s.At == v.At
 				})

@@ -152,7 +152,7 @@ Topics of runner help: ` + strings.Join(topics, ", ") + ".",
 	flags.Bool("no-color", false, "no colors, as with $NO_COLOR")
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see: %s -h", err, c.CommandPath())
+		return unknownFlag(c, err)
 	})
 	root.AddCommand(
 		a.initCommand(),
@@ -226,6 +226,7 @@ func (a *app) setFlag(c *cobra.Command) {
 // project is the experiments of some files and what they are resolved against.
 type project struct {
 	root        string
+	files       []string // those of directories that were named, too
 	experiments []*experiment.Experiment
 	found       diagnostic.List
 	variants    *variant.Registry
@@ -234,11 +235,15 @@ type project struct {
 // load reads experiment files; env says how far it goes. What is wrong with them
 // is in found; the error is of what stands around them.
 func (a *app) load(ctx context.Context, files []string, env experiment.Env) (*project, error) {
+	files, err := inDirectories(files)
+	if err != nil {
+		return nil, err
+	}
 	root, err := rootOf(files)
 	if err != nil {
 		return nil, err
 	}
-	p := &project{root: root}
+	p := &project{root: root, files: files}
 	backbones, err := a.backbones(root)
 	if err != nil {
 		return nil, err
@@ -320,6 +325,14 @@ func (a *app) backbones(root string) (*backbone.Finder, error) {
 	return h, nil
 }
 
+// projectOf is the project that a file or a directory belongs to.
+func projectOf(path string) string {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, "any.cue")
+	}
+	return experiment.FindRoot(path)
+}
+
 // rootOf is the project that all files belong to, or the current directory
 // belongs to if there are none.
 func rootOf(files []string) (string, error) {
@@ -330,9 +343,9 @@ func rootOf(files []string) (string, error) {
 		}
 		return experiment.FindRoot(filepath.Join(dir, "any.cue")), nil
 	}
-	root := experiment.FindRoot(files[0])
+	root := projectOf(files[0])
 	for _, file := range files[1:] {
-		if other := experiment.FindRoot(file); other != root {
+		if other := projectOf(file); other != root {
 			return "", fmt.Errorf("%s belongs to the project %s, but %s to %s: name files of one project at a time", files[0], root, file, other)
 		}
 	}

@@ -97,7 +97,7 @@ func (a *app) plan(ctx context.Context, files []string, only plan.Selection) (*p
 	}
 	defer p.close()
 	ask := plan.Ask{Root: p.root, Tags: a.tags, Set: a.set, DevPlugins: a.plugins, Target: only.Target, Exclude: only.Exclude}
-	for _, file := range files {
+	for _, file := range p.files {
 		abs, err := filepath.Abs(file)
 		if err != nil {
 			return nil, nil, nil, ask, fmt.Errorf("finding %s: %w", file, err)

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/store"
 )
 
 // explainUsage lets every verb say what it needs, with an example, where it is given
@@ -46,13 +52,64 @@ func needs(c *cobra.Command, flag string) error {
 	return fmt.Errorf("%s needs --%s; %s", c.CommandPath(), flag, howTo(c))
 }
 
-// howTo is the first example of a verb.
+// unknownFlag is the error of a flag that a verb does not have, with the nearest that it
+// has, or that fields of experiments are no flags.
+func unknownFlag(c *cobra.Command, err error) error {
+	_, name, is := strings.Cut(err.Error(), "unknown flag: --")
+	var known []string
+	add := func(f *pflag.Flag) { known = append(known, f.Name) }
+	c.Flags().VisitAll(add)
+	c.InheritedFlags().VisitAll(add)
+	near := diagnostic.DidYouMean(name, known)
+	switch {
+	case is && near != "":
+		return fmt.Errorf("%w; did you mean --%s?", err, near)
+	case is && c.Flags().Lookup("set") != nil:
+		return fmt.Errorf("%w; a value of an experiment is changed with --set PATH=VALUE; see: %s -h", err, c.CommandPath())
+	}
+	return fmt.Errorf("%w; see: %s -h", err, c.CommandPath())
+}
+
+// howTo is the first example of a verb, with a file and runs that the project has.
 func howTo(c *cobra.Command) string {
 	example, _, _ := strings.Cut(strings.TrimSpace(c.Example), "\n")
 	if example == "" {
 		return "see: " + c.CommandPath() + " -h"
 	}
+	if dir, err := experimentsDir(); err == nil && strings.Contains(example, exampleFile) {
+		if files, err := filesIn(dir); err == nil && len(files) > 0 && !slices.Contains(files, filepath.Join(dir, filepath.Base(exampleFile))) {
+			example = strings.Replace(example, exampleFile, files[0], 1)
+		}
+	}
+	if wanted := exampleRun.FindAllString(example, -1); len(wanted) > 0 {
+		if names := newestRuns(c.Context()); len(names) >= len(wanted) {
+			for i, name := range wanted {
+				example = strings.Replace(example, name, names[i], 1)
+			}
+		}
+	}
 	return "for example: " + example
+}
+
+const exampleFile = "experiments/ablation_rank.cue" // of examples
+
+var exampleRun = regexp.MustCompile(`\bablation_rank/\S+`) // of the same
+
+// newestRuns are the names of the runs of the project of the current directory.
+func newestRuns(ctx context.Context) []string {
+	root, err := rootOf(nil)
+	if err != nil {
+		return nil
+	}
+	known, err := store.Read(ctx, root)
+	if err != nil {
+		return nil // an example is not worth another error
+	}
+	var names []string
+	for _, l := range known.Newest() {
+		names = append(names, l.Name())
+	}
+	return names
 }
 
 // inOneLine is an error of cobra with the near names in its line.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -111,7 +112,7 @@ func Remarks(ctx context.Context, x *Index, f Files, d *spec.Data) (several, dar
 		if n > shown {
 			names = append(names[:shown], "…")
 		}
-		several = fmt.Sprintf("only the first picture is used of %d files that hold several: %s", n, strings.Join(names, ", "))
+		several = fmt.Sprintf("only the first picture is used of %s several: %s", plural.Form(n, "1 file that holds", fmt.Sprintf("%d files that hold", n)), strings.Join(names, ", "))
 	}
 	if images > 0 && peak < darkest {
 		dark = fmt.Sprintf("no image is brighter than %d of 255: values of less than 16 bits in 16-bit files have to be scaled to the full range first", peak)

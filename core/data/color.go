@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -48,12 +49,7 @@ func strangeColors(path string, m fact, d *spec.Data) (problems []Problem) {
 	return problems
 }
 
-func pixelCount(n uint64) string {
-	if n == 1 {
-		return "1 pixel"
-	}
-	return fmt.Sprintf("%d pixels", n)
-}
+func pixelCount(n uint64) string { return plural.Of(n, "pixel") }
 
 // nearestColor is the color with a class that is nearest to another in RGB,
 // the lower of two alike, and the name of its class.

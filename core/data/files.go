@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/rng"
 )
 
@@ -172,7 +173,7 @@ type ScanError struct {
 func (e *ScanError) Error() string {
 	const shown = 20
 	list := e.Faults[:min(shown, len(e.Faults))]
-	text := fmt.Sprintf("%s: %d files do not pair up:\n  %s", e.Root, len(e.Faults), strings.Join(list, "\n  "))
+	text := fmt.Sprintf("%s: %s not pair up:\n  %s", e.Root, plural.Form(len(e.Faults), "1 file does", fmt.Sprintf("%d files do", len(e.Faults))), strings.Join(list, "\n  "))
 	if more := len(e.Faults) - len(list); more > 0 {
 		text += fmt.Sprintf("\n  and %d more", more)
 	}

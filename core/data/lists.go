@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/regular"
 )
 
@@ -224,7 +225,7 @@ type ListError struct{ Faults []string } // one line each, its place first
 func (e *ListError) Error() string {
 	const shown = 20
 	list := e.Faults[:min(shown, len(e.Faults))]
-	text := fmt.Sprintf("%d lines do not fit the images:\n  %s", len(e.Faults), strings.Join(list, "\n  "))
+	text := fmt.Sprintf("%s not fit the images:\n  %s", plural.Form(len(e.Faults), "1 line does", fmt.Sprintf("%d lines do", len(e.Faults))), strings.Join(list, "\n  "))
 	if more := len(e.Faults) - len(list); more > 0 {
 		text += fmt.Sprintf("\n  and %d more", more)
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/loralab/loralab/core/plural"
 )
 
 // Unused names what lies in the folder of a data set, looks as if it belonged to
@@ -109,12 +111,7 @@ func undivided(dir, folder string) []string {
 	return []string{fmt.Sprintf("%s in %s/ outside the folders of parts", pictureCount(n), folder)}
 }
 
-func pictureCount(n int) string {
-	if n == 1 {
-		return "1 picture"
-	}
-	return fmt.Sprintf("%d pictures", n)
-}
+func pictureCount(n int) string { return plural.Of(n, "picture") }
 
 // strangers names files that are no pictures that are known.
 func strangers(folder string, files []string) []string {
@@ -129,11 +126,7 @@ func strangers(folder string, files []string) []string {
 	if len(files) > shown {
 		names = append(names, "…")
 	}
-	noun, have := fmt.Sprintf("%d files", len(files)), "have"
-	if len(files) == 1 {
-		noun, have = "1 file", "has"
-	}
-	return []string{fmt.Sprintf("%s in %s/ that %s no ending of a picture (%s)", noun, folder, have, strings.Join(names, ", "))}
+	return []string{fmt.Sprintf("%s in %s/ that %s no ending of a picture (%s)", plural.Of(len(files), "file"), folder, plural.Form(len(files), "has", "have"), strings.Join(names, ", "))}
 }
 
 // UnusedPictures is Unused of a folder of pictures alone, as Pictures lists them.

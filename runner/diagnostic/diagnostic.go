@@ -18,6 +18,9 @@ type Position struct {
 	Width int `json:"width,omitempty"`
 }
 
+// CommandLine is the File of what is wrong with options of the command line.
+const CommandLine = "command line"
+
 // Kind says what a program can do about a diagnostic. Most have none: a user has
 // to change a file.
 type Kind string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/runner/foreign"
 )
 
@@ -114,7 +115,7 @@ const mostAlike = 20
 // counts the rest.
 func (l List) Lines(width int) []Line {
 	var lines []Line
-	errors, files := 0, map[string]bool{}
+	errors, files, commandLine := 0, map[string]bool{}, false
 	type alike struct {
 		n    int
 		last Diagnostic // of those that are shown
@@ -124,7 +125,13 @@ func (l List) Lines(width int) []Line {
 	for i, d := range l {
 		if !d.Warning {
 			errors++
-			files[d.At.File] = true
+			switch d.At.File {
+			case "":
+			case CommandLine:
+				commandLine = true
+			default:
+				files[d.At.File] = true
+			}
 		}
 		form := forms[d.form()]
 		if form == nil {
@@ -148,7 +155,14 @@ func (l List) Lines(width int) []Line {
 		}
 	}
 	if errors > 0 {
-		lines = append(lines, nil, Line{{Error, plural(errors, "error")}, {Plain, " in " + plural(len(files), "file")}})
+		var where []string
+		if len(files) > 0 {
+			where = append(where, " in "+plural.Of(len(files), "file"))
+		}
+		if commandLine {
+			where = append(where, " on the command line")
+		}
+		lines = append(lines, nil, Line{{Error, plural.Of(errors, "error")}, {Plain, strings.Join(where, " and")}})
 	}
 	return lines
 }
@@ -170,13 +184,6 @@ func text(lines []Line) string {
 		all[i] = line.String()
 	}
 	return strings.Join(all, "\n")
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // shown is text on one line. A tab is four columns wide on every terminal, and

@@ -44,7 +44,8 @@ func (p Position) String() string {
 }
 
 // DidYouMean is the known word that is nearest to what was written, by the
-// number of letters to insert, delete, replace or swap; "" if none is near.
+// number of letters to insert, delete, replace or swap, or else the only one that begins
+// with what was written; "" if there is none.
 func DidYouMean(word string, known []string) string {
 	best, bestDistance := "", max(2, utf8.RuneCountInString(word)/3)+1
 	for _, k := range known {
@@ -54,7 +55,18 @@ func DidYouMean(word string, known []string) string {
 	}
 	// With short words nearly everything is near.
 	if bestDistance >= utf8.RuneCountInString(word) && !strings.EqualFold(best, word) {
-		return ""
+		best = ""
+	}
+	if best == "" && utf8.RuneCountInString(word) > 2 {
+		for _, k := range known {
+			if !strings.HasPrefix(strings.ToLower(k), strings.ToLower(word)) {
+				continue
+			}
+			if best != "" {
+				return ""
+			}
+			best = k
+		}
 	}
 	return best
 }

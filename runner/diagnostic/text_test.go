@@ -40,12 +40,33 @@ error: no plug-in
 error: empty
  --> a.cue
 
-3 errors in 2 files`
+3 errors in 1 file`
 	if got := list.Text(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	if list[0].Text() != want[:strings.Index(want, "\n\n")] {
 		t.Errorf("one by itself: %s", list[0].Text())
+	}
+}
+
+// What is given on the command line is in no file.
+func TestErrorsAreCountedByFile(t *testing.T) {
+	in := func(files ...string) (l diagnostic.List) {
+		for _, file := range files {
+			l = append(l, diagnostic.Diagnostic{Message: "wrong", At: diagnostic.Position{File: file}})
+		}
+		return l
+	}
+	for want, list := range map[string]diagnostic.List{
+		"1 error":                                    in(""),
+		"1 error in 1 file":                          in("a.cue"),
+		"1 error on the command line":                in(diagnostic.CommandLine),
+		"2 errors in 2 files":                        in("a.cue", "b.cue"),
+		"3 errors in 1 file and on the command line": in("a.cue", "a.cue", diagnostic.CommandLine),
+	} {
+		if got := list.Text(); !strings.HasSuffix(got, "\n"+want) {
+			t.Errorf("got\n%s\nwant %s", got, want)
+		}
 	}
 }
 
@@ -59,6 +80,8 @@ func TestDidYouMean(t *testing.T) {
 		"Warmup":       "warmup",
 		"momentum":     "",
 		"x":            "",
+		"back":         "backbone", // the only one that begins so
+		"h":            "",
 	} {
 		if got := diagnostic.DidYouMean(word, fields); got != want {
 			t.Errorf("DidYouMean(%q) = %q, want %q", word, got, want)

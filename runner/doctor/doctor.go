@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/cache"
@@ -194,12 +195,8 @@ var driverDirs = []string{
 
 func (m machine) cuda(info *spec.EngineInfo, in *libtorch.Install, libraryPath []string) Check {
 	const name = "CUDA"
-	switch n := info.GetCudaDevices(); n {
-	case 0:
-	case 1:
-		return Check{name, OK, "1 device", ""}
-	default:
-		return Check{name, OK, fmt.Sprintf("%d devices", n), ""}
+	if n := info.GetCudaDevices(); n > 0 {
+		return Check{name, OK, plural.Of(n, "device"), ""}
 	}
 	driver := ""
 	for _, dir := range slices.Concat(libraryPath, driverDirs) {

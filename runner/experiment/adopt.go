@@ -38,6 +38,10 @@ func (x *expansion) adopt(c adapterOn, arch *spec.Architecture) *adaptation {
 // checkAdopted reports why an adapter cannot be read, and in what it is not
 // what the experiment says.
 func (x *expansion) checkAdopted(c *subject, cfg *adapterConfig, a *adaptation) {
+	if cfg.Variant == none {
+		x.fail(c, "adapter.variant", fmt.Sprintf("adapter.variant is %q, and adapter.from names an adapter", none), "leave one of them out")
+		return
+	}
 	if a.err != nil {
 		if cfg.Variant == "" || !x.failVariant(c, cfg, a.err) {
 			x.fail(c, "adapter.from", a.err.Error(), "")

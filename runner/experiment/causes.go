@@ -29,75 +29,6 @@ func (d *document) causes(all []errors.Error, s scope) []errors.Error {
 	return withoutFollowing(all)
 }
 
-// circles reports values that refer to each other, and drops what follows: errors of
-// values that are computed from them (trial-language M9).
-func (d *document) circles(all []errors.Error, s scope) []errors.Error {
-	type field struct {
-		name string
-		at   token.Pos
-	}
-	var circle []field
-	for _, e := range all {
-		if format, _ := e.Msg(); strings.HasPrefix(format, "cycle with field") && len(e.Path()) > 0 {
-			path := e.Path()
-			if len(path) > len(s.prefix) {
-				path = path[len(s.prefix):]
-			}
-			circle = append(circle, field{strings.Join(path, "."), e.Position()})
-		}
-	}
-	if len(circle) < 2 {
-		return all
-	}
-	slices.SortFunc(circle, func(a, b field) int { return a.at.Offset() - b.at.Offset() })
-	var names []string
-	for _, f := range circle {
-		names = append(names, f.name)
-	}
-	d.report(d.mark(diagnostic.Diagnostic{
-		Path:    names[0],
-		Message: fmt.Sprintf("%s refer to each other, so none of them has a value", inWords(names)),
-		Hint:    "give one of them a value of its own",
-	}, circle[0].at))
-	for _, name := range names { // of a field of an experiment, as the fields next to it refer to it
-		names = append(names, name[strings.LastIndex(name, ".")+1:])
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(e errors.Error) bool {
-		if format, _ := e.Msg(); strings.HasPrefix(format, "cycle with field") {
-			return true
-		}
-		for _, f := range d.fields(e.Path()) {
-			if refersTo(f.Value, names) {
-				return true
-			}
-		}
-		return slices.ContainsFunc(errors.Positions(e), func(p token.Pos) bool {
-			return slices.ContainsFunc(circle, func(f field) bool { return p.Filename() == f.at.Filename() && p.Offset() == f.at.Offset() })
-		})
-	})
-}
-
-// refersTo reports whether an expression refers to one of some names.
-func refersTo(e ast.Expr, names []string) bool {
-	found := false
-	ast.Walk(e, func(n ast.Node) bool {
-		if x, ok := n.(*ast.Ident); ok && slices.Contains(names, x.Name) {
-			found = true
-		}
-		return !found
-	}, nil)
-	return found
-}
-
-// inWords is names as a sentence has them: "a, b and c".
-func inWords(names []string) string {
-	last := len(names) - 1
-	if last < 1 {
-		return strings.Join(names, "")
-	}
-	return strings.Join(names[:last], ", ") + " and " + names[last]
-}
-
 // closed reports definitions of the user's that are closed: they have no room for the
 // other fields of the schema, and CUE reports each of these (trial-language M3).
 func (d *document) closed(all []errors.Error, s scope) []errors.Error {
@@ -234,48 +165,48 @@ func withoutAxisFields(all []errors.Error) []errors.Error {
 	})
 }
 
-// otherVariant is the variant of a cell that names another one than the base and none of
-// its parameters, and where it does (trial-language M4); "" if it does not.
-func (c *complaint) otherVariant() (name string, at token.Pos) {
-	if len(c.below) < 3 || c.below[0] != "adapter" || c.below[1] != "params" {
-		return "", token.NoPos
+// A cellVariant is the variant of a cell, and where it has it.
+type cellVariant struct {
+	name string
+	at   token.Pos
+}
+
+// otherVariant is the variant of a cell of which a parameter is missing, where the cell
+// names another one than the base and none of its parameters (trial-language M4).
+func (c *complaint) otherVariant() (v cellVariant, ok bool) {
+	if find(c.group, missingField) == nil || len(c.below) < 3 || c.below[0] != "adapter" || c.below[1] != "params" {
+		return v, false
 	}
 	for _, o := range c.in.overlay {
-		var v cue.Value
+		var given cue.Value
 		switch strings.Join(o.path, ".") {
 		case "adapter":
 			if o.value.LookupPath(cue.ParsePath("params")).Exists() {
-				return "", token.NoPos
+				return v, false
 			}
-			v = o.value.LookupPath(cue.ParsePath("variant"))
+			given = o.value.LookupPath(cue.ParsePath("variant"))
 		case "adapter.variant":
-			v = o.value
+			given = o.value
 		case "adapter.params":
 			if c.inUserFile(o.at) {
-				return "", token.NoPos
+				return v, false
 			}
 			continue
 		default:
 			continue
 		}
-		name, _ = v.String()
-		if at = position(v); !c.inUserFile(at) {
-			at = o.place(c.document)
+		v.name, _ = given.String()
+		if v.at = position(given); !c.inUserFile(v.at) {
+			v.at = o.place(c.document)
 		}
 	}
-	return name, at
+	return v, v.name != ""
 }
 
-func (c *complaint) isOfOtherVariant() bool {
-	name, _ := c.otherVariant()
-	return name != ""
-}
-
-func (c *complaint) sayOtherVariant() {
-	name, at := c.otherVariant()
+func (c *complaint) sayOtherVariant(v cellVariant) {
 	missing := c.path[len(c.path)-1]
-	c.pos = at
-	c.out.Message = fmt.Sprintf("variant %q needs params of its own: %s is missing", name, missing)
+	c.pos = v.at
+	c.out.Message = fmt.Sprintf("variant %q needs params of its own: %s is missing", v.name, missing)
 	c.out.Hint = fmt.Sprintf("write params: %s: … next to it", missing)
 	if base, _ := c.document.value.LookupPath(rooted([]string{c.path[0], "adapter", "variant"})).String(); base != "" {
 		c.out.Hint += fmt.Sprintf("; those of the base are of %q", base)
@@ -283,9 +214,8 @@ func (c *complaint) sayOtherVariant() {
 }
 
 // twice are two places of the user's files that give the value, or the list that it is
-// in, and do not agree (trial-language M2): first the experiment's own, then another.
-// Text is "" where the syntax does not tell.
-func (c *complaint) twice() (own, other writtenValue) {
+// in, and do not agree (trial-language M2). The syntax may not tell.
+func (c *complaint) twice() (two disagreement, ok bool) {
 	path := c.path
 	for n := len(path); n > 1; n-- { // elements of a list are given with it
 		if _, err := strconv.Atoi(path[n-1]); err == nil {
@@ -293,7 +223,7 @@ func (c *complaint) twice() (own, other writtenValue) {
 		}
 	}
 	if covering(c.in.overlay, path[min(len(c.in.prefix), len(path)):]) != nil || c.setting(path) != nil {
-		return own, other
+		return two, false
 	}
 	var all []writtenValue
 	for _, f := range c.fields(path) {
@@ -325,12 +255,15 @@ func (c *complaint) twice() (own, other writtenValue) {
 		for _, h := range all[i+1:] {
 			a, b := c.cue.CompileString(g.text), c.cue.CompileString(h.text)
 			if a.Err() == nil && b.Err() == nil && a.Unify(b).Validate() != nil {
-				return g, h
+				return disagreement{g, h}, true
 			}
 		}
 	}
-	return own, other
+	return two, false
 }
+
+// A disagreement is two values of one field: first the experiment's own, then another.
+type disagreement struct{ own, other writtenValue }
 
 // A writtenValue is a value as a file has it.
 type writtenValue struct {
@@ -356,13 +289,8 @@ func isLiteral(e ast.Expr) bool {
 	return literal
 }
 
-func (c *complaint) isTwice() bool {
-	own, _ := c.twice()
-	return own.text != ""
-}
-
-func (c *complaint) sayTwice() {
-	own, other := c.twice()
+func (c *complaint) sayTwice(two disagreement) {
+	own, other := two.own, two.other
 	subject := strings.Join(own.path[min(len(c.in.prefix), len(own.path)):], ".")
 	c.pos, c.out.Path = own.at, strings.Join(own.path, ".")
 	c.out.Message = fmt.Sprintf("%s is given twice: as %s here and as %s at %s", subject, own.text, other.text, c.at(other.at))
@@ -404,28 +332,24 @@ func dotted(s scope, below []string) string {
 	return "write " + strings.Join(strings.Split(last, "."), ": ") + ": …; paths with dots are for vary and --set"
 }
 
-// nestedAxis is the path of an axis that is written as structs (trial-language M19); ""
-// if it is none.
-func (c *complaint) nestedAxis() string {
+// nestedAxis is the path of an axis that is written as structs (trial-language M19).
+func (c *complaint) nestedAxis() (path string, ok bool) {
 	if len(c.below) != 2 || !slices.Contains([]string{"vary", "zip", "ablate"}, c.below[0]) || kindOf(c.value) != cue.StructKind {
-		return ""
+		return "", false
 	}
-	path := []string{label(c.below[1])}
+	names := []string{label(c.below[1])}
 	for v := c.value; v.IncompleteKind() == cue.StructKind; {
 		it, err := v.Fields()
 		if err != nil || !it.Next() {
-			return ""
+			return "", false
 		}
-		path = append(path, it.Selector().Unquoted())
+		names = append(names, it.Selector().Unquoted())
 		v = it.Value()
 	}
-	return strings.Join(path, ".")
+	return strings.Join(names, "."), true
 }
 
-func (c *complaint) isNestedAxis() bool { return c.nestedAxis() != "" }
-
-func (c *complaint) sayNestedAxis() {
-	path := c.nestedAxis()
+func (c *complaint) sayNestedAxis(path string) {
 	c.out.Message = fmt.Sprintf("%s takes paths with dots, not structs", c.below[0])
 	c.out.Hint = fmt.Sprintf("write %s: %q: […]", c.below[0], path)
 	if c.settingBelow(c.path) != nil {
@@ -546,15 +470,19 @@ func (d *document) untagged(path []string) string {
 	return ""
 }
 
-// asNumber is the hint for a number in quotes, or one that is written with an exponent
-// where a whole number is asked for (trial-language M23).
-func asNumber(given string, kind cue.Kind) string {
+// asNumber is the hint for a number in quotes, for one that is written with an exponent
+// where a whole number is asked for (trial-language M23), or for a percentage where the
+// rule has a fraction.
+func asNumber(given, rule string, kind cue.Kind) string {
 	text, err := strconv.Unquote(given)
 	if err == nil && kind == cue.StringKind {
 		if _, err := strconv.ParseFloat(text, 64); err == nil {
 			return "leave out the quotes: " + text
 		}
 		return ""
+	}
+	if f, err := strconv.ParseFloat(given, 64); err == nil && f >= 5 && f <= 100 && strings.Contains(rule, "fraction") {
+		return fmt.Sprintf("%s %% is %g", given, f/100)
 	}
 	if f, err := strconv.ParseFloat(given, 64); err == nil && strings.ContainsAny(given, "eE") && f == float64(int64(f)) && f >= 0 && f < 1e15 {
 		return fmt.Sprintf("write %d", int64(f))
@@ -685,16 +613,21 @@ func (c *complaint) ofStruct() (message, hint string) {
 	return "", ""
 }
 
-func (c *complaint) isWithinStruct() bool {
-	message, _ := c.ofStruct()
-	return message != ""
+// A mistakeWithin is what is wrong within a struct, and its rule or a hint.
+type mistakeWithin struct{ message, rest string }
+
+func (c *complaint) withinStruct() (m mistakeWithin, ok bool) {
+	if c.own {
+		return m, false
+	}
+	m.message, m.rest = c.ofStruct()
+	return m, m.message != ""
 }
 
-func (c *complaint) sayWithinStruct() {
-	message, rest := c.ofStruct()
-	c.out.Message, c.out.Hint = message, rest
-	if rule, ok := strings.CutPrefix(rest, "must be "); ok {
-		c.out.Message, c.out.Hint = message+": it must be "+rule, ""
+func (c *complaint) sayWithinStruct(m mistakeWithin) {
+	c.out.Message, c.out.Hint = m.message, m.rest
+	if rule, ok := strings.CutPrefix(m.rest, "must be "); ok {
+		c.out.Message, c.out.Hint = m.message+": it must be "+rule, ""
 	}
 }
 

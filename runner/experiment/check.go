@@ -18,6 +18,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	names "github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/params"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
 	"github.com/loralab/loralab/runner/backbone"
@@ -203,7 +204,7 @@ func (x *expansion) checkClasses(c *subject, in classesInput) {
 	x.checkColors(c, []string{"data"}, data)
 	trained := mergeClasses(data.Classes, data.Remap, data.Ignore).classes
 	if len(trained) < 2 {
-		x.fail(c, "data.remap", fmt.Sprintf("only %d class is left to train: %s", len(trained), strings.Join(trained, ", ")), "a segmentation needs two classes at least")
+		x.fail(c, "data.remap", plural.Form(len(trained), "only 1 class is left to train: "+strings.Join(trained, ", "), "no class is left to train"), "a segmentation needs two classes at least")
 		return
 	}
 	x.checkMetric(c, "train.monitor", in.train.Monitor, trained)
@@ -318,9 +319,15 @@ func (x *expansion) checkColors(c *subject, path []string, d *dataConfig) {
 func quoteLabel(name string) string { return cue.Str(name).String() }
 
 func (x *expansion) checkMetric(c *subject, path, name string, classes []string) {
-	if known := metric.Names(classes); !slices.Contains(known, metric.Canonical(name)) {
-		x.fail(c, path, fmt.Sprintf("there is no metric %q", name), diagnostic.Suggest(name, "metrics", known))
+	known := metric.Names(classes)
+	if slices.Contains(known, metric.Canonical(name)) {
+		return
 	}
+	hint := diagnostic.Suggest(name, "metrics", known)
+	if mean := strings.TrimPrefix(strings.ToLower(name), "m") + "/mean"; slices.Contains(known, mean) { // dice, mIoU
+		hint = fmt.Sprintf("did you mean %q?", mean)
+	}
+	x.fail(c, path, fmt.Sprintf("there is no metric %q", name), hint)
 }
 
 func (x *expansion) checkLoss(c *subject, in lossInput) {
@@ -352,7 +359,7 @@ func (x *expansion) checkThaw(c *subject, in thawInput) {
 	epochs := in.train.Epochs
 	late := func(path string, until uint32) {
 		if until >= epochs && epochs > 0 {
-			x.warn(c, path, fmt.Sprintf("the training ends after %d epochs, so what is frozen until epoch %d never trains", epochs, until), "freeze it for all of the training, or train longer")
+			x.warn(c, path, fmt.Sprintf("the training ends after %s, so what is frozen until epoch %d never trains", plural.Of(epochs, "epoch"), until), "freeze it for all of the training, or train longer")
 		}
 	}
 	if f := in.backbone.Freeze; f.kind == "until" {
@@ -644,7 +651,7 @@ func (x *expansion) checkBackbone(c *subject, in backboneInput) {
 	arch := bb.Arch
 	depth := arch.GetDepth()
 	if b.Depth > depth {
-		x.fail(c, "backbone.depth", fmt.Sprintf("%s has %d blocks, not %d", b.Model, depth, b.Depth), "leave depth out to use all")
+		x.fail(c, "backbone.depth", fmt.Sprintf("%s has %s, not %d", b.Model, plural.Of(depth, "block"), b.Depth), "leave depth out to use all")
 	} else if b.Depth > 0 {
 		depth = b.Depth
 	}
@@ -678,7 +685,7 @@ func (x *expansion) checkBackbone(c *subject, in backboneInput) {
 		if below == 0 {
 			hint = fmt.Sprintf("the smallest size that fits is %d", above)
 		}
-		x.fail(c, "data.size", fmt.Sprintf("%d pixels are not a multiple of the patch of %s, %d pixels", wrong, b.Model, patch), hint)
+		x.fail(c, "data.size", fmt.Sprintf("%s not a multiple of the patch of %s, %d pixels", plural.Form(wrong, "1 pixel is", fmt.Sprintf("%d pixels are", wrong)), b.Model, patch), hint)
 	}
 }
 
@@ -714,7 +721,7 @@ func (x *expansion) checkFiles(c *subject, in filesInput, data *dataConfig) {
 		if message, hint := x.resolve.checkSource(x.root, &m, []string{"test"}); message != "" {
 			x.failAt(c, path, message, hint)
 		} else if n := x.resolve.shared(x.root, data, &m); n > 0 {
-			x.failAt(c, path, fmt.Sprintf("domain %q holds %d images that runs are trained on", d.name, n),
+			x.failAt(c, path, fmt.Sprintf("domain %q holds %s that runs are trained on", d.name, plural.Of(n, "image")),
 				"a score on them says nothing; the images of data that are kept apart are the domain \"test\"")
 		} else {
 			x.checkOverlap(c, path, d.name, data, &m)
@@ -796,7 +803,7 @@ func (x *expansion) checkPresence(c *subject, d *dataConfig, monitor string) {
 		}
 		shown[role], number[role] = of, images
 		if len(of) == 0 && role != "test" {
-			x.fail(c, "data.source", fmt.Sprintf("the %d images of %s have no pixel that counts: all are ignored", images, role),
+			x.fail(c, "data.source", fmt.Sprintf("%s no pixel that counts: all are ignored", plural.Form(images, fmt.Sprintf("the only image of %s has", role), fmt.Sprintf("the %d images of %s have", images, role))),
 				"take other images, or ignore less")
 		}
 	}
@@ -818,15 +825,20 @@ func (x *expansion) checkPresence(c *subject, d *dataConfig, monitor string) {
 				hint = "nothing is learned of it: take more images, other ones with another seed of data.split or data.limit, or remap the class"
 			}
 			if !shown[role][i] {
-				x.warn(c, path, fmt.Sprintf("none of the %d images of %s shows class %q", number[role], role, name), hint)
+				x.warn(c, path, fmt.Sprintf("%s class %q", showsNo(number[role], role), name), hint)
 			}
 		}
 	}
 	_, class, _ := strings.Cut(metric.Canonical(monitor), "/")
 	if i := slices.Index(t.classes, class); i >= 0 && !shown["val"][int32(i)] && !slices.Contains(nowhere, class) {
-		x.fail(c, "train.monitor", fmt.Sprintf("none of the %d images of val shows class %q, so %s has no value to choose the weights by", number["val"], class, monitor),
+		x.fail(c, "train.monitor", fmt.Sprintf("%s class %q, so %s has no value to choose the weights by", showsNo(number["val"], "val"), class, monitor),
 			`monitor another class, "dice/mean" or "loss", or take other images for val`)
 	}
+}
+
+// showsNo begins the sentence about a class that a part of the data does not show.
+func showsNo(images int, role string) string {
+	return plural.Form(images, fmt.Sprintf("the only image of %s does not show", role), fmt.Sprintf("none of the %d images of %s shows", images, role))
 }
 
 // checkSteps holds the steps of a training against its images.
@@ -841,7 +853,7 @@ func (x *expansion) checkSteps(c *subject, in stepsInput) {
 	}
 	images := s.split.GetCount()
 	if train.Batch > images {
-		x.warn(c, "train.batch", fmt.Sprintf("a batch of %d is more than the %d images there are to train on", train.Batch, images), fmt.Sprintf("every step takes all %d", images))
+		x.warn(c, "train.batch", fmt.Sprintf("a batch of %d is larger than the training split, which has %s", train.Batch, plural.Of(images, "image")), "every step takes all of them")
 	}
 	update := train.Batch * max(1, train.Accumulate)
 	total := train.Epochs * ((images + update - 1) / update)
@@ -850,7 +862,7 @@ func (x *expansion) checkSteps(c *subject, in stepsInput) {
 	}
 	warm := uint32(math.Round(in.optim.Schedule.Warmup * float64(total)))
 	if warm > 0 && warm >= total {
-		x.fail(c, "optim.schedule.warmup", fmt.Sprintf("the warm-up takes all %d steps of the training", total), "the learning rates would never be reached: make it shorter, or the training longer")
+		x.fail(c, "optim.schedule.warmup", fmt.Sprintf("the warm-up takes all of the training, %s", plural.Of(total, "step")), "the learning rates would never be reached: make it shorter, or the training longer")
 	}
 }
 
@@ -870,7 +882,7 @@ func (x *expansion) checkNorm(c *subject, in normInput) {
 		return // reported at the source
 	}
 	if images := s.split.GetCount(); images%train.Batch == 1 || train.Batch == 1 || images == 1 {
-		x.fail(c, "data.size", fmt.Sprintf("%d pixels are a single patch, and of %d images in batches of %d the last is alone: the BatchNorm of the head has one value of each channel, which has no variance", size[0], images, train.Batch),
+		x.fail(c, "data.size", fmt.Sprintf("%d pixels are a single patch, and of %s in batches of %d the last is alone: the BatchNorm of the head has one value of each channel, which has no variance", size[0], plural.Of(images, "image"), train.Batch),
 			"make the images larger, set head.norm to false, or choose another train.batch")
 	}
 }

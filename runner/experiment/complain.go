@@ -93,11 +93,29 @@ type complaint struct {
 	pos token.Pos
 }
 
-// A cause is one thing that can be wrong. Say completes the diagnostic.
+// A cause is one thing that can be wrong.
 type cause struct {
-	name    string
-	matches func(*complaint) bool
-	say     func(*complaint)
+	name string
+	find func(*complaint) (is bool, say func())
+}
+
+// when is a cause that matches; say completes the diagnostic. A nil one reports nothing.
+func when(name string, matches func(*complaint) bool, say func(*complaint)) cause {
+	return cause{name, func(c *complaint) (bool, func()) {
+		if say == nil {
+			return matches(c), nil
+		}
+		return matches(c), func() { say(c) }
+	}}
+}
+
+// whenFound is a cause of which something is found, which say needs to complete the
+// diagnostic.
+func whenFound[T any](name string, find func(*complaint) (T, bool), say func(*complaint, T)) cause {
+	return cause{name, func(c *complaint) (bool, func()) {
+		found, is := find(c)
+		return is, func() { say(c, found) }
+	}}
 }
 
 // The first cause that matches is the one that is reported, and one alone, because CUE
@@ -107,10 +125,10 @@ type cause struct {
 // that it is in, and one that is missing is not of its type either. These need no
 // value.
 var causesOfFields = []cause{
-	{"unknown field", has(notAllowed), (*complaint).sayUnknownField},
-	{"missing and reported", (*complaint).isReportedMissing, nil}, // before what follows from it
-	{"other variant", both(has(missingField), (*complaint).isOfOtherVariant), (*complaint).sayOtherVariant},
-	{"missing", has(missingField), (*complaint).sayMissing},
+	when("unknown field", has(notAllowed), (*complaint).sayUnknownField),
+	when("missing and reported", (*complaint).isReportedMissing, nil), // before what follows from it
+	whenFound("other variant", (*complaint).otherVariant, (*complaint).sayOtherVariant),
+	when("missing", has(missingField), (*complaint).sayMissing),
 }
 
 // Then what is wrong with the value.
@@ -126,25 +144,26 @@ var causesOfFields = []cause{
 //     format: values of the user are in the text.
 //   - The last cause matches always.
 var causesOfValues = []cause{
-	{"contradicts a preset", (*complaint).isContradicted, (*complaint).sayContradicted},
-	{"given twice", (*complaint).isTwice, (*complaint).sayTwice},
-	{"within a struct", both(func(c *complaint) bool { return !c.own }, (*complaint).isWithinStruct), (*complaint).sayWithinStruct},
-	{"axis of structs", (*complaint).isNestedAxis, (*complaint).sayNestedAxis},
-	{"sentence of the schema", (*complaint).hasSentence, (*complaint).saySentence},
-	{"not among the choices", (*complaint).hasChoices, (*complaint).sayChoices},
-	{"refused by CUE", (*complaint).isOfFile, (*complaint).sayOfFile},
-	{"two types", both(mismatched, isOwn), (*complaint).sayTwoTypes},
-	{"wrong type", mismatched, (*complaint).sayWrongType},
-	{"cannot vary", both(conflicting, (*complaint).isVaried), (*complaint).sayCannotVary},
-	{"cannot be set", both(conflicting, (*complaint).isSet), (*complaint).sayCannotBeSet},
-	{"two values", conflicting, (*complaint).sayGivenTwice},
-	{"out of bounds", outOfBounds, (*complaint).sayBound},
-	{"unknown name", unresolved, (*complaint).sayUnknownName},
-	{"two defaults", both(indefinite, (*complaint).hasTwoDefaults), (*complaint).sayTwoDefaults},
-	{"no definite value", indefinite, (*complaint).sayIndefinite},
-	{"unused import", texted(notUsed), (*complaint).sayUnusedImport},
-	{"unused name", texted(unreferenced), (*complaint).sayUnusedName},
-	{"anything else", func(*complaint) bool { return true }, (*complaint).sayAsItIs},
+	when("contradicts a preset", (*complaint).isContradicted, (*complaint).sayContradicted),
+	whenFound("given twice", (*complaint).twice, (*complaint).sayTwice),
+	whenFound("within a struct", (*complaint).withinStruct, (*complaint).sayWithinStruct),
+	whenFound("axis of structs", (*complaint).nestedAxis, (*complaint).sayNestedAxis),
+	when("sentence of the schema", (*complaint).hasSentence, (*complaint).saySentence),
+	when("not among the choices", (*complaint).hasChoices, (*complaint).sayChoices),
+	when("refused by CUE", (*complaint).isOfFile, (*complaint).sayOfFile),
+	when("two types", both(mismatched, isOwn), (*complaint).sayTwoTypes),
+	when("wrong type", mismatched, (*complaint).sayWrongType),
+	when("cannot vary", both(conflicting, (*complaint).isVaried), (*complaint).sayCannotVary),
+	when("cannot be set", both(conflicting, (*complaint).isSet), (*complaint).sayCannotBeSet),
+	when("two values", conflicting, (*complaint).sayGivenTwice),
+	when("out of bounds", outOfBounds, (*complaint).sayBound),
+	when("unknown name", unresolved, (*complaint).sayUnknownName),
+	when("two defaults", both(indefinite, (*complaint).hasTwoDefaults), (*complaint).sayTwoDefaults),
+	when("no definite value", indefinite, (*complaint).sayIndefinite),
+	when("circle", circular, (*complaint).sayCircle),
+	when("unused import", texted(notUsed), (*complaint).sayUnusedImport),
+	when("unused name", texted(unreferenced), (*complaint).sayUnusedName),
+	when("anything else", func(*complaint) bool { return true }, (*complaint).sayAsItIs),
 }
 
 func (d *document) complainAt(group []errors.Error, s scope) {
@@ -168,11 +187,12 @@ func (d *document) complainAt(group []errors.Error, s scope) {
 // sayFirst reports the first cause that matches.
 func (c *complaint) sayFirst(causes []cause) bool {
 	for _, why := range causes {
-		if !why.matches(c) {
+		is, say := why.find(c)
+		if !is {
 			continue
 		}
-		if why.say != nil {
-			why.say(c)
+		if say != nil {
+			say()
 			c.report(c.mark(c.out, c.pos))
 		}
 		return true
@@ -208,6 +228,9 @@ func (c *complaint) readGiven() {
 	}
 	if c.given == "" {
 		c.given = c.literal(c.path, c.pos)
+	}
+	if c.given == "" && len(c.path) == 1 {
+		c.given = c.tagGives(label(c.path[0]))
 	}
 	c.is = c.subject
 	if c.given != "" {
@@ -264,6 +287,15 @@ func indefinite(c *complaint) bool {
 	return strings.Contains(text, "incomplete") || strings.Contains(text, "non-concrete") || strings.Contains(text, "unresolved disjunction")
 }
 
+func circular(c *complaint) bool { return strings.HasPrefix(c.format(), inCircle) }
+
+// sayCircle is of a circle whose fields the syntax does not tell, see circles.
+func (c *complaint) sayCircle() {
+	c.out.Message = c.subject + " refers to itself by way of other fields, so it has no value"
+	c.out.Hint = "give one of them a value of its own"
+	c.atError()
+}
+
 func (c *complaint) sayUnknownField() {
 	e := find(c.group, notAllowed)
 	// Of a struct that the schema does not have, CUE reports the fields too.
@@ -298,7 +330,7 @@ func (c *complaint) sayUnknownField() {
 	default:
 		c.out.Message = fmt.Sprintf("an experiment has no field %q", name)
 	}
-	c.out.Hint = cmp.Or(renamed(parent, name), dotted(c.in, c.below), c.setPerExperiment(c.path, name), diagnostic.Suggest(name, "it knows", fieldNames(lookup(c.in.schema, c.below[min(c.in.skip, len(c.below)-1):len(c.below)-1]))))
+	c.out.Hint = cmp.Or(renamed(parent, name), dotted(c.in, c.below), c.setPerExperiment(c.path, name), c.elsewhere(), diagnostic.Suggest(name, "it knows", fieldNames(lookup(c.in.schema, c.below[min(c.in.skip, len(c.below)-1):len(c.below)-1]))))
 }
 
 func (c *complaint) missing() string { return c.subject + " is missing" }
@@ -370,14 +402,14 @@ func (c *complaint) saySentence() {
 	}
 	number := ""
 	if kindOf(c.known())&^cue.NumberKind == 0 {
-		number = asNumber(c.given, kindOf(c.value))
+		number = asNumber(c.given, text, kindOf(c.value))
 	}
 	if key := c.tagAt(); number != "" && key != "" {
 		number = fmt.Sprintf("a tag gives a text: write @tag(%s,type=int) for a whole number, or type=number", key)
 	} else if number != "" && kindOf(c.value) == cue.StringKind {
 		c.out.Message = fmt.Sprintf("%s is the text %s: %s", c.subject, c.given, text)
 	}
-	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), choice(c.given, text), number)
+	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), otherWord(c.below, c.given), choice(c.given, text), c.inList(), number)
 	c.pos = c.elementIn(c.pos, c.in, c.path)
 }
 
@@ -394,7 +426,7 @@ func (c *complaint) sayChoices() {
 		list = strings.Join(choices[:last], ", ") + " or " + list
 	}
 	c.out.Message = fmt.Sprintf("%s is %s: it must be %s", c.subject, got, list)
-	c.out.Hint = cmp.Or(renamed(c.below, label(got)), choice(got, strings.Join(choices, " ")))
+	c.out.Hint = cmp.Or(renamed(c.below, label(got)), otherWord(c.below, got), choice(got, strings.Join(choices, " ")))
 }
 
 func (c *complaint) sayTwoTypes() {
@@ -410,6 +442,9 @@ func (c *complaint) sayWrongType() {
 		have, want = want, have
 	}
 	c.out.Message = fmt.Sprintf("%s: it must be a %s, not a %s", c.is, noun(want), noun(have))
+	if want == "struct" && c.given != "" {
+		c.out.Hint = c.asStruct()
+	}
 }
 
 func (c *complaint) isVaried() bool { return !c.own && covering(c.in.overlay, c.below) != nil }
@@ -759,8 +794,10 @@ func telling(group []errors.Error) errors.Error {
 	return best
 }
 
-// How CUE says that a closed struct has no such field, and that a field is missing.
+// How CUE says that a closed struct has no such field, that a field is missing, and that
+// it refers to itself.
 const (
+	inCircle     = "cycle with field"
 	notAllowed   = "field not allowed"
 	missingField = "field is required but not present"
 )
@@ -870,7 +907,7 @@ func noun(kind string) string {
 }
 
 func bound(b string) string {
-	for _, p := range [][2]string{{">=", "at least "}, {"<=", "at most "}, {"!=", "other than "}, {">", "above "}, {"<", "below "}} {
+	for _, p := range [][2]string{{"=~", "a text that matches "}, {"!~", "a text that does not match "}, {">=", "at least "}, {"<=", "at most "}, {"!=", "other than "}, {">", "above "}, {"<", "below "}} {
 		if rest, ok := strings.CutPrefix(b, p[0]); ok {
 			return p[1] + rest
 		}
@@ -890,7 +927,7 @@ func lookup(v cue.Value, path []string) cue.Value {
 		if !next.Exists() {
 			next = v.LookupPath(cue.MakePath(cue.AnyString))
 		}
-		if _, err := strconv.Atoi(name); err == nil && !next.Exists() { // of a list
+		if _, err := strconv.Atoi(name); err == nil && !next.Exists() && v.IncompleteKind()&cue.ListKind != 0 {
 			if all := alternatives(v); len(all) > 0 {
 				next = all[0]
 			}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -449,7 +450,7 @@ func (s *blocks) UnmarshalJSON(b []byte) error {
 // of lists the blocks of a backbone with so many, ascending. The message is
 // empty if all is well.
 func (s blocks) of(depth uint32) (list []uint32, message, hint string) {
-	hint = fmt.Sprintf("the backbone uses %d blocks, 0..%d", depth, depth-1)
+	hint = fmt.Sprintf("the backbone uses %s, 0..%d", plural.Of(depth, "block"), depth-1)
 	switch {
 	case s.all:
 		for b := range depth {

@@ -303,6 +303,9 @@ func (x *expansion) assemble(c *cell) error {
 			}
 			if part.Adapter != nil {
 				part.Adapter.Params = section.members["params"]
+				if part.Adapter.Variant == none && c.gives("adapter", "variant") && !c.gives("adapter", "from") {
+					part.Adapter.From = "" // of the base
+				}
 			}
 			x.parts[key] = part
 		}
@@ -310,6 +313,12 @@ func (x *expansion) assemble(c *cell) error {
 	}
 	c.config = whole
 	return nil
+}
+
+// gives reports whether a cell has a value of its own at a path.
+func (c *cell) gives(path ...string) bool {
+	o := covering(c.overlay, path)
+	return o != nil && o.value.LookupPath(selectors(path[len(o.path):])).Exists()
 }
 
 // resolved is all that a cell says.

@@ -95,14 +95,20 @@ func (x *expansion) expand() *Experiment {
 	e.Ablated = fieldNames(x.base().LookupPath(cue.ParsePath("ablate")))
 	x.total = len(cells)
 	defer x.sortCells(len(x.found), cells)
-	x.prepare([]*cell{whole})
-	x.check(whole)
+	x.prepare([]*cell{whole}) // parameters that the variant does not know are a mistake in any case
+	first := len(x.found)
+	ofBase := x.recorded(func() { x.check(whole) })
 	x.evaluate(whole, cells)
-	x.prepare(cells)
-	for _, c := range cells {
-		if c.config != nil {
-			x.check(c)
+	ofCells := x.recorded(func() {
+		x.prepare(cells)
+		for _, c := range cells {
+			if c.config != nil {
+				x.check(c)
+			}
 		}
+	})
+	if len(cells) > 0 && !slices.ContainsFunc(cells, func(c *cell) bool { return c == whole || c.config == nil }) {
+		x.retract(first, ofBase, ofCells)
 	}
 	if x.errorCount() > x.errorsBefore {
 		return nil
@@ -165,6 +171,28 @@ func (e *Experiment) study(c *cell) *Study {
 		return nil
 	}
 	return e.Studies[i]
+}
+
+// retract drops mistakes of the base, found since first, that no cell has: the base is
+// no cell then, and each cell has another value in place of what is wrong.
+func (x *expansion) retract(first int, ofBase, ofCells diagnostic.List) {
+	drop := map[string]bool{}
+	for _, d := range ofBase {
+		drop[seenKey(d)] = true
+	}
+	for _, d := range ofCells {
+		delete(drop, seenKey(d))
+	}
+	kept := x.found[:first]
+	for _, d := range x.found[first:] {
+		if key := seenKey(d); drop[key] {
+			delete(x.seen, key)
+		} else {
+			x.seen[key] = len(kept)
+			kept = append(kept, d)
+		}
+	}
+	x.found = kept
 }
 
 // sortCells puts the cells of what was found since then into their order.

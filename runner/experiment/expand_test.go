@@ -562,6 +562,23 @@ func TestTags(t *testing.T) {
 	}
 }
 
+// A value that the field of a tag does not allow is one mistake, whether something refers
+// to the field or not.
+func TestValuesOfTags(t *testing.T) {
+	for _, c := range []struct{ field, fields, tag, want string }{
+		{`_scale: *"small" | "smoke" @tag(scale)`, "", "scale=smoek", `_scale is "smoek": it must be "small" or "smoke"`},
+		{`_scale: *"small" | "smoke" @tag(scale)`, "\ttrain: maxSteps: {small: 5, smoke: 1}[_scale]", "scale=smoek", `_scale is "smoek": it must be "small" or "smoke"`},
+		{`_n: *1 | int & <5 @tag(n,type=int)`, "", "n=7", "_n is 7: it must be below 5"},
+		{`_n: *1 | int & <5 @tag(n,type=int)`, "\ttrain: maxSteps: _n", "n=7", "_n is 7: it must be below 5"},
+		{`_text: =~"^a" @tag(text)`, "", "text=b", `_text is b: it must be a text that matches "^a"`},
+	} {
+		_, found := loadWith([]string{write(t, insert(sound, c.fields)+c.field+"\n")}, Env{Tags: []string{c.tag}}, world())
+		if len(found) != 1 || found[0].Message != c.want || found[0].Warning || found[0].At.Line == 0 {
+			t.Errorf("-t %s, %s: got %s, want %s", c.tag, c.field, rendered(t, found), c.want)
+		}
+	}
+}
+
 // Without a hub or plug-ins the rest is checked all the same.
 func TestWithoutSurroundings(t *testing.T) {
 	e, found := Load(context.Background(), []string{write(t, strings.Replace(sound, "batch: 4", "batch: 0", 1))}, Env{})

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"cuelang.org/go/cue"
@@ -73,44 +74,119 @@ func OpenSchema(ctx context.Context, env Env) (*Schema, error) {
 }
 
 // Field finds a field by its path below an experiment. Parameters of a variant
-// need its name; "" leaves them unknown. If there is no such field, the error
-// is a Diagnostic with the nearest one as its hint.
+// need its name; "" leaves them unknown. A path leads into a list with the number of
+// an element or for all of them: data.augment.0.kind, data.augment[].kind. In a case it
+// leads to the field that the case replaces. If there is no such field, the error is a
+// Diagnostic with the nearest one as its hint.
 func (s *Schema) Field(path, variant string) (*Field, error) {
-	// In a list all elements are alike: data.augment[].kind, or as errors have it,
-	// data.augment.0.kind.
-	parsed := cue.ParsePath(inLists.ReplaceAllString(path, ""))
-	if parsed.Err() != nil || len(parsed.Selectors()) == 0 {
+	steps, ok := steps(path)
+	if !ok {
 		return nil, unknownField{diagnostic.Diagnostic{Path: path, Message: fmt.Sprintf("%q is no path of an experiment", path), Hint: "write the names of the fields with dots, optim.lr.head"}}
 	}
+	_, below := inCase(steps)
 	v, by := s.root, "schema"
-	var above []string
-	for i, sel := range parsed.Selectors() {
-		name := label(sel.String())
-		if i == 2 && strings.Join(above, ".") == "adapter.params" && variant != "" {
+	above := steps[:len(steps)-len(below)]
+	for i, step := range below {
+		if i == 2 && strings.Join(below[:i], ".") == "adapter.params" && variant != "" {
 			params, err := s.loader.resolve.params(s.loader.cue, variant)
 			if err != nil {
 				return nil, fmt.Errorf("asking variant %s for its parameters: %w", variant, err)
 			}
 			v, by = params, "variant "+variant
 		}
-		next := lookup(v, []string{sel.String()})
+		next := lookup(v, []string{step})
+		if isElement(step) && v.IncompleteKind()&cue.ListKind != 0 {
+			next = v // all elements are alike, and described with the list
+		}
+		if name := label(step); !next.Exists() {
+			next = within(v, name)
+		}
 		if !next.Exists() {
-			if next = within(v, name); next.Exists() {
-				v = next
-				above = append(above, name)
-				continue
-			}
-			d := diagnostic.Diagnostic{Path: path, Message: fmt.Sprintf("there is no field %q", path)}
-			if len(above) > 0 {
-				d.Message = fmt.Sprintf("%s has no field %q", strings.Join(above, "."), name)
-			}
-			d.Hint = cmp.Or(renamed(above, name), diagnostic.Suggest(name, "it knows", slices.Concat(fieldNames(v), namesWithin(v))))
-			return nil, unknownField{d}
+			return nil, unknownField{s.unknown(path, above, step, v)}
 		}
 		v = next
-		above = append(above, name)
+		above = steps[:len(above)+1]
 	}
 	return s.describe(path, by, v), nil
+}
+
+// unknown is the mistake of a path whose step leads nowhere from v.
+func (s *Schema) unknown(path string, above []string, step string, v cue.Value) diagnostic.Diagnostic {
+	name := label(step)
+	d := diagnostic.Diagnostic{Path: path, Message: fmt.Sprintf("there is no field %q", path)}
+	if len(above) > 0 {
+		d.Message = fmt.Sprintf("%s has no field %q", strings.Join(above, "."), name)
+	}
+	known := slices.Concat(fieldNames(v), namesWithin(v))
+	if isElement(step) {
+		d.Message = fmt.Sprintf("%s is no list, so it has no element %s", strings.Join(above, "."), name)
+		if len(known) > 0 {
+			d.Hint = "it knows: " + strings.Join(known, ", ")
+		}
+		return d
+	}
+	at := placeOf(name, s.root, cue.Value{})
+	if at == "" && diagnostic.DidYouMean(name, known) == "" {
+		at = placeOf(name, s.root, s.paramsWith(name))
+	}
+	if at != "" {
+		at = fmt.Sprintf("did you mean %q?", at)
+	}
+	d.Hint = cmp.Or(renamed(above, name), at, diagnostic.Suggest(name, "it knows", known))
+	return d
+}
+
+// paramsWith are the parameters of the first variant that has one of a name.
+func (s *Schema) paramsWith(name string) (params cue.Value) {
+	if s.loader.env.Variants == nil {
+		return params
+	}
+	param := cmp.Or(strings.TrimPrefix(otherNames[name], "adapter.params."), name)
+	for _, variant := range s.loader.env.Variants.Names() {
+		if params, err := s.loader.resolve.params(s.loader.cue, variant); err == nil && slices.Contains(fieldNames(params), param) {
+			return params
+		}
+	}
+	return params
+}
+
+// steps are the elements of a path as CUE has them; an element of a list is a number, or
+// "[]" for all.
+func steps(path string) (steps []string, ok bool) {
+	parsed := cue.ParsePath(inLists.ReplaceAllStringFunc(path, func(index string) string {
+		number := strings.Trim(index, "[].")
+		return "[" + cmp.Or(number, allElements) + "]"
+	}))
+	if parsed.Err() != nil {
+		return nil, false
+	}
+	for _, sel := range parsed.Selectors() {
+		step := sel.String()
+		if sel.LabelType() == cue.IndexLabel {
+			if step = strconv.Itoa(sel.Index()); step == allElements {
+				step = "[]"
+			}
+		}
+		steps = append(steps, step)
+	}
+	return steps, len(steps) > 0
+}
+
+// allElements is the number that paths have for all elements while they are parsed.
+const allElements = "134217728"
+
+func isElement(step string) bool {
+	_, err := strconv.Atoi(step)
+	return err == nil || step == "[]"
+}
+
+// inCase is the name of the case that a path leads into, and the path of the field
+// that the case replaces; "" and the path itself if it leads into none.
+func inCase(steps []string) (name string, below []string) {
+	if len(steps) < 3 || steps[0] != "cases" {
+		return "", steps
+	}
+	return label(steps[1]), steps[2:]
 }
 
 var inLists = regexp.MustCompile(`\[[0-9]*\]|\.[0-9]+\b`)

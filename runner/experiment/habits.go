@@ -77,5 +77,79 @@ func (d *document) meant(name string) string {
 	return ""
 }
 
+// otherNames are names that other programs have for fields.
+var otherNames = map[string]string{
+	"batch_size":                  "train.batch",
+	"batchSize":                   "train.batch",
+	"per_device_train_batch_size": "train.batch",
+	"num_epochs":                  "train.epochs",
+	"num_train_epochs":            "train.epochs",
+	"max_epochs":                  "train.epochs",
+	"gradient_accumulation_steps": "train.accumulate",
+	"accumulate_grad_batches":     "train.accumulate",
+	"early_stopping_patience":     "train.patience",
+	"learning_rate":               "optim.lr",
+	"learningRate":                "optim.lr",
+	"optimizer":                   "optim.kind",
+	"scheduler":                   "optim.schedule.kind",
+	"lr_scheduler":                "optim.schedule.kind",
+	"lr_scheduler_type":           "optim.schedule.kind",
+	"warmup_ratio":                "optim.schedule.warmup",
+	"warmup_steps":                "optim.schedule.warmup",
+	"max_grad_norm":               "optim.clip",
+	"gradient_clip_val":           "optim.clip",
+	"target_modules":              "adapter.targets",
+	"peft_type":                   "adapter.variant",
+	"r":                           "adapter.params.rank",
+	"lora_alpha":                  "adapter.params.alpha",
+	"lora_dropout":                "adapter.params.dropout",
+	"model_name":                  "backbone.model",
+	"encoder":                     "backbone.model",
+	"dataset":                     "data.source",
+	"image_size":                  "data.size",
+	"img_size":                    "data.size",
+	"num_classes":                 "data.classes",
+	"seed":                        "seeds",
+}
+
+// otherWords are the words that other programs have for values of a field.
+var otherWords = map[string]map[string]string{
+	"precision": {
+		"fp16": noHalf, "float16": noHalf, "half": noHalf, "16": noHalf, "16-mixed": noHalf,
+		"bfloat16": `write "bf16"`, "bf16-mixed": `write "bf16"`,
+		"float32": `write "fp32"`, "single": `write "fp32"`, "full": `write "fp32"`, "32": `write "fp32"`,
+		"float64": `write "fp32"`, "fp64": `write "fp32"`, "double": `write "fp32"`,
+	},
+	"targets": {
+		"q": isQuery, "q_proj": isQuery, "k": isKey, "k_proj": isKey, "v": isValue, "v_proj": isValue,
+		"qkv": `the three are "query", "key", "value"`,
+		"o":   isOutput, "o_proj": isOutput, "out_proj": isOutput, "proj": isOutput, "dense": isOutput,
+		"mlp": `its layers are "fc1", "fc2"`, "all-linear": `all linear layers are "query", "key", "value", "output", "fc1", "fc2"`,
+	},
+}
+
+const (
+	noHalf   = `there is no fp16: write "bf16", which has the same size and needs no loss scaling`
+	isQuery  = `the projection of the queries is "query"`
+	isKey    = `the projection of the keys is "key"`
+	isValue  = `the projection of the values is "value"`
+	isOutput = `the projection of the output is "output"`
+)
+
+// otherWord is the hint for the first word of another program in a value at a path; "" if
+// it has none.
+func otherWord(path []string, given string) string {
+	if len(path) == 0 {
+		return ""
+	}
+	words := otherWords[label(path[len(path)-1])]
+	for _, word := range quoted.FindAllStringSubmatch(given, -1) {
+		if hint := words[strings.ToLower(word[1])]; hint != "" {
+			return hint
+		}
+	}
+	return words[given] // a number
+}
+
 // builtins are packages of CUE.
 var builtins = []string{"list", "math", "regexp", "strconv", "strings", "struct", "text/template", "time"}

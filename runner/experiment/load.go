@@ -235,6 +235,9 @@ func (l *loader) file(path string) []*Experiment {
 	source, unread := readFile(abs)
 	if unread != nil {
 		unread.At.File = path
+		if unread.Message == noFile && !strings.Contains(unread.Hint, "did you mean") {
+			unread.Hint = cmp.Or(l.whereIs(path), unread.Hint)
+		}
 		l.report(*unread)
 		return nil
 	}
@@ -244,8 +247,8 @@ func (l *loader) file(path string) []*Experiment {
 	} else if root, err := filepath.Abs(d.root); err == nil {
 		d.root = root
 	}
-	if endless := d.irregular(abs, map[string]bool{}); endless != "" {
-		l.report(diagnostic.Diagnostic{Message: "this is no regular file", Hint: "packages of the project are read as a whole: write it to a file first", At: diagnostic.Position{File: d.display(endless)}})
+	if bad := d.unreadable(abs, map[string]bool{}); bad != nil {
+		l.report(*bad)
 		return nil
 	}
 	inst, err := d.load(d.text, false)
@@ -281,6 +284,8 @@ func (l *loader) file(path string) []*Experiment {
 	return d.experiments()
 }
 
+const noFile = "no such file"
+
 // readFile reads an experiment file. Anything but a regular file may have no
 // end, and of anything but CUE the loader makes data without a syntax.
 func readFile(path string) ([]byte, *diagnostic.Diagnostic) {
@@ -294,13 +299,16 @@ func readFile(path string) ([]byte, *diagnostic.Diagnostic) {
 		}
 	}
 	source, err := os.ReadFile(path)
+	bad := misencoded(source, path)
 	switch {
+	case err == nil && bad != nil:
+		return nil, bad
 	case err == nil && bytes.Contains(source, []byte("\r")) && !bytes.Contains(source, []byte("\n")):
 		return nil, &diagnostic.Diagnostic{Message: "the lines of the file end in carriage returns alone, so it is one line to CUE", Hint: "save it with the line ends of Unix or Windows"}
 	case err == nil:
 		return source, nil
 	case errors.Is(err, fs.ErrNotExist):
-		d := &diagnostic.Diagnostic{Message: "no such file"}
+		d := &diagnostic.Diagnostic{Message: noFile}
 		siblings, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.cue"))
 		for i := range siblings {
 			siblings[i] = filepath.Base(siblings[i])
@@ -334,6 +342,9 @@ func (d *document) experiments() []*Experiment {
 			Hint:    "make it a field of the file, my_ablation: schema.#Experiment & {…}",
 			At:      diagnostic.Position{File: d.display(d.file)},
 		})
+		return nil
+	}
+	if !d.checkTagValues() {
 		return nil
 	}
 	d.complainOfFile()

@@ -13,6 +13,7 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
@@ -153,7 +154,7 @@ func (x *expansion) zipped() []*axis {
 		}
 		if len(a.steps) != len(whole.steps) {
 			x.failLabel(x.name+".zip", x.labelAt([]string{x.name, "zip", strconv.Quote(a.labels[0])}),
-				fmt.Sprintf("%q has %d values, %q has %d", whole.labels[0], len(whole.steps), a.labels[0], len(a.steps)),
+				fmt.Sprintf("%q has %s, %q has %d", whole.labels[0], plural.Of(len(whole.steps), "value"), a.labels[0], len(a.steps)),
 				"values of zip move together: give each path as many; values of vary are combined freely")
 			continue
 		}
@@ -232,10 +233,10 @@ func (x *expansion) varying(path, at string, pos token.Pos) ([]string, bool) {
 		return fail("\"\" is no path of an experiment", `write the names of the fields with dots, "optim.lr.head"`)
 	}
 	if can := append(slices.Clone(sections), presetField); !slices.Contains(can, names[0]) {
-		return fail(fmt.Sprintf("%q cannot vary", path), diagnostic.Suggest(names[0], "what can", can))
+		return fail(fmt.Sprintf("%q cannot vary", path), cmp.Or(x.variesElsewhere(label(names[len(names)-1])), diagnostic.Suggest(names[0], "what can", can)))
 	}
 	if !lookup(x.schema, names).Exists() && !(len(names) > 2 && names[0] == "adapter" && names[1] == "params") {
-		return fail(fmt.Sprintf("an experiment has no field %q", path), cmp.Or(renamedIn(names), diagnostic.Suggest(path, "known", x.paths())))
+		return fail(fmt.Sprintf("an experiment has no field %q", path), cmp.Or(renamedIn(names), x.variesElsewhere(label(names[len(names)-1])), diagnostic.Suggest(path, "known", x.paths())))
 	}
 	return names, true
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/loralab/loralab/runner/diagnostic"
@@ -54,6 +55,72 @@ func (e *Experiment) Values(cell string) ([]Value, error) {
 		known = append(known, c.name)
 	}
 	return nil, fmt.Errorf("experiment %s has no cell %q; %s", e.Name, cell, diagnostic.Suggest(cell, "cells", known))
+}
+
+// Within are the values of a cell, as Values has them, that are at a path or below it.
+// Of a list that the path leads into they are the elements: data.augment.0.kind has one
+// value, data.augment[].kind that of each element. In a case, cases.NAME.PATH, they are
+// the values of the cell of that name.
+func (e *Experiment) Within(path, cellName string, values []Value) ([]Value, error) {
+	steps, ok := steps(path)
+	if !ok {
+		return nil, nil
+	}
+	name, steps := inCase(steps)
+	if name != "" && name != cellName {
+		return nil, nil
+	}
+	i := slices.IndexFunc(e.cells, func(c *cell) bool { return c.name == cellName })
+	var list []Value
+	for _, v := range values {
+		of := cuePath(v.Path)
+		switch {
+		case !related(of, steps):
+		case len(of) >= len(steps):
+			list = append(list, v)
+		case i >= 0:
+			release, err := e.expansion.turn.take(context.Background())
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, e.expansion.elements(e.cells[i], of, steps[len(of):], v)...)
+			release()
+		}
+	}
+	return list, nil
+}
+
+// elements are the values that the rest of a path leads to in a list that a cell has at
+// path, or in a struct of the list.
+func (x *expansion) elements(c *cell, path, rest []string, v Value) []Value {
+	var list []Value
+	take := func(step string, text json.RawMessage) {
+		at := append(slices.Clone(path), step)
+		of := x.origin(c, at, text)
+		if of.At == (diagnostic.Position{}) {
+			of.At = v.At
+		}
+		list = append(list, x.elements(c, at, rest[min(1, len(rest)):], of)...)
+	}
+	var elements []json.RawMessage
+	switch isList := json.Unmarshal(v.Value, &elements) == nil; {
+	case len(rest) > 0 && isList:
+		for i, text := range elements {
+			if step := strconv.Itoa(i); rest[0] == step || rest[0] == "[]" {
+				take(step, text)
+			}
+		}
+	case v.Value[0] == '{':
+		_ = eachMember(v.Value, func(name string, text json.RawMessage) error { // which CUE has written
+			if len(rest) == 0 || name == label(rest[0]) {
+				take(quoteLabel(name), text)
+			}
+			return nil
+		})
+	case len(rest) == 0:
+		list = append(list, v)
+	}
+	return list
 }
 
 // values lists what a cell is made of.

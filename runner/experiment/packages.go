@@ -125,16 +125,24 @@ func (d *document) reportPackage(path string, at token.Pos) bool {
 	return true
 }
 
-// irregular is a file of the packages of the project that a file imports, also through
-// others, that is no regular one and so may have no end; "" if there is none.
-func (d *document) irregular(file string, seen map[string]bool) string {
-	var source any // nil: what is on disk
-	if text, ok := d.text[file]; ok {
-		source = text
+// unreadable is the mistake of a file of the packages of the project that a file imports,
+// also through others: one that is no regular file and so may have no end, or that is
+// not in UTF-8, which CUE may convert, and then places in it are wrong. It is nil if
+// there is none.
+func (d *document) unreadable(file string, seen map[string]bool) *diagnostic.Diagnostic {
+	source, ok := d.text[file]
+	if !ok {
+		var err error
+		if source, err = os.ReadFile(file); err != nil {
+			return nil // reported where it is read
+		}
+		if bad := misencoded(source, d.display(file)); bad != nil {
+			return bad
+		}
 	}
 	f, err := parser.ParseFile(file, source, parser.ImportsOnly)
 	if err != nil {
-		return "" // reported where it is read
+		return nil // the same
 	}
 	for spec := range f.ImportSpecs() {
 		path := label(spec.Path.Value)
@@ -150,12 +158,15 @@ func (d *document) irregular(file string, seen map[string]bool) string {
 		files, _ := filepath.Glob(filepath.Join(d.root, filepath.FromSlash(rest), "*.cue"))
 		for _, file := range files {
 			if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-				return file
+				return &diagnostic.Diagnostic{
+					Message: "this is no regular file", Hint: "packages of the project are read as a whole: write it to a file first",
+					At: diagnostic.Position{File: d.display(file)},
+				}
 			}
-			if endless := d.irregular(file, seen); endless != "" {
-				return endless
+			if bad := d.unreadable(file, seen); bad != nil {
+				return bad
 			}
 		}
 	}
-	return ""
+	return nil
 }

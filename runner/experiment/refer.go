@@ -294,6 +294,46 @@ func (d *document) tagged() (list []tagged) {
 	return list
 }
 
+// checkTagValues reports tags of the command line whose value the field that takes it
+// does not allow, also where nothing refers to the field; ok says that there are none.
+// Other mistakes follow from one.
+func (d *document) checkTagValues() (ok bool) {
+	ok = true
+	for _, t := range d.tagged() {
+		if t.field == nil || !slices.ContainsFunc(d.env.Tags, func(tag string) bool { return tag == t.key || strings.HasPrefix(tag, t.key+"=") }) {
+			continue
+		}
+		name, _, err := ast.LabelName(t.field.Label)
+		if err != nil {
+			continue
+		}
+		if v := field(d.value, name); v.Exists() && v.IncompleteKind() == cue.BottomKind {
+			ok = false
+			d.complain(v.Validate(), scope{})
+		}
+	}
+	return ok
+}
+
+// tagGives is the value that the command line gives to a field at the top of the file by
+// a tag; "" if it gives none.
+func (d *document) tagGives(field string) string {
+	for _, t := range d.tagged() {
+		if t.field == nil {
+			continue
+		}
+		if name, _, err := ast.LabelName(t.field.Label); err != nil || name != field {
+			continue
+		}
+		for _, tag := range d.env.Tags {
+			if value, ok := strings.CutPrefix(tag, t.key+"="); ok {
+				return value
+			}
+		}
+	}
+	return ""
+}
+
 // checkTags warns of tags that the command line gives and that change no
 // experiment: the value of the field that takes one is not used. A tag that
 // gives what its field has anyway is not meant.

@@ -21,7 +21,7 @@ import (
 // commandLine is the file that mistakes in settings are in: one line for each
 // option, as it was written.
 const (
-	commandLine = "command line"
+	commandLine = diagnostic.CommandLine
 	setOption   = "--set "
 )
 

@@ -211,10 +211,7 @@ func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
 	}
 	for _, role := range wanted {
 		if p[role].Len() == 0 {
-			return nil, &sourceError{
-				fmt.Sprintf("%q has no images for %s", key.source, role),
-				fmt.Sprintf("%s needs %s/images and %s/masks, or images and masks enough to divide", dir, role, role),
-			}
+			return nil, emptyPart(key, there, role)
 		}
 	}
 	return p, nil
@@ -276,6 +273,9 @@ func (r *resolver) layout(key sourceKey) *data.Layout {
 
 // findData is findSource with a word about what is not found.
 func findData(root, source string) (string, error) {
+	if source == procedural {
+		return "", &sourceError{fmt.Sprintf("%q is drawn, and has no files", source), "name a data set with files"}
+	}
 	dir, places, ok := findSource(root, source)
 	if !ok {
 		for _, p := range places {

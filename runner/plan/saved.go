@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
@@ -266,7 +267,7 @@ func (s *SavedAction) differs(a *Action) (string, error) {
 	}
 	now := a.saved(nil).Evaluations
 	if !slices.Equal(s.Evaluations, now) {
-		return fmt.Sprintf("was to be scored on %d domains, now on %s", len(s.Evaluations), domains(a.Evaluations)), nil
+		return fmt.Sprintf("was to be scored on %s, now on %s", plural.Of(len(s.Evaluations), "domain"), domains(a.Evaluations)), nil
 	}
 	return "", nil
 }

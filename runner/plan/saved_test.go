@@ -57,7 +57,7 @@ func TestSavedPlan(t *testing.T) {
 		"a field":         {planned(nothing, a, longer), []string{"e/b/seed=1: train.epochs moved from 3 to 4"}},
 		"a cell is gone":  {planned(nothing, b), []string{"e/a/seed=1: no file asks for it any more"}},
 		"a cell is new":   {planned(nothing, a, b, run("e", "c", 1, 3)), []string{"e/c/seed=1: not in the saved plan"}},
-		"another domain":  {planned(nothing, a, scored), []string{"e/b/seed=1: was to be scored on 1 domains, now on test, far"}},
+		"another domain":  {planned(nothing, a, scored), []string{"e/b/seed=1: was to be scored on 1 domain, now on test, far"}},
 		"begun meanwhile": {planned(half, a, b), []string{"e/b/seed=1: stood at step 0, now at step 7"}},
 		"trained":         {planned(trained, a, b), []string{"e/b/seed=1: was trained meanwhile"}},
 		"done":            {planned(done, a, b), []string{"e/b/seed=1: was done meanwhile"}},

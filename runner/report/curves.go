@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
@@ -119,9 +120,9 @@ func readCurve(path, name string, classes []string, result *spec.Summary) (*curv
 	}
 	switch missing := steps - uint64(len(taken)); {
 	case missing > 0:
-		c.fault = fmt.Sprintf("%d of %d steps are missing from %s", missing, steps, rundir.Journal)
+		c.fault = fmt.Sprintf("%d of %s %s missing from %s", missing, plural.Of(steps, "step"), plural.Form(missing, "is", "are"), rundir.Journal)
 	case unread > 0:
-		c.fault = fmt.Sprintf("%d lines of %s cannot be read", unread, rundir.Journal)
+		c.fault = fmt.Sprintf("%s of %s cannot be read", plural.Of(unread, "line"), rundir.Journal)
 	}
 	return c, nil
 }

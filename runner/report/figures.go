@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/figure"
 )
@@ -148,10 +149,8 @@ func (s *study) seedsText() string {
 	switch {
 	case high == 0:
 		return "no seed yet"
-	case low == high && low == 1:
-		return "1 seed"
 	case low == high:
-		return fmt.Sprintf("%d seeds", low)
+		return plural.Of(low, "seed")
 	default:
 		return fmt.Sprintf("%d to %d seeds", low, high)
 	}

@@ -532,7 +532,7 @@ func TestJournalsThatAreNotWhole(t *testing.T) {
 		"a number":    {func(text string) string { return strings.Replace(text, `"step":"7"`, `"step":"8"`, 1) }, true, "was changed or cut after the run ended"},
 		"gone":        {nil, true, "metrics.jsonl is missing"},
 		"beginning":   {func(text string) string { return text[strings.Index(text, `{"type":"step","step":"11"`):] }, false, "10 of 72 steps are missing from metrics.jsonl"},
-		"garbage":     {func(text string) string { return "x\n" + text }, false, "1 lines of metrics.jsonl cannot be read"},
+		"garbage":     {func(text string) string { return "x\n" + text }, false, "1 line of metrics.jsonl cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "rank", rank)

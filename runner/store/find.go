@@ -278,6 +278,8 @@ func (s *Snapshot) find(ref string) (Label, Meant, error) {
 		return byName[found[0]], Named, nil
 	case len(found) > 1:
 		return Label{}, 0, fmt.Errorf("%q is the end of %d names:\n%s", ref, len(found), list(found))
+	case strings.HasSuffix(ref, ".cue"):
+		return Label{}, 0, fmt.Errorf("%q is a file, and a run has a name: runner status lists those of its experiments", ref)
 	case len(all) == 0:
 		return Label{}, 0, fmt.Errorf("there is no run %q: nothing was run in this project yet", ref)
 	}

@@ -9,6 +9,7 @@ import (
 // Diagnostics shows every mistake with its place on standard error. The layout
 // is that of package diagnostic; a view adds colors and the terminal's width.
 func (v *View) Diagnostics(list diagnostic.List) {
+	v.passing.clear(v)
 	looks := map[diagnostic.Role]style{
 		diagnostic.Error: v.bad, diagnostic.Warning: v.warn, diagnostic.Headline: v.bold,
 		diagnostic.Frame: v.dim, diagnostic.Label: v.accent,

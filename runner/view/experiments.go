@@ -36,8 +36,8 @@ func cellsOf(e *experiment.Experiment) int {
 	return len(names)
 }
 
-// ValidatedJSON writes the same for programs.
-func (v *View) ValidatedJSON(experiments []*experiment.Experiment, found diagnostic.List) error {
+// ValidatedJSON writes the same for programs, files by their path from root.
+func (v *View) ValidatedJSON(root string, experiments []*experiment.Experiment, found diagnostic.List) error {
 	type item struct {
 		Name    string   `json:"name"`
 		File    string   `json:"file"`
@@ -49,7 +49,7 @@ func (v *View) ValidatedJSON(experiments []*experiment.Experiment, found diagnos
 	}
 	items := []item{}
 	for _, e := range experiments {
-		items = append(items, item{e.Name, e.File, append([]string{}, e.Axes...), e.Metric, e.Domains, len(e.Runs), cellsOf(e)})
+		items = append(items, item{e.Name, inProject(root, e.File), append([]string{}, e.Axes...), e.Metric, e.Domains, len(e.Runs), cellsOf(e)})
 	}
 	return v.JSON(struct {
 		Valid       bool            `json:"valid"`
@@ -128,6 +128,14 @@ func figureDirs(figures []string) []string {
 		}
 	}
 	return dirs
+}
+
+// inProject names a file by its path from the root of its project.
+func inProject(root, file string) string {
+	if rel, err := filepath.Rel(root, file); err == nil && filepath.IsLocal(rel) {
+		return filepath.ToSlash(rel)
+	}
+	return file
 }
 
 // relative names a file below the current directory by the shorter path.

@@ -129,7 +129,13 @@ func (s Setting) where() string {
 
 // setTo is a value, with the rest of its path if it is below the field.
 func setTo(path string, s Setting) string {
-	if rest, ok := strings.CutPrefix(s.Path, path+"."); ok {
+	rest, ok := strings.CutPrefix(s.Path, path+".")
+	if list, element, in := strings.Cut(path, "["); in { // data.augment[0], [].kind: their values have data.augment.0.kind
+		names := strings.Split(strings.TrimPrefix(s.Path, list+"."), ".")
+		rest = strings.Join(names[min(1+strings.Count(element, "."), len(names)):], ".")
+		ok = rest != ""
+	}
+	if ok {
 		return cuePath(rest) + ": " + literal(s.Value.Value)
 	}
 	return literal(s.Value.Value)
@@ -190,7 +196,7 @@ func from(v experiment.Value) string {
 
 // at is a place as a user can open it: file and line.
 func at(p diagnostic.Position) string {
-	if p.File == "command line" {
+	if p.File == diagnostic.CommandLine {
 		return ""
 	}
 	return p.String()

@@ -51,7 +51,7 @@ func (v *View) logLine(event *spec.Event) string {
 		if e.Started.GetStep() > 0 {
 			return v.bold.Render(fmt.Sprintf("goes on after step %d of %d", e.Started.GetStep(), e.Started.GetSteps()))
 		}
-		return v.bold.Render(fmt.Sprintf("started, %d steps", e.Started.GetSteps()))
+		return v.bold.Render("started, " + count(int(e.Started.GetSteps()), "step"))
 	case *spec.Event_Step:
 		s := e.Step
 		if s.GetUncounted() {

@@ -33,6 +33,7 @@ func (v *View) Plugins(plugins []Plugin, dirs []string) {
 		return
 	}
 	t := table{columns: texts("NAME", "VERSION", "WHAT", "WHERE")}
+	t.columns[3].spare = 1 // the beginning of a path says little
 	more := ""
 	for _, p := range plugins {
 		if p.Err != nil {

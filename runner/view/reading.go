@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -26,16 +27,50 @@ func (v *View) Reading() func(done, of int) {
 		switch {
 		case now.Sub(began) < readingAfter:
 		case v.liveErr && done == of:
-			printf(v.err, "%s", clearLine())
+			v.passing.clear(v)
 			drawn = false
 		case v.liveErr && (!drawn || now.Sub(told) >= redrawEvery):
-			printf(v.err, "%s%s", clearLine(), text)
+			v.passing.draw(v, text)
 			told, drawn = now, true
 		case !v.liveErr && now.Sub(told) >= readingEvery:
 			printLine(v.err, text)
 			told = now
 		}
 	}
+}
+
+// passing is a line on standard error that is drawn over, and that whatever is said next
+// takes the place of.
+type passing struct {
+	mu    sync.Mutex
+	drawn bool
+	ended bool // by an error, which must not be drawn over
+}
+
+func (p *passing) draw(v *View, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		printf(v.err, "%s%s", clearLine(), clip(text, max(v.width-1, 0)))
+		p.drawn = true
+	}
+}
+
+func (p *passing) clear(v *View) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.drawn {
+		printf(v.err, "%s", clearLine())
+		p.drawn = false
+	}
+}
+
+// end clears the line for good.
+func (p *passing) end(v *View) {
+	p.clear(v)
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
 }
 
 // clearLine empties the line of the cursor, and goes to its beginning.

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
+
+	"github.com/loralab/loralab/core/plural"
 )
 
 // table is rows of cells in aligned columns. All tables on the terminal are
@@ -206,10 +208,7 @@ func (t table) line(row []string, widths []int) string {
 
 // leftOut names columns that do not fit; some have no name.
 func leftOut(names []string) string {
-	text := "1 column does not fit"
-	if len(names) > 1 {
-		text = fmt.Sprintf("%d columns do not fit", len(names))
-	}
+	text := plural.Form(len(names), "1 column does not fit", fmt.Sprintf("%d columns do not fit", len(names)))
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "" })
 	if len(names) > 0 {
 		text += ": " + some(names, 4)

@@ -15,6 +15,8 @@ import (
 	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/x/term"
 	"github.com/muesli/termenv"
+
+	"github.com/loralab/loralab/core/plural"
 )
 
 // View renders to standard output and standard error.
@@ -26,6 +28,7 @@ type View struct {
 	liveErr bool // the same of standard error
 	width   int  // of the terminal, in columns; 0: not a terminal
 	size    func() int
+	passing passing
 
 	good, bad, warn, dim, bold, accent style
 }
@@ -73,7 +76,10 @@ func (v *View) style(color bool) {
 
 // Error reports what stopped a command, once, on standard error. Further
 // lines of the error are indented below the first.
-func (v *View) Error(err error) { v.report(v.bad.Render("error:"), err.Error()) }
+func (v *View) Error(err error) {
+	v.passing.end(v)
+	v.report(v.bad.Render("error:"), err.Error())
+}
 
 // Warn reports what the user should know and need not act on, as Error does.
 func (v *View) Warn(text string) { v.report(v.warn.Render("warning:"), text) }
@@ -86,6 +92,7 @@ func (v *View) Printed(text string) {
 }
 
 func (v *View) report(kind, text string) {
+	v.passing.clear(v)
 	first, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	printf(v.err, "%s %s\n", kind, first)
 	for line := range strings.Lines(rest) {
@@ -95,11 +102,17 @@ func (v *View) report(kind, text string) {
 
 // Say writes a line to standard output. What the format does not say itself is
 // shown as text, see printf.
-func (v *View) Say(format string, args ...any) { printf(v.out, format+"\n", args...) }
+func (v *View) Say(format string, args ...any) {
+	v.passing.clear(v)
+	printf(v.out, format+"\n", args...)
+}
 
 // Aside writes a line to standard error: what happens on the way to an answer,
 // which may be for a program.
-func (v *View) Aside(format string, args ...any) { printf(v.err, format+"\n", args...) }
+func (v *View) Aside(format string, args ...any) {
+	v.passing.clear(v)
+	printf(v.err, format+"\n", args...)
+}
 
 // ProgressToError shows runs as they go on standard error, line by line: what
 // is written to standard output is for a program.
@@ -125,12 +138,7 @@ func (v *View) Raw(r io.Reader) error {
 }
 
 // count writes "1 run", "2 runs".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
+var count = plural.Of[int]
 
 // span writes a duration as people say it: "850 ms", "12 s", "3 min 05 s".
 func span(d time.Duration) string {

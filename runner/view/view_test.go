@@ -14,10 +14,12 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/report"
+	"github.com/loralab/loralab/runner/variant"
 )
 
 // terminal is a view of a terminal of a given width in columns, in color, and what it
@@ -40,7 +42,7 @@ func screen(t interface{ Fatalf(string, ...any) }, sent string) []string {
 			if row++; row == len(lines) {
 				lines = append(lines, "")
 			}
-		case token == "\x1b[2K":
+		case token == "\x1b[2K", token == "\x1b[K":
 			lines[row] = ""
 		case token == "\x1b[J":
 			lines = append(lines[:row], "")
@@ -238,6 +240,32 @@ func TestWords(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 664707: "664,707", 1234567: "1.23 M", 22e9: "22.00 G"} {
 		if got := amount(n); got != want {
 			t.Errorf("amount(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+// On a narrow terminal plug-ins have what they do, and not the beginning of their path.
+func TestPluginsOnNarrowTerminals(t *testing.T) {
+	var plugins []Plugin
+	for _, name := range []string{"lora", "localized_lora"} {
+		plugins = append(plugins, Plugin{
+			Name: name, Found: &variant.Plugin{Path: "/home/somebody/projects/segmentation/plugins.d/" + name},
+			Description: &protocol.DescribeReply{Version: "1.0.0", About: "A low-rank update for each block of the weight"},
+		})
+	}
+	for width, want := range map[int][]string{
+		60:  {"A low-rank update for each block o…", "1 column does not fit: WHERE"},
+		80:  {"A low-rank update for each block of the weight", "1 column does not fit: WHERE"},
+		140: {"A low-rank update for each block of the weight", "/home/somebody/projects/segmentation/plugins.d/localized_lora"},
+		0:   {"A low-rank update for each block of the weight", "/home/somebody/projects/segmentation/plugins.d/localized_lora"},
+	} {
+		v, out := terminal(width)
+		v.Plugins(plugins, nil)
+		got := strings.Join(screen(t, out.String()), "\n")
+		for _, text := range want {
+			if !strings.Contains(got, text) {
+				t.Errorf("%d columns: no %q in\n%s", width, text, got)
+			}
 		}
 	}
 }
