@@ -110,9 +110,6 @@ func (x *expansion) expand() *Experiment {
 	if len(cells) > 0 && !slices.ContainsFunc(cells, func(c *cell) bool { return c == whole || c.config == nil }) {
 		x.retract(first, ofBase, ofCells)
 	}
-	if x.errorCount() > x.errorsBefore {
-		return nil
-	}
 	e.Studies = x.searched(e, whole, cells)
 	if x.errorCount() > x.errorsBefore {
 		return nil
