@@ -471,6 +471,21 @@ func (p Param) FromUnit(u float64) float64 {
 	return p.Round(p.Low + u*(p.High-p.Low))
 }
 
+// ToUnit is the number in [0, 1] for which FromUnit gives x: the middle of them
+// where the parameter has steps.
+func (p Param) ToUnit(x float64) float64 {
+	switch {
+	case p.Log:
+		low, high := p.LogBounds()
+		return (math.Log(x) - low) / (high - low)
+	case p.Kind == Choice:
+		return (x + 0.5) / float64(len(p.Choices))
+	case p.Step > 0:
+		return (float64(p.Nearest(x)) + 0.5) / float64(p.Steps())
+	}
+	return (x - p.Low) / (p.High - p.Low)
+}
+
 // LogBounds are the bounds of the logarithm of a parameter with Log.
 func (p Param) LogBounds() (low, high float64) {
 	if p.Kind == Int {

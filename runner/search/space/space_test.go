@@ -127,6 +127,29 @@ func TestRandomDrawsAreUniform(t *testing.T) {
 	}
 }
 
+func TestUnitsAreExact(t *testing.T) {
+	for _, p := range []space.Param{
+		{Low: -3, High: 5},
+		{Low: 1e-5, High: 0.1, Log: true},
+		{Low: 0, High: 0.5, Step: 0.1},
+		{Kind: space.Int, Low: 1, High: 64, Log: true},
+		{Kind: space.Int, Low: 2, High: 12, Step: 2},
+		{Kind: space.Choice, Choices: []any{"a", "b", "c"}},
+	} {
+		p.Name = "x"
+		s, err := space.New(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for u := range 100 {
+			x := s.Param(0).FromUnit(float64(u) / 100)
+			if y := s.Param(0).FromUnit(s.Param(0).ToUnit(x)); math.Abs(x-y) > 1e-14 || p.Step > 0 && x != y {
+				t.Errorf("%v: %v becomes %v", p, x, y)
+			}
+		}
+	}
+}
+
 func TestLogarithmicIntegersReachBothEnds(t *testing.T) {
 	s, err := space.New(space.Param{Name: "rank", Kind: space.Int, Low: 1, High: 4, Log: true})
 	if err != nil {
