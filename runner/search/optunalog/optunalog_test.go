@@ -374,3 +374,51 @@ func TestImportanceNeedsTrials(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The whole text of a small study, as Optuna 5.0 reads it.
+func TestLinesOfAJournal(t *testing.T) {
+	s, err := space.New(
+		space.Param{Name: "variant", Kind: space.Choice, Choices: []any{"lora", 4, nil, true}},
+		space.Param{Name: "lr", Low: 1e-5, High: 0.1, Log: true},
+		space.Param{Name: "dropout", High: 0.5, Step: 0.1},
+		space.Param{Name: "rank", Kind: space.Int, Low: 2, High: 12, Step: 2, When: []space.Condition{{Param: "variant", Values: []any{"lora"}}}},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := s.Encode(map[string]any{"variant": "lora", "lr": 0.001, "dropout": 0.3, "rank": 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 27, 20, 7, 0, 0, time.FixedZone("", 3600))
+	var b bytes.Buffer
+	err = optunalog.Write(&b, optunalog.Study{
+		Name: "search_lora", Direction: search.Maximize, Space: s, Metric: "dice/mean", Attrs: map[string]any{"file": "search.cue"},
+		Trials: []optunalog.Trial{
+			{Trial: search.Trial{Number: 1, Point: point, State: search.Complete, Value: math.NaN()}, Start: at, End: at.Add(time.Minute)},
+			{Trial: search.Trial{Number: 0, Point: point, State: search.Complete, Value: 0.81}, Start: at, End: at.Add(time.Minute), Values: map[int]float64{1: 0.5, 2: math.Inf(1)}, Attrs: map[string]any{"run": "<r07>"}},
+			{Trial: search.Trial{Number: 2, Point: point, State: search.Paused, Step: 3, Value: 0.7}, Start: at},
+			{Trial: search.Trial{Number: 3, Point: point, State: search.Running}},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	distributions := strings.NewReplacer("DISTRIBUTIONS", `"distributions":{`+
+		`"dropout":"{\"name\":\"FloatDistribution\",\"attributes\":{\"high\":0.5,\"log\":false,\"low\":0,\"step\":0.1}}",`+
+		`"lr":"{\"name\":\"FloatDistribution\",\"attributes\":{\"high\":0.1,\"log\":true,\"low\":0.00001,\"step\":null}}",`+
+		`"rank":"{\"name\":\"IntDistribution\",\"attributes\":{\"high\":12,\"log\":false,\"low\":2,\"step\":2}}",`+
+		`"variant":"{\"name\":\"CategoricalDistribution\",\"attributes\":{\"choices\":[\"lora\",4,null,true]}}"},`+
+		`"params":{"dropout":0.3,"lr":0.001,"rank":4,"variant":0}`)
+	want := distributions.Replace(`{"directions":[2],"op_code":0,"study_name":"search_lora","worker_id":"loralab"}
+{"op_code":2,"study_id":0,"user_attr":{"file":"search.cue"},"worker_id":"loralab"}
+{"op_code":3,"study_id":0,"system_attr":{"study:metric_names":["dice/mean"]},"worker_id":"loralab"}
+{"op_code":4,"worker_id":"loralab","study_id":0,"datetime_start":"2026-11-27T19:07:00.000000+00:00","datetime_complete":"2026-11-27T19:08:00.000000+00:00","state":1,"value":0.81,"values":null,DISTRIBUTIONS,"user_attrs":{"run":"<r07>"},"system_attrs":{},"intermediate_values":{"1":0.5}}
+{"op_code":4,"worker_id":"loralab","study_id":0,"datetime_start":"2026-11-27T19:07:00.000000+00:00","datetime_complete":"2026-11-27T19:08:00.000000+00:00","state":3,"value":null,"values":null,DISTRIBUTIONS,"user_attrs":{},"system_attrs":{},"intermediate_values":{}}
+{"op_code":4,"worker_id":"loralab","study_id":0,"datetime_start":"2026-11-27T19:07:00.000000+00:00","datetime_complete":"2026-11-27T19:07:00.000000+00:00","state":2,"value":0.7,"values":null,DISTRIBUTIONS,"user_attrs":{},"system_attrs":{},"intermediate_values":{"3":0.7}}
+{"op_code":4,"worker_id":"loralab","study_id":0,"datetime_start":"1970-01-01T00:00:00.000000+00:00","state":0,"value":null,"values":null,DISTRIBUTIONS,"user_attrs":{},"system_attrs":{},"intermediate_values":{}}
+`)
+	if got := b.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
