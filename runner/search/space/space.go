@@ -353,8 +353,8 @@ func (s *Space) Exists(p Point, i int) bool {
 }
 
 // Contains reports whether a point lies in the space: bounds, grids, and each
-// parameter there exactly where its conditions hold. Points of an earlier space
-// whose bounds moved are told apart by it.
+// parameter there exactly where its conditions hold. It tells which
+// points of a space remain when its bounds move.
 func (s *Space) Contains(p Point) bool {
 	if len(p) != len(s.params) {
 		return false
