@@ -8,6 +8,7 @@
 package space
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -81,6 +82,33 @@ func Active(x float64) bool { return !math.IsNaN(x) }
 // Equal reports whether two points are the same.
 func (p Point) Equal(q Point) bool {
 	return slices.EqualFunc(p, q, func(a, b float64) bool { return a == b || !Active(a) && !Active(b) })
+}
+
+// MarshalJSON writes a list of numbers, null for parameters that do not exist.
+func (p Point) MarshalJSON() ([]byte, error) {
+	list := make([]*float64, len(p))
+	for i := range p {
+		if Active(p[i]) {
+			list[i] = &p[i]
+		}
+	}
+	return json.Marshal(list)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote. [Space.Contains] checks it.
+func (p *Point) UnmarshalJSON(text []byte) error {
+	var list []*float64
+	if err := json.Unmarshal(text, &list); err != nil {
+		return err
+	}
+	*p = make(Point, len(list))
+	for i, x := range list {
+		(*p)[i] = Inactive
+		if x != nil {
+			(*p)[i] = *x
+		}
+	}
+	return nil
 }
 
 // Space is a checked list of parameters. It does not change.

@@ -1,6 +1,7 @@
 package space_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -52,6 +53,11 @@ func TestPointsAreDecodedAndEncoded(t *testing.T) {
 		q, err := s.Encode(values)
 		if err != nil || !q.Equal(p) {
 			t.Errorf("%v → %v → %v, %v", p, values, q, err)
+		}
+		text, err := json.Marshal(p)
+		var back space.Point
+		if err != nil || json.Unmarshal(text, &back) != nil || !back.Equal(p) {
+			t.Errorf("%v is written as %s and read as %v", p, text, back)
 		}
 	}
 	p, err := s.Encode(map[string]any{"variant": "lora", "rank": 8.0, "scale": 0.1 + 0.2})
