@@ -3,8 +3,6 @@ package space
 import (
 	"iter"
 	"math"
-
-	"github.com/loralab/loralab/core/rng"
 )
 
 // FromUnit makes a point of numbers in [0, 1), one for each parameter: see
@@ -105,40 +103,4 @@ func (s *Space) Points() iter.Seq[Point] {
 			walk(0)
 		}
 	}
-}
-
-// Share is how much of a space a rule takes away.
-type Share struct {
-	// Refused is the number of points that were refused, of Points.
-	Refused, Points int
-	// Counted says that Points are all of the space. Otherwise they are drawn at
-	// random, always the same.
-	Counted bool
-}
-
-// Estimated is how many points an estimate draws, and the largest space that is
-// counted.
-const Estimated = 1000
-
-// Refused counts the points for which refuse is true: all of a space of up to
-// [Estimated] points, otherwise that number of random ones.
-func (s *Space) Refused(refuse func(Point) bool) Share {
-	share := Share{Counted: s.Size() <= Estimated}
-	try := func(p Point) {
-		share.Points++
-		if refuse(p) {
-			share.Refused++
-		}
-	}
-	if share.Counted {
-		for p := range s.Points() {
-			try(p)
-		}
-		return share
-	}
-	r := rng.New(0, "search", "share")
-	for range Estimated {
-		try(s.Draw(r.Float64))
-	}
-	return share
 }

@@ -86,22 +86,6 @@ func TestConditionsDecideWhatExists(t *testing.T) {
 	}
 }
 
-func TestRefusedPointsAreCounted(t *testing.T) {
-	s := nested(t)
-	block := func(p space.Point) bool { return !space.Active(p[2]) }
-	if got, want := s.Refused(block), (space.Share{Refused: 1, Points: 29, Counted: true}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	wide, err := space.New(space.Param{Name: "x", Low: 0, High: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := wide.Refused(func(p space.Point) bool { return p[0] < 1 })
-	if got.Counted || got.Points != 1000 || math.Abs(float64(got.Refused)-250) > 50 || got != wide.Refused(func(p space.Point) bool { return p[0] < 1 }) {
-		t.Errorf("%+v of a quarter", got)
-	}
-}
-
 // chi is the statistic of a uniform distribution over the counts, in standard
 // deviations above its mean. 3.5 is about p = 0.001 for few cells, too.
 func chi(counts []int) float64 {
