@@ -155,6 +155,18 @@ func (e *engine) Predict(req *spec.PredictRequest, stream grpc.ServerStreamingSe
 	return e.trainer.Predict(stream.Context(), req, stream.Send)
 }
 
+// Ensemble scores several trained runs together, when no run is in progress.
+func (e *engine) Ensemble(req *spec.EnsembleRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	err := e.trainer.Ensemble(ctx, req, func(event *spec.Event) {
+		if err := stream.Send(event); err != nil {
+			cancel(err) // nobody listens
+		}
+	})
+	return err
+}
+
 // Stylize passes pictures through a style network; a run in progress waits
 // between two steps.
 func (e *engine) Stylize(req *spec.StylizeRequest, stream grpc.ServerStreamingServer[spec.Stylized]) error {

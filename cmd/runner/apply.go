@@ -165,15 +165,25 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		return exitCode(1)
 	}
 	if made.Searches > 0 {
-		if err := compared(ctx, p, runs); err != nil {
+		if made, err = compared(ctx, p, runs); err != nil {
 			return err
 		}
+	}
+	unscored := 0
+	if len(made.Ensembles) > 0 {
+		if unscored, err = a.scoreEnsembles(ctx, p, made.Ensembles); err != nil {
+			return err
+		}
+		works = true
 	}
 	if err := a.report(ctx, p, works); err != nil {
 		return err
 	}
 	if totals.Failed > 0 {
 		a.view.SomeFailed(totals)
+		return exitCode(1)
+	}
+	if unscored > 0 {
 		return exitCode(1)
 	}
 	if out := leftOut(p.experiments); len(out) > 0 {
@@ -219,19 +229,19 @@ func progressOf(studies []*study.Study) (all []study.Progress) {
 }
 
 // compared records that the experiments ask for what their searches have found.
-func compared(ctx context.Context, p *project, runs *store.Store) error {
+func compared(ctx context.Context, p *project, runs *store.Store) (*plan.Plan, error) {
 	known, err := runs.Reconcile(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	made, _, err := planned(ctx, p.experiments, known, plan.Selection{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := enqueue(ctx, runs, known, p.experiments, made); err != nil {
-		return err
+		return nil, err
 	}
-	return linkLogs(p.root, made)
+	return made, linkLogs(p.root, made)
 }
 
 // ready loads the files and refuses any error except failing plug-ins. If

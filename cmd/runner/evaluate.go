@@ -40,8 +40,9 @@ What was scored already, also by an experiment with that domain, is not scored
 again.
 
 With --resolution original each mask counts as it lies in its file, and NAME becomes
-NAME@original; with --window besides, NAME@window-STRIDE. See: runner help
-large-images.
+NAME@original; with --window too, NAME@window-STRIDE. See: runner help
+large-images. With --flip and --scales it is followed by ms-SCALES and flip, as in
+NAME@ms-0.75-1-flip, and with --strength by that. See: runner help scoring.
 
 DIR is a directory that export wrote with -merged or -peft, here or elsewhere, or
 that of a run. It is enough by itself, but for -peft without the backbone, which is
@@ -82,12 +83,16 @@ and kept nowhere.`,
 type seenOptions struct {
 	resolution, precision string
 	window                windowOptions
+	testTime              testTimeOptions
+	strength              float64
 }
 
 func (o *seenOptions) flags(c *cobra.Command) {
 	c.Flags().StringVar(&o.resolution, "resolution", "model", "compare pixels at the model's size, or at that of each mask: `model|original`")
 	c.Flags().StringVar(&o.precision, "precision", "", "compute in `fp32|bf16|tf32`; default: what the run was trained in")
 	o.window.flags(c)
+	o.testTime.flags(c)
+	c.Flags().Float64Var(&o.strength, "strength", 1, "the strength of the adapter, `0…2`: 0 is the frozen backbone, 1 is as trained")
 }
 
 // of is an evaluation as the flags ask for it.
@@ -107,7 +112,17 @@ func (o *seenOptions) of(s *spec.RunSpec) (*spec.Evaluation, error) {
 		return nil, fmt.Errorf("--precision %q is not one of fp32, bf16, tf32", o.precision)
 	}
 	var err error
-	e.Window, err = o.window.of(s.GetData())
+	if e.Window, err = o.window.of(s.GetData()); err != nil {
+		return nil, err
+	}
+	if !(o.strength >= 0 && o.strength <= spec.MostStrength) {
+		return nil, fmt.Errorf("--strength %g: must be from 0 to %d", o.strength, spec.MostStrength)
+	}
+	if len(s.GetAdapter().GetPlacements()) == 0 && o.strength != 1 {
+		return nil, fmt.Errorf("--strength %g: the run has no adapter", o.strength)
+	}
+	e.SetStrength(o.strength)
+	e.TestTime, err = o.testTime.of()
 	return e, err
 }
 
@@ -201,6 +216,7 @@ func (a *app) domains(ctx context.Context, w *weightSource, known map[string]*sp
 			continue
 		}
 		e.Checkpoint, e.Precision, e.Resolution, e.Window = w.checkpoint, how.Precision, how.Resolution, how.Window
+		e.TestTime, e.Strength = how.TestTime, how.Strength
 		id := spec.EvaluationIdentity(w.req.Id, e)
 		if other, is := taken[called]; is && other != id {
 			faults = append(faults, fmt.Errorf("--domain %s: the run has another evaluation called %s; choose another name", arg, called))

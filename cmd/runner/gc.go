@@ -68,6 +68,15 @@ func (a *app) garbage(ctx context.Context, files []string, checkpoints bool) (st
 			return "", nil, err
 		}
 	}
+	var experiments []*experiment.Experiment
+	if p != nil {
+		experiments = p.experiments
+	}
+	ensembles, err := gc.Ensembles(known, experiments)
+	if err != nil {
+		return "", nil, err
+	}
+	items = append(items, ensembles...)
 	items = append(items, gc.Smokes(known)...)
 	if checkpoints {
 		items = append(items, gc.Checkpoints(known, items)...)

@@ -23,6 +23,7 @@ func (a *app) predictCommand() *cobra.Command {
 	var out string
 	var from weightOptions
 	var window windowOptions
+	var testTime testTimeOptions
 	var probabilities, asJSON bool
 	c := &cobra.Command{
 		Use:   "predict RUN|DIR PICTURE... -o OUT",
@@ -40,7 +41,8 @@ folders below the directory that was given):
   probabilities/NAME.safetensors  with --probabilities: float32 [classes, height, width]
 
 Large pictures may be seen by windows instead of being resized to the size that the
-run was trained at; see: runner help large-images.
+run was trained at; see: runner help large-images. With --flip and --scales the probabilities
+of several views of a picture are averaged; see: runner help scoring.
 
 Pictures that cannot be read are listed, as are those of one NAME, and the rest is
 segmented; the exit code is 1 then.`,
@@ -65,6 +67,9 @@ segmented; the exit code is 1 then.`,
 			}
 			req := &spec.PredictRequest{Run: w.req, Checkpoint: w.checkpoint}
 			if req.Window, err = window.of(w.req.Spec.GetData()); err != nil {
+				return err
+			}
+			if req.TestTime, err = testTime.of(); err != nil {
 				return err
 			}
 			images, refused := refusedPictures(images)
@@ -99,6 +104,7 @@ segmented; the exit code is 1 then.`,
 	c.Flags().StringVarP(&out, "out", "o", "", "the `directory` to write into; files of the same names are replaced")
 	from.flag(c)
 	window.flags(c)
+	testTime.flags(c)
 	c.Flags().BoolVar(&probabilities, "probabilities", false, "write the probabilities of all classes too")
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	return c

@@ -12,8 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/ensemble"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/report"
 	"github.com/loralab/loralab/runner/store"
@@ -158,6 +160,23 @@ func (a *app) results(ctx context.Context, p *project) ([]report.Result, error) 
 	for _, e := range p.experiments {
 		for _, run := range e.Runs {
 			all = append(all, result(p.root, run, known.Run(run.ID)))
+		}
+		for _, one := range ensemble.Of(e) {
+			scored, err := one.Scored(p.root)
+			if err != nil {
+				return nil, err
+			}
+			metrics := map[string]*spec.Metrics{}
+			for _, x := range one.Evaluations {
+				if done := scored[x.ID]; done != nil {
+					metrics[x.Spec.GetDomain()] = metric.Named(done.GetMetrics(), one.Members[0].Spec.GetData().GetClasses())
+				}
+			}
+			for i := range all {
+				if r := &all[i]; r.Run.Experiment == e.Name && r.Run.Cell == one.Cell {
+					r.Ensemble = metrics
+				}
+			}
 		}
 	}
 	return all, nil

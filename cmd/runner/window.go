@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,30 @@ type windowOptions struct {
 func (o *windowOptions) flags(c *cobra.Command) {
 	c.Flags().StringVar(&o.stride, "window", "", "see pictures by windows of data.size at this `STRIDE` in pixels: 126, or 126x63 for down and across")
 	c.Flags().StringVar(&o.scale, "scale", "", "the `fit|FACTOR` that pictures are scaled by for windows; default: fit, so that the shorter side is a window's")
+}
+
+// testTimeOptions are flags of the verbs that see pictures in several ways.
+type testTimeOptions struct {
+	flip   bool
+	scales []float64
+}
+
+func (o *testTimeOptions) flags(c *cobra.Command) {
+	c.Flags().BoolVar(&o.flip, "flip", false, "see pictures mirrored as well, and average the probabilities")
+	c.Flags().Float64SliceVar(&o.scales, "scales", nil, "see pictures at these `FACTORS` of their size, 0.75,1,1.25, and average the probabilities")
+}
+
+// of is the test-time augmentation that the flags ask for, nil for none.
+func (o *testTimeOptions) of() (*spec.TestTime, error) {
+	for i, scale := range o.scales {
+		if !(scale > 0 && scale <= spec.MostScale) {
+			return nil, fmt.Errorf("--scales %g: must be factors above 0, up to %d", scale, spec.MostScale)
+		}
+		if slices.Contains(o.scales[:i], scale) {
+			return nil, fmt.Errorf("--scales: %g is listed twice", scale)
+		}
+	}
+	return spec.NewTestTime(o.flip, o.scales), nil
 }
 
 // of is the windows that the flags ask for, nil for none.

@@ -19,6 +19,15 @@ type Truth struct {
 type Scene struct {
 	Name string
 	raster.Labelled
+	whole raster.Image // what other sizes are resized from
+}
+
+// At is the image of the scene at another size, as Set.Scaled has it.
+func (s *Scene) At(size raster.Size) raster.Image {
+	if size == s.Image.Size {
+		return s.Image
+	}
+	return s.whole.Resized(size)
 }
 
 // Truth is what the scene is scored against.
@@ -69,5 +78,9 @@ func (s *Set) Scene(i int, size func(raster.Size) raster.Size) (*Scene, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Scene{s.names[i], raster.Labelled{Image: shifted.Image, Labels: labels}}, nil
+	scene := &Scene{Name: s.names[i], Labelled: raster.Labelled{Image: shifted.Image, Labels: labels}, whole: p.Image}
+	if s.shift.moves() {
+		scene.whole = shifted.Image
+	}
+	return scene, nil
 }

@@ -55,6 +55,7 @@ type Set struct {
 	native bool
 	fill   [3]byte // color of what lies beyond a picture
 	shift  *shift
+	from   *Set // see Scaled; nil: images come from their files
 
 	mu      sync.Mutex
 	kept    []*raster.Labelled
@@ -90,9 +91,32 @@ func (b *Batch) At(k int) raster.Labelled {
 	}
 }
 
+// Mirrored is the batch with the images mirrored left to right, and without labels.
+func (b *Batch) Mirrored() *Batch {
+	return &Batch{
+		Size: b.Size, N: b.N, Names: b.Names,
+		Images: raster.Image{Size: raster.Size{H: 3 * b.N * b.H, W: b.W}, RGB: b.Images}.Mirrored().RGB,
+	}
+}
+
 // UseNetwork sets the style network of a set whose style is one. Call it before the
 // first batch.
 func (s *Set) UseNetwork(n Network) { s.shift.network = n }
+
+// Scaled serves the same images at another size, for test-time augmentation. Each is
+// resized from its file; in a set that damages or styles images, from the image that
+// s serves, so that it is damaged in the same way at every size. Nothing is kept.
+func (s *Set) Scaled(size raster.Size) *Set {
+	out := &Set{
+		names: s.names, keys: s.keys, colors: s.colors, classes: s.classes, classOf: s.classOf,
+		read: s.read, readMask: s.readMask, reserve: s.reserve, maskName: s.maskName, fill: s.fill,
+		size: size, shift: &shift{}, kept: make([]*raster.Labelled, len(s.names)),
+	}
+	if s.shift.moves() {
+		out.from = s
+	}
+	return out
+}
 
 // Open serves the files of f at the size and with the classes of d, damaged or
 // styled as d says. styles are the images of a style, whose masks do not matter.
@@ -346,6 +370,13 @@ func (s *Set) ClassPixelsUntil(ctx context.Context, at raster.Size, enough func(
 func (s *Set) item(i int) (raster.Labelled, error) {
 	if it := s.cached(i); it != nil && !s.native {
 		return *it, nil
+	}
+	if s.from != nil {
+		it, err := s.from.item(i)
+		if err != nil {
+			return it, err
+		}
+		return raster.Labelled{Image: it.Image.Resized(s.size), Labels: it.Labels.Resized(s.size)}, nil
 	}
 	it, release, err := s.decoded(i)
 	if err != nil {

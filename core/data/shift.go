@@ -47,11 +47,14 @@ func newShift(style *spec.Style, styles Contents, corruption *spec.Corruption) (
 	return s, nil
 }
 
+// moves reports whether images are changed at all.
+func (s *shift) moves() bool { return s.style != nil || s.corruption != nil }
+
 // apply shifts an image with its labels, which may be none. What it returns may be
 // what it was given; that itself is not changed. Random numbers are drawn by key;
 // name is for errors.
 func (s *shift) apply(l raster.Labelled, name, key string) (raster.Labelled, error) {
-	if s.style == nil && s.corruption == nil {
+	if !s.moves() {
 		return l, nil
 	}
 	if s.style.GetKind() == stylize.Network {

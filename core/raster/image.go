@@ -1,6 +1,10 @@
 package raster
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"slices"
+)
 
 // Ignored is the label of pixels that neither train nor score; what a warp
 // brings in from outside the image has it.
@@ -14,6 +18,13 @@ func (s Size) Area() int { return s.H * s.W }
 
 // String is the size as people write it, the width first.
 func (s Size) String() string { return fmt.Sprintf("%d×%d", s.W, s.H) }
+
+// Times is the size multiplied by a factor, both sides rounded to multiples of a
+// number of pixels, at least one of them.
+func (s Size) Times(factor float64, of int) Size {
+	side := func(n int) int { return of * max(1, int(math.Round(factor*float64(n)/float64(of)))) }
+	return Size{side(s.H), side(s.W)}
+}
 
 // Image is an image of bytes.
 type Image struct {
@@ -49,6 +60,15 @@ func (m Image) Resized(to Size) Image {
 		return m
 	}
 	return m.resizedPart(to, whole(to))
+}
+
+// Mirrored is the image with left and right exchanged.
+func (m Image) Mirrored() Image {
+	out := Image{m.Size, slices.Clone(m.RGB)}
+	for row := range slices.Chunk(out.RGB, max(1, m.W)) {
+		slices.Reverse(row)
+	}
+	return out
 }
 
 func (m Image) resizedPart(to Size, at rect) Image {

@@ -131,6 +131,15 @@ func EvaluationIdentity(runID string, e *Evaluation) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// EnsembleIdentity is the identity of an ensemble of runs: a hash over their
+// identities, in whatever order. Its evaluations have the identities that
+// EvaluationIdentity gives those of a run with this one.
+func EnsembleIdentity(members []string) string {
+	members = slices.Sorted(slices.Values(members))
+	sum := sha256.Sum256([]byte("ensemble\n" + strings.Join(members, "\n")))
+	return hex.EncodeToString(sum[:])
+}
+
 // Canonical writes a message as JSON in the one form that is hashed:
 //
 //   - fields by their name in the .proto file, sorted; maps sorted by key

@@ -126,7 +126,7 @@ func (x Freeze_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Freeze_Kind.Descriptor instead.
 func (Freeze_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25, 0}
+	return file_spec_proto_rawDescGZIP(), []int{26, 0}
 }
 
 type InfoRequest struct {
@@ -1298,7 +1298,8 @@ type PredictRequest struct {
 	Run           *RunRequest            `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`               // as in request.json
 	Checkpoint    string                 `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // best | last
 	Pictures      []*Picture             `protobuf:"bytes,3,rep,name=pictures,proto3" json:"pictures,omitempty"`
-	Window        *Window                `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"` // absent: pictures are brought to the size of the run's data
+	Window        *Window                `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"`                     // absent: pictures are brought to the size of the run's data
+	TestTime      *TestTime              `protobuf:"bytes,5,opt,name=test_time,json=testTime,proto3" json:"test_time,omitempty"` // absent: pictures are seen in one way
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1357,6 +1358,13 @@ func (x *PredictRequest) GetPictures() []*Picture {
 func (x *PredictRequest) GetWindow() *Window {
 	if x != nil {
 		return x.Window
+	}
+	return nil
+}
+
+func (x *PredictRequest) GetTestTime() *TestTime {
+	if x != nil {
+		return x.TestTime
 	}
 	return nil
 }
@@ -1507,6 +1515,84 @@ func (x *Prediction) GetPixels() []uint64 {
 	return nil
 }
 
+type EnsembleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // EnsembleIdentity of the members
+	// Trained runs that differ in their weights alone, as in request.json. Their
+	// evaluations do not count.
+	Members       []*RunRequest `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	Evaluations   []*Evaluation `protobuf:"bytes,3,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
+	Dir           string        `protobuf:"bytes,4,opt,name=dir,proto3" json:"dir,omitempty"`                                        // an existing directory, where evaluations/ and samples/ go
+	SampleImages  uint32        `protobuf:"varint,5,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"` // as in RunRequest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnsembleRequest) Reset() {
+	*x = EnsembleRequest{}
+	mi := &file_spec_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnsembleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnsembleRequest) ProtoMessage() {}
+
+func (x *EnsembleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnsembleRequest.ProtoReflect.Descriptor instead.
+func (*EnsembleRequest) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *EnsembleRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EnsembleRequest) GetMembers() []*RunRequest {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *EnsembleRequest) GetEvaluations() []*Evaluation {
+	if x != nil {
+		return x.Evaluations
+	}
+	return nil
+}
+
+func (x *EnsembleRequest) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *EnsembleRequest) GetSampleImages() uint32 {
+	if x != nil {
+		return x.SampleImages
+	}
+	return 0
+}
+
 type StylizeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Style         *Style                 `protobuf:"bytes,1,opt,name=style,proto3" json:"style,omitempty"`     // kind "network"
@@ -1518,7 +1604,7 @@ type StylizeRequest struct {
 
 func (x *StylizeRequest) Reset() {
 	*x = StylizeRequest{}
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1616,7 @@ func (x *StylizeRequest) String() string {
 func (*StylizeRequest) ProtoMessage() {}
 
 func (x *StylizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[19]
+	mi := &file_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1629,7 @@ func (x *StylizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StylizeRequest.ProtoReflect.Descriptor instead.
 func (*StylizeRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{19}
+	return file_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StylizeRequest) GetStyle() *Style {
@@ -1581,7 +1667,7 @@ type Restyled struct {
 
 func (x *Restyled) Reset() {
 	*x = Restyled{}
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1679,7 @@ func (x *Restyled) String() string {
 func (*Restyled) ProtoMessage() {}
 
 func (x *Restyled) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[20]
+	mi := &file_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1692,7 @@ func (x *Restyled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restyled.ProtoReflect.Descriptor instead.
 func (*Restyled) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{20}
+	return file_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Restyled) GetImage() string {
@@ -1647,7 +1733,7 @@ type Stylized struct {
 
 func (x *Stylized) Reset() {
 	*x = Stylized{}
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1745,7 @@ func (x *Stylized) String() string {
 func (*Stylized) ProtoMessage() {}
 
 func (x *Stylized) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[21]
+	mi := &file_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1758,7 @@ func (x *Stylized) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stylized.ProtoReflect.Descriptor instead.
 func (*Stylized) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{21}
+	return file_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Stylized) GetPicture() uint32 {
@@ -1708,7 +1794,7 @@ type RunSpec struct {
 
 func (x *RunSpec) Reset() {
 	*x = RunSpec{}
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1806,7 @@ func (x *RunSpec) String() string {
 func (*RunSpec) ProtoMessage() {}
 
 func (x *RunSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[22]
+	mi := &file_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1819,7 @@ func (x *RunSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSpec.ProtoReflect.Descriptor instead.
 func (*RunSpec) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{22}
+	return file_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RunSpec) GetRevision() uint32 {
@@ -1811,7 +1897,7 @@ type Backbone struct {
 
 func (x *Backbone) Reset() {
 	*x = Backbone{}
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1909,7 @@ func (x *Backbone) String() string {
 func (*Backbone) ProtoMessage() {}
 
 func (x *Backbone) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[23]
+	mi := &file_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1922,7 @@ func (x *Backbone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backbone.ProtoReflect.Descriptor instead.
 func (*Backbone) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{23}
+	return file_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Backbone) GetDigest() string {
@@ -1886,7 +1972,7 @@ type Architecture struct {
 
 func (x *Architecture) Reset() {
 	*x = Architecture{}
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +1984,7 @@ func (x *Architecture) String() string {
 func (*Architecture) ProtoMessage() {}
 
 func (x *Architecture) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[24]
+	mi := &file_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +1997,7 @@ func (x *Architecture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Architecture.ProtoReflect.Descriptor instead.
 func (*Architecture) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{24}
+	return file_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Architecture) GetFamily() string {
@@ -2001,7 +2087,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2099,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[25]
+	mi := &file_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2112,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{25}
+	return file_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Freeze) GetKind() Freeze_Kind {
@@ -2056,7 +2142,7 @@ type Adapter struct {
 
 func (x *Adapter) Reset() {
 	*x = Adapter{}
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2154,7 @@ func (x *Adapter) String() string {
 func (*Adapter) ProtoMessage() {}
 
 func (x *Adapter) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[26]
+	mi := &file_spec_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2167,7 @@ func (x *Adapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adapter.ProtoReflect.Descriptor instead.
 func (*Adapter) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{26}
+	return file_spec_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Adapter) GetPrograms() []*protocol.Program {
@@ -2116,7 +2202,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2128,7 +2214,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[27]
+	mi := &file_spec_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2141,7 +2227,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{27}
+	return file_spec_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Placement) GetSite() *protocol.Site {
@@ -2177,7 +2263,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2275,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[28]
+	mi := &file_spec_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2288,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{28}
+	return file_spec_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Head) GetKind() string {
@@ -2300,7 +2386,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2398,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[29]
+	mi := &file_spec_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2411,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{29}
+	return file_spec_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Data) GetClasses() []string {
@@ -2424,7 +2510,7 @@ type Views struct {
 
 func (x *Views) Reset() {
 	*x = Views{}
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2522,7 @@ func (x *Views) String() string {
 func (*Views) ProtoMessage() {}
 
 func (x *Views) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[30]
+	mi := &file_spec_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +2535,7 @@ func (x *Views) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Views.ProtoReflect.Descriptor instead.
 func (*Views) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{30}
+	return file_spec_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Views) GetCount() uint32 {
@@ -2492,7 +2578,7 @@ type Augment struct {
 
 func (x *Augment) Reset() {
 	*x = Augment{}
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2590,7 @@ func (x *Augment) String() string {
 func (*Augment) ProtoMessage() {}
 
 func (x *Augment) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[31]
+	mi := &file_spec_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2603,7 @@ func (x *Augment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Augment.ProtoReflect.Descriptor instead.
 func (*Augment) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{31}
+	return file_spec_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Augment) GetKind() string {
@@ -2601,7 +2687,7 @@ type Corruption struct {
 
 func (x *Corruption) Reset() {
 	*x = Corruption{}
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +2699,7 @@ func (x *Corruption) String() string {
 func (*Corruption) ProtoMessage() {}
 
 func (x *Corruption) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[32]
+	mi := &file_spec_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +2712,7 @@ func (x *Corruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
 func (*Corruption) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{32}
+	return file_spec_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Corruption) GetKind() string {
@@ -2664,7 +2750,7 @@ type Style struct {
 
 func (x *Style) Reset() {
 	*x = Style{}
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2762,7 @@ func (x *Style) String() string {
 func (*Style) ProtoMessage() {}
 
 func (x *Style) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[33]
+	mi := &file_spec_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2775,7 @@ func (x *Style) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Style.ProtoReflect.Descriptor instead.
 func (*Style) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{33}
+	return file_spec_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Style) GetKind() string {
@@ -2739,7 +2825,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2837,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[34]
+	mi := &file_spec_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2850,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{34}
+	return file_spec_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Split) GetDigest() string {
@@ -2800,7 +2886,7 @@ type Procedural struct {
 
 func (x *Procedural) Reset() {
 	*x = Procedural{}
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +2898,7 @@ func (x *Procedural) String() string {
 func (*Procedural) ProtoMessage() {}
 
 func (x *Procedural) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[35]
+	mi := &file_spec_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +2911,7 @@ func (x *Procedural) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedural.ProtoReflect.Descriptor instead.
 func (*Procedural) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{35}
+	return file_spec_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Procedural) GetSeed() uint64 {
@@ -2874,7 +2960,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2886,7 +2972,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[36]
+	mi := &file_spec_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2899,7 +2985,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{36}
+	return file_spec_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Loss) GetKind() string {
@@ -2974,7 +3060,7 @@ type Optim struct {
 
 func (x *Optim) Reset() {
 	*x = Optim{}
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3072,7 @@ func (x *Optim) String() string {
 func (*Optim) ProtoMessage() {}
 
 func (x *Optim) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[37]
+	mi := &file_spec_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3085,7 @@ func (x *Optim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Optim.ProtoReflect.Descriptor instead.
 func (*Optim) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{37}
+	return file_spec_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Optim) GetKind() string {
@@ -3121,7 +3207,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3133,7 +3219,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[38]
+	mi := &file_spec_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3146,7 +3232,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{38}
+	return file_spec_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Rule) GetPattern() string {
@@ -3201,7 +3287,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +3299,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[39]
+	mi := &file_spec_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3312,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{39}
+	return file_spec_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Schedule) GetKind() string {
@@ -3310,7 +3396,7 @@ type Train struct {
 
 func (x *Train) Reset() {
 	*x = Train{}
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3322,7 +3408,7 @@ func (x *Train) String() string {
 func (*Train) ProtoMessage() {}
 
 func (x *Train) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[40]
+	mi := &file_spec_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3335,7 +3421,7 @@ func (x *Train) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Train.ProtoReflect.Descriptor instead.
 func (*Train) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{40}
+	return file_spec_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Train) GetEpochs() uint32 {
@@ -3437,14 +3523,19 @@ type Evaluation struct {
 	Resolution string `protobuf:"bytes,6,opt,name=resolution,proto3" json:"resolution,omitempty"`
 	// Images are not brought to the size of `data` but seen by windows of it.
 	// Resolution "original" only. Absent: none.
-	Window        *Window `protobuf:"bytes,7,opt,name=window,proto3" json:"window,omitempty"`
+	Window *Window `protobuf:"bytes,7,opt,name=window,proto3" json:"window,omitempty"`
+	// Every image is seen in several ways. Absent: in one.
+	TestTime *TestTime `protobuf:"bytes,8,opt,name=test_time,json=testTime,proto3" json:"test_time,omitempty"`
+	// Adapted layers give y₀ + t·(y − y₀), y₀ of the frozen layer and y as trained.
+	// Absent: 1.
+	Strength      *float64 `protobuf:"fixed64,9,opt,name=strength,proto3,oneof" json:"strength,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3456,7 +3547,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[41]
+	mi := &file_spec_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3469,7 +3560,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{41}
+	return file_spec_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Evaluation) GetDomain() string {
@@ -3521,6 +3612,75 @@ func (x *Evaluation) GetWindow() *Window {
 	return nil
 }
 
+func (x *Evaluation) GetTestTime() *TestTime {
+	if x != nil {
+		return x.TestTime
+	}
+	return nil
+}
+
+func (x *Evaluation) GetStrength() float64 {
+	if x != nil && x.Strength != nil {
+		return *x.Strength
+	}
+	return 0
+}
+
+// The ways in which an image is seen: at each scale, and mirrored at each if flip is
+// set. Probabilities are averaged at the size at which pixels are compared.
+type TestTime struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flip  bool                   `protobuf:"varint,1,opt,name=flip,proto3" json:"flip,omitempty"` // mirrored left to right as well
+	// Factors of the size at which the model sees an image, ascending. None: 1.
+	Scales        []float64 `protobuf:"fixed64,2,rep,packed,name=scales,proto3" json:"scales,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestTime) Reset() {
+	*x = TestTime{}
+	mi := &file_spec_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestTime) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestTime) ProtoMessage() {}
+
+func (x *TestTime) ProtoReflect() protoreflect.Message {
+	mi := &file_spec_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestTime.ProtoReflect.Descriptor instead.
+func (*TestTime) Descriptor() ([]byte, []int) {
+	return file_spec_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *TestTime) GetFlip() bool {
+	if x != nil {
+		return x.Flip
+	}
+	return false
+}
+
+func (x *TestTime) GetScales() []float64 {
+	if x != nil {
+		return x.Scales
+	}
+	return nil
+}
+
 // How windows go over an image: from its corner on, every so many pixels, the
 // last at its edge. Logits are averaged where windows overlap.
 type Window struct {
@@ -3536,7 +3696,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3548,7 +3708,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[42]
+	mi := &file_spec_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3561,7 +3721,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{42}
+	return file_spec_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Window) GetStrideH() uint32 {
@@ -3603,7 +3763,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3615,7 +3775,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[43]
+	mi := &file_spec_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3628,7 +3788,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{43}
+	return file_spec_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RunRequest) GetId() string {
@@ -3717,7 +3877,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3729,7 +3889,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[44]
+	mi := &file_spec_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3742,7 +3902,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{44}
+	return file_spec_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Pause) GetStep() uint64 {
@@ -3773,7 +3933,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3785,7 +3945,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[45]
+	mi := &file_spec_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3798,7 +3958,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{45}
+	return file_spec_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Label) GetExperiment() string {
@@ -3859,7 +4019,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3871,7 +4031,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[46]
+	mi := &file_spec_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3884,7 +4044,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{46}
+	return file_spec_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Places) GetRunDir() string {
@@ -3934,7 +4094,7 @@ type Files struct {
 
 func (x *Files) Reset() {
 	*x = Files{}
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4106,7 @@ func (x *Files) String() string {
 func (*Files) ProtoMessage() {}
 
 func (x *Files) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[47]
+	mi := &file_spec_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4119,7 @@ func (x *Files) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Files.ProtoReflect.Descriptor instead.
 func (*Files) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{47}
+	return file_spec_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Files) GetRoot() string {
@@ -4004,7 +4164,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4016,7 +4176,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[48]
+	mi := &file_spec_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4029,7 +4189,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{48}
+	return file_spec_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -4211,7 +4371,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4223,7 +4383,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[49]
+	mi := &file_spec_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4236,7 +4396,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{49}
+	return file_spec_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Started) GetStep() uint64 {
@@ -4325,7 +4485,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +4497,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[50]
+	mi := &file_spec_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +4510,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{50}
+	return file_spec_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Step) GetStep() uint64 {
@@ -4414,7 +4574,7 @@ type Validation struct {
 
 func (x *Validation) Reset() {
 	*x = Validation{}
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4426,7 +4586,7 @@ func (x *Validation) String() string {
 func (*Validation) ProtoMessage() {}
 
 func (x *Validation) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[51]
+	mi := &file_spec_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4439,7 +4599,7 @@ func (x *Validation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validation.ProtoReflect.Descriptor instead.
 func (*Validation) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{51}
+	return file_spec_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Validation) GetStep() uint64 {
@@ -4479,7 +4639,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4491,7 +4651,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[52]
+	mi := &file_spec_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4504,7 +4664,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{52}
+	return file_spec_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Checkpoint) GetStep() uint64 {
@@ -4527,7 +4687,7 @@ type Evaluated struct {
 
 func (x *Evaluated) Reset() {
 	*x = Evaluated{}
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4539,7 +4699,7 @@ func (x *Evaluated) String() string {
 func (*Evaluated) ProtoMessage() {}
 
 func (x *Evaluated) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[53]
+	mi := &file_spec_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4552,7 +4712,7 @@ func (x *Evaluated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluated.ProtoReflect.Descriptor instead.
 func (*Evaluated) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{53}
+	return file_spec_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Evaluated) GetId() string {
@@ -4599,7 +4759,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4611,7 +4771,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[54]
+	mi := &file_spec_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4624,7 +4784,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{54}
+	return file_spec_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Finished) GetSummary() *Summary {
@@ -4643,7 +4803,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4655,7 +4815,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[55]
+	mi := &file_spec_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4668,7 +4828,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{55}
+	return file_spec_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Stopped) GetStep() uint64 {
@@ -4690,7 +4850,7 @@ type Paused struct {
 
 func (x *Paused) Reset() {
 	*x = Paused{}
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4702,7 +4862,7 @@ func (x *Paused) String() string {
 func (*Paused) ProtoMessage() {}
 
 func (x *Paused) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[56]
+	mi := &file_spec_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4715,7 +4875,7 @@ func (x *Paused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paused.ProtoReflect.Descriptor instead.
 func (*Paused) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{56}
+	return file_spec_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Paused) GetStep() uint64 {
@@ -4743,7 +4903,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4755,7 +4915,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[57]
+	mi := &file_spec_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4768,7 +4928,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{57}
+	return file_spec_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Failed) GetReason() string {
@@ -4802,7 +4962,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4814,7 +4974,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[58]
+	mi := &file_spec_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4827,7 +4987,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{58}
+	return file_spec_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Note) GetText() string {
@@ -4871,7 +5031,7 @@ type Metrics struct {
 
 func (x *Metrics) Reset() {
 	*x = Metrics{}
-	mi := &file_spec_proto_msgTypes[59]
+	mi := &file_spec_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4883,7 +5043,7 @@ func (x *Metrics) String() string {
 func (*Metrics) ProtoMessage() {}
 
 func (x *Metrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[59]
+	mi := &file_spec_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4896,7 +5056,7 @@ func (x *Metrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metrics.ProtoReflect.Descriptor instead.
 func (*Metrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{59}
+	return file_spec_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Metrics) GetLoss() float64 {
@@ -5016,7 +5176,7 @@ type ClassMetrics struct {
 
 func (x *ClassMetrics) Reset() {
 	*x = ClassMetrics{}
-	mi := &file_spec_proto_msgTypes[60]
+	mi := &file_spec_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5028,7 +5188,7 @@ func (x *ClassMetrics) String() string {
 func (*ClassMetrics) ProtoMessage() {}
 
 func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[60]
+	mi := &file_spec_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5041,7 +5201,7 @@ func (x *ClassMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassMetrics.ProtoReflect.Descriptor instead.
 func (*ClassMetrics) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{60}
+	return file_spec_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ClassMetrics) GetName() string {
@@ -5145,7 +5305,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_spec_proto_msgTypes[61]
+	mi := &file_spec_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5157,7 +5317,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_spec_proto_msgTypes[61]
+	mi := &file_spec_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5170,7 +5330,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_spec_proto_rawDescGZIP(), []int{61}
+	return file_spec_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Summary) GetId() string {
@@ -5427,14 +5587,15 @@ const file_spec_proto_rawDesc = "" +
 	"\rExportedClass\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06colour\x18\x02 \x01(\tR\x06colour\x12\x16\n" +
-	"\x06values\x18\x03 \x03(\rR\x06values\"\xc6\x01\n" +
+	"\x06values\x18\x03 \x03(\rR\x06values\"\xfe\x01\n" +
 	"\x0ePredictRequest\x12-\n" +
 	"\x03run\x18\x01 \x01(\v2\x1b.loralab.spec.v1.RunRequestR\x03run\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\tR\n" +
 	"checkpoint\x124\n" +
 	"\bpictures\x18\x03 \x03(\v2\x18.loralab.spec.v1.PictureR\bpictures\x12/\n" +
-	"\x06window\x18\x04 \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"s\n" +
+	"\x06window\x18\x04 \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\x126\n" +
+	"\ttest_time\x18\x05 \x01(\v2\x19.loralab.spec.v1.TestTimeR\btestTime\"s\n" +
 	"\aPicture\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
 	"\x04mask\x18\x02 \x01(\tR\x04mask\x12\x18\n" +
@@ -5446,7 +5607,13 @@ const file_spec_proto_rawDesc = "" +
 	"\afailure\x18\x02 \x01(\tR\afailure\x12\x16\n" +
 	"\x06height\x18\x03 \x01(\rR\x06height\x12\x14\n" +
 	"\x05width\x18\x04 \x01(\rR\x05width\x12\x16\n" +
-	"\x06pixels\x18\x05 \x03(\x04R\x06pixels\"\x8f\x01\n" +
+	"\x06pixels\x18\x05 \x03(\x04R\x06pixels\"\xce\x01\n" +
+	"\x0fEnsembleRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x125\n" +
+	"\amembers\x18\x02 \x03(\v2\x1b.loralab.spec.v1.RunRequestR\amembers\x12=\n" +
+	"\vevaluations\x18\x03 \x03(\v2\x1b.loralab.spec.v1.EvaluationR\vevaluations\x12\x10\n" +
+	"\x03dir\x18\x04 \x01(\tR\x03dir\x12#\n" +
+	"\rsample_images\x18\x05 \x01(\rR\fsampleImages\"\x8f\x01\n" +
 	"\x0eStylizeRequest\x12,\n" +
 	"\x05style\x18\x01 \x01(\v2\x16.loralab.spec.v1.StyleR\x05style\x12\x18\n" +
 	"\aweights\x18\x02 \x01(\tR\aweights\x125\n" +
@@ -5643,7 +5810,7 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"resolution\x18\v \x01(\tR\n" +
 	"resolution\x12/\n" +
-	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"\xf6\x01\n" +
+	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"\xdc\x02\n" +
 	"\n" +
 	"Evaluation\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12)\n" +
@@ -5656,7 +5823,13 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"resolution\x18\x06 \x01(\tR\n" +
 	"resolution\x12/\n" +
-	"\x06window\x18\a \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"T\n" +
+	"\x06window\x18\a \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\x126\n" +
+	"\ttest_time\x18\b \x01(\v2\x19.loralab.spec.v1.TestTimeR\btestTime\x12\x1f\n" +
+	"\bstrength\x18\t \x01(\x01H\x00R\bstrength\x88\x01\x01B\v\n" +
+	"\t_strength\"6\n" +
+	"\bTestTime\x12\x12\n" +
+	"\x04flip\x18\x01 \x01(\bR\x04flip\x12\x16\n" +
+	"\x06scales\x18\x02 \x03(\x01R\x06scales\"T\n" +
 	"\x06Window\x12\x19\n" +
 	"\bstride_h\x18\x01 \x01(\rR\astrideH\x12\x19\n" +
 	"\bstride_w\x18\x02 \x01(\rR\astrideW\x12\x14\n" +
@@ -5836,7 +6009,7 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"FilesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x85\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xcd\x05\n" +
 	"\x06Engine\x12A\n" +
 	"\x04Info\x12\x1c.loralab.spec.v1.InfoRequest\x1a\x1b.loralab.spec.v1.EngineInfo\x12<\n" +
 	"\x03Run\x12\x1b.loralab.spec.v1.RunRequest\x1a\x16.loralab.spec.v1.Event0\x01\x12@\n" +
@@ -5845,7 +6018,8 @@ const file_spec_proto_rawDesc = "" +
 	"\x06Sample\x12\x1e.loralab.spec.v1.SampleRequest\x1a\x1c.loralab.spec.v1.SampleReply\x12F\n" +
 	"\x06Export\x12\x1e.loralab.spec.v1.ExportRequest\x1a\x1c.loralab.spec.v1.ExportReply\x12I\n" +
 	"\aCompare\x12\x1f.loralab.spec.v1.CompareRequest\x1a\x1d.loralab.spec.v1.CompareReply\x12I\n" +
-	"\aPredict\x12\x1f.loralab.spec.v1.PredictRequest\x1a\x1b.loralab.spec.v1.Prediction0\x01\x12G\n" +
+	"\aPredict\x12\x1f.loralab.spec.v1.PredictRequest\x1a\x1b.loralab.spec.v1.Prediction0\x01\x12F\n" +
+	"\bEnsemble\x12 .loralab.spec.v1.EnsembleRequest\x1a\x16.loralab.spec.v1.Event0\x01\x12G\n" +
 	"\aStylize\x12\x1f.loralab.spec.v1.StylizeRequest\x1a\x19.loralab.spec.v1.Stylized0\x01B&Z$github.com/loralab/loralab/core/specb\x06proto3"
 
 var (
@@ -5861,7 +6035,7 @@ func file_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_spec_proto_goTypes = []any{
 	(ExportRequest_Format)(0), // 0: loralab.spec.v1.ExportRequest.Format
 	(Freeze_Kind)(0),          // 1: loralab.spec.v1.Freeze.Kind
@@ -5884,161 +6058,169 @@ var file_spec_proto_goTypes = []any{
 	(*PredictRequest)(nil),    // 18: loralab.spec.v1.PredictRequest
 	(*Picture)(nil),           // 19: loralab.spec.v1.Picture
 	(*Prediction)(nil),        // 20: loralab.spec.v1.Prediction
-	(*StylizeRequest)(nil),    // 21: loralab.spec.v1.StylizeRequest
-	(*Restyled)(nil),          // 22: loralab.spec.v1.Restyled
-	(*Stylized)(nil),          // 23: loralab.spec.v1.Stylized
-	(*RunSpec)(nil),           // 24: loralab.spec.v1.RunSpec
-	(*Backbone)(nil),          // 25: loralab.spec.v1.Backbone
-	(*Architecture)(nil),      // 26: loralab.spec.v1.Architecture
-	(*Freeze)(nil),            // 27: loralab.spec.v1.Freeze
-	(*Adapter)(nil),           // 28: loralab.spec.v1.Adapter
-	(*Placement)(nil),         // 29: loralab.spec.v1.Placement
-	(*Head)(nil),              // 30: loralab.spec.v1.Head
-	(*Data)(nil),              // 31: loralab.spec.v1.Data
-	(*Views)(nil),             // 32: loralab.spec.v1.Views
-	(*Augment)(nil),           // 33: loralab.spec.v1.Augment
-	(*Corruption)(nil),        // 34: loralab.spec.v1.Corruption
-	(*Style)(nil),             // 35: loralab.spec.v1.Style
-	(*Split)(nil),             // 36: loralab.spec.v1.Split
-	(*Procedural)(nil),        // 37: loralab.spec.v1.Procedural
-	(*Loss)(nil),              // 38: loralab.spec.v1.Loss
-	(*Optim)(nil),             // 39: loralab.spec.v1.Optim
-	(*Rule)(nil),              // 40: loralab.spec.v1.Rule
-	(*Schedule)(nil),          // 41: loralab.spec.v1.Schedule
-	(*Train)(nil),             // 42: loralab.spec.v1.Train
-	(*Evaluation)(nil),        // 43: loralab.spec.v1.Evaluation
-	(*Window)(nil),            // 44: loralab.spec.v1.Window
-	(*RunRequest)(nil),        // 45: loralab.spec.v1.RunRequest
-	(*Pause)(nil),             // 46: loralab.spec.v1.Pause
-	(*Label)(nil),             // 47: loralab.spec.v1.Label
-	(*Places)(nil),            // 48: loralab.spec.v1.Places
-	(*Files)(nil),             // 49: loralab.spec.v1.Files
-	(*Event)(nil),             // 50: loralab.spec.v1.Event
-	(*Started)(nil),           // 51: loralab.spec.v1.Started
-	(*Step)(nil),              // 52: loralab.spec.v1.Step
-	(*Validation)(nil),        // 53: loralab.spec.v1.Validation
-	(*Checkpoint)(nil),        // 54: loralab.spec.v1.Checkpoint
-	(*Evaluated)(nil),         // 55: loralab.spec.v1.Evaluated
-	(*Finished)(nil),          // 56: loralab.spec.v1.Finished
-	(*Stopped)(nil),           // 57: loralab.spec.v1.Stopped
-	(*Paused)(nil),            // 58: loralab.spec.v1.Paused
-	(*Failed)(nil),            // 59: loralab.spec.v1.Failed
-	(*Note)(nil),              // 60: loralab.spec.v1.Note
-	(*Metrics)(nil),           // 61: loralab.spec.v1.Metrics
-	(*ClassMetrics)(nil),      // 62: loralab.spec.v1.ClassMetrics
-	(*Summary)(nil),           // 63: loralab.spec.v1.Summary
-	nil,                       // 64: loralab.spec.v1.EngineInfo.ProbesEntry
-	nil,                       // 65: loralab.spec.v1.Exported.FilesEntry
-	nil,                       // 66: loralab.spec.v1.Exported.StateEntry
-	nil,                       // 67: loralab.spec.v1.Data.ValuesEntry
-	nil,                       // 68: loralab.spec.v1.Data.SplitsEntry
-	nil,                       // 69: loralab.spec.v1.Places.FilesEntry
-	nil,                       // 70: loralab.spec.v1.Places.NetworksEntry
-	nil,                       // 71: loralab.spec.v1.Summary.FilesEntry
-	(*protocol.Model)(nil),    // 72: loralab.variant.v1.Model
-	(*protocol.Peft)(nil),     // 73: loralab.variant.v1.Peft
-	(*protocol.Program)(nil),  // 74: loralab.variant.v1.Program
-	(*protocol.Site)(nil),     // 75: loralab.variant.v1.Site
+	(*EnsembleRequest)(nil),   // 21: loralab.spec.v1.EnsembleRequest
+	(*StylizeRequest)(nil),    // 22: loralab.spec.v1.StylizeRequest
+	(*Restyled)(nil),          // 23: loralab.spec.v1.Restyled
+	(*Stylized)(nil),          // 24: loralab.spec.v1.Stylized
+	(*RunSpec)(nil),           // 25: loralab.spec.v1.RunSpec
+	(*Backbone)(nil),          // 26: loralab.spec.v1.Backbone
+	(*Architecture)(nil),      // 27: loralab.spec.v1.Architecture
+	(*Freeze)(nil),            // 28: loralab.spec.v1.Freeze
+	(*Adapter)(nil),           // 29: loralab.spec.v1.Adapter
+	(*Placement)(nil),         // 30: loralab.spec.v1.Placement
+	(*Head)(nil),              // 31: loralab.spec.v1.Head
+	(*Data)(nil),              // 32: loralab.spec.v1.Data
+	(*Views)(nil),             // 33: loralab.spec.v1.Views
+	(*Augment)(nil),           // 34: loralab.spec.v1.Augment
+	(*Corruption)(nil),        // 35: loralab.spec.v1.Corruption
+	(*Style)(nil),             // 36: loralab.spec.v1.Style
+	(*Split)(nil),             // 37: loralab.spec.v1.Split
+	(*Procedural)(nil),        // 38: loralab.spec.v1.Procedural
+	(*Loss)(nil),              // 39: loralab.spec.v1.Loss
+	(*Optim)(nil),             // 40: loralab.spec.v1.Optim
+	(*Rule)(nil),              // 41: loralab.spec.v1.Rule
+	(*Schedule)(nil),          // 42: loralab.spec.v1.Schedule
+	(*Train)(nil),             // 43: loralab.spec.v1.Train
+	(*Evaluation)(nil),        // 44: loralab.spec.v1.Evaluation
+	(*TestTime)(nil),          // 45: loralab.spec.v1.TestTime
+	(*Window)(nil),            // 46: loralab.spec.v1.Window
+	(*RunRequest)(nil),        // 47: loralab.spec.v1.RunRequest
+	(*Pause)(nil),             // 48: loralab.spec.v1.Pause
+	(*Label)(nil),             // 49: loralab.spec.v1.Label
+	(*Places)(nil),            // 50: loralab.spec.v1.Places
+	(*Files)(nil),             // 51: loralab.spec.v1.Files
+	(*Event)(nil),             // 52: loralab.spec.v1.Event
+	(*Started)(nil),           // 53: loralab.spec.v1.Started
+	(*Step)(nil),              // 54: loralab.spec.v1.Step
+	(*Validation)(nil),        // 55: loralab.spec.v1.Validation
+	(*Checkpoint)(nil),        // 56: loralab.spec.v1.Checkpoint
+	(*Evaluated)(nil),         // 57: loralab.spec.v1.Evaluated
+	(*Finished)(nil),          // 58: loralab.spec.v1.Finished
+	(*Stopped)(nil),           // 59: loralab.spec.v1.Stopped
+	(*Paused)(nil),            // 60: loralab.spec.v1.Paused
+	(*Failed)(nil),            // 61: loralab.spec.v1.Failed
+	(*Note)(nil),              // 62: loralab.spec.v1.Note
+	(*Metrics)(nil),           // 63: loralab.spec.v1.Metrics
+	(*ClassMetrics)(nil),      // 64: loralab.spec.v1.ClassMetrics
+	(*Summary)(nil),           // 65: loralab.spec.v1.Summary
+	nil,                       // 66: loralab.spec.v1.EngineInfo.ProbesEntry
+	nil,                       // 67: loralab.spec.v1.Exported.FilesEntry
+	nil,                       // 68: loralab.spec.v1.Exported.StateEntry
+	nil,                       // 69: loralab.spec.v1.Data.ValuesEntry
+	nil,                       // 70: loralab.spec.v1.Data.SplitsEntry
+	nil,                       // 71: loralab.spec.v1.Places.FilesEntry
+	nil,                       // 72: loralab.spec.v1.Places.NetworksEntry
+	nil,                       // 73: loralab.spec.v1.Summary.FilesEntry
+	(*protocol.Model)(nil),    // 74: loralab.variant.v1.Model
+	(*protocol.Peft)(nil),     // 75: loralab.variant.v1.Peft
+	(*protocol.Program)(nil),  // 76: loralab.variant.v1.Program
+	(*protocol.Site)(nil),     // 77: loralab.variant.v1.Site
 }
 var file_spec_proto_depIdxs = []int32{
-	64, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
-	72, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
-	28, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	66, // 0: loralab.spec.v1.EngineInfo.probes:type_name -> loralab.spec.v1.EngineInfo.ProbesEntry
+	74, // 1: loralab.spec.v1.ConformRequest.model:type_name -> loralab.variant.v1.Model
+	29, // 2: loralab.spec.v1.ConformRequest.adapter:type_name -> loralab.spec.v1.Adapter
 	8,  // 3: loralab.spec.v1.ConformReply.sites:type_name -> loralab.spec.v1.Conformance
-	26, // 4: loralab.spec.v1.SampleRequest.arch:type_name -> loralab.spec.v1.Architecture
-	28, // 5: loralab.spec.v1.SampleRequest.adapter:type_name -> loralab.spec.v1.Adapter
-	73, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
-	45, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
+	27, // 4: loralab.spec.v1.SampleRequest.arch:type_name -> loralab.spec.v1.Architecture
+	29, // 5: loralab.spec.v1.SampleRequest.adapter:type_name -> loralab.spec.v1.Adapter
+	75, // 6: loralab.spec.v1.SampleRequest.peft:type_name -> loralab.variant.v1.Peft
+	47, // 7: loralab.spec.v1.ExportRequest.run:type_name -> loralab.spec.v1.RunRequest
 	0,  // 8: loralab.spec.v1.ExportRequest.format:type_name -> loralab.spec.v1.ExportRequest.Format
-	45, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
-	28, // 10: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
+	47, // 9: loralab.spec.v1.CompareRequest.run:type_name -> loralab.spec.v1.RunRequest
+	29, // 10: loralab.spec.v1.CompareRequest.other:type_name -> loralab.spec.v1.Adapter
 	15, // 11: loralab.spec.v1.CompareReply.sites:type_name -> loralab.spec.v1.Comparison
-	47, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
-	24, // 13: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
+	49, // 12: loralab.spec.v1.Exported.label:type_name -> loralab.spec.v1.Label
+	25, // 13: loralab.spec.v1.Exported.spec:type_name -> loralab.spec.v1.RunSpec
 	17, // 14: loralab.spec.v1.Exported.classes:type_name -> loralab.spec.v1.ExportedClass
-	65, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
-	66, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
-	45, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
+	67, // 15: loralab.spec.v1.Exported.files:type_name -> loralab.spec.v1.Exported.FilesEntry
+	68, // 16: loralab.spec.v1.Exported.state:type_name -> loralab.spec.v1.Exported.StateEntry
+	47, // 17: loralab.spec.v1.PredictRequest.run:type_name -> loralab.spec.v1.RunRequest
 	19, // 18: loralab.spec.v1.PredictRequest.pictures:type_name -> loralab.spec.v1.Picture
-	44, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
-	35, // 20: loralab.spec.v1.StylizeRequest.style:type_name -> loralab.spec.v1.Style
-	22, // 21: loralab.spec.v1.StylizeRequest.pictures:type_name -> loralab.spec.v1.Restyled
-	25, // 22: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
-	28, // 23: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
-	30, // 24: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
-	31, // 25: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
-	38, // 26: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
-	39, // 27: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
-	42, // 28: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
-	26, // 29: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
-	27, // 30: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
-	1,  // 31: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
-	74, // 32: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
-	29, // 33: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
-	75, // 34: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
-	67, // 35: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
-	68, // 36: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
-	33, // 37: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
-	34, // 38: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
-	35, // 39: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
-	32, // 40: loralab.spec.v1.Data.views:type_name -> loralab.spec.v1.Views
-	37, // 41: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
-	41, // 42: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
-	40, // 43: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
-	44, // 44: loralab.spec.v1.Train.window:type_name -> loralab.spec.v1.Window
-	31, // 45: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
-	44, // 46: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
-	24, // 47: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
-	43, // 48: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
-	47, // 49: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
-	48, // 50: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
-	73, // 51: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
-	46, // 52: loralab.spec.v1.RunRequest.pause:type_name -> loralab.spec.v1.Pause
-	69, // 53: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
-	70, // 54: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
-	51, // 55: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
-	52, // 56: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
-	53, // 57: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
-	54, // 58: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
-	55, // 59: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
-	56, // 60: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
-	57, // 61: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
-	59, // 62: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
-	60, // 63: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
-	58, // 64: loralab.spec.v1.Event.paused:type_name -> loralab.spec.v1.Paused
-	61, // 65: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
-	61, // 66: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
-	63, // 67: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
-	61, // 68: loralab.spec.v1.Paused.validation:type_name -> loralab.spec.v1.Metrics
-	62, // 69: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
-	61, // 70: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
-	55, // 71: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
-	71, // 72: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
-	36, // 73: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
-	49, // 74: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
-	2,  // 75: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
-	45, // 76: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
-	4,  // 77: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
-	6,  // 78: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
-	9,  // 79: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
-	11, // 80: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
-	13, // 81: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
-	18, // 82: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
-	21, // 83: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
-	3,  // 84: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
-	50, // 85: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
-	5,  // 86: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
-	7,  // 87: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
-	10, // 88: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
-	12, // 89: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
-	14, // 90: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
-	20, // 91: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
-	23, // 92: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
-	84, // [84:93] is the sub-list for method output_type
-	75, // [75:84] is the sub-list for method input_type
-	75, // [75:75] is the sub-list for extension type_name
-	75, // [75:75] is the sub-list for extension extendee
-	0,  // [0:75] is the sub-list for field type_name
+	46, // 19: loralab.spec.v1.PredictRequest.window:type_name -> loralab.spec.v1.Window
+	45, // 20: loralab.spec.v1.PredictRequest.test_time:type_name -> loralab.spec.v1.TestTime
+	47, // 21: loralab.spec.v1.EnsembleRequest.members:type_name -> loralab.spec.v1.RunRequest
+	44, // 22: loralab.spec.v1.EnsembleRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	36, // 23: loralab.spec.v1.StylizeRequest.style:type_name -> loralab.spec.v1.Style
+	23, // 24: loralab.spec.v1.StylizeRequest.pictures:type_name -> loralab.spec.v1.Restyled
+	26, // 25: loralab.spec.v1.RunSpec.backbone:type_name -> loralab.spec.v1.Backbone
+	29, // 26: loralab.spec.v1.RunSpec.adapter:type_name -> loralab.spec.v1.Adapter
+	31, // 27: loralab.spec.v1.RunSpec.head:type_name -> loralab.spec.v1.Head
+	32, // 28: loralab.spec.v1.RunSpec.data:type_name -> loralab.spec.v1.Data
+	39, // 29: loralab.spec.v1.RunSpec.loss:type_name -> loralab.spec.v1.Loss
+	40, // 30: loralab.spec.v1.RunSpec.optim:type_name -> loralab.spec.v1.Optim
+	43, // 31: loralab.spec.v1.RunSpec.train:type_name -> loralab.spec.v1.Train
+	27, // 32: loralab.spec.v1.Backbone.arch:type_name -> loralab.spec.v1.Architecture
+	28, // 33: loralab.spec.v1.Backbone.freeze:type_name -> loralab.spec.v1.Freeze
+	1,  // 34: loralab.spec.v1.Freeze.kind:type_name -> loralab.spec.v1.Freeze.Kind
+	76, // 35: loralab.spec.v1.Adapter.programs:type_name -> loralab.variant.v1.Program
+	30, // 36: loralab.spec.v1.Adapter.placements:type_name -> loralab.spec.v1.Placement
+	77, // 37: loralab.spec.v1.Placement.site:type_name -> loralab.variant.v1.Site
+	69, // 38: loralab.spec.v1.Data.values:type_name -> loralab.spec.v1.Data.ValuesEntry
+	70, // 39: loralab.spec.v1.Data.splits:type_name -> loralab.spec.v1.Data.SplitsEntry
+	34, // 40: loralab.spec.v1.Data.augment:type_name -> loralab.spec.v1.Augment
+	35, // 41: loralab.spec.v1.Data.corruption:type_name -> loralab.spec.v1.Corruption
+	36, // 42: loralab.spec.v1.Data.style:type_name -> loralab.spec.v1.Style
+	33, // 43: loralab.spec.v1.Data.views:type_name -> loralab.spec.v1.Views
+	38, // 44: loralab.spec.v1.Split.procedural:type_name -> loralab.spec.v1.Procedural
+	42, // 45: loralab.spec.v1.Optim.schedule:type_name -> loralab.spec.v1.Schedule
+	41, // 46: loralab.spec.v1.Optim.rules:type_name -> loralab.spec.v1.Rule
+	46, // 47: loralab.spec.v1.Train.window:type_name -> loralab.spec.v1.Window
+	32, // 48: loralab.spec.v1.Evaluation.data:type_name -> loralab.spec.v1.Data
+	46, // 49: loralab.spec.v1.Evaluation.window:type_name -> loralab.spec.v1.Window
+	45, // 50: loralab.spec.v1.Evaluation.test_time:type_name -> loralab.spec.v1.TestTime
+	25, // 51: loralab.spec.v1.RunRequest.spec:type_name -> loralab.spec.v1.RunSpec
+	44, // 52: loralab.spec.v1.RunRequest.evaluations:type_name -> loralab.spec.v1.Evaluation
+	49, // 53: loralab.spec.v1.RunRequest.label:type_name -> loralab.spec.v1.Label
+	50, // 54: loralab.spec.v1.RunRequest.places:type_name -> loralab.spec.v1.Places
+	75, // 55: loralab.spec.v1.RunRequest.peft:type_name -> loralab.variant.v1.Peft
+	48, // 56: loralab.spec.v1.RunRequest.pause:type_name -> loralab.spec.v1.Pause
+	71, // 57: loralab.spec.v1.Places.files:type_name -> loralab.spec.v1.Places.FilesEntry
+	72, // 58: loralab.spec.v1.Places.networks:type_name -> loralab.spec.v1.Places.NetworksEntry
+	53, // 59: loralab.spec.v1.Event.started:type_name -> loralab.spec.v1.Started
+	54, // 60: loralab.spec.v1.Event.step:type_name -> loralab.spec.v1.Step
+	55, // 61: loralab.spec.v1.Event.validation:type_name -> loralab.spec.v1.Validation
+	56, // 62: loralab.spec.v1.Event.checkpoint:type_name -> loralab.spec.v1.Checkpoint
+	57, // 63: loralab.spec.v1.Event.evaluated:type_name -> loralab.spec.v1.Evaluated
+	58, // 64: loralab.spec.v1.Event.finished:type_name -> loralab.spec.v1.Finished
+	59, // 65: loralab.spec.v1.Event.stopped:type_name -> loralab.spec.v1.Stopped
+	61, // 66: loralab.spec.v1.Event.failed:type_name -> loralab.spec.v1.Failed
+	62, // 67: loralab.spec.v1.Event.note:type_name -> loralab.spec.v1.Note
+	60, // 68: loralab.spec.v1.Event.paused:type_name -> loralab.spec.v1.Paused
+	63, // 69: loralab.spec.v1.Validation.metrics:type_name -> loralab.spec.v1.Metrics
+	63, // 70: loralab.spec.v1.Evaluated.metrics:type_name -> loralab.spec.v1.Metrics
+	65, // 71: loralab.spec.v1.Finished.summary:type_name -> loralab.spec.v1.Summary
+	63, // 72: loralab.spec.v1.Paused.validation:type_name -> loralab.spec.v1.Metrics
+	64, // 73: loralab.spec.v1.Metrics.classes:type_name -> loralab.spec.v1.ClassMetrics
+	63, // 74: loralab.spec.v1.Summary.validation:type_name -> loralab.spec.v1.Metrics
+	57, // 75: loralab.spec.v1.Summary.evaluations:type_name -> loralab.spec.v1.Evaluated
+	73, // 76: loralab.spec.v1.Summary.files:type_name -> loralab.spec.v1.Summary.FilesEntry
+	37, // 77: loralab.spec.v1.Data.SplitsEntry.value:type_name -> loralab.spec.v1.Split
+	51, // 78: loralab.spec.v1.Places.FilesEntry.value:type_name -> loralab.spec.v1.Files
+	2,  // 79: loralab.spec.v1.Engine.Info:input_type -> loralab.spec.v1.InfoRequest
+	47, // 80: loralab.spec.v1.Engine.Run:input_type -> loralab.spec.v1.RunRequest
+	4,  // 81: loralab.spec.v1.Engine.Stop:input_type -> loralab.spec.v1.StopRequest
+	6,  // 82: loralab.spec.v1.Engine.Conform:input_type -> loralab.spec.v1.ConformRequest
+	9,  // 83: loralab.spec.v1.Engine.Sample:input_type -> loralab.spec.v1.SampleRequest
+	11, // 84: loralab.spec.v1.Engine.Export:input_type -> loralab.spec.v1.ExportRequest
+	13, // 85: loralab.spec.v1.Engine.Compare:input_type -> loralab.spec.v1.CompareRequest
+	18, // 86: loralab.spec.v1.Engine.Predict:input_type -> loralab.spec.v1.PredictRequest
+	21, // 87: loralab.spec.v1.Engine.Ensemble:input_type -> loralab.spec.v1.EnsembleRequest
+	22, // 88: loralab.spec.v1.Engine.Stylize:input_type -> loralab.spec.v1.StylizeRequest
+	3,  // 89: loralab.spec.v1.Engine.Info:output_type -> loralab.spec.v1.EngineInfo
+	52, // 90: loralab.spec.v1.Engine.Run:output_type -> loralab.spec.v1.Event
+	5,  // 91: loralab.spec.v1.Engine.Stop:output_type -> loralab.spec.v1.StopReply
+	7,  // 92: loralab.spec.v1.Engine.Conform:output_type -> loralab.spec.v1.ConformReply
+	10, // 93: loralab.spec.v1.Engine.Sample:output_type -> loralab.spec.v1.SampleReply
+	12, // 94: loralab.spec.v1.Engine.Export:output_type -> loralab.spec.v1.ExportReply
+	14, // 95: loralab.spec.v1.Engine.Compare:output_type -> loralab.spec.v1.CompareReply
+	20, // 96: loralab.spec.v1.Engine.Predict:output_type -> loralab.spec.v1.Prediction
+	52, // 97: loralab.spec.v1.Engine.Ensemble:output_type -> loralab.spec.v1.Event
+	24, // 98: loralab.spec.v1.Engine.Stylize:output_type -> loralab.spec.v1.Stylized
+	89, // [89:99] is the sub-list for method output_type
+	79, // [79:89] is the sub-list for method input_type
+	79, // [79:79] is the sub-list for extension type_name
+	79, // [79:79] is the sub-list for extension extendee
+	0,  // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_spec_proto_init() }
@@ -6046,8 +6228,9 @@ func file_spec_proto_init() {
 	if File_spec_proto != nil {
 		return
 	}
-	file_spec_proto_msgTypes[38].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[48].OneofWrappers = []any{
+	file_spec_proto_msgTypes[39].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[42].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[50].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Step)(nil),
 		(*Event_Validation)(nil),
@@ -6059,15 +6242,15 @@ func file_spec_proto_init() {
 		(*Event_Note)(nil),
 		(*Event_Paused)(nil),
 	}
-	file_spec_proto_msgTypes[59].OneofWrappers = []any{}
-	file_spec_proto_msgTypes[60].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[61].OneofWrappers = []any{}
+	file_spec_proto_msgTypes[62].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_spec_proto_rawDesc), len(file_spec_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   70,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

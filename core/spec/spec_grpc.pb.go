@@ -25,15 +25,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Engine_Info_FullMethodName    = "/loralab.spec.v1.Engine/Info"
-	Engine_Run_FullMethodName     = "/loralab.spec.v1.Engine/Run"
-	Engine_Stop_FullMethodName    = "/loralab.spec.v1.Engine/Stop"
-	Engine_Conform_FullMethodName = "/loralab.spec.v1.Engine/Conform"
-	Engine_Sample_FullMethodName  = "/loralab.spec.v1.Engine/Sample"
-	Engine_Export_FullMethodName  = "/loralab.spec.v1.Engine/Export"
-	Engine_Compare_FullMethodName = "/loralab.spec.v1.Engine/Compare"
-	Engine_Predict_FullMethodName = "/loralab.spec.v1.Engine/Predict"
-	Engine_Stylize_FullMethodName = "/loralab.spec.v1.Engine/Stylize"
+	Engine_Info_FullMethodName     = "/loralab.spec.v1.Engine/Info"
+	Engine_Run_FullMethodName      = "/loralab.spec.v1.Engine/Run"
+	Engine_Stop_FullMethodName     = "/loralab.spec.v1.Engine/Stop"
+	Engine_Conform_FullMethodName  = "/loralab.spec.v1.Engine/Conform"
+	Engine_Sample_FullMethodName   = "/loralab.spec.v1.Engine/Sample"
+	Engine_Export_FullMethodName   = "/loralab.spec.v1.Engine/Export"
+	Engine_Compare_FullMethodName  = "/loralab.spec.v1.Engine/Compare"
+	Engine_Predict_FullMethodName  = "/loralab.spec.v1.Engine/Predict"
+	Engine_Ensemble_FullMethodName = "/loralab.spec.v1.Engine/Ensemble"
+	Engine_Stylize_FullMethodName  = "/loralab.spec.v1.Engine/Stylize"
 )
 
 // EngineClient is the client API for Engine service.
@@ -61,6 +62,9 @@ type EngineClient interface {
 	// Predict segments pictures with a trained run, and says so of each when its
 	// files are written. A picture that fails does not end it.
 	Predict(ctx context.Context, in *PredictRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Prediction], error)
+	// Ensemble scores the mean of the probabilities of several trained runs, and says
+	// so of each evaluation when its file is written.
+	Ensemble(ctx context.Context, in *EnsembleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 	// Stylize passes pictures through a style network, and says so of each when
 	// its file is written. A picture that fails does not end it.
 	Stylize(ctx context.Context, in *StylizeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Stylized], error)
@@ -172,9 +176,28 @@ func (c *engineClient) Predict(ctx context.Context, in *PredictRequest, opts ...
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Engine_PredictClient = grpc.ServerStreamingClient[Prediction]
 
+func (c *engineClient) Ensemble(ctx context.Context, in *EnsembleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Engine_ServiceDesc.Streams[2], Engine_Ensemble_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[EnsembleRequest, Event]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Engine_EnsembleClient = grpc.ServerStreamingClient[Event]
+
 func (c *engineClient) Stylize(ctx context.Context, in *StylizeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Stylized], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Engine_ServiceDesc.Streams[2], Engine_Stylize_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Engine_ServiceDesc.Streams[3], Engine_Stylize_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +239,9 @@ type EngineServer interface {
 	// Predict segments pictures with a trained run, and says so of each when its
 	// files are written. A picture that fails does not end it.
 	Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error
+	// Ensemble scores the mean of the probabilities of several trained runs, and says
+	// so of each evaluation when its file is written.
+	Ensemble(*EnsembleRequest, grpc.ServerStreamingServer[Event]) error
 	// Stylize passes pictures through a style network, and says so of each when
 	// its file is written. A picture that fails does not end it.
 	Stylize(*StylizeRequest, grpc.ServerStreamingServer[Stylized]) error
@@ -252,6 +278,9 @@ func (UnimplementedEngineServer) Compare(context.Context, *CompareRequest) (*Com
 }
 func (UnimplementedEngineServer) Predict(*PredictRequest, grpc.ServerStreamingServer[Prediction]) error {
 	return status.Error(codes.Unimplemented, "method Predict not implemented")
+}
+func (UnimplementedEngineServer) Ensemble(*EnsembleRequest, grpc.ServerStreamingServer[Event]) error {
+	return status.Error(codes.Unimplemented, "method Ensemble not implemented")
 }
 func (UnimplementedEngineServer) Stylize(*StylizeRequest, grpc.ServerStreamingServer[Stylized]) error {
 	return status.Error(codes.Unimplemented, "method Stylize not implemented")
@@ -407,6 +436,17 @@ func _Engine_Predict_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Engine_PredictServer = grpc.ServerStreamingServer[Prediction]
 
+func _Engine_Ensemble_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(EnsembleRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(EngineServer).Ensemble(m, &grpc.GenericServerStream[EnsembleRequest, Event]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Engine_EnsembleServer = grpc.ServerStreamingServer[Event]
+
 func _Engine_Stylize_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(StylizeRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -459,6 +499,11 @@ var Engine_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Predict",
 			Handler:       _Engine_Predict_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Ensemble",
+			Handler:       _Engine_Ensemble_Handler,
 			ServerStreams: true,
 		},
 		{

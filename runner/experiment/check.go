@@ -19,6 +19,7 @@ import (
 	names "github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/plural"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/stylize"
 	"github.com/loralab/loralab/runner/backbone"
@@ -131,6 +132,12 @@ type (
 		evaluate *evaluateConfig
 		data     *dataConfig
 	}
+	strengthInput struct{ evaluate *evaluateConfig }
+	testTimeInput struct {
+		evaluate *evaluateConfig
+		data     *dataConfig
+		backbone *backboneConfig
+	}
 	validateInput struct {
 		evaluate *evaluateConfig
 		train    *trainConfig
@@ -182,6 +189,8 @@ func (x *expansion) check(c *cell) {
 	memoize(x, c, domainsInput{g.Evaluate}, x.checkDomains)
 	memoize(x, c, shiftsInput{g.Evaluate}, x.checkShifts)
 	memoize(x, c, windowInput{g.Evaluate, g.Data}, x.checkWindow)
+	memoize(x, c, strengthInput{g.Evaluate}, x.checkStrength)
+	memoize(x, c, testTimeInput{g.Evaluate, g.Data, g.Backbone}, x.checkTestTime)
 	memoize(x, c, validateInput{g.Evaluate, g.Train}, x.checkValidate)
 	memoize(x, c, splitInput{g.Data}, x.checkSplit)
 	memoize(x, c, backboneInput{g.Backbone, g.Adapter, g.Head, g.Data}, x.checkBackbone)
@@ -518,6 +527,43 @@ func (x *expansion) checkWindow(c *subject, in windowInput) {
 	}
 	if s := e.Window.Stride; s[0] > size[0] || s[1] > size[1] {
 		x.fail(c, "evaluate.window.stride", fmt.Sprintf("windows of %s at a stride of %s leave pixels out", size, s), fmt.Sprintf("the stride is at most data.size, %s; half of it is usual", size))
+	}
+}
+
+// checkStrength looks for strengths that are the same.
+func (x *expansion) checkStrength(c *subject, in strengthInput) {
+	for i, t := range in.evaluate.Strength {
+		if slices.Contains(in.evaluate.Strength[:i], t) {
+			x.fail(c, fmt.Sprintf("evaluate.strength.%d", i), fmt.Sprintf("strength %g is listed twice", t), "leave one out")
+		}
+	}
+}
+
+// checkTestTime looks for scales that are the same, of which one would count twice.
+func (x *expansion) checkTestTime(c *subject, in testTimeInput) {
+	e := in.evaluate
+	if e.TTA == nil {
+		return
+	}
+	patch := 1
+	if e.Window == nil && x.resolve.backbone != nil {
+		// What cannot be resolved is reported elsewhere.
+		if bb, err := x.resolve.backbone(in.backbone.Model); err == nil {
+			patch = int(bb.Arch.Patch)
+		}
+	}
+	size := raster.Size{H: int(in.data.Size[0]), W: int(in.data.Size[1])}
+	of := map[raster.Size]float64{}
+	for i, scale := range e.TTA.Scales {
+		at := size.Times(scale, patch)
+		other, is := of[at]
+		switch {
+		case is && other == scale:
+			x.fail(c, fmt.Sprintf("evaluate.tta.scales.%d", i), fmt.Sprintf("scale %g is listed twice", scale), "leave one out")
+		case is && e.Window == nil:
+			x.fail(c, fmt.Sprintf("evaluate.tta.scales.%d", i), fmt.Sprintf("scales %g and %g are both %v pixels, since sizes are multiples of the patch, %d", other, scale, at, patch), "leave one out")
+		}
+		of[at] = scale
 	}
 }
 

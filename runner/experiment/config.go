@@ -295,6 +295,9 @@ type evaluateConfig struct {
 	Precision   string             `json:"precision"` // "": that of training
 	Resolution  string             `json:"resolution"`
 	Window      *windowConfig      `json:"window"`
+	TTA         *testTimeConfig    `json:"tta"`
+	Strength    []float64          `json:"strength"`
+	Ensemble    string             `json:"ensemble"` // "": none
 	Domains     domains            `json:"domains"`
 	Corruptions *corruptionsConfig `json:"corruptions"`
 	Styles      looks              `json:"styles"`
@@ -303,6 +306,11 @@ type evaluateConfig struct {
 type windowConfig struct {
 	Stride size  `json:"stride"`
 	Scale  scale `json:"scale"`
+}
+
+type testTimeConfig struct {
+	Flip   bool      `json:"flip"`
+	Scales []float64 `json:"scales"`
 }
 
 // scale is a factor; 0, in JSON "fit", is as large as it takes.

@@ -78,6 +78,7 @@ func (x *expansion) expand() *Experiment {
 		About:  c.About,
 		Metric: metric.Canonical(c.Report.Metric),
 	}
+	e.Strengths, e.Ensemble = c.Evaluate.strengths(), c.Evaluate.Ensemble
 	scoring := c.Evaluate.scoring()
 	e.Domains = []string{scoring.ColumnName("test")}
 	for _, d := range c.Evaluate.Domains {

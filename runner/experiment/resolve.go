@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"cuelang.org/go/cue"
 
@@ -181,14 +182,28 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 	run.Spec = s
 	run.ID = spec.Identity(s)
 
+	strengths := []float64{1}
+	if cfg.Adapter.Variant != none {
+		strengths = append(strengths, cfg.Evaluate.strengths()...)
+		strengths = slices.Compact(slices.Sorted(slices.Values(strengths)))
+	}
+	var weaker []Evaluation // at other strengths, which follow all others
 	evaluate := func(name string, d *dataConfig, wanted []string) error {
 		resolved, err := x.data(d, bb, wanted, []string{"test"}, run.Places)
 		if err != nil {
 			return err
 		}
-		e := cfg.Evaluate.scoring()
-		e.Domain, e.Data, e.Precision = e.ColumnName(name), resolved, cmp.Or(cfg.Evaluate.Precision, cfg.Train.Precision)
-		run.Evaluations = append(run.Evaluations, Evaluation{ID: spec.EvaluationIdentity(run.ID, e), Spec: e})
+		for _, t := range strengths {
+			e := cfg.Evaluate.scoring()
+			e.SetStrength(t)
+			e.Domain, e.Data, e.Precision = e.ColumnName(name), resolved, cmp.Or(cfg.Evaluate.Precision, cfg.Train.Precision)
+			evaluation := Evaluation{ID: spec.EvaluationIdentity(run.ID, e), Spec: e}
+			if t == 1 {
+				run.Evaluations = append(run.Evaluations, evaluation)
+			} else {
+				weaker = append(weaker, evaluation)
+			}
+		}
 		return nil
 	}
 	if err := evaluate("test", cfg.Data, roles); err != nil {
@@ -205,6 +220,7 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 			return nil, err
 		}
 	}
+	run.Evaluations = append(run.Evaluations, weaker...)
 	return run, nil
 }
 

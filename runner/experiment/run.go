@@ -27,6 +27,11 @@ type Experiment struct {
 	Metric string
 	// Domains in order of the tables; the first is "test", in domain.
 	Domains []string
+	// Strengths of the adapter that the domains are scored at, ascending, with 1; nil:
+	// as trained alone.
+	Strengths []float64
+	// Ensemble is "seeds" where the runs of a cell are scored together, too.
+	Ensemble string
 	// Differences are what presets set otherwise than the defaults, by preset in
 	// the order of the cells.
 	Differences []Difference
@@ -47,6 +52,20 @@ type Experiment struct {
 	cells     []*cell
 	smoke     *smoke // nil: the runs are whole
 }
+
+// AllStrengths are the strengths that the domains are scored at, 1 first.
+func (e *Experiment) AllStrengths() []float64 {
+	all := []float64{1}
+	for _, t := range e.Strengths {
+		if t != 1 {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// Adapted reports whether the run has an adapter.
+func (r *Run) Adapted() bool { return len(r.Spec.GetAdapter().GetPlacements()) > 0 }
 
 // Overlap is how many images of a domain are, by content, among those that runs
 // are trained on, or were made of such.

@@ -112,7 +112,20 @@ func (e *evaluateConfig) scoring() *spec.Evaluation {
 	if w := e.Window; w != nil {
 		out.Window = &spec.Window{StrideH: w.Stride[0], StrideW: w.Stride[1], Scale: float64(w.Scale)}
 	}
+	if t := e.TTA; t != nil {
+		out.TestTime = spec.NewTestTime(t.Flip, t.Scales)
+	}
 	return out
+}
+
+// strengths are those that a run with an adapter is scored at, ascending and with 1;
+// nil if the adapter is scored as trained alone.
+func (e *evaluateConfig) strengths() []float64 {
+	all := slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(e.Strength), 1))))
+	if len(all) == 1 {
+		return nil
+	}
+	return all
 }
 
 // all lists the corruptions, by kind and severity.

@@ -20,6 +20,7 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/ensemble"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -97,6 +98,40 @@ func Runs(known *store.Snapshot, experiments []*experiment.Experiment) ([]Item, 
 			why += "; the newest apply did ask for it"
 		}
 		items = append(items, Run(known, run, why))
+	}
+	sortItems(items)
+	return items, nil
+}
+
+// Ensembles lists the scores of ensembles of which a member was removed, and of those
+// that the given experiments do not ask for now. Others may be asked for with other
+// tags or values.
+func Ensembles(known *store.Snapshot, experiments []*experiment.Experiment) ([]Item, error) {
+	there, err := ensemble.Known(known.Root)
+	if err != nil {
+		return nil, err
+	}
+	named, wanted := map[string]bool{}, map[string]bool{}
+	for _, e := range experiments {
+		named[e.Name] = true
+		for _, one := range ensemble.Of(e) {
+			wanted[one.Dir()] = true
+		}
+	}
+	var items []Item
+	for at, r := range there {
+		gone := slices.ContainsFunc(r.Members, func(m ensemble.Member) bool { return known.Runs[m.ID] == nil })
+		why := ""
+		switch {
+		case gone || len(r.Members) == 0:
+			why = "ensemble of runs that were removed"
+		case named[path.Base(path.Dir(path.Dir(at)))] && !wanted[at]:
+			why = "ensemble that is no longer asked for"
+		}
+		working, err := store.EngineAt(filepath.Join(known.Root, filepath.FromSlash(at)))
+		if why != "" && err == nil && !working {
+			items = append(items, Item{Name: at, Why: why, Bytes: size(known.Root, at), path: at})
+		}
 	}
 	sortItems(items)
 	return items, nil

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/ensemble"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -70,11 +71,39 @@ func (a *Action) Works() bool {
 // then orphans.
 type Plan struct {
 	Actions []*Action
+	// Ensembles are those with something to score, once their members are trained.
+	Ensembles []Ensemble
 	// Unselected is how many runs were left out on request.
 	Unselected int
 	// Searches is how many searches have trials to come.
 	Searches int
 }
+
+// Ensemble is an ensemble with evaluations that miss.
+type Ensemble struct {
+	*ensemble.Ensemble
+	Missing []experiment.Evaluation
+}
+
+// addEnsembles adds the ensembles of an experiment whose members are all selected.
+func (p *Plan) addEnsembles(e *experiment.Experiment, root string, only Selection) error {
+	for _, one := range ensemble.Of(e) {
+		if slices.ContainsFunc(one.Members, func(m *experiment.Run) bool { return !only.Has(m.Name()) }) {
+			continue
+		}
+		missing, err := one.Missing(root)
+		if err != nil {
+			return err
+		}
+		if len(missing) > 0 {
+			p.Ensembles = append(p.Ensembles, Ensemble{one, missing})
+		}
+	}
+	return nil
+}
+
+// Domains names what an ensemble is to be scored on.
+func (e Ensemble) Domains() string { return domains(e.Missing) }
 
 // Make plans the selected runs of experiments against what is known.
 func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Selection) (*Plan, error) {
@@ -94,6 +123,9 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 	of := map[string]*experiment.Experiment{}
 	for _, e := range experiments {
 		of[e.Name] = e
+		if err := p.addEnsembles(e, known.Root, only); err != nil {
+			return nil, err
+		}
 		for _, run := range e.Runs {
 			at := cell{run.Experiment, run.Cell, run.Seed}
 			asked[at] = true
@@ -291,13 +323,15 @@ type Counts struct {
 	Orphan int `json:"orphan"`
 	Shared int `json:"shared"` // cells that another cell's run serves
 	Broken int `json:"broken"`
-	// Searches have trials to come.
-	Searches int `json:"searches"`
+	// Ensembles counts those that are to be scored.
+	Ensembles int `json:"ensembles,omitempty"`
+	// Searches counts those that have trials to come.
+	Searches int `json:"searches,omitempty"`
 }
 
 // Counts counts the actions.
 func (p *Plan) Counts() Counts {
-	c := Counts{Searches: p.Searches}
+	c := Counts{Ensembles: len(p.Ensembles), Searches: p.Searches}
 	for _, a := range p.Actions {
 		switch {
 		case a.Shared != nil:
@@ -339,10 +373,15 @@ func (c Counts) String() string {
 	add(c.Done, "done")
 	add(c.Orphan, "orphaned")
 	add(c.Broken, "damaged")
-	if c.Searches == 1 {
-		parts = append(parts, "1 search to continue")
-	} else if c.Searches > 1 {
-		parts = append(parts, fmt.Sprintf("%d searches to continue", c.Searches))
+	if n := c.Ensembles; n == 1 {
+		add(n, "ensemble to score")
+	} else {
+		add(n, "ensembles to score")
+	}
+	if n := c.Searches; n == 1 {
+		add(n, "search to continue")
+	} else {
+		add(n, "searches to continue")
 	}
 	if len(parts) == 0 {
 		return "Plan: no runs."

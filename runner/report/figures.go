@@ -67,7 +67,7 @@ func (s *study) figures() []drawing {
 	shown := map[*cell]bool{}
 	for _, a := range s.axes() {
 		d, ok := s.axisFigure(a, shown)
-		reserved := slices.Contains([]string{lossName, validationName, ablationName, cellsName, samplesName}, d.name)
+		reserved := slices.Contains([]string{lossName, validationName, ablationName, cellsName, strengthName, samplesName}, d.name)
 		if reserved || slices.ContainsFunc(list, func(other drawing) bool { return other.name == d.name }) {
 			d.name = fileName(strings.Join(a.paths, "_"))
 		}
@@ -75,6 +75,7 @@ func (s *study) figures() []drawing {
 	}
 	add(s.forestFigure(shown))
 	add(s.cellsFigure(shown))
+	add(s.strengthFigure())
 	add(s.samplesFigure())
 	return list
 }
@@ -177,6 +178,7 @@ const (
 	validationName = "validation"
 	ablationName   = "ablation"
 	cellsName      = "cells"
+	strengthName   = "strength"
 	samplesName    = "samples"
 )
 

@@ -36,6 +36,8 @@ type Result struct {
 	Summary *spec.Summary
 	// Evaluations by domain.
 	Evaluations map[string]*spec.Metrics
+	// Ensemble is what the ensemble that the run is a member of was scored, by domain.
+	Ensemble map[string]*spec.Metrics
 	// SampleClasses are the names of classes that the pictures of a domain were
 	// drawn with; without an entry those of the run.
 	SampleClasses map[string][]string
@@ -280,6 +282,8 @@ func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 		b.WriteString("`original.csv` and `original_mean.csv` are the tables of the original project: its Dice and IoU of every run, and their mean with the standard deviation of the population.\n")
 	}
 	b.WriteString(t.differencesMarkdown())
+	b.WriteString(t.strengthMarkdown())
+	b.WriteString(t.ensembleMarkdown())
 	curves := slices.ContainsFunc(figures, func(f drawing) bool { return f.name == lossName })
 	if text := s.faults(); text != "" && !curves {
 		fmt.Fprintf(&b, "\nNo curves are drawn. %s\n", text)

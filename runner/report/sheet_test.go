@@ -165,7 +165,28 @@ var kinds = []struct {
 			e.add(name, on("adapter.variant", name), 0.75+0.02*math.Sin(float64(i)))
 		}
 	}},
+	{strengthName, strong},
 	{samplesName, ranked},
+}
+
+// strong has cells at several strengths of their adapters, and one without an adapter
+// if there is room.
+func strong(e *example, n int) {
+	ranked(e, n)
+	e.exp.Strengths = []float64{0, 0.25, 0.5, 0.75, 1}
+	for _, r := range e.results {
+		r.Run.Spec.Adapter = &spec.Adapter{Placements: []*spec.Placement{{}}}
+		for k, d := range e.exp.Domains {
+			full := *r.Evaluations[d].Classes[1].Dice
+			for _, t := range e.exp.Strengths {
+				x := full*t + (full-0.2+0.25*float64(k))*(1-t) + 0.1*t*(1-t)
+				r.Evaluations[spec.AtStrength(d, t)] = &spec.Metrics{Pixels: 1, Classes: []*spec.ClassMetrics{{Name: "background"}, {Name: "nucleus", Dice: &x}}}
+			}
+		}
+	}
+	if n == 3 {
+		e.add(e.name("head_only"), nil, 0.72)
+	}
 }
 
 func ranked(e *example, n int) {

@@ -28,6 +28,10 @@ type Table struct {
 	// Notes are what a reader must know to judge the table, one sentence or two
 	// each.
 	Notes []string `json:"notes"`
+	// Strength are the scores at all strengths of the adapter, where there are several.
+	Strength []StrengthRow `json:"strength,omitempty"`
+	// Ensembles are the scores of ensembles next to those of their members.
+	Ensembles []EnsembleRow `json:"ensembles,omitempty"`
 	// Presets are the settings of presets that differ from the defaults.
 	Presets []PresetSetting `json:"presets"`
 }
@@ -80,6 +84,7 @@ func (s *study) table() Table {
 		}
 		t.Rows = append(t.Rows, row)
 	}
+	t.Strength, t.Ensembles = s.strengths(), s.ensembles()
 	t.Notes, t.Presets = s.notes(t), s.presets()
 	return t
 }
@@ -270,7 +275,7 @@ func (t Table) CSV() string {
 			lines = append(lines, line)
 		}
 	}
-	return toCSV(lines)
+	return toCSV(slices.Concat(lines, t.strengthLines(), t.ensembleLines()))
 }
 
 // runsCSV holds every planned run: a line for the validation of its best
@@ -337,8 +342,12 @@ func (s *study) runsCSV() string {
 				lines = append(lines, line)
 			}
 			add("validation", o.Summary.GetValidation())
-			for _, d := range s.exp.Domains {
-				add(d, o.Evaluations[d])
+			for _, t := range s.exp.AllStrengths() {
+				for _, d := range s.exp.Domains {
+					if at := spec.AtStrength(d, t); t == 1 || o.Run.Adapted() {
+						add(at, o.Evaluations[at])
+					}
+				}
 			}
 		}
 	}
@@ -384,6 +393,12 @@ func (s *study) notes(t Table) []string {
 	}
 	if text := s.views(); text != "" {
 		add("%s", text)
+	}
+	if len(t.Strength) > 0 {
+		add("The adapter is at strength 1, as trained; `report.md` has the scores at the strengths %s.", numbersText(s.exp.Strengths))
+	}
+	if len(t.Ensembles) > 0 {
+		add("`report.md` has the scores of ensembles, in which the runs of a cell predict together.")
 	}
 	if single {
 		add("Cells with n = 1 have no spread: their differences may be chance.")
@@ -496,8 +511,19 @@ func (s *study) seen() string {
 			e = run.Evaluations[0].Spec
 		}
 	}
+	views := ""
+	if t := e.GetTestTime(); t != nil {
+		views = fmt.Sprintf("Test-time augmentation: the probabilities of %d views of each image are averaged", len(t.Views()))
+		if len(t.Scales) > 0 {
+			views += fmt.Sprintf(", at the scales %s", numbersText(t.Scales))
+		}
+		if t.Flip {
+			views += ", mirrored as well"
+		}
+		views += "."
+	}
 	if e.GetResolution() != spec.Original {
-		return ""
+		return views
 	}
 	text := "Scored at the size of each mask as it lies in its file"
 	if w := e.GetWindow(); w != nil {
@@ -508,7 +534,20 @@ func (s *study) seen() string {
 			text += fmt.Sprintf("scaled by %g", w.Scale)
 		}
 	}
-	return text + "."
+	return strings.TrimSuffix(text+". "+views, " ")
+}
+
+// numbersText is "0.75, 1 and 1.25".
+func numbersText(scales []float64) string {
+	texts := make([]string, len(scales))
+	for i, scale := range scales {
+		texts[i] = fmt.Sprintf("%g", scale)
+	}
+	last := len(texts) - 1
+	if last == 0 {
+		return texts[0]
+	}
+	return strings.Join(texts[:last], ", ") + " and " + texts[last]
 }
 
 // views says which views of their images the runs are trained on, where there is a

@@ -47,6 +47,15 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 		printLine(v.out, clip(line, v.width))
 		shown = true
 	}
+	for _, e := range p.Ensembles {
+		if e.Experiment != experiment {
+			printf(v.out, "%s\n", v.bold.Render(e.Experiment))
+			experiment = e.Experiment
+		}
+		line := fmt.Sprintf("  %s %s ensemble of %s", v.symbol(plan.Resume), e.Cell, count(len(e.Members), "run"))
+		printLine(v.out, clip(line+v.dim.Render("  evaluate on "+e.Domains()), v.width))
+		shown = true
+	}
 	for _, s := range o.Searches {
 		if s.Over && !o.All {
 			continue
@@ -259,10 +268,28 @@ func (v *View) PlanJSON(p *plan.Plan, o PlanOptions) error {
 		}
 		actions = append(actions, item)
 	}
+	type ensemble struct {
+		Name        string   `json:"name"`
+		ID          string   `json:"id"`
+		Members     []string `json:"members"` // ids
+		Evaluations []string `json:"evaluations"`
+	}
+	var ensembles []ensemble
+	for _, e := range p.Ensembles {
+		item := ensemble{Name: e.Name(), ID: e.ID}
+		for _, m := range e.Members {
+			item.Members = append(item.Members, m.ID)
+		}
+		for _, x := range e.Missing {
+			item.Evaluations = append(item.Evaluations, x.Spec.GetDomain())
+		}
+		ensembles = append(ensembles, item)
+	}
 	return v.JSON(struct {
-		Counts  plan.Counts `json:"counts"`
-		Actions []action    `json:"actions"`
-		Cells   []plan.Cell `json:"cells,omitempty"` // with --groups or --cost
-		Saved   string      `json:"saved,omitempty"`
-	}{p.Counts(), actions, o.Cells, o.Saved})
+		Counts    plan.Counts `json:"counts"`
+		Actions   []action    `json:"actions"`
+		Ensembles []ensemble  `json:"ensembles,omitempty"`
+		Cells     []plan.Cell `json:"cells,omitempty"` // with --groups or --cost
+		Saved     string      `json:"saved,omitempty"`
+	}{p.Counts(), actions, ensembles, o.Cells, o.Saved})
 }

@@ -54,6 +54,8 @@ type Set struct {
 	layers []*layer // in the order of the placements
 	kept   []*torch.Tensor
 	train  bool
+	// strength: see SetStrength.
+	strength float64
 }
 
 // Frozen gives the frozen layer of a site that is not a stream: W [out, in] and
@@ -77,7 +79,7 @@ func Load(dev *torch.Device, m *vit.Model, a *spec.Adapter, seed uint64) (*Set, 
 // New makes adapters over layers of any size, in Float32 or Float64, that are
 // installed nowhere: Forward calls them. m may be nil if there is no model.
 func New(dev *torch.Device, m *protocol.Model, a *spec.Adapter, dt torch.DType, seed uint64, frozen Frozen) (*Set, error) {
-	s := &Set{dev: dev, dtype: dt, frozen: frozen, byName: map[string]*Param{}}
+	s := &Set{dev: dev, dtype: dt, frozen: frozen, byName: map[string]*Param{}, strength: 1}
 	if len(a.GetPlacements()) == 0 {
 		return s, nil
 	}
@@ -170,10 +172,10 @@ func (s *Set) install() {
 	for _, l := range s.layers {
 		site := l.typed.Site
 		if site.Kind == protocol.Site_PATCH {
-			s.model.PatchAdapter = l.forward
+			s.model.PatchAdapter = s.between(l.forward)
 			continue
 		}
-		s.model.Blocks[site.Block].Adapters[site.Name] = l.forward
+		s.model.Blocks[site.Block].Adapters[site.Name] = s.between(l.forward)
 		if slices.Contains(qkvSites, site.Name) {
 			qkv[int(site.Block)] = append(qkv[int(site.Block)], l)
 		} else if l.low != nil {
@@ -187,7 +189,7 @@ func (s *Set) install() {
 			}
 		}
 		if group := newGroup(ls, int64(s.model.Arch.Dim)); group != nil {
-			s.model.Blocks[block].Adapters[vit.SiteQKV] = group.forward
+			s.model.Blocks[block].Adapters[vit.SiteQKV] = s.between(group.forward)
 		}
 	}
 }
@@ -225,7 +227,7 @@ func (s *Set) Site(i int) *program.Typed { return s.layers[i].typed }
 // Forward is the adapted layer of placement i over the frozen one: x [T, in],
 // [T, out].
 func (s *Set) Forward(i int, x *torch.Tensor) *torch.Tensor {
-	return s.layers[i].forward(x, s.layers[i].pretrained)
+	return s.between(s.layers[i].forward)(x, s.layers[i].pretrained)
 }
 
 // Form is how placement i was compiled: "low-rank", "serial", "inside", or

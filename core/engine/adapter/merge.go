@@ -152,7 +152,7 @@ func FreeMerged(ms []Merged) {
 // mergeOne folds a linear layer's adapter (nil: none) and that of the stream
 // before it (nil: none).
 func (s *Set) mergeOne(site *protocol.Site, stream, l *layer) Merged {
-	d := &Set{dev: s.dev, dtype: torch.Float64, model: nil}
+	d := &Set{dev: s.dev, dtype: torch.Float64, model: nil, strength: 1}
 	defer d.Free()
 	stages := []func(x *torch.Tensor) *torch.Tensor{}
 	base := s.current(site)

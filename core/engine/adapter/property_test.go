@@ -108,6 +108,14 @@ func TestEveryFormIsTheProgram(t *testing.T) {
 			fused := pass()
 			w, b := s.Affine(0)
 			merged := torch.Linear(x, w, b).Doubles()
+			// Between the frozen layer and the program, weights are between theirs.
+			strength := rapid.Float64Range(0, 2).Draw(t, "strength")
+			s.SetStrength(strength)
+			between := s.Forward(0, x).Doubles()
+			s.SetStrength(1)
+			frozen := s.layers[0].pretrained
+			mixed := func(a, b *torch.Tensor) *torch.Tensor { return a.Add(b.Sub(a).Scale(strength)) }
+			near(t, between, torch.Linear(x, mixed(frozen.W, w), mixed(frozen.B, b)).Doubles())
 			s.layers[0].low, s.layers[0].inside = nil, nil
 			nodes := pass()
 			for i := range nodes {

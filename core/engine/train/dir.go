@@ -40,20 +40,8 @@ func openDir(ctx context.Context, req *spec.RunRequest) (*runDir, error) {
 	if err := os.MkdirAll(d.Path(rundir.Checkpoints), 0o755); err != nil {
 		return nil, fmt.Errorf("making the run's directory: %w", err)
 	}
-	var err error
-	if d.lock, err = os.OpenFile(d.Path(rundir.Lock), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644); err != nil {
-		return nil, fmt.Errorf("locking the run's directory: %w", err)
-	}
-	for deadline := time.Now().Add(lockWait); ; {
-		err = unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) || ctx.Err() != nil {
-			d.close()
-			return nil, fmt.Errorf("locking %s: another engine works on this run: %w", d.Dir, err)
-		}
-		time.Sleep(50 * time.Millisecond)
+	if err := d.take(ctx, lockWait); err != nil {
+		return nil, err
 	}
 	before := &spec.RunRequest{}
 	if b, err := os.ReadFile(d.Path(rundir.Request)); err != nil || rundir.Unmarshal(b, before) != nil {
@@ -64,6 +52,24 @@ func openDir(ctx context.Context, req *spec.RunRequest) (*runDir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// take locks the directory, and waits for another engine as long as wait.
+func (d *runDir) take(ctx context.Context, wait time.Duration) (err error) {
+	if d.lock, err = os.OpenFile(d.Path(rundir.Lock), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644); err != nil {
+		return fmt.Errorf("locking the run's directory: %w", err)
+	}
+	for deadline := time.Now().Add(wait); ; {
+		err = unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) || ctx.Err() != nil {
+			d.close()
+			return fmt.Errorf("locking %s: another engine works on this run: %w", d.Dir, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // own refuses a directory that leads elsewhere: a project that somebody else made

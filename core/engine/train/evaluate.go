@@ -26,38 +26,37 @@ import (
 // predicted of it.
 type shots func(name string, seen raster.Labelled, predicted raster.Labels)
 
-// scoreAs scores a split at a resolution, by windows if there are. shots may be nil.
-func (s *session) scoreAs(ctx context.Context, src *source, resolution string, w *spec.Window, shots shots) (*spec.Metrics, error) {
+// scoreAs scores a split at a resolution, by windows if there are, over all views of
+// its images. shots may be nil.
+func (s *session) scoreAs(ctx context.Context, set *data.Set, sources []*source, resolution string, w *spec.Window, shots shots) (*spec.Metrics, error) {
 	switch {
 	case w != nil:
-		return s.scoreWindows(ctx, src, w, shots)
+		return s.scoreWindows(ctx, set, sources, w, shots)
 	case resolution == spec.Original:
-		return s.scoreOriginal(ctx, src, shots)
+		return s.scoreOriginal(ctx, set, sources, shots)
 	}
-	return s.score(ctx, src, shots)
+	return s.score(ctx, set, sources, shots)
 }
 
 // score runs a split through the network and counts pixels. shots may be nil.
-func (s *session) score(ctx context.Context, src *source, shots shots) (*spec.Metrics, error) {
+func (s *session) score(ctx context.Context, set *data.Set, sources []*source, shots shots) (*spec.Metrics, error) {
 	counts := metric.NewCounts(s.spec.Data.Classes)
 	var sure metric.Calibration
-	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
+	batches := inOrder(set.Len(), int(s.spec.Train.Batch))
 	var mean loss.Mean
 	var dice, iou, weight float64
 	i := 0
-	err := each(ctx, src.set.Batch, batches, func(b *data.Batch) error {
+	err := each(ctx, reader(set, sources, false), batches, func(b *seen) error {
 		indices := batches[i]
 		i++
 		var sc *scored
 		err := s.t.dev.Do(func() error {
 			var err error
 			s.t.dev.NoGrad(func() {
-				logits := s.net.logits(src.tokens(b, indices), b.Size, false)
-				if i := nonFinite(logits); i >= 0 {
-					err = &nonFiniteError{b.Names[i], s.step}
-					return
+				var logits *torch.Tensor
+				if logits, err = s.together(sources, b, indices); err == nil {
+					sc = s.scored(&mean, b.Batch, logits, s.net.target(b.Batch))
 				}
-				sc = s.scored(&mean, b, logits, s.net.target(b))
 			})
 			return err
 		})
@@ -87,7 +86,7 @@ func (s *session) score(ctx context.Context, src *source, shots shots) (*spec.Me
 	if weight > 0 {
 		dice, iou = dice/weight, iou/weight
 	}
-	m := counts.Metrics(mean.Of(s.loss), src.set.Len())
+	m := counts.Metrics(mean.Of(s.loss), set.Len())
 	sure.Report(m)
 	if weight > 0 {
 		m.OriginalDice, m.OriginalIou = &dice, &iou
@@ -128,7 +127,6 @@ func pixels(logits, p, target *torch.Tensor) *scored {
 
 // evaluate scores every domain that has no result yet.
 func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
-	loaded := ""
 	for _, e := range s.req.Evaluations {
 		id := spec.EvaluationIdentity(s.req.Id, e)
 		done, err := s.dir.Evaluation(id)
@@ -144,23 +142,8 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 			summary.Evaluations = append(summary.Evaluations, done)
 			continue
 		}
-		file := rundir.Best
-		if e.Checkpoint == rundir.LastName {
-			file = rundir.Last
-		}
-		if err := s.compute(cmp.Or(e.Precision, s.spec.Train.Precision)); err != nil {
+		if err := s.ready(e, summary); err != nil {
 			return fmt.Errorf("evaluating %s: %w", e.Domain, err)
-		}
-		if at := s.net.precision + " " + file; loaded != at {
-			p, err := s.weights(file, summary)
-			if err != nil {
-				return fmt.Errorf("evaluating %s: %w", e.Domain, err)
-			}
-			s.step = p.Step
-			if _, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), data.SizeOf(e.Data), p.Probes); err != nil {
-				return err
-			}
-			loaded = at
 		}
 		if done, err = s.domain(ctx, id, e); err == nil {
 			err = s.vouch()
@@ -181,6 +164,41 @@ func (s *session) evaluate(ctx context.Context, summary *spec.Summary) error {
 	return nil
 }
 
+// ready loads the weights of an evaluation, those of all members of an ensemble, in
+// its precision.
+func (s *session) ready(e *spec.Evaluation, summary *spec.Summary) error {
+	for _, m := range s.members {
+		if err := m.ready(e, m.trained); err != nil {
+			return fmt.Errorf("run %s: %w", rundir.Short(m.req.Id), err)
+		}
+		s.net, s.loss = s.members[0].net, s.members[0].loss
+	}
+	if len(s.members) > 0 {
+		return nil
+	}
+	file := rundir.Best
+	if e.Checkpoint == rundir.LastName {
+		file = rundir.Last
+	}
+	if err := s.compute(cmp.Or(e.Precision, s.spec.Train.Precision)); err != nil {
+		return err
+	}
+	at := s.net.precision + " " + file
+	if s.loaded == at {
+		return nil
+	}
+	p, err := s.weights(file, summary)
+	if err != nil {
+		return err
+	}
+	s.step = p.Step
+	if _, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), data.SizeOf(e.Data), p.Probes); err != nil {
+		return err
+	}
+	s.loaded = at
+	return nil
+}
+
 func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*spec.Evaluated, error) {
 	set, err := s.t.openSplit(ctx, s.req, e.Data, "test")
 	if err != nil {
@@ -198,7 +216,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 	if err := s.t.dev.Do(func() error { s.t.cache.release(); return nil }); err != nil {
 		return nil, err
 	}
-	src, err := s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set, e.Window)
+	sources, err := s.sources(ctx, e, set)
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +227,13 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		}
 		defer unmerge()
 	}
+	if t := spec.StrengthOf(e); t != 1 {
+		restore, err := s.strength(t)
+		if err != nil {
+			return nil, err
+		}
+		defer restore()
+	}
 	size := data.SizeOf(e.Data)
 	var samples []samplesheet.Row
 	shots := func(name string, seen raster.Labelled, predicted raster.Labels) {
@@ -216,7 +241,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 			samples = append(samples, sample(name, seen, predicted, size, s.spec.Data.Classes))
 		}
 	}
-	m, err := s.scoreAs(ctx, src, e.Resolution, e.Window, shots)
+	m, err := s.scoreAs(ctx, set, sources, e.Resolution, e.Window, shots)
 	if err != nil {
 		return nil, err
 	}
@@ -224,12 +249,43 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		if err := s.dir.there(); err != nil {
 			return nil, err
 		}
-		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(fmt.Sprintf("%s of run %.12s", e.Domain, s.req.Id), samples)
+		what := "run"
+		if len(s.members) > 0 {
+			what = "ensemble"
+		}
+		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(fmt.Sprintf("%s of %s %.12s", e.Domain, what, s.req.Id), samples)
 		if err := writePNG(s.dir.Path(rundir.Sample(e.Domain, id)), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}
 	}
 	return &spec.Evaluated{Id: id, Domain: e.Domain, Metrics: m, Run: s.req.Id}, nil
+}
+
+// sources are the images of an evaluation, in each of its views. Windows are cut at the
+// same size in all of them.
+func (s *session) sources(ctx context.Context, e *spec.Evaluation, set *data.Set) ([]*source, error) {
+	var sources []*source
+	for _, v := range e.TestTime.Views() {
+		if v.Scale != 1 && e.Window == nil {
+			if err := s.probeAt(e.Data, v); err != nil {
+				return nil, err
+			}
+		}
+		src, err := s.t.newSource(ctx, s.net, s.spec, e.Data, "test", set, e.Window, v)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, src)
+	}
+	return sources, nil
+}
+
+// probeAt settles how attention is computed at the size of a view. The checkpoint has
+// the choice for the size of the training alone.
+func (s *session) probeAt(d *spec.Data, v spec.View) error {
+	size := data.SizeOf(d).Times(v.Scale, int(s.net.model.Arch.Patch))
+	_, err := s.t.probes(s.warn, s.net.model, int(s.spec.Train.Batch), size, nil)
+	return err
 }
 
 // sample is an image with what was predicted of it, at a size, captioned with name
@@ -244,6 +300,20 @@ func sample(name string, seen raster.Labelled, predicted raster.Labels, size ras
 		caption = fmt.Sprintf("%s   Dice %.3f", name, m.Dice)
 	}
 	return samplesheet.Row{Labelled: raster.Labelled{Image: image, Labels: labels}, Predicted: predicted, Caption: caption}
+}
+
+// strength gives the adapters a strength until restore is called.
+func (s *session) strength(t float64) (restore func(), err error) {
+	set := func(t float64) error {
+		return s.t.dev.Do(func() error {
+			for _, n := range s.nets() {
+				n.adapters.SetStrength(t)
+			}
+			return nil
+		})
+	}
+	// If the device failed, scoring did too and says so.
+	return func() { _ = set(1) }, set(t)
 }
 
 // mergeTolerance is how far a merged layer may be from the adapted one,

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 
@@ -25,17 +26,19 @@ type tally struct {
 	images int
 }
 
-// painting is one image on its way: its canvas, and what was predicted so far.
+// painting is one image while it is scored: the canvas of each of its passes, and what
+// was predicted so far.
 type painting struct {
-	canvas    *canvas
+	blend     *blend
+	canvases  []*canvas
 	truth     *data.Truth
 	predicted raster.Labels
 }
 
-// paint begins an image that windows see by grid.
-func (t *tally) paint(dev *torch.Device, grid window.Grid, truth *data.Truth) *painting {
+// paint begins an image of a number of passes.
+func (t *tally) paint(dev *torch.Device, passes int, truth *data.Truth) *painting {
 	p := &painting{truth: truth, predicted: raster.NewLabels(truth.Size)}
-	p.canvas = newCanvas(dev, grid, truth.Size, func(y int, logits *torch.Tensor) {
+	p.blend = &blend{dev: dev, size: truth.Size, passes: passes, emit: func(y int, logits *torch.Tensor) {
 		n := int(logits.Dim(2))
 		at, to := y*truth.W, (y+n)*truth.W
 		labels := truth.Pix[at:to]
@@ -43,9 +46,21 @@ func (t *tally) paint(dev *torch.Device, grid window.Grid, truth *data.Truth) *p
 		sc := pixels(logits, logits.Softmax(1), target)
 		t.sure.Add(sc.predicted, labels, sc.highest, sc.ofTruth, sc.squares)
 		copy(p.predicted.Pix[at:], sc.predicted)
-	})
-	p.canvas.name = truth.Name
+	}}
 	return p
+}
+
+// canvas begins the next pass, in which windows see the image by grid.
+func (p *painting) canvas(grid window.Grid, v spec.View) *canvas {
+	c := newCanvas(p.blend.dev, grid, p.truth.Size, p.blend.pass(len(p.canvases), v))
+	c.name = p.truth.Name
+	p.canvases = append(p.canvases, c)
+	return c
+}
+
+// whole reports whether all passes are done.
+func (p *painting) whole() bool {
+	return len(p.canvases) == p.blend.passes && !slices.ContainsFunc(p.canvases, func(c *canvas) bool { return c.next < c.grid.Len() })
 }
 
 // finish counts an image that is whole.
@@ -61,53 +76,37 @@ func (t *tally) metrics() *spec.Metrics {
 	return m
 }
 
-// scoreOriginal is score at the size of each mask. src gives the tokens of images
+// scoreOriginal is score at the size of each mask. sources give the tokens of images
 // as the model sees them.
-func (s *session) scoreOriginal(ctx context.Context, src *source, shots shots) (*spec.Metrics, error) {
-	type seen struct {
-		*data.Batch
-		truths []*data.Truth
-	}
+func (s *session) scoreOriginal(ctx context.Context, set *data.Set, sources []*source, shots shots) (*spec.Metrics, error) {
 	t := &tally{counts: metric.NewCounts(s.spec.Data.Classes)}
-	batches := inOrder(src.set.Len(), int(s.spec.Train.Batch))
+	batches := inOrder(set.Len(), int(s.spec.Train.Batch))
 	i := 0
-	err := each(ctx, func(ctx context.Context, indices []int) (*seen, error) {
-		b, err := src.set.Batch(ctx, indices)
-		if err != nil {
-			return nil, err
-		}
-		both := &seen{Batch: b, truths: make([]*data.Truth, len(indices))}
-		for k, index := range indices {
-			if both.truths[k], err = src.set.Truth(index); err != nil {
-				return nil, err
-			}
-		}
-		return both, nil
-	}, batches, func(b *seen) error {
+	err := each(ctx, reader(set, sources, true), batches, func(b *seen) error {
 		indices := batches[i]
 		i++
-		grid := window.Whole(b.Size)
-		var done []*painting
+		var paintings []*painting
+		for _, truth := range b.truths {
+			paintings = append(paintings, t.paint(s.t.dev, len(sources)*len(s.nets()), truth))
+		}
 		err := s.t.dev.Do(func() error {
 			var err error
 			s.t.dev.NoGrad(func() {
-				logits := s.net.logits(src.tokens(b.Batch, indices), b.Size, false)
-				if i := nonFinite(logits); i >= 0 {
-					err = &nonFiniteError{b.Names[i], s.step}
-					return
-				}
-				for k, truth := range b.truths {
-					p := t.paint(s.t.dev, grid, truth)
-					s.t.dev.Scope(func() { p.canvas.add(logits.Select(0, int64(k))) })
-					done = append(done, p)
+				for _, src := range sources {
+					if err == nil {
+						s.t.dev.Scope(func() { err = s.paintWhole(src, b, indices, paintings) })
+					}
 				}
 			})
+			for _, p := range paintings {
+				p.blend.free()
+			}
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		for k, p := range done {
+		for k, p := range paintings {
 			t.finish(p)
 			if shots != nil {
 				shots(b.Names[k], b.At(k), p.predicted)
@@ -121,17 +120,39 @@ func (s *session) scoreOriginal(ctx context.Context, src *source, shots shots) (
 	return t.metrics(), nil
 }
 
+// paintWhole runs one view of whole images through the network. It is called on the
+// device's thread, without gradients.
+func (s *session) paintWhole(src *source, b *seen, indices []int, paintings []*painting) error {
+	return s.each(src, b, indices, func(logits *torch.Tensor) {
+		for k, p := range paintings {
+			s.t.dev.Scope(func() { p.canvas(window.Whole(src.size()), src.as).add(logits.Select(0, int64(k))) })
+		}
+	})
+}
+
 // scoreWindows is scoreOriginal of images that are seen by windows. Windows of
 // several images share a batch.
-func (s *session) scoreWindows(ctx context.Context, src *source, w *spec.Window, shots shots) (*spec.Metrics, error) {
+func (s *session) scoreWindows(ctx context.Context, set *data.Set, sources []*source, w *spec.Window, shots shots) (*spec.Metrics, error) {
 	t := &tally{counts: metric.NewCounts(s.spec.Data.Classes)}
-	set := src.set
+	src := sources[0]
+	for _, other := range sources[1:] {
+		src.key.of += fmt.Sprint(" and ", other.as)
+	}
 	panes := s.panes(src.d, w)
 	defer panes.free()
 	var open []*painting
 	var scenes []*data.Scene
+	defer func() {
+		// If the device failed, scoring did too and says so.
+		_ = s.t.dev.Do(func() error {
+			for _, p := range open {
+				p.blend.free()
+			}
+			return nil
+		})
+	}()
 	finish := func() {
-		for len(open) > 0 && open[0].canvas.next == open[0].canvas.grid.Len() {
+		for len(open) > 0 && open[0].whole() {
 			p, scene := open[0], scenes[0]
 			open, scenes = open[1:], scenes[1:]
 			t.finish(p)
@@ -143,13 +164,24 @@ func (s *session) scoreWindows(ctx context.Context, src *source, w *spec.Window,
 	err := each(ctx, func(_ context.Context, indices []int) (*data.Scene, error) {
 		return set.Scene(indices[0], panes.scaled)
 	}, inOrder(set.Len(), 1), func(scene *data.Scene) error {
-		p := t.paint(s.t.dev, panes.over(scene.Image.Size), scene.Truth())
+		p := t.paint(s.t.dev, len(sources)*len(s.nets()), scene.Truth())
 		if panes.remembers == nil {
-			panes.remembers = s.t.recall(src, p.canvas.grid.Len()*set.Len())
+			windows := 0
+			for _, src := range sources {
+				windows += panes.over(scene.Image.Times(src.as.Scale, 1)).Len()
+			}
+			panes.remembers = s.t.recall(src, windows*set.Len())
 		}
 		open, scenes = append(open, p), append(scenes, scene)
-		if err := panes.add(ctx, p.canvas, scene.Image); err != nil {
-			return err
+		for _, src := range sources {
+			image := scene.At(scene.Image.Times(src.as.Scale, 1))
+			var canvases []*canvas
+			for range s.nets() {
+				canvases = append(canvases, p.canvas(panes.over(image.Size), src.as))
+			}
+			if err := panes.add(ctx, canvases, image, src.as); err != nil {
+				return err
+			}
 		}
 		finish()
 		return nil
@@ -173,9 +205,9 @@ type panes struct {
 	size     raster.Size // of a window
 	batch    int
 	fill     [3]byte
-	images   []byte    // planes of each of
-	waiting  []*canvas // in the order of their windows
-	canvases []*canvas // all that may hold something
+	images   []byte      // planes of each of
+	waiting  [][]*canvas // in the order of their windows: of each one for every network
+	canvases []*canvas   // all that may hold something
 
 	remembers *recall // nil: tokens are computed and not kept
 }
@@ -197,16 +229,20 @@ func (p *panes) over(image raster.Size) window.Grid {
 	return window.Over(image, p.size, raster.Size{H: int(p.window.StrideH), W: int(p.window.StrideW)})
 }
 
-// add cuts an image, of the canvas's size, and runs as many windows as make
-// batches.
-func (p *panes) add(ctx context.Context, c *canvas, image raster.Image) error {
-	p.canvases = append(p.canvases, c)
-	for i := range c.grid.Len() {
-		top, left := c.grid.At(i)
+// add cuts an image, of the size of its canvases, of which there is one for every
+// network, in a view and runs as many windows as make batches.
+func (p *panes) add(ctx context.Context, of []*canvas, image raster.Image, v spec.View) error {
+	if v.Flip {
+		image = image.Mirrored()
+	}
+	p.canvases = append(p.canvases, of...)
+	grid := of[0].grid
+	for i := range grid.Len() {
+		top, left := grid.At(i)
 		at := len(p.images)
 		p.images = append(p.images, make([]byte, 3*p.size.Area())...)
 		image.Cut(raster.Image{Size: p.size, RGB: p.images[at:]}, top, left, p.fill)
-		if p.waiting = append(p.waiting, c); len(p.waiting) == p.batch {
+		if p.waiting = append(p.waiting, of); len(p.waiting) == p.batch {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -229,14 +265,13 @@ func (p *panes) flush() error {
 		var err error
 		dev.NoGrad(func() {
 			tokens := p.remembers.tokens(func() *torch.Tensor { return net.tokens(net.input(b, p.data)) })
-			logits := net.logits(tokens, b.Size, false)
-			if i := nonFinite(logits); i >= 0 {
-				err = &nonFiniteError{p.waiting[i].name, p.s.step}
-				return
-			}
-			for k, c := range p.waiting {
-				dev.Scope(func() { c.add(logits.Select(0, int64(k))) })
-			}
+			at := 0 // network
+			err = p.s.eachNet(tokens, spec.Plain, b, p.data, func(i int) string { return p.waiting[i][0].name }, func(logits *torch.Tensor) {
+				for k, of := range p.waiting {
+					dev.Scope(func() { of[at].add(logits.Select(0, int64(k))) })
+				}
+				at++
+			})
 		})
 		return err
 	})

@@ -73,14 +73,25 @@ func (t *Trainer) predict(ctx context.Context, s *session, req *spec.PredictRequ
 	}
 	s.step = p.Step
 	d := run.Spec.Data
+	views := req.TestTime.Views()
+	if err := checkViews(req.TestTime); err != nil {
+		return err
+	}
 	if _, err := t.probes(s.warn, s.net.model, int(run.Spec.Train.Batch), data.SizeOf(d), p.Probes); err != nil {
 		return err
+	}
+	for _, v := range views {
+		if v.Scale != 1 && req.Window == nil {
+			if err := s.probeAt(d, v); err != nil {
+				return err
+			}
+		}
 	}
 	for i, picture := range req.Pictures {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		said, err := s.predict(ctx, picture, req.Window)
+		said, err := s.predict(ctx, picture, req.Window, views)
 		if err != nil {
 			return fmt.Errorf("segmenting %s: %w", picture.Image, err)
 		}
@@ -93,12 +104,12 @@ func (t *Trainer) predict(ctx context.Context, s *session, req *spec.PredictRequ
 }
 
 // predict segments one picture and writes its files.
-func (s *session) predict(ctx context.Context, picture *spec.Picture, w *spec.Window) (*spec.Prediction, error) {
+func (s *session) predict(ctx context.Context, picture *spec.Picture, w *spec.Window, views []spec.View) (*spec.Prediction, error) {
 	im, err := data.ReadImage(picture.Image)
 	if err != nil {
 		return &spec.Prediction{Failure: err.Error()}, nil
 	}
-	classes, p, err := s.segment(ctx, im, w, picture.Probabilities != "")
+	classes, p, err := s.segment(ctx, im, w, views, picture.Probabilities != "")
 	if broken := (*nonFiniteError)(nil); errors.As(err, &broken) {
 		return &spec.Prediction{Failure: "the outputs are NaN or infinite, so no pixel has a class"}, nil
 	}
@@ -143,7 +154,7 @@ func (s *session) predict(ctx context.Context, picture *spec.Picture, w *spec.Wi
 // segment gives every pixel of a picture its class, and, if wanted, the
 // probabilities of all classes, [C, H, W]. Logits at the size of the run's data,
 // or of windows, are resized to the picture's own, as they are when scored there.
-func (s *session) segment(ctx context.Context, im raster.Image, w *spec.Window, probabilities bool) (classes raster.Labels, p []float32, err error) {
+func (s *session) segment(ctx context.Context, im raster.Image, w *spec.Window, views []spec.View, probabilities bool) (classes raster.Labels, p []float32, err error) {
 	d := s.spec.Data
 	classes = raster.NewLabels(im.Size)
 	if probabilities {
@@ -160,30 +171,45 @@ func (s *session) segment(ctx context.Context, im raster.Image, w *spec.Window, 
 			copy(p[c*im.Area()+at:], values[c*n:(c+1)*n])
 		}
 	}
+	all := &blend{dev: s.t.dev, size: im.Size, passes: len(views), emit: emit}
+	// If the device failed, segmenting did too and says so.
+	defer func() { _ = s.t.dev.Do(func() error { all.free(); return nil }) }()
 	if w != nil {
 		panes := s.panes(d, w)
 		defer panes.free()
-		seen := im.Resized(panes.scaled(im.Size))
-		if err := panes.add(ctx, newCanvas(s.t.dev, panes.over(seen.Size), im.Size, emit), seen); err != nil {
-			return classes, nil, err
+		for i, v := range views {
+			seen := im.Resized(panes.scaled(im.Size).Times(v.Scale, 1))
+			if err := panes.add(ctx, []*canvas{newCanvas(s.t.dev, panes.over(seen.Size), im.Size, all.pass(i, v))}, seen, v); err != nil {
+				return classes, nil, err
+			}
 		}
 		return classes, p, panes.flush()
 	}
-	b := &data.Batch{Size: data.SizeOf(d), N: 1}
-	b.Images = im.Resized(b.Size).RGB
-	err = s.t.dev.Do(func() error {
-		var err error
-		s.t.dev.NoGrad(func() {
-			logits := s.net.logits(s.net.tokens(s.net.input(b, d)), b.Size, false)
-			if nonFinite(logits) >= 0 {
-				err = &nonFiniteError{step: s.step}
-				return
-			}
-			newCanvas(s.t.dev, window.Whole(b.Size), im.Size, emit).add(logits.Select(0, 0))
+	for i, v := range views {
+		b := &data.Batch{Size: data.SizeOf(d), N: 1}
+		if v.Scale != 1 {
+			b.Size = b.Times(v.Scale, int(s.net.model.Arch.Patch))
+		}
+		if b.Images = im.Resized(b.Size).RGB; v.Flip {
+			b = b.Mirrored()
+		}
+		err = s.t.dev.Do(func() error {
+			var err error
+			s.t.dev.NoGrad(func() {
+				logits := s.net.logits(s.net.tokens(s.net.input(b, d)), b.Size, false)
+				if nonFinite(logits) >= 0 {
+					err = &nonFiniteError{step: s.step}
+					return
+				}
+				newCanvas(s.t.dev, window.Whole(b.Size), im.Size, all.pass(i, v)).add(logits.Select(0, 0))
+			})
+			return err
 		})
-		return err
-	})
-	return classes, p, err
+		if err != nil {
+			return classes, nil, err
+		}
+	}
+	return classes, p, nil
 }
 
 func writePNG(path string, m image.Image) error {

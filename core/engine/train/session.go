@@ -50,6 +50,23 @@ type session struct {
 	seconds     float64       // of training before this process
 	notes       []*spec.Event // that wait for the journal to be opened
 	paused      *spec.Paused  // nil: the training did not pause
+	loaded      string        // the weights in net, for evaluations
+	// members are the runs of an ensemble, whose probabilities are averaged, each with
+	// its trained summary; nil of a run. net is that of the first.
+	members []*session
+	trained *spec.Summary
+}
+
+// nets are the networks whose probabilities are averaged: one, of a run.
+func (s *session) nets() []*network {
+	if len(s.members) == 0 {
+		return []*network{s.net}
+	}
+	var nets []*network
+	for _, m := range s.members {
+		nets = append(nets, m.net)
+	}
+	return nets
 }
 
 // open looks at what the run is asked to do before anything is read for it.
@@ -80,6 +97,12 @@ func (s *session) compute(precision string) error {
 }
 
 func (s *session) close() {
+	if len(s.members) > 0 {
+		for _, m := range s.members {
+			m.close()
+		}
+		return
+	}
 	// The device may have failed; there is nothing more to do about it.
 	_ = s.t.dev.Do(func() error {
 		s.t.cache.release()
@@ -474,7 +497,7 @@ func (s *session) scoreAveraged(ctx context.Context, val *source) (*spec.Metrics
 	if err := s.averaged((*average).swap); err != nil {
 		return nil, err
 	}
-	m, err := s.scoreAs(ctx, val, s.spec.Train.Resolution, s.spec.Train.Window, nil)
+	m, err := s.scoreAs(ctx, val.set, []*source{val}, s.spec.Train.Resolution, s.spec.Train.Window, nil)
 	switch {
 	case err == nil:
 		return m, nil

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/engine/torch"
 	"github.com/loralab/loralab/core/params"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -123,16 +126,27 @@ type source struct {
 	n      *network
 	d      *spec.Data
 	set    *data.Set
+	as     spec.View // how its images are seen
 	key    tokenKey
 	views  bool          // the cache holds the views of augmented images, one by one
 	cached *torch.Tensor // of the images, or of the view in use; nil: computed each time
 }
 
-// newSource fills the cache if need be. It is called outside Device.Do: it
-// reads the images in between. Images that windows see, if w is given, are not in
+// newSource fills the cache if need be, with images in a view. It is called outside
+// Device.Do: it reads the images in between. Images that windows see, if w is given, are not in
 // the cache, and those that are augmented are not yet: see turn.
-func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d *spec.Data, split string, set *data.Set, w *spec.Window) (*source, error) {
-	src := &source{n: n, d: d, set: set}
+func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d *spec.Data, split string, set *data.Set, w *spec.Window, v spec.View) (*source, error) {
+	seen := ""
+	if size := data.SizeOf(d); v.Scale != 1 && w == nil {
+		scaled := size.Times(v.Scale, int(n.model.Arch.Patch))
+		seen += fmt.Sprintf(" scaled from %v", size)
+		set, d = set.Scaled(scaled), proto.CloneOf(d)
+		d.Height, d.Width = uint32(scaled.H), uint32(scaled.W)
+	}
+	if v.Flip {
+		seen += " mirrored"
+	}
+	src := &source{n: n, d: d, set: set, as: v}
 	// Nothing is saved by keeping bare embeddings of images: they cost less
 	// than the memory.
 	if n.prefix < 1 {
@@ -146,6 +160,7 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 	if len(n.stops) > 1 {
 		src.key.of += fmt.Sprint(" after ", n.stops) // which no other tokens are computed from
 	}
+	src.key.of += seen
 	if w != nil {
 		// Of windows the tokens of each batch are kept as they are computed, so that
 		// they have the same bits whether they are or not.
@@ -159,7 +174,13 @@ func (t *Trainer) newSource(ctx context.Context, n *network, s *spec.RunSpec, d 
 		src.views = c.Off == ""
 		return src, err
 	}
-	src.cached, err = t.fill(ctx, src, src.key, set.Batch)
+	src.cached, err = t.fill(ctx, src, src.key, func(ctx context.Context, indices []int) (*data.Batch, error) {
+		b, err := set.Batch(ctx, indices)
+		if err == nil && v.Flip {
+			b = b.Mirrored()
+		}
+		return b, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("running the frozen blocks over split %s: %w", split, err)
 	}
@@ -275,9 +296,16 @@ func (t *Trainer) fill(ctx context.Context, src *source, key tokenKey, read func
 	return buf, t.dev.Do(func() error { t.cache.put(key, buf, bytes); return nil })
 }
 
-// tokens of a batch whose pictures are the indices of the split.
+// size is that of the images as the network sees them.
+func (s *source) size() raster.Size { return data.SizeOf(s.d) }
+
+// tokens of a batch whose pictures are the indices of the split; it is not looked at
+// where they are cached.
 func (s *source) tokens(b *data.Batch, indices []int) *torch.Tensor {
 	if s.cached == nil {
+		if s.as.Flip {
+			b = b.Mirrored()
+		}
 		return s.n.dev.Yield(func() *torch.Tensor { return s.n.tokens(s.n.input(b, s.d)) })
 	}
 	return s.n.dev.Yield(func() *torch.Tensor {

@@ -198,6 +198,25 @@ func check(req *spec.RunRequest) error {
 		if err := checkSeen(e.Resolution, e.Window, e.Data); err != nil {
 			return fmt.Errorf("domain %s: its images %w", e.Domain, err)
 		}
+		if err := checkViews(e.TestTime); err != nil {
+			return fmt.Errorf("domain %s: %w", e.Domain, err)
+		}
+		switch t := spec.StrengthOf(e); {
+		case !(t >= 0 && t <= spec.MostStrength):
+			return fmt.Errorf("domain %s: adapters cannot have a strength of %g", e.Domain, t)
+		case t != 1 && e.Merged:
+			return fmt.Errorf("domain %s: merged adapters have no strength", e.Domain)
+		}
+	}
+	return nil
+}
+
+// checkViews reports scales at which there is no image.
+func checkViews(t *spec.TestTime) error {
+	for _, scale := range t.GetScales() {
+		if !(scale > 0 && scale <= spec.MostScale) {
+			return fmt.Errorf("images cannot be seen at a scale of %g", scale)
+		}
 	}
 	return nil
 }

@@ -116,11 +116,11 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 	}
 
 	if s.total > 0 {
-		if r.src, err = s.t.newSource(ctx, s.net, sp, sp.Data, "train", r.set, nil); err != nil {
+		if r.src, err = s.t.newSource(ctx, s.net, sp, sp.Data, "train", r.set, nil, spec.Plain); err != nil {
 			return nil, s.orStopped(ctx, err)
 		}
 	}
-	if r.val, err = s.t.newSource(ctx, s.net, sp, sp.Data, "val", valSet, sp.Train.Window); err != nil {
+	if r.val, err = s.t.newSource(ctx, s.net, sp, sp.Data, "val", valSet, sp.Train.Window, spec.Plain); err != nil {
 		return nil, s.orStopped(ctx, err)
 	}
 	if s.total == 0 && !resumed {

@@ -26,8 +26,10 @@ func (s *session) vouch() error {
 	if s.net == nil {
 		return nil
 	}
-	if err := s.net.model.Check(); err != nil {
-		return &backboneError{err}
+	for _, n := range s.nets() {
+		if err := n.model.Check(); err != nil {
+			return &backboneError{err}
+		}
 	}
 	return nil
 }
