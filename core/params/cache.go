@@ -96,7 +96,7 @@ func firstBlock(s *spec.RunSpec, tensors []Tensor) int {
 
 // Epochs is how many epochs a run begins at most.
 func Epochs(s *spec.RunSpec) uint64 {
-	perEpoch := perEpoch(s)
+	perEpoch := PerEpoch(s)
 	if perEpoch == 0 {
 		return 0
 	}
