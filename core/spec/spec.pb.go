@@ -1886,11 +1886,14 @@ func (x *RunSpec) GetTrain() *Train {
 }
 
 type Backbone struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256 of the weight file
-	Arch          *Architecture          `protobuf:"bytes,2,opt,name=arch,proto3" json:"arch,omitempty"`
-	Depth         uint32                 `protobuf:"varint,3,opt,name=depth,proto3" json:"depth,omitempty"` // first n blocks in use, then the final LayerNorm
-	Freeze        *Freeze                `protobuf:"bytes,4,opt,name=freeze,proto3" json:"freeze,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256 of the weight file
+	Arch   *Architecture          `protobuf:"bytes,2,opt,name=arch,proto3" json:"arch,omitempty"`
+	Depth  uint32                 `protobuf:"varint,3,opt,name=depth,proto3" json:"depth,omitempty"` // first n blocks in use, then the final LayerNorm
+	Freeze *Freeze                `protobuf:"bytes,4,opt,name=freeze,proto3" json:"freeze,omitempty"`
+	// Stochastic depth: the probability with which training leaves out a branch of
+	// the last block in use, for each image by itself. See params.DropPath.
+	DropPath      float64 `protobuf:"fixed64,5,opt,name=drop_path,json=dropPath,proto3" json:"drop_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1951,6 +1954,13 @@ func (x *Backbone) GetFreeze() *Freeze {
 		return x.Freeze
 	}
 	return nil
+}
+
+func (x *Backbone) GetDropPath() float64 {
+	if x != nil {
+		return x.DropPath
+	}
+	return 0
 }
 
 type Architecture struct {
@@ -5660,12 +5670,13 @@ const file_spec_proto_rawDesc = "" +
 	"\x04data\x18\x06 \x01(\v2\x15.loralab.spec.v1.DataR\x04data\x12)\n" +
 	"\x04loss\x18\a \x03(\v2\x15.loralab.spec.v1.LossR\x04loss\x12,\n" +
 	"\x05optim\x18\b \x01(\v2\x16.loralab.spec.v1.OptimR\x05optim\x12,\n" +
-	"\x05train\x18\t \x01(\v2\x16.loralab.spec.v1.TrainR\x05train\"\x9c\x01\n" +
+	"\x05train\x18\t \x01(\v2\x16.loralab.spec.v1.TrainR\x05train\"\xb9\x01\n" +
 	"\bBackbone\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x121\n" +
 	"\x04arch\x18\x02 \x01(\v2\x1d.loralab.spec.v1.ArchitectureR\x04arch\x12\x14\n" +
 	"\x05depth\x18\x03 \x01(\rR\x05depth\x12/\n" +
-	"\x06freeze\x18\x04 \x01(\v2\x17.loralab.spec.v1.FreezeR\x06freeze\"\x85\x02\n" +
+	"\x06freeze\x18\x04 \x01(\v2\x17.loralab.spec.v1.FreezeR\x06freeze\x12\x1b\n" +
+	"\tdrop_path\x18\x05 \x01(\x01R\bdropPath\"\x85\x02\n" +
 	"\fArchitecture\x12\x16\n" +
 	"\x06family\x18\x01 \x01(\tR\x06family\x12\x10\n" +
 	"\x03dim\x18\x02 \x01(\rR\x03dim\x12\x14\n" +

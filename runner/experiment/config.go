@@ -93,9 +93,10 @@ type reportConfig struct {
 }
 
 type backboneConfig struct {
-	Model  string       `json:"model"`
-	Depth  uint32       `json:"depth"` // 0: all
-	Freeze freezeConfig `json:"freeze"`
+	Model    string       `json:"model"`
+	Depth    uint32       `json:"depth"` // 0: all
+	Freeze   freezeConfig `json:"freeze"`
+	DropPath float64      `json:"dropPath"`
 }
 
 type adapterConfig struct {

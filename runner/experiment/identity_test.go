@@ -30,7 +30,7 @@ var writable = map[string][]string{
 	"head.kind":                  {`"conv"`, `"linear"`, `"segmenter"`, `"setr_pup"`},
 	"head.hidden":                {"0", "16"},
 	"head.taps":                  {"unset", "[2, 5]", `"1..3"`},
-	"head.norm":                  {"true", "false"},
+	"head.norm":                  {"unset", "true", "false"},
 	"head.dropout":               {"0.1", "0", "0.5"},
 	"head.layers":                {"2", "1"},
 	"head.heads":                 {"0", "2"},
@@ -123,7 +123,8 @@ func (d drawn) meaning() string {
 	unless(d.get("data.augment") != "unset", "data.views")
 	unless(d.validatesAsTested(), "train.validate", "evaluate.resolution")
 	kind := d.get("head.kind")
-	unless(kind == `"conv"` || kind == `"setr_pup"`, "head.hidden", "head.norm")
+	unless(kind == `"conv"` || kind == `"setr_pup"`, "head.hidden")
+	unless(kind != `"segmenter"`, "head.norm")
 	unless(kind != `"linear"`, "head.dropout")
 	unless(kind == `"segmenter"`, "head.layers", "head.heads", "head.width")
 	unless(kind == `"setr_pup"`, "head.stages")
@@ -137,6 +138,8 @@ func (d drawn) meaning() string {
 		switch {
 		case path == "adapter.params.alpha" && d["adapter.params.alpha"] == "":
 			value = d.get("adapter.params.rank") // the variant's default
+		case path == "head.norm" && value == "unset":
+			value = strconv.FormatBool(kind != `"linear"`)
 		case path == "adapter.blocks" && value == `"all"`:
 			value = "0.." + d.get("backbone.depth")
 		}

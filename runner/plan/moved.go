@@ -114,6 +114,7 @@ var fields = []struct{ path, name string }{
 	{"data.corruption", "the damage to images"},
 	{"data.style", "the style of images"},
 	{"loss", "loss"},
+	{"backbone.drop_path", "backbone.dropPath"},
 	{"optim.lr_backbone", "optim.lr.backbone"},
 	{"optim.lr_adapter", "optim.lr.adapter"},
 	{"optim.lr_head", "optim.lr.head"},

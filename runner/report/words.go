@@ -16,7 +16,7 @@ var words = map[string]string{
 	"adapter":        "adapter",
 	"adapter.blocks": "blocks with adapters", "adapter.targets": "layers with adapters", "adapter.variant": "variant of the adapter",
 	"adapter.from": "start of the adapter", "backbone": "backbone", "backbone.model": "backbone", "backbone.depth": "blocks of the backbone",
-	"backbone.freeze": "freezing of the backbone", "backbone.freeze.blocks": "frozen blocks", "backbone.freeze.until": "epochs with a frozen backbone",
+	"backbone.dropPath": "drop path of the last block", "backbone.freeze": "freezing of the backbone", "backbone.freeze.blocks": "frozen blocks", "backbone.freeze.until": "epochs with a frozen backbone",
 	"data.fraction": "fraction of the data", "data.size": "size of images in pixels", "data.source": "data", "data.augment": "augmentations",
 	"data.limit.train": "training images", "data.limit.val": "validation images", "data.limit.test": "test images",
 	"data.procedural.train": "training images", "data.procedural.val": "validation images", "data.procedural.test": "test images",
