@@ -3781,17 +3781,19 @@ func (x *Window) GetScale() float64 {
 }
 
 type RunRequest struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // identity of spec, hex
-	Spec              *RunSpec               `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	Train             bool                   `protobuf:"varint,3,opt,name=train,proto3" json:"train,omitempty"` // false: trained already, evaluate only
-	Evaluations       []*Evaluation          `protobuf:"bytes,4,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
-	Label             *Label                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"`
-	Places            *Places                `protobuf:"bytes,6,opt,name=places,proto3" json:"places,omitempty"`
-	CheckpointSeconds float64                `protobuf:"fixed64,7,opt,name=checkpoint_seconds,json=checkpointSeconds,proto3" json:"checkpoint_seconds,omitempty"` // at least this often; 0: at the end of epochs only
-	SampleImages      uint32                 `protobuf:"varint,8,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"`                 // written as pictures for each evaluation
-	Peft              *protocol.Peft         `protobuf:"bytes,9,opt,name=peft,proto3" json:"peft,omitempty"`                                                      // how PEFT would store the adapter; for Export
-	Pause             *Pause                 `protobuf:"bytes,10,opt,name=pause,proto3" json:"pause,omitempty"`                                                   // of this attempt, request.json leaves it out; absent: none
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // identity of spec, hex
+	Spec        *RunSpec               `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	Train       bool                   `protobuf:"varint,3,opt,name=train,proto3" json:"train,omitempty"` // false: trained already, evaluate only
+	Evaluations []*Evaluation          `protobuf:"bytes,4,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
+	Label       *Label                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"`
+	Places      *Places                `protobuf:"bytes,6,opt,name=places,proto3" json:"places,omitempty"`
+	// At least this often; 0: at the end of epochs only, and with Train.eval_steps after
+	// validations only.
+	CheckpointSeconds float64        `protobuf:"fixed64,7,opt,name=checkpoint_seconds,json=checkpointSeconds,proto3" json:"checkpoint_seconds,omitempty"`
+	SampleImages      uint32         `protobuf:"varint,8,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"` // written as pictures for each evaluation
+	Peft              *protocol.Peft `protobuf:"bytes,9,opt,name=peft,proto3" json:"peft,omitempty"`                                      // how PEFT would store the adapter; for Export
+	Pause             *Pause         `protobuf:"bytes,10,opt,name=pause,proto3" json:"pause,omitempty"`                                   // of this attempt, request.json leaves it out; absent: none
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
