@@ -149,7 +149,7 @@ func TestGradientsEqualTransformers(t *testing.T) {
 	}
 }
 
-// gradients compares those of a model with those of the fixture, at least so many.
+// gradients compares those of a model with those of the fixture, at least this many.
 func (f fixture) gradients(m *Model, least int) {
 	grads := map[string]*torch.Tensor{}
 	d := int64(m.Arch.Dim)
