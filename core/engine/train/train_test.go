@@ -310,16 +310,13 @@ func TestResumeIsExact(t *testing.T) {
 			r.Spec.Train.Batch, r.Spec.Train.Accumulate, r.Spec.Train.Epochs = 2, 2, 4
 			r.Spec.Train.Ema = 0.9
 		},
-		"drop path": func(r *spec.RunRequest) {
-			r.Spec.Backbone.Freeze, r.Spec.Backbone.DropPath = &spec.Freeze{Kind: spec.Freeze_NONE}, 0.4
-			r.Spec.Head = &spec.Head{Kind: "linear", Norm: true}
-			r.Spec.Train.Batch, r.Spec.Train.Accumulate = 2, 2
-		},
-		"in steps": func(r *spec.RunRequest) {
+		"in steps, with drop path": func(r *spec.RunRequest) {
 			r.Spec.Train.Epochs, r.Spec.Train.Steps = 0, 14
 			r.Spec.Train.EvalEvery, r.Spec.Train.EvalSteps = 0, 3
 			r.Spec.Optim.Schedule.Warmup, r.Spec.Optim.Schedule.WarmupSteps = 0, 5
+			r.Spec.Backbone.DropPath = 0.4
 			r.Spec.Adapter = adapted(t, lora{dropout: 0.3}, 3, 4)
+			r.Spec.Head = &spec.Head{Kind: "linear", Norm: true}
 		},
 		"forgetting": func(r *spec.RunRequest) {
 			r.Spec.Optim.Rules = []*spec.Rule{
