@@ -76,7 +76,7 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 	flags.IntVarP(&o.slots, "jobs", "j", 0, "runs at once, each with an engine; 0: one on each device")
 	flags.IntVar(&o.retries, "retry", 1, "how often a run is tried again that crashed, hung or ran out of memory")
 	flags.DurationVar(&o.silence, "silence", time.Hour, "how long an engine may say nothing before it is killed as hung; 0: for ever")
-	flags.DurationVar(&o.checkpoint, "checkpoint", time.Minute, "how much work a crash may cost; every epoch ends with a checkpoint")
+	flags.DurationVar(&o.checkpoint, "checkpoint", time.Minute, "how much work a crash may cost; every epoch ends with a checkpoint too, and with train.evalSteps every validation instead")
 	flags.BoolVar(&o.failFast, "fail-fast", false, "stop everything after the first run that failed")
 	flags.BoolVar(&o.join, "join", false, "share the work with applies that are running")
 	flags.BoolVar(&o.smoke, "smoke", false, "two steps of every cell, apart from the real runs")

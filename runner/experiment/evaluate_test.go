@@ -56,6 +56,7 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 		"train.precision":           {`"bf16"`, `"f16"`},
 		"optim.clip":                {"0", "1.5"},
 		"head.dropout":              {"0", "0.3"},
+		"head.norm":                 {"true", "false"},
 		"adapter.params.nested.new": {"1"},
 		"preset":                    {`"original"`, `""`, `"originalSearch"`, `"orignal"`},
 		"optim.kind":                {`"adam"`, `"sgd"`},

@@ -27,6 +27,9 @@ type idleRule struct {
 var idle = append(ofHeads(), []idleRule{
 	{"optim.lr.backbone", func(c *config) bool { return grouped(c) || c.Backbone.Freeze.kind != "all" }, "the backbone is frozen", "leave it out, or free some of the backbone with backbone.freeze"},
 	{"optim.lr.adapter", func(c *config) bool { return grouped(c) || adapted(c) }, "there is no adapter", "leave it out, or name a variant"},
+	{"backbone.dropPath", func(c *config) bool {
+		return grouped(c) || adapted(c) || c.Backbone.Freeze.kind != "all" || c.Backbone.DropPath == 0
+	}, "no block trains or has an adapter", "leave it out, or free some of the backbone with backbone.freeze"},
 	{"optim.lr.backbone", ungrouped, "optim.groups gives the rates", "leave it out"},
 	{"optim.lr.adapter", ungrouped, "optim.groups gives the rates", "leave it out"},
 	{"optim.lr.head", ungrouped, "optim.groups gives the rates", "leave it out"},

@@ -9,6 +9,7 @@ import (
 	"cuelang.org/go/cue"
 
 	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/backbone"
@@ -179,6 +180,12 @@ func (x *expansion) run(c *cell, seed uint64) (*Run, error) {
 		s.Train.Resolution, s.Train.Window = seen.Resolution, seen.Window
 	}
 	cfg.settle(s)
+	if s.Backbone.DropPath = cfg.Backbone.DropPath; s.Backbone.DropPath > 0 {
+		// Tensors that cannot be listed are reported by checkTensors.
+		if tensors, err := params.Of(s); err == nil && params.DropPath(s, tensors) == nil {
+			s.Backbone.DropPath = 0
+		}
+	}
 	run.Spec = s
 	run.ID = spec.Identity(s)
 

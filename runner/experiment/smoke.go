@@ -68,7 +68,8 @@ func (s *smoke) run(ctx context.Context, run *Run, name string) (*Run, error) {
 	cut.Spec, cut.Label, cut.Places = proto.CloneOf(run.Spec), proto.CloneOf(run.Label), proto.CloneOf(run.Places)
 	cut.Label.Experiment = name
 	train := cut.Spec.Train
-	train.MaxSteps, train.EvalEvery, train.Monitor = smokeSteps, 1, "loss"
+	train.MaxSteps, train.EvalEvery, train.EvalSteps, train.Monitor = smokeSteps, 1, 0, "loss"
+	cut.Spec.Optim.Schedule.WarmupSteps = 0  // of more steps than there are
 	train.Resolution, train.Window = "", nil // at which there is no loss
 	cut.Places.Files = map[string]*spec.Files{}
 	if err := s.data(ctx, cut.Spec.Data, run.Places, cut.Places, smokeSteps*train.Batch); err != nil {

@@ -210,7 +210,7 @@ func shape(s *spec.RunSpec) (exact, near string) {
 		l.Weight = 1
 	}
 	if t := s.GetTrain(); t != nil {
-		t.Epochs, t.MaxSteps, t.Monitor = 0, 0, ""
+		t.Epochs, t.Steps, t.MaxSteps, t.Monitor = 0, 0, 0, ""
 	}
 	if s.GetAdapter() != nil {
 		s.Adapter.Start = ""

@@ -19,7 +19,8 @@ import (
 const redrawEvery = 100 * time.Millisecond
 
 // Progress shows runs as they go: bars that are drawn over on a terminal, a
-// line for each epoch elsewhere.
+// line for each epoch elsewhere, or for each validation where these are counted in
+// steps.
 type Progress struct {
 	v       *View
 	metrics map[string]string // experiment -> what it shows
@@ -47,7 +48,7 @@ type progressRun struct {
 	step     *spec.Step
 	first    uint64 // step
 	firstAt  time.Time
-	lossSum  float64 // of the epoch
+	lossSum  float64 // since the last line
 	losses   int
 	epoch    uint32
 	told     uint32 // last epoch with a line
@@ -217,7 +218,10 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 		if r.step == nil {
 			r.first, r.firstAt = s.GetStep(), time.Now()
 		}
-		if s.GetEpoch() != r.epoch {
+		switch {
+		case r.job.Run.Spec.GetTrain().GetEvalSteps() > 0:
+			r.epoch = s.GetEpoch()
+		case s.GetEpoch() != r.epoch:
 			if r.epoch > r.told {
 				p.epoch(r, nil)
 			}
@@ -251,9 +255,12 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 	return true
 }
 
-// epoch writes the line of an epoch, with the validation that it ended with.
+// epoch writes the line of an epoch, with the validation that it ended with, or of a
+// validation in an epoch.
 func (p *Progress) epoch(r *progressRun, validation *spec.Validation) {
 	r.told = r.epoch
+	lossSum, losses := r.lossSum, r.losses
+	r.lossSum, r.losses = 0, 0
 	if p.v.live {
 		return
 	}
@@ -264,8 +271,8 @@ func (p *Progress) epoch(r *progressRun, validation *spec.Validation) {
 	if r.step != nil {
 		text += fmt.Sprintf("  step %d/%d", r.step.GetStep(), r.start.GetSteps())
 	}
-	if r.losses > 0 {
-		text += fmt.Sprintf("  loss %.4f", r.lossSum/float64(r.losses))
+	if losses > 0 {
+		text += fmt.Sprintf("  loss %.4f", lossSum/float64(losses))
 	}
 	if validation != nil {
 		if value, ok := p.value(r, validation.GetMetrics()); ok {

@@ -269,3 +269,28 @@ func TestPluginsOnNarrowTerminals(t *testing.T) {
 		}
 	}
 }
+
+// Where validations are counted in steps, each has a line and epochs have none.
+func TestLinesOfValidationsInSteps(t *testing.T) {
+	v, out := terminal(0)
+	j := job("rank=8")
+	j.Run.Spec = &spec.RunSpec{Train: &spec.Train{Steps: 6, EvalSteps: 3}}
+	p := v.Progress([]*launch.Job{j}, nil)
+	p.Watch(launch.Event{Job: j, Start: &launch.Start{Attempt: 1}})
+	p.Watch(started(j, 6))
+	for n := range uint64(6) {
+		s := &spec.Step{Step: n + 1, Epoch: uint32(n/2 + 1), Loss: float64(n), ImagesPerSecond: 41}
+		p.Watch(event(j, &spec.Event{Event: &spec.Event_Step{Step: s}}))
+		if n%3 == 2 {
+			p.Watch(event(j, &spec.Event{Event: &spec.Event_Validation{Validation: &spec.Validation{Step: n + 1, Epoch: s.Epoch, Best: n == 2, Metrics: &spec.Metrics{}}}}))
+		}
+	}
+	p.Close()
+	want := `[1/1] e/rank=8/seed=1  started
+[1/1] e/rank=8/seed=1  epoch 2/2  step 3/6  loss 1.0000 (best)  41.0 images/s
+[1/1] e/rank=8/seed=1  epoch 3/2  step 6/6  loss 4.0000  41.0 images/s
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+}
