@@ -121,6 +121,14 @@ type countKey struct {
 	colors bool
 }
 
+// A mistakeKey is files by their content, and what their masks are taken for.
+type mistakeKey struct {
+	digest  string
+	layout  *data.Layout
+	colors  bool
+	classes int
+}
+
 // A pairKey is two splits by their content.
 type pairKey struct{ train, test string }
 
@@ -171,7 +179,11 @@ func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
 	}
 	layout, err := data.FindLayout(dir, key.layout)
 	if err != nil {
-		return nil, &sourceError{err.Error(), `leave data.layout out to have the layout recognised`}
+		hint := "leave data.layout out to have the layout recognized"
+		if key.layout == "auto" {
+			hint = "runner help data says what each layout has"
+		}
+		return nil, &sourceError{err.Error(), hint}
 	}
 	there, err := layout.Parts(dir)
 	if err != nil {
@@ -393,6 +405,15 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (mes
 		}
 		if !r.check {
 			continue
+		}
+		if layout := r.layout(d.sourceKey(root)); layout != nil {
+			key := mistakeKey{s.split.GetDigest(), layout, t.colors, len(d.Classes)}
+			mistake, _ := r.mistakes.get(r.ctx, key, func() (string, error) {
+				return layout.Mistake(r.ctx, r.index, s.files, key.colors, key.classes), r.ctx.Err()
+			})
+			if mistake != "" {
+				return fmt.Sprintf("data %q cannot be used: of %s, %s", d.Source, role, mistake), "runner help data says which masks each layout has"
+			}
 		}
 		read := t.data()
 		text, _ := r.checked.get(r.ctx, s.readKey(read), func() (string, error) {
