@@ -197,17 +197,18 @@ func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
 		p[unlisted] = there[unlisted]
 	}
 	fraction, wanted := key.split, key.wanted()
+	val := float64(fraction.Val)
 	if whole, ok := there[data.All]; ok && key.domain { // which is scored as a whole
 		p["test"] = whole
 	} else if fraction.likeOriginal() && !key.domain {
 		if !ok {
 			whole = data.Pool(dir, there)
 		}
-		for i, part := range whole.SplitOriginal(fraction.Seed.number, key.fraction, fraction.Val, fraction.Test) {
+		for i, part := range whole.SplitOriginal(fraction.Seed.number, key.fraction, val, fraction.Test) {
 			p[roles[i]] = part
 		}
 	} else if ok {
-		cut := fraction.cut(whole, fraction.Train, fraction.Val, fraction.Test)
+		cut := fraction.cut(whole, fraction.Train, val, fraction.Test)
 		for i, role := range roles {
 			p[role] = cut[i]
 		}
@@ -216,10 +217,14 @@ func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
 			p[role] = there[role]
 		}
 		// A source with no val/ gives some of train/.
-		if p["val"].Len() == 0 && p["train"].Len() > 0 && slices.Contains(wanted, "val") {
-			cut := fraction.cut(p["train"], fraction.Train/(fraction.Train+fraction.Val), fraction.Val/(fraction.Train+fraction.Val))
+		if p["val"].Len() == 0 && p["train"].Len() > 0 && val > 0 && slices.Contains(wanted, "val") {
+			cut := fraction.cut(p["train"], fraction.Train/(fraction.Train+val), val/(fraction.Train+val))
 			p["train"], p["val"] = cut[0], cut[1]
 		}
+	}
+	if val == 0 && slices.Contains(wanted, "val") && p["val"].Len() == 0 {
+		p["val"] = p["test"] // which is reported if it is empty
+		wanted = slices.DeleteFunc(slices.Clone(wanted), func(role string) bool { return role == "val" })
 	}
 	for _, role := range wanted {
 		if p[role].Len() == 0 {
