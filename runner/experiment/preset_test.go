@@ -93,7 +93,7 @@ func TestPresetsAreExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, v := range values {
-		if _, ok := e.expansion.pinned("original", cuePath(v.Path)); ok != (v.From == FromPreset) || ok && v.At.File != "schema/preset.cue" {
+		if _, ok := e.expansion.pinned("original", cuePath(v.Path)); ok != (v.From == FromPreset) || ok != (v.Preset == "original") || ok && v.At.File != "schema/preset.cue" {
 			t.Errorf("%s is said to be from %s %s", v.Path, v.From, v.At)
 		}
 	}

@@ -186,7 +186,7 @@ func from(v experiment.Value) string {
 		case experiment.FromSchema, experiment.FromVariant:
 			return fmt.Sprintf("default of %s:%d", v.At.File, v.At.Line)
 		case experiment.FromPreset:
-			return fmt.Sprintf("preset, %s:%d", v.At.File, v.At.Line)
+			return fmt.Sprintf("preset %s, %s:%d", v.Preset, v.At.File, v.At.Line)
 		default:
 			return v.From + " " + where
 		}
