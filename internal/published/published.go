@@ -1,4 +1,6 @@
-package main
+// Package published writes data sets in the layouts that they are published in, some
+// small pictures of each part, for tests.
+package published
 
 import (
 	"fmt"
@@ -8,33 +10,24 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// published LAYOUT DIR writes a data set as it is published, some pictures of each
-// part: masks of Pascal VOC with a palette, label ids of Cityscapes, of ADE20K 0 to
-// 150. The mistakes "trainIds", "reduced" and "colors" are such masks that were
-// converted.
-func published(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: published LAYOUT DIR [MISTAKE]")
-	}
-	ts.Check(writePublished(args[0], ts.MkAbs(args[1]), strings.Join(args[2:], "")))
-}
+// side is the height and width of the pictures.
+const side = 16
 
-// publishedSide is the height and width of the pictures.
-const publishedSide = 16
-
-func writePublished(layout, dir, mistake string) error {
+// Write writes a data set of a layout: for "voc" and "vocAug" masks with a palette,
+// for "cityscapes" label ids, for "ade20k" 0 to 150. Three images are trained on, six
+// of "vocAug", and two are tested on. A mistake is "trainIds", "reduced" or "colors",
+// for such masks that were converted, or "".
+func Write(layout, dir, mistake string) error {
 	number := 0
 	pair := func(picture, mask string, most int) error {
 		number++
-		drawn := image.NewRGBA(image.Rect(0, 0, publishedSide, publishedSide))
+		drawn := image.NewRGBA(image.Rect(0, 0, side, side))
 		for i := range drawn.Pix {
 			drawn.Pix[i] = byte(i*number) | byte(i%4/3*255)
 		}
-		if err := writePicture(filepath.Join(dir, picture), drawn); err != nil {
+		if err := write(filepath.Join(dir, picture), drawn); err != nil {
 			return err
 		}
 		var palette color.Palette
@@ -43,15 +36,15 @@ func writePublished(layout, dir, mistake string) error {
 		}
 		labels := image.NewPaletted(drawn.Rect, palette)
 		for i := range labels.Pix {
-			if labels.Pix[i] = byte((i*number + i/publishedSide) % (most + 1)); i%publishedSide == 0 && (layout == "voc" || layout == "vocAug" || mistake != "") {
+			if labels.Pix[i] = byte((i*number + i/side) % (most + 1)); i%side == 0 && (layout == "voc" || layout == "vocAug" || mistake != "") {
 				labels.Pix[i] = 255
 			}
 		}
 		var m image.Image = labels
 		if mistake == "colors" {
 			rgb := image.NewRGBA(drawn.Rect)
-			for y := range publishedSide {
-				for x := range publishedSide {
+			for y := range side {
+				for x := range side {
 					rgb.Set(x, y, labels.At(x, y))
 				}
 			}
@@ -59,7 +52,7 @@ func writePublished(layout, dir, mistake string) error {
 		} else if layout != "voc" || strings.Contains(mask, "Aug/") {
 			m = &image.Gray{Pix: labels.Pix, Stride: labels.Stride, Rect: labels.Rect}
 		}
-		return writePicture(filepath.Join(dir, mask), m)
+		return write(filepath.Join(dir, mask), m)
 	}
 	switch layout {
 	case "voc", "vocAug":
@@ -122,7 +115,7 @@ func writePublished(layout, dir, mistake string) error {
 	return fmt.Errorf("there is no published layout %q", layout)
 }
 
-func writePicture(file string, m image.Image) error {
+func write(file string, m image.Image) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
 		return err
 	}
