@@ -172,7 +172,7 @@ func (x *expansion) differences(all []*cell) (list []Difference) {
 	}
 	for _, preset := range presets {
 		for _, p := range x.pins(preset) {
-			d := p.difference(x.schema)
+			d := p.difference(x.schema, x.presets.LookupPath(cue.MakePath(cue.Str(preset))))
 			d.Preset, d.Cells = preset, cells[preset]
 			if d.Value != d.Default {
 				list = append(list, d)
@@ -182,10 +182,15 @@ func (x *expansion) differences(all []*cell) (list []Difference) {
 	return list
 }
 
-// difference is what a pin sets, next to the default of the schema.
-func (p pin) difference(schema cue.Value) Difference {
+// difference is what a pin of a preset sets, next to the default of the schema. That
+// may depend on the kind that the preset sets in the same section.
+func (p pin) difference(schema, preset cue.Value) Difference {
 	d := Difference{Path: strings.Join(p.path, "."), Value: inCUE(p.value)}
-	if v, ok := lookup(schema, p.path).Default(); ok || v.IsConcrete() {
+	section, kind := lookup(schema, p.path[:1]), cue.MakePath(cue.Str("kind"))
+	if k := lookup(preset, []string{p.path[0], "kind"}); k.Exists() && p.path[len(p.path)-1] != "kind" {
+		section = section.FillPath(kind, k)
+	}
+	if v, ok := lookup(section, p.path[1:]).Default(); ok || v.IsConcrete() {
 		d.Default = inCUE(v)
 	}
 	for _, group := range p.value.Doc() {
@@ -211,7 +216,7 @@ func (s *Schema) Preset(name string) (list []Difference, err error) {
 		return nil, fmt.Errorf("there is no preset %q; %s", name, diagnostic.Suggest(name, "presets", names))
 	}
 	for _, p := range pinsOf(s.root, s.presets, name) {
-		d := p.difference(s.root)
+		d := p.difference(s.root, s.presets.LookupPath(cue.MakePath(cue.Str(name))))
 		d.Preset = name
 		list = append(list, d)
 	}
