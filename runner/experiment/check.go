@@ -142,7 +142,10 @@ type (
 		evaluate *evaluateConfig
 		train    *trainConfig
 	}
-	splitInput    struct{ data *dataConfig }
+	splitInput struct {
+		evaluate *evaluateConfig
+		data     *dataConfig
+	}
 	backboneInput struct {
 		backbone *backboneConfig
 		adapter  *adapterConfig
@@ -197,7 +200,7 @@ func (x *expansion) check(c *cell) {
 	memoize(x, c, strengthInput{g.Evaluate}, x.checkStrength)
 	memoize(x, c, testTimeInput{g.Evaluate, g.Data, g.Backbone}, x.checkTestTime)
 	memoize(x, c, validateInput{g.Evaluate, g.Train}, x.checkValidate)
-	memoize(x, c, splitInput{g.Data}, x.checkSplit)
+	memoize(x, c, splitInput{g.Evaluate, g.Data}, x.checkSplit)
 	memoize(x, c, backboneInput{g.Backbone, g.Adapter, g.Head, g.Data}, x.checkBackbone)
 	memoize(x, c, adapterInput{g.adapterOn()}, x.checkAdapter)
 	memoize(x, c, epochsInput{g.adapterOn(), g.Train}, x.checkEpochs)
@@ -674,7 +677,12 @@ func (x *expansion) checkSplit(c *subject, in splitInput) {
 	if s.From != "" && (s.Group != "" || s.Stratify != "" || s.likeOriginal()) {
 		x.fail(c, "data.split.from", "data.split is listed, and says how to divide as well", "a list says where every image is: leave method, group and stratify out")
 	}
-	sum := s.Train + s.Val + s.Test
+	if s.Val == 0 && s.likeOriginal() {
+		x.fail(c, "data.split.val", `data.split.val is "test", and data.split.method is "original"`, "that project divides by fractions: give one")
+	} else if s.Val == 0 && in.evaluate.Checkpoint == "best" && in.data.Source != procedural {
+		x.warn(c, "data.split.val", "the best checkpoint is chosen by the images that it is tested on", `its scores are too good: evaluate: checkpoint: "last" scores the end of the training`)
+	}
+	sum := s.Train + float64(s.Val) + s.Test
 	if s.likeOriginal() { // which trains on what is left
 		sum -= s.Train
 	}

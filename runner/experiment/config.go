@@ -161,7 +161,7 @@ type splitConfig struct {
 	Method   string    `json:"method"`
 	Seed     splitSeed `json:"seed"`
 	Train    float64   `json:"train"`
-	Val      float64   `json:"val"`
+	Val      valShare  `json:"val"`
 	Test     float64   `json:"test"`
 	Group    string    `json:"group"` // separators; at most one of the two
 	Stratify string    `json:"stratify"`
@@ -180,6 +180,17 @@ func (s *splitSeed) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	return json.Unmarshal(b, &s.number)
+}
+
+// valShare is the fraction that is validated on, or 0 if that is what is tested on.
+type valShare float64
+
+func (s *valShare) UnmarshalJSON(b []byte) error {
+	if string(b) == `"test"` {
+		*s = 0
+		return nil
+	}
+	return json.Unmarshal(b, (*float64)(s))
 }
 
 // of is the configuration of the data for a run with a seed.

@@ -38,6 +38,7 @@ type resolver struct {
 	scans    memo[scanKey, parts]
 	splits   memo[splitKey, files]
 	checked  memo[readKey, string] // what is wrong with files
+	mistakes memo[mistakeKey, string]
 	remarked memo[readKey, [2]string]
 	counted  memo[countKey, map[uint32]int] // masks with a value
 	repeated memo[pairKey, int]
@@ -76,6 +77,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		scans:     memo[scanKey, parts]{},
 		splits:    memo[splitKey, files]{},
 		checked:   memo[readKey, string]{},
+		mistakes:  memo[mistakeKey, string]{},
 		remarked:  memo[readKey, [2]string]{},
 		counted:   memo[countKey, map[uint32]int]{},
 		repeated:  memo[pairKey, int]{},
