@@ -275,7 +275,7 @@ func TestLinesOfValidationsInSteps(t *testing.T) {
 	v, out := terminal(0)
 	j := job("rank=8")
 	j.Run.Spec = &spec.RunSpec{Train: &spec.Train{Steps: 6, EvalSteps: 3}}
-	p := v.Progress([]*launch.Job{j}, nil)
+	p := v.Progress([]*launch.Job{j}, nil, nil)
 	p.Watch(launch.Event{Job: j, Start: &launch.Start{Attempt: 1}})
 	p.Watch(started(j, 6))
 	for n := range uint64(6) {
