@@ -86,11 +86,7 @@ func (a *app) showProgram(ctx context.Context, r *variant.Registry, name string,
 			return fmt.Errorf("--size %s: want OUTxIN, 60x24 for example", s.size)
 		}
 	}
-	d, err := r.Describe(ctx, name)
-	if err != nil {
-		return err
-	}
-	schema, err := variant.ReadSchema(d)
+	schema, err := r.Schema(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package experiment
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	"cuelang.org/go/cue"
@@ -14,6 +13,7 @@ import (
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/peft"
+	"github.com/loralab/loralab/runner/variant"
 )
 
 // resolver answers for what lies outside of the files: backbones, variants,
@@ -123,15 +123,7 @@ func (r *resolver) params(c *cue.Context, name string) (cue.Value, error) {
 		if err != nil {
 			return cue.Value{}, err
 		}
-		v := c.CompileString(reply.GetSchema(), cue.Filename("variant:"+name+"/schema.cue"))
-		if err := v.Err(); err != nil {
-			return cue.Value{}, fmt.Errorf("the schema of variant %q: %w; tell its author", name, err)
-		}
-		params := v.LookupPath(cue.ParsePath("#Params"))
-		if !params.Exists() {
-			return cue.Value{}, fmt.Errorf("the schema of variant %q has no definition #Params; tell its author", name)
-		}
-		return params, nil
+		return variant.CompileSchema(c, reply)
 	})
 }
 

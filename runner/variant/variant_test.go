@@ -626,7 +626,13 @@ func TestSchemaCompletes(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", user, err, want)
 		}
 	}
-	for schema, want := range map[string]string{"#Params: {": "the schema of variant x", "Params: {}": "no definition #Params"} {
+	// A mistake has its line (trial-plugins F9).
+	for schema, want := range map[string]string{
+		"#Params: {\n\t// Rank.\n\trank!: int & }\n": `variant x: line 3, column 15 of its schema: expected operand, found '}', in "rank!: int & }"`,
+		"#Params: {\n\trank: itn\n}\n":               `line 2, column 8 of its schema: reference "itn" not found, in "rank: itn"`,
+		"#Params: {":                                 "line 1, column 11 of its schema: ",
+		"Params: {}":                                 "its schema has no definition #Params",
+	} {
 		if _, err := ReadSchema(&protocol.DescribeReply{Name: "x", Schema: schema}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", schema, err, want)
 		}
