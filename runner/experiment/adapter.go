@@ -352,8 +352,13 @@ func (x *expansion) checkAdapter(c *subject, in adapterInput) {
 			path = append([]string{"adapter", "params"}, strings.Split(p.GetParam(), ".")...)
 			message = p.GetParam() + ": " + message
 		}
-		if at := int(p.GetSite()); at >= 0 && at < len(a.sites) { // else it is so at all of them
+		switch at := int(p.GetSite()); {
+		case at >= 0 && at < len(a.sites):
 			message += " (" + program.SiteName(a.sites[at]) + ")"
+		case len(a.sites) == 1:
+			message += " (" + program.SiteName(a.sites[0]) + ")"
+		case len(a.sites) > 1:
+			message += fmt.Sprintf(" (at all %d adapted layers)", len(a.sites))
 		}
 		x.failAt(c, path, message, p.GetHint())
 	}
