@@ -186,6 +186,7 @@ Topics of runner help: ` + strings.Join(topics, ", ") + ".",
 	root.AddCommand(helper)
 	root.SetHelpCommand(helper)
 	group(root)
+	helpOfGroups(root)
 	a.complete(root)
 	explainUsage(root)
 	return root
