@@ -252,6 +252,7 @@ func (a *app) load(ctx context.Context, files []string, env experiment.Env) (*pr
 	if p.variants, err = a.variants(root); err != nil {
 		return nil, err
 	}
+	env.Trained = func(experiment, variant string) string { return trainedWith(ctx, root, experiment, variant) }
 	env.Root, env.Index, env.Tags, env.Set, env.Variants, env.Hub = root, a.index, a.tags, a.set, p.variants, backbones
 	p.experiments, p.found = experiment.Load(ctx, files, env)
 	if ctx.Err() != nil {

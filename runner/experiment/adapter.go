@@ -271,6 +271,12 @@ func (x *expansion) failVariant(c *subject, a *adapterConfig, err error) bool {
 		case diagnostic.DidYouMean(name, known) == "" && variant.IsName(name):
 			hint += fmt.Sprintf("\na plug-in of your own is used after: runner plugins install --project PATH, or with: --dev-plugin %s=PATH", name)
 		}
+		if x.resolve.trained != nil {
+			if version := x.resolve.trained(x.name, name); version != "" {
+				hint = fmt.Sprintf("runs of %s were trained with version %s of it: install that file again with: runner plugins install --project PATH\n"+
+					"what is done can be used without it: runner status, compare, inspect, evaluate, predict, export", x.name, version)
+			}
+		}
 		x.fail(c, "adapter.variant", fmt.Sprintf("unknown variant %q", name), hint)
 	case errors.As(err, &broken):
 		message, hint := fmt.Sprintf("variant %q: %s", name, broken.Message), broken.Hint

@@ -28,6 +28,7 @@ type resolver struct {
 	backbone  func(name string) (*backbone.Backbone, error)
 	describe  func(ctx context.Context, name string) (*protocol.DescribeReply, error)
 	adopt     func(ctx context.Context, s peft.Source) (*peft.Adapter, error)
+	trained   func(experiment, variant string) string
 	build     func(ctx context.Context, name, params string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error)
 
 	// What was found out. What makes an answer sees the key and the machine, and
@@ -71,6 +72,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		index:     env.Index,
 		check:     env.CheckData,
 		keepGoing: env.KeepGoing,
+		trained:   env.Trained,
 		schemas:   memo[string, cue.Value]{},
 		layouts:   memo[sourceKey, *data.Layout]{},
 		left:      memo[sourceKey, []string]{},
