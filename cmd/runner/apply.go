@@ -137,7 +137,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 			return err
 		}
 	}
-	if err := computable(ctx, made, studies); err != nil {
+	if err := a.computable(ctx, made, studies); err != nil {
 		return err
 	}
 	a.view.Plan(made, view.PlanOptions{Searches: progressOf(studies)})

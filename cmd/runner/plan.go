@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 
@@ -110,13 +111,19 @@ func (a *app) plan(ctx context.Context, files []string, only plan.Selection) (*p
 	}
 	made, studies, err := planned(ctx, p.experiments, known, only)
 	if err == nil {
-		err = computable(ctx, made, studies)
+		err = a.computable(ctx, made, studies)
 	}
 	return made, studies, known, ask, err
 }
 
-// computable reports work of a plan that the engine here cannot do.
-func computable(ctx context.Context, made *plan.Plan, studies []*study.Study) error {
+// computable reports work of a plan that the engine here cannot do, and warns of
+// what this machine has too little memory for: another one may train it.
+func (a *app) computable(ctx context.Context, made *plan.Plan, studies []*study.Study) error {
+	if memory := bounded.Memory(); memory > 0 {
+		if warning := made.TooLarge(memory); warning != "" {
+			a.view.Warn(warning)
+		}
+	}
 	var precisions []string
 	for _, s := range studies {
 		precisions = append(precisions, s.Untuned[0].Spec.GetTrain().GetPrecision())
