@@ -403,7 +403,7 @@ func (c *complaint) saySentence() {
 	number := ""
 	// A number may be one of several things: a fraction, or the word "test".
 	if known := kindOf(c.known()); known&^cue.NumberKind == 0 || known&cue.NumberKind != 0 && kindOf(c.value)&^cue.NumberKind == 0 {
-		number = asNumber(c.given, text, kindOf(c.value))
+		number = cmp.Or(beyond(c.given, c.known()), asNumber(c.given, text, kindOf(c.value)))
 	}
 	if key := c.tagAt(); number != "" && key != "" {
 		number = fmt.Sprintf("a tag gives a text: write @tag(%s,type=int) for a whole number, or type=number", key)
