@@ -108,6 +108,8 @@ type app struct {
 	plugins []string
 	// completing says that the shell asks what may be typed: nothing is started.
 	completing bool
+	// asking says that plug-ins are started, whatever they have answered before.
+	asking bool
 	// SIGINT, SIGTERM and SIGHUP; the first cancels the context of the command, unless
 	// the verb has closed taken and listens itself.
 	signals chan os.Signal
@@ -308,6 +310,9 @@ func (a *app) variants(root string) (*variant.Registry, error) {
 	dir, err := cache.Dir()
 	if err != nil {
 		return nil, err
+	}
+	if a.asking {
+		dir = "" // which keeps nothing
 	}
 	trusted, err := variant.TrustFile()
 	if err != nil {

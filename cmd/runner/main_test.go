@@ -40,6 +40,11 @@ func TestMain(m *testing.M) {
 		"runner":        main,
 		"runner-engine": func() { spec.ServeEngine(&testEngine{}) },
 		"lora":          func() { sdk.Serve(testVariant) },
+		"misspelt": func() {
+			v := testVariant
+			v.Name, v.Schema = "misspelt", "#Params: {\n\t// Rank.\n\trank: itn\n}\n"
+			sdk.Serve(v)
+		},
 	})
 }
 

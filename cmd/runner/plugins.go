@@ -57,6 +57,9 @@ func (a *app) openPlugin(arg string) (*variant.Registry, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	if a.asking {
+		o.CacheDir = ""
+	}
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil && dir == variant.ProjectDir(filepath.Dir(dir)) {
 		o.Root, o.Dirs, o.NoLock = filepath.Dir(dir), []string{dir}, true
 		if o.Trust, err = variant.TrustFile(); err != nil {

@@ -33,6 +33,7 @@ written as in adapter.params.`,
   runner plugins show lora --params 'rank: 8' --site fc1 --backbone dinov2-small`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			a.asking = true // what it prints is shown each time
 			r, name, err := a.openPlugin(args[0])
 			if err != nil {
 				return err
