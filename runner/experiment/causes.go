@@ -13,6 +13,7 @@ import (
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/token"
 
@@ -500,7 +501,7 @@ func beyond(given string, schema cue.Value) string {
 		return ""
 	}
 	whole, _ := big.NewFloat(f).Int(nil)
-	if schema.Unify(schema.Context().Encode(whole)).Validate(cue.Concrete(true)) == nil {
+	if schema.Unify(cuecontext.New().Encode(whole)).Validate(cue.Concrete(true)) == nil {
 		return ""
 	}
 	var most *big.Int
