@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 		"runner":        main,
 		"runner-engine": func() { spec.ServeEngine(&testEngine{}) },
 		"lora":          func() { sdk.Serve(testVariant) },
+		"replay":        replayed,
 	})
 }
 
