@@ -45,6 +45,7 @@ func TestMain(m *testing.M) {
 			v.Name, v.Schema = "misspelt", "#Params: {\n\t// Rank.\n\trank: itn\n}\n"
 			sdk.Serve(v)
 		},
+		"replay":        replayed,
 	})
 }
 

@@ -13,6 +13,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -239,6 +240,7 @@ type queue struct {
 	engines bool // one has answered
 	source  Source
 	done    bool          // the source has no further job
+	busy    map[string]bool // runs that slots of this process work on
 	changed chan struct{} // closed when a job ends
 }
 
@@ -274,6 +276,7 @@ func (q *queue) giveBack(job *Job) bool {
 		return false
 	}
 	q.working--
+	delete(q.busy, job.Run.ID)
 	q.left = append([]*Job{job}, q.left...)
 	return true
 }
@@ -301,16 +304,21 @@ func (q *queue) next(ctx context.Context, s *store.Records) (*taken, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var other *store.ClaimedError
+	var theirs *Job // which another process works on
 	for i, job := range q.left {
+		if q.busy[job.Run.ID] { // a run of the plan can be that of a trial
+			continue
+		}
 		run, err := s.Claim(ctx, job.Run.ID)
 		if err == nil {
 			q.left = append(q.left[:i:i], q.left[i+1:]...)
-			return &taken{job: job, run: run}, nil
+			return q.take(job, run), nil
 		}
 		if !errors.As(err, &other) {
 			q.left = append(q.left[:i:i], q.left[i+1:]...)
 			return &taken{job: job}, err
 		}
+		theirs = cmp.Or(theirs, job)
 	}
 	for !q.done && ctx.Err() == nil {
 		job, done, err := q.source.Next(ctx)
@@ -326,27 +334,44 @@ func (q *queue) next(ctx context.Context, s *store.Records) (*taken, error) {
 			q.changed = make(chan struct{})
 			break
 		}
-		run, err := s.Claim(ctx, job.Run.ID)
-		if errors.As(err, &other) {
+		if q.busy[job.Run.ID] {
 			q.left = append(q.left, job)
 			continue
 		}
-		return &taken{job: job, run: run}, err
+		run, err := s.Claim(ctx, job.Run.ID)
+		if errors.As(err, &other) {
+			q.left, theirs = append(q.left, job), cmp.Or(theirs, job)
+			continue
+		}
+		if err != nil {
+			return &taken{job: job}, err
+		}
+		return q.take(job, run), nil
 	}
 	switch {
-	case other != nil && len(q.left) > 0:
-		return &taken{job: q.left[0], wait: &other.Holder, ended: q.changed}, nil
-	case !q.done:
+	case theirs != nil:
+		return &taken{job: theirs, wait: &other.Holder, ended: q.changed}, nil
+	case !q.done || len(q.left) > 0:
 		return &taken{ended: q.changed}, nil
 	}
 	q.working--
 	return nil, nil
 }
 
+// take gives a slot a job that is claimed.
+func (q *queue) take(job *Job, run *store.Run) *taken {
+	if q.busy == nil {
+		q.busy = map[string]bool{}
+	}
+	q.busy[job.Run.ID] = true
+	return &taken{job: job, run: run}
+}
+
 // ended takes up how a job has ended.
 func (q *queue) ended(job *Job, end *End) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	delete(q.busy, job.Run.ID)
 	close(q.changed)
 	q.changed = make(chan struct{})
 	var err error

@@ -137,7 +137,8 @@ func (w *worker) settled(ctx context.Context, job *Job, run *store.Run) (*End, e
 		return &End{Outcome: Elsewhere, Summary: summary}, w.Records.Finish(ctx, id, summary)
 	case job.Pause != nil && slices.ContainsFunc(run.Rungs, func(r store.Rung) bool { return r.Step >= job.Pause.Step }):
 		return &End{Outcome: Elsewhere, Step: run.Checkpoint}, w.Records.Unclaim(ctx, id)
-	case run.State == store.Failed && run.Attempts > job.Attempts:
+	case run.State == store.Failed && (run.Attempts > job.Attempts || job.Trial):
+		// That a trial fails is its result, whoever trained it.
 		return &End{Outcome: Failed, Step: run.Checkpoint, Reason: run.Reason}, w.Records.Unclaim(ctx, id)
 	}
 	return nil, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -42,7 +43,8 @@ type file struct {
 	Start   bool   `json:"start,omitempty"`
 	Point   point  `json:"point"`
 	Runs    []run  `json:"runs"`
-	// Seen is what the sampler had seen, as what is new since the trial before.
+	// Seen is what the sampler had seen, as what is new since the trial before: see
+	// [Study.Ask].
 	Seen []Seen `json:"seen,omitempty"`
 }
 
@@ -53,13 +55,6 @@ type point []experiment.Setting
 type run struct {
 	Seed uint64 `json:"seed"`
 	Run  string `json:"run"`
-}
-
-// A Seen is the state of a trial as a sampler saw it.
-type Seen struct {
-	Trial int    `json:"trial"`
-	State State  `json:"state"`
-	Step  uint64 `json:"step,omitempty"` // of a paused or pruned one
 }
 
 func (p point) MarshalJSON() ([]byte, error) {
@@ -150,6 +145,36 @@ func nameOf(number int) string { return fmt.Sprintf("%06d.json", number) }
 
 // path is the file of a trial as people see it.
 func (d *directory) path(number int) string { return path.Join("runs", d.name, nameOf(number)) }
+
+// from goes through the trials from a number on. The directory is listed for number
+// 0 alone: what others add later has no gaps.
+func (d *directory) from(next int) iter.Seq2[int, error] {
+	return func(yield func(int, error) bool) {
+		if next > 0 {
+			for ; d.has(next); next++ {
+				if !yield(next, nil) {
+					return
+				}
+			}
+			return
+		}
+		numbers, err := d.numbers()
+		if err != nil {
+			yield(0, err)
+			return
+		}
+		for _, n := range numbers {
+			if !yield(n, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (d *directory) has(number int) bool {
+	_, err := d.at.Lstat(nameOf(number))
+	return err == nil
+}
 
 // numbers lists the trials that are there.
 func (d *directory) numbers() ([]int, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -165,6 +166,11 @@ func (a *active) job(ctx context.Context) (*launch.Job, error) {
 		if slices.ContainsFunc(a.Trials, func(t *Trial) bool { return t.State == Open }) {
 			return nil, nil // what ends may make others continue
 		}
+		if moved, err := a.settled(ctx); err != nil {
+			return nil, err
+		} else if moved {
+			continue
+		}
 		return a.retest(ctx)
 	}
 	return nil, ctx.Err()
@@ -173,8 +179,8 @@ func (a *active) job(ctx context.Context) (*launch.Job, error) {
 // judge has the pruner decide on the paused trials. It returns one that continues.
 func (a *active) judge() (*Trial, error) {
 	v := a.verdict()
-	for _, t := range a.Trials {
-		if slices.Contains(v.Stop, t.Number) && t.State == Paused {
+	for _, number := range v.Stop {
+		if t, _ := a.trial(number); t.State == Paused {
 			if err := a.dir.prune(t.Number); err != nil {
 				return nil, err
 			}
@@ -184,8 +190,8 @@ func (a *active) judge() (*Trial, error) {
 	if len(v.Continue) == 0 {
 		return nil, nil
 	}
-	i := slices.IndexFunc(a.Trials, func(t *Trial) bool { return t.Number == v.Continue[0] })
-	return a.Trials[i], nil
+	t, _ := a.trial(v.Continue[0])
+	return t, nil
 }
 
 // refresh reads the trials that other processes have drawn, and what became of those
@@ -202,6 +208,25 @@ func (a *active) refresh(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// settled looks a last time at the trials that wait before the best are known:
+// another process may have continued some. It reports whether one has.
+func (a *active) settled(ctx context.Context) (moved bool, err error) {
+	if a.judged {
+		return false, nil
+	}
+	for _, t := range a.Trials {
+		if t.State != Paused {
+			continue
+		}
+		step := t.Step
+		if err := a.look(ctx, t); err != nil {
+			return false, err
+		}
+		moved = moved || t.State != Paused || t.Step != step
+	}
+	return moved, nil
 }
 
 // of is a job of an open trial; nil if all that it needs is in progress.
@@ -273,7 +298,7 @@ func (src *Source) begin(ctx context.Context, run *experiment.Run, cell string, 
 // draw makes a new trial. It reports false where there is none: another process has
 // made one, or the space has no further point.
 func (a *active) draw(ctx context.Context) (bool, error) {
-	f := &file{Number: a.next, Cell: a.Cell, Key: a.Key(), Sampler: a.Sampler, Seed: a.Seed, Seen: a.seen()}
+	f := &file{Number: a.next, Cell: a.Cell, Key: a.key, Sampler: a.Sampler, Seed: a.Seed, Seen: a.news()}
 	var runs []*experiment.Run
 	for _, p := range a.Start {
 		at, err := a.Encode(p)
@@ -292,7 +317,7 @@ func (a *active) draw(ctx context.Context) (bool, error) {
 		}
 	} else {
 		var err error
-		if f.Point, runs, err = a.ask(ctx, f.Number); err != nil || f.Point == nil {
+		if f.Point, runs, err = a.ask(ctx, f); err != nil || f.Point == nil {
 			return false, err
 		}
 	}
@@ -307,24 +332,27 @@ func (a *active) draw(ctx context.Context) (bool, error) {
 	return true, a.refresh(ctx)
 }
 
-// ask draws a point, and makes its runs; nil where the space has no further point.
-func (a *active) ask(ctx context.Context, number int) (point, []*experiment.Run, error) {
-	s, err := sampler.New(a.Sampler)
+// ask draws the point of a trial, and makes its runs; nil where the space has no
+// further point.
+func (a *active) ask(ctx context.Context, f *file) (point, []*experiment.Run, error) {
+	s, err := sampler.New(f.Sampler)
 	if err != nil {
 		return nil, nil, err
 	}
+	seen := maps.Clone(a.told)
+	tell(seen, f.Seen)
+	ask, err := a.question(ctx, f, seen)
+	if err != nil {
+		return nil, nil, err
+	}
+	number := f.Number
 	var runs []*experiment.Run
 	var why error
-	p, err := s.Ask(sampler.Ask{
-		Seed: a.Seed, Number: number, Space: a.Space, Direction: a.direction(), Seen: a.history(),
-		Refuse: func(p space.Point) bool {
-			var err error
-			if runs, err = a.runsOf(ctx, number, a.Decode(p)); err != nil {
-				why = err
-			}
-			return err != nil
-		},
-	})
+	ask.Refuse = func(p space.Point) bool {
+		runs, why = a.runsOf(ctx, number, a.Decode(p))
+		return why != nil
+	}
+	p, err := s.Ask(ask)
 	var refused *sampler.RefusedError
 	switch {
 	case ctx.Err() != nil:
@@ -341,41 +369,24 @@ func (a *active) ask(ctx context.Context, number int) (point, []*experiment.Run,
 }
 
 // runsOf makes the runs of a point; the error says why it has none.
-func (a *active) runsOf(ctx context.Context, number int, p []experiment.Setting) (runs []*experiment.Run, err error) {
-	for _, seed := range a.Seeds {
-		run, found := a.Resolve(ctx, experiment.TrialCell(a.Cell, number), p, seed)
+func (s *Study) runsOf(ctx context.Context, number int, p []experiment.Setting) (runs []*experiment.Run, err error) {
+	for _, seed := range s.Seeds {
+		run, found := s.Resolve(ctx, experiment.TrialCell(s.Cell, number), p, seed)
 		if run == nil {
 			return nil, errors.New(inWords(found))
 		}
-		if a.Trainable > 0 {
+		if s.Trainable > 0 {
 			n, err := experiment.Trainable(run.Spec)
 			if err != nil {
 				return nil, err
 			}
-			if n > a.Trainable {
-				return nil, fmt.Errorf("it trains %d parameters, and %d are allowed", n, a.Trainable)
+			if n > s.Trainable {
+				return nil, fmt.Errorf("it trains %d parameters, and %d are allowed", n, s.Trainable)
 			}
 		}
 		runs = append(runs, run)
 	}
 	return runs, nil
-}
-
-// seen is what has changed in the trials since the last one was drawn.
-func (a *active) seen() (changes []Seen) {
-	before := map[int]Seen{}
-	for _, t := range a.Trials {
-		for _, s := range t.file.Seen {
-			before[s.Trial] = s
-		}
-	}
-	for _, t := range a.Trials {
-		now := Seen{Trial: t.Number, State: t.State, Step: t.Step}
-		if before[t.Number] != now {
-			changes = append(changes, now)
-		}
-	}
-	return changes
 }
 
 // retest is the next job of the comparison.

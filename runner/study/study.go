@@ -59,7 +59,6 @@ type Trial struct {
 	// Runs are its runs by seed.
 	Runs []Member
 
-	file   *file
 	at     space.Point
 	pruned bool // has been, for good
 }
@@ -88,7 +87,10 @@ type Study struct {
 	Foreign int
 
 	dir  *directory
-	next int // the first number that is free
+	key  string // of the search as it is now
+	next int    // the first number that is free
+	// told is what the sampler had seen when it drew the last trial, by number.
+	told map[int]Seen
 	// exhausted says that all points of a finite space are trials.
 	exhausted bool
 	pruner    pruner.Pruner
@@ -97,7 +99,7 @@ type Study struct {
 
 // open prepares a study and reads its trials. Without create there may be none.
 func openStudy(ctx context.Context, known *store.Snapshot, of *experiment.Study, create bool) (s *Study, err error) {
-	s = &Study{Study: of, total: params.Steps(of.Untuned[0].Spec)}
+	s = &Study{Study: of, key: of.Key(), told: map[int]Seen{}, total: params.Steps(of.Untuned[0].Spec)}
 	p := of.Pruner
 	s.pruner, err = pruner.New(p.Kind, pruner.Settings{
 		Last: int(s.total), First: int(max(p.Min, p.Warmup)), Factor: p.Eta, Every: int(p.Every), Percentile: p.Percentile, Startup: p.Startup,
@@ -159,13 +161,9 @@ func (s *Study) Over() bool {
 
 // read reads the trials of the directory that are not known yet.
 func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, error)) error {
-	numbers, err := s.dir.numbers()
-	if err != nil {
-		return err
-	}
-	for _, n := range numbers {
-		if n < s.next {
-			continue
+	for n, err := range s.dir.from(s.next) {
+		if err != nil {
+			return err
 		}
 		f, err := s.dir.read(n)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -175,11 +173,12 @@ func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, er
 			return err
 		}
 		s.next = n + 1
-		t := &Trial{Number: n, Point: f.Point, Start: f.Start, State: Open, file: f}
+		tell(s.told, f.Seen)
+		t := &Trial{Number: n, Point: f.Point, Start: f.Start, State: Open}
 		for _, r := range f.Runs {
 			t.Runs = append(t.Runs, Member{r.Seed, r.Run})
 		}
-		if !s.belongs(ctx, t) {
+		if !s.belongs(ctx, t, f.Key) {
 			s.Foreign++
 			continue
 		}
@@ -193,13 +192,14 @@ func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, er
 }
 
 // belongs reports whether a trial is one of the search as it is now: its point lies
-// in the space, and its runs are those that the file makes of it.
-func (s *Study) belongs(ctx context.Context, t *Trial) bool {
+// in the space, and its runs are those that the file makes of it. Key is that of its
+// file.
+func (s *Study) belongs(ctx context.Context, t *Trial, key string) bool {
 	var err error
 	if t.at, err = s.Encode(t.Point); err != nil {
 		return false
 	}
-	if t.file.Key == s.Key() {
+	if key == s.key {
 		return true
 	}
 	if len(t.Runs) != len(s.Seeds) {
@@ -414,14 +414,6 @@ func (s *Study) direction() search.Direction {
 		return search.Minimize
 	}
 	return search.Maximize
-}
-
-// history is the trials as samplers and pruners know them.
-func (s *Study) history() (all []search.Trial) {
-	for _, t := range s.Trials {
-		all = append(all, search.Trial{Number: t.Number, Point: t.at, State: states[t.State], Step: int(t.Step), Value: t.Value})
-	}
-	return all
 }
 
 // inWords is the first mistake that was found.
