@@ -20,6 +20,7 @@ import (
 	"github.com/loralab/loralab/runner/plan"
 	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 	"github.com/loralab/loralab/runner/view"
 )
 
@@ -75,7 +76,7 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 	flags.IntVarP(&o.slots, "jobs", "j", 0, "runs at once, each with an engine; 0: one on each device")
 	flags.IntVar(&o.retries, "retry", 1, "how often a run is tried again that crashed, hung or ran out of memory")
 	flags.DurationVar(&o.silence, "silence", time.Hour, "how long an engine may say nothing before it is killed as hung; 0: for ever")
-	flags.DurationVar(&o.checkpoint, "checkpoint", time.Minute, "how much work a crash may cost; every epoch ends with a checkpoint")
+	flags.DurationVar(&o.checkpoint, "checkpoint", time.Minute, "how much work a crash may cost; every epoch ends with a checkpoint too, and with train.evalSteps every validation instead")
 	flags.BoolVar(&o.failFast, "fail-fast", false, "stop everything after the first run that failed")
 	flags.BoolVar(&o.join, "join", false, "share the work with applies that are running")
 	flags.BoolVar(&o.smoke, "smoke", false, "two steps of every cell, apart from the real runs")
@@ -100,8 +101,12 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	if err != nil {
 		return err
 	}
-	// Not needed beyond the plan, and not to be held for hours.
-	p.close()
+	if searches(p.experiments) {
+		defer p.close() // trials are resolved as they are drawn
+	} else {
+		// Not needed beyond the plan, and not to be held for hours.
+		p.close()
+	}
 	if o.smoke {
 		if p.experiments, err = experiment.Smoke(ctx, a.index, p.experiments); err != nil {
 			return err
@@ -123,7 +128,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		return err
 	}
 	a.tell(known)
-	made, err := plan.Make(p.experiments, known, only)
+	made, studies, err := planned(ctx, p.experiments, known, only)
 	if err != nil {
 		return err
 	}
@@ -132,10 +137,10 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 			return err
 		}
 	}
-	if err := computable(ctx, made); err != nil {
+	if err := a.computable(ctx, made, studies); err != nil {
 		return err
 	}
-	a.view.Plan(made, view.PlanOptions{})
+	a.view.Plan(made, view.PlanOptions{Searches: progressOf(studies)})
 	if err := enqueue(ctx, runs, known, p.experiments, made); err != nil {
 		return err
 	}
@@ -149,8 +154,9 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		return err
 	}
 	var totals launch.Totals
-	if len(made.Work()) > 0 {
-		if totals, err = a.execute(ctx, p, runs, made, o); err != nil {
+	works := len(made.Work()) > 0 || made.Searches > 0
+	if works {
+		if totals, err = a.execute(ctx, p, runs, known, made, o); err != nil {
 			return err
 		}
 	}
@@ -158,13 +164,19 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		a.view.Stopped(totals)
 		return exitCode(1)
 	}
+	if made.Searches > 0 {
+		if made, err = compared(ctx, p, runs); err != nil {
+			return err
+		}
+	}
 	unscored := 0
 	if len(made.Ensembles) > 0 {
 		if unscored, err = a.scoreEnsembles(ctx, p, made.Ensembles); err != nil {
 			return err
 		}
+		works = true
 	}
-	if err := a.report(ctx, p, len(made.Work())+len(made.Ensembles) > 0); err != nil {
+	if err := a.report(ctx, p, works); err != nil {
 		return err
 	}
 	if totals.Failed > 0 {
@@ -183,6 +195,53 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		return exitCode(1)
 	}
 	return nil
+}
+
+// searches reports whether experiments have searches.
+func searches(experiments []*experiment.Experiment) bool {
+	return slices.ContainsFunc(experiments, func(e *experiment.Experiment) bool { return len(e.Studies) > 0 })
+}
+
+// planned is the plan of experiments, with what their searches have found.
+func planned(ctx context.Context, experiments []*experiment.Experiment, known *store.Snapshot, only plan.Selection) (*plan.Plan, []*study.Study, error) {
+	studies, err := study.Read(ctx, known, experiments)
+	if err != nil {
+		return nil, nil, err
+	}
+	made, err := plan.Make(experiments, known, only)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range studies {
+		if !s.Over() {
+			made.Searches++
+		}
+	}
+	return made, studies, nil
+}
+
+// progressOf is how far searches are.
+func progressOf(studies []*study.Study) (all []study.Progress) {
+	for _, s := range studies {
+		all = append(all, s.Progress())
+	}
+	return all
+}
+
+// compared records that the experiments ask for what their searches have found.
+func compared(ctx context.Context, p *project, runs *store.Store) (*plan.Plan, error) {
+	known, err := runs.Reconcile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	made, _, err := planned(ctx, p.experiments, known, plan.Selection{})
+	if err != nil {
+		return nil, err
+	}
+	if err := enqueue(ctx, runs, known, p.experiments, made); err != nil {
+		return nil, err
+	}
+	return made, linkLogs(p.root, made)
 }
 
 // ready loads the files and refuses any error except failing plug-ins. If
@@ -295,36 +354,51 @@ func settle(ctx context.Context, runs *store.Store, made *plan.Plan) error {
 }
 
 // execute runs the work of a plan.
-func (a *app) execute(ctx context.Context, p *project, runs *store.Store, made *plan.Plan, o applyOptions) (launch.Totals, error) {
+func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known *store.Snapshot, made *plan.Plan, o applyOptions) (_ launch.Totals, err error) {
 	experiments, metrics := map[string]*experiment.Experiment{}, map[string]string{}
 	for _, e := range p.experiments {
 		experiments[e.Name], metrics[e.Name] = e, e.Metric
 	}
 	sources := map[string]*provenance.Source{} // by experiment and cell
-	var jobs []*launch.Job
-	for _, action := range made.Work() {
-		run := action.Run
-		job := &launch.Job{
-			Run: run, Train: action.Train, Evaluations: action.Evaluations,
-			Dir: filepath.Join(p.root, filepath.FromSlash(dirOf(action))), Source: sources[run.Experiment+"/"+run.Cell],
+	job := func(run *experiment.Run, cell string) (job *launch.Job, err error) {
+		job = &launch.Job{
+			Run: run, Dir: filepath.Join(p.root, filepath.FromSlash(store.DirOf(run.Experiment, run.ID))), Source: sources[run.Experiment+"/"+cell],
 		}
 		if job.Source == nil {
-			var err error
-			if job.Source, err = provenance.ReadSource(p.root, experiments[run.Experiment], run.Cell); err != nil {
-				return launch.Totals{}, err
+			if job.Source, err = provenance.ReadSource(p.root, experiments[run.Experiment], cell); err != nil {
+				return nil, err
 			}
-			sources[run.Experiment+"/"+run.Cell] = job.Source
+			sources[run.Experiment+"/"+cell] = job.Source
 		}
-		if action.Stored != nil {
-			job.Attempts = action.Stored.Attempts
+		if stored, err := runs.Get(ctx, run.ID); err == nil {
+			job.Attempts = stored.Attempts
+			job.Dir = filepath.Join(p.root, filepath.FromSlash(stored.Dir))
 		}
+		return job, nil
+	}
+	var jobs []*launch.Job
+	for _, action := range made.Work() {
+		job, err := job(action.Run, experiments[action.Run.Experiment].CellOf(action.Run))
+		if err != nil {
+			return launch.Totals{}, err
+		}
+		job.Train, job.Evaluations = action.Train, action.Evaluations
 		jobs = append(jobs, job)
 	}
-	return a.launch(ctx, p.root, runs, jobs, metrics, o)
+	var source launch.Source
+	if made.Searches > 0 {
+		src, err := study.NewSource(ctx, runs, known, p.experiments, job)
+		if err != nil {
+			return launch.Totals{}, err
+		}
+		defer func() { err = errors.Join(err, src.Close()) }()
+		source = src
+	}
+	return a.launch(ctx, p.root, runs, jobs, source, metrics, o)
 }
 
 // launch runs jobs on this machine and shows how they go.
-func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs []*launch.Job, metrics map[string]string, o applyOptions) (launch.Totals, error) {
+func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs []*launch.Job, source launch.Source, metrics map[string]string, o applyOptions) (launch.Totals, error) {
 	engine, err := launch.EnginePath()
 	if err != nil {
 		return launch.Totals{}, err
@@ -337,13 +411,14 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 	if err != nil {
 		return launch.Totals{}, err
 	}
-	progress := a.view.Progress(jobs, metrics)
+	expected, _ := source.(view.Expected)
+	progress := a.view.Progress(jobs, expected, metrics)
 	defer progress.Close()
 	ctx, kill, release := a.interrupts(ctx, progress)
 	defer release() // before the progress, which a blocked output may hold
 	local := &launch.Local{
 		Engine: engine, Records: runs.Records, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
-		FailFast: o.failFast, Silence: o.silence, Checkpoint: o.checkpoint, Origin: origin, Watch: progress.Watch, Kill: kill,
+		FailFast: o.failFast, Silence: o.silence, Checkpoint: o.checkpoint, Origin: origin, Watch: progress.Watch, Source: source, Kill: kill,
 	}
 	totals, err := local.Run(ctx, jobs)
 	if totals.Stopped && ctx.Err() != nil {

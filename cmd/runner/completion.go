@@ -82,6 +82,7 @@ func (a *app) flagWords() map[string]completer {
 		"exclude":   a.list(a.cellNames),
 		"cell":      a.list(a.cellNames),
 		"variant":   a.list(a.variantNames),
+		"preset":    a.list(presetNames),
 		"directory": directories,
 		"out":       files,
 	}
@@ -211,6 +212,14 @@ func (a *app) variantNames(*cobra.Command, []string, string) ([]string, error) {
 	}
 	defer r.Close()
 	return r.Names(), nil
+}
+
+func presetNames(c *cobra.Command, _ []string, _ string) ([]string, error) {
+	schema, err := experiment.OpenSchema(c.Context(), experiment.Env{})
+	if err != nil {
+		return nil, err
+	}
+	return schema.Presets(), nil
 }
 
 func topicNames(c *cobra.Command, _ []string, _ string) ([]string, error) {

@@ -85,14 +85,18 @@ func (a *app) parts(ctx context.Context, arg string) ([]experiment.Part, error) 
 // distinct leaves out parts whose files were seen, with the same classes: what
 // is damaged or styled from them is no other data.
 func distinct(parts []experiment.Part) []experiment.Part {
-	seen := map[string]bool{}
+	seen := map[string]int{} // places in out
 	var out []experiment.Part
 	for _, p := range parts {
 		key := fmt.Sprint(p.Files.Root, p.Split.GetDigest(), p.Data.GetClasses(), p.Data.GetValues())
-		if !seen[key] {
+		i, twice := seen[key]
+		switch {
+		case !twice:
+			seen[key] = len(out)
 			out = append(out, p)
+		case out[i].Name == "val" && p.Name == "test": // see data.split.val
+			out[i] = p
 		}
-		seen[key] = true
 	}
 	return out
 }

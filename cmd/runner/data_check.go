@@ -22,7 +22,8 @@ func (a *app) dataCheckCommand() *cobra.Command {
 		Short: "Read every image and mask and list all that is wrong",
 		Long: `Check reads every image and mask and lists at once the files that do not pair up,
 those that cannot be read, masks of another size than their image and, for an
-experiment file, values of masks that have no class. It warns of images that are
+experiment file, values of masks that have no class. Of published data sets it knows
+the classes and what is ignored, and the usual mistakes with their masks. It warns of images that are
 trained on and stand in another part as well. What was read once is known by size
 and times and not read again, unless --verify asks for it.`,
 		Example: "  runner data check nuclei/histology\n  runner data check experiments/ablation_rank.cue",
@@ -41,7 +42,15 @@ and times and not read again, unless --verify asks for it.`,
 				checked.Problems = append(checked.Problems, data.Problem{File: filepath.Join(scan.Root, filepath.FromSlash(file)), Value: -1, Message: message})
 			}
 			told := map[string]bool{}
+			var sound []experiment.Part
 			for _, p := range checked.Parts {
+				if mistake := a.mistake(ctx, p); mistake != "" {
+					checked.Problems = append(checked.Problems, data.Problem{
+						File: filepath.Join(p.Files.Root, filepath.Dir(p.Files.Masks[0])), Value: -1, Message: fmt.Sprintf("of %s, %s", p.Name, mistake),
+					})
+					continue
+				}
+				sound = append(sound, p)
 				for _, problem := range data.Check(ctx, a.index, p.Files, p.Data) {
 					if !told[problem.String()] {
 						checked.Problems = append(checked.Problems, problem)
@@ -53,6 +62,9 @@ and times and not read again, unless --verify asks for it.`,
 				return errors.New("interrupted")
 			}
 			if checked.Repeated, err = a.repeated(ctx, parts); err != nil {
+				return err
+			}
+			if checked.Counts, err = a.counts(ctx, sound); err != nil {
 				return err
 			}
 			checked.Remarks = a.remarks(ctx, checked.Parts)
@@ -71,6 +83,38 @@ and times and not read again, unless --verify asks for it.`,
 	verifyFlag(c, &verify)
 	a.setFlag(c)
 	return c
+}
+
+// mistake is what is wrong with the masks of a part as a whole.
+func (a *app) mistake(ctx context.Context, p experiment.Part) string {
+	if p.Laid == nil || p.Files.Len() == 0 {
+		return ""
+	}
+	if p.Experiment != "" {
+		return p.Laid.Mistake(ctx, a.index, p.Files, p.Data.GetColours(), p.Named)
+	}
+	classes := len(p.Laid.Scored().GetClasses())
+	return p.Laid.Mistake(ctx, a.index, p.Files, p.Laid.Colors, classes)
+}
+
+// counts are the pixels of classes in parts of published data sets: those of an
+// experiment, or all that the data set is scored on.
+func (a *app) counts(ctx context.Context, parts []experiment.Part) ([]view.DataStats, error) {
+	var list []view.DataStats
+	for _, p := range parts {
+		if p.Laid == nil || p.Laid.Scored() == nil || p.Files.Len() == 0 {
+			continue
+		}
+		if p.Experiment == "" {
+			p.Data = p.Laid.Scored()
+		}
+		s, err := p.Files.Stats(ctx, a.index, p.Data)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, view.DataStats{Part: p, Stats: s})
+	}
+	return list, nil
 }
 
 // remarks are what is not used of the sources, and what may not be meant.

@@ -8,8 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/loralab/loralab/internal/published"
 )
 
 // pictures DIR N makes N images of 8×6 pixels below DIR, with masks whose left
@@ -39,4 +42,12 @@ func pictures(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(file.Close())
 		}
 	}
+}
+
+// writePublished LAYOUT DIR [MISTAKE] is published.Write.
+func writePublished(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: published LAYOUT DIR [MISTAKE]")
+	}
+	ts.Check(published.Write(args[0], ts.MkAbs(args[1]), strings.Join(args[2:], "")))
 }

@@ -177,8 +177,8 @@ func TestOriginalPage(t *testing.T) {
 		return
 	}
 	for _, want := range []string{
-		`optim: kind: "adam" +// preset, schema/preset\.cue:\d+\n`,
-		`(?m)^ +set +"adamw" .*\n.*"adam" .*preset, schema/preset\.cue`,
+		`optim: kind: "adam" +// preset original, schema/preset\.cue:\d+\n`,
+		`(?m)^ +set +"adamw" .*\n.*"adam" .*preset original, schema/preset\.cue`,
 		`(?m)^lora,as_original,100,1,test,4,0\.\d+,0\.\d+$`,
 		`(?m)^lora,corrected,100,test,1,0\.\d+,0,0\.\d+,0$`,
 		`optim\.kind is "adam", by default "adamw"\. `,

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
@@ -148,12 +149,9 @@ func (r *testRun) run() (*spec.Summary, error) {
 
 func (r *testRun) train() error {
 	s := r.request.GetSpec()
-	perEpoch := (uint64(s.GetData().GetSplits()["train"].GetCount()) + uint64(s.GetTrain().GetBatch()) - 1) / uint64(s.GetTrain().GetBatch())
-	r.epochs = s.GetTrain().GetEpochs()
-	r.steps = perEpoch * uint64(r.epochs)
-	if most := uint64(s.GetTrain().GetMaxSteps()); most > 0 {
-		r.steps = min(r.steps, most)
-	}
+	perEpoch := params.PerEpoch(s)
+	r.epochs, r.steps = uint32(params.Epochs(s)), params.Steps(s)
+	validates := cmp.Or(uint64(s.GetTrain().GetEvalSteps()), perEpoch)
 	if err := r.resume(); err != nil {
 		return err
 	}
@@ -186,7 +184,7 @@ func (r *testRun) train() error {
 		}}}); err != nil {
 			return err
 		}
-		if r.step%perEpoch == 0 || r.step == r.steps {
+		if r.step%validates == 0 || r.step == r.steps {
 			if err := r.say(&spec.Event{Event: &spec.Event_Validation{Validation: &spec.Validation{
 				Step: r.step, Epoch: epoch, Metrics: r.metrics("val", s.GetData().GetClasses()), Best: true,
 			}}}); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -13,21 +14,26 @@ import (
 
 func (a *app) explainCommand() *cobra.Command {
 	var asJSON bool
-	var variant string
+	var variant, preset string
 	c := &cobra.Command{
 		Use:   "explain [PATH] [FILE...]",
 		Short: "Say what a field of an experiment means",
 		Long: `Explain says what the schema knows of a field: what it means, its type, bounds and
 default, and where it is defined. Parameters of a variant are explained from the
-variant's own schema. With files it also says what each of them sets the field to,
+variant's own schema. With --preset it lists all that a preset sets, with the reason
+and the default. With files it also says what each of them sets the field to,
 where, and in which cells. A path leads into lists and cases, too: data.augment.0.kind,
 data.augment[].kind for all elements, cases.NAME.optim.lr.
 
 Without a path it lists what an experiment may have.`,
 		Example: `  runner explain optim.lr
   runner explain adapter.params.rank experiments/ablation_rank.cue
-  runner explain adapter.params --variant dora`,
+  runner explain adapter.params --variant dora
+  runner explain --preset linear_probe`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if preset != "" {
+				return a.explainPreset(c.Context(), preset, args, asJSON)
+			}
 			path := ""
 			if len(args) > 0 && !strings.HasSuffix(args[0], ".cue") {
 				path, args = args[0], args[1:]
@@ -45,8 +51,29 @@ Without a path it lists what an experiment may have.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	c.Flags().StringVar(&variant, "variant", "", "the `variant` whose parameters are meant")
+	c.Flags().StringVar(&preset, "preset", "", "what a `preset` sets, and why")
 	a.setFlag(c)
 	return c
+}
+
+// explainPreset says what a preset sets.
+func (a *app) explainPreset(ctx context.Context, name string, args []string, asJSON bool) error {
+	if len(args) > 0 {
+		return fmt.Errorf("--preset %s: a preset is explained as a whole; leave %q out", name, args[0])
+	}
+	schema, err := experiment.OpenSchema(ctx, experiment.Env{})
+	if err != nil {
+		return err
+	}
+	settings, err := schema.Preset(name)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return a.view.JSON(settings)
+	}
+	a.view.Preset(settings)
+	return nil
 }
 
 // explain finds a field in the schema, once for every variant that may be

@@ -40,6 +40,30 @@ func group(root *cobra.Command) {
 	root.SetHelpCommandGroupID(last)
 }
 
+// helpOfGroups lets "runner plugins help" be asked as "runner help plugins" is
+// (trial-plugins F9).
+func helpOfGroups(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if !c.HasAvailableSubCommands() {
+			continue
+		}
+		c.AddCommand(&cobra.Command{
+			Use: "help [VERB]", Short: "Explain " + c.CommandPath() + " or one of its verbs", Hidden: true,
+			Args: cobra.MaximumNArgs(1),
+			RunE: func(_ *cobra.Command, args []string) error {
+				verb, _, err := c.Find(args)
+				if err != nil {
+					return err
+				}
+				if len(args) > 0 && verb == c {
+					return noVerb(c, args[0])
+				}
+				return verb.Help()
+			},
+		})
+	}
+}
+
 func (a *app) helpCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "help [VERB | TOPIC]",

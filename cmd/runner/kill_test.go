@@ -58,11 +58,18 @@ func TestKilled(t *testing.T) {
 			t.Logf("for these moments again: LORALAB_KILL_SEED=%d", seed)
 		}
 	}()
-	p := newVictim(t, engine)
+	p := newVictim(t, engine, "killed")
 	p.apply(nil)
 	want := p.left()
-	moments := drawMoments(rand.New(rand.NewPCG(seed, 0)), kills)
 	p.clear()
+	p.killed(drawMoments(rand.New(rand.NewPCG(seed, 0)), phases, kills), func() { p.compare(want) })
+}
+
+// killed applies and kills at these moments, until each has been. Whenever all is
+// done, it checks what is left and begins from nothing.
+func (p *victim) killed(moments []moment, check func()) {
+	t := p.t
+	t.Helper()
 	counts := map[string]int{}
 	for _, m := range moments {
 		counts[fmt.Sprintf("%s: %s", m.phase, strings.Join(m.victims, " and "))]++
@@ -83,8 +90,7 @@ func TestKilled(t *testing.T) {
 		if !done {
 			p.apply(nil)
 		}
-		p.compare(want)
-		if t.Failed() {
+		if check(); t.Failed() {
 			return
 		}
 		if struck == 0 && len(moments) > 0 {
@@ -103,16 +109,18 @@ type moment struct {
 	victims []string       // in this order: "engine", "runner"
 }
 
-// phases are kinds of moments: after an event, within a delay. An event is its
+// A phase is a kind of moments: after an event, within a delay. An event is its
 // kind and the file, relative to the project. A file is replaced by writing
 // .NAME.tmp-N and moving it to NAME.
-var phases = []struct {
+type phase struct {
 	name   string
 	event  string
 	times  int           // the last of them that is chosen
 	within time.Duration // delays
 	runner bool          // it is the runner's work alone
-}{
+}
+
+var phases = []phase{
 	{"starting", "", 0, 1500 * time.Millisecond, false},
 	{"making a run's directory", `create .*/\.request\.json\.tmp`, 6, 20 * time.Millisecond, false},
 	{"stepping", `modify .*/metrics\.jsonl`, 60, 5 * time.Millisecond, false},
@@ -128,7 +136,7 @@ var phases = []struct {
 	{"reporting", `create (report|plots)/.*`, 6, 20 * time.Millisecond, true},
 }
 
-func drawMoments(random *rand.Rand, n int) []moment {
+func drawMoments(random *rand.Rand, phases []phase, n int) []moment {
 	var out []moment
 	for i := range n {
 		phase := phases[i%len(phases)]
@@ -152,9 +160,11 @@ type victim struct {
 	t           *testing.T
 	dir, runner string
 	env         []string
+	experiment  string
+	args        []string // of apply
 }
 
-func newVictim(t *testing.T, engine string) *victim {
+func newVictim(t *testing.T, engine, experiment string, args ...string) *victim {
 	t.Helper()
 	runner, err := exec.LookPath("runner") // of TestMain
 	if err != nil {
@@ -164,14 +174,14 @@ func newVictim(t *testing.T, engine string) *victim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &victim{t: t, runner: runner, dir: t.TempDir()}
+	p := &victim{t: t, runner: runner, dir: t.TempDir(), experiment: experiment, args: args}
 	cache := t.TempDir()
 	p.env = append(os.Environ(), "HOME="+cache, "XDG_CACHE_HOME="+cache, "XDG_DATA_HOME="+cache, "HF_HOME="+cache,
 		"TZ=UTC", "LORALAB_THREADS=1", "LORALAB_DEVICE=cpu", "LORALAB_ENGINE="+engine)
-	text, err := os.ReadFile("testdata/killed.cue")
+	text, err := os.ReadFile("testdata/" + experiment + ".cue")
 	plugins := filepath.Join(cache, "loralab", "plugins") // of the user, who trusts them
 	if err := errors.Join(err, tinyBackbone(filepath.Join(p.dir, "vit")), os.MkdirAll(plugins, 0o777),
-		os.Symlink(lora, filepath.Join(plugins, "lora")), os.WriteFile(filepath.Join(p.dir, "killed.cue"), text, 0o666)); err != nil {
+		os.Symlink(lora, filepath.Join(plugins, "lora")), os.WriteFile(filepath.Join(p.dir, experiment+".cue"), text, 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -183,7 +193,7 @@ func (p *victim) apply(moments []moment) (struck int, done bool) {
 	p.t.Helper()
 	var out bytes.Buffer
 	// Checkpoints as often as can be, and as many tries as there are kills.
-	cmd := exec.Command(p.runner, "apply", "--checkpoint", "1ns", "--retry", "1000000", "killed.cue")
+	cmd := exec.Command(p.runner, slices.Concat([]string{"apply", "--checkpoint", "1ns", "--retry", "1000000"}, p.args, []string{p.experiment + ".cue"})...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.dir, p.env, &out, &out
 	events := p.watch(moments)
 	defer events.close()
@@ -314,8 +324,16 @@ func (p *victim) left() map[string]string {
 		case filepath.Base(filepath.Dir(path)) == "checkpoints":
 			out[rel], err = checkpointText(path)
 		case strings.HasSuffix(name, ".safetensors"), name == "program.json", name == "table.csv",
-			slices.Contains([]string{"evaluations", "samples"}, filepath.Base(filepath.Dir(path))):
+			slices.Contains([]string{"evaluations", "samples"}, filepath.Base(filepath.Dir(path))),
+			filepath.Base(filepath.Dir(filepath.Dir(path))) == "studies":
 			out[rel] = string(content)
+		case name == "record.json":
+			var r struct {
+				State, Step any
+				Rungs       json.RawMessage
+			}
+			err = json.Unmarshal(content, &r)
+			out[rel] = fmt.Sprintf("%v at %v: %s", r.State, r.Step, r.Rungs)
 		}
 		return err
 	})
@@ -382,12 +400,12 @@ func (p *victim) compare(want map[string]string) {
 	}
 	evaluations := 0
 	for _, run := range known.Runs {
-		if run.State != store.Done || run.Holder != nil || run.Damage != nil {
+		if run.State != store.Done && run.State != store.Paused || run.Holder != nil || run.Damage != nil {
 			p.t.Errorf("%s is %s, held by %v, damage %v", run.Name(), run.State, run.Holder, run.Damage)
 		}
 		evaluations += len(run.Evaluations)
 	}
-	files, err := filepath.Glob(filepath.Join(p.dir, "runs", "killed", "*", "evaluations", "*.json"))
+	files, err := filepath.Glob(filepath.Join(p.dir, "runs", p.experiment, "*", "evaluations", "*.json"))
 	if evaluations != len(files) || err != nil || len(known.Notes) > 0 {
 		p.t.Errorf("%d evaluations of %d, %v, notes %v", evaluations, len(files), err, known.Notes)
 	}

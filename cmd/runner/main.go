@@ -108,6 +108,8 @@ type app struct {
 	plugins []string
 	// completing says that the shell asks what may be typed: nothing is started.
 	completing bool
+	// asking says that plug-ins are started, whatever they have answered before.
+	asking bool
 	// SIGINT, SIGTERM and SIGHUP; the first cancels the context of the command, unless
 	// the verb has closed taken and listens itself.
 	signals chan os.Signal
@@ -186,6 +188,7 @@ Topics of runner help: ` + strings.Join(topics, ", ") + ".",
 	root.AddCommand(helper)
 	root.SetHelpCommand(helper)
 	group(root)
+	helpOfGroups(root)
 	a.complete(root)
 	explainUsage(root)
 	return root
@@ -251,6 +254,7 @@ func (a *app) load(ctx context.Context, files []string, env experiment.Env) (*pr
 	if p.variants, err = a.variants(root); err != nil {
 		return nil, err
 	}
+	env.Trained = func(experiment, variant string) string { return trainedWith(ctx, root, experiment, variant) }
 	env.Root, env.Index, env.Tags, env.Set, env.Variants, env.Hub = root, a.index, a.tags, a.set, p.variants, backbones
 	p.experiments, p.found = experiment.Load(ctx, files, env)
 	if ctx.Err() != nil {
@@ -306,6 +310,9 @@ func (a *app) variants(root string) (*variant.Registry, error) {
 	dir, err := cache.Dir()
 	if err != nil {
 		return nil, err
+	}
+	if a.asking {
+		dir = "" // which keeps nothing
 	}
 	trusted, err := variant.TrustFile()
 	if err != nil {

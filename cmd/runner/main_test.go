@@ -40,6 +40,12 @@ func TestMain(m *testing.M) {
 		"runner":        main,
 		"runner-engine": func() { spec.ServeEngine(&testEngine{}) },
 		"lora":          func() { sdk.Serve(testVariant) },
+		"misspelt": func() {
+			v := testVariant
+			v.Name, v.Schema = "misspelt", "#Params: {\n\t// Rank.\n\trank: itn\n}\n"
+			sdk.Serve(v)
+		},
+		"replay": replayed,
 	})
 }
 
@@ -175,21 +181,22 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			return tinyBackbone(filepath.Join(env.WorkDir, "vit"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await":    await,
-			"choke":    choke,
-			"replace":  replace,
-			"busy":     busy,
-			"send":     send,
-			"confine":  confine,
-			"fields":   fields,
-			"counted":  counted,
-			"vet":      vet,
-			"draw":     draw,
-			"borrow":   borrow,
-			"size":     size,
-			"pictures": pictures,
-			"network":  network,
-			"agree":    agree,
+			"await":     await,
+			"choke":     choke,
+			"replace":   replace,
+			"busy":      busy,
+			"send":      send,
+			"confine":   confine,
+			"fields":    fields,
+			"counted":   counted,
+			"vet":       vet,
+			"draw":      draw,
+			"borrow":    borrow,
+			"size":      size,
+			"pictures":  pictures,
+			"published": writePublished,
+			"network":   network,
+			"agree":     agree,
 		},
 	})
 }

@@ -59,7 +59,7 @@ func TestMutated(t *testing.T) {
 			t.Logf("for these changes again: LORALAB_MUTATION_SEED=%d", seed)
 		}
 	}()
-	m := &mutator{victim: newVictim(t, engine), rand: rand.New(rand.NewPCG(seed, 0)), counts: map[string]int{}}
+	m := &mutator{victim: newVictim(t, engine, "killed"), rand: rand.New(rand.NewPCG(seed, 0)), counts: map[string]int{}}
 	must(t, os.WriteFile(filepath.Join(m.dir, "killed.cue"), []byte(mutatedExperiment), 0o666))
 	m.run(0, "apply", "killed.cue")
 	m.pictures(n / 3)

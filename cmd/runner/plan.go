@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/loralab/loralab/runner/plan"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 	"github.com/loralab/loralab/runner/view"
 )
 
@@ -32,6 +34,7 @@ func (a *app) planCommand() *cobra.Command {
   ~  stale: the cell has results, though of another specification; says what moved
   -  orphaned: has results, though no file asks for it any more
   x  damaged: a file of the run cannot be read; says which, and what to do
+  ?  a search: its trials so far, the best of them, and what it is made of
 
 --target and --exclude take patterns with * and ?: of a run ("e/rank=8/seed=1"), or
 of a part of its name ("e", "rank=8", "seed=1"). --groups shows for every cell which
@@ -47,10 +50,11 @@ and refuses if anything moved since. Nothing else is run or written.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
 			a.afresh(verify)
-			made, known, ask, err := a.plan(c.Context(), files, only)
+			made, studies, known, ask, err := a.plan(c.Context(), files, only)
 			if err != nil {
 				return err
 			}
+			show.Searches = progressOf(studies)
 			if show.Groups || show.Cost {
 				if show.Cells, err = made.Cells(known); err != nil {
 					return err
@@ -67,7 +71,7 @@ and refuses if anything moved since. Nothing else is run or written.`,
 			} else {
 				a.view.Plan(made, show)
 			}
-			if err == nil && detailed && len(made.Work())+len(made.Ensembles) > 0 {
+			if err == nil && detailed && len(made.Work())+len(made.Ensembles)+made.Searches > 0 {
 				err = exitCode(2)
 			}
 			return err
@@ -87,34 +91,43 @@ and refuses if anything moved since. Nothing else is run or written.`,
 }
 
 // plan is the plan of some files, what is known, and what was asked.
-func (a *app) plan(ctx context.Context, files []string, only plan.Selection) (*plan.Plan, *store.Snapshot, plan.Ask, error) {
+func (a *app) plan(ctx context.Context, files []string, only plan.Selection) (*plan.Plan, []*study.Study, *store.Snapshot, plan.Ask, error) {
 	p, err := a.sound(ctx, files, experiment.Env{})
 	if err != nil {
-		return nil, nil, plan.Ask{}, err
+		return nil, nil, nil, plan.Ask{}, err
 	}
 	defer p.close()
 	ask := plan.Ask{Root: p.root, Tags: a.tags, Set: a.set, DevPlugins: a.plugins, Target: only.Target, Exclude: only.Exclude}
 	for _, file := range p.files {
 		abs, err := filepath.Abs(file)
 		if err != nil {
-			return nil, nil, ask, fmt.Errorf("finding %s: %w", file, err)
+			return nil, nil, nil, ask, fmt.Errorf("finding %s: %w", file, err)
 		}
 		ask.Files = append(ask.Files, abs)
 	}
 	known, err := a.snapshot(ctx, p.root)
 	if err != nil {
-		return nil, nil, ask, err
+		return nil, nil, nil, ask, err
 	}
-	made, err := plan.Make(p.experiments, known, only)
+	made, studies, err := planned(ctx, p.experiments, known, only)
 	if err == nil {
-		err = computable(ctx, made)
+		err = a.computable(ctx, made, studies)
 	}
-	return made, known, ask, err
+	return made, studies, known, ask, err
 }
 
-// computable reports work of a plan that the engine here cannot do.
-func computable(ctx context.Context, made *plan.Plan) error {
+// computable reports work of a plan that the engine here cannot do, and warns of
+// what this machine has too little memory for: another one may train it.
+func (a *app) computable(ctx context.Context, made *plan.Plan, studies []*study.Study) error {
+	if memory := bounded.Memory(); memory > 0 {
+		if warning := made.TooLarge(memory); warning != "" {
+			a.view.Warn(warning)
+		}
+	}
 	var precisions []string
+	for _, s := range studies {
+		precisions = append(precisions, s.Untuned[0].Spec.GetTrain().GetPrecision())
+	}
 	for _, action := range made.Work() {
 		if action.Train {
 			precisions = append(precisions, action.Run.Spec.GetTrain().GetPrecision())

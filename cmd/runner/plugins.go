@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/cache"
+	"github.com/loralab/loralab/runner/provenance"
+	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/variant"
 	"github.com/loralab/loralab/runner/view"
 )
@@ -53,6 +57,9 @@ func (a *app) openPlugin(arg string) (*variant.Registry, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	if a.asking {
+		o.CacheDir = ""
+	}
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil && dir == variant.ProjectDir(filepath.Dir(dir)) {
 		o.Root, o.Dirs, o.NoLock = filepath.Dir(dir), []string{dir}, true
 		if o.Trust, err = variant.TrustFile(); err != nil {
@@ -90,4 +97,34 @@ func (a *app) plugin(c *cobra.Command, r *variant.Registry, name string) view.Pl
 		p.Description, p.Err = r.Describe(c.Context(), name)
 	}
 	return p
+}
+
+// trainedWith is the version of a variant that runs of an experiment were trained
+// with, as the newest of them says; "" if none does.
+func trainedWith(ctx context.Context, root, experiment, name string) string {
+	const most = 100 // records that are read for a hint
+	known, err := store.Read(ctx, root)
+	if err != nil {
+		return ""
+	}
+	read := 0
+	for _, label := range known.Newest() {
+		run := known.Run(label.Run)
+		if label.Experiment != experiment || run == nil || run.Summary == nil {
+			continue
+		}
+		if read++; read > most {
+			break
+		}
+		record, err := provenance.Read(filepath.Join(root, filepath.FromSlash(run.Dir)))
+		if err != nil {
+			continue
+		}
+		for _, attempt := range slices.Backward(record.Attempts) {
+			if attempt.Variant.Name == name {
+				return attempt.Variant.Version
+			}
+		}
+	}
+	return ""
 }

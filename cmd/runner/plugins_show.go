@@ -33,6 +33,7 @@ written as in adapter.params.`,
   runner plugins show lora --params 'rank: 8' --site fc1 --backbone dinov2-small`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			a.asking = true // what it prints is shown each time
 			r, name, err := a.openPlugin(args[0])
 			if err != nil {
 				return err
@@ -86,11 +87,7 @@ func (a *app) showProgram(ctx context.Context, r *variant.Registry, name string,
 			return fmt.Errorf("--size %s: want OUTxIN, 60x24 for example", s.size)
 		}
 	}
-	d, err := r.Describe(ctx, name)
-	if err != nil {
-		return err
-	}
-	schema, err := variant.ReadSchema(d)
+	schema, err := r.Schema(ctx, name)
 	if err != nil {
 		return err
 	}

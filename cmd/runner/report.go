@@ -19,6 +19,7 @@ import (
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/report"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 )
 
 func (a *app) reportCommand() *cobra.Command {
@@ -150,6 +151,9 @@ func written(p *project, results []report.Result) ([]report.Written, bool, error
 func (a *app) results(ctx context.Context, p *project) ([]report.Result, error) {
 	known, err := store.Read(ctx, p.root)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := study.Read(ctx, known, p.experiments); err != nil {
 		return nil, err
 	}
 	var all []report.Result

@@ -25,11 +25,7 @@ func explainUsage(c *cobra.Command) {
 				return nil
 			}
 			if c.HasAvailableSubCommands() && len(args) > 0 {
-				var verbs []string
-				for _, sub := range c.Commands() {
-					verbs = append(verbs, sub.Name())
-				}
-				return fmt.Errorf("there is no %s %s; %s", c.CommandPath(), args[0], diagnostic.Suggest(args[0], "there are", verbs))
+				return noVerb(c, args[0])
 			}
 			_, wanted, _ := strings.Cut(c.Use, " ")
 			what := "takes no arguments"
@@ -42,6 +38,17 @@ func explainUsage(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		explainUsage(sub)
 	}
+}
+
+// noVerb is an error about a verb that a group does not have.
+func noVerb(group *cobra.Command, name string) error {
+	var verbs []string
+	for _, sub := range group.Commands() {
+		if sub.IsAvailableCommand() {
+			verbs = append(verbs, sub.Name())
+		}
+	}
+	return fmt.Errorf("there is no %s %s; %s", group.CommandPath(), name, diagnostic.Suggest(name, "there are", verbs))
 }
 
 // needs reports a flag that has to be given. Cobra's own error names it as Go would.

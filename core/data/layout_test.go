@@ -2,9 +2,11 @@ package data_test
 
 import (
 	"errors"
+	"image"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +72,18 @@ var publishedSets = []publishedSet{
 		},
 		want: map[string][]string{"train": {"JPEGImages/2007_000032.jpg"}, "test": {"JPEGImages/2007_000033.jpg"}},
 		mask: "SegmentationClass/2007_000032.png",
+	},
+	{
+		name: "vocAug", // without VOC's own masks, and the list as DeepLab calls it
+		files: map[string]string{
+			"ImageSets/Segmentation/train_aug.txt": "2007_000032\n2008_000008\n", "ImageSets/Segmentation/val.txt": "2007_000033\n",
+		},
+		pictures: []string{
+			"JPEGImages/2007_000032.jpg", "JPEGImages/2007_000033.jpg", "JPEGImages/2008_000008.jpg", "JPEGImages/2007_000027.jpg",
+			"SegmentationClassAug/2007_000032.png", "SegmentationClassAug/2007_000033.png", "SegmentationClassAug/2008_000008.png",
+		},
+		want: map[string][]string{"train": {"JPEGImages/2007_000032.jpg", "JPEGImages/2008_000008.jpg"}, "test": {"JPEGImages/2007_000033.jpg"}},
+		mask: "SegmentationClassAug/2007_000032.png",
 	},
 	{
 		name: "cityscapes",
@@ -220,7 +234,7 @@ func TestLayoutsLabelMasks(t *testing.T) {
 	if got, err := pets.Label(map[uint32]int32{0: -1, 1: 0, 2: 1, 3: 2}, 4); err != nil || !reflect.DeepEqual(got, map[uint32]int32{0: -1, 1: 0, 2: 1, 3: 2}) {
 		t.Errorf("four classes: %v", got)
 	}
-	city, err := data.FindLayout(published(t, nil, publishedSets[2].pictures...), "cityscapes")
+	city, err := data.FindLayout(published(t, nil, publishedSets[3].pictures...), "cityscapes")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,6 +286,141 @@ func TestCamVidsColors(t *testing.T) {
 		}
 		if _, err := camvid.Label(identity(5), 5); err == nil || !strings.Contains(err.Error(), "the colors of 32 or 11 classes, but 5 are named") {
 			t.Errorf("5 classes: %v", err)
+		}
+	}
+}
+
+// Where VOC's own masks and those of the augmented set are both there, the former are
+// taken, and the layout has to be named: a folder that was laid out as voc stays so.
+func TestVOCWithTheAugmentedMasks(t *testing.T) {
+	for name, lists := range map[string]map[string]string{
+		"one list":  {"trainaug.txt": "b\na\nc\n"},
+		"two lists": {"aug.txt": "c\nb\n"},
+	} {
+		files := map[string]string{"ImageSets/Segmentation/train.txt": "a\n", "ImageSets/Segmentation/val.txt": "d\n"}
+		for list, content := range lists {
+			files["ImageSets/Segmentation/"+list] = content
+		}
+		root := published(t, files, "JPEGImages/a.jpg", "JPEGImages/b.jpg", "JPEGImages/c.jpg", "JPEGImages/d.jpg",
+			"SegmentationClass/a.png", "SegmentationClass/d.png", "SegmentationClassAug/a.png", "SegmentationClassAug/b.png", "SegmentationClassAug/c.png")
+		if l, err := data.FindLayout(root, "auto"); err != nil || l.Name != "voc" {
+			t.Errorf("%s is taken for %v, %v", name, l, err)
+		}
+		l, err := data.FindLayout(root, "vocAug")
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts, err := l.Parts(root)
+		want := []string{"SegmentationClass/a.png", "SegmentationClassAug/b.png", "SegmentationClassAug/c.png"}
+		if err != nil || !slices.Equal(parts["train"].Masks, want) || !slices.Equal(parts["test"].Masks, []string{"SegmentationClass/d.png"}) {
+			t.Errorf("%s: %v, %v", name, parts, err)
+		}
+	}
+}
+
+// A folder that is nearly laid out as published says what it lacks, and one that has
+// such a folder in it which that is.
+func TestLayoutsThatAreNearlyThere(t *testing.T) {
+	for _, c := range []struct {
+		remove, want string
+		set          int
+	}{
+		{"ImageSets/Segmentation", "is like voc, but lacks ImageSets/Segmentation/train.txt, ImageSets/Segmentation/val.txt", 1},
+		{"gtFine", "is like cityscapes, but lacks gtFine/train, gtFine/val", 3},
+		{"annotations/validation", "is like ade20k, but lacks annotations/validation", 4},
+	} {
+		set := publishedSets[c.set]
+		root := published(t, set.files, set.pictures...)
+		if err := os.RemoveAll(filepath.Join(root, c.remove)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := data.FindLayout(root, "auto"); err == nil || !strings.HasSuffix(err.Error(), c.want) {
+			t.Errorf("%s without %s: %v", set.name, c.remove, err)
+		}
+	}
+	outer := t.TempDir()
+	if err := os.Symlink(published(t, publishedSets[1].files, publishedSets[1].pictures...), filepath.Join(outer, "VOC2012")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := data.FindLayout(outer, "auto"); err == nil || !strings.Contains(err.Error(), "VOC2012/ in it is laid out as voc") {
+		t.Errorf("a folder with VOC2012: %v", err)
+	}
+	// One that is like nothing is looked at as before, and images/ and masks/ are no
+	// data set of another layout, whatever else lies there.
+	plain := published(t, nil, "images/a.png", "masks/a.png", "JPEGImages/a.jpg", "SegmentationClass/a.png")
+	for _, dir := range []string{t.TempDir(), plain} {
+		if l, err := data.FindLayout(dir, "auto"); err != nil || l.Name != "folders" {
+			t.Errorf("%s is taken for %v, %v", dir, l, err)
+		}
+	}
+}
+
+// Where no image at all has a mask, that is one fault, with what is there instead.
+func TestImagesWithoutAnyMask(t *testing.T) {
+	city := published(t, nil, "leftImg8bit/train/a/a_1_leftImg8bit.png", "leftImg8bit/train/a/a_2_leftImg8bit.png", "leftImg8bit/val/b/b_1_leftImg8bit.png",
+		"gtFine/train/a/a_1_gtFine_labelTrainIds.png", "gtFine/train/a/a_2_gtFine_labelTrainIds.png", "gtFine/val/b/b_1_gtFine_labelIds.png")
+	voc := published(t, map[string]string{"ImageSets/Segmentation/train.txt": "a\nb\n", "ImageSets/Segmentation/val.txt": "c\n"},
+		"JPEGImages/a.jpg", "JPEGImages/b.jpg", "JPEGImages/c.jpg", "SegmentationClass/c.png")
+	for root, want := range map[string]string{
+		city: "leftImg8bit/train: none of its 2 images has a mask in gtFine/train, a file that ends in _gtFine_labelIds.png; other files are not read, such as gtFine/train/a/a_1_gtFine_labelTrainIds.png",
+		voc:  "ImageSets/Segmentation/train.txt: none of its 2 images is in JPEGImages with a mask of the same stem in SegmentationClass",
+	} {
+		l, err := data.FindLayout(root, "auto")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = l.Parts(root)
+		var scan *data.ScanError
+		if !errors.As(err, &scan) || !slices.Equal(scan.Faults, []string{want}) {
+			t.Errorf("%s: %v", l.Name, err)
+		}
+	}
+}
+
+// Masks of another form than the published one are noticed as a whole, where a mask
+// alone says nothing; masks of that form, and of own classes, are not.
+func TestMistakesWithPublishedMasks(t *testing.T) {
+	index := data.NewIndex(data.Look{})
+	masks := func(values ...byte) data.Files {
+		root := t.TempDir()
+		f := data.Files{Root: root}
+		for i := range 2 {
+			name := string(rune('a'+i)) + ".png"
+			writePNG(t, filepath.Join(root, name), grey(4, 4, func(x, y int) byte { return values[(x+4*y+i)%len(values)] }))
+			f.Images, f.Masks = append(f.Images, name), append(f.Masks, name)
+		}
+		return f
+	}
+	colored := data.Files{Root: t.TempDir(), Images: []string{"a.png"}, Masks: []string{"a.png"}}
+	rgb := image.NewRGBA(image.Rect(0, 0, 2, 2))
+	for i := range rgb.Pix {
+		rgb.Pix[i] = []byte{128, 0, 64, 255}[i%4]
+	}
+	writePNG(t, filepath.Join(colored.Root, "a.png"), rgb)
+	for _, c := range []struct {
+		set     int
+		files   data.Files
+		classes int
+		want    string
+	}{
+		{3, masks(7, 26, 1, 21), 19, ""},
+		{3, masks(0, 13, 18, 255), 19, "train ids"},
+		{3, masks(0, 13, 18, 255), 20, ""},
+		{3, masks(7, 8, 11), 19, ""}, // a street without cars
+		{4, masks(0, 1, 150), 150, ""},
+		{4, masks(0, 149, 255), 150, "reduced already"},
+		{4, masks(0, 149, 255), 12, ""},
+		{1, masks(0, 20, 255), 21, ""},
+		{1, colored, 21, "masks hold colors"},
+		{9, colored, 3, ""},
+	} {
+		set := publishedSets[c.set]
+		l, err := data.FindLayout(published(t, set.files, set.pictures...), "auto")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := l.Mistake(t.Context(), index, c.files, l.Colors, c.classes); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s, %d classes, %v: %q, want %q", set.name, c.classes, c.files, got, c.want)
 		}
 	}
 }

@@ -94,9 +94,32 @@ func firstBlock(s *spec.RunSpec, tensors []Tensor) int {
 	return first
 }
 
+// DropPath is the probability with which training leaves out a branch of each block
+// in use; nil if it leaves out none. It rises with the block from 0 to that of the
+// last in a line. Blocks before the first with something that trains have none: they
+// are a fixed function of an image, computed once where the cache keeps its values,
+// and whether it does must not change a result.
+func DropPath(s *spec.RunSpec, tensors []Tensor) []float64 {
+	depth := int(s.GetBackbone().GetDepth())
+	last := depth - 1
+	if taps := s.GetHead().GetTaps(); len(taps) > 0 {
+		last = int(slices.Max(taps))
+	}
+	rates := make([]float64, depth)
+	some := false
+	for i := max(1, firstBlock(s, tensors)); i <= last; i++ {
+		rates[i] = s.GetBackbone().GetDropPath() * float64(i) / float64(depth-1)
+		some = some || rates[i] > 0
+	}
+	if !some {
+		return nil
+	}
+	return rates
+}
+
 // Epochs is how many epochs a run begins at most.
 func Epochs(s *spec.RunSpec) uint64 {
-	perEpoch := perEpoch(s)
+	perEpoch := PerEpoch(s)
 	if perEpoch == 0 {
 		return 0
 	}

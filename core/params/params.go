@@ -225,17 +225,22 @@ func Trained(tensors []Tensor, part string) int64 {
 	return n
 }
 
-// Steps is how many updates a run makes at most: full passes over the training
-// images, the last batch of each being what is left, up to a limit.
+// Steps is how many updates a run makes at most: those of its budget, or full
+// passes over the training images, the last batch of each being what is left; up to
+// a limit.
 func Steps(s *spec.RunSpec) uint64 {
-	steps := perEpoch(s) * uint64(s.GetTrain().GetEpochs())
+	steps := uint64(s.GetTrain().GetSteps())
+	if steps == 0 {
+		steps = PerEpoch(s) * uint64(s.GetTrain().GetEpochs())
+	}
 	if most := uint64(s.GetTrain().GetMaxSteps()); most > 0 {
 		steps = min(steps, most)
 	}
 	return steps
 }
 
-func perEpoch(s *spec.RunSpec) uint64 {
+// PerEpoch is how many updates one pass over the training images takes.
+func PerEpoch(s *spec.RunSpec) uint64 {
 	batch := uint64(max(1, s.GetTrain().GetBatch())) * uint64(max(1, s.GetTrain().GetAccumulate()))
 	return (uint64(s.GetData().GetSplits()["train"].GetCount()) + batch - 1) / batch
 }

@@ -1948,11 +1948,14 @@ func (x *Folds) GetFold() uint32 {
 }
 
 type Backbone struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256 of the weight file
-	Arch          *Architecture          `protobuf:"bytes,2,opt,name=arch,proto3" json:"arch,omitempty"`
-	Depth         uint32                 `protobuf:"varint,3,opt,name=depth,proto3" json:"depth,omitempty"` // first n blocks in use, then the final LayerNorm
-	Freeze        *Freeze                `protobuf:"bytes,4,opt,name=freeze,proto3" json:"freeze,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256 of the weight file
+	Arch   *Architecture          `protobuf:"bytes,2,opt,name=arch,proto3" json:"arch,omitempty"`
+	Depth  uint32                 `protobuf:"varint,3,opt,name=depth,proto3" json:"depth,omitempty"` // first n blocks in use, then the final LayerNorm
+	Freeze *Freeze                `protobuf:"bytes,4,opt,name=freeze,proto3" json:"freeze,omitempty"`
+	// Stochastic depth: the probability with which training leaves out a branch of
+	// the last block in use, for each image by itself. See params.DropPath.
+	DropPath      float64 `protobuf:"fixed64,5,opt,name=drop_path,json=dropPath,proto3" json:"drop_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2013,6 +2016,13 @@ func (x *Backbone) GetFreeze() *Freeze {
 		return x.Freeze
 	}
 	return nil
+}
+
+func (x *Backbone) GetDropPath() float64 {
+	if x != nil {
+		return x.DropPath
+	}
+	return 0
 }
 
 type Architecture struct {
@@ -2307,11 +2317,12 @@ func (x *Placement) GetProgram() uint32 {
 }
 
 type Head struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Kind    string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`      // core/head/design lists them, and what each takes of the following
-	Hidden  uint32                 `protobuf:"varint,2,opt,name=hidden,proto3" json:"hidden,omitempty"` // channels of the convolutions; 0 = dim/2
-	Norm    bool                   `protobuf:"varint,3,opt,name=norm,proto3" json:"norm,omitempty"`     // BatchNorm after the convolutions
-	Dropout float64                `protobuf:"fixed64,4,opt,name=dropout,proto3" json:"dropout,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Kind   string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`      // core/head/design lists them, and what each takes of the following
+	Hidden uint32                 `protobuf:"varint,2,opt,name=hidden,proto3" json:"hidden,omitempty"` // channels of the convolutions; 0 = dim/2
+	// BatchNorm after the 3×3 convolutions; linear: of the features it reads.
+	Norm    bool    `protobuf:"varint,3,opt,name=norm,proto3" json:"norm,omitempty"`
+	Dropout float64 `protobuf:"fixed64,4,opt,name=dropout,proto3" json:"dropout,omitempty"`
 	// Blocks, ascending, whose patches the head sees, each through the final
 	// LayerNorm and one behind the other; none: the last.
 	Taps          []uint32 `protobuf:"varint,5,rep,packed,name=taps,proto3" json:"taps,omitempty"`
@@ -3342,7 +3353,8 @@ type Schedule struct {
 	Gamma      float64                `protobuf:"fixed64,6,opt,name=gamma,proto3" json:"gamma,omitempty"`                  // step: factor at each milestone
 	Decay      float64                `protobuf:"fixed64,7,opt,name=decay,proto3" json:"decay,omitempty"`                  // trapezoid: fraction of all steps at the end
 	// trapezoid as the original project steps it: the first two updates at rate 0.
-	Lagging       bool `protobuf:"varint,8,opt,name=lagging,proto3" json:"lagging,omitempty"`
+	Lagging       bool   `protobuf:"varint,8,opt,name=lagging,proto3" json:"lagging,omitempty"`
+	WarmupSteps   uint32 `protobuf:"varint,9,opt,name=warmup_steps,json=warmupSteps,proto3" json:"warmup_steps,omitempty"` // in place of warmup; 0: warmup counts
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3433,6 +3445,13 @@ func (x *Schedule) GetLagging() bool {
 	return false
 }
 
+func (x *Schedule) GetWarmupSteps() uint32 {
+	if x != nil {
+		return x.WarmupSteps
+	}
+	return 0
+}
+
 type Train struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Epochs    uint32                 `protobuf:"varint,1,opt,name=epochs,proto3" json:"epochs,omitempty"`
@@ -3452,6 +3471,8 @@ type Train struct {
 	// How validations score images, as in Evaluation. Absent: at the model's size.
 	Resolution    string  `protobuf:"bytes,11,opt,name=resolution,proto3" json:"resolution,omitempty"`
 	Window        *Window `protobuf:"bytes,12,opt,name=window,proto3" json:"window,omitempty"`
+	Steps         uint32  `protobuf:"varint,13,opt,name=steps,proto3" json:"steps,omitempty"`                          // in place of epochs; 0: epochs count
+	EvalSteps     uint32  `protobuf:"varint,14,opt,name=eval_steps,json=evalSteps,proto3" json:"eval_steps,omitempty"` // steps between validations in place of eval_every; 0: eval_every counts
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3568,6 +3589,20 @@ func (x *Train) GetWindow() *Window {
 		return x.Window
 	}
 	return nil
+}
+
+func (x *Train) GetSteps() uint32 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
+func (x *Train) GetEvalSteps() uint32 {
+	if x != nil {
+		return x.EvalSteps
+	}
+	return 0
 }
 
 // An evaluation of a trained run; its own identity, so that adding a domain
@@ -3808,17 +3843,19 @@ func (x *Window) GetScale() float64 {
 }
 
 type RunRequest struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // identity of spec, hex
-	Spec              *RunSpec               `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
-	Train             bool                   `protobuf:"varint,3,opt,name=train,proto3" json:"train,omitempty"` // false: trained already, evaluate only
-	Evaluations       []*Evaluation          `protobuf:"bytes,4,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
-	Label             *Label                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"`
-	Places            *Places                `protobuf:"bytes,6,opt,name=places,proto3" json:"places,omitempty"`
-	CheckpointSeconds float64                `protobuf:"fixed64,7,opt,name=checkpoint_seconds,json=checkpointSeconds,proto3" json:"checkpoint_seconds,omitempty"` // at least this often; 0: at the end of epochs only
-	SampleImages      uint32                 `protobuf:"varint,8,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"`                 // written as pictures for each evaluation
-	Peft              *protocol.Peft         `protobuf:"bytes,9,opt,name=peft,proto3" json:"peft,omitempty"`                                                      // how PEFT would store the adapter; for Export
-	Pause             *Pause                 `protobuf:"bytes,10,opt,name=pause,proto3" json:"pause,omitempty"`                                                   // of this attempt, request.json leaves it out; absent: none
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // identity of spec, hex
+	Spec        *RunSpec               `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	Train       bool                   `protobuf:"varint,3,opt,name=train,proto3" json:"train,omitempty"` // false: trained already, evaluate only
+	Evaluations []*Evaluation          `protobuf:"bytes,4,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
+	Label       *Label                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"`
+	Places      *Places                `protobuf:"bytes,6,opt,name=places,proto3" json:"places,omitempty"`
+	// At least this often; 0: at the end of epochs only, and with Train.eval_steps after
+	// validations only.
+	CheckpointSeconds float64        `protobuf:"fixed64,7,opt,name=checkpoint_seconds,json=checkpointSeconds,proto3" json:"checkpoint_seconds,omitempty"`
+	SampleImages      uint32         `protobuf:"varint,8,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"` // written as pictures for each evaluation
+	Peft              *protocol.Peft `protobuf:"bytes,9,opt,name=peft,proto3" json:"peft,omitempty"`                                      // how PEFT would store the adapter; for Export
+	Pause             *Pause         `protobuf:"bytes,10,opt,name=pause,proto3" json:"pause,omitempty"`                                   // of this attempt, request.json leaves it out; absent: none
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -5702,12 +5739,13 @@ const file_spec_proto_rawDesc = "" +
 	" \x01(\v2\x16.loralab.spec.v1.FoldsR\x05folds\"1\n" +
 	"\x05Folds\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12\x12\n" +
-	"\x04fold\x18\x02 \x01(\rR\x04fold\"\x9c\x01\n" +
+	"\x04fold\x18\x02 \x01(\rR\x04fold\"\xb9\x01\n" +
 	"\bBackbone\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x121\n" +
 	"\x04arch\x18\x02 \x01(\v2\x1d.loralab.spec.v1.ArchitectureR\x04arch\x12\x14\n" +
 	"\x05depth\x18\x03 \x01(\rR\x05depth\x12/\n" +
-	"\x06freeze\x18\x04 \x01(\v2\x17.loralab.spec.v1.FreezeR\x06freeze\"\x85\x02\n" +
+	"\x06freeze\x18\x04 \x01(\v2\x17.loralab.spec.v1.FreezeR\x06freeze\x12\x1b\n" +
+	"\tdrop_path\x18\x05 \x01(\x01R\bdropPath\"\x85\x02\n" +
 	"\fArchitecture\x12\x16\n" +
 	"\x06family\x18\x01 \x01(\tR\x06family\x12\x10\n" +
 	"\x03dim\x18\x02 \x01(\rR\x03dim\x12\x14\n" +
@@ -5847,7 +5885,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x06frozen\x18\x04 \x01(\bR\x06frozen\x12\x1f\n" +
 	"\vuntil_epoch\x18\x05 \x01(\rR\n" +
 	"untilEpochB\x0f\n" +
-	"\r_weight_decay\"\xc8\x01\n" +
+	"\r_weight_decay\"\xeb\x01\n" +
 	"\bSchedule\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06warmup\x18\x02 \x01(\x01R\x06warmup\x12\x14\n" +
@@ -5858,7 +5896,8 @@ const file_spec_proto_rawDesc = "" +
 	"milestones\x12\x14\n" +
 	"\x05gamma\x18\x06 \x01(\x01R\x05gamma\x12\x14\n" +
 	"\x05decay\x18\a \x01(\x01R\x05decay\x12\x18\n" +
-	"\alagging\x18\b \x01(\bR\alagging\"\xe5\x02\n" +
+	"\alagging\x18\b \x01(\bR\alagging\x12!\n" +
+	"\fwarmup_steps\x18\t \x01(\rR\vwarmupSteps\"\x9a\x03\n" +
 	"\x05Train\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\rR\x06epochs\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\rR\x05batch\x12\x1c\n" +
@@ -5877,7 +5916,10 @@ const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"resolution\x18\v \x01(\tR\n" +
 	"resolution\x12/\n" +
-	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\"\xdc\x02\n" +
+	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\x12\x14\n" +
+	"\x05steps\x18\r \x01(\rR\x05steps\x12\x1d\n" +
+	"\n" +
+	"eval_steps\x18\x0e \x01(\rR\tevalSteps\"\xdc\x02\n" +
 	"\n" +
 	"Evaluation\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12)\n" +

@@ -133,6 +133,23 @@ class Exits:
         raise SystemExit(3)
 
 
+@dataclass
+class Wrong:
+    def build(self, g, site):
+        y = g.base(g.x)
+        y = y @ g.param("R", (4, 3), init.zeros)  # the line that is named
+        return y
+
+
+@dataclass
+class Checks:
+    def check(self, site):
+        return [] if site.in_ % 2 == 0 else 1 / 0
+
+    def build(self, g, site):
+        return g.base(g.x)
+
+
 class Aborted(Exception):
     pass
 
@@ -153,8 +170,21 @@ class TestServe(unittest.TestCase):
         handlers = serve._variant_calls(Variant(Exits, name="exits", version="1.0.0", schema=""))
         details = types.SimpleNamespace(method=f"/{pb.SERVICE}/Build", invocation_metadata=())
         request = pb.BuildRequest(params_json="{}", sites=[linear(8, 8)])
-        with self.assertRaisesRegex(Aborted, "panic: SystemExit: 3"):
+        with self.assertRaisesRegex(Aborted, r"panic: SystemExit: 3 \(at query of block 0\)"):
             handlers.service(details).unary_unary(request, Context())
+
+    def test_places(self):
+        """The layer of an error, and the line of an output of a wrong shape (trial-plugins F9)."""
+        line = Wrong.build.__code__.co_firstlineno + 2
+        for params, message in (
+            (Wrong, rf"test_graph.py:{line}: query of block 0: output: it has shape \[T, 3\], want \[T, 4\]"),
+            (Checks, r"panic: ZeroDivisionError: division by zero \(at key of block 0\)"),
+        ):
+            handlers = serve._variant_calls(Variant(params, name="x", version="1.0.0", schema=""))
+            details = types.SimpleNamespace(method=f"/{pb.SERVICE}/Build", invocation_metadata=())
+            request = pb.BuildRequest(params_json="{}", sites=[linear(4, 4), linear(7, 7, "key")])
+            with self.subTest(params), self.assertRaisesRegex(Aborted, message):
+                handlers.service(details).unary_unary(request, Context())
 
 
 class TestHelp(unittest.TestCase):

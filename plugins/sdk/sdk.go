@@ -207,7 +207,7 @@ func (s *server[T]) Build(ctx context.Context, r *protocol.BuildRequest) (*proto
 // already set; equal ones are one. It is what answers a Build. A mistake in a
 // graph and a panic come back as gRPC errors, the latter with its stack.
 func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.Site) (reply *protocol.BuildReply, err error) {
-	drawn := "" // the site whose Build runs
+	drawn := "" // the site whose Check or Build runs
 	defer func() {
 		switch e := recover().(type) {
 		case nil:
@@ -218,7 +218,7 @@ func Programs(ctx context.Context, b Builder, m *protocol.Model, at []*protocol.
 		}
 	}()
 	sites := sitesOf(m, at)
-	if problems := check(b, sites); len(problems) > 0 {
+	if problems := check(b, sites, func(i int) { drawn = program.SiteName(at[i]) }); len(problems) > 0 {
 		return &protocol.BuildReply{Problems: problems}, nil
 	}
 	reply = &protocol.BuildReply{}
@@ -332,8 +332,8 @@ func sitesOf(m *protocol.Model, at []*protocol.Site) []Site {
 }
 
 // check collects the problems of all sites, each once; one that every site has
-// is about no site in particular.
-func check(b Builder, sites []Site) []*protocol.Problem {
+// is about no site in particular. asking hears of the site that is looked at.
+func check(b Builder, sites []Site, asking func(i int)) []*protocol.Problem {
 	c, ok := b.(Checker)
 	if !ok {
 		return nil
@@ -342,6 +342,7 @@ func check(b Builder, sites []Site) []*protocol.Problem {
 	count := map[Problem]int{}
 	at := map[Problem]*protocol.Problem{}
 	for i, s := range sites {
+		asking(i)
 		for _, p := range c.Check(s) {
 			if count[p]++; count[p] == 1 {
 				at[p] = &protocol.Problem{Param: p.Param, Message: p.Message, Hint: p.Hint, Site: int32(i)}

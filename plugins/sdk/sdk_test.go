@@ -245,6 +245,15 @@ func TestParametersAreReadStrictly(t *testing.T) {
 	}
 }
 
+// A panic in Check names the layer too (trial-plugins F9).
+func TestPanicInCheck(t *testing.T) {
+	v := sdk.Variant[blocks]{Name: "blocks"}
+	_, err := sdktest.Reply(v, `{"k": 0, "s": 1}`, sdktest.Linear(8, 4))
+	if want := "panic: runtime error: integer divide by zero (at query of block 0)"; status.Convert(err).Message() != want {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}
+
 func TestProblemsAreAskedOncePerMistake(t *testing.T) {
 	v := sdk.Variant[blocks]{Name: "blocks"}
 	reply, err := sdktest.Reply(v, `{"k": 5, "s": 1}`, sdktest.Linear(8, 4), sdktest.Linear(10, 4), sdktest.Linear(8, 2))

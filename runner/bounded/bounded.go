@@ -114,17 +114,24 @@ func heap() uint64 {
 // machine or of its control group. Of a limit of its address space (ulimit -v) it is
 // less, because the heap is only a part of it.
 func Most() uint64 {
-	all := machineMemory()
+	all := Memory()
 	var space syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_AS, &space) == nil {
 		all = min(all, space.Cur/2)
 	}
+	return all / 4 * 3
+}
+
+// Memory is that of the machine or of the process's control group, in bytes; 0 if it
+// is not known.
+func Memory() uint64 {
+	all := machineMemory()
 	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
 		if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil {
 			all = min(all, n)
 		}
 	}
-	return all / 4 * 3
+	return all
 }
 
 // Bytes is a number of bytes for people.

@@ -271,6 +271,12 @@ func (x *expansion) failVariant(c *subject, a *adapterConfig, err error) bool {
 		case diagnostic.DidYouMean(name, known) == "" && variant.IsName(name):
 			hint += fmt.Sprintf("\na plug-in of your own is used after: runner plugins install --project PATH, or with: --dev-plugin %s=PATH", name)
 		}
+		if x.resolve.trained != nil {
+			if version := x.resolve.trained(x.name, name); version != "" {
+				hint = fmt.Sprintf("runs of %s were trained with version %s of it: install that file again with: runner plugins install --project PATH\n"+
+					"what is done can be used without it: runner status, compare, inspect, evaluate, predict, export", x.name, version)
+			}
+		}
 		x.fail(c, "adapter.variant", fmt.Sprintf("unknown variant %q", name), hint)
 	case errors.As(err, &broken):
 		message, hint := fmt.Sprintf("variant %q: %s", name, broken.Message), broken.Hint
@@ -352,8 +358,13 @@ func (x *expansion) checkAdapter(c *subject, in adapterInput) {
 			path = append([]string{"adapter", "params"}, strings.Split(p.GetParam(), ".")...)
 			message = p.GetParam() + ": " + message
 		}
-		if at := int(p.GetSite()); at >= 0 && at < len(a.sites) { // else it is so at all of them
+		switch at := int(p.GetSite()); {
+		case at >= 0 && at < len(a.sites):
 			message += " (" + program.SiteName(a.sites[at]) + ")"
+		case len(a.sites) == 1:
+			message += " (" + program.SiteName(a.sites[0]) + ")"
+		case len(a.sites) > 1:
+			message += fmt.Sprintf(" (at all %d adapted layers)", len(a.sites))
 		}
 		x.failAt(c, path, message, p.GetHint())
 	}

@@ -76,11 +76,11 @@ func (x *expansion) checkAdopted(c *subject, cfg *adapterConfig, a *adaptation) 
 		}
 	}
 	sites, on := places(a.sites)
-	if x.given(c, "targets") && !slices.Equal(slices.Sorted(slices.Values(cfg.Targets)), slices.Sorted(slices.Values(sites))) {
+	if x.given(c, "adapter.targets") && !slices.Equal(slices.Sorted(slices.Values(cfg.Targets)), slices.Sorted(slices.Values(sites))) {
 		x.fail(c, "adapter.targets", fmt.Sprintf("the adapter of %s is on %s", cfg.From, strings.Join(sites, ", ")), "leave targets out: the adapter says them")
 	}
 	blocks, _, _ := cfg.Blocks.of(a.model.GetDepth())
-	if x.given(c, "blocks") && !slices.Equal(blocks, on) {
+	if x.given(c, "adapter.blocks") && !slices.Equal(blocks, on) {
 		x.fail(c, "adapter.blocks", fmt.Sprintf("the adapter of %s is on the blocks %s", cfg.From, strings.Trim(fmt.Sprint(on), "[]")), "leave blocks out: the adapter says them")
 	}
 }
@@ -108,10 +108,10 @@ const layersRemark = "layers"
 func (x *expansion) read(c *cell, a *adaptation, text json.RawMessage) json.RawMessage {
 	sites, blocks := places(a.sites)
 	values := map[string]any{"variant": a.from.Variant}
-	if !x.given(&c.subject, "targets") {
+	if !x.given(&c.subject, "adapter.targets") {
 		values["targets"] = sites
 	}
-	if !x.given(&c.subject, "blocks") {
+	if !x.given(&c.subject, "adapter.blocks") {
 		values["blocks"] = blocks
 	}
 	if len(sites)*len(blocks) != len(a.sites) || len(a.from.Groups) > 1 {
@@ -188,16 +188,9 @@ func layerRanges(all []*protocol.Site) []string {
 	return list
 }
 
-// given reports whether a file gives a field of the adapter, or a cell does: a
-// default agrees with everything.
-func (x *expansion) given(c *subject, field string) bool {
-	path := []string{"adapter", field}
-	return covering(c.overlay, path) != nil || len(x.fields(append([]string{x.name}, path...))) > 0
-}
-
 // checkEpochs allows no epochs where there is something to score.
 func (x *expansion) checkEpochs(c *subject, in epochsInput) {
-	if in.train.Epochs > 0 {
+	if in.train.trains() {
 		return
 	}
 	if in.adapter.From == "" {
@@ -212,7 +205,7 @@ func (x *expansion) checkEpochs(c *subject, in epochsInput) {
 
 // headStaysRandom reports whether the head is neither trained nor read from files.
 func (x *expansion) headStaysRandom(in epochsInput) bool {
-	if in.train.Epochs > 0 || in.adapter.From == "" {
+	if in.train.trains() || in.adapter.From == "" {
 		return false
 	}
 	a := x.adaptationOn(in.adapterOn)

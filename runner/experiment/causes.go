@@ -3,6 +3,8 @@ package experiment
 import (
 	"cmp"
 	"fmt"
+	"math"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +13,7 @@ import (
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/token"
 
@@ -488,6 +491,45 @@ func asNumber(given, rule string, kind cue.Kind) string {
 		return fmt.Sprintf("write %d", int64(f))
 	}
 	return ""
+}
+
+// beyond is the hint for a number with an exponent that stays out of bounds when it is
+// written as a whole number; "" for any other (trial-plugins F9).
+func beyond(given string, schema cue.Value) string {
+	f, err := strconv.ParseFloat(given, 64)
+	if err != nil || !strings.ContainsAny(given, "eE") || math.IsInf(f, 0) || kindOf(schema) != cue.IntKind {
+		return ""
+	}
+	whole, _ := big.NewFloat(f).Int(nil)
+	if schema.Unify(cuecontext.New().Encode(whole)).Validate(cue.Concrete(true)) == nil {
+		return ""
+	}
+	var most *big.Int
+	var walk func(v cue.Value)
+	walk = func(v cue.Value) {
+		op, terms := v.Expr()
+		switch op {
+		case cue.AndOp, cue.OrOp:
+			for _, term := range terms {
+				walk(term)
+			}
+		case cue.LessThanOp, cue.LessThanEqualOp:
+			n, err := terms[0].Int(nil)
+			if err != nil {
+				return
+			}
+			if op == cue.LessThanOp {
+				n = new(big.Int).Sub(n, big.NewInt(1))
+			}
+			if whole.Cmp(n) > 0 && (most == nil || n.Cmp(most) > 0) {
+				most = n
+			}
+		}
+	}
+	if walk(schema); most == nil {
+		return ""
+	}
+	return "the most is " + most.String()
 }
 
 // kindOf is the kind of a value, also of one that does not exist.

@@ -142,7 +142,10 @@ type (
 		evaluate *evaluateConfig
 		train    *trainConfig
 	}
-	splitInput    struct{ data *dataConfig }
+	splitInput struct {
+		evaluate *evaluateConfig
+		data     *dataConfig
+	}
 	backboneInput struct {
 		backbone *backboneConfig
 		adapter  *adapterConfig
@@ -169,6 +172,11 @@ type (
 		backbone *backboneConfig
 		optim    *optimConfig
 		train    *trainConfig
+		data     *dataConfig
+	}
+	budgetInput struct {
+		train *trainConfig
+		optim *optimConfig
 	}
 	normInput struct {
 		backbone *backboneConfig
@@ -192,13 +200,14 @@ func (x *expansion) check(c *cell) {
 	memoize(x, c, strengthInput{g.Evaluate}, x.checkStrength)
 	memoize(x, c, testTimeInput{g.Evaluate, g.Data, g.Backbone}, x.checkTestTime)
 	memoize(x, c, validateInput{g.Evaluate, g.Train}, x.checkValidate)
-	memoize(x, c, splitInput{g.Data}, x.checkSplit)
+	memoize(x, c, splitInput{g.Evaluate, g.Data}, x.checkSplit)
 	memoize(x, c, backboneInput{g.Backbone, g.Adapter, g.Head, g.Data}, x.checkBackbone)
 	memoize(x, c, adapterInput{g.adapterOn()}, x.checkAdapter)
 	memoize(x, c, epochsInput{g.adapterOn(), g.Train}, x.checkEpochs)
 	memoize(x, c, filesInput{g.Data, g.Evaluate, g.Train}, x.checkData)
+	memoize(x, c, budgetInput{g.Train, g.Optim}, x.checkBudget)
 	memoize(x, c, stepsInput{g.Data, g.Train, g.Optim}, x.checkSteps)
-	memoize(x, c, thawInput{g.Backbone, g.Optim, g.Train}, x.checkThaw)
+	memoize(x, c, thawInput{g.Backbone, g.Optim, g.Train, g.Data}, x.checkThaw)
 	memoize(x, c, normInput{g.Backbone, g.Head, g.Data, g.Train}, x.checkNorm)
 }
 
@@ -366,6 +375,13 @@ func (x *expansion) checkClassWeights(c *subject, l *lossConfig, classes []strin
 // checkThaw warns of a freezing that the training does not outlast.
 func (x *expansion) checkThaw(c *subject, in thawInput) {
 	epochs := in.train.Epochs
+	if in.train.Steps > 0 {
+		s, ok := x.budget(in.data, in.train)
+		if !ok {
+			return
+		}
+		epochs = uint32(params.Epochs(s))
+	}
 	late := func(path string, until uint32) {
 		if until >= epochs && epochs > 0 {
 			x.warn(c, path, fmt.Sprintf("the training ends after %s, so what is frozen until epoch %d never trains", plural.Of(epochs, "epoch"), until), "freeze it for all of the training, or train longer")
@@ -673,7 +689,12 @@ func (x *expansion) checkSplit(c *subject, in splitInput) {
 	if s.From != "" && (s.Group != "" || s.Stratify != "" || s.likeOriginal()) {
 		x.fail(c, "data.split.from", "data.split is listed, and says how to divide as well", "a list says where every image is: leave method, group and stratify out")
 	}
-	sum := s.Train + s.Val + s.Test
+	if s.Val == 0 && s.likeOriginal() {
+		x.fail(c, "data.split.val", `data.split.val is "test", and data.split.method is "original"`, "that project divides by fractions: give one")
+	} else if s.Val == 0 && in.evaluate.Checkpoint == "best" && in.data.Source != procedural {
+		x.warn(c, "data.split.val", "the best checkpoint is chosen by the images that it is tested on", `its scores are too good: evaluate: checkpoint: "last" scores the end of the training`)
+	}
+	sum := s.Train + float64(s.Val) + s.Test
 	if s.likeOriginal() { // which trains on what is left
 		sum -= s.Train
 	}
@@ -693,6 +714,8 @@ func (x *expansion) checkFolds(c *subject, d *dataConfig) {
 		x.fail(c, "data.split.folds", "drawn images are not divided into folds", "take a source with files")
 	case s.likeOriginal():
 		x.fail(c, "data.split.method", `split.method "original" makes no folds`, "leave method out, or folds")
+	case s.Val == 0:
+		x.fail(c, "data.split.val", `data.split.val is "test", and each fold is tested on`, "give the fraction of the other folds that is validated on")
 	}
 	var seen []uint32
 	for _, n := range s.Fold.numbers() {
@@ -923,28 +946,73 @@ func showsNo(images int, role string) string {
 	return plural.Form(images, fmt.Sprintf("the only image of %s does not show", role), fmt.Sprintf("none of the %d images of %s shows", images, role))
 }
 
-// checkSteps holds the steps of a training against its images.
+// given reports whether a file gives a value, or a cell does, or the command line: a
+// default agrees with everything.
+func (x *expansion) given(c *subject, path string) bool {
+	at := strings.Split(path, ".")
+	if o := covering(c.overlay, at); o != nil && o.value.LookupPath(selectors(at[len(o.path):])).Exists() {
+		return true
+	}
+	full := append([]string{x.name}, at...)
+	if o := x.setting(full); o != nil && o.value.LookupPath(selectors(at[len(o.path):])).Exists() {
+		return true
+	}
+	return len(x.fields(full)) > 0
+}
+
+// checkBudget refuses two answers to one question: a budget, a distance between
+// validations or a warm-up, in steps and in something else.
+func (x *expansion) checkBudget(c *subject, in budgetInput) {
+	t, sch := in.train, in.optim.Schedule
+	if t.Steps > 0 {
+		for _, field := range []string{"epochs", "maxSteps"} {
+			if x.given(c, "train."+field) && (field == "epochs" || t.MaxSteps > 0) {
+				x.fail(c, "train."+field, fmt.Sprintf("train.steps gives the budget already: %s", plural.Of(t.Steps, "step")), "leave one of them out")
+			}
+		}
+	}
+	if t.EvalSteps > 0 && x.given(c, "train.evalEvery") {
+		x.fail(c, "train.evalEvery", fmt.Sprintf("train.evalSteps says already when to validate: every %s", plural.Of(t.EvalSteps, "step")), "leave one of them out")
+	}
+	if sch.WarmupSteps > 0 && sch.Warmup > 0 {
+		x.fail(c, "optim.schedule.warmup", fmt.Sprintf("optim.schedule.warmupSteps gives the warm-up already: %s", plural.Of(sch.WarmupSteps, "step")), "leave one of them out")
+	}
+}
+
+// budget is a specification with what the number of steps depends on; false where
+// the images are not known, which is reported elsewhere.
+func (x *expansion) budget(d *dataConfig, t *trainConfig) (*spec.RunSpec, bool) {
+	if d.Source == "" || t.Batch == 0 {
+		return nil, false
+	}
+	s, err := x.resolve.split(x.root, d.each(x.seeds)[0], roles, "train") // others have about as many
+	if err != nil {
+		return nil, false
+	}
+	return &spec.RunSpec{Data: &spec.Data{Splits: map[string]*spec.Split{"train": s.split}}, Train: t.spec()}, true
+}
+
+// checkSteps compares the steps of a training with its images and its warm-up.
 func (x *expansion) checkSteps(c *subject, in stepsInput) {
 	train := in.train
-	if in.data.Source == "" || train.Batch == 0 || train.Epochs == 0 {
+	s, ok := x.budget(in.data, train)
+	if !ok || !train.trains() {
 		return
 	}
-	s, err := x.resolve.split(x.root, in.data.each(x.seeds)[0], roles, "train") // others have about as many
-	if err != nil {
-		return // reported at the source
-	}
-	images := s.split.GetCount()
+	images := s.Data.Splits["train"].GetCount()
 	if train.Batch > images {
 		x.warn(c, "train.batch", fmt.Sprintf("a batch of %d is larger than the training split, which has %s", train.Batch, plural.Of(images, "image")), "every step takes all of them")
 	}
-	update := train.Batch * max(1, train.Accumulate)
-	total := train.Epochs * ((images + update - 1) / update)
-	if train.MaxSteps > 0 {
-		total = min(total, train.MaxSteps)
-	}
-	warm := uint32(math.Round(in.optim.Schedule.Warmup * float64(total)))
-	if warm > 0 && warm >= total {
+	total, sch := params.Steps(s), in.optim.Schedule
+	if warm := uint64(math.Round(sch.Warmup * float64(total))); sch.WarmupSteps == 0 && warm > 0 && warm >= total {
 		x.fail(c, "optim.schedule.warmup", fmt.Sprintf("the warm-up takes all of the training, %s", plural.Of(total, "step")), "the learning rates would never be reached: make it shorter, or the training longer")
+	}
+	warm := uint64(sch.WarmupSteps)
+	switch decay := uint64(math.Round(sch.Decay * float64(total))); {
+	case warm >= total && warm > 0:
+		x.fail(c, "optim.schedule.warmupSteps", fmt.Sprintf("the warm-up takes %s, and the training has %d", plural.Of(warm, "step"), total), "the learning rates would never be reached: make it shorter, or the training longer")
+	case sch.Kind == "trapezoid" && warm > 0 && warm+decay > total:
+		x.fail(c, "optim.schedule.decay", fmt.Sprintf("a warm-up of %s and a decay of %d are more than the training has, %d", plural.Of(warm, "step"), decay, total), "make one of them shorter")
 	}
 }
 

@@ -401,8 +401,9 @@ func (c *complaint) saySentence() {
 		c.out.Message = c.subject + " " + text
 	}
 	number := ""
-	if kindOf(c.known())&^cue.NumberKind == 0 {
-		number = asNumber(c.given, text, kindOf(c.value))
+	// A number may be one of several things: a fraction, or the word "test".
+	if known := kindOf(c.known()); known&^cue.NumberKind == 0 || known&cue.NumberKind != 0 && kindOf(c.value)&^cue.NumberKind == 0 {
+		number = cmp.Or(beyond(c.given, c.known()), asNumber(c.given, text, kindOf(c.value)))
 	}
 	if key := c.tagAt(); number != "" && key != "" {
 		number = fmt.Sprintf("a tag gives a text: write @tag(%s,type=int) for a whole number, or type=number", key)

@@ -94,9 +94,10 @@ type reportConfig struct {
 }
 
 type backboneConfig struct {
-	Model  string       `json:"model"`
-	Depth  uint32       `json:"depth"` // 0: all
-	Freeze freezeConfig `json:"freeze"`
+	Model    string       `json:"model"`
+	Depth    uint32       `json:"depth"` // 0: all
+	Freeze   freezeConfig `json:"freeze"`
+	DropPath float64      `json:"dropPath"`
 }
 
 type adapterConfig struct {
@@ -161,7 +162,7 @@ type splitConfig struct {
 	Method   string    `json:"method"`
 	Seed     splitSeed `json:"seed"`
 	Train    float64   `json:"train"`
-	Val      float64   `json:"val"`
+	Val      valShare  `json:"val"`
 	Test     float64   `json:"test"`
 	Group    string    `json:"group"` // separators; at most one of the two
 	Stratify string    `json:"stratify"`
@@ -215,6 +216,17 @@ func (s *splitSeed) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	return json.Unmarshal(b, &s.number)
+}
+
+// valShare is the fraction that is validated on, or 0 if that is what is tested on.
+type valShare float64
+
+func (s *valShare) UnmarshalJSON(b []byte) error {
+	if string(b) == `"test"` {
+		*s = 0
+		return nil
+	}
+	return json.Unmarshal(b, (*float64)(s))
 }
 
 // of is the configuration of the data for a run.
@@ -314,24 +326,27 @@ type optimConfig struct {
 	Eps          float64       `json:"eps"`
 	Clip         float64       `json:"clip"`
 	Schedule     struct {
-		Kind       string    `json:"kind"`
-		Warmup     float64   `json:"warmup"`
-		Floor      float64   `json:"floor"`
-		Power      float64   `json:"power"`
-		Milestones []float64 `json:"milestones"`
-		Gamma      float64   `json:"gamma"`
-		Decay      float64   `json:"decay"`
-		Lagging    bool      `json:"lagging"`
+		Kind        string    `json:"kind"`
+		Warmup      float64   `json:"warmup"`
+		WarmupSteps uint32    `json:"warmupSteps"` // 0: Warmup
+		Floor       float64   `json:"floor"`
+		Power       float64   `json:"power"`
+		Milestones  []float64 `json:"milestones"`
+		Gamma       float64   `json:"gamma"`
+		Decay       float64   `json:"decay"`
+		Lagging     bool      `json:"lagging"`
 	} `json:"schedule"`
 }
 
 type trainConfig struct {
 	Epochs     uint32  `json:"epochs"`
+	Steps      uint32  `json:"steps"` // 0: Epochs
 	Batch      uint32  `json:"batch"`
 	Precision  string  `json:"precision"`
 	MaxSteps   uint32  `json:"maxSteps"`
 	Monitor    string  `json:"monitor"`
 	EvalEvery  uint32  `json:"evalEvery"`
+	EvalSteps  uint32  `json:"evalSteps"` // 0: EvalEvery
 	Validate   string  `json:"validate"`
 	Accumulate uint32  `json:"accumulate"`
 	EMA        float64 `json:"ema"`

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/loralab/loralab/runner/diagnostic"
 )
 
 // More data contains less, whatever else is validated and tested on stays, and
@@ -103,6 +105,25 @@ func TestPublishedLayout(t *testing.T) {
 	}
 	if want := map[uint32]int32{1: 0, 2: 1, 3: 0}; !reflect.DeepEqual(d.Values, want) || !reflect.DeepEqual(scored.Values, want) {
 		t.Errorf("trimaps 1 to 3 are %v", d.Values)
+	}
+	// Validated on what is tested on, it trains on all that was published for training;
+	// that the best checkpoint is chosen so is a warning.
+	at := "\tdata: split: val: \"test\"\n\tevaluate: checkpoint: "
+	all := loadText(t, insert(text, at+`"last"`))[0].Runs[0]
+	if splits := all.Spec.Data.Splits; splits["train"].Count != 18 || splits["val"].Digest != scored.Splits["test"].Digest || all.Evaluations[0].Spec.Data.Splits["test"].Count != 6 {
+		t.Errorf("18 images to train on, the test to validate on: %v", splits)
+	}
+	for checkpoint, want := range map[string]bool{"best": true, "last": false} {
+		_, found := loadWith([]string{write(t, insert(text, at+fmt.Sprintf("%q", checkpoint)))}, Env{}, world())
+		warned := slices.ContainsFunc(found, func(d diagnostic.Diagnostic) bool {
+			return d.Warning && strings.HasSuffix(d.Path, "data.split.val") && strings.Contains(d.Message, "that it is tested on")
+		})
+		if found.HasErrors() || warned != want {
+			t.Errorf("the %s checkpoint, validated on the test: %v", checkpoint, found)
+		}
+	}
+	if _, found := loadWith([]string{write(t, insert(text, "\tdata: split: {val: \"test\", method: \"original\"}"))}, Env{}, world()); !found.HasErrors() {
+		t.Error("the original's division without a fraction to validate on is accepted")
 	}
 	// Named, it is the same; as another, it is not there; as folders, it is one.
 	if named := loadText(t, insert(text, "\tdata: layout: \"pets\""))[0].Runs[0]; named.ID != run.ID {

@@ -1,6 +1,8 @@
 package experiment
 
 import (
+	"slices"
+
 	"cuelang.org/go/cue/ast"
 )
 
@@ -52,9 +54,12 @@ func (r *references) touches(path []string, isStruct bool) bool {
 	return false
 }
 
+// ofSchema are the fields that defaults of the schema depend on.
+var ofSchema = []reference{{path: []string{"head", "kind"}}} // head.norm
+
 // references finds what can be referred to in the experiment of a name.
 func (d *document) references(name string) *references {
-	r := &references{}
+	r := &references{paths: slices.Clone(ofSchema)}
 	r.file(d.syntax, name)
 	for _, f := range d.imported {
 		r.file(f, "")

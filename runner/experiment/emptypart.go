@@ -22,7 +22,7 @@ func emptyPart(key scanKey, there parts, role string) *sourceError {
 		all = whole.Len()
 	}
 	split := key.split
-	switch fraction := map[string]float64{"train": split.Train, "val": split.Val, "test": split.Test}[role]; {
+	switch fraction := map[string]float64{"train": split.Train, "val": float64(split.Val), "test": split.Test}[role]; {
 	case all == 0 || key.domain && !undivided:
 	case split.From != "" && !key.domain:
 		return &sourceError{

@@ -79,6 +79,12 @@ func (x *expansion) expand() *Experiment {
 		Metric: metric.Canonical(c.Report.Metric),
 	}
 	e.Strengths, e.Ensemble = c.Evaluate.strengths(), c.Evaluate.Ensemble
+	switch folds := c.Data.Split.Folds > 0; {
+	case e.Ensemble == "seeds" && folds:
+		x.fail(&whole.subject, "evaluate.ensemble", "the runs of a cell are of several folds", `write ensemble: "folds" for one ensemble of all of them`)
+	case e.Ensemble == "folds" && !folds:
+		x.fail(&whole.subject, "evaluate.ensemble", "there are no folds", `write ensemble: "seeds", or data: split: folds`)
+	}
 	scoring := c.Evaluate.scoring()
 	e.Domains = []string{scoring.ColumnName("test")}
 	for _, d := range c.Evaluate.Domains {
@@ -111,6 +117,7 @@ func (x *expansion) expand() *Experiment {
 	if len(cells) > 0 && !slices.ContainsFunc(cells, func(c *cell) bool { return c == whole || c.config == nil }) {
 		x.retract(first, ofBase, ofCells)
 	}
+	e.Studies = x.searched(e, whole, cells)
 	if x.errorCount() > x.errorsBefore {
 		return nil
 	}
@@ -141,16 +148,33 @@ func (x *expansion) expand() *Experiment {
 			if i == 0 && len(cl.config.Optim.Groups) > 0 && !x.checkTensors(cl, run.Spec) {
 				break
 			}
-			e.Runs = append(e.Runs, run)
+			if s := e.study(cl); s != nil {
+				s.Untuned = append(s.Untuned, run)
+			} else {
+				e.Runs = append(e.Runs, run)
+			}
 		}
 	}
-	if len(e.LeftOut) > 0 && len(e.Runs) == 0 {
+	e.Studies = slices.DeleteFunc(e.Studies, func(s *Study) bool { return len(s.Untuned) == 0 }) // its plug-in fails
+	for _, s := range e.Studies {
+		x.checkPoints(s)
+	}
+	if len(e.LeftOut) > 0 && len(e.Runs)+len(e.Studies) == 0 {
 		x.fail(&whole.subject, "adapter.variant", "no cell is left: all need plug-ins that fail", "")
 	}
 	if x.errorCount() > x.errorsBefore {
 		return nil
 	}
 	return e
+}
+
+// study is the search of a cell; nil if it has none.
+func (e *Experiment) study(c *cell) *Study {
+	i := slices.IndexFunc(e.Studies, func(s *Study) bool { return s.cell == c })
+	if i < 0 {
+		return nil
+	}
+	return e.Studies[i]
 }
 
 // retract drops mistakes of the base, found since first, that no cell has: the base is

@@ -48,9 +48,10 @@ type Field struct {
 // Schema answers what experiments may say: for explain, completion and
 // documents. It needs no experiment.
 type Schema struct {
-	loader *loader
-	pkg    cue.Value
-	root   cue.Value // #Experiment
+	loader  *loader
+	pkg     cue.Value
+	root    cue.Value // #Experiment
+	presets cue.Value // by name
 }
 
 // OpenSchema reads the embedded schema. The variants of env, if any, answer
@@ -70,7 +71,10 @@ func OpenSchema(ctx context.Context, env Env) (*Schema, error) {
 	if err := v.Err(); err != nil {
 		return nil, fmt.Errorf("reading the embedded schema: %w", err)
 	}
-	return &Schema{loader: l, pkg: v, root: v.LookupPath(cue.ParsePath("#Experiment"))}, nil
+	return &Schema{
+		loader: l, pkg: v, root: v.LookupPath(cue.ParsePath("#Experiment")),
+		presets: v.LookupPath(cue.MakePath(cue.Hid("_presets", inst.ImportPath))),
+	}, nil
 }
 
 // Field finds a field by its path below an experiment. Parameters of a variant

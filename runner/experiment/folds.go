@@ -63,7 +63,7 @@ func (s *splitConfig) validation(others []data.Files) (train, val data.Files) {
 	for _, f := range others {
 		n += f.Len()
 	}
-	need := min(max(1, int(math.Round(s.Val/(s.Train+s.Val)*float64(n)))), n-1)
+	need := min(max(1, int(math.Round(float64(s.Val)/(s.Train+float64(s.Val))*float64(n)))), n-1)
 	var trains, vals []data.Files
 	for i, f := range others {
 		last := i == len(others)-1

@@ -177,7 +177,7 @@ func TestFoldsOfAnySource(t *testing.T) {
 				pool.Masks = append(pool.Masks, fmt.Sprintf("masks/film%02d_%02d.png", g, i))
 			}
 		}
-		s := splitConfig{Train: rapid.Float64Range(0.01, 0.99).Draw(rt, "train"), Val: rapid.Float64Range(0.01, 0.99).Draw(rt, "val")}
+		s := splitConfig{Train: rapid.Float64Range(0.01, 0.99).Draw(rt, "train"), Val: valShare(rapid.Float64Range(0.01, 0.99).Draw(rt, "val"))}
 		s.Seed.number = rapid.Uint64().Draw(rt, "seed")
 		most := pool.Len()
 		switch rapid.IntRange(0, 2).Draw(rt, "by") {
@@ -228,7 +228,7 @@ func TestFoldsOfAnySource(t *testing.T) {
 				rt.Fatalf("fold %d has %d of %d images", n, total, pool.Len())
 			}
 		}
-		v := s.Val / (s.Train + s.Val)
+		v := float64(s.Val) / (s.Train + float64(s.Val))
 		for image, times := range seen {
 			// Validation goes around.
 			if s.Group == "" && v <= 0.5 && s.Folds > 3 && trained[image] == 0 {

@@ -18,60 +18,63 @@ import (
 
 // writable are fields, the default first, and what else they may be.
 var writable = map[string][]string{
-	"about":                   {`""`, `"one"`, `"another"`},
-	"backbone.depth":          {"12", "11", "10"},
-	"backbone.freeze":         {`"all"`, `"none"`, `{blocks: "0..3"}`, `{blocks: "0..4"}`},
-	"adapter.variant":         {`"lora"`, `"scale"`, `"none"`},
-	"adapter.targets":         {`["query", "value"]`, `["query"]`, `["value", "fc2"]`},
-	"adapter.blocks":          {`"all"`, `"2..9"`, `[0, 3]`},
-	"adapter.params.rank":     {"4", "8"},
-	"adapter.params.alpha":    {"4", "8", "0.5"},
-	"adapter.params.init":     {"1", "2"},
-	"head.kind":               {`"conv"`, `"linear"`, `"segmenter"`, `"setr_pup"`},
-	"head.hidden":             {"0", "16"},
-	"head.taps":               {"unset", "[2, 5]", `"1..3"`},
-	"head.norm":               {"true", "false"},
-	"head.dropout":            {"0.1", "0", "0.5"},
-	"head.layers":             {"2", "1"},
-	"head.heads":              {"0", "2"},
-	"head.width":              {"0", "32"},
-	"head.stages":             {"2", "1", "3"},
-	"data.size":               {"224", "112", "[112, 224]"},
-	"data.remap":              {"{}", `{boundary: "animal"}`, `{boundary: "ignore"}`},
-	"data.ignore":             {"unset", "255", "7"},
-	"data.augment":            {"unset", `[{kind: "flip"}]`, inWindows, `[{kind: "window"}, {kind: "flip"}]`},
-	"data.views":              {"unset", "{count: 2}", "{count: 3}", "{count: 2, seed: 4}"},
-	"data.limit.train":        {"unset", "9", "10"},
-	"data.limit.test":         {"unset", "3"},
-	"data.procedural.seed":    {"0", "5"},
-	"data.procedural.style":   {`"plain"`, `"noisy"`},
-	"loss.crossEntropy":       {"1", "0.5"},
-	"loss.dice":               {"0", "1", "0.25"},
-	"optim.lr.backbone":       {"0.00001", "0.0001"},
-	"optim.lr.adapter":        {"0.001", "0.002"},
-	"optim.lr.head":           {"0.001", "0.02"},
-	"optim.weightDecay":       {"0.01", "0", "0.1"},
-	"optim.betas":             {"[0.9, 0.999]", "[0.9, 0.99]"},
-	"optim.eps":               {"0.00000001", "0.000001"},
-	"optim.clip":              {"1", "0"},
-	"optim.schedule.kind":     {`"cosine"`, `"linear"`, `"constant"`},
-	"optim.schedule.warmup":   {"0", "0.1"},
-	"optim.schedule.floor":    {"0", "0.01"},
-	"train.epochs":            {"10", "3"},
-	"train.batch":             {"8", "4"},
-	"train.precision":         {`"fp32"`, `"bf16"`},
-	"train.maxSteps":          {"0", "7"},
-	"train.monitor":           {`"dice/mean"`, `"loss"`},
-	"train.evalEvery":         {"1", "2"},
-	"train.validate":          {`"model"`, `"test"`},
-	"evaluate.resolution":     {`"model"`, `"original"`},
-	"seeds":                   {"[1]", "[2]"},
-	"evaluate.checkpoint":     {`"best"`, `"last"`},
-	"evaluate.domains":        {"{}", `{far: {source: "procedural", seed: 3}}`},
-	"report.metric":           {`"dice/mean"`, `"accuracy"`},
-	"data.split.seed":         {"0", "3"}, // of a source that is divided, which a drawn one is not
-	"data.limit.seed":         {"0", "3"}, // likewise
-	"evaluate.domains.a.seed": {"unset", "1"},
+	"about":                      {`""`, `"one"`, `"another"`},
+	"backbone.depth":             {"12", "11", "10"},
+	"backbone.freeze":            {`"all"`, `"none"`, `{blocks: "0..3"}`, `{blocks: "0..4"}`},
+	"adapter.variant":            {`"lora"`, `"scale"`, `"none"`},
+	"adapter.targets":            {`["query", "value"]`, `["query"]`, `["value", "fc2"]`},
+	"adapter.blocks":             {`"all"`, `"2..9"`, `[0, 3]`},
+	"adapter.params.rank":        {"4", "8"},
+	"adapter.params.alpha":       {"4", "8", "0.5"},
+	"adapter.params.init":        {"1", "2"},
+	"head.kind":                  {`"conv"`, `"linear"`, `"segmenter"`, `"setr_pup"`},
+	"head.hidden":                {"0", "16"},
+	"head.taps":                  {"unset", "[2, 5]", `"1..3"`},
+	"head.norm":                  {"unset", "true", "false"},
+	"head.dropout":               {"0.1", "0", "0.5"},
+	"head.layers":                {"2", "1"},
+	"head.heads":                 {"0", "2"},
+	"head.width":                 {"0", "32"},
+	"head.stages":                {"2", "1", "3"},
+	"data.size":                  {"224", "112", "[112, 224]"},
+	"data.remap":                 {"{}", `{boundary: "animal"}`, `{boundary: "ignore"}`},
+	"data.ignore":                {"unset", "255", "7"},
+	"data.augment":               {"unset", `[{kind: "flip"}]`, inWindows, `[{kind: "window"}, {kind: "flip"}]`},
+	"data.views":                 {"unset", "{count: 2}", "{count: 3}", "{count: 2, seed: 4}"},
+	"data.limit.train":           {"unset", "9", "10"},
+	"data.limit.test":            {"unset", "3"},
+	"data.procedural.seed":       {"0", "5"},
+	"data.procedural.style":      {`"plain"`, `"noisy"`},
+	"loss.crossEntropy":          {"1", "0.5"},
+	"loss.dice":                  {"0", "1", "0.25"},
+	"optim.lr.backbone":          {"0.00001", "0.0001"},
+	"optim.lr.adapter":           {"0.001", "0.002"},
+	"optim.lr.head":              {"0.001", "0.02"},
+	"optim.weightDecay":          {"0.01", "0", "0.1"},
+	"optim.betas":                {"[0.9, 0.999]", "[0.9, 0.99]"},
+	"optim.eps":                  {"0.00000001", "0.000001"},
+	"optim.clip":                 {"1", "0"},
+	"optim.schedule.kind":        {`"cosine"`, `"linear"`, `"constant"`},
+	"optim.schedule.warmup":      {"0", "0.1"},
+	"optim.schedule.warmupSteps": {"0", "3"},
+	"optim.schedule.floor":       {"0", "0.01"},
+	"train.epochs":               {"10", "3"},
+	"train.steps":                {"0", "9"},
+	"train.batch":                {"8", "4"},
+	"train.precision":            {`"fp32"`, `"bf16"`},
+	"train.maxSteps":             {"0", "7"},
+	"train.monitor":              {`"dice/mean"`, `"loss"`},
+	"train.evalEvery":            {"1", "2"},
+	"train.evalSteps":            {"0", "2"},
+	"train.validate":             {`"model"`, `"test"`},
+	"evaluate.resolution":        {`"model"`, `"original"`},
+	"seeds":                      {"[1]", "[2]"},
+	"evaluate.checkpoint":        {`"best"`, `"last"`},
+	"evaluate.domains":           {"{}", `{far: {source: "procedural", seed: 3}}`},
+	"report.metric":              {`"dice/mean"`, `"accuracy"`},
+	"data.split.seed":            {"0", "3"}, // of a source that is divided, which a drawn one is not
+	"data.limit.seed":            {"0", "3"}, // likewise
+	"evaluate.domains.a.seed":    {"unset", "1"},
 }
 
 const inWindows = `[{kind: "resize"}, {kind: "window", maxClass: 0.75}, {kind: "photometric"}]`
@@ -80,6 +83,14 @@ const inWindows = `[{kind: "resize"}, {kind: "window", maxClass: 0.75}, {kind: "
 func (d drawn) validatesAsTested() bool {
 	return d.get("train.validate") == `"test"` && d.get("evaluate.resolution") == `"original"`
 }
+
+// inSteps are the fields that another in steps takes the place of.
+var inSteps = map[string]string{
+	"train.epochs": "train.steps", "train.maxSteps": "train.steps", "train.evalEvery": "train.evalSteps", "optim.schedule.warmup": "optim.schedule.warmupSteps",
+}
+
+// replaced reports whether another field says in steps what the one at path says.
+func (d drawn) replaced(path string) bool { return inSteps[path] != "" && d.get(inSteps[path]) != "0" }
 
 // paths that leave the weights of this experiment alone, whatever they say.
 var harmless = []string{
@@ -112,20 +123,23 @@ func (d drawn) meaning() string {
 	unless(d.get("data.augment") != "unset", "data.views")
 	unless(d.validatesAsTested(), "train.validate", "evaluate.resolution")
 	kind := d.get("head.kind")
-	unless(kind == `"conv"` || kind == `"setr_pup"`, "head.hidden", "head.norm")
+	unless(kind == `"conv"` || kind == `"setr_pup"`, "head.hidden")
+	unless(kind != `"segmenter"`, "head.norm")
 	unless(kind != `"linear"`, "head.dropout")
 	unless(kind == `"segmenter"`, "head.layers", "head.heads", "head.width")
 	unless(kind == `"setr_pup"`, "head.stages")
 	unless(d.get("optim.schedule.kind") != `"constant"`, "optim.schedule.floor")
 	var b strings.Builder
 	for _, path := range slices.Sorted(maps.Keys(writable)) {
-		if slices.Contains(unused, path) {
+		if slices.Contains(unused, path) || d.replaced(path) {
 			continue
 		}
 		value := d.get(path)
 		switch {
 		case path == "adapter.params.alpha" && d["adapter.params.alpha"] == "":
 			value = d.get("adapter.params.rank") // the variant's default
+		case path == "head.norm" && value == "unset":
+			value = strconv.FormatBool(kind != `"linear"`)
 		case path == "adapter.blocks" && value == `"all"`:
 			value = "0.." + d.get("backbone.depth")
 		}
@@ -176,7 +190,7 @@ func (d drawn) write(t *rapid.T) string {
 		_, chosen := d[path]
 		needed := path == "adapter.variant" || path == "adapter.params.rank"
 		switch {
-		case value == "unset", path == "evaluate.domains.a.seed":
+		case value == "unset", d.replaced(path), path == "evaluate.domains.a.seed":
 			continue
 		case strings.HasPrefix(path, "adapter.params.") && (path == "adapter.params.init") != (variant == `"scale"`), path != "adapter.variant" && variant == `"none"` && strings.HasPrefix(path, "adapter.params"):
 			continue // a variant knows its own parameters only

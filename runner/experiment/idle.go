@@ -27,6 +27,9 @@ type idleRule struct {
 var idle = append(ofHeads(), []idleRule{
 	{"optim.lr.backbone", func(c *config) bool { return grouped(c) || c.Backbone.Freeze.kind != "all" }, "the backbone is frozen", "leave it out, or free some of the backbone with backbone.freeze"},
 	{"optim.lr.adapter", func(c *config) bool { return grouped(c) || adapted(c) }, "there is no adapter", "leave it out, or name a variant"},
+	{"backbone.dropPath", func(c *config) bool {
+		return grouped(c) || adapted(c) || c.Backbone.Freeze.kind != "all" || c.Backbone.DropPath == 0
+	}, "no block trains or has an adapter", "leave it out, or free some of the backbone with backbone.freeze"},
 	{"optim.lr.backbone", ungrouped, "optim.groups gives the rates", "leave it out"},
 	{"optim.lr.adapter", ungrouped, "optim.groups gives the rates", "leave it out"},
 	{"optim.lr.head", ungrouped, "optim.groups gives the rates", "leave it out"},
@@ -42,9 +45,9 @@ var idle = append(ofHeads(), []idleRule{
 	{"optim.forgetAtUnfreezing", func(c *config) bool { return c.thaws() || !c.Optim.Forget }, "nothing is frozen up to an epoch", "leave it out, or say backbone: freeze: until: 5"},
 	{"data.views", func(c *config) bool { return len(c.Data.Augment) > 0 }, "data.augment changes nothing", "leave it out"},
 	{"train.validate", func(c *config) bool { return c.Train.Validate != "test" || c.Train.asTested(c.Evaluate) }, "evaluate scores images at the model's size too", `leave it out, or write evaluate: resolution: "original"`},
-	{"evaluate.ensemble", func(c *config) bool { return c.Evaluate.Ensemble == "" || len(c.Seeds) > 1 }, "there is one seed", "leave it out, or list more seeds"},
+	{"evaluate.ensemble", func(c *config) bool { return c.Evaluate.Ensemble != "seeds" || len(c.Seeds) > 1 }, "there is one seed", "leave it out, or list more seeds"},
 	{"evaluate.ensemble", func(c *config) bool {
-		return c.Evaluate.Ensemble == "" || !c.Data.Split.Seed.run || len(c.Evaluate.Domains) > 0
+		return c.Evaluate.Ensemble != "seeds" || !c.Data.Split.Seed.run || len(c.Evaluate.Domains) > 0
 	}, "each seed divides the data in its own way, so the seeds share no test images", "leave it out, or give data.split.seed a number"},
 	{"evaluate.strength", func(c *config) bool { return c.Evaluate.Strength == nil || adapted(c) }, "there is no adapter", "leave it out, or name a variant"},
 	{"evaluate.tta", func(c *config) bool { return c.Evaluate.TTA == nil || c.Evaluate.scoring().TestTime != nil }, "every image is seen in one way", "leave it out, or write flip: true or scales"},

@@ -59,6 +59,9 @@ type Env struct {
 	// KeepGoing leaves out the cells whose plug-in fails, with a warning, instead
 	// of refusing the file. A mistake of the user's is an error all the same.
 	KeepGoing bool
+	// Trained, unless nil, is the version of a variant that runs of an experiment
+	// were trained with; "" for none. It is asked about a variant without a plug-in.
+	Trained func(experiment, variant string) string
 	// Fetch, unless nil, has backbones downloaded that are not on this machine,
 	// and is told what happens, a line at a time.
 	Fetch func(string)

@@ -588,6 +588,9 @@ func (x *expansion) leaves(path []string, v, base cue.Value, c *cell) {
 	}
 	for it.Next() {
 		name := it.Selector().String()
+		if len(path) == 0 && name == searchField {
+			continue // what is searched is no value
+		}
 		x.leaves(append(path, name), it.Value(), base.LookupPath(cue.MakePath(it.Selector())), c)
 	}
 	if len(path) == 1 && path[0] == "adapter" {

@@ -25,16 +25,18 @@ const (
 
 // Value is one value of a resolved configuration, and where it comes from.
 type Value struct {
-	Path  string              `json:"path"`  // "optim.lr.adapter"
-	Value json.RawMessage     `json:"value"` // 0.001
-	From  string              `json:"from"`
-	At    diagnostic.Position `json:"at"` // of a default: in the schema
+	Path  string          `json:"path"`  // "optim.lr.adapter"
+	Value json.RawMessage `json:"value"` // 0.001
+	From  string          `json:"from"`
+	// Preset is the name of the preset that sets it; empty unless one does.
+	Preset string              `json:"preset,omitempty"`
+	At     diagnostic.Position `json:"at"` // of a default: in the schema
 	// Remark says that the value is information, and no field of an experiment.
 	Remark bool `json:"remark,omitempty"`
 }
 
 // matrix are the fields that make cells, and are in none.
-var matrix = []string{"vary", "zip", "exclude", "include", "ablate", "cases"}
+var matrix = []string{"vary", "zip", "exclude", "include", "ablate", "cases", searchField}
 
 // Values is the resolved configuration of a cell: every value but those that
 // make the cells, in the order of the file and then of the schema. Lists are
@@ -176,7 +178,7 @@ func (x *expansion) origin(c *cell, path []string, text json.RawMessage) Value {
 		known = x.baseOrigin(c, path, preset, replaced)
 		x.origins[key] = known
 	}
-	v.From, v.At = known.From, known.At
+	v.From, v.Preset, v.At = known.From, known.Preset, known.At
 	return v
 }
 
@@ -189,7 +191,7 @@ type originKey struct {
 // baseOrigin finds who gives a value that is not of the cell.
 func (x *expansion) baseOrigin(c *cell, path []string, preset string, replaced bool) (v Value) {
 	if p, ok := x.pinned(preset, path); ok {
-		v.From = FromPreset
+		v.From, v.Preset = FromPreset, preset
 		if f, ok := fieldOf(p.value); ok {
 			v.At = schemaPosition(f.Label.Pos())
 		}

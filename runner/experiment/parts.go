@@ -39,7 +39,11 @@ type Part struct {
 	Source string     // as it is named
 	Layout string     // of a source without an experiment
 	Masks  string     // the layout whose masks hold the values that these hold
-	Whole  bool       // of ShiftedParts: the source is not divided
+	// Laid is how the source lies on disk, nil if images are drawn, and Named the number
+	// of classes that its masks are read for, before any is merged; 0 of a source.
+	Laid   *data.Layout
+	Named  int
+	Whole  bool // of ShiftedParts: the source is not divided
 	Styles data.Files
 	// Network is the file of the style network, and Look how that, or the folder
 	// of Styles, is named.
@@ -84,7 +88,7 @@ func (e *Experiment) Parts() ([]Part, error) {
 		read.Splits = nil
 		p.Unused = x.resolve.unused(x.root, d)
 		if layout := x.resolve.layout(d.sourceKey(x.root)); layout != nil {
-			p.Masks = layout.Masks()
+			p.Masks, p.Laid, p.Named = layout.Masks(), layout, len(d.Classes)
 		}
 		if role == "train" {
 			for i := range d.Augment {
@@ -215,7 +219,7 @@ func SourceParts(ctx context.Context, x *data.Index, root, source string) ([]Par
 			if err != nil {
 				return nil, err
 			}
-			parts = append(parts, Part{Name: name, Data: d, Files: f, Source: source, Layout: layout.Name, Masks: layout.Masks(), Unused: layout.Unused(dir), Split: &spec.Split{Digest: digest, Count: uint32(f.Len())}})
+			parts = append(parts, Part{Name: name, Data: d, Files: f, Source: source, Layout: layout.Name, Masks: layout.Masks(), Laid: layout, Unused: layout.Unused(dir), Split: &spec.Split{Digest: digest, Count: uint32(f.Len())}})
 		}
 	}
 	if unpaired != nil {

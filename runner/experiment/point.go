@@ -52,6 +52,23 @@ var pointLimits = bounded.Limits{CPU: time.Minute, Memory: loadLimits.Memory}
 // not read again. A backbone that has to be downloaded is downloaded within the
 // context of Load.
 func (e *Experiment) Resolve(ctx context.Context, point []Setting, repeat name.Repeat) (run *Run, found diagnostic.List) {
+	return e.resolve(ctx, nil, point, repeat)
+}
+
+// Resolve makes the run of a trial: the cell of the study with a point in place of
+// its values. The run has the name of a cell of its own. Otherwise it is as
+// Experiment.Resolve says.
+func (s *Study) Resolve(ctx context.Context, cell string, point []Setting, seed uint64) (*Run, diagnostic.List) {
+	run, found := s.of.resolve(ctx, s, point, name.Repeat{Seed: seed})
+	if run != nil {
+		run.Cell, run.Values, run.Label.Cell = cell, nil, cell
+	}
+	return run, found
+}
+
+// resolve is Resolve with the values of a study's cell, if there is one, below
+// those of the point.
+func (e *Experiment) resolve(ctx context.Context, in *Study, point []Setting, repeat name.Repeat) (run *Run, found diagnostic.List) {
 	x := e.expansion
 	path := strings.TrimSuffix(e.Name, smokeSuffix)
 	give := func(format string, args ...any) (*Run, diagnostic.List) {
@@ -77,7 +94,7 @@ func (e *Experiment) Resolve(ctx context.Context, point []Setting, repeat name.R
 				x.turn.lost = errors.New(left.message)
 			}
 		}()
-		run, found = x.point(ctx, e, point, repeat)
+		run, found = x.point(ctx, e, in, point, repeat)
 	})
 	if err != nil {
 		x.turn.lost = fmt.Errorf("evaluating the experiment with these settings: %w", err)
@@ -114,21 +131,11 @@ func (t *turn) take(ctx context.Context) (release func(), err error) {
 
 // point resolves a point with maps of its own, so that what is known of the
 // experiment stays, and nothing of the point does.
-func (x *expansion) point(ctx context.Context, e *Experiment, settings []Setting, repeat name.Repeat) (*Run, diagnostic.List) {
-	r := *x.resolve
-	r.ctx, r.keepGoing = ctx, false
-	l := *x.loader
-	l.resolve, l.found, l.repeated, l.record, l.seen, l.only = &r, nil, 0, nil, map[string]int{}, map[string]string{}
-	d := *x.document
-	d.loader = &l
-	y := *x
-	y.document, y.outer = &d, x
-	y.errorsBefore, y.total, y.seeds = 0, 1, []uint64{repeat.Seed}
-	y.forget()
-	defer func() { x.document.stubbed, x.document.stub = d.stubbed, d.stub }()
-
-	run := y.runOf(settings, repeat)
-	found := slices.DeleteFunc(l.found, func(d diagnostic.Diagnostic) bool {
+func (x *expansion) point(ctx context.Context, e *Experiment, in *Study, settings []Setting, repeat name.Repeat) (*Run, diagnostic.List) {
+	y, done := x.apart(ctx, []uint64{repeat.Seed})
+	defer done()
+	run := y.runOf(in, settings, repeat)
+	found := slices.DeleteFunc(y.found, func(d diagnostic.Diagnostic) bool {
 		_, known := x.seen[seenKey(d)]
 		return d.Warning && known
 	})
@@ -148,9 +155,24 @@ func (x *expansion) point(ctx context.Context, e *Experiment, settings []Setting
 	return cut, found
 }
 
+// apart is the work on points: what it finds is its own, and ends with done.
+func (x *expansion) apart(ctx context.Context, seeds []uint64) (y *expansion, done func()) {
+	r := *x.resolve
+	r.ctx, r.keepGoing = ctx, false
+	l := *x.loader
+	l.resolve, l.found, l.repeated, l.record, l.seen, l.only = &r, nil, 0, nil, map[string]int{}, map[string]string{}
+	d := *x.document
+	d.loader = &l
+	own := *x
+	own.document, own.outer = &d, x
+	own.errorsBefore, own.total, own.seeds = 0, 1, seeds
+	own.forget()
+	return &own, func() { x.document.stubbed, x.document.stub = d.stubbed, d.stub }
+}
+
 // runOf is the run of a point; nil, reported, if there is none.
-func (x *expansion) runOf(settings []Setting, repeat name.Repeat) *Run {
-	c, ok := x.pointCell(settings)
+func (x *expansion) runOf(in *Study, settings []Setting, repeat name.Repeat) *Run {
+	c, ok := x.pointCell(in, settings)
 	if !ok {
 		return nil
 	}
@@ -182,8 +204,8 @@ func (x *expansion) runOf(settings []Setting, repeat name.Repeat) *Run {
 	return run
 }
 
-// pointCell is the cell of a point.
-func (x *expansion) pointCell(settings []Setting) (*cell, bool) {
+// pointCell is the cell of a point. Values of a study's cell are below the point's.
+func (x *expansion) pointCell(in *Study, settings []Setting) (*cell, bool) {
 	c := &cell{subject: subject{name: "base"}}
 	var lines, parts []string
 	texts, problems := make([][]byte, len(settings)), make([]error, len(settings))
@@ -227,8 +249,15 @@ func (x *expansion) pointCell(settings []Setting) (*cell, bool) {
 	if len(parts) > 0 {
 		c.name, c.label = strings.Join(parts, ","), c.overlay[0].label
 	}
-	if same := x.outer.cellWith(c.overlay); same != nil {
-		c.name, c.values = same.name, same.values
+	if in == nil {
+		if same := x.outer.cellWith(c.overlay); same != nil {
+			c.name, c.values = same.name, same.values
+		}
+	} else {
+		for _, o := range in.fixed {
+			own := *o
+			c.overlay = append(c.overlay, &own)
+		}
 	}
 	return c, x.errorCount() == 0
 }

@@ -3,11 +3,14 @@ package experiment
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"cuelang.org/go/cue"
+
+	"github.com/loralab/loralab/runner/diagnostic"
 )
 
 // What presets set, read from the schema, where each value stands with its
@@ -22,7 +25,9 @@ type pin struct {
 }
 
 // pins are what a preset sets, in the order of the schema; none for "".
-func (d *document) pins(preset string) (list []pin) {
+func (d *document) pins(preset string) []pin { return pinsOf(d.schema, d.presets, preset) }
+
+func pinsOf(schema, presets cue.Value, preset string) (list []pin) {
 	var walk func(path []string, v cue.Value)
 	walk = func(path []string, v cue.Value) {
 		if it, err := v.Fields(); err == nil && v.IncompleteKind() == cue.StructKind {
@@ -34,12 +39,12 @@ func (d *document) pins(preset string) (list []pin) {
 		}
 	}
 	if preset != "" {
-		walk(nil, d.presets.LookupPath(cue.MakePath(cue.Str(preset))))
+		walk(nil, presets.LookupPath(cue.MakePath(cue.Str(preset))))
 	}
 	// In the order of the schema: that in which CUE has put things together is of
 	// no use to readers.
 	line := func(p pin) int {
-		if f, ok := fieldOf(lookup(d.schema, p.path)); ok {
+		if f, ok := fieldOf(lookup(schema, p.path)); ok {
 			return f.Label.Pos().Line()
 		}
 		return 0
@@ -78,6 +83,10 @@ func (d *document) allPinned(preset string, path []string, v cue.Value) bool {
 }
 
 const presetField = "preset"
+
+// PresetsOfOriginal are the presets that train as the original project, whose tables
+// are written for comparison.
+var PresetsOfOriginal = []string{"original", "originalSearch"}
 
 // presetIn is the preset of an experiment or a case; "" without.
 func presetIn(v cue.Value) (name string, given bool) {
@@ -132,10 +141,11 @@ func (d *document) contradicted(path []string, s scope) (preset string, p pin, o
 	return preset, p, v.Exists() && p.value.Unify(v).Validate(cue.Concrete(true)) != nil
 }
 
-// Difference is a setting of a preset that differs from the default.
+// Difference is a setting of a preset, of an experiment one that differs from the
+// default.
 type Difference struct {
 	Preset string   `json:"preset"`
-	Cells  []string `json:"cells"` // that have the preset
+	Cells  []string `json:"cells,omitempty"` // that have the preset
 	Path   string   `json:"path"`
 	// Value is the preset's, Default the schema's as CUE; empty if there is none.
 	Value   string `json:"value"`
@@ -162,19 +172,55 @@ func (x *expansion) differences(all []*cell) (list []Difference) {
 	}
 	for _, preset := range presets {
 		for _, p := range x.pins(preset) {
-			d := Difference{Preset: preset, Cells: cells[preset], Path: strings.Join(p.path, "."), Value: inCUE(p.value)}
-			if v, ok := lookup(x.schema, p.path).Default(); ok || v.IsConcrete() {
-				d.Default = inCUE(v)
-			}
-			for _, group := range p.value.Doc() {
-				d.Why = strings.Join(strings.Fields(d.Why+" "+group.Text()), " ")
-			}
+			d := p.difference(x.schema, x.presets.LookupPath(cue.MakePath(cue.Str(preset))))
+			d.Preset, d.Cells = preset, cells[preset]
 			if d.Value != d.Default {
 				list = append(list, d)
 			}
 		}
 	}
 	return list
+}
+
+// difference is what a pin of a preset sets, next to the default of the schema. That
+// may depend on the kind that the preset sets in the same section.
+func (p pin) difference(schema, preset cue.Value) Difference {
+	d := Difference{Path: strings.Join(p.path, "."), Value: inCUE(p.value)}
+	section, kind := lookup(schema, p.path[:1]), cue.MakePath(cue.Str("kind"))
+	if k := lookup(preset, []string{p.path[0], "kind"}); k.Exists() && p.path[len(p.path)-1] != "kind" {
+		section = section.FillPath(kind, k)
+	}
+	if v, ok := lookup(section, p.path[1:]).Default(); ok || v.IsConcrete() {
+		d.Default = inCUE(v)
+	}
+	for _, group := range p.value.Doc() {
+		d.Why = strings.Join(strings.Fields(d.Why+" "+group.Text()), " ")
+	}
+	return d
+}
+
+// Presets are the names of presets, in the order of the schema.
+func (s *Schema) Presets() (names []string) {
+	_, terms := s.pkg.LookupPath(cue.ParsePath("#Preset")).Expr()
+	for _, term := range terms {
+		if name, err := term.String(); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Preset is all that a preset sets, and why.
+func (s *Schema) Preset(name string) (list []Difference, err error) {
+	if names := s.Presets(); !slices.Contains(names, name) {
+		return nil, fmt.Errorf("there is no preset %q; %s", name, diagnostic.Suggest(name, "presets", names))
+	}
+	for _, p := range pinsOf(s.root, s.presets, name) {
+		d := p.difference(s.root, s.presets.LookupPath(cue.MakePath(cue.Str(name))))
+		d.Preset = name
+		list = append(list, d)
+	}
+	return list, nil
 }
 
 // inCUE is a value on one line; "" if it is none.
@@ -190,6 +236,12 @@ func inCUE(v cue.Value) string {
 			parts = append(parts, inCUE(it.Value()))
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
+	case map[string]any:
+		parts := []string{}
+		for it, err := v.Fields(); err == nil && it.Next(); {
+			parts = append(parts, it.Selector().String()+": "+inCUE(it.Value()))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
 	default:
 		return valueText(v)
 	}

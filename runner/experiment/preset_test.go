@@ -93,8 +93,49 @@ func TestPresetsAreExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, v := range values {
-		if _, ok := e.expansion.pinned("original", cuePath(v.Path)); ok != (v.From == FromPreset) || ok && v.At.File != "schema/preset.cue" {
+		if _, ok := e.expansion.pinned("original", cuePath(v.Path)); ok != (v.From == FromPreset) || ok != (v.Preset == "original") || ok && v.At.File != "schema/preset.cue" {
 			t.Errorf("%s is said to be from %s %s", v.Path, v.From, v.At)
+		}
+	}
+}
+
+// Every preset that has a name has settings, each with the reason, and the schema lists
+// no others.
+func TestEveryPresetHasReasons(t *testing.T) {
+	schema, err := OpenSchema(t.Context(), Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := schema.Presets()
+	if got := slices.Sorted(slices.Values(fieldNames(schema.presets))); len(names) < 6 || !slices.Equal(got, slices.Sorted(slices.Values(names))) {
+		t.Errorf("#Preset has %v, _presets %v", names, got)
+	}
+	for _, name := range names {
+		settings, err := schema.Preset(name)
+		if err != nil || len(settings) < 20 {
+			t.Errorf("%s sets %d values, %v", name, len(settings), err)
+		}
+		for _, d := range settings {
+			if d.Value == "" || d.Why == "" || d.Value != d.Default && len(d.Why) < 20 {
+				t.Errorf("%s sets %s to %s, by default %s, because %q", name, d.Path, d.Value, d.Default, d.Why)
+			}
+		}
+	}
+}
+
+// A recipe on crops can be taken with adapters and with data of one's own, and what it
+// sets cannot be given otherwise.
+func TestRecipesWithAdapters(t *testing.T) {
+	plain := strings.NewReplacer("\toptim: lr: {adapter: 1e-3, head: 2e-3}\n", "", "\ttrain: {epochs: 2, batch: 4}\n", "", "size: 112, ", "").Replace(sound)
+	lines := "\tpreset: \"linear_probe\"\n\toptim: lr: adapter: 3e-4\n"
+	run := loadText(t, insert(plain, lines))[0].Runs[0]
+	if run.Spec.Optim.LrAdapter != 3e-4 || run.Spec.Optim.LrHead != 1e-3 || run.Spec.Adapter == nil || run.Spec.Data.Height != 518 || run.Spec.Train.Steps != 40000 {
+		t.Errorf("with an adapter: %v", run.Spec)
+	}
+	for _, other := range []string{"\ttrain: batch: 8", "\tdata: size: 224", "\tdata: augment: []", "\tevaluate: window: stride: 100", "\tbackbone: freeze: \"none\""} {
+		_, found := loadWith([]string{write(t, insert(plain, lines+other))}, Env{}, world())
+		if len(found) == 0 || !found.HasErrors() || !strings.Contains(texts(found), "preset \"linear_probe\" sets ") {
+			t.Errorf("%s next to the preset: %s", other, texts(found))
 		}
 	}
 }

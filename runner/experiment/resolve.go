@@ -3,17 +3,18 @@ package experiment
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	"cuelang.org/go/cue"
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/plugins/protocol"
 	"github.com/loralab/loralab/runner/backbone"
 	"github.com/loralab/loralab/runner/peft"
+	"github.com/loralab/loralab/runner/variant"
 )
 
 // resolver answers for what lies outside of the files: backbones, variants,
@@ -28,6 +29,7 @@ type resolver struct {
 	backbone  func(model string) (*backbone.Backbone, error)
 	describe  func(ctx context.Context, name string) (*protocol.DescribeReply, error)
 	adopt     func(ctx context.Context, s peft.Source) (*peft.Adapter, error)
+	trained   func(experiment, variant string) string
 	build     func(ctx context.Context, name, params string, m *protocol.Model, sites []*protocol.Site) (*protocol.BuildReply, error)
 
 	// What was found out. What makes an answer sees the key and the machine, and
@@ -39,6 +41,7 @@ type resolver struct {
 	dealt    memo[scanKey, dealt] // without the fold of a run
 	splits   memo[splitKey, files]
 	checked  memo[readKey, string] // what is wrong with files
+	mistakes memo[mistakeKey, string]
 	remarked memo[readKey, [2]string]
 	counted  memo[countKey, map[uint32]int] // masks with a value
 	repeated memo[pairKey, int]
@@ -71,6 +74,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		index:     env.Index,
 		check:     env.CheckData,
 		keepGoing: env.KeepGoing,
+		trained:   env.Trained,
 		schemas:   memo[string, cue.Value]{},
 		layouts:   memo[sourceKey, *data.Layout]{},
 		left:      memo[sourceKey, []string]{},
@@ -78,6 +82,7 @@ func newResolver(ctx context.Context, env Env) *resolver {
 		dealt:     memo[scanKey, dealt]{},
 		splits:    memo[splitKey, files]{},
 		checked:   memo[readKey, string]{},
+		mistakes:  memo[mistakeKey, string]{},
 		remarked:  memo[readKey, [2]string]{},
 		counted:   memo[countKey, map[uint32]int]{},
 		repeated:  memo[pairKey, int]{},
@@ -123,15 +128,7 @@ func (r *resolver) params(c *cue.Context, name string) (cue.Value, error) {
 		if err != nil {
 			return cue.Value{}, err
 		}
-		v := c.CompileString(reply.GetSchema(), cue.Filename("variant:"+name+"/schema.cue"))
-		if err := v.Err(); err != nil {
-			return cue.Value{}, fmt.Errorf("the schema of variant %q: %w; tell its author", name, err)
-		}
-		params := v.LookupPath(cue.ParsePath("#Params"))
-		if !params.Exists() {
-			return cue.Value{}, fmt.Errorf("the schema of variant %q has no definition #Params; tell its author", name)
-		}
-		return params, nil
+		return variant.CompileSchema(c, reply)
 	})
 }
 
@@ -185,6 +182,12 @@ func (x *expansion) run(c *cell, repeat name.Repeat) (*Run, error) {
 	cfg.settle(s)
 	if n, ok := repeat.Fold.Number(); ok {
 		s.Folds = &spec.Folds{Count: cfg.Data.Split.Folds, Fold: n}
+	}
+	if s.Backbone.DropPath = cfg.Backbone.DropPath; s.Backbone.DropPath > 0 {
+		// Tensors that cannot be listed are reported by checkTensors.
+		if tensors, err := params.Of(s); err == nil && params.DropPath(s, tensors) == nil {
+			s.Backbone.DropPath = 0
+		}
 	}
 	run.Spec = s
 	run.ID = spec.Identity(s)

@@ -29,7 +29,7 @@ type Experiment struct {
 	// Strengths of the adapter that the domains are scored at, ascending, with 1; nil:
 	// as trained alone.
 	Strengths []float64
-	// Ensemble is "seeds" where the runs of a cell are scored together, too.
+	// Ensemble is "seeds" or "folds" where the runs of a cell are scored together, too.
 	Ensemble string
 	// Folds is how many the data is divided into; 0 without cross-validation. Runs may
 	// be of some of them.
@@ -44,7 +44,11 @@ type Experiment struct {
 	RandomHead []string
 	// Overlaps are the domains with images that runs are trained on.
 	Overlaps []Overlap
-	Runs     []*Run
+	// Runs are those that are known from the file: of a cell that is searched there
+	// are none.
+	Runs []*Run
+	// Studies are the searches, one for each cell that is searched.
+	Studies []*Study
 
 	expansion *expansion
 	cells     []*cell

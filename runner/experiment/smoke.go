@@ -14,6 +14,7 @@ import (
 const (
 	smokeSuffix = ".smoke"
 	smokeSteps  = 2
+	smokeTrials = 2 // of each search
 	smokeImages = 4 // in validation and test; training has as many as the steps take
 )
 
@@ -41,6 +42,9 @@ func Smoke(ctx context.Context, x *data.Index, experiments []*Experiment) ([]*Ex
 			}
 			small.Runs = append(small.Runs, cut)
 		}
+		if err := s.studies(ctx, &small, e.Studies); err != nil {
+			return nil, err
+		}
 		all = append(all, &small)
 	}
 	return all, nil
@@ -64,7 +68,8 @@ func (s *smoke) run(ctx context.Context, run *Run, name string) (*Run, error) {
 	cut.Spec, cut.Label, cut.Places = proto.CloneOf(run.Spec), proto.CloneOf(run.Label), proto.CloneOf(run.Places)
 	cut.Label.Experiment = name
 	train := cut.Spec.Train
-	train.MaxSteps, train.EvalEvery, train.Monitor = smokeSteps, 1, "loss"
+	train.MaxSteps, train.EvalEvery, train.EvalSteps, train.Monitor = smokeSteps, 1, 0, "loss"
+	cut.Spec.Optim.Schedule.WarmupSteps = 0  // of more steps than there are
 	train.Resolution, train.Window = "", nil // at which there is no loss
 	cut.Places.Files = map[string]*spec.Files{}
 	if err := s.data(ctx, cut.Spec.Data, run.Places, cut.Places, smokeSteps*train.Batch); err != nil {
@@ -80,6 +85,25 @@ func (s *smoke) run(ctx context.Context, run *Run, name string) (*Run, error) {
 		cut.Evaluations = append(cut.Evaluations, Evaluation{ID: spec.EvaluationIdentity(cut.ID, small), Spec: small})
 	}
 	return &cut, nil
+}
+
+// studies cuts searches down to two trials each, and the training of the better.
+func (s *smoke) studies(ctx context.Context, small *Experiment, studies []*Study) error {
+	small.Studies = nil
+	for _, study := range studies {
+		cut := *study
+		cut.Experiment, cut.of = small.Name, small
+		cut.Objective, cut.Minimize = "loss", true
+		cut.Trials, cut.Steps, cut.Top, cut.Pruner = smokeTrials, 0, 1, Pruner{Kind: "none"}
+		cut.Seeds, cut.RetestSeeds, cut.Untuned = study.Seeds[:1], study.RetestSeeds[:1], nil
+		run, err := s.run(ctx, study.Untuned[0], small.Name)
+		if err != nil {
+			return fmt.Errorf("cutting %s down: %w", study.Untuned[0].Name(), err)
+		}
+		cut.Untuned = append(cut.Untuned, run)
+		small.Studies = append(small.Studies, &cut)
+	}
+	return nil
 }
 
 // data cuts the splits of d, to a number of training images and to smokeImages

@@ -126,6 +126,14 @@ type countKey struct {
 	colors bool
 }
 
+// A mistakeKey is files by their content, and what their masks are taken for.
+type mistakeKey struct {
+	digest  string
+	layout  *data.Layout
+	colors  bool
+	classes int
+}
+
 // A pairKey is two splits by their content.
 type pairKey struct{ train, test string }
 
@@ -184,7 +192,11 @@ func (key sourceKey) find() (dir string, there parts, err error) {
 	}
 	layout, err := data.FindLayout(dir, key.layout)
 	if err != nil {
-		return "", nil, &sourceError{message: err.Error(), hint: `leave data.layout out to have the layout recognised`}
+		hint := "leave data.layout out to have the layout recognized"
+		if key.layout == "auto" {
+			hint = "runner help data says what each layout has"
+		}
+		return "", nil, &sourceError{message: err.Error(), hint: hint}
 	}
 	there, err = layout.Parts(dir)
 	return dir, there, err
@@ -203,17 +215,18 @@ func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
 		p[unlisted] = there[unlisted]
 	}
 	fraction, wanted := key.split, key.wanted()
+	val := float64(fraction.Val)
 	if whole, ok := there[data.All]; ok && key.domain { // which is scored as a whole
 		p["test"] = whole
 	} else if fraction.likeOriginal() && !key.domain {
 		if !ok {
 			whole = data.Pool(dir, there)
 		}
-		for i, part := range whole.SplitOriginal(fraction.Seed.number, key.fraction, fraction.Val, fraction.Test) {
+		for i, part := range whole.SplitOriginal(fraction.Seed.number, key.fraction, val, fraction.Test) {
 			p[roles[i]] = part
 		}
 	} else if ok {
-		cut := fraction.cut(whole, fraction.Train, fraction.Val, fraction.Test)
+		cut := fraction.cut(whole, fraction.Train, val, fraction.Test)
 		for i, role := range roles {
 			p[role] = cut[i]
 		}
@@ -222,10 +235,14 @@ func scan(ctx context.Context, x *data.Index, key scanKey) (parts, error) {
 			p[role] = there[role]
 		}
 		// A source with no val/ gives some of train/.
-		if p["val"].Len() == 0 && p["train"].Len() > 0 && slices.Contains(wanted, "val") {
-			cut := fraction.cut(p["train"], fraction.Train/(fraction.Train+fraction.Val), fraction.Val/(fraction.Train+fraction.Val))
+		if p["val"].Len() == 0 && p["train"].Len() > 0 && val > 0 && slices.Contains(wanted, "val") {
+			cut := fraction.cut(p["train"], fraction.Train/(fraction.Train+val), val/(fraction.Train+val))
 			p["train"], p["val"] = cut[0], cut[1]
 		}
+	}
+	if val == 0 && slices.Contains(wanted, "val") && p["val"].Len() == 0 {
+		p["val"] = p["test"] // which is reported if it is empty
+		wanted = slices.DeleteFunc(slices.Clone(wanted), func(role string) bool { return role == "val" })
 	}
 	for _, role := range wanted {
 		if p[role].Len() == 0 {
@@ -415,6 +432,15 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (fie
 		}
 		if !r.check {
 			continue
+		}
+		if layout := r.layout(d.sourceKey(root)); layout != nil {
+			key := mistakeKey{s.split.GetDigest(), layout, t.colors, len(d.Classes)}
+			mistake, _ := r.mistakes.get(r.ctx, key, func() (string, error) {
+				return layout.Mistake(r.ctx, r.index, s.files, key.colors, key.classes), r.ctx.Err()
+			})
+			if mistake != "" {
+				return fmt.Sprintf("data %q cannot be used: of %s, %s", d.Source, role, mistake), "runner help data says which masks each layout has", ""
+			}
 		}
 		read := t.data()
 		text, _ := r.checked.get(r.ctx, s.readKey(read), func() (string, error) {

@@ -302,6 +302,9 @@ func (o *optimConfig) spec() *spec.Optim {
 		Kind: o.Kind, LrHead: o.LR.Head, WeightDecay: o.WeightDecay, DecayVectors: o.DecayVectors, ClipNorm: o.Clip,
 		Schedule: &spec.Schedule{Kind: o.Schedule.Kind, Warmup: o.Schedule.Warmup},
 	}
+	if o.Schedule.WarmupSteps > 0 {
+		out.Schedule.Warmup, out.Schedule.WarmupSteps = 0, o.Schedule.WarmupSteps
+	}
 	if o.Kind == "sgd" {
 		out.Momentum, out.Nesterov = o.Momentum, o.Nesterov && o.Momentum > 0
 	} else {
@@ -331,6 +334,12 @@ func (t *trainConfig) spec() *spec.Train {
 		Epochs: t.Epochs, Batch: t.Batch, Precision: t.Precision, MaxSteps: t.MaxSteps, Monitor: metric.Canonical(t.Monitor),
 		EvalEvery: t.EvalEvery, Ema: t.EMA, Patience: t.Patience,
 	}
+	if t.Steps > 0 {
+		out.Epochs, out.Steps = 0, t.Steps
+	}
+	if t.EvalSteps > 0 {
+		out.EvalEvery, out.EvalSteps = 0, t.EvalSteps
+	}
 	if t.Accumulate > 1 {
 		out.Accumulate = t.Accumulate
 	}
@@ -339,6 +348,9 @@ func (t *trainConfig) spec() *spec.Train {
 	}
 	return out
 }
+
+// trains reports whether there is a step at all.
+func (t *trainConfig) trains() bool { return t.Epochs > 0 || t.Steps > 0 }
 
 // asTested reports whether validations score images otherwise than at the model's
 // size, as evaluate says.

@@ -57,10 +57,10 @@ func Names(run *store.Run, names []store.Label, why string) Item {
 // Runs lists runs that only the given experiments ever asked for, and that they
 // do not ask for now.
 func Runs(known *store.Snapshot, experiments []*experiment.Experiment) ([]Item, error) {
-	named, wanted := map[string]bool{}, map[string]bool{}
+	named, wanted := map[string]*experiment.Experiment{}, map[string]bool{}
 	now := map[string]*experiment.Run{} // by name
 	for _, e := range experiments {
-		named[e.Name] = true
+		named[e.Name] = e
 		for _, run := range e.Runs {
 			wanted[run.ID] = true
 			now[run.Name()] = run
@@ -69,7 +69,8 @@ func Runs(known *store.Snapshot, experiments []*experiment.Experiment) ([]Item, 
 	ours := map[string]store.Label{}
 	others := map[string]bool{}
 	for _, l := range known.Labels {
-		if named[l.Experiment] {
+		if e := named[l.Experiment]; e != nil {
+			wanted[l.Run] = wanted[l.Run] || e.Searches(l.Cell)
 			ours[l.Run] = l
 		} else {
 			others[l.Run] = true

@@ -13,6 +13,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,19 @@ type Job struct {
 	// Attempts is how often the run was begun when the job was made: a failure
 	// since then is news.
 	Attempts int
+	// Trial says that the job is a trial of a search: that it fails is a result.
+	Trial bool
+}
+
+// A Source has further jobs, which may depend on how earlier ones ended. One goroutine
+// at a time calls its methods.
+type Source interface {
+	// Next is a job for a free slot; nil where there is none now. It is asked again
+	// when a job has ended, and from time to time. Done says that there will be none,
+	// however the jobs in progress end.
+	Next(ctx context.Context) (job *Job, done bool, err error)
+	// Ended takes up how a job ended, that it gave or another.
+	Ended(job *Job, end *End) error
 }
 
 // Outcome is how a job ended.
@@ -126,6 +140,8 @@ type Local struct {
 	// Watch is called with what happens, by one goroutine at a time. It may take
 	// its time: once the context given to Run is cancelled, nobody waits for it.
 	Watch func(Event)
+	// Source has jobs to do after those given to Run; nil for none.
+	Source Source
 	// Kill ends runs without a checkpoint when it is closed. It matters only
 	// after the context given to Run was cancelled, which stops with one.
 	Kill <-chan struct{}
@@ -194,8 +210,10 @@ func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
 	if len(slots) == 0 {
 		slots = []Slot{{}}
 	}
-	slots = slots[:min(len(slots), max(len(jobs), 1))]
-	q := &queue{left: jobs, working: len(slots)}
+	if l.Source == nil {
+		slots = slots[:min(len(slots), max(len(jobs), 1))]
+	}
+	q := &queue{left: jobs, working: len(slots), source: l.Source, done: l.Source == nil, changed: make(chan struct{})}
 	errs := make([]error, len(slots))
 	var wg sync.WaitGroup
 	for i, slot := range slots {
@@ -209,7 +227,7 @@ func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
 	}
 	wg.Wait()
 	relay.end(asked)
-	q.totals.Stopped = q.totals.Stopped || len(q.left) > 0
+	q.totals.Stopped = q.totals.Stopped || len(q.left) > 0 || !q.done
 	return q.totals, errors.Join(errs...)
 }
 
@@ -220,6 +238,10 @@ type queue struct {
 	totals  Totals
 	working int  // slots that take further jobs
 	engines bool // one has answered
+	source  Source
+	done    bool            // the source has no further job
+	busy    map[string]bool // runs that slots of this process work on
+	changed chan struct{}   // closed when a job ends
 }
 
 // verdict is what ends where no engine can be started for a job.
@@ -254,6 +276,7 @@ func (q *queue) giveBack(job *Job) bool {
 		return false
 	}
 	q.working--
+	delete(q.busy, job.Run.ID)
 	q.left = append([]*Job{job}, q.left...)
 	return true
 }
@@ -265,33 +288,103 @@ func (q *queue) answered() {
 	q.engines = true
 }
 
-// next takes the first job that no other process works on. With none, it
-// returns one of theirs and who has it; with no job at all, nil.
-func (q *queue) next(ctx context.Context, s *store.Records) (*Job, *store.Run, *store.Holder, error) {
+// taken is what a slot has to do next.
+type taken struct {
+	job  *Job
+	run  *store.Run    // what is known of it
+	wait *store.Holder // has the job now
+	// ended is closed when another job has ended: there may be one then.
+	ended <-chan struct{}
+}
+
+// next takes the first job that no other process works on, of those that are left or
+// of the source. With none, it returns one of theirs and who has it; or with a source
+// that has none now, what to wait for; with no job at all, nil.
+func (q *queue) next(ctx context.Context, s *store.Records) (*taken, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var other *store.ClaimedError
+	var theirs *Job // which another process works on
 	for i, job := range q.left {
+		if q.busy[job.Run.ID] { // a run of the plan can be that of a trial
+			continue
+		}
 		run, err := s.Claim(ctx, job.Run.ID)
 		if err == nil {
 			q.left = append(q.left[:i:i], q.left[i+1:]...)
-			return job, run, nil, nil
+			return q.take(job, run), nil
 		}
 		if !errors.As(err, &other) {
 			q.left = append(q.left[:i:i], q.left[i+1:]...)
-			return job, nil, nil, err
+			return &taken{job: job}, err
 		}
+		theirs = cmp.Or(theirs, job)
 	}
-	if other == nil {
-		q.working--
-		return nil, nil, nil, nil
+	for !q.done && ctx.Err() == nil {
+		job, done, err := q.source.Next(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("looking for what to run next: %w", err)
+		}
+		if job == nil {
+			if !done {
+				break
+			}
+			q.done = true
+			close(q.changed) // for the slots that wait
+			q.changed = make(chan struct{})
+			break
+		}
+		if q.busy[job.Run.ID] {
+			q.left = append(q.left, job)
+			continue
+		}
+		run, err := s.Claim(ctx, job.Run.ID)
+		if errors.As(err, &other) {
+			q.left, theirs = append(q.left, job), cmp.Or(theirs, job)
+			continue
+		}
+		if err != nil {
+			return &taken{job: job}, err
+		}
+		return q.take(job, run), nil
 	}
-	return q.left[0], nil, &other.Holder, nil
+	switch {
+	case theirs != nil:
+		return &taken{job: theirs, wait: &other.Holder, ended: q.changed}, nil
+	case !q.done || len(q.left) > 0:
+		return &taken{ended: q.changed}, nil
+	}
+	q.working--
+	return nil, nil
 }
 
-func (q *queue) ended(o Outcome) {
+// take gives a slot a job that is claimed.
+func (q *queue) take(job *Job, run *store.Run) *taken {
+	if q.busy == nil {
+		q.busy = map[string]bool{}
+	}
+	q.busy[job.Run.ID] = true
+	return &taken{job: job, run: run}
+}
+
+// ended takes up how a job has ended.
+func (q *queue) ended(job *Job, end *End) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	delete(q.busy, job.Run.ID)
+	close(q.changed)
+	q.changed = make(chan struct{})
+	var err error
+	if q.source != nil {
+		err = q.source.Ended(job, end)
+	}
+	if o := end.Outcome; o != Failed || !job.Trial {
+		q.count(o)
+	}
+	return err
+}
+
+func (q *queue) count(o Outcome) {
 	switch o {
 	case Finished:
 		q.totals.Finished++

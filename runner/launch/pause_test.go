@@ -152,8 +152,11 @@ func TestPausedJobs(t *testing.T) {
 	}
 	for i, step := range []uint64{4, 6} {
 		run, err := runs.Get(ctx, jobs[i].Run.ID)
-		if err != nil || run.State != store.Stopped || run.Checkpoint != step {
+		if err != nil || run.State != store.Paused || run.Checkpoint != step {
 			t.Errorf("run %d is recorded as %+v, %v", i, run, err)
+		}
+		if want := 1 - i; len(run.Rungs) != want || want == 1 && (run.Rungs[0].Step != 4 || !proto.Equal(run.Rungs[0].Metrics, &spec.Metrics{Dice: 0.75})) {
+			t.Errorf("run %d has the rungs %+v", i, run.Rungs)
 		}
 	}
 	if _, err := runs.Claim(ctx, jobs[0].Run.ID); err != nil {

@@ -69,7 +69,7 @@ func TestWorkersNeedNoDatabase(t *testing.T) {
 	for i, want := range []struct {
 		state store.State
 		step  uint64
-	}{{store.Done, 0}, {store.Stopped, 4}, {store.Failed, 0}} {
+	}{{store.Done, 0}, {store.Paused, 4}, {store.Failed, 0}} {
 		run := known.Runs[jobs[i].Run.ID]
 		if run.State != want.state || run.Attempts != 1 || run.Checkpoint != want.step || run.Holder != nil || run.Ended.IsZero() || (run.Reason != "") != (want.state == store.Failed) {
 			t.Errorf("run %d is recorded as %+v", i, run)

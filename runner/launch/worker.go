@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,24 +51,25 @@ func (w *worker) work(ctx context.Context, stop func()) error {
 	keep := context.WithoutCancel(ctx)
 	var waiting store.Holder
 	for ctx.Err() == nil {
-		job, run, other, err := w.queue.next(ctx, w.Records)
-		if job == nil {
+		next, err := w.queue.next(ctx, w.Records)
+		if next == nil {
 			return err
 		}
 		if err != nil && ctx.Err() != nil {
-			w.queue.ended(Stopped)
-			return nil
+			return w.queue.ended(next.job, &End{Outcome: Stopped})
 		}
+		job, run, other := next.job, next.run, next.wait
 		if err != nil && !ofRun(err) {
 			return fmt.Errorf("running %s: %w", job.Run.Name(), err)
 		}
-		if other != nil {
-			if *other != waiting {
+		if other != nil || job == nil {
+			if other != nil && *other != waiting {
 				waiting = *other
 				w.Watch(Event{Job: job, Wait: other})
 			}
 			select {
 			case <-ctx.Done():
+			case <-next.ended:
 			case <-time.After(claimEvery):
 			}
 			continue
@@ -88,9 +90,12 @@ func (w *worker) work(ctx context.Context, stop func()) error {
 		if end == nil {
 			return nil // the slot has no engine, and another has the job
 		}
-		w.queue.ended(end.Outcome)
+		err = w.queue.ended(job, end)
 		w.Watch(Event{Job: job, End: end})
-		if end.Outcome == Failed && w.FailFast {
+		if err != nil {
+			return err
+		}
+		if end.Outcome == Failed && !job.Trial && w.FailFast {
 			stop()
 		}
 	}
@@ -130,7 +135,10 @@ func (w *worker) settled(ctx context.Context, job *Job, run *store.Run) (*End, e
 	switch {
 	case !job.Train && len(missing) == 0:
 		return &End{Outcome: Elsewhere, Summary: summary}, w.Records.Finish(ctx, id, summary)
-	case run.State == store.Failed && run.Attempts > job.Attempts:
+	case job.Pause != nil && slices.ContainsFunc(run.Rungs, func(r store.Rung) bool { return r.Step >= job.Pause.Step }):
+		return &End{Outcome: Elsewhere, Step: run.Checkpoint}, w.Records.Unclaim(ctx, id)
+	case run.State == store.Failed && (run.Attempts > job.Attempts || job.Trial):
+		// That a trial fails is its result, whoever trained it.
 		return &End{Outcome: Failed, Step: run.Checkpoint, Reason: run.Reason}, w.Records.Unclaim(ctx, id)
 	}
 	return nil, nil
@@ -174,8 +182,10 @@ func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 		switch end.Outcome {
 		case Finished:
 			err = w.Records.Finish(keep, job.Run.ID, end.Summary)
-		case Stopped, Paused: // the record says the same of both: it continues at a step
+		case Stopped:
 			err = w.Records.Stop(keep, job.Run.ID, end.Step)
+		case Paused:
+			err = w.Records.Pause(keep, job.Run.ID, end.Step, end.Validation)
 		case Failed:
 			err = w.Records.Fail(keep, job.Run.ID, end.Step, end.Reason)
 		}

@@ -572,11 +572,7 @@ func (r *Reader) params(ctx context.Context, s Source, name, settings string, m 
 	if len(reply.GetProblems()) > 0 {
 		return "", problems(fmt.Sprintf("variant %s cannot read the adapter", name), reply.GetProblems())
 	}
-	about, err := r.Variants.Describe(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	schema, err := variant.ReadSchema(about)
+	schema, err := r.Variants.Schema(ctx, name)
 	if err != nil {
 		return "", err
 	}

@@ -107,6 +107,63 @@ func (p *Plan) Uncached() (reasons []string) {
 	return reasons
 }
 
+// TooLarge names the cell with the largest adapters, of those that are to train, if
+// they do not fit in memory, which is in bytes; "" if all fit. It counts the values
+// of parameters, derived ones too, and the gradients of those that train; a step
+// takes more.
+func (p *Plan) TooLarge(memory uint64) string {
+	seen := map[[2]string]bool{}
+	var name, tensor string // the largest
+	var most, of float64
+	var tensors, cells int
+	for _, a := range p.Actions {
+		if a.Run == nil || a.Shared != nil || !a.Train {
+			continue
+		}
+		key := [2]string{a.Run.Experiment, a.Run.Cell}
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		all, err := params.Of(a.Run.Spec)
+		if err != nil {
+			continue // reported where it is asked for
+		}
+		var bytes, largest float64
+		var count int
+		var at string
+		for i := range all {
+			t := &all[i]
+			if t.Part != params.Adapter {
+				continue
+			}
+			n := 4 * float64(t.Elements())
+			if t.Trains {
+				n *= 2
+			}
+			count++
+			if bytes += n; n > largest {
+				largest, at = n, t.Name
+			}
+		}
+		if bytes <= float64(memory) {
+			continue
+		}
+		if cells++; bytes > most {
+			name, tensor, most, of, tensors = key[0]+"/"+key[1], at, bytes, largest, count
+		}
+	}
+	if cells == 0 {
+		return ""
+	}
+	more := ""
+	if cells > 1 {
+		more = fmt.Sprintf("; other cells with too large adapters: %d", cells-1)
+	}
+	return fmt.Sprintf("the adapters of %s take at least %.1f GB (%d tensors; %s alone takes %.2f GB), and the memory of this machine is %.1f GB%s: "+
+		"adapt fewer layers, or choose parameters that make smaller tensors", name, most/1e9, tensors, tensor, of/1e9, float64(memory)/1e9, more)
+}
+
 func describe(run *experiment.Run) (Cell, error) {
 	tensors, err := params.Of(run.Spec)
 	if err != nil {
@@ -210,7 +267,7 @@ func shape(s *spec.RunSpec) (exact, near string) {
 		l.Weight = 1
 	}
 	if t := s.GetTrain(); t != nil {
-		t.Epochs, t.MaxSteps, t.Monitor = 0, 0, ""
+		t.Epochs, t.Steps, t.MaxSteps, t.Monitor = 0, 0, 0, ""
 	}
 	if s.GetAdapter() != nil {
 		s.Adapter.Start = ""

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/loralab/loralab/core/spec"
@@ -33,6 +34,31 @@ func whole(cell string, seed uint64, rank int64, lr float64, batch uint32) *expe
 		},
 	}
 	return &experiment.Run{Experiment: "e", Cell: cell, Seed: seed, Spec: s, ID: spec.Identity(s)}
+}
+
+// Adapters larger than the memory are named before they are allocated, derived
+// parameters too (trial-plugins F9).
+func TestTooLarge(t *testing.T) {
+	large := func(cell string, rank int64) *experiment.Run {
+		r := whole(cell, 1, rank, 1, 4)
+		r.Spec.Adapter.Programs[0].Params = append(r.Spec.Adapter.Programs[0].Params,
+			&protocol.Param{Name: "P", Shape: []int64{rank, 1_000_000}, Derived: true, Scope: protocol.Param_SITE})
+		r.ID = spec.Identity(r.Spec)
+		return r
+	}
+	p, err := Make(experiments(large("rank=1", 1), large("rank=50", 50), large("rank=100", 100)), &store.Snapshot{}, Selection{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for memory, want := range map[uint64]string{
+		1e9: "",
+		5e8: "the adapters of e/rank=100 take at least 0.8 GB (4 tensors; adapter.blocks.0.query.P alone takes 0.40 GB), and the memory of this machine is 0.5 GB: ",
+		1e8: " 0.1 GB; other cells with too large adapters: 1: ",
+	} {
+		if got := p.TooLarge(memory); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("in %d bytes: %q, want %q", memory, got, want)
+		}
+	}
 }
 
 func TestCost(t *testing.T) {

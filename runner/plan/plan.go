@@ -76,6 +76,8 @@ type Plan struct {
 	Ensembles []Ensemble
 	// Unselected is how many runs were left out on request.
 	Unselected int
+	// Searches is how many searches have trials to come.
+	Searches int
 }
 
 // Ensemble is an ensemble with evaluations that miss.
@@ -119,9 +121,9 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 	}
 	first := map[string]*Action{} // by identity
 	asked := map[cell]bool{}
-	names := map[string]bool{}
+	of := map[string]*experiment.Experiment{}
 	for _, e := range experiments {
-		names[e.Name] = true
+		of[e.Name] = e
 		if err := p.addEnsembles(e, known.Root, only); err != nil {
 			return nil, err
 		}
@@ -147,7 +149,7 @@ func Make(experiments []*experiment.Experiment, known *store.Snapshot, only Sele
 	for _, l := range known.Labels {
 		at := cell{l.Experiment, l.Cell, l.Repeat()}
 		run := newest[at]
-		if !names[l.Experiment] || asked[at] || run == nil || run.ID != l.Run || !only.Has(l.Name()) {
+		if of[l.Experiment] == nil || of[l.Experiment].Searches(l.Cell) || asked[at] || run == nil || run.ID != l.Run || !only.Has(l.Name()) {
 			continue
 		}
 		p.Actions = append(p.Actions, &Action{
@@ -213,6 +215,9 @@ func (a *Action) decide(had *store.Run, known *store.Snapshot) error {
 		a.Reason = fmt.Sprintf("resume after step %d", stored.Checkpoint)
 		if stored.Steps > 0 {
 			a.Reason += fmt.Sprintf(" of %d", stored.Steps)
+		}
+		if stored.State == store.Paused {
+			a.Reason += ", where a search has paused it"
 		}
 	case stored.Attempts > 0:
 		a.Symbol, a.Reason = New, "ended before its first checkpoint"
@@ -321,11 +326,13 @@ type Counts struct {
 	Broken int `json:"broken"`
 	// Ensembles counts those that are to be scored.
 	Ensembles int `json:"ensembles,omitempty"`
+	// Searches counts those that have trials to come.
+	Searches int `json:"searches,omitempty"`
 }
 
 // Counts counts the actions.
 func (p *Plan) Counts() Counts {
-	c := Counts{Ensembles: len(p.Ensembles)}
+	c := Counts{Ensembles: len(p.Ensembles), Searches: p.Searches}
 	for _, a := range p.Actions {
 		switch {
 		case a.Shared != nil:
@@ -371,6 +378,11 @@ func (c Counts) String() string {
 		add(n, "ensemble to score")
 	} else {
 		add(n, "ensembles to score")
+	}
+	if n := c.Searches; n == 1 {
+		add(n, "search to continue")
+	} else {
+		add(n, "searches to continue")
 	}
 	if len(parts) == 0 {
 		return "Plan: no runs."

@@ -2,6 +2,7 @@ package plugintest
 
 import (
 	"fmt"
+	"math/big"
 	"regexp"
 	"slices"
 	"strings"
@@ -119,6 +120,27 @@ func (t *trial) documented() {
 	for _, f := range t.fields() {
 		if len(f.value.Doc()) == 0 {
 			t.fault("schema "+t.Path, "a comment above every parameter", "none above %s", f.path)
+		}
+	}
+}
+
+// bounded: a whole number, which sizes and counts are, has a least or a most.
+// Without one a mistyped exponent is accepted, and fails as an allocation in the
+// middle of a plan. A factor may be any number.
+func (t *trial) bounded() {
+	far := new(big.Int).Exp(big.NewInt(10), big.NewInt(30), nil)
+	accepts := func(f field, n *big.Int) bool {
+		v := t.schema.Params.FillPath(f.path, n)
+		_, err := v.LookupPath(f.path).Int(nil) // may wait for another parameter
+		return v.Validate() == nil && err == nil
+	}
+	for _, f := range t.fields() {
+		if kind := f.value.IncompleteKind(); kind&cue.NumberKind != cue.IntKind {
+			continue
+		}
+		if accepts(f, new(big.Int).Neg(far)) && accepts(f, far) {
+			t.fault("schema "+t.Path, fmt.Sprintf(`a bound of %s: %s: int & >=1 & <=1024 | error("must be …")`, f.path, f.path),
+				"every whole number is accepted, 1e30 too")
 		}
 	}
 }

@@ -106,6 +106,7 @@ var checks = []check{
 	{"schema", "the schema of the parameters compiles", false, (*trial).schemaCompiles},
 	{"closed", "the schema refuses what it does not know", false, (*trial).closed},
 	{"documented", "every parameter is explained", false, (*trial).documented},
+	{"bounded", "every whole number has a bound", false, (*trial).bounded},
 	{"messages", "bounds refuse in words", false, (*trial).messages},
 	{"examples", "the examples are accepted and build", false, (*trial).examples},
 	{"sites", "layers of any kind and size are adapted, or refused in words", false, (*trial).sites},

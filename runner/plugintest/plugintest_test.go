@@ -116,6 +116,7 @@ var faults = map[string]fault{
 	"misspelt":     {seen: "schema", found: "reference \"itn\" not found", change: func(v *sdk.Variant[plain]) { v.Schema = "#Params: rank: itn" }},
 	"open":         {seen: "closed", found: "surely_not_a_parameter: 1 is accepted", change: schemaWith("// Rank of", "...\n// Rank of")},
 	"undocumented": {seen: "documented", found: "none above scale", change: schemaWith("// Factor of the update.", "")},
+	"unbounded":    {seen: "bounded", found: "every whole number is accepted", change: schemaWith(`int & >=1 & <=64 | error("must be a whole number from 1 to 64")`, "int")}, // trial-plugins F9
 	"wordless":     {seen: "messages", found: "out of bound", change: schemaWith(` | error("must be a whole number from 1 to 64")`, "")},
 	"exampleless":  {seen: "examples", found: "rank: it is missing", change: func(v *sdk.Variant[plain]) { v.Examples = nil }},
 	"hangs": {seen: "examples", found: "did not answer", check: func(plain, sdk.Site) {
@@ -536,6 +537,29 @@ func TestFiguresOfTheEngine(t *testing.T) {
 				t.Errorf("seen by %q", seen)
 			}
 		})
+	}
+}
+
+// What waits for another parameter is not taken for unbounded.
+func TestBounded(t *testing.T) {
+	for schema, want := range map[string]int{
+		"rank!: int":       1,
+		"rank: *8 | int":   1,
+		"rank?: uint":      0,
+		"rank!: 1 | 2":     0,
+		"rank!: >=1 & int": 0,
+		"scale: number":    0,
+		"inner: n: int":    1,
+		"a!: int & >0, b: *(a*2) | int & >0 & <9": 0,
+	} {
+		read, err := variant.ReadSchema(&protocol.DescribeReply{Name: "x", Schema: "#Params: {" + schema + "}"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		trial := &trial{schema: read, now: &Check{}}
+		if trial.bounded(); len(trial.now.Faults) != want {
+			t.Errorf("%s: %v, want %d", schema, trial.now.Faults, want)
+		}
 	}
 }
 

@@ -24,12 +24,15 @@ import (
 // curve is the course of one training.
 type curve struct {
 	steps  []point // x: step, y: training loss
-	epochs []point // x: epoch, y: the experiment's metric on the validation split
+	scores []scored
 	// fault says why the curve is not whole, "" if it is.
 	fault string
 }
 
 type point struct{ x, y float64 }
+
+// scored is a validation: the experiment's metric on the split val.
+type scored struct{ step, epoch, value float64 }
 
 // readCurves reads the metrics files of all runs, a few at a time.
 func (s *study) readCurves(ctx context.Context) error {
@@ -88,7 +91,7 @@ func readCurve(path, name string, classes []string, result *spec.Summary) (*curv
 			return &curve{fault: rundir.Journal + " was changed or cut after the run ended"}, nil
 		}
 	}
-	loss, score, taken := map[uint64]float64{}, map[uint32]float64{}, map[uint64]bool{}
+	loss, score, taken := map[uint64]float64{}, map[uint64]scored{}, map[uint64]bool{}
 	unread := 0
 	for line := range bytes.Lines(text) {
 		event, err := rundir.UnmarshalEvent(line)
@@ -100,7 +103,7 @@ func readCurve(path, name string, classes []string, result *spec.Summary) (*curv
 			}
 		case *spec.Event_Validation:
 			if value, ok := metric.Value(metric.Named(e.Validation.Metrics, classes), name); ok {
-				score[e.Validation.Epoch] = value
+				score[e.Validation.Step] = scored{float64(e.Validation.Step), float64(e.Validation.Epoch), value}
 			}
 		}
 		if err != nil && line[len(line)-1] == '\n' {
@@ -111,8 +114,8 @@ func readCurve(path, name string, classes []string, result *spec.Summary) (*curv
 	for _, step := range slices.Sorted(maps.Keys(loss)) {
 		c.steps = append(c.steps, point{float64(step), loss[step]})
 	}
-	for _, epoch := range slices.Sorted(maps.Keys(score)) {
-		c.epochs = append(c.epochs, point{float64(epoch), score[epoch]})
+	for _, step := range slices.Sorted(maps.Keys(score)) {
+		c.scores = append(c.scores, score[step])
 	}
 	steps := result.GetSteps()
 	for step := range taken {

@@ -219,15 +219,43 @@ func (s *study) lossFigure() (drawing, bool) {
 		func(o *outcome) []point { return o.curve.steps })
 }
 
+// validationFigure is over epochs, or over steps where any run counts its budget or
+// its validations in these: an epoch may have several validations then, and cells
+// with other images other epochs.
 func (s *study) validationFigure() (drawing, bool) {
+	axis, axes := "epoch", "epochs"
+	if s.inSteps() {
+		axis, axes = "step", "optimizer steps"
+	}
 	l := &figure.Lines{
-		X: figure.Axis{Title: "epoch", Whole: true},
+		X: figure.Axis{Title: axis, Whole: true},
 		Y: figure.Axis{Title: "validation " + metricLabel(s.exp.Metric), Unit: bounded(s.exp.Metric)},
 	}
 	over, of := s.over()
-	caption := fmt.Sprintf("The validation split over epochs: mean over %s; the band is the range of the %s.", over, of)
+	caption := fmt.Sprintf("The validation split over %s: mean over %s; the band is the range of the %s.", axes, over, of)
 	return s.curves(drawing{name: validationName, title: "Validation", caption: caption}, l, 1,
-		func(o *outcome) []point { return o.curve.epochs })
+		func(o *outcome) (points []point) {
+			for _, v := range o.curve.scores {
+				x := v.epoch
+				if axis == "step" {
+					x = v.step
+				}
+				points = append(points, point{x, v.value})
+			}
+			return points
+		})
+}
+
+// inSteps reports whether a run counts its budget or its validations in steps.
+func (s *study) inSteps() bool {
+	for _, c := range s.cells {
+		for _, o := range c.runs {
+			if t := o.Run.Spec.GetTrain(); t.GetSteps() > 0 || t.GetEvalSteps() > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // curves draws a line for each cell; a panel for each where there are more than

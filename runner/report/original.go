@@ -79,7 +79,9 @@ func (t Table) differencesMarkdown() string {
 // likeOriginal reports whether the experiment is one to compare with the
 // original project.
 func (s *study) likeOriginal() bool {
-	return len(s.exp.Differences) > 0 || strings.HasPrefix(s.exp.Metric, "original/")
+	return strings.HasPrefix(s.exp.Metric, "original/") || slices.ContainsFunc(s.exp.Differences, func(d experiment.Difference) bool {
+		return slices.Contains(experiment.PresetsOfOriginal, d.Preset)
+	})
 }
 
 // originalCSV holds every scored run as the original project tabulates them.

@@ -78,7 +78,7 @@ func (e *example) study(t *testing.T) *study {
 				o.curve.steps = append(o.curve.steps, point{float64(step + 1), loss})
 				if step%12 == 11 {
 					score := (0.8 + 0.01*float64(i)) * (1 - 0.5*math.Exp(-5*x) + 0.01*rng.NormFloat64())
-					o.curve.epochs = append(o.curve.epochs, point{float64(step/12 + 1), score})
+					o.curve.scores = append(o.curve.scores, scored{float64(step + 1), float64(step/12 + 1), score})
 				}
 			}
 		}

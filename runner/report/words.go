@@ -16,7 +16,7 @@ var words = map[string]string{
 	"adapter":        "adapter",
 	"adapter.blocks": "blocks with adapters", "adapter.targets": "layers with adapters", "adapter.variant": "variant of the adapter",
 	"adapter.from": "start of the adapter", "backbone": "backbone", "backbone.model": "backbone", "backbone.depth": "blocks of the backbone",
-	"backbone.freeze": "freezing of the backbone", "backbone.freeze.blocks": "frozen blocks", "backbone.freeze.until": "epochs with a frozen backbone",
+	"backbone.dropPath": "drop path of the last block", "backbone.freeze": "freezing of the backbone", "backbone.freeze.blocks": "frozen blocks", "backbone.freeze.until": "epochs with a frozen backbone",
 	"data.fraction": "fraction of the data", "data.size": "size of images in pixels", "data.source": "data", "data.augment": "augmentations",
 	"data.limit.train": "training images", "data.limit.val": "validation images", "data.limit.test": "test images",
 	"data.procedural.train": "training images", "data.procedural.val": "validation images", "data.procedural.test": "test images",
@@ -29,11 +29,11 @@ var words = map[string]string{
 	"optim":             "optimizer", "optim.kind": "optimizer", "optim.lr": "learning rates", "optim.groups": "parameter groups", "optim.weightDecay": "weight decay", "optim.decayVectors": "weight decay of vectors",
 	"optim.momentum": "momentum", "optim.nesterov": "Nesterov momentum", "optim.betas": "betas", "optim.eps": "epsilon of the optimizer", "optim.clip": "largest norm of gradients",
 	"optim.forgetAtUnfreezing": "forgetting the optimizer's state when the backbone thaws",
-	"optim.schedule":           "learning rate schedule", "optim.schedule.kind": "learning rate schedule", "optim.schedule.warmup": "fraction of warmup", "optim.schedule.floor": "last fraction of the learning rate",
+	"optim.schedule":           "learning rate schedule", "optim.schedule.kind": "learning rate schedule", "optim.schedule.warmup": "fraction of warmup", "optim.schedule.warmupSteps": "steps of warmup", "optim.schedule.floor": "last fraction of the learning rate",
 	"optim.schedule.milestones": "milestones of the schedule",
 	"train.epochs":              "epochs", "train.batch": "images in a batch", "train.accumulate": "batches in a step", "train.precision": "precision",
-	"train.maxSteps": "largest number of steps", "train.monitor": "metric of the best checkpoint", "train.ema": "decay of averaged weights",
-	"train.evalEvery": "epochs between validations", "train.patience": "patience in validations", "train.minDelta": "least improvement",
+	"train.steps": "steps", "train.maxSteps": "largest number of steps", "train.monitor": "metric of the best checkpoint", "train.ema": "decay of averaged weights",
+	"train.evalEvery": "epochs between validations", "train.evalSteps": "steps between validations", "train.patience": "patience in validations", "train.minDelta": "least improvement",
 }
 
 // wordsOf is a path in words: "learning rate of the adapter" for

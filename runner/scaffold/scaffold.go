@@ -1,9 +1,10 @@
 // Package scaffold writes new plug-ins: a variant that works, with its schema
 // and its test, in Go or in Python, for its author to change.
 //
-// A plug-in in Go needs the sdk. Inside of loralab's own sources it is there;
-// elsewhere the new go.mod names it, and where runner lies in the sources it
-// was built from, points there. A plug-in in Python brings its sdk along.
+// A plug-in in Go needs the sdk. Inside of loralab's own sources it is there.
+// Elsewhere the new go.mod requires it. loralab is on no module proxy, so a replace
+// points to the sources that runner lies in; where it lies in none, the author
+// names a checkout. A plug-in in Python brings its sdk along.
 package scaffold
 
 import (
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/loralab/loralab/plugins/python"
@@ -112,14 +114,18 @@ func contents(dir, name string, inPython bool) (files []file, next []string, err
 			"python3 -m pip install -r requirements.txt", "python3 -m unittest",
 			"python3 loralab_plugin/pack.py . "+name, "runner plugins test ./"+name, "runner plugins install ./"+name), err
 	}
-	mod, err := modFiles(dir, name)
+	at, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(mod) == 1 {
-		next = append(next, "go mod tidy") // the sums are not known here
+	if _, inside := sources(at); !inside {
+		mod, first, err := modFiles(filepath.Join(at, name), name, home())
+		if err != nil {
+			return nil, nil, err
+		}
+		files, next = append(files, mod...), append(next, first...)
 	}
-	return append(files, mod...), append(next,
+	return files, append(next,
 		"go test .", "go build -o "+name+" .", "runner plugins test ./"+name, "runner plugins install ./"+name), nil
 }
 
@@ -129,44 +135,115 @@ func fill(from, name string) ([]byte, error) {
 	return bytes.ReplaceAll(raw, []byte("{{.}}"), []byte(name)), err
 }
 
-// modFiles are go.mod and go.sum of a plug-in outside of loralab's sources;
-// none inside.
-func modFiles(dir, name string) ([]file, error) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, err
-	}
-	if _, inside := sources(abs); inside {
-		return nil, nil
-	}
+// home is the directory of the sources that this program lies in; "" if none.
+func home() string {
 	exe, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return ""
 	}
 	if real, err := filepath.EvalSymlinks(exe); err == nil {
 		exe = real
 	}
-	root, ok := sources(filepath.Dir(exe))
-	if !ok {
-		version := "latest"
-		if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
-			version = info.Main.Version
-		}
-		return []file{{"go.mod", fmt.Appendf(nil, "module %s\n\ngo 1.26\n\nrequire %s %s\n", name, module, version)}}, nil
+	root, _ := sources(filepath.Dir(exe))
+	return root
+}
+
+// modules are those that the packages of plugins/sdk import packages of. A plug-in
+// requires them in the versions that loralab is tested with.
+var modules = []string{
+	"cuelang.org/go",
+	"github.com/cockroachdb/apd/v3",
+	"github.com/emicklei/proto",
+	"github.com/fatih/color",
+	"github.com/golang/protobuf",
+	"github.com/google/uuid",
+	"github.com/hashicorp/go-hclog",
+	"github.com/hashicorp/go-plugin",
+	"github.com/hashicorp/yamux",
+	"github.com/mattn/go-colorable",
+	"github.com/mattn/go-isatty",
+	"github.com/mitchellh/go-wordwrap",
+	"github.com/oklog/run",
+	"github.com/pelletier/go-toml/v2",
+	"github.com/protocolbuffers/txtpbfmt",
+	"go.yaml.in/yaml/v3",
+	"golang.org/x/net",
+	"golang.org/x/sys",
+	"golang.org/x/text",
+	"google.golang.org/genproto/googleapis/rpc",
+	"google.golang.org/grpc",
+	"google.golang.org/protobuf",
+}
+
+// modFiles are go.mod and go.sum of a plug-in in the directory at, outside of
+// loralab's sources, and what to type before it builds. root has the sources; if it
+// is "", the sums are not known.
+func modFiles(at, name, root string) (files []file, first []string, err error) {
+	if root == "" {
+		mod, first := modAlone(name)
+		return []file{{"go.mod", mod}}, first, nil
 	}
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	sum, err := os.ReadFile(filepath.Join(root, "go.sum"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	// The sources' own requirements: what they were tested with.
-	text := moduleLine.ReplaceAllLiteralString(string(mod), "module "+name)
-	text += fmt.Sprintf("\nrequire %s v0.0.0\n\nreplace %s => %s\n", module, module, root)
-	return []file{{"go.mod", []byte(text)}, {"go.sum", sum}}, nil
+	var text, sums bytes.Buffer
+	fmt.Fprintf(&text, "module %s\n\n%s\n\nrequire %s v0.0.0\n\nrequire (\n", name, goLine.FindString(string(mod)), module)
+	for _, m := range modules {
+		required := regexp.MustCompile(`(?m)^\t` + regexp.QuoteMeta(m) + ` (v\S+)`).FindSubmatch(mod)
+		if required == nil {
+			return nil, nil, fmt.Errorf("%s requires no %s, which plug-ins need: this runner is not of these sources", filepath.Join(root, "go.mod"), m)
+		}
+		fmt.Fprintf(&text, "\t%s %s // indirect\n", m, required[1])
+		for line := range bytes.Lines(sum) {
+			if rest, ok := bytes.CutPrefix(line, fmt.Appendf(nil, "%s %s", m, required[1])); ok && (rest[0] == ' ' || rest[0] == '/') {
+				sums.Write(line)
+			}
+		}
+	}
+	fmt.Fprintf(&text, ")\n\n%sreplace %s => %s\n", replaceNote, module, replacement(at, root))
+	return []file{{"go.mod", text.Bytes()}, {"go.sum", sums.Bytes()}}, nil, nil
 }
+
+const replaceNote = `// loralab is on no module proxy. This is the checkout of its sources that runner was
+// built in; on another machine, write the path of the checkout there. The built
+// plug-in needs neither.
+`
+
+// modAlone is go.mod of a plug-in where runner lies in no sources, and what its
+// author has to type.
+func modAlone(name string) (mod []byte, first []string) {
+	version, note := "v0.0.0", ""
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Sum != "" { // built from a module proxy
+		version = info.Main.Version
+	} else {
+		edit := "go mod edit -replace " + module + "=YOUR-CHECKOUT"
+		note = "// loralab is on no module proxy. Name a checkout of its sources:\n//\n//\t" + edit + "\n"
+		first = append(first, edit)
+	}
+	return fmt.Appendf(nil, "module %s\n\ngo 1.26.0\n\n%srequire %s %s\n", name, note, module, version), append(first, "go mod tidy")
+}
+
+// replacement is how go.mod in the directory at names the sources: by a relative
+// path if both are in one directory, which may be moved or checked out elsewhere.
+func replacement(at, root string) string {
+	path := root
+	if strings.HasPrefix(at, filepath.Dir(root)+string(filepath.Separator)) {
+		if rel, err := filepath.Rel(at, root); err == nil {
+			path = rel
+		}
+	}
+	if strings.ContainsAny(path, " \t\"'`()[]{},") {
+		return strconv.Quote(path)
+	}
+	return path
+}
+
+var goLine = regexp.MustCompile(`(?m)^go .*$`)
 
 var moduleLine = regexp.MustCompile(`(?m)^module .*$`)
 

@@ -2,6 +2,7 @@ package scaffold
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,6 +51,96 @@ func TestNew(t *testing.T) {
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 			t.Errorf("left are %v, error %v", left, err)
+		}
+	}
+}
+
+// The go.mod of a plug-in requires what the sdk needs and nothing else, and the
+// command that completes it changes nothing (trial-plugins F9).
+func TestModules(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}", "./plugins/sdk/...")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	needed := strings.Fields(string(out))
+	slices.Sort(needed)
+	if needed = slices.Compact(needed); !slices.Equal(modules, needed) {
+		t.Fatalf("the list of modules has to be %q", needed)
+	}
+
+	dir := filepath.Join(t.TempDir(), "gain")
+	files, first, err := modFiles(dir, "gain", root)
+	if err != nil || len(files) != 2 || len(first) > 0 {
+		t.Fatalf("%d files, then %q, error %v", len(files), first, err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	all := append(slices.Clone(files), file{"schema.cue", nil})
+	for _, name := range []string{"main.go", "main_test.go"} {
+		text, err := fill("go/"+name+".txt", "gain")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, file{name, text})
+	}
+	for _, f := range all {
+		if err := os.WriteFile(filepath.Join(dir, f.name), f.text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd = exec.Command("go", "list", "-deps", "-test", "-mod=readonly", ".")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	cmd = exec.Command("go", "mod", "tidy") // adds the sums of what tests of others need
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(mod) != string(files[0].text) {
+		t.Errorf("go mod tidy makes\n%sof\n%s", mod, files[0].text)
+	}
+}
+
+// Where runner lies in no sources, go.mod and what follows say how to name them: the
+// version of such a runner is on no proxy (trial-plugins F9).
+func TestModulesWithoutSources(t *testing.T) {
+	files, first, err := modFiles("/home/u/gain", "gain", "")
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%d files, error %v", len(files), err)
+	}
+	edit := "go mod edit -replace github.com/loralab/loralab=YOUR-CHECKOUT"
+	if want := []string{edit, "go mod tidy"}; !slices.Equal(first, want) {
+		t.Errorf("what follows is %q, want %q", first, want)
+	}
+	for _, want := range []string{edit, "require github.com/loralab/loralab v0.0.0\n"} {
+		if !strings.Contains(string(files[0].text), want) {
+			t.Errorf("go.mod has no %q:\n%s", want, files[0].text)
+		}
+	}
+}
+
+func TestReplacement(t *testing.T) {
+	for _, c := range []struct{ at, root, want string }{
+		{"/home/u/project/gain", "/home/u/loralab", "../../loralab"},
+		{"/home/u/gain", "/home/u/loralab", "../loralab"},
+		{"/tmp/gain", "/home/u/loralab", "/home/u/loralab"},
+		{"/home/uv/gain", "/home/u/lora lab", `"/home/u/lora lab"`},
+	} {
+		if got := replacement(c.at, c.root); got != c.want {
+			t.Errorf("from %s: %s, want %s", c.at, got, c.want)
 		}
 	}
 }

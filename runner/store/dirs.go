@@ -217,6 +217,7 @@ func (r *record) found(root, dir string) *found {
 		Created: r.Created, Started: r.Started, Ended: r.Ended, Evaluations: map[string]*spec.Evaluated{},
 		about: aboutSpec(r.Spec), root: root,
 	}}
+	f.run.Rungs, _ = r.rungs() // a record with others is not read
 	for _, n := range r.Names {
 		f.names = append(f.names, n.label(r.ID))
 	}

@@ -215,6 +215,9 @@ func put(tx *sql.Tx, all []*found) error {
 			Format: recordFormat, ID: run.ID, State: run.State, Reason: run.Reason, Step: run.Step, Steps: run.Steps,
 			Attempts: run.Attempts, Created: run.Created, Started: run.Started, Ended: run.Ended, Worker: f.worker,
 		}}
+		if f.record != nil {
+			r.Rungs = f.record.Rungs
+		}
 		for _, l := range f.names {
 			r.Names = append(r.Names, l.recorded())
 		}

@@ -43,9 +43,17 @@ type record struct {
 	Created  time.Time    `json:"created,omitzero"`
 	Started  time.Time    `json:"started,omitzero"`
 	Ended    time.Time    `json:"ended,omitzero"`
+	// Rungs are the validations at which a search paused the run. None is changed
+	// once it is there.
+	Rungs []recordRung `json:"rungs,omitempty"`
 	// Worker is the file of runs/.workers of the process that works on the run.
 	Worker string          `json:"worker,omitempty"`
 	Spec   json.RawMessage `json:"spec,omitempty"`
+}
+
+type recordRung struct {
+	Step    uint64          `json:"step"`
+	Metrics json.RawMessage `json:"metrics"`
 }
 
 type recordName struct {
@@ -103,7 +111,7 @@ func decodeRecord(text []byte, dir string) (*record, error) {
 		return nil, fmt.Errorf("it is of run %.12q, in the directory of run %s", r.ID, dir)
 	case len(r.Names) == 0:
 		return nil, errors.New("it has no names")
-	case !slices.Contains([]State{Queued, Running, Done, Failed, Stopped}, r.State):
+	case !slices.Contains([]State{Queued, Running, Done, Failed, Stopped, Paused}, r.State):
 		return nil, fmt.Errorf("%.20q is no state of a run", r.State)
 	}
 	return r, r.sound()
@@ -111,6 +119,9 @@ func decodeRecord(text []byte, dir string) (*record, error) {
 
 // sound reports that a record does not agree with itself.
 func (r *record) sound() error {
+	if _, err := r.rungs(); err != nil {
+		return err
+	}
 	if len(r.Spec) == 0 {
 		return nil
 	}
@@ -127,6 +138,18 @@ func (r *record) sound() error {
 		}
 	}
 	return nil
+}
+
+// rungs are the validations of pauses.
+func (r *record) rungs() (all []Rung, err error) {
+	for _, rung := range r.Rungs {
+		m := &spec.Metrics{}
+		if err := rundir.Unmarshal(rung.Metrics, m); err != nil {
+			return nil, fmt.Errorf("the validation of step %d: %w", rung.Step, err)
+		}
+		all = append(all, Rung{rung.Step, m})
+	}
+	return all, nil
 }
 
 // index is where a run has a name, -1 where it has not.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -252,6 +254,22 @@ func (s *Records) Begun(ctx context.Context, id string, step, steps uint64) erro
 // claim of the run, as Fail and Finish do.
 func (s *Records) Stop(ctx context.Context, id string, step uint64) error {
 	return s.end(ctx, id, func(r *record) { r.State, r.Step = Stopped, step })
+}
+
+// Pause records that a run paused at a step, and its validation there. Another pause
+// at a step leaves the first validation.
+func (s *Records) Pause(ctx context.Context, id string, step uint64, m *spec.Metrics) error {
+	text, err := rundir.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("recording the pause of run %s: %w", rundir.Short(id), err)
+	}
+	return s.end(ctx, id, func(r *record) {
+		r.State, r.Step = Paused, step
+		if m != nil && !slices.ContainsFunc(r.Rungs, func(r recordRung) bool { return r.Step == step }) {
+			r.Rungs = append(r.Rungs, recordRung{step, text})
+			slices.SortFunc(r.Rungs, func(a, b recordRung) int { return cmp.Compare(a.Step, b.Step) })
+		}
+	})
 }
 
 // Fail records that a run failed, and why in one line. It resumes at step if it

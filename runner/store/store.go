@@ -45,6 +45,7 @@ const (
 	Done    State = "done"    // trained, and scored on all that was asked
 	Failed  State = "failed"
 	Stopped State = "stopped" // ended on request, resumes at the last checkpoint
+	Paused  State = "paused"  // at a rung of a search, which decides whether it continues
 )
 
 // Run is what is known of one run.
@@ -66,6 +67,9 @@ type Run struct {
 	// Checkpoint is the step to resume at, as the run directory says.
 	Checkpoint uint64
 
+	// Rungs are the validations at which a search paused the run, by step.
+	Rungs []Rung
+
 	Summary     *spec.Summary              // nil: not trained
 	Evaluations map[string]*spec.Evaluated // by identity of the evaluation
 
@@ -85,6 +89,12 @@ type Run struct {
 	mine     map[string]bool // those asked for under the name in question; nil: any
 	domains  map[string]bool // of these
 	specJSON []byte          // empty: in the directory
+}
+
+// A Rung is a validation at which a search paused a run.
+type Rung struct {
+	Step    uint64
+	Metrics *spec.Metrics
 }
 
 // about is what a specification says that is asked of every run, and is known

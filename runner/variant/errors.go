@@ -10,7 +10,7 @@ import (
 // Error is what went wrong with one plug-in.
 type Error struct {
 	Variant string
-	Path    string // of its file
+	Path    string // of its file, "" if that is not known
 	Doing   string // "start", "Describe", "Build", "Adopt"; "" before it was started
 	Message string
 	Hint    string // what to do
@@ -33,7 +33,10 @@ type Error struct {
 // Error is one line, or more if programs are wrong or the plug-in left a stack.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "variant %s (%s)", e.Variant, e.Path)
+	b.WriteString("variant " + e.Variant)
+	if e.Path != "" {
+		b.WriteString(" (" + e.Path + ")")
+	}
 	if e.Doing != "" {
 		b.WriteString(", " + e.Doing)
 	}

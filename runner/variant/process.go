@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -141,8 +143,24 @@ func fatal(err error) bool {
 
 const (
 	hintAuthor  = "this is a mistake of the plug-in; tell its author"
-	hintRebuild = "build it anew, or install the one of this release"
+	hintRebuild = "build it with the sdk of this release, or install the plug-in of this release"
 )
+
+var pluginVersion = regexp.MustCompile(`Plugin version: (\d+)`)
+
+// otherVersion says which version of a protocol a plug-in speaks, and what to do. The
+// text is go-plugin's.
+func otherVersion(of, text string, ours int) (message, hint string) {
+	found := pluginVersion.FindStringSubmatch(text)
+	if found == nil {
+		return fmt.Sprintf("it speaks another version of %s than this runner, which speaks version %d", of, ours), hintRebuild
+	}
+	hint = hintRebuild
+	if theirs, err := strconv.Atoi(found[1]); err == nil && theirs > ours {
+		hint = "use the release of loralab that it was built for, or " + hintRebuild
+	}
+	return fmt.Sprintf("it speaks version %s of %s, and this runner speaks version %d", found[1], of, ours), hint
+}
 
 // explainStart says why a plug-in did not start. go-plugin has no types for
 // most of it.
@@ -181,9 +199,10 @@ func (p *process) explainStart(of *Plugin, err error, timeout time.Duration) err
 		e.Message = fmt.Sprintf("it printed %.100q to stdout instead of saying hello", line)
 		e.Hint = "a plug-in must not print to stdout before it serves; tell its author"
 		e.Stack = p.printed.String()
-	case strings.Contains(text, "ncompatible API version"), strings.Contains(text, "incompatible core API version"):
-		e.Message = fmt.Sprintf("it speaks another version of the protocol than %d", protocol.Version)
-		e.Hint = hintRebuild
+	case strings.HasPrefix(text, "incompatible API version"):
+		e.Message, e.Hint = otherVersion("loralab's protocol", text, protocol.Version)
+	case strings.HasPrefix(text, "incompatible core API version"):
+		e.Message, e.Hint = otherVersion("go-plugin's protocol", text, plugin.CoreProtocolVersion)
 	default:
 		e.Message, e.Err = "it could not be started", err
 		e.Stack = p.printed.String()
@@ -204,6 +223,8 @@ func (p *process) explain(of *Plugin, doing string, err error, timeout time.Dura
 		e.Stack = p.printed.String()
 		if cause := crash(e.Stack); cause != "" {
 			e.Message, e.Crashed = "it crashed: "+cause, true
+		} else if _, why, ok := strings.Cut(s.Message(), "error while dialing: "); ok && p.signalled() { // it ran until it was killed after the call
+			e.Message = "it could not be reached at the socket that it names: " + strings.TrimSuffix(why, `"`)
 		} else if s.Code() == codes.Unavailable {
 			e.Message = "it ended in the middle of the call" + p.ended()
 		}

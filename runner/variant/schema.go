@@ -28,15 +28,60 @@ var completeLimits = bounded.Limits{CPU: 10 * time.Second, Memory: bounded.Most(
 
 // ReadSchema compiles the schema of a variant.
 func ReadSchema(d *protocol.DescribeReply) (*Schema, error) {
-	v := cuecontext.New().CompileString(d.GetSchema(), cue.Filename(d.GetName()+"/schema.cue"))
+	params, err := CompileSchema(cuecontext.New(), d)
+	if err != nil {
+		return nil, err
+	}
+	return &Schema{Params: params, name: d.GetName()}, nil
+}
+
+// CompileSchema is the definition #Params of a variant in a context. Its error is an
+// *Error with the line of the schema that is wrong.
+func CompileSchema(c *cue.Context, d *protocol.DescribeReply) (cue.Value, error) {
+	fail := func(message string) (cue.Value, error) {
+		return cue.Value{}, &Error{Variant: d.GetName(), Message: message, Hint: hintAuthor}
+	}
+	v := c.CompileString(d.GetSchema(), cue.Filename("variant:"+d.GetName()+"/schema.cue"))
 	if err := v.Err(); err != nil {
-		return nil, fmt.Errorf("the schema of variant %s: %w", d.GetName(), err)
+		return fail(misread(err, d.GetSchema()))
 	}
-	s := &Schema{Params: v.LookupPath(cue.ParsePath("#Params")), name: d.GetName()}
-	if !s.Params.Exists() {
-		return nil, fmt.Errorf("the schema of variant %s has no definition #Params", d.GetName())
+	params := v.LookupPath(cue.ParsePath("#Params"))
+	if !params.Exists() {
+		return fail("its schema has no definition #Params")
 	}
-	return s, nil
+	return params, nil
+}
+
+// misread is what is wrong with the text of a schema, and where.
+func misread(err error, text string) string {
+	all := errors.Errors(err)
+	first, more := all[0], ""
+	if n := len(all) - 1; n > 0 {
+		more = fmt.Sprintf(" (and %d more)", n)
+	}
+	format, args := first.Msg()
+	what := fmt.Sprintf(format, args...)
+	lines := strings.Split(text, "\n")
+	at := first.Position()
+	if n := at.Line(); n >= 1 && n <= len(lines) {
+		return fmt.Sprintf("line %d, column %d of its schema: %s, in %q%s", n, at.Column(), what, strings.TrimSpace(lines[n-1]), more)
+	}
+	return "its schema cannot be read: " + what + more
+}
+
+// Schema describes a variant and compiles its schema.
+func (r *Registry) Schema(ctx context.Context, name string) (*Schema, error) {
+	d, err := r.Describe(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := ReadSchema(d)
+	if e, ok := err.(*Error); ok {
+		if p, err := r.Find(name); err == nil {
+			e.Path = p.Path
+		}
+	}
+	return s, err
 }
 
 // Complete checks parameters written as a user writes them, `rank: 8` or

@@ -66,7 +66,15 @@ var behaviours = map[string]func(name string){
 		fmt.Fprintln(os.NewFile(1, "stdout"), "Loading weights...\x1b[31m")
 		time.Sleep(time.Hour)
 	},
-	"old": func(string) {
+	"core": func(string) {
+		fmt.Fprintln(os.NewFile(1, "stdout"), "0|1|unix|/no/such/socket|grpc|")
+		time.Sleep(time.Hour)
+	},
+	"unreachable": func(string) {
+		fmt.Fprintln(os.NewFile(1, "stdout"), "1|1|unix|/no/such/socket|grpc|")
+		time.Sleep(time.Hour)
+	},
+	"newer": func(string) {
 		os.Stdout = os.NewFile(1, "stdout")
 		old := protocol.Handshake
 		old.ProtocolVersion = 7
@@ -618,7 +626,13 @@ func TestSchemaCompletes(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", user, err, want)
 		}
 	}
-	for schema, want := range map[string]string{"#Params: {": "the schema of variant x", "Params: {}": "no definition #Params"} {
+	// A mistake has its line (trial-plugins F9).
+	for schema, want := range map[string]string{
+		"#Params: {\n\t// Rank.\n\trank!: int & }\n": `variant x: line 3, column 15 of its schema: expected operand, found '}', in "rank!: int & }"`,
+		"#Params: {\n\trank: itn\n}\n":               `line 2, column 8 of its schema: reference "itn" not found, in "rank: itn"`,
+		"#Params: {":                                 "line 1, column 11 of its schema: ",
+		"Params: {}":                                 "its schema has no definition #Params",
+	} {
 		if _, err := ReadSchema(&protocol.DescribeReply{Name: "x", Schema: schema}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", schema, err, want)
 		}
@@ -711,13 +725,16 @@ func TestMisbehaviour(t *testing.T) {
 	for name, c := range map[string]struct {
 		doing, message, hint, stack string
 	}{
-		"panics":        {"start", "ended instead of saying hello (exit status 2): panic: no config file", "tell its author", "panic: no config file"},
-		"ends":          {"start", "ended instead of saying hello (exit status 0)", "no variant plug-in", ""},
-		"explains":      {"start", "it cannot start: the Python package grpcio is missing: pip install grpcio", "", ""},
-		"floods":        {"Build", "panic: drowned", "tell its author", "size.Build"},
-		"hangs":         {"start", "did not say hello within 1s and was killed", "tell its author", ""},
-		"babbles":       {"start", `printed "Loading weights...`, "must not print to stdout", ""},
-		"old":           {"start", "another version of the protocol than 1", "build it anew", ""},
+		"panics":   {"start", "ended instead of saying hello (exit status 2): panic: no config file", "tell its author", "panic: no config file"},
+		"ends":     {"start", "ended instead of saying hello (exit status 0)", "no variant plug-in", ""},
+		"explains": {"start", "it cannot start: the Python package grpcio is missing: pip install grpcio", "", ""},
+		"floods":   {"Build", "panic: drowned", "tell its author", "size.Build"},
+		"hangs":    {"start", "did not say hello within 1s and was killed", "tell its author", ""},
+		"babbles":  {"start", `printed "Loading weights...`, "must not print to stdout", ""},
+		// What it speaks, and that it was not reached rather than ended: trial-plugins F9.
+		"newer":         {"start", "it speaks version 7 of loralab's protocol, and this runner speaks version 1", "use the release of loralab that it was built for, or build it with the sdk of this release", ""},
+		"core":          {"start", "it speaks version 0 of go-plugin's protocol, and this runner speaks version 1", "build it with the sdk of this release", ""},
+		"unreachable":   {"Describe", "it could not be reached at the socket that it names: dial unix /no/such/socket: connect: no such file or directory", "tell its author", ""},
 		"panics_build":  {"Build", "panic: runtime error: index out of range [2] with length 0", "tell its author", "size.Build"},
 		"crashes_build": {"Build", "it crashed: panic: out of range in a goroutine", "tell its author", "variant_test.go"},
 		"hangs_build":   {"Build", "did not answer within 1s and was killed", "tell its author", ""},
@@ -725,7 +742,7 @@ func TestMisbehaviour(t *testing.T) {
 		"wrong":         {"Build", "a wrong program: query of block 3: node %0 x: the output has shape [T, 6], want [T, 10]", "tell its author", ""},
 		"short":         {"Build", "0 sites were given a program, want 2", "tell its author", ""},
 		"huge":          {"Build", "reply is larger than 4194304 bytes", "tell its author", ""},
-		"mute":          {"Build", "does not know the call", "build it anew", ""},
+		"mute":          {"Build", "does not know the call", "build it with the sdk of this release", ""},
 		"impostor":      {"Describe", "the file impostor holds variant good", "name the file good", ""},
 		"schemaless":    {"Describe", "no definition #Params", "tell its author", ""},
 		"versionless":   {"Describe", "want a semantic version", "tell its author", ""},

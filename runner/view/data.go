@@ -18,6 +18,7 @@ type DataCheck struct {
 	Problems []data.Problem
 	Repeated []data.Problem // images that are trained on, in other parts
 	Remarks  []string       // what stops nothing but may not be meant
+	Counts   []DataStats    // of parts of published data sets
 }
 
 // mostProblems keeps a folder of wrong masks from filling the screen.
@@ -52,6 +53,34 @@ func (v *View) DataChecked(c DataCheck) {
 		text += "; laid out as " + c.Parts[0].Layout
 	}
 	v.Say("%s", text)
+	for _, s := range c.Counts {
+		v.Say("  %s: %s", partName(s.Part, c.Parts), classCount(s))
+	}
+}
+
+// classCount is how many classes a part shows, and how much of it has none.
+func classCount(s DataStats) string {
+	shown, pixels := 0, s.Stats.Ignored+s.Stats.Classless
+	for class, n := range s.Stats.Shown {
+		pixels += s.Stats.Pixels[class]
+		if n > 0 {
+			shown++
+		}
+	}
+	share := func(n uint64) string {
+		return fmt.Sprintf("%.1f %% of the pixels", 100*float64(n)/float64(max(1, pixels)))
+	}
+	text := fmt.Sprintf("%d of %d classes shown", shown, len(s.Stats.Shown))
+	if n := s.Stats.Ignored; n > 0 {
+		text += ", " + share(n) + " ignored"
+		if void := s.Part.Laid.Void; void != "" && s.Part.Experiment == "" {
+			text += " (" + void + ")"
+		}
+	}
+	if n := s.Stats.Classless; n > 0 {
+		text += fmt.Sprintf(", %s of none of the classes that are scored", share(n))
+	}
+	return text
 }
 
 // partName is what a part is called; the cell, or the fold, is named where others have

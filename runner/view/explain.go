@@ -119,6 +119,25 @@ func (v *View) explained(e Explained) {
 	v.table(t)
 }
 
+// Preset lists what a preset sets, each setting with the reason.
+func (v *View) Preset(list []experiment.Difference) {
+	for i, d := range list {
+		if i > 0 {
+			printLine(v.out, "")
+		}
+		line := v.bold.Render(cuePath(d.Path) + ": " + d.Value)
+		switch d.Default {
+		case "":
+		case d.Value:
+			line += v.dim.Render("  as by default")
+		default:
+			line += v.dim.Render("  by default " + d.Default)
+		}
+		printLine(v.out, line)
+		v.paragraphs(d.Why)
+	}
+}
+
 // where names the cells that have the value.
 func (s Setting) where() string {
 	if len(s.Cells) == s.Of {
@@ -186,7 +205,7 @@ func from(v experiment.Value) string {
 		case experiment.FromSchema, experiment.FromVariant:
 			return fmt.Sprintf("default of %s:%d", v.At.File, v.At.Line)
 		case experiment.FromPreset:
-			return fmt.Sprintf("preset, %s:%d", v.At.File, v.At.Line)
+			return fmt.Sprintf("preset %s, %s:%d", v.Preset, v.At.File, v.At.Line)
 		default:
 			return v.From + " " + where
 		}

@@ -117,8 +117,8 @@ func (v *View) attempt(a provenance.Attempt) {
 	rows := [][2]string{
 		{"command", strings.Join(a.Command, " ")},
 		{"engine", fmt.Sprintf("loralab %s, libtorch %s, %s", e.Version, e.Libtorch, count(int(e.Threads), "thread"))},
+		{"engine SHA-256", a.EngineSHA256},
 		{"device", device},
-		{"its SHA-256", a.EngineSHA256},
 		{"runner", fmt.Sprintf("%s, %s, %d libraries", a.Loralab.Version, a.Loralab.Go, len(a.Loralab.Libraries))},
 		{"machine", fmt.Sprintf("%s: %s, %d CPUs, %s, %s", m.Host, m.CPU, m.CPUs, amountOfBytes(int64(m.Memory)), m.System)},
 		{"driver", m.NVIDIA},

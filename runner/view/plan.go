@@ -12,6 +12,7 @@ import (
 	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/plan"
+	"github.com/loralab/loralab/runner/study"
 )
 
 // PlanOptions are what is shown of a plan beside the work and the counts.
@@ -20,6 +21,7 @@ type PlanOptions struct {
 	Groups, Cost bool // of the cells
 	Cells        []plan.Cell
 	Saved        string // the file it was written to
+	Searches     []study.Progress
 }
 
 // repeatOf is the end of the name of a run that tells it from others of its cell.
@@ -54,6 +56,17 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 		}
 		line := fmt.Sprintf("  %s %s ensemble of %s", v.symbol(plan.Resume), e.Cell, count(len(e.Members), "run"))
 		printLine(v.out, clip(line+v.dim.Render("  evaluate on "+e.Domains()), v.width))
+		shown = true
+	}
+	for _, s := range o.Searches {
+		if s.Over && !o.All {
+			continue
+		}
+		if s.Experiment != experiment {
+			printf(v.out, "%s\n", v.bold.Render(s.Experiment))
+			experiment = s.Experiment
+		}
+		printLine(v.out, clip("  "+v.search(s), v.width))
 		shown = true
 	}
 	if shown {

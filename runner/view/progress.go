@@ -19,17 +19,20 @@ import (
 const redrawEvery = 100 * time.Millisecond
 
 // Progress shows runs as they go: bars that are drawn over on a terminal, a
-// line for each epoch elsewhere.
+// line for each epoch elsewhere, or for each validation where these are counted in
+// steps.
 type Progress struct {
 	v       *View
 	metrics map[string]string // experiment -> what it shows
-	numbers map[*launch.Job]int
+	numbers map[string]int    // of runs, by identity
+	more    Expected
+	fixed   int // runs that are no matter of more
 	name    int // columns for the name of a run
 
 	mu      sync.Mutex
 	trained []time.Duration // of the runs that were trained here
-	ended   int
-	drawn   int // lines of bars on the screen
+	ended   map[string]bool // runs, by identity
+	drawn   int             // lines of bars on the screen
 	drew    time.Time
 	runs    []*progressRun // in progress, oldest first
 	most    int            // at once
@@ -45,7 +48,7 @@ type progressRun struct {
 	step     *spec.Step
 	first    uint64 // step
 	firstAt  time.Time
-	lossSum  float64 // of the epoch
+	lossSum  float64 // since the last line
 	losses   int
 	epoch    uint32
 	told     uint32 // last epoch with a line
@@ -53,15 +56,41 @@ type progressRun struct {
 	evaluate []string
 }
 
-// Progress shows jobs to come. Metrics names, for each experiment, the metric
-// to show.
-func (v *View) Progress(jobs []*launch.Job, metrics map[string]string) *Progress {
-	p := &Progress{v: v, numbers: map[*launch.Job]int{}, metrics: metrics}
-	for i, job := range jobs {
-		p.numbers[job] = i + 1
+// Expected is what is known of jobs that a source will give: the runs of all that it
+// has given and will give, and what to say of them.
+type Expected interface {
+	Expected() (runs int, note string)
+}
+
+// Progress shows jobs to come, and those that a source gives besides; nil for none.
+// Metrics names, for each experiment, the metric to show.
+func (v *View) Progress(jobs []*launch.Job, more Expected, metrics map[string]string) *Progress {
+	p := &Progress{v: v, numbers: map[string]int{}, ended: map[string]bool{}, more: more, metrics: metrics}
+	for _, job := range jobs {
+		p.number(job)
+	}
+	p.fixed = len(p.numbers)
+	return p
+}
+
+// number is the place of a job among all.
+func (p *Progress) number(job *launch.Job) int {
+	n, known := p.numbers[job.Run.ID]
+	if !known {
+		n = len(p.numbers) + 1
+		p.numbers[job.Run.ID] = n
 		p.name = max(p.name, min(lipgloss.Width(shortName(job)), 30))
 	}
-	return p
+	return n
+}
+
+// total is how many runs there are, and what the source says of them.
+func (p *Progress) total() (int, string) {
+	if p.more == nil {
+		return len(p.numbers), ""
+	}
+	runs, note := p.more.Expected()
+	return max(runs+p.fixed, len(p.numbers)), note
 }
 
 func shortName(job *launch.Job) string {
@@ -191,7 +220,10 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 		if r.step == nil {
 			r.first, r.firstAt = s.GetStep(), time.Now()
 		}
-		if s.GetEpoch() != r.epoch {
+		switch {
+		case r.job.Run.Spec.GetTrain().GetEvalSteps() > 0:
+			r.epoch = s.GetEpoch()
+		case s.GetEpoch() != r.epoch:
 			if r.epoch > r.told {
 				p.epoch(r, nil)
 			}
@@ -225,9 +257,12 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 	return true
 }
 
-// epoch writes the line of an epoch, with the validation that it ended with.
+// epoch writes the line of an epoch, with the validation that it ended with, or of a
+// validation in an epoch.
 func (p *Progress) epoch(r *progressRun, validation *spec.Validation) {
 	r.told = r.epoch
+	lossSum, losses := r.lossSum, r.losses
+	r.lossSum, r.losses = 0, 0
 	if p.v.live {
 		return
 	}
@@ -238,8 +273,8 @@ func (p *Progress) epoch(r *progressRun, validation *spec.Validation) {
 	if r.step != nil {
 		text += fmt.Sprintf("  step %d/%d", r.step.GetStep(), r.start.GetSteps())
 	}
-	if r.losses > 0 {
-		text += fmt.Sprintf("  loss %.4f", r.lossSum/float64(r.losses))
+	if losses > 0 {
+		text += fmt.Sprintf("  loss %.4f", lossSum/float64(losses))
 	}
 	if validation != nil {
 		if value, ok := p.value(r, validation.GetMetrics()); ok {
@@ -257,8 +292,8 @@ func (p *Progress) epoch(r *progressRun, validation *spec.Validation) {
 
 // end writes the one line that stays of a run.
 func (p *Progress) end(r *progressRun, end *launch.End) {
-	if end.Outcome != launch.Stopped && end.Outcome != launch.Paused {
-		p.ended++
+	if end.Outcome != launch.Stopped {
+		p.ended[r.job.Run.ID] = true
 	}
 	p.runs = slices.DeleteFunc(p.runs, func(other *progressRun) bool { return other == r })
 	took := time.Since(r.began)
@@ -276,6 +311,8 @@ func (p *Progress) end(r *progressRun, end *launch.End) {
 		text := p.v.good.Render("done") + " in " + span(took)
 		if scores := p.scores(r, end.Summary); scores != "" {
 			text += "  " + scores
+		} else if value, ok := p.value(r, end.Summary.GetValidation()); ok && r.job.Trial {
+			text += fmt.Sprintf("  validation %s %s", p.metric(r), score(value))
 		}
 		p.line(r, text)
 	case launch.Paused:
@@ -333,7 +370,9 @@ func score(value float64) string { return fmt.Sprintf("%.3f", value) }
 
 // line writes a line about a run that stays.
 func (p *Progress) line(r *progressRun, text string) {
-	place := p.v.dim.Render(fmt.Sprintf("[%d/%d]", p.numbers[r.job], len(p.numbers)))
+	number := p.number(r.job)
+	total, _ := p.total()
+	place := p.v.dim.Render(fmt.Sprintf("[%d/%d]", number, total))
 	p.print(place + " " + r.job.Run.Name() + "  " + text)
 }
 
@@ -408,13 +447,19 @@ func (p *Progress) runBar(r *progressRun, width int) string {
 }
 
 func (p *Progress) allBar(width int) string {
-	done, total := float64(p.ended), len(p.numbers)
+	done := float64(len(p.ended))
+	total, note := p.total()
 	for _, r := range p.runs {
-		done += r.done()
+		if !p.ended[r.job.Run.ID] {
+			done += r.done()
+		}
 	}
-	text := fmt.Sprintf("%-*s %s  %d/%d runs", p.name, "all", p.bar(done/float64(max(total, 1)), width), p.ended, total)
+	text := fmt.Sprintf("%-*s %s  %d/%d runs", p.name, "all", p.bar(done/float64(max(total, 1)), width), len(p.ended), total)
 	if left, ok := p.left(done); ok {
 		text += "  " + span(left) + " left"
+	}
+	if note != "" {
+		text += "  " + note
 	}
 	return text
 }
@@ -446,7 +491,8 @@ func (r *progressRun) left() (time.Duration, bool) {
 // left is the time that all runs will take, judged by those that were trained,
 // or by the oldest in progress. As many run at once as have so far.
 func (p *Progress) left(done float64) (time.Duration, bool) {
-	runs := (float64(len(p.numbers)) - done) / float64(max(p.most, 1))
+	total, _ := p.total()
+	runs := (float64(total) - done) / float64(max(p.most, 1))
 	if runs <= 0 {
 		return 0, false
 	}

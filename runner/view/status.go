@@ -125,7 +125,7 @@ func (v *View) state(state string) string {
 		return v.accent.Render(state)
 	case string(store.Failed), "damaged":
 		return v.bad.Render(state)
-	case string(store.Stopped), "interrupted":
+	case string(store.Stopped), string(store.Paused), "interrupted":
 		return v.warn.Render(state)
 	}
 	return v.dim.Render(state)

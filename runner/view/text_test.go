@@ -212,7 +212,7 @@ func TestHostileProgress(t *testing.T) {
 		v, out := terminal(width)
 		j := job(hostile)
 		j.Run.Experiment = hostile
-		p := v.Progress([]*launch.Job{j}, map[string]string{hostile: hostile})
+		p := v.Progress([]*launch.Job{j}, nil, map[string]string{hostile: hostile})
 		tell := func(e launch.Event) {
 			e.Job = j
 			p.Watch(e)

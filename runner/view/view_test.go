@@ -79,7 +79,7 @@ func TestBarsOnATerminal(t *testing.T) {
 		width := rapid.IntRange(20, 160).Draw(t, "width")
 		v, out := terminal(width)
 		jobs := []*launch.Job{job(rapid.StringMatching(`[a-z=,漢.]{1,40}`).Draw(t, "cell")), job("other")}
-		p := v.Progress(jobs, nil)
+		p := v.Progress(jobs, nil, nil)
 		said := 0
 		for _, j := range jobs {
 			p.Watch(launch.Event{Job: j, Start: &launch.Start{Attempt: 1}})
@@ -120,7 +120,7 @@ func TestBarsOnATerminal(t *testing.T) {
 func TestPlainLinesHaveNoEscapes(t *testing.T) {
 	v, out := terminal(0)
 	j := job("rank=8")
-	p := v.Progress([]*launch.Job{j}, nil)
+	p := v.Progress([]*launch.Job{j}, nil, nil)
 	p.Watch(launch.Event{Job: j, Start: &launch.Start{Attempt: 1}})
 	p.Watch(started(j, 4))
 	for n := range uint64(4) {
@@ -267,5 +267,30 @@ func TestPluginsOnNarrowTerminals(t *testing.T) {
 				t.Errorf("%d columns: no %q in\n%s", width, text, got)
 			}
 		}
+	}
+}
+
+// Where validations are counted in steps, each has a line and epochs have none.
+func TestLinesOfValidationsInSteps(t *testing.T) {
+	v, out := terminal(0)
+	j := job("rank=8")
+	j.Run.Spec = &spec.RunSpec{Train: &spec.Train{Steps: 6, EvalSteps: 3}}
+	p := v.Progress([]*launch.Job{j}, nil, nil)
+	p.Watch(launch.Event{Job: j, Start: &launch.Start{Attempt: 1}})
+	p.Watch(started(j, 6))
+	for n := range uint64(6) {
+		s := &spec.Step{Step: n + 1, Epoch: uint32(n/2 + 1), Loss: float64(n), ImagesPerSecond: 41}
+		p.Watch(event(j, &spec.Event{Event: &spec.Event_Step{Step: s}}))
+		if n%3 == 2 {
+			p.Watch(event(j, &spec.Event{Event: &spec.Event_Validation{Validation: &spec.Validation{Step: n + 1, Epoch: s.Epoch, Best: n == 2, Metrics: &spec.Metrics{}}}}))
+		}
+	}
+	p.Close()
+	want := `[1/1] e/rank=8/seed=1  started
+[1/1] e/rank=8/seed=1  epoch 2/2  step 3/6  loss 1.0000 (best)  41.0 images/s
+[1/1] e/rank=8/seed=1  epoch 3/2  step 6/6  loss 4.0000  41.0 images/s
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out, want)
 	}
 }

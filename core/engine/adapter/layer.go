@@ -175,6 +175,18 @@ func (c *call) node(i uint32) *torch.Tensor {
 	return c.values[i]
 }
 
+// place, deferred, puts the site into the error of an operation that fails in the
+// layer.
+func (l *layer) place() {
+	v := recover()
+	if e, ok := v.(*torch.Error); ok && e.At == "" {
+		e.At = program.SiteName(l.typed.Site)
+	}
+	if v != nil {
+		panic(v)
+	}
+}
+
 func tensors(n int) []*torch.Tensor { return make([]*torch.Tensor, n) }
 
 func (l *layer) call(x *torch.Tensor, base vit.Linear) *call {
@@ -196,6 +208,7 @@ func (l *layer) forward(x *torch.Tensor, base vit.Linear) *torch.Tensor {
 		base = l.pretrained
 	}
 	return l.set.dev.Yield(func() *torch.Tensor {
+		defer l.place()
 		return l.call(x.To(l.set.dtype), base).node(l.typed.Program.Output)
 	})
 }
@@ -211,6 +224,7 @@ func (l *layer) compile() {
 // fold computes, once, what depends on nothing that moves, and keeps of it what
 // the rest of the program reads.
 func (l *layer) fold() {
+	defer l.place()
 	p := l.typed.Program
 	fixed := func(i uint32) bool {
 		// A parameter is there already.
@@ -251,6 +265,7 @@ func (l *layer) unfold() {
 // aux is the weighted sum of the program's auxiliary scalars.
 func (l *layer) aux() *torch.Tensor {
 	return l.set.dev.Yield(func() *torch.Tensor {
+		defer l.place()
 		c := l.call(nil, l.pretrained)
 		var total *torch.Tensor
 		for _, a := range l.typed.Program.Aux {

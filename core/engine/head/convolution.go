@@ -6,16 +6,22 @@ import (
 	"github.com/loralab/loralab/core/engine/torch"
 )
 
-// PyTorch's defaults for BatchNorm2d.
+// PyTorch's defaults for BatchNorm.
 const (
 	momentum     = 0.1
 	batchNormEps = 1e-5
 )
 
-// linear classifies every patch by itself.
-func linear(h *Head, features *torch.Tensor, gh, gw int64, _ bool) *torch.Tensor {
+// linear classifies every patch by itself, normalized over those of the batch where
+// the head has BatchNorm.
+func linear(h *Head, features *torch.Tensor, gh, gw int64, train bool) *torch.Tensor {
+	x := features.To(torch.Float32)
+	if h.cfg.Norm {
+		s := x.Shape()
+		x = h.normalized("norm", x.Reshape(-1, s[2]), train).Reshape(s...)
+	}
 	w, b := h.pair("classifier")
-	return image(torch.Linear(features.To(torch.Float32), w, b), gh, gw)
+	return image(torch.Linear(x, w, b), gh, gw)
 }
 
 // conv looks at a patch and its neighbours first.
@@ -41,10 +47,15 @@ func (h *Head) convolved(name, norm string, x *torch.Tensor, train bool) *torch.
 	w, b := h.pair(name)
 	x = torch.Conv2d(x.To(h.Precision), w.To(h.Precision), b.To(h.Precision), 1, 1).To(torch.Float32)
 	if h.cfg.Norm {
-		w, b := h.pair(norm)
-		x = torch.BatchNorm(x, w, b, h.tensors[norm+".running_mean"], h.tensors[norm+".running_var"], train, momentum, batchNormEps)
+		x = h.normalized(norm, x, train)
 	}
 	return x.ReLU()
+}
+
+// normalized is BatchNorm of the channels of x, [N, C] or [N, C, h, w].
+func (h *Head) normalized(name string, x *torch.Tensor, train bool) *torch.Tensor {
+	w, b := h.pair(name)
+	return torch.BatchNorm(x, w, b, h.tensors[name+".running_mean"], h.tensors[name+".running_var"], train, momentum, batchNormEps)
 }
 
 // classified is a 1×1 convolution behind dropout of channels.

@@ -95,6 +95,8 @@ var cases = []struct {
 	{"conv_norm", &spec.Head{Kind: "conv", Norm: true, Hidden: 12, Taps: []uint32{0, 2, 3}}, 6, 4},
 	{"linear", &spec.Head{Kind: "linear"}, 6, 4},
 	{"linear", &spec.Head{Kind: "linear", Taps: []uint32{0, 2, 3}}, 6, 4},
+	{"linear_norm", &spec.Head{Kind: "linear", Norm: true}, 6, 4},
+	{"linear_norm", &spec.Head{Kind: "linear", Norm: true, Taps: []uint32{0, 2, 3}}, 6, 4},
 	{"segmenter", &spec.Head{Kind: "segmenter", Layers: 2, Heads: 2, Width: 16}, 6, 4},
 	{"segmenter", &spec.Head{Kind: "segmenter", Layers: 2, Heads: 2, Width: 16, Taps: []uint32{0, 2, 3}}, 6, 4},
 	{"segmenter_two", &spec.Head{Kind: "segmenter", Layers: 1, Heads: 3}, 6, 4}, // two classes, one image

@@ -196,8 +196,8 @@ func Schedules() []string {
 }
 
 // Factor is what rates are multiplied with at update step (0-based) of total:
-// linear warm-up over the given fraction of all steps, whose first update has
-// rate 1/W and not 0, then
+// linear warm-up over the given fraction of all steps or number of steps W, whose
+// first update has rate 1/W and not 0, then
 //
 //	constant    1
 //	linear      1 → floor
@@ -214,6 +214,9 @@ func Factor(s *spec.Schedule, step, total int) float64 {
 		return lagging(s, max(step-1, 0), total)
 	}
 	warm := int(math.Round(s.GetWarmup() * float64(total)))
+	if n := int(s.GetWarmupSteps()); n > 0 {
+		warm = n
+	}
 	if step < warm {
 		return float64(step+1) / float64(warm)
 	}
@@ -243,6 +246,9 @@ func Factor(s *spec.Schedule, step, total int) float64 {
 // lagging is the original project's trapezoid, its roundings included.
 func lagging(s *spec.Schedule, step, total int) float64 {
 	warm, end := int(s.GetWarmup()*float64(total)), int(s.GetDecay()*float64(total))
+	if n := int(s.GetWarmupSteps()); n > 0 {
+		warm = n
+	}
 	switch {
 	case step < warm:
 		return float64(step) / float64(max(1, warm))

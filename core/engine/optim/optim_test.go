@@ -27,6 +27,10 @@ func TestFactorAtKnownSteps(t *testing.T) {
 		{linear, 5, 10, 0.5},
 		{&spec.Schedule{Kind: "constant", Warmup: 0.5}, 0, 4, 0.5},
 		{&spec.Schedule{Kind: "constant"}, 3, 4, 1},
+		{&spec.Schedule{Kind: "linear", WarmupSteps: 4}, 2, 8, 0.75},
+		{&spec.Schedule{Kind: "linear", WarmupSteps: 4}, 4, 8, 1},
+		{&spec.Schedule{Kind: "linear", WarmupSteps: 4}, 6, 8, 0.5},
+		{&spec.Schedule{Kind: "trapezoid", WarmupSteps: 4, Decay: 0.25, Lagging: true}, 3, 8, 0.5},
 	} {
 		if got := Factor(c.s, c.step, c.total); math.Abs(got-c.want) > 1e-12 {
 			t.Errorf("%v at step %d of %d: %g, want %g", c.s, c.step, c.total, got, c.want)
@@ -259,6 +263,22 @@ func TestOptimisersFollowTheirFormulas(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// A warm-up of W steps is ahead of LinearLR from a factor of 1e-6, that of PyTorch and
+// that of mmsegmentation, by at most 1/W.
+func TestWarmupIsNearLinearLR(t *testing.T) {
+	for _, w := range []int{2, 10, 1500} {
+		s := &spec.Schedule{Kind: "constant", WarmupSteps: uint32(w)}
+		for step := range w + 2 {
+			for name, over := range map[string]int{"PyTorch": w, "mmsegmentation": w - 1} {
+				linear := min(1, 1e-6+(1-1e-6)*float64(step)/float64(over))
+				if d := Factor(s, step, 10*w) - linear; d < -1e-6 || d > 1/float64(w)+1e-12 {
+					t.Errorf("step %d of a warm-up of %d: %g more than LinearLR of %s", step, w, d, name)
+				}
+			}
 		}
 	}
 }

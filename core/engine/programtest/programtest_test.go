@@ -189,7 +189,8 @@ func TestFailureStaysAtItsSite(t *testing.T) {
 	}
 }
 
-// An operation that fails says so, and leaves nothing behind.
+// An operation that fails says so and where, and leaves nothing behind
+// (trial-plugins F9).
 func TestFailingOperationIsTold(t *testing.T) {
 	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
 		// Singular, and constant: it is solved while the program is compiled.
@@ -197,7 +198,19 @@ func TestFailingOperationIsTold(t *testing.T) {
 		return g.Add(g.Base(g.X()), g.Mul(z, g.Param("beta", sdk.Dims(s.Out), sdk.Zeros)))
 	}
 	s := try(t, request(t, d, site("query", 7, 5)))[0]
-	if !strings.Contains(s.Failure, "solve") {
+	if !strings.HasPrefix(s.Failure, "query of block 0: solve ") {
+		t.Errorf("failure %q", s.Failure)
+	}
+}
+
+// So does one that fails while the layer runs.
+func TestFailingOperationOfAToken(t *testing.T) {
+	d := func(g *sdk.Graph, s sdk.Site) sdk.Node {
+		beta := g.Param("beta", sdk.Dims(1, 1), sdk.Zeros)
+		return g.Add(g.Base(g.X()), g.Solve(beta, g.Const([]int{1, 1}, 1)))
+	}
+	s := try(t, request(t, d, site("query", 7, 5)))[0]
+	if !strings.HasPrefix(s.Failure, "query of block 0: solve ") {
 		t.Errorf("failure %q", s.Failure)
 	}
 }

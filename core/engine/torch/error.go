@@ -15,20 +15,25 @@ var ErrFreed = errors.New("tensor was freed")
 
 // Error says which operation failed, on what, and why.
 type Error struct {
+	At     string // the place in the model, "query of block 3"; may be empty
 	Op     string
 	Shapes [][]int64 // of the inputs, in order
 	Err    error
 }
 
 func (e *Error) Error() string {
+	at := ""
+	if e.At != "" {
+		at = e.At + ": "
+	}
 	if len(e.Shapes) == 0 {
-		return fmt.Sprintf("%s: %v", e.Op, e.Err)
+		return fmt.Sprintf("%s%s: %v", at, e.Op, e.Err)
 	}
 	shapes := make([]string, len(e.Shapes))
 	for i, s := range e.Shapes {
 		shapes[i] = strings.ReplaceAll(fmt.Sprint(s), " ", "×")
 	}
-	return fmt.Sprintf("%s %s: %v", e.Op, strings.Join(shapes, " "), e.Err)
+	return fmt.Sprintf("%s%s %s: %v", at, e.Op, strings.Join(shapes, " "), e.Err)
 }
 
 func (e *Error) Unwrap() error { return e.Err }

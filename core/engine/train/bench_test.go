@@ -83,7 +83,7 @@ func BenchmarkWindows(b *testing.B) {
 	epoch := 0
 	for b.Loop() {
 		start := time.Now()
-		if err := r.updates(b.Context(), epoch); err != nil {
+		if err := r.updates(b.Context(), epoch, r.step+r.perEpoch); err != nil {
 			b.Fatal(err)
 		}
 		loaded += time.Since(start)

@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/engine/adapter"
@@ -12,6 +13,7 @@ import (
 	"github.com/loralab/loralab/core/filehash"
 	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/raster"
+	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/spec"
 )
 
@@ -82,6 +84,10 @@ type network struct {
 	tensors map[string]*params.Tensor
 	// precision that it computes in: fp32, bf16 or tf32.
 	precision string
+	// drop is the probability with which training leaves out a branch of each block,
+	// nil for none, and paths where the update in progress draws from.
+	drop  []float64
+	paths rng.Stream
 }
 
 // newNetwork makes the network of a run to compute in a precision. It is called
@@ -106,7 +112,7 @@ func newNetwork(t *Trainer, req *spec.RunRequest, computed string) (*network, er
 	if err != nil {
 		return nil, err
 	}
-	n := &network{dev: t.dev, tensors: make(map[string]*params.Tensor, len(tensors)), precision: computed}
+	n := &network{dev: t.dev, tensors: make(map[string]*params.Tensor, len(tensors)), precision: computed, drop: params.DropPath(s, tensors)}
 	for i := range tensors {
 		n.tensors[tensors[i].Name] = &tensors[i]
 	}
@@ -215,10 +221,45 @@ func (n *network) blocks(h *torch.Tensor, first int) *torch.Tensor {
 	})
 }
 
+// drawPaths begins the stream that an update leaves out branches by. It has a name of
+// its own in each update, so a training that continues draws the same.
+func (n *network) drawPaths(seed uint64, step int) {
+	if n.drop != nil {
+		n.paths = rng.New(seed, "drop path", strconv.Itoa(step))
+	}
+}
+
+// dropping has blocks leave out branches until the returned function is called. The
+// backbone may be that of other runs too.
+func (n *network) dropping() (end func()) {
+	for i, p := range n.drop {
+		if p == 0 {
+			continue
+		}
+		n.model.Blocks[i].Drop = func(images int64) *torch.Tensor {
+			factors := make([]float32, images)
+			for k := range factors {
+				if n.paths.Float64() >= p {
+					factors[k] = float32(1 / (1 - p))
+				}
+			}
+			return torch.Of(n.dev, factors, images, 1, 1)
+		}
+	}
+	return func() {
+		for i := range n.drop {
+			n.model.Blocks[i].Drop = nil
+		}
+	}
+}
+
 // logits continues from tokens of images of a size to [N, C, H, W].
 func (n *network) logits(tokens *torch.Tensor, size raster.Size, train bool) *torch.Tensor {
 	return n.dev.Yield(func() *torch.Tensor {
 		n.adapters.Train(train)
+		if train {
+			defer n.dropping()()
+		}
 		features := n.features(tokens)
 		gh, gw, err := vit.Grid(n.model.Arch, size.H, size.W)
 		if err != nil {

@@ -31,10 +31,18 @@ func everything(t *testing.T) func(*spec.RunRequest) {
 			{Pattern: "head.*", Lr: 1e-2},
 		}
 		r.Spec.Optim.Schedule.Warmup = 0.3
-		r.Spec.Head.Norm = true
+		r.Spec.Head.Norm, r.Spec.Backbone.DropPath = true, 0.3
 		r.Spec.Train.Batch, r.Spec.Train.Accumulate, r.Spec.Train.Ema = 2, 2, 0.8
 		r.Evaluations = r.Evaluations[:1]
 	}
+}
+
+// inSteps counts everything in steps: 5 updates in 2 epochs, validations after 2, 4 and
+// 5, of which none is the end of an epoch.
+func inSteps(r *spec.RunRequest) {
+	r.Spec.Train.Epochs, r.Spec.Train.Steps = 0, 5
+	r.Spec.Train.EvalEvery, r.Spec.Train.EvalSteps = 0, 2
+	r.Spec.Optim.Schedule.Warmup, r.Spec.Optim.Schedule.WarmupSteps = 0, 3
 }
 
 // pauseAt runs a request up to a pause.
@@ -112,6 +120,7 @@ func sameLeft(t *testing.T, what string, got, want map[string][]byte) {
 func TestPausesChangeNothing(t *testing.T) {
 	for name, edit := range map[string]func(*spec.RunRequest){
 		"everything":     func(*spec.RunRequest) {},
+		"in steps":       inSteps,
 		"sparse scoring": func(r *spec.RunRequest) { r.Spec.Train.EvalEvery, r.Spec.Train.MaxSteps = 2, 8 },
 		"patience": func(r *spec.RunRequest) {
 			r.Spec.Train.Patience, r.Spec.Train.MinDelta, r.Spec.Train.Epochs = 1, 0.9, 6
@@ -162,8 +171,14 @@ func TestPausesChangeNothing(t *testing.T) {
 // training continues there with that validation, and ends as if undisturbed, the last
 // validation included.
 func TestStopsInValidations(t *testing.T) {
+	for name, edit := range map[string]func(*spec.RunRequest){"in epochs": func(*spec.RunRequest) {}, "in steps": inSteps} {
+		t.Run(name, func(t *testing.T) { stopsInValidations(t, everything(t), edit) })
+	}
+}
+
+func stopsInValidations(t *testing.T, edits ...func(*spec.RunRequest)) {
 	tr := trainer(t)
-	whole := request(t, everything(t))
+	whole := request(t, edits...)
 	events, err := run(t, tr, whole, 0)
 	sum := finished(t, events, err)
 	validations := map[uint64]bool{}
@@ -175,7 +190,7 @@ func TestStopsInValidations(t *testing.T) {
 	if len(validations) < 2 || !validations[sum.Steps] {
 		t.Fatalf("validations after steps %v of %d", validations, sum.Steps)
 	}
-	req := request(t, everything(t))
+	req := request(t, edits...)
 	for step := range sum.Steps + 1 {
 		if !validations[step] {
 			continue

@@ -321,6 +321,7 @@ const (
 // update computes gradients, clips, moves the weights and reports.
 func (s *session) update(u *update, src *source, epoch int) (*spec.Step, error) {
 	u.start = time.Now()
+	s.net.drawPaths(s.spec.Seed, s.step)
 	for i, b := range u.batches {
 		if err := s.gradients(u, src, b, u.indices[i]); err != nil {
 			return nil, err

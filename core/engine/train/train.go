@@ -171,6 +171,8 @@ func check(req *spec.RunRequest) error {
 		return fmt.Errorf("the run is of revision %d of the arithmetic, this engine computes revision %d: runner and engine are of different versions", s.Revision, spec.Revision)
 	case spec.Identity(s) != req.Id:
 		return errors.New("the identity does not belong to the specification: the specification was changed after the run was made, or runner and engine are of different versions")
+	case !(s.Backbone.DropPath >= 0 && s.Backbone.DropPath < 1):
+		return fmt.Errorf("a branch is left out with a probability of %g, want one from 0 to below 1", s.Backbone.DropPath)
 	case s.Train.Batch == 0:
 		return errors.New("no batch size")
 	case req.Train && s.Adapter.GetStart() != "" && req.Places.Start == "":

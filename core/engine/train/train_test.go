@@ -310,6 +310,14 @@ func TestResumeIsExact(t *testing.T) {
 			r.Spec.Train.Batch, r.Spec.Train.Accumulate, r.Spec.Train.Epochs = 2, 2, 4
 			r.Spec.Train.Ema = 0.9
 		},
+		"in steps, with drop path": func(r *spec.RunRequest) {
+			r.Spec.Train.Epochs, r.Spec.Train.Steps = 0, 14
+			r.Spec.Train.EvalEvery, r.Spec.Train.EvalSteps = 0, 3
+			r.Spec.Optim.Schedule.Warmup, r.Spec.Optim.Schedule.WarmupSteps = 0, 5
+			r.Spec.Backbone.DropPath = 0.4
+			r.Spec.Adapter = adapted(t, lora{dropout: 0.3}, 3, 4)
+			r.Spec.Head = &spec.Head{Kind: "linear", Norm: true}
+		},
 		"forgetting": func(r *spec.RunRequest) {
 			r.Spec.Optim.Rules = []*spec.Rule{
 				{Pattern: "backbone.encoder.layer.4.*", Lr: 1e-4, Frozen: true, UntilEpoch: 2},

@@ -11,14 +11,15 @@ import (
 	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/engine/optim"
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
 
-// training is the training of a session while it is in progress: begin, an epoch
-// at a time, finish. Between two epochs, and between two updates of one, a
-// checkpoint holds all that the rest depends on.
+// training is the training of a session while it is in progress: begin, one stretch
+// after another, finish. Between two updates, a checkpoint holds all that the rest
+// depends on.
 type training struct {
 	*session
 	set      *data.Set // the split train
@@ -49,7 +50,7 @@ func (s *session) train(ctx context.Context) (*spec.Summary, error) {
 		if r.pauses() {
 			return nil, r.pause(ctx)
 		}
-		if err := r.epoch(ctx); err != nil {
+		if err := r.stretch(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -77,10 +78,7 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 	r.group = max(1, int(sp.Train.Accumulate))
 	images := r.group * int(sp.Train.Batch) // in an update
 	r.perEpoch = (r.set.Len() + images - 1) / images
-	s.total = r.perEpoch * int(sp.Train.Epochs)
-	if n := int(sp.Train.MaxSteps); n > 0 {
-		s.total = min(s.total, n)
-	}
+	s.total = int(params.Steps(sp))
 	if err := r.optimizer(); err != nil {
 		return nil, err
 	}
@@ -228,7 +226,7 @@ func (r *training) pauses() bool {
 // pause ends the training for now. The validation that it may ask for changes
 // nothing that the training depends on.
 func (r *training) pause(ctx context.Context) error {
-	if uint64(r.step) == r.started.Step { // an epoch writes its checkpoint itself
+	if uint64(r.step) == r.started.Step { // a stretch writes its checkpoint itself
 		if err := r.checkpoint(r.clock); err != nil {
 			return err
 		}
@@ -249,35 +247,66 @@ func (r *training) pause(ctx context.Context) error {
 	return ErrPaused
 }
 
-// epoch trains the rest of an epoch, or up to a pause in it; then it validates,
-// which a pause in an epoch leaves out, and writes a checkpoint.
-func (r *training) epoch(ctx context.Context) error {
+// stretch trains to the end of an epoch, or to a validation or a pause in it; then it
+// validates where that is due. It writes a checkpoint after a validation and before a
+// pause, and at the end of an epoch where validations are counted in epochs; elsewhere
+// where time has passed: epochs may be of a few updates then.
+func (r *training) stretch(ctx context.Context) error {
 	epoch := r.step / r.perEpoch // 0-based
 	if err := r.thaw(epoch); err != nil {
 		return err
 	}
 	if err := r.t.turn(ctx, r.src, epoch); err != nil {
-		return r.orStopped(ctx, err)
+		if ctx.Err() == nil || r.step == r.kept {
+			return r.orStopped(ctx, err)
+		}
+		return r.stop()
 	}
-	if err := r.updates(ctx, epoch); err != nil {
+	if err := r.updates(ctx, epoch, r.next(epoch)); err != nil {
 		if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 			return err
 		}
-		// Stop: what was done is made safe first.
-		if err := r.checkpoint(r.clock); err != nil {
-			return err
-		}
-		return ErrStopped
+		return r.stop()
 	}
-	if r.pauses() && r.step%r.perEpoch != 0 && r.step < r.total {
-		return r.checkpoint(r.clock)
-	}
-	if every := int(r.spec.Train.EvalEvery); r.step == r.total || every <= 1 || (epoch+1)%every == 0 {
+	validates := r.validates()
+	if validates {
 		if err := r.validated(ctx, epoch); err != nil {
 			return err
 		}
 	}
-	return r.checkpoint(r.clock)
+	if validates || r.pauses() || r.spec.Train.EvalSteps == 0 || ctx.Err() != nil || r.due(r.clock) {
+		return r.checkpoint(r.clock)
+	}
+	return nil
+}
+
+// stop ends the training for now: what was done is made safe first.
+func (r *training) stop() error {
+	if err := r.checkpoint(r.clock); err != nil {
+		return err
+	}
+	return ErrStopped
+}
+
+// next is the step at which the stretch that begins now ends.
+func (r *training) next(epoch int) int {
+	end := min((epoch+1)*r.perEpoch, r.total)
+	if every := int(r.spec.Train.EvalSteps); every > 0 {
+		end = min(end, (r.step/every+1)*every)
+	}
+	if p := r.req.Pause; p != nil {
+		end = int(min(uint64(end), p.Step))
+	}
+	return end
+}
+
+// validates reports whether a validation is due after the last update.
+func (r *training) validates() bool {
+	if every := int(r.spec.Train.EvalSteps); r.step == r.total || every > 0 {
+		return r.step == r.total || r.step%every == 0
+	}
+	every := max(1, int(r.spec.Train.EvalEvery))
+	return r.step%(r.perEpoch*every) == 0
 }
 
 // validated validates after an epoch. A stop leaves a checkpoint of its last update,
@@ -293,10 +322,7 @@ func (r *training) validated(ctx context.Context, epoch int) error {
 		return err
 	}
 	r.unscored = true
-	if err := r.checkpoint(r.clock); err != nil {
-		return err
-	}
-	return ErrStopped
+	return r.stop()
 }
 
 // thaw lets train what does from an epoch on.
@@ -310,19 +336,15 @@ func (r *training) thaw(epoch int) error {
 	})
 }
 
-// updates makes the rest of the updates of an epoch, in an order that is its own.
-// If ctx ends it returns its error, unless the last update is done.
-func (r *training) updates(ctx context.Context, epoch int) error {
+// updates makes the updates of an epoch, in an order that is its own, up to a step. If
+// ctx ends it returns its error, unless the last update is done.
+func (r *training) updates(ctx context.Context, epoch, end int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	order := rng.New(r.spec.Seed, "order", strconv.Itoa(epoch)).Permutation(r.set.Len())
 	updates := cut(order, r.group*int(r.spec.Train.Batch))[r.step%r.perEpoch:]
-	end := r.total
-	if p := r.req.Pause; p != nil {
-		end = int(min(uint64(end), p.Step))
-	}
-	updates = updates[:min(len(updates), end-r.step)]
+	updates = updates[:end-r.step]
 	left := len(updates)
 	read := func(ctx context.Context, images []int) (*update, error) { return r.read(ctx, r.src, images, epoch) }
 	// A stop waits for the update in progress: one that is half done cannot be

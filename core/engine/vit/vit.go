@@ -74,6 +74,9 @@ type Model struct {
 type Block struct {
 	// Adapters by site; a site without one is the plain layer.
 	Adapters map[string]Adapter
+	// Drop gives factors [N, 1, 1] of a branch for N images, of attention first and of
+	// the MLP second; nil: 1. It is stochastic depth in training.
+	Drop func(n int64) *torch.Tensor
 
 	qkv            Linear // W [3D, D]
 	output         Linear
@@ -150,12 +153,20 @@ func (m *Model) Block(i int, h *torch.Tensor) *torch.Tensor {
 		x := m.stream(b, design.SiteAttnIn, b.norm1, h)
 		q, k, v := b.project(x, s[0], s[1], int64(m.Arch.Heads))
 		y := torch.Attention(q, k, v).Permute(0, 2, 1, 3).Reshape(s[0]*s[1], s[2])
-		h := h.Add(scaled(b.apply(design.SiteOutput, y, b.output), b.scale1).Reshape(s...))
+		h := h.Add(b.dropped(scaled(b.apply(design.SiteOutput, y, b.output), b.scale1).Reshape(s...)))
 
 		x = m.stream(b, design.SiteMLPIn, b.norm2, h)
 		y = m.activation(as(b.apply(design.SiteFC1, x, b.fc1), m.compute))
-		return h.Add(scaled(b.apply(design.SiteFC2, y, b.fc2), b.scale2).Reshape(s...))
+		return h.Add(b.dropped(scaled(b.apply(design.SiteFC2, y, b.fc2), b.scale2).Reshape(s...)))
 	})
+}
+
+// dropped is a branch [N, T, D] times its factors.
+func (b *Block) dropped(y *torch.Tensor) *torch.Tensor {
+	if b.Drop == nil {
+		return y
+	}
+	return as(y, torch.Float32).Mul(b.Drop(y.Dim(0)))
 }
 
 // project computes q, k, v [N, H, T, d] from x [N·T, D]: one product unless an

@@ -142,42 +142,71 @@ func TestGradientsEqualTransformers(t *testing.T) {
 				defer m.Free()
 				f := openFixture(t, dev, filepath.Join("testdata", name, "case.safetensors"))
 				m.Forward(f.tensor("pixel_values")).Mul(f.tensor("weights")).Sum().Backward()
-
-				grads := map[string]*torch.Tensor{}
-				d := int64(arch.Dim)
-				for _, p := range m.Params() {
-					g := p.T.Grad()
-					if g == nil {
-						t.Errorf("%s: no gradient", p.Name)
-						continue
-					}
-					grads[p.Name] = g
-					for i, site := range []string{"query", "key", "value"} {
-						if strings.Contains(p.Name, ".qkv.") {
-							grads[strings.Replace(p.Name, ".qkv.", "."+site+".", 1)] = g.Narrow(0, int64(i)*d, d)
-						}
-					}
-				}
-				checked := 0
-				for _, n := range f.file.Names() {
-					wanted, ok := strings.CutPrefix(n, "grad.")
-					if !ok {
-						continue
-					}
-					if grads[wanted] == nil {
-						t.Errorf("no parameter %s", wanted)
-						continue
-					}
-					near(t, n, grads[wanted], f.values(n), 1e-4)
-					checked++
-				}
-				if checked < 11 {
-					t.Errorf("only %d gradients were in the fixture", checked)
-				}
+				f.gradients(m, 11)
 				return nil
 			})
 		})
 	}
+}
+
+// gradients compares those of a model with those of the fixture, at least this many.
+func (f fixture) gradients(m *Model, least int) {
+	grads := map[string]*torch.Tensor{}
+	d := int64(m.Arch.Dim)
+	for _, p := range m.Params() {
+		g := p.T.Grad()
+		if g == nil {
+			f.t.Errorf("%s: no gradient", p.Name)
+			continue
+		}
+		grads[p.Name] = g
+		for i, site := range []string{"query", "key", "value"} {
+			if strings.Contains(p.Name, ".qkv.") {
+				grads[strings.Replace(p.Name, ".qkv.", "."+site+".", 1)] = g.Narrow(0, int64(i)*d, d)
+			}
+		}
+	}
+	checked := 0
+	for _, n := range f.file.Names() {
+		wanted, ok := strings.CutPrefix(n, "grad.")
+		if !ok {
+			continue
+		}
+		if grads[wanted] == nil {
+			f.t.Errorf("no parameter %s", wanted)
+			continue
+		}
+		near(f.t, n, grads[wanted], f.values(n), 1e-4)
+		checked++
+	}
+	if checked < least {
+		f.t.Errorf("only %d gradients were in the fixture", checked)
+	}
+}
+
+// With the factors that timm's formula drew, a step is that of PyTorch.
+func TestDropPathEqualsTimm(t *testing.T) {
+	onDevice(t, func(dev *torch.Device) error {
+		m, err := Load(dev, modelFile("dinov2"), fixtures["dinov2"], Options{Freeze: &spec.Freeze{Kind: spec.Freeze_NONE}})
+		if err != nil {
+			return err
+		}
+		defer m.Free()
+		f := openFixture(t, dev, "testdata/dinov2/drop_path.safetensors")
+		factors := f.tensor("factors")
+		for i, b := range m.Blocks {
+			branch := int64(0)
+			b.Drop = func(n int64) *torch.Tensor {
+				branch++
+				return factors.Select(0, int64(i)).Select(0, branch-1).Reshape(n, 1, 1)
+			}
+		}
+		last := m.Forward(f.tensor("pixel_values"))
+		near(t, "last hidden state", last, f.values("last_hidden_state"), 1e-4)
+		last.Mul(f.tensor("weights")).Sum().Backward()
+		f.gradients(m, 20)
+		return nil
+	})
 }
 
 func TestBfloat16StaysClose(t *testing.T) {

@@ -31,7 +31,7 @@ type kind struct {
 
 var kinds = []kind{
 	{"conv", []string{"hidden", "norm", "dropout"}, conv},
-	{"linear", nil, linear},
+	{"linear", []string{"norm"}, linear},
 	{"segmenter", []string{"layers", "heads", "width", "dropout"}, segmenter},
 	{"setr_pup", []string{"stages", "hidden", "norm", "dropout"}, upsampling},
 }
@@ -205,7 +205,12 @@ func conv(l *list, s *spec.Head) {
 	l.affine("conv2", uniform, l.classes, hidden, 1, 1)
 }
 
-func linear(l *list, _ *spec.Head) { l.affine("classifier", uniform, l.classes, l.in) }
+func linear(l *list, s *spec.Head) {
+	if s.Norm {
+		l.batchNorm("norm", l.in)
+	}
+	l.affine("classifier", uniform, l.classes, l.in)
+}
 
 // upsampling is SETR's progressive upsampling: Zheng et al., "Rethinking semantic
 // segmentation from a sequence-to-sequence perspective with transformers", 2021.

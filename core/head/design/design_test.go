@@ -31,7 +31,7 @@ func TestBadHeadsAreRefused(t *testing.T) {
 		{&spec.Head{Kind: "conv"}, 1, 3, "hidden", "no channel"},
 		{&spec.Head{Kind: "conv", Dropout: 1}, 24, 3, "dropout", "not in [0, 1)"},
 		{&spec.Head{Kind: "conv", Dropout: math.NaN()}, 24, 3, "dropout", "not in [0, 1)"},
-		{&spec.Head{Kind: "linear", Norm: true}, 24, 3, "norm", `head "linear" does not take it`},
+		{&spec.Head{Kind: "segmenter", Norm: true}, 24, 3, "norm", `head "segmenter" does not take it`},
 		{&spec.Head{Kind: "segmenter", Layers: 2, Hidden: 8}, 24, 3, "hidden", `head "segmenter" does not take it`},
 		{&spec.Head{Kind: "segmenter"}, 24, 3, "layers", "at least one"},
 		{&spec.Head{Kind: "segmenter", Layers: 1, Heads: 5}, 24, 3, "heads", "5 heads cannot share a width of 24"},

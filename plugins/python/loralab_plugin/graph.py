@@ -71,6 +71,7 @@ class Graph:
         self.site = site  # protocol.Site
         self.program = pb.Program()
         self.tensors = []  # for PEFT
+        self.until = None  # the node at which drawing stops, as the output of a wrong shape
         self._same = {}
 
     # ---- where values come from ----
@@ -412,6 +413,10 @@ class Graph:
         if not ok:
             self._fail(what, message)
 
+    def _want_output(self, y):
+        want = (T, self.site.out)
+        self._want(y.shape == want, "output", f"it has shape {shape_text(y.shape)}, want {shape_text(want)}")
+
     def _node(self, op, inputs, shape, *, of_x=False, random=False, **attributes):
         for i in inputs:
             self._want(isinstance(i, Node) and i.graph is self, op.lower(), f"input {i!r} is no node of this graph")
@@ -422,6 +427,8 @@ class Graph:
         if random or key not in self._same:
             self._want(len(self.program.nodes) < MAX_NODES, op.lower(), f"more than {MAX_NODES} nodes")
             self._same[key] = Node(self, len(self.program.nodes), shape, of_x, drops)
+            if self.until == len(self.program.nodes):
+                self._want_output(self._same[key])
             self.program.nodes.append(n)
         return self._same[key]
 
@@ -460,8 +467,7 @@ class Graph:
     def finish(self, y):
         """The program with output y and, apart from it, what PEFT stores."""
         self._want(isinstance(y, Node) and y.graph is self, "output", f"build returned {y!r}, want a node of its graph")
-        want = (T, self.site.out)
-        self._want(y.shape == want, "output", f"it has shape {shape_text(y.shape)}, want {shape_text(want)}")
+        self._want_output(y)
         nodes = list(self.program.nodes)
         runs = _needed(nodes, [y.index, *(a.node for a in self.program.aux)])
         stored = _needed(nodes, [t.node for t in self.tensors])

@@ -151,6 +151,8 @@ def _abort_with_stack(context, error):
     """Like a panic in Go: the message, and the stack as a google.rpc.DebugInfo
     in the details of the status."""
     message = f"panic: {type(error).__name__}: {error}"
+    if site := getattr(error, "loralab_site", ""):
+        message += f" (at {site})"
     stack = "".join(traceback.format_exception(error))[-16_000:]
     debug = _field(1, b"type.googleapis.com/google.rpc.DebugInfo") + _field(2, _field(2, stack.encode()))
     code = grpc.StatusCode.INTERNAL

@@ -1,11 +1,12 @@
 """A variant, and what it answers."""
 
+import contextlib
 import dataclasses
 import json
 import typing
 
 from . import protocol as pb
-from .graph import Graph, Mistake, site_name
+from .graph import Graph, Mistake, Node, T, site_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +69,13 @@ class Variant:
         """Answers a BuildRequest. A Mistake says what is wrong with a graph."""
         params = self._decode(request.params_json)
         sites = _sites(request.model, request.sites)
-        problems = _problems(params, sites)
+        problems = _problems(params, sites, request.sites)
         if problems:
             return pb.BuildReply(problems=problems)
         reply, index, peft = pb.BuildReply(), {}, []
         streams = any(s.kind == "STREAM" for s in sites)
         for site, at in zip(sites, request.sites):
-            graph = Graph(at)
-            program, tensors = graph.finish(params.build(graph, site))
+            program, tensors = _draw(params, at, site)
             key = program.SerializeToString(deterministic=True)
             if key not in index:
                 index[key] = len(reply.programs)
@@ -140,14 +140,46 @@ def _sites(model, sites):
     ]
 
 
-def _problems(params, sites):
+@contextlib.contextmanager
+def _at(site):
+    """Notes in an error, other than a Mistake, at which site it was raised."""
+    try:
+        yield
+    except Mistake:
+        raise
+    except BaseException as e:
+        e.loralab_site = site_name(site)
+        raise
+
+
+def _draw(params, at, site):
+    """The program of one site, and what PEFT stores of it."""
+    graph = Graph(at)
+    with _at(at):
+        y = params.build(graph, site)
+    want = (T, site.out)
+    if isinstance(y, Node) and y.graph is graph and y.shape != want:
+        # Drawn once more up to that node, so that the error has the line that made it.
+        again = Graph(at)
+        again.until = y.index
+        try:
+            params.build(again, site)
+        except Mistake:
+            raise
+        except BaseException:  # a build that is not the same again
+            pass
+    return graph.finish(y)
+
+
+def _problems(params, sites, at):
     """The problems of all sites, each once; one that every site has is about
     no site in particular."""
-    at = {}
+    places = {}
     for i, site in enumerate(sites):
-        for p in params.check(site) if hasattr(params, "check") else ():
-            at.setdefault(p, []).append(i)
+        with _at(at[i]):
+            for p in params.check(site) if hasattr(params, "check") else ():
+                places.setdefault(p, []).append(i)
     return [
         pb.Problem(param=p.param, message=p.message, hint=p.hint, site=-1 if len(where) == len(sites) else where[0])
-        for p, where in at.items()
+        for p, where in places.items()
     ]

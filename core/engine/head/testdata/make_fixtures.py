@@ -102,12 +102,15 @@ class Conv(nn.Module):
 
 
 class Linear(nn.Module):
-    def __init__(self, classes=3):
+    """With norm the linear probe of DINOv2, whose BNHead has SyncBatchNorm: on one device that is BatchNorm."""
+
+    def __init__(self, norm=False, classes=3):
         super().__init__()
+        self.norm = nn.BatchNorm2d(DIM) if norm else nn.Identity()
         self.classifier = nn.Conv2d(DIM, classes, 1)
 
     def forward(self, x, grid):
-        return self.classifier(image(x, grid))
+        return self.classifier(self.norm(image(x, grid)))
 
 
 class Stage(nn.Module):
@@ -177,6 +180,7 @@ if __name__ == "__main__":
     case("conv", Conv(False), 400)
     case("conv_norm", Conv(True), 500)
     case("linear", Linear(), 600)
+    case("linear_norm", Linear(True), 610)
     case("segmenter", Segmenter(2, 2, 16), 700)
     case("segmenter_two", Segmenter(1, 3, 24, classes=2), 731, batch=1, classes=2)
     case("segmenter_150", Segmenter(1, 1, 8, classes=150), 720, grid=(2, 3), size=(8, 12), classes=150)

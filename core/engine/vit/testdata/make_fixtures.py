@@ -23,6 +23,10 @@ them, and case.safetensors: pixel_values [N,3,H,W], hidden.K [N,T,D] after K
 blocks (0: the embeddings), last_hidden_state [N,T,D] after the final LayerNorm,
 weights [N,T,D], and grad.NAME for the loss sum(last_hidden_state * weights),
 NAME as in model.safetensors.
+
+dinov2/drop_path.safetensors is one training step of that model with stochastic
+depth by timm's formula: pixel_values, weights, last_hidden_state and grad.NAME as
+above, and factors [DEPTH, 2, N], those of attention and MLP.
 """
 
 import json
@@ -129,6 +133,40 @@ def model_case(name, model, family, height, width, seed, **kw):
     save(folder / "case.safetensors", {
         "pixel_values": pixels, "hidden.0": hidden[0], f"hidden.{len(hidden) - 2}": hidden[-2],
         "last_hidden_state": last, "weights": weights, **grads,
+    })
+
+
+class DropPath(nn.Module):
+    """timm.layers.drop_path with scale_by_keep."""
+
+    def __init__(self, p, factors):
+        super().__init__()
+        self.p, self.factors = p, factors
+
+    def forward(self, x):
+        keep = 1 - self.p
+        factor = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        factor.div_(keep)
+        self.factors.append(factor.flatten())
+        return x * factor
+
+
+def drop_path_case(rate, seed):
+    model = Dinov2Model.from_pretrained(VIT / "dinov2").double().train()
+    factors = []
+    for block, p in zip(blocks(model), torch.linspace(0, rate, DEPTH).tolist()):
+        block.drop_path = DropPath(p, factors)
+    g = torch.Generator().manual_seed(seed)
+    pixels = torch.randn(4, 3, 42, 42, generator=g)
+    torch.manual_seed(seed)
+    last = model(pixel_values=pixels.double()).last_hidden_state
+    weights = torch.randn(last.shape, generator=g)
+    (last * weights.double()).sum().backward()
+    wanted = ("attention.attention.value.weight", "mlp.fc2.weight", "norm2.weight", "layer_scale1.lambda1")
+    grads = {f"grad.{n}": p.grad for n, p in ((file_name(n, "dinov2"), p) for n, p in model.named_parameters()) if n.endswith(wanted)}
+    save(VIT / "dinov2/drop_path.safetensors", {
+        "pixel_values": pixels, "weights": weights, "last_hidden_state": last,
+        "factors": torch.stack(factors).reshape(DEPTH, 2, -1), **grads,
     })
 
 
@@ -292,5 +330,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.manual_seed(0)
     models()
+    drop_path_case(0.5, 320)
     peft_lora()
     loss_case()

@@ -1,0 +1,433 @@
+package study
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/search/sampler"
+	"github.com/loralab/loralab/runner/search/space"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// A Source gives the jobs of searches to a launcher: trials while there is budget,
+// then the best of each study on the seeds of the experiment. A trial is drawn when a
+// slot is free for it, so that it knows of all that ended before.
+type Source struct {
+	studies []*active
+	runs    *store.Store
+	job     func(run *experiment.Run, cell string) (*launch.Job, error)
+	given   map[string]bool // runs that are jobs now, by identity
+
+	mu sync.Mutex // of all of it, for Expected
+}
+
+// active is a study in progress.
+type active struct {
+	*Study
+	source  *Source
+	retests []*retest
+	judged  bool // retests are known
+	over    bool
+}
+
+type retest struct {
+	run   *experiment.Run
+	given bool
+}
+
+// NewSource prepares the searches of experiments. Job makes the job of a run of a cell
+// of the file.
+func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, experiments []*experiment.Experiment,
+	job func(run *experiment.Run, cell string) (*launch.Job, error),
+) (*Source, error) {
+	src := &Source{runs: runs, job: job, given: map[string]bool{}}
+	for _, e := range experiments {
+		for _, of := range e.Studies {
+			of, err := openStudy(ctx, known, of, true)
+			src.studies = append(src.studies, &active{Study: of, source: src})
+			if err != nil {
+				return nil, errors.Join(err, src.Close())
+			}
+			of.dir.sweep()
+		}
+	}
+	return src, nil
+}
+
+// Close closes the directories of the studies.
+func (src *Source) Close() error {
+	var errs []error
+	for _, a := range src.studies {
+		errs = append(errs, a.dir.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Next is the next job; nil where there is none for now. Done says that there will be
+// none.
+func (src *Source) Next(ctx context.Context) (job *launch.Job, done bool, err error) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	done = true
+	for _, a := range src.studies {
+		if a.over {
+			continue
+		}
+		job, err := a.job(ctx)
+		if job != nil || err != nil {
+			return job, false, err
+		}
+		done = done && a.over
+	}
+	return nil, done, nil
+}
+
+// Ended takes up how a job ended.
+func (src *Source) Ended(job *launch.Job, end *launch.End) error {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	id := job.Run.ID
+	delete(src.given, id)
+	for _, a := range src.studies {
+		for _, t := range a.Trials {
+			if slices.ContainsFunc(t.Runs, func(m Member) bool { return m.ID == id }) {
+				if err := a.look(context.Background(), t); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Expected is how many runs there are of all studies, and the best value so far.
+func (src *Source) Expected() (runs int, note string) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	for _, a := range src.studies {
+		trials := a.Study.Study.Trials
+		if trials == 0 || a.exhausted || len(a.Trials) > trials {
+			trials = len(a.Trials)
+		}
+		runs += trials*len(a.Seeds) + a.Top*len(a.RetestSeeds)
+		if best := a.Best(); len(best) > 0 && !a.over {
+			note = fmt.Sprintf("best %.3f", best[0].Value)
+			if len(src.studies) > 1 {
+				note += " of " + a.Cell
+			}
+		}
+	}
+	return runs, note
+}
+
+// look reads what became of a trial.
+func (a *active) look(ctx context.Context, t *Trial) error {
+	return a.update(t, func(id string) (*store.Run, error) { return a.source.runs.Get(ctx, id) })
+}
+
+// job is the next job of a study. Unfinished trials are first, in their order; then a
+// trial that may continue; then a new one.
+func (a *active) job(ctx context.Context) (*launch.Job, error) {
+	for ctx.Err() == nil {
+		if err := a.refresh(ctx); err != nil {
+			return nil, err
+		}
+		for _, t := range a.Trials {
+			if t.State == Open {
+				if job, err := a.of(ctx, t); job != nil || err != nil {
+					return job, err
+				}
+			}
+		}
+		if t, err := a.judge(); err != nil {
+			return nil, err
+		} else if t != nil {
+			t.State = Open
+			if job, err := a.of(ctx, t); job != nil || err != nil {
+				return job, err
+			}
+			continue // another process has trained it on
+		}
+		if !a.spent() {
+			ok, err := a.draw(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				continue
+			}
+		}
+		if slices.ContainsFunc(a.Trials, func(t *Trial) bool { return t.State == Open }) {
+			return nil, nil // what ends may make others continue
+		}
+		if moved, err := a.settled(ctx); err != nil {
+			return nil, err
+		} else if moved {
+			continue
+		}
+		return a.retest(ctx)
+	}
+	return nil, ctx.Err()
+}
+
+// judge has the pruner decide on the paused trials. It returns one that continues.
+func (a *active) judge() (*Trial, error) {
+	v := a.verdict()
+	for _, number := range v.Stop {
+		if t, _ := a.trial(number); t.State == Paused {
+			if err := a.dir.prune(t.Number); err != nil {
+				return nil, err
+			}
+			t.State, t.pruned = Pruned, true
+		}
+	}
+	if len(v.Continue) == 0 {
+		return nil, nil
+	}
+	t, _ := a.trial(v.Continue[0])
+	return t, nil
+}
+
+// refresh reads the trials that other processes have drawn, and what became of those
+// that are open and no job of this one.
+func (a *active) refresh(ctx context.Context) error {
+	if err := a.read(ctx, func(id string) (*store.Run, error) { return a.source.runs.Get(ctx, id) }); err != nil {
+		return err
+	}
+	for _, t := range a.Trials {
+		if t.State == Open && !slices.ContainsFunc(t.Runs, func(m Member) bool { return a.source.given[m.ID] }) {
+			if err := a.look(ctx, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settled looks a last time at the trials that wait before the best are known:
+// another process may have continued some. It reports whether one has.
+func (a *active) settled(ctx context.Context) (moved bool, err error) {
+	if a.judged {
+		return false, nil
+	}
+	for _, t := range a.Trials {
+		if t.State != Paused {
+			continue
+		}
+		step := t.Step
+		if err := a.look(ctx, t); err != nil {
+			return false, err
+		}
+		moved = moved || t.State != Paused || t.Step != step
+	}
+	return moved, nil
+}
+
+// of is a job of an open trial; nil if all that it needs is in progress.
+func (a *active) of(ctx context.Context, t *Trial) (*launch.Job, error) {
+	for _, m := range t.Runs {
+		if a.source.given[m.ID] {
+			continue
+		}
+		stored, err := a.source.runs.Get(ctx, m.ID)
+		if err != nil && !errors.Is(err, store.ErrRemoved) {
+			return nil, err
+		}
+		pause := a.pause(t)
+		if stored != nil && (stored.Summary != nil || pause != nil && slices.ContainsFunc(stored.Rungs, func(r store.Rung) bool { return r.Step == pause.Step })) {
+			continue
+		}
+		run, err := a.resolve(ctx, t, m)
+		if err != nil {
+			return nil, err
+		}
+		job, err := a.source.begin(ctx, run, a.Cell, true, nil)
+		if err != nil {
+			return nil, err
+		}
+		job.Pause, job.Trial = pause, true
+		return job, nil
+	}
+	return nil, nil
+}
+
+// resolve makes the run of a trial again.
+func (a *active) resolve(ctx context.Context, t *Trial, m Member) (*experiment.Run, error) {
+	run, found := a.Resolve(ctx, t.Cell(a.Cell), t.Point, m.Seed)
+	switch {
+	case run == nil:
+		return nil, fmt.Errorf("making trial %d of %s/%s again: %w", t.Number, a.Experiment, a.Cell, errors.New(inWords(found)))
+	case run.ID != m.ID:
+		return nil, fmt.Errorf("trial %d of %s/%s is another run than it was: what it is made of has moved; apply again", t.Number, a.Experiment, a.Cell)
+	}
+	run.Evaluations = nil
+	return run, nil
+}
+
+// begin records that a run is asked for and makes its job.
+func (src *Source) begin(ctx context.Context, run *experiment.Run, cell string, train bool, evaluations []experiment.Evaluation) (*launch.Job, error) {
+	queued := &store.Run{ID: run.ID, Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Dir: store.DirOf(run.Experiment, run.ID)}
+	if err := queued.SetSpec(run.Spec); err != nil {
+		return nil, err
+	}
+	label := store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID}
+	var fresh []*store.Run
+	if _, err := src.runs.Get(ctx, run.ID); errors.Is(err, store.ErrRemoved) {
+		fresh = append(fresh, queued)
+	} else if err != nil {
+		return nil, err
+	}
+	if err := src.runs.Enqueue(ctx, nil, fresh, []store.Label{label}); err != nil {
+		return nil, err
+	}
+	job, err := src.job(run, cell)
+	if err != nil {
+		return nil, err
+	}
+	job.Train, job.Evaluations = train, evaluations
+	src.given[run.ID] = true
+	return job, nil
+}
+
+// draw makes a new trial. It reports false where there is none: another process has
+// made one, or the space has no further point.
+func (a *active) draw(ctx context.Context) (bool, error) {
+	f := &file{Number: a.next, Cell: a.Cell, Key: a.key, Sampler: a.Sampler, Seed: a.Seed, Seen: a.news()}
+	var runs []*experiment.Run
+	for _, p := range a.Start {
+		at, err := a.Encode(p)
+		if err != nil {
+			return false, fmt.Errorf("the point to start with, %v: %w", p, err)
+		}
+		if !slices.ContainsFunc(a.Trials, func(t *Trial) bool { return t.Start && t.at.Equal(at) }) {
+			f.Point, f.Start = p, true
+			break
+		}
+	}
+	if f.Start {
+		var why error
+		if runs, why = a.runsOf(ctx, f.Number, f.Point); why != nil {
+			return false, fmt.Errorf("the point to start with, %v: %w", f.Point, why)
+		}
+	} else {
+		var err error
+		if f.Point, runs, err = a.ask(ctx, f); err != nil || f.Point == nil {
+			return false, err
+		}
+	}
+	for _, r := range runs {
+		f.Runs = append(f.Runs, run{r.Seed, r.ID})
+	}
+	err := a.dir.create(f)
+	if err != nil && !errors.Is(err, errTaken) {
+		return false, err
+	}
+	// What another process has made is read as well.
+	return true, a.refresh(ctx)
+}
+
+// ask draws the point of a trial, and makes its runs; nil where the space has no
+// further point.
+func (a *active) ask(ctx context.Context, f *file) (point, []*experiment.Run, error) {
+	s, err := sampler.New(f.Sampler)
+	if err != nil {
+		return nil, nil, err
+	}
+	seen := maps.Clone(a.told)
+	tell(seen, f.Seen)
+	ask, err := a.question(ctx, f, seen)
+	if err != nil {
+		return nil, nil, err
+	}
+	number := f.Number
+	var runs []*experiment.Run
+	var why error
+	ask.Refuse = func(p space.Point) bool {
+		runs, why = a.runsOf(ctx, number, a.Decode(p))
+		return why != nil
+	}
+	p, err := s.Ask(ask)
+	var refused *sampler.RefusedError
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case errors.Is(err, sampler.ErrExhausted):
+		a.exhausted = true
+		return nil, nil, nil
+	case errors.As(err, &refused):
+		return nil, nil, fmt.Errorf("drawing trial %d of %s/%s: %w; the last: %w", number, a.Experiment, a.Cell, err, why)
+	case err != nil:
+		return nil, nil, fmt.Errorf("drawing trial %d of %s/%s: %w", number, a.Experiment, a.Cell, err)
+	}
+	return a.Decode(p), runs, nil
+}
+
+// runsOf makes the runs of a point; the error says why it has none.
+func (s *Study) runsOf(ctx context.Context, number int, p []experiment.Setting) (runs []*experiment.Run, err error) {
+	for _, seed := range s.Seeds {
+		run, found := s.Resolve(ctx, experiment.TrialCell(s.Cell, number), p, seed)
+		if run == nil {
+			return nil, errors.New(inWords(found))
+		}
+		if s.Trainable > 0 {
+			n, err := experiment.Trainable(run.Spec)
+			if err != nil {
+				return nil, err
+			}
+			if n > s.Trainable {
+				return nil, fmt.Errorf("it trains %d parameters, and %d are allowed", n, s.Trainable)
+			}
+		}
+		runs = append(runs, run)
+	}
+	return runs, nil
+}
+
+// retest is the next job of the comparison.
+func (a *active) retest(ctx context.Context) (*launch.Job, error) {
+	if !a.judged {
+		runs, err := a.retested(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, run := range runs {
+			a.retests = append(a.retests, &retest{run: run})
+		}
+		a.judged = true
+	}
+	for _, r := range a.retests {
+		if r.given {
+			continue
+		}
+		if a.source.given[r.run.ID] {
+			return nil, nil
+		}
+		r.given = true
+		stored, err := a.source.runs.Get(ctx, r.run.ID)
+		if err != nil && !errors.Is(err, store.ErrRemoved) {
+			return nil, err
+		}
+		train, missing := stored == nil || stored.Summary == nil, []experiment.Evaluation(nil)
+		for _, e := range r.run.Evaluations {
+			if train || stored.Evaluations[e.ID] == nil {
+				missing = append(missing, e)
+			}
+		}
+		job, err := a.source.begin(ctx, r.run, a.Cell, train, missing)
+		if err != nil {
+			return nil, err
+		}
+		if train || len(missing) > 0 {
+			return job, nil
+		}
+		delete(a.source.given, r.run.ID)
+	}
+	a.over = true
+	return nil, nil
+}
