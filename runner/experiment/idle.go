@@ -43,7 +43,7 @@ var idle = append(ofHeads(), []idleRule{
 	{"optim.schedule.lagging", func(c *config) bool { return c.Optim.Schedule.Kind == "trapezoid" || !c.Optim.Schedule.Lagging }, `only schedule "trapezoid" lags`, "leave it out"},
 	{"optim.schedule.floor", func(c *config) bool { return c.Optim.Schedule.Kind != "trapezoid" || !c.Optim.Schedule.Lagging }, "a lagging trapezoid ends at 0", "leave it out"},
 	{"optim.forgetAtUnfreezing", func(c *config) bool { return c.thaws() || !c.Optim.Forget }, "nothing is frozen up to an epoch", "leave it out, or say backbone: freeze: until: 5"},
-	{"data.views", func(c *config) bool { return len(c.Data.Augment) > 0 }, "data.augment changes nothing", "leave it out"},
+	{"data.views", func(c *config) bool { return c.Data.Views == nil || len(c.Data.Augment) > 0 }, "data.augment changes nothing", "leave it out"},
 	{"train.validate", func(c *config) bool { return c.Train.Validate != "test" || c.Train.asTested(c.Evaluate) }, "evaluate scores images at the model's size too", `leave it out, or write evaluate: resolution: "original"`},
 	{"evaluate.ensemble", func(c *config) bool { return c.Evaluate.Ensemble != "seeds" || len(c.Seeds) > 1 }, "there is one seed", "leave it out, or list more seeds"},
 	{"evaluate.ensemble", func(c *config) bool {
