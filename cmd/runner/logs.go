@@ -79,12 +79,16 @@ on them any more.`,
 				if t.file == nil && !several {
 					return fmt.Errorf("%s has said nothing yet", t.name)
 				}
-				if t.run.State == store.Failed && !raw && !follow {
-					name := ""
-					if several {
-						name = t.name
-					}
+				name := ""
+				if several {
+					name = t.name
+				}
+				switch {
+				case raw || follow:
+				case t.run.State == store.Failed:
 					a.view.Failed(name, t.run.Reason)
+				case t.run.State == store.Paused:
+					a.view.Paused(name, t.run)
 				}
 			}
 			return nil

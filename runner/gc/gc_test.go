@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
@@ -149,6 +151,36 @@ func TestRuns(t *testing.T) {
 	check(t, s.Enqueue(t.Context(), known(t, root), nil, []store.Label{late}), s.Close())
 	if left := remove(t, root, items); len(left) != 1 || known(t, root).Runs[runs["a/gone"].ID] == nil {
 		t.Errorf("left %v", left)
+	}
+}
+
+// A paused run continues some day: it and its checkpoint are kept as long as an
+// experiment asks for it.
+func TestPausedRuns(t *testing.T) {
+	root := t.TempDir()
+	runs := project(t, root, false, "a/kept", "a/gone")
+	s, err := store.Open(t.Context(), root)
+	check(t, err)
+	for _, run := range runs {
+		last := filepath.Join(root, run.Dir, rundir.Last)
+		check(t, os.Remove(filepath.Join(root, run.Dir, rundir.Result)), os.MkdirAll(filepath.Dir(last), 0o777),
+			safetensors.Write(last, []safetensors.Tensor{safetensors.FromFloat32("w", []float32{1}, 1)}, map[string]string{"step": "9"}))
+		check(t, s.Pause(t.Context(), run.ID, 9, &spec.Metrics{Dice: 0.5}))
+	}
+	check(t, s.Close())
+	age(t, root)
+	now := known(t, root)
+	if run := now.Runs[runs["a/kept"].ID]; run.State != store.Paused || run.Checkpoint != 9 {
+		t.Fatalf("%+v", run)
+	}
+	sp, err := runs["a/kept"].Spec()
+	check(t, err)
+	items, err := Runs(now, []*experiment.Experiment{{Name: "a", Runs: []*experiment.Run{{Experiment: "a", Cell: "kept", ID: runs["a/kept"].ID, Spec: sp}}}})
+	check(t, err)
+	left, err := Leftovers(now)
+	check(t, err)
+	if got := names(append(append(items, left...), Checkpoints(now, items)...)); got != "a/gone/seed=1" {
+		t.Errorf("found %s", got)
 	}
 }
 

@@ -13,7 +13,6 @@
 package launch
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,9 +63,12 @@ type Job struct {
 type Source interface {
 	// Next is a job for a free slot; nil where there is none now. It is asked again
 	// when a job has ended, and from time to time. Done says that there will be none,
-	// however the jobs in progress end.
+	// however the jobs in progress end. After a stop it is not called. A job whose run
+	// is worked on already, by another process or for another job of this one, waits,
+	// and Next is called for another meanwhile.
 	Next(ctx context.Context) (job *Job, done bool, err error)
-	// Ended takes up how a job ended, that it gave or another.
+	// Ended takes up how a job ended, that it gave or another. A job that still waits
+	// when Run ends has no end.
 	Ended(job *Job, end *End) error
 }
 
@@ -77,7 +79,7 @@ const (
 	Finished  Outcome = iota
 	Stopped           // on request; continues at the next apply
 	Failed            //
-	Elsewhere         // another process has done it
+	Elsewhere         // another process has done it, or another job for the same run
 	Paused            // at Job.Pause; neither done nor failed
 )
 
@@ -150,7 +152,7 @@ type Local struct {
 // Totals counts how jobs ended.
 type Totals struct {
 	Finished, Failed int
-	// Elsewhere counts those that other processes did.
+	// Elsewhere counts those that other processes did, or other jobs.
 	Elsewhere int
 	// Paused counts those that ended at their Job.Pause.
 	Paused int
@@ -195,10 +197,10 @@ func Probe(ctx context.Context) (path string, info *spec.EngineInfo, err error) 
 	return path, info, err
 }
 
-// Run executes jobs, in order as far as there is one slot. Cancelling ctx lets
-// the runs in progress write a checkpoint and end, and starts no other. A job
-// that fails is no error; one is returned when nothing can be executed at all,
-// or nothing be written down.
+// Run executes jobs, in order as far as there is one slot, then those of the source.
+// Cancelling ctx lets the runs in progress write a checkpoint and end, and starts no
+// other. A job that fails is no error; one is returned when nothing can be executed
+// at all, or nothing be written down, or the source fails.
 func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
 	asked := ctx // to stop
 	ctx, cancel := context.WithCancel(ctx)
@@ -213,7 +215,7 @@ func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
 	if l.Source == nil {
 		slots = slots[:min(len(slots), max(len(jobs), 1))]
 	}
-	q := &queue{left: jobs, working: len(slots), source: l.Source, done: l.Source == nil, changed: make(chan struct{})}
+	q := newQueue(jobs, l.Source, len(slots))
 	errs := make([]error, len(slots))
 	var wg sync.WaitGroup
 	for i, slot := range slots {
@@ -227,174 +229,5 @@ func (l *Local) Run(ctx context.Context, jobs []*Job) (Totals, error) {
 	}
 	wg.Wait()
 	relay.end(asked)
-	q.totals.Stopped = q.totals.Stopped || len(q.left) > 0 || !q.done
-	return q.totals, errors.Join(errs...)
-}
-
-// queue is the jobs that no slot has taken yet, and what became of the others.
-type queue struct {
-	mu      sync.Mutex
-	left    []*Job
-	totals  Totals
-	working int  // slots that take further jobs
-	engines bool // one has answered
-	source  Source
-	done    bool            // the source has no further job
-	busy    map[string]bool // runs that slots of this process work on
-	changed chan struct{}   // closed when a job ends
-}
-
-// verdict is what ends where no engine can be started for a job.
-type verdict int
-
-const (
-	endRun  verdict = iota // the job fails; the next may fare better
-	endSlot                // the job is in the queue again, for the other slots
-	endAll                 // nothing can be run
-)
-
-// without says what follows where no engine could be started for a job, after as
-// many tries as a run has: times says for how many jobs in a row.
-func (q *queue) without(times int) verdict {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case q.working > 1:
-		return endSlot
-	case !q.engines || times > 1:
-		return endAll
-	}
-	return endRun
-}
-
-// giveBack ends a slot and leaves its job to the others. It reports whether there
-// are any.
-func (q *queue) giveBack(job *Job) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.working == 1 {
-		return false
-	}
-	q.working--
-	delete(q.busy, job.Run.ID)
-	q.left = append([]*Job{job}, q.left...)
-	return true
-}
-
-// answered records that an engine works.
-func (q *queue) answered() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.engines = true
-}
-
-// taken is what a slot has to do next.
-type taken struct {
-	job  *Job
-	run  *store.Run    // what is known of it
-	wait *store.Holder // has the job now
-	// ended is closed when another job has ended: there may be one then.
-	ended <-chan struct{}
-}
-
-// next takes the first job that no other process works on, of those that are left or
-// of the source. With none, it returns one of theirs and who has it; or with a source
-// that has none now, what to wait for; with no job at all, nil.
-func (q *queue) next(ctx context.Context, s *store.Records) (*taken, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	var other *store.ClaimedError
-	var theirs *Job // which another process works on
-	for i, job := range q.left {
-		if q.busy[job.Run.ID] { // a run of the plan can be that of a trial
-			continue
-		}
-		run, err := s.Claim(ctx, job.Run.ID)
-		if err == nil {
-			q.left = append(q.left[:i:i], q.left[i+1:]...)
-			return q.take(job, run), nil
-		}
-		if !errors.As(err, &other) {
-			q.left = append(q.left[:i:i], q.left[i+1:]...)
-			return &taken{job: job}, err
-		}
-		theirs = cmp.Or(theirs, job)
-	}
-	for !q.done && ctx.Err() == nil {
-		job, done, err := q.source.Next(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("looking for what to run next: %w", err)
-		}
-		if job == nil {
-			if !done {
-				break
-			}
-			q.done = true
-			close(q.changed) // for the slots that wait
-			q.changed = make(chan struct{})
-			break
-		}
-		if q.busy[job.Run.ID] {
-			q.left = append(q.left, job)
-			continue
-		}
-		run, err := s.Claim(ctx, job.Run.ID)
-		if errors.As(err, &other) {
-			q.left, theirs = append(q.left, job), cmp.Or(theirs, job)
-			continue
-		}
-		if err != nil {
-			return &taken{job: job}, err
-		}
-		return q.take(job, run), nil
-	}
-	switch {
-	case theirs != nil:
-		return &taken{job: theirs, wait: &other.Holder, ended: q.changed}, nil
-	case !q.done || len(q.left) > 0:
-		return &taken{ended: q.changed}, nil
-	}
-	q.working--
-	return nil, nil
-}
-
-// take gives a slot a job that is claimed.
-func (q *queue) take(job *Job, run *store.Run) *taken {
-	if q.busy == nil {
-		q.busy = map[string]bool{}
-	}
-	q.busy[job.Run.ID] = true
-	return &taken{job: job, run: run}
-}
-
-// ended takes up how a job has ended.
-func (q *queue) ended(job *Job, end *End) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	delete(q.busy, job.Run.ID)
-	close(q.changed)
-	q.changed = make(chan struct{})
-	var err error
-	if q.source != nil {
-		err = q.source.Ended(job, end)
-	}
-	if o := end.Outcome; o != Failed || !job.Trial {
-		q.count(o)
-	}
-	return err
-}
-
-func (q *queue) count(o Outcome) {
-	switch o {
-	case Finished:
-		q.totals.Finished++
-	case Failed:
-		q.totals.Failed++
-	case Elsewhere:
-		q.totals.Elsewhere++
-	case Paused:
-		q.totals.Paused++
-	case Stopped:
-		q.totals.Stopped = true
-	}
+	return q.end(), errors.Join(errs...)
 }

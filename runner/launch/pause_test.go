@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -22,19 +23,34 @@ const engineName = "runner-engine"
 
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == engineName {
-		spec.ServeEngine(&pausingEngine{})
+		spec.ServeEngine(&pausingEngine{stop: make(chan struct{}, 1)})
 		return
 	}
 	os.Exit(m.Run())
 }
 
-type pausingEngine struct{ spec.UnimplementedEngineServer }
+// pausingEngine fails runs with failingSeed, and waits before the end of a run as long
+// as there is a file "hold" in its directory.
+type pausingEngine struct {
+	spec.UnimplementedEngineServer
+	stop chan struct{}
+}
+
+const failingSeed = 666
 
 func (*pausingEngine) Info(context.Context, *spec.InfoRequest) (*spec.EngineInfo, error) {
 	return &spec.EngineInfo{Version: "test"}, nil
 }
 
-func (*pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
+func (e *pausingEngine) Stop(context.Context, *spec.StopRequest) (*spec.StopReply, error) {
+	select {
+	case e.stop <- struct{}{}:
+	default:
+	}
+	return &spec.StopReply{}, nil
+}
+
+func (e *pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
 	const steps = 10
 	last, begun := rundir.Of(r).Path(rundir.Last), &spec.Started{Steps: steps}
 	if f, err := safetensors.Open(last); err == nil {
@@ -43,6 +59,16 @@ func (*pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServer[
 	}
 	if err := stream.Send(&spec.Event{Event: &spec.Event_Started{Started: begun}}); err != nil {
 		return err
+	}
+	for exists(rundir.Of(r).Path("hold")) {
+		select {
+		case <-e.stop:
+			return stream.Send(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: begun.Step}}})
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if r.Spec.GetSeed() == failingSeed {
+		return stream.Send(&spec.Event{Event: &spec.Event_Failed{Failed: &spec.Failed{Reason: "the loss is not finite"}}})
 	}
 	p := r.Pause
 	if p == nil || p.Step >= steps {
@@ -68,6 +94,11 @@ func (*pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServer[
 		paused.Validation = &spec.Metrics{Dice: 0.75}
 	}
 	return stream.Send(&spec.Event{Event: &spec.Event_Paused{Paused: paused}})
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
 }
 
 // pausingEnginePath is the test binary under the name of an engine.

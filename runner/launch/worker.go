@@ -44,39 +44,40 @@ func (w *worker) close() {
 	}
 }
 
-// work takes jobs until none is left or ctx ends. It calls stop after a failure
+// work takes jobs until there will be none or ctx ends. It calls stop after a failure
 // if nothing is to follow one.
 func (w *worker) work(ctx context.Context, stop func()) error {
 	// Writing down what happened must not fail because the user asked to stop.
 	keep := context.WithoutCancel(ctx)
 	var waiting store.Holder
 	for ctx.Err() == nil {
-		next, err := w.queue.next(ctx, w.Records)
-		if next == nil {
+		t, err := w.queue.next(ctx, w.Records)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			w.queue.stopped()
+			return nil
+		case t.job == nil && err != nil:
 			return err
-		}
-		if err != nil && ctx.Err() != nil {
-			return w.queue.ended(next.job, &End{Outcome: Stopped})
-		}
-		job, run, other := next.job, next.run, next.wait
-		if err != nil && !ofRun(err) {
-			return fmt.Errorf("running %s: %w", job.Run.Name(), err)
-		}
-		if other != nil || job == nil {
-			if other != nil && *other != waiting {
-				waiting = *other
-				w.Watch(Event{Job: job, Wait: other})
+		case err != nil && !ofRun(err):
+			return fmt.Errorf("running %s: %w", t.job.Run.Name(), err)
+		case t.job == nil && t.changed == nil:
+			return nil
+		case t.job == nil:
+			if t.holder != nil && *t.holder != waiting {
+				waiting = *t.holder
+				w.Watch(Event{Job: t.held, Wait: t.holder})
 			}
 			select {
 			case <-ctx.Done():
-			case <-next.ended:
+			case <-t.changed:
 			case <-time.After(claimEvery):
 			}
 			continue
 		}
+		job := t.job
 		var end *End
 		if err == nil {
-			end, err = w.settled(keep, job, run)
+			end, err = w.settled(keep, job, t.run)
 		}
 		if err == nil && end == nil {
 			end, err = w.execute(ctx, job)
@@ -135,11 +136,17 @@ func (w *worker) settled(ctx context.Context, job *Job, run *store.Run) (*End, e
 	switch {
 	case !job.Train && len(missing) == 0:
 		return &End{Outcome: Elsewhere, Summary: summary}, w.Records.Finish(ctx, id, summary)
-	case job.Pause != nil && slices.ContainsFunc(run.Rungs, func(r store.Rung) bool { return r.Step >= job.Pause.Step }):
-		return &End{Outcome: Elsewhere, Step: run.Checkpoint}, w.Records.Unclaim(ctx, id)
 	case run.State == store.Failed && (run.Attempts > job.Attempts || job.Trial):
-		// That a trial fails is its result, whoever trained it.
+		// That a trial fails is its result, also that of another process.
 		return &End{Outcome: Failed, Step: run.Checkpoint, Reason: run.Reason}, w.Records.Unclaim(ctx, id)
+	case job.Pause != nil:
+		// It paused there, or has been continued from there.
+		i := slices.IndexFunc(run.Rungs, func(r store.Rung) bool { return r.Step >= job.Pause.Step })
+		if i < 0 {
+			return nil, nil
+		}
+		end := &End{Outcome: Paused, Step: run.Rungs[i].Step, Validation: metric.Named(run.Rungs[i].Metrics, job.Run.Spec.GetData().GetClasses())}
+		return end, w.Records.Unclaim(ctx, id)
 	}
 	return nil, nil
 }

@@ -219,6 +219,8 @@ func (a *Action) decide(had *store.Run, known *store.Snapshot) error {
 		if stored.State == store.Paused {
 			a.Reason += ", where a search has paused it"
 		}
+	case stored.State == store.Paused: // before the first step
+		a.Symbol, a.Reason = New, "a search has paused it"
 	case stored.Attempts > 0:
 		a.Symbol, a.Reason = New, "ended before its first checkpoint"
 	default:

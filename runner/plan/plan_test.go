@@ -78,6 +78,9 @@ func TestDecide(t *testing.T) {
 		"asked for before":     {snapshot(&store.Run{ID: r.ID, State: store.Queued}), New, "", true, "test far", 0},
 		"ended early":          {snapshot(stored(t, r, store.Stopped, 0, false)), New, "ended before its first checkpoint", true, "test far", 0},
 		"stopped":              {snapshot(stored(t, r, store.Stopped, 7, false)), Resume, "resume after step 7 of 100", true, "test far", 7},
+		"paused":               {snapshot(stored(t, r, store.Paused, 7, false)), Resume, "resume after step 7 of 100, where a search has paused it", true, "test far", 7},
+		"paused at once":       {snapshot(stored(t, r, store.Paused, 0, false)), New, "a search has paused it", true, "test far", 0},
+		"paused, then trained": {snapshot(stored(t, r, store.Paused, 7, true)), Resume, "evaluate on test, far", false, "test far", 0},
 		"killed":               {snapshot(stored(t, r, store.Running, 7, false)), Resume, "resume after step 7 of 100", true, "test far", 7},
 		"failed at once":       {snapshot(stored(t, r, store.Failed, 0, false)), Retry, "failed: out of luck", true, "test far", 0},
 		"failed later":         {snapshot(stored(t, r, store.Failed, 7, false)), Retry, "failed: out of luck; goes on after step 7", true, "test far", 7},
@@ -199,7 +202,7 @@ func TestPlanIsCompleteAndIdempotent(t *testing.T) {
 				rapid.Uint64Range(1, 2).Draw(t, "seed"), rapid.Uint32Range(1, 2).Draw(t, "epochs"),
 				domains[:rapid.IntRange(0, 3).Draw(t, "domains")]...)
 			if rapid.Bool().Draw(t, "known") {
-				s := stored(t, r, rapid.SampledFrom([]store.State{store.Queued, store.Running, store.Done, store.Failed, store.Stopped}).Draw(t, "state"),
+				s := stored(t, r, rapid.SampledFrom([]store.State{store.Queued, store.Running, store.Done, store.Failed, store.Stopped, store.Paused}).Draw(t, "state"),
 					rapid.Uint64Range(0, 3).Draw(t, "checkpoint"), rapid.Bool().Draw(t, "trained"), domains[:rapid.IntRange(0, 3).Draw(t, "scored")]...)
 				if s.Summary == nil {
 					s.Evaluations = map[string]*spec.Evaluated{}

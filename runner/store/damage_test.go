@@ -75,7 +75,7 @@ func TestDamage(t *testing.T) {
 				again := c.again || !lost && name == "record and request"
 				check(t, c.damage(filepath.Join(root, filepath.FromSlash(run.Dir), filepath.FromSlash(c.file))))
 				known := must[*Snapshot](t)(Read(ctx, root))
-				if len(known.Runs) != 5 {
+				if len(known.Runs) != 6 {
 					t.Fatalf("there are %d runs", len(known.Runs))
 				}
 				if r := known.Run(run.ID); r.State == Done && r.Summary == nil {
@@ -100,7 +100,7 @@ func TestDamage(t *testing.T) {
 				known = must[*Snapshot](t)(s.Reconcile(ctx))
 				check(t, s.Remove(ctx, []*Run{known.Run(run.ID)}))
 				known = must[*Snapshot](t)(s.Reconcile(ctx))
-				if len(known.Runs) != 4 || known.Run(run.ID) != nil {
+				if len(known.Runs) != 5 || known.Run(run.ID) != nil {
 					t.Errorf("after it was removed there are %d runs", len(known.Runs))
 				}
 			})

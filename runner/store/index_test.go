@@ -29,6 +29,9 @@ func said(t *testing.T, s *Snapshot) string {
 		r := s.Runs[id]
 		fmt.Fprintln(&b, id, r.Name(), r.State, r.Step, r.Steps, r.Attempts, r.Reason, r.Dir, r.Checkpoint,
 			r.Created.UnixMilli(), r.Started.UnixMilli(), r.Ended.UnixMilli(), r.Damage, r.Holder != nil)
+		for _, rung := range r.Rungs {
+			fmt.Fprintln(&b, " ", rung.Step, plain(t, rung.Metrics))
+		}
 		fmt.Fprintln(&b, " ", plain(t, r.Summary), slices.Sorted(maps.Keys(r.Evaluations)))
 		for _, domain := range slices.Sorted(maps.Keys(r.Scored())) {
 			fmt.Fprintln(&b, " ", domain, plain(t, r.Scored()[domain]))
@@ -72,7 +75,7 @@ func ofAllKinds(t *testing.T, root string) map[string]*Run {
 	var labels []Label
 	var first, second Asked
 	first.Experiment, second.Experiment = "first", "second"
-	for i, name := range []string{"queued", "stopped", "failed", "done", "shared"} {
+	for i, name := range []string{"queued", "stopped", "failed", "done", "shared", "paused"} {
 		run, label := newRun(t, "first", name, uint64(i))
 		run.Experiment, run.Cell, run.Seed = label.Experiment, label.Cell, label.Seed
 		runs[name] = run
@@ -87,7 +90,7 @@ func ofAllKinds(t *testing.T, root string) map[string]*Run {
 	second.Runs = []Wanted{{Label: other}}
 	known := must[*Snapshot](t)(s.Reconcile(ctx))
 	check(t, s.Enqueue(ctx, known, nil, []Label{other}, &second))
-	for _, name := range []string{"stopped", "failed", "done", "shared"} {
+	for _, name := range []string{"stopped", "failed", "done", "shared", "paused"} {
 		run := runs[name]
 		check(t, s.Start(ctx, run.ID), s.Begun(ctx, run.ID, 0, 72))
 		leave(t, root, run, "request.json", request(t, run))
@@ -95,6 +98,9 @@ func ofAllKinds(t *testing.T, root string) map[string]*Run {
 		case "stopped":
 			leaveCheckpoint(t, root, run, "48")
 			check(t, s.Stop(ctx, run.ID, 48))
+		case "paused":
+			leaveCheckpoint(t, root, run, "9")
+			check(t, s.Pause(ctx, run.ID, 9, &spec.Metrics{Dice: 0.125}))
 		case "failed":
 			leaveCheckpoint(t, root, run, "24")
 			check(t, s.Fail(ctx, run.ID, 24, "out of luck"))
@@ -119,7 +125,7 @@ func TestDatabaseIsAnIndex(t *testing.T) {
 	ofAllKinds(t, root)
 	ctx := t.Context()
 	want := said(t, must[*Snapshot](t)(Read(ctx, root)))
-	for _, text := range []string{"second/same/seed=4", "first/twin/seed=4", "out of luck", "stopped"} {
+	for _, text := range []string{"second/same/seed=4", "first/twin/seed=4", "out of luck", "stopped", "paused 9 72", `9 {"dice":0.125}`} {
 		if !strings.Contains(want, text) {
 			t.Errorf("the project does not say %q", text)
 		}
@@ -139,7 +145,7 @@ func TestDatabaseIsAnIndex(t *testing.T) {
 	if got := said(t, must[*Snapshot](t)(s.Reconcile(ctx))); got != want {
 		t.Errorf("made again it says:\n%s\nbefore:\n%s", got, want)
 	}
-	if got := len(s.load(ctx)); got != 5 {
+	if got := len(s.load(ctx)); got != 6 {
 		t.Errorf("the index has %d rows", got)
 	}
 	if got := said(t, must[*Snapshot](t)(Read(ctx, root))); got != want {
@@ -318,7 +324,7 @@ func TestDamagedDatabase(t *testing.T) {
 				t.Errorf("made again:\n%s\nbefore:\n%s", said(t, known), said(t, want))
 			}
 			again := must[*Snapshot](t)(Read(ctx, root))
-			if len(again.Notes) != 0 || len(s.load(ctx)) != 5 {
+			if len(again.Notes) != 0 || len(s.load(ctx)) != 6 {
 				t.Errorf("it is not made again: %v, %d rows", again.Notes, len(s.load(ctx)))
 			}
 			aside, _ := filepath.Glob(globEscape(databasePath(root)) + ".damaged-1")

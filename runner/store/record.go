@@ -147,6 +147,9 @@ func (r *record) rungs() (all []Rung, err error) {
 		if err := rundir.Unmarshal(rung.Metrics, m); err != nil {
 			return nil, fmt.Errorf("the validation of step %d: %w", rung.Step, err)
 		}
+		if n := len(all); n > 0 && rung.Step <= all[n-1].Step {
+			return nil, fmt.Errorf("its validations are not in order: step %d follows step %d", rung.Step, all[n-1].Step)
+		}
 		all = append(all, Rung{rung.Step, m})
 	}
 	return all, nil

@@ -264,7 +264,7 @@ func (s *Records) Pause(ctx context.Context, id string, step uint64, m *spec.Met
 		return fmt.Errorf("recording the pause of run %s: %w", rundir.Short(id), err)
 	}
 	return s.end(ctx, id, func(r *record) {
-		r.State, r.Step = Paused, step
+		r.State, r.Reason, r.Step = Paused, "", step
 		if m != nil && !slices.ContainsFunc(r.Rungs, func(r recordRung) bool { return r.Step == step }) {
 			r.Rungs = append(r.Rungs, recordRung{step, text})
 			slices.SortFunc(r.Rungs, func(a, b recordRung) int { return cmp.Compare(a.Step, b.Step) })

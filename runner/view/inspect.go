@@ -14,6 +14,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/inspect"
 	"github.com/loralab/loralab/runner/provenance"
+	"github.com/loralab/loralab/runner/store"
 )
 
 // Inspect shows all that is known of a run.
@@ -21,8 +22,11 @@ func (v *View) Inspect(r *inspect.Report) {
 	run := r.Run
 	v.Say("%s", v.bold.Render(run.Name()))
 	state := string(run.State)
-	if run.Reason != "" {
+	switch {
+	case run.Reason != "":
 		state += ": " + run.Reason
+	case run.State == store.Paused:
+		state = paused(run)
 	}
 	v.pairs([][2]string{
 		{"id", run.ID},
@@ -88,6 +92,7 @@ func (v *View) Inspect(r *inspect.Report) {
 		v.section("Attempts")
 		v.Say("  %s", v.dim.Render("not recorded"))
 	}
+	v.rungs(run)
 	v.scores(inspect.Domains(run))
 	if len(r.Log) > 0 {
 		v.section("Last lines of the engine")
@@ -103,6 +108,29 @@ func (v *View) Inspect(r *inspect.Report) {
 		}
 		v.table(t)
 	}
+}
+
+// rungs shows the validations at steps where a run paused. All metrics are in the
+// output for programs.
+func (v *View) rungs(run *store.Run) {
+	if len(run.Rungs) == 0 {
+		return
+	}
+	v.section("Pauses")
+	columns := []string{"loss", "dice/mean", "iou/mean", "accuracy"}
+	t := table{columns: numbers(append([]string{"STEP"}, columns...)...), indent: 2}
+	for _, r := range run.Rungs {
+		row := []string{fmt.Sprint(r.Step)}
+		for _, name := range columns {
+			text := "–"
+			if value, ok := metric.Value(r.Metrics, name); ok {
+				text = score(value)
+			}
+			row = append(row, text)
+		}
+		t.add(row...)
+	}
+	v.table(t)
 }
 
 func (v *View) attempt(a provenance.Attempt) {
@@ -289,6 +317,10 @@ func (v *View) InspectJSON(r *inspect.Report) error {
 			return fmt.Errorf("writing the result: %w", err)
 		}
 	}
+	pauses, err := rungs(r.Run)
+	if err != nil {
+		return err
+	}
 	evaluations := map[string]json.RawMessage{}
 	for _, e := range r.Run.Scored() {
 		e = proto.CloneOf(e)
@@ -314,9 +346,10 @@ func (v *View) InspectJSON(r *inspect.Report) error {
 		Record        *provenance.Record         `json:"record"`
 		Summary       json.RawMessage            `json:"summary,omitempty"`
 		Evaluations   map[string]json.RawMessage `json:"evaluations"`
+		Rungs         []rung                     `json:"rungs,omitempty"`
 		Files         []inspect.File             `json:"files"`
 	}{
 		r.Run.ID, r.Run.Name(), r.Names, string(r.Run.State), r.Run.Reason, r.Run.Step, r.Run.Steps, r.Run.Attempts,
-		moment(r.Run.Ended), r.Faults, r.Dir, r.Settings(), request, r.Record, summary, evaluations, r.Files,
+		moment(r.Run.Ended), r.Faults, r.Dir, r.Settings(), request, r.Record, summary, evaluations, pauses, r.Files,
 	})
 }

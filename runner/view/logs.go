@@ -7,6 +7,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/store"
 )
 
 // Log shows one line of a run's metrics.jsonl for people: an event of the
@@ -34,6 +35,20 @@ func (v *View) Line(name string, line []byte) {
 // Failed says why a run failed; name as for Log.
 func (v *View) Failed(name, reason string) {
 	v.Line(name, []byte(v.bad.Render("failed:")+" "+reason))
+}
+
+// Paused says at which step a run is paused; name as for Log.
+func (v *View) Paused(name string, run *store.Run) {
+	v.Line(name, []byte(v.warn.Render(paused(run))))
+}
+
+// paused is where a paused run is: "paused after step 9 of 27".
+func paused(run *store.Run) string {
+	text := fmt.Sprintf("paused after step %d", run.Step)
+	if run.Steps > 0 {
+		text += fmt.Sprintf(" of %d", run.Steps)
+	}
+	return text
 }
 
 func (v *View) logLine(event *spec.Event) string {

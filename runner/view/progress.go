@@ -30,9 +30,10 @@ type Progress struct {
 	name    int // columns for the name of a run
 
 	mu      sync.Mutex
-	trained []time.Duration // of the runs that were trained here
-	ended   map[string]bool // runs, by identity
-	drawn   int             // lines of bars on the screen
+	trained []time.Duration   // of the runs that were trained here
+	ended   map[string]bool   // runs, by identity
+	names   map[string]string // of those that were done here, by identity
+	drawn   int               // lines of bars on the screen
 	drew    time.Time
 	runs    []*progressRun // in progress, oldest first
 	most    int            // at once
@@ -65,7 +66,7 @@ type Expected interface {
 // Progress shows jobs to come, and those that a source gives besides; nil for none.
 // Metrics names, for each experiment, the metric to show.
 func (v *View) Progress(jobs []*launch.Job, more Expected, metrics map[string]string) *Progress {
-	p := &Progress{v: v, numbers: map[string]int{}, ended: map[string]bool{}, more: more, metrics: metrics}
+	p := &Progress{v: v, numbers: map[string]int{}, ended: map[string]bool{}, names: map[string]string{}, more: more, metrics: metrics}
 	for _, job := range jobs {
 		p.number(job)
 	}
@@ -300,6 +301,9 @@ func (p *Progress) end(r *progressRun, end *launch.End) {
 	switch end.Outcome {
 	case launch.Elsewhere:
 		text := p.v.good.Render("done") + " by another process"
+		if name := p.names[r.job.Run.ID]; name != "" {
+			text = p.v.good.Render("done") + ", the same run as " + name
+		}
 		if scores := p.scores(r, end.Summary); scores != "" {
 			text += "  " + scores
 		}
@@ -308,6 +312,7 @@ func (p *Progress) end(r *progressRun, end *launch.End) {
 		if r.job.Train {
 			p.trained = append(p.trained, took)
 		}
+		p.names[r.job.Run.ID] = r.job.Run.Name()
 		text := p.v.good.Render("done") + " in " + span(took)
 		if scores := p.scores(r, end.Summary); scores != "" {
 			text += "  " + scores

@@ -147,6 +147,7 @@ func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
 		Started     *time.Time                 `json:"started,omitempty"`
 		Ended       *time.Time                 `json:"ended,omitempty"`
 		Evaluations map[string]json.RawMessage `json:"evaluations,omitempty"`
+		Rungs       []rung                     `json:"rungs,omitempty"`
 	}
 	type experiment struct {
 		Name   string `json:"name"`
@@ -173,6 +174,10 @@ func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
 					}
 					row.Evaluations[evaluated.GetDomain()] = text
 				}
+				var err error
+				if row.Rungs, err = rungs(s); err != nil {
+					return err
+				}
 			}
 			item.Runs = append(item.Runs, row)
 		}
@@ -182,6 +187,24 @@ func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
 		Experiments []experiment   `json:"experiments"`
 		Holders     []store.Holder `json:"holders,omitempty"`
 	}{all, holders})
+}
+
+// rung is the validation of a run at a step where it paused, for programs.
+type rung struct {
+	Step    uint64          `json:"step"`
+	Metrics json.RawMessage `json:"metrics"`
+}
+
+func rungs(run *store.Run) ([]rung, error) {
+	var all []rung
+	for _, r := range run.Rungs {
+		text, err := rundir.Marshal(run.Named(r.Metrics))
+		if err != nil {
+			return nil, fmt.Errorf("writing the metrics of %s after step %d: %w", run.Name(), r.Step, err)
+		}
+		all = append(all, rung{r.Step, text})
+	}
+	return all, nil
 }
 
 func moment(t time.Time) *time.Time {

@@ -231,7 +231,7 @@ func TestHostileProgress(t *testing.T) {
 			filler{yes: true, proto: true}.fill(reflect.ValueOf(value).Elem())
 			tell(launch.Event{Event: m.Interface().(*spec.Event)})
 		}
-		for outcome := launch.Finished; outcome <= launch.Elsewhere; outcome++ {
+		for outcome := launch.Finished; outcome <= launch.Paused; outcome++ {
 			e := launch.Event{}
 			filler{}.fill(reflect.ValueOf(&e).Elem().FieldByName("End"))
 			e.End.Outcome = outcome

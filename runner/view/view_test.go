@@ -141,6 +141,23 @@ func TestPlainLinesHaveNoEscapes(t *testing.T) {
 	}
 }
 
+// Of two jobs for one run, the second says whose result it shares.
+func TestJobsForOneRun(t *testing.T) {
+	v, out := terminal(0)
+	first, second, other := job("trial-1"), job("trial-2"), job("trial-3")
+	first.Run.ID, second.Run.ID, other.Run.ID = "a", "a", "b"
+	p := v.Progress([]*launch.Job{first}, nil, nil)
+	p.Watch(launch.Event{Job: first, End: &launch.End{Outcome: launch.Finished, Summary: &spec.Summary{}}})
+	p.Watch(launch.Event{Job: second, End: &launch.End{Outcome: launch.Elsewhere, Summary: &spec.Summary{}}})
+	p.Watch(launch.Event{Job: other, End: &launch.End{Outcome: launch.Elsewhere, Summary: &spec.Summary{}}})
+	p.Close()
+	for _, want := range []string{"e/trial-2/seed=1  done, the same run as e/trial-1/seed=1\n", "e/trial-3/seed=1  done by another process\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
 // A result table loses columns that do not fit, never figures of the metric.
 func TestResultsFitTheTerminal(t *testing.T) {
 	written := report.Written{Experiment: "e", Table: report.Table{

@@ -55,7 +55,12 @@ func pauseAt(t *testing.T, tr *Trainer, req *spec.RunRequest, step uint64, valid
 	if !errors.Is(err, ErrPaused) || last.GetPaused() == nil {
 		t.Fatalf("pausing at step %d: %v, and the last event is %v", step, err, last)
 	}
+	there := false // at the step, before any update
 	for _, e := range events {
+		there = there || e.GetStarted() != nil && e.GetStarted().Step == last.GetPaused().Step
+		if e.GetStep() != nil && there {
+			t.Errorf("the checkpoint was of step %d, but trained: %v", step, e)
+		}
 		if e.GetEvaluated() != nil {
 			t.Errorf("paused at step %d, but evaluated: %v", step, e)
 		}
