@@ -715,7 +715,8 @@ func (x *expansion) checkFolds(c *subject, d *dataConfig) {
 	}
 	if s.likeOriginal() {
 		x.fail(c, "data.split.method", `split.method "original" makes no folds`, "leave method out, or folds")
-	case s.Val == 0:
+	}
+	if s.Val == 0 {
 		x.fail(c, "data.split.val", `data.split.val is "test", and each fold is tested on`, "give the fraction of the other folds that is validated on")
 	}
 	var seen []uint32
