@@ -334,7 +334,7 @@ func (a *active) draw(ctx context.Context) (bool, error) {
 
 // ask draws the point of a trial, and makes its runs; nil where the space has no
 // further point.
-func (a *active) ask(ctx context.Context, f *file) (point, []*experiment.Run, error) {
+func (a *active) ask(ctx context.Context, f *file) (Point, []*experiment.Run, error) {
 	s, err := sampler.New(f.Sampler)
 	if err != nil {
 		return nil, nil, err
