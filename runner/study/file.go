@@ -20,9 +20,9 @@ import (
 )
 
 // The files of a study. Trials are numbered from 0. The file of a trial is made in
-// one step under a number that nobody has, and is never changed: whoever asks for
-// the next trial at the same time finds the number taken, reads that trial and asks
-// again. No lock is needed, on one machine or on a cluster.
+// one step under a number that nobody has, and is never changed: a process that
+// asks for the next trial at the same time finds the number taken, reads that trial and
+// asks again. No lock is needed, on one machine or on a cluster.
 
 const (
 	format   = 1

@@ -29,7 +29,7 @@ import (
 	"github.com/loralab/loralab/runner/store"
 )
 
-// State is where a trial stands.
+// State is the state of a trial.
 type State string
 
 const (

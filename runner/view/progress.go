@@ -63,7 +63,7 @@ type Expected interface {
 	Expected() (runs int, note string)
 }
 
-// Progress shows jobs to come, and those that a source gives besides; nil for none.
+// Progress shows jobs to come, and those that a source gives; nil for none.
 // Metrics names, for each experiment, the metric to show.
 func (v *View) Progress(jobs []*launch.Job, more Expected, metrics map[string]string) *Progress {
 	p := &Progress{v: v, numbers: map[string]int{}, ended: map[string]bool{}, names: map[string]string{}, more: more, metrics: metrics}
