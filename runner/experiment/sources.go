@@ -439,7 +439,7 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (fie
 				return layout.Mistake(r.ctx, r.index, s.files, key.colors, key.classes), r.ctx.Err()
 			})
 			if mistake != "" {
-				return fmt.Sprintf("data %q cannot be used: of %s, %s", d.Source, role, mistake), "runner help data says which masks each layout has", ""
+				return "source", fmt.Sprintf("data %q cannot be used: of %s, %s", d.Source, role, mistake), "runner help data says which masks each layout has"
 			}
 		}
 		read := t.data()
