@@ -706,15 +706,17 @@ func (x *expansion) checkSplit(c *subject, in splitInput) {
 // checkFolds looks at how data is divided into folds.
 func (x *expansion) checkFolds(c *subject, d *dataConfig) {
 	s := d.Split
-	switch {
-	case s.Folds == 0:
+	if s.Folds == 0 {
 		x.fail(c, "data.split.fold", "there are no folds to choose from", "say how many there are with data.split.folds")
 		return
-	case d.Source == procedural:
+	}
+	if d.Source == procedural {
 		x.fail(c, "data.split.folds", "drawn images are not divided into folds", "take a source with files")
-	case s.likeOriginal():
+	}
+	if s.likeOriginal() {
 		x.fail(c, "data.split.method", `split.method "original" makes no folds`, "leave method out, or folds")
-	case s.Val == 0:
+	}
+	if s.Val == 0 {
 		x.fail(c, "data.split.val", `data.split.val is "test", and each fold is tested on`, "give the fraction of the other folds that is validated on")
 	}
 	var seen []uint32

@@ -30,6 +30,11 @@ func (c *cell) divides() bool {
 	return compare.Repeated(specs)
 }
 
+// repeated reports whether seeds divide the images of any cell by themselves.
+func (s *study) repeated() bool {
+	return slices.ContainsFunc(s.cells, func(c *cell) bool { return c.repeated })
+}
+
 // sample is a metric of a cell on a domain: the statistics, and the values that
 // figures show as rings, which are those of the seeds, or of the folds.
 func (s *study) sample(c *cell, domain, metric string) (st Stat, rings []float64) {
@@ -108,7 +113,7 @@ func (s *study) folds() (list []uint32) {
 func (s *study) foldNotes(t Table) (notes []string) {
 	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	within := "in brackets the standard deviation over the seeds of a fold, pooled over folds"
-	if slices.ContainsFunc(s.cells, func(c *cell) bool { return c.repeated }) {
+	if s.repeated() {
 		within = "in brackets that over seeds, each of which divides the images by itself; the former is then within a seed"
 	}
 	add("Cross-validation in %d folds: mean ± sample standard deviation (n−1) over folds, %s. n is folds × seeds. Folds share training images, so their spread is no standard error of independent runs.", s.exp.Folds, within)
@@ -179,7 +184,7 @@ func (s *study) spreads() (bars, rings string) {
 	switch {
 	case s.exp.Folds == 0:
 		return "the sample standard deviation", "the seeds"
-	case slices.ContainsFunc(s.cells, func(c *cell) bool { return c.repeated }):
+	case s.repeated():
 		return "the standard deviation over folds within a seed", "the runs"
 	}
 	return "the sample standard deviation over folds", "the means of the folds over seeds"

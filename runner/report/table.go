@@ -526,7 +526,7 @@ func (s *study) domainSizes() string {
 		slices.Sort(sizes)
 		different := false // runs of the same fold, or of none
 		for _, of := range images {
-			different = different || len(of) > 1
+			different = different || len(of) > 1 && !s.repeated()
 		}
 		column := d
 		if !slices.Contains(s.domains(), d) {
