@@ -185,7 +185,7 @@ func (d *directory) numbers() ([]int, error) {
 	var all []int
 	for _, e := range entries {
 		digits, ok := strings.CutSuffix(e.Name(), ".json")
-		if n, err := strconv.Atoi(digits); ok && err == nil && nameOf(n) == e.Name() {
+		if n, err := strconv.Atoi(digits); ok && err == nil && n >= 0 && nameOf(n) == e.Name() {
 			all = append(all, n)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -55,9 +54,30 @@ func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, ex
 				return nil, errors.Join(err, src.Close())
 			}
 			of.dir.sweep()
+			for _, t := range of.Trials {
+				for _, m := range t.Runs {
+					if err := src.settle(ctx, known.Run(m.ID)); err != nil {
+						return nil, errors.Join(err, src.Close())
+					}
+				}
+			}
 		}
 	}
 	return src, nil
+}
+
+// settle records the end of a run that is trained, but whose process was killed before
+// it could say so.
+func (src *Source) settle(ctx context.Context, run *store.Run) error {
+	if run == nil || run.Summary == nil || run.State == store.Done || run.Holder != nil || run.Damage != nil {
+		return nil
+	}
+	err := src.runs.Finish(ctx, run.ID, run.Summary)
+	var other *store.ClaimedError
+	if errors.As(err, &other) || errors.Is(err, store.ErrRemoved) {
+		return nil
+	}
+	return err
 }
 
 // Close closes the directories of the studies.
@@ -100,10 +120,29 @@ func (src *Source) Ended(job *launch.Job, end *launch.End) error {
 				if err := a.look(context.Background(), t); err != nil {
 					return err
 				}
+				if end != nil && end.Outcome == launch.Finished && t.State == Open {
+					if err := a.trained(t, id); err != nil {
+						return err
+					}
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// trained checks that the directory of a run that has ended says so. Otherwise it
+// would be trained again and again.
+func (a *active) trained(t *Trial, id string) error {
+	r, err := a.source.runs.Get(context.Background(), id)
+	if err != nil || r.Summary != nil {
+		return err
+	}
+	why := errors.New("it has no result")
+	if r.Damage != nil {
+		why = errors.New(r.Damage.String())
+	}
+	return fmt.Errorf("%s/%s has been trained, but its directory does not say so: %w", a.Experiment, t.Cell(a.Cell), why)
 }
 
 // Expected is how many runs there are of all studies, and the best value so far.
@@ -339,9 +378,7 @@ func (a *active) ask(ctx context.Context, f *file) (point, []*experiment.Run, er
 	if err != nil {
 		return nil, nil, err
 	}
-	seen := maps.Clone(a.told)
-	tell(seen, f.Seen)
-	ask, err := a.question(ctx, f, seen)
+	ask, err := a.question(ctx, f, told(a.told, f.Seen))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -427,6 +464,9 @@ func (a *active) retest(ctx context.Context) (*launch.Job, error) {
 			return job, nil
 		}
 		delete(a.source.given, r.run.ID)
+		if err := a.source.settle(ctx, stored); err != nil {
+			return nil, err
+		}
 	}
 	a.over = true
 	return nil, nil
