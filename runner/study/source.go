@@ -84,6 +84,9 @@ func (src *Source) settle(ctx context.Context, run *store.Run) error {
 func (src *Source) Close() error {
 	var errs []error
 	for _, a := range src.studies {
+		if a.dir != nil {
+			a.dir.sweep()
+		}
 		errs = append(errs, a.dir.close())
 	}
 	return errors.Join(errs...)
