@@ -239,4 +239,3 @@ func replay(ctx context.Context, file string) error {
 	}
 	return nil
 }
-

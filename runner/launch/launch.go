@@ -239,9 +239,9 @@ type queue struct {
 	working int  // slots that take further jobs
 	engines bool // one has answered
 	source  Source
-	done    bool          // the source has no further job
+	done    bool            // the source has no further job
 	busy    map[string]bool // runs that slots of this process work on
-	changed chan struct{} // closed when a job ends
+	changed chan struct{}   // closed when a job ends
 }
 
 // verdict is what ends where no engine can be started for a job.

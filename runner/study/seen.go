@@ -147,4 +147,3 @@ func (s *Study) Ask(ctx context.Context, root string, number int) (a sampler.Ask
 	}
 	return a, fmt.Errorf("%s/%s has no trial %d", s.Experiment, s.Cell, number)
 }
-

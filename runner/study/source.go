@@ -21,7 +21,8 @@ type Source struct {
 	studies []*active
 	runs    *store.Store
 	job     func(run *experiment.Run, cell string) (*launch.Job, error)
-	given   map[string]bool // runs that are jobs now, by identity
+	given   map[string]bool   // runs that are jobs now, by identity
+	names   map[string]string // runs by the names that they have
 
 	mu sync.Mutex // of all of it, for Expected
 }
@@ -45,7 +46,10 @@ type retest struct {
 func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, experiments []*experiment.Experiment,
 	job func(run *experiment.Run, cell string) (*launch.Job, error),
 ) (*Source, error) {
-	src := &Source{runs: runs, job: job, given: map[string]bool{}}
+	src := &Source{runs: runs, job: job, given: map[string]bool{}, names: map[string]string{}}
+	for _, l := range known.Labels {
+		src.names[l.Name()] = l.Run
+	}
 	for _, e := range experiments {
 		for _, of := range e.Studies {
 			of, err := openStudy(ctx, known, of, true)
@@ -325,8 +329,12 @@ func (src *Source) begin(ctx context.Context, run *experiment.Run, cell string, 
 	} else if err != nil {
 		return nil, err
 	}
-	if err := src.runs.Enqueue(ctx, nil, fresh, []store.Label{label}); err != nil {
-		return nil, err
+	// A run that continues keeps its name, and with it its place among others.
+	if len(fresh) > 0 || src.names[label.Name()] != run.ID {
+		if err := src.runs.Enqueue(ctx, nil, fresh, []store.Label{label}); err != nil {
+			return nil, err
+		}
+		src.names[label.Name()] = run.ID
 	}
 	job, err := src.job(run, cell)
 	if err != nil {

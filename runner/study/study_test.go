@@ -597,4 +597,3 @@ func TestADamagedTrial(t *testing.T) {
 		t.Errorf("trials %v, over %v", numbers, s.Over())
 	}
 }
-
