@@ -81,7 +81,10 @@ type testRun struct {
 	epochs  uint32
 }
 
-var errStopped = errors.New("stopped")
+var (
+	errStopped = errors.New("stopped")
+	errPaused  = errors.New("paused")
+)
 
 func (e *testEngine) Run(request *spec.RunRequest, stream grpc.ServerStreamingServer[spec.Event]) error {
 	stop := make(chan struct{})
@@ -91,6 +94,12 @@ func (e *testEngine) Run(request *spec.RunRequest, stream grpc.ServerStreamingSe
 	e.mu.Unlock()
 	summary, err := r.run()
 	switch {
+	case errors.Is(err, errPaused):
+		paused := &spec.Paused{Step: r.step}
+		if request.GetPause().GetValidate() {
+			paused.Validation = r.metrics("val", request.GetSpec().GetData().GetClasses())
+		}
+		return r.say(&spec.Event{Event: &spec.Event_Paused{Paused: paused}})
 	case errors.Is(err, errStopped):
 		return r.say(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: r.step}}})
 	case err != nil:
@@ -166,6 +175,12 @@ func (r *testRun) train() error {
 	}
 	r.crash()
 	for r.step < r.steps {
+		if p := r.request.GetPause(); p != nil && r.step >= p.GetStep() {
+			if err := r.checkpoint(); err != nil {
+				return err
+			}
+			return errPaused
+		}
 		select {
 		case <-r.stop:
 			if err := r.checkpoint(); err != nil {

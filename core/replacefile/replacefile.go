@@ -73,6 +73,36 @@ func Many(root *os.Root, name string, content []byte) error {
 	return named(path, write(dir, filepath.Base(name), 0o666, false, bytesTo(content)))
 }
 
+// CreateIn is WriteIn for a file that is not there yet. Where one is, it stays and the
+// error wraps fs.ErrExist. Of several processes that create a file one succeeds.
+func CreateIn(root *os.Root, name string, content []byte) error {
+	path := filepath.Join(root.Name(), name)
+	dir, err := folderIn(root, name)
+	if err != nil {
+		return named(path, err)
+	}
+	defer dir.Close()
+	return named(path, create(dir, filepath.Base(name), content))
+}
+
+func create(dir *os.Root, name string, content []byte) error {
+	f, temp, err := temporary(dir, name, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = dir.Link(temp, name)
+	}
+	if err = errors.Join(err, dir.Remove(temp), f.Close()); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
 func bytesTo(content []byte) func(io.Writer) error {
 	return func(w io.Writer) error {
 		_, err := w.Write(content)

@@ -43,6 +43,39 @@ func TestWriteReplacesWholly(t *testing.T) {
 	}
 }
 
+// Of writers that create a file one succeeds, and nothing is left of the others.
+func TestCreateIn(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := os.WriteFile(filepath.Join(root.Name(), ".file.tmp-0"), []byte("a longer text that a killed process has left"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	errs := make([]error, 8)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { errs[i] = CreateIn(root, "file", fmt.Append(nil, i)) })
+	}
+	wg.Wait()
+	created := -1
+	for i, err := range errs {
+		switch {
+		case err == nil && created < 0:
+			created = i
+		case !errors.Is(err, fs.ErrExist):
+			t.Errorf("writer %d: %v", i, err)
+		}
+	}
+	if got, err := root.ReadFile("file"); err != nil || string(got) != fmt.Sprint(created) {
+		t.Errorf("%q, %v, and writer %d has created it", got, err, created)
+	}
+	if entries, _ := os.ReadDir(root.Name()); len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
 func TestDirAppearsWhole(t *testing.T) {
 	parent := t.TempDir()
 	path := filepath.Join(parent, "out")

@@ -1,7 +1,6 @@
 package study
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/runner/experiment"
 )
 
@@ -187,7 +187,7 @@ func (d *directory) numbers() ([]int, error) {
 	var all []int
 	for _, e := range entries {
 		digits, ok := strings.CutSuffix(e.Name(), ".json")
-		if n, err := strconv.Atoi(digits); ok && err == nil && nameOf(n) == e.Name() {
+		if n, err := strconv.Atoi(digits); ok && err == nil && n >= 0 && nameOf(n) == e.Name() {
 			all = append(all, n)
 		}
 	}
@@ -256,11 +256,12 @@ func (d *directory) prune(number int) error {
 func (d *directory) sweep() {
 	entries, _ := fs.ReadDir(d.at.FS(), ".")
 	for _, e := range entries {
-		name, _, ok := strings.Cut(strings.TrimPrefix(e.Name(), "."), ".tmp-")
-		if !ok || !strings.HasPrefix(e.Name(), ".") {
+		name, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), "."), ".tmp-")
+		if !replacefile.IsTemporary(e.Name()) {
 			continue
 		}
-		if _, err := d.at.Lstat(name); err == nil {
+		_, err := d.at.Lstat(name)
+		if inUse, known := replacefile.InUse(d.at, e.Name()); err == nil && known && !inUse {
 			_ = d.at.Remove(e.Name())
 		}
 	}
@@ -277,24 +278,9 @@ func (d *directory) create(t *file) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", d.path(t.Number), err)
 	}
-	temp := fmt.Sprintf(".%s.tmp-%s", nameOf(t.Number), rand.Text()[:10])
-	err = func() error {
-		f, err := d.at.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-		if err != nil {
-			return err
-		}
-		defer d.at.Remove(temp)
-		_, err = f.Write(append(text, '\n'))
-		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-			return err
-		}
-		return d.at.Link(temp, nameOf(t.Number))
-	}()
+	err = replacefile.CreateIn(d.at, nameOf(t.Number), append(text, '\n'))
 	if errors.Is(err, fs.ErrExist) {
 		return errTaken
 	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", d.path(t.Number), err)
-	}
-	return nil
+	return err
 }

@@ -3,6 +3,7 @@ package study
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/loralab/loralab/runner/search"
@@ -30,6 +31,13 @@ func tell(known map[int]Seen, news []Seen) {
 	for _, s := range news {
 		known[s.Trial] = s
 	}
+}
+
+// told is what is known of trials after these news.
+func told(known map[int]Seen, news []Seen) map[int]Seen {
+	all := maps.Clone(known)
+	tell(all, news)
+	return all
 }
 
 // news is what has changed in the trials since the last one was drawn.

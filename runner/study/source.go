@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -22,7 +21,8 @@ type Source struct {
 	studies []*active
 	runs    *store.Store
 	job     func(run *experiment.Run, cell string) (*launch.Job, error)
-	given   map[string]bool // runs that are jobs now, by identity
+	given   map[string]bool   // runs that are jobs now, by identity
+	names   map[string]string // runs by the names that they have
 
 	mu sync.Mutex // of all of it, for Expected
 }
@@ -46,7 +46,10 @@ type retest struct {
 func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, experiments []*experiment.Experiment,
 	job func(run *experiment.Run, cell string) (*launch.Job, error),
 ) (*Source, error) {
-	src := &Source{runs: runs, job: job, given: map[string]bool{}}
+	src := &Source{runs: runs, job: job, given: map[string]bool{}, names: map[string]string{}}
+	for _, l := range known.Labels {
+		src.names[l.Name()] = l.Run
+	}
 	for _, e := range experiments {
 		for _, of := range e.Studies {
 			of, err := openStudy(ctx, known, of, true)
@@ -55,15 +58,39 @@ func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, ex
 				return nil, errors.Join(err, src.Close())
 			}
 			of.dir.sweep()
+			for _, t := range of.Trials {
+				for _, m := range t.Runs {
+					if err := src.settle(ctx, known.Run(m.ID)); err != nil {
+						return nil, errors.Join(err, src.Close())
+					}
+				}
+			}
 		}
 	}
 	return src, nil
+}
+
+// settle records the end of a run that is trained, but whose process was killed before
+// it could say so.
+func (src *Source) settle(ctx context.Context, run *store.Run) error {
+	if run == nil || run.Summary == nil || run.State == store.Done || run.Holder != nil || run.Damage != nil {
+		return nil
+	}
+	err := src.runs.Finish(ctx, run.ID, run.Summary)
+	var other *store.ClaimedError
+	if errors.As(err, &other) || errors.Is(err, store.ErrRemoved) {
+		return nil
+	}
+	return err
 }
 
 // Close closes the directories of the studies.
 func (src *Source) Close() error {
 	var errs []error
 	for _, a := range src.studies {
+		if a.dir != nil {
+			a.dir.sweep()
+		}
 		errs = append(errs, a.dir.close())
 	}
 	return errors.Join(errs...)
@@ -100,10 +127,29 @@ func (src *Source) Ended(job *launch.Job, end *launch.End) error {
 				if err := a.look(context.Background(), t); err != nil {
 					return err
 				}
+				if end != nil && end.Outcome == launch.Finished && t.State == Open {
+					if err := a.trained(t, id); err != nil {
+						return err
+					}
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// trained checks that the directory of a run that has ended says so. Otherwise it
+// would be trained again and again.
+func (a *active) trained(t *Trial, id string) error {
+	r, err := a.source.runs.Get(context.Background(), id)
+	if err != nil || r.Summary != nil {
+		return err
+	}
+	why := errors.New("it has no result")
+	if r.Damage != nil {
+		why = errors.New(r.Damage.String())
+	}
+	return fmt.Errorf("%s/%s has been trained, but its directory does not say so: %w", a.Experiment, t.Cell(a.Cell), why)
 }
 
 // Expected is how many runs there are of all studies, and the best value so far.
@@ -283,8 +329,12 @@ func (src *Source) begin(ctx context.Context, run *experiment.Run, cell string, 
 	} else if err != nil {
 		return nil, err
 	}
-	if err := src.runs.Enqueue(ctx, nil, fresh, []store.Label{label}); err != nil {
-		return nil, err
+	// A run that continues keeps its name, and with it its place among others.
+	if len(fresh) > 0 || src.names[label.Name()] != run.ID {
+		if err := src.runs.Enqueue(ctx, nil, fresh, []store.Label{label}); err != nil {
+			return nil, err
+		}
+		src.names[label.Name()] = run.ID
 	}
 	job, err := src.job(run, cell)
 	if err != nil {
@@ -339,9 +389,7 @@ func (a *active) ask(ctx context.Context, f *file) (Point, []*experiment.Run, er
 	if err != nil {
 		return nil, nil, err
 	}
-	seen := maps.Clone(a.told)
-	tell(seen, f.Seen)
-	ask, err := a.question(ctx, f, seen)
+	ask, err := a.question(ctx, f, told(a.told, f.Seen))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -427,6 +475,9 @@ func (a *active) retest(ctx context.Context) (*launch.Job, error) {
 			return job, nil
 		}
 		delete(a.source.given, r.run.ID)
+		if err := a.source.settle(ctx, stored); err != nil {
+			return nil, err
+		}
 	}
 	a.over = true
 	return nil, nil

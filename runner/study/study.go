@@ -25,6 +25,7 @@ import (
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/search"
 	"github.com/loralab/loralab/runner/search/pruner"
+	"github.com/loralab/loralab/runner/search/sampler"
 	"github.com/loralab/loralab/runner/search/space"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -114,7 +115,32 @@ func openStudy(ctx context.Context, known *store.Snapshot, of *experiment.Study,
 	if s.dir, err = open(known.Root, of.Experiment, of.Cell, create); err != nil || s.dir == nil {
 		return s, err
 	}
-	return s, s.read(ctx, func(id string) (*store.Run, error) { return known.Run(id), nil })
+	if err := s.read(ctx, func(id string) (*store.Run, error) { return known.Run(id), nil }); err != nil {
+		return s, err
+	}
+	s.exhausted, err = s.hasAll(ctx)
+	return s, err
+}
+
+// hasAll reports whether all points of a grid are trials.
+func (s *Study) hasAll(ctx context.Context) (bool, error) {
+	if s.Sampler != "grid" || s.spent() {
+		return false, nil
+	}
+	if s.Share.Whole {
+		points := map[string]bool{}
+		for _, t := range s.Trials {
+			points[fmt.Sprint(t.at)] = true
+		}
+		return len(points) >= s.Share.Valid, nil
+	}
+	f := &file{Number: s.next, Seed: s.Seed, Seen: s.news()}
+	ask, err := s.question(ctx, f, told(s.told, f.Seen))
+	if err != nil {
+		return false, err
+	}
+	_, err = sampler.Grid{}.Ask(ask)
+	return errors.Is(err, sampler.ErrExhausted), nil
 }
 
 // Read reads the searches of experiments, known being the runs of the project. The
@@ -262,6 +288,8 @@ func (s *Study) judge(t *Trial, runs []*store.Run) {
 			values = append(values, s.value(r, r.Summary.GetValidation()))
 		case r.State == store.Failed:
 			t.State, t.Reason = Failed, r.Reason
+		case r.Damage != nil && !r.Damage.Again:
+			t.State, t.Reason = Failed, r.Damage.String()
 		case r.State == store.Paused:
 			paused++
 		}
@@ -371,7 +399,9 @@ func (s *Study) spent() bool {
 	}
 	used := uint64(0)
 	for _, t := range s.Trials {
-		if t.State == Open { // it will have trained as long
+		// An open trial will have trained as long. One that fails counts as much, so
+		// that a study ends whose trials all fail before their first step.
+		if t.State == Open || t.State == Failed {
 			used += s.until(t)
 		} else {
 			used += t.Steps
@@ -380,7 +410,7 @@ func (s *Study) spent() bool {
 	return used >= s.Steps
 }
 
-// until is how far an open trial trains with all its seeds.
+// until is how far a trial trains next, with all its seeds.
 func (s *Study) until(t *Trial) uint64 {
 	end := s.total
 	if p := s.pause(t); p != nil {
