@@ -70,10 +70,11 @@ func (a *Action) Works() bool {
 // then orphans.
 type Plan struct {
 	Actions []*Action
-	// Unselected is how many runs were left out on request.
-	Unselected int
-	// Searches is how many searches have trials to come.
-	Searches int
+	// Unselected is how many runs were left out on request, and UnselectedSearches how
+	// many searches.
+	Unselected, UnselectedSearches int
+	// Searches have trials to come.
+	Searches []Search
 }
 
 // Make plans the selected runs of experiments against what is known.
@@ -297,7 +298,7 @@ type Counts struct {
 
 // Counts counts the actions.
 func (p *Plan) Counts() Counts {
-	c := Counts{Searches: p.Searches}
+	c := Counts{Searches: len(p.Searches)}
 	for _, a := range p.Actions {
 		switch {
 		case a.Shared != nil:
