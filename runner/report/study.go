@@ -21,6 +21,7 @@ type study struct {
 	families map[string]string // see familyColumns
 	short    map[string]string // domains without what all share
 	shared   string            // "@original", "" for nothing
+	searches []*found
 }
 
 // cell is one row of the table: the runs that differ in nothing but the seed, and the
@@ -41,8 +42,9 @@ type outcome struct {
 // done reports whether the run is trained.
 func (o *outcome) done() bool { return o.Summary != nil }
 
-func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
-	if len(exp.Runs) == 0 {
+func newStudy(exp *experiment.Experiment, results []Result, searches []Search) (*study, error) {
+	searches = slices.DeleteFunc(slices.Clone(searches), func(f Search) bool { return f.Progress.Experiment != exp.Name })
+	if len(exp.Runs)+len(exp.Studies)+len(searches) == 0 {
 		return nil, errors.New("the experiment has no runs")
 	}
 	type key struct {
@@ -83,6 +85,9 @@ func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
 	for _, c := range s.cells {
 		slices.SortStableFunc(c.runs, func(a, b *outcome) int { return a.Run.Repeat().Compare(b.Run.Repeat()) })
 		c.repeated = c.divides()
+	}
+	for _, f := range searches {
+		s.searches = append(s.searches, s.find(f))
 	}
 	return s, nil
 }

@@ -148,7 +148,11 @@ func (l *lab) begin(lock *store.Lock) *applier {
 	known, err := runs.Reconcile(ctx)
 	l.must(err)
 	a := &applier{lab: l, runs: runs}
-	a.src, err = NewSource(ctx, runs, known, l.load(), func(run *experiment.Run, cell string) (*launch.Job, error) {
+	var studies []*experiment.Study
+	for _, e := range l.load() {
+		studies = append(studies, e.Studies...)
+	}
+	a.src, err = NewSource(ctx, runs, known, studies, func(run *experiment.Run, cell string) (*launch.Job, error) {
 		return &launch.Job{Run: run, Dir: filepath.Join(l.root, filepath.FromSlash(store.DirOf(run.Experiment, run.ID)))}, nil
 	})
 	l.must(err)

@@ -41,28 +41,25 @@ type retest struct {
 	given bool
 }
 
-// NewSource prepares the searches of experiments. Job makes the job of a run of a cell
-// of the file.
-func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, experiments []*experiment.Experiment,
+// NewSource prepares searches. Job makes the job of a run of a cell of the file.
+func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, studies []*experiment.Study,
 	job func(run *experiment.Run, cell string) (*launch.Job, error),
 ) (*Source, error) {
 	src := &Source{runs: runs, job: job, given: map[string]bool{}, names: map[string]string{}}
 	for _, l := range known.Labels {
 		src.names[l.Name()] = l.Run
 	}
-	for _, e := range experiments {
-		for _, of := range e.Studies {
-			of, err := openStudy(ctx, known, of, true)
-			src.studies = append(src.studies, &active{Study: of, source: src})
-			if err != nil {
-				return nil, errors.Join(err, src.Close())
-			}
-			of.dir.sweep()
-			for _, t := range of.Trials {
-				for _, m := range t.Runs {
-					if err := src.settle(ctx, known.Run(m.ID)); err != nil {
-						return nil, errors.Join(err, src.Close())
-					}
+	for _, of := range studies {
+		of, err := openStudy(ctx, known, of, true)
+		src.studies = append(src.studies, &active{Study: of, source: src})
+		if err != nil {
+			return nil, errors.Join(err, src.Close())
+		}
+		of.dir.sweep()
+		for _, t := range of.Trials {
+			for _, m := range t.Runs {
+				if err := src.settle(ctx, known.Run(m.ID)); err != nil {
+					return nil, errors.Join(err, src.Close())
 				}
 			}
 		}

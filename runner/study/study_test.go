@@ -500,7 +500,7 @@ func TestFilesOfTrials(t *testing.T) {
 	defer d.close()
 	f := &file{
 		Number: 0, Cell: "c", Key: "k", Sampler: "tpe", Seed: 1<<63 + 1,
-		Point: point{{Path: "b", Value: 0.1}, {Path: "a", Value: "é\x1b\""}, {Path: "c", Value: true}, {Path: "d", Value: []any{"query", 2.0}}},
+		Point: Point{{Path: "b", Value: 0.1}, {Path: "a", Value: "é\x1b\""}, {Path: "c", Value: true}, {Path: "d", Value: []any{"query", 2.0}}},
 		Runs:  []run{{7, "abc"}},
 		Seen:  []Seen{{3, Paused, 9}, {4, Open, 0}},
 	}
