@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -806,8 +807,8 @@ func (x *expansion) checkData(c *subject, in filesInput) {
 
 func (x *expansion) checkFiles(c *subject, in filesInput, data *dataConfig) {
 	if data.Source != "" {
-		if field, message, hint := x.resolve.checkSource(x.root, data, roles); message != "" {
-			x.fail(c, "data."+field, message, hint)
+		if fault := x.resolve.checkSource(x.root, data, roles); fault != nil {
+			x.fail(c, "data."+cmp.Or(fault.field, "source"), fault.message, fault.hint)
 		} else {
 			x.checkOverlap(c, []string{"data", "source"}, "test", data, data)
 			x.checkRemarks(c, []string{"data", "source"}, data, roles)
@@ -825,8 +826,8 @@ func (x *expansion) checkFiles(c *subject, in filesInput, data *dataConfig) {
 		}
 		m := d.data(data)
 		path := []string{"evaluate", "domains", quoteLabel(d.name), "source"}
-		if _, message, hint := x.resolve.checkSource(x.root, &m, []string{"test"}); message != "" {
-			x.failAt(c, path, message, hint)
+		if fault := x.resolve.checkSource(x.root, &m, []string{"test"}); fault != nil {
+			x.failAt(c, path, fault.message, fault.hint)
 		} else if n := x.resolve.shared(x.root, data, &m); n > 0 {
 			x.failAt(c, path, fmt.Sprintf("domain %q holds %s that runs are trained on", d.name, plural.Of(n, "image")),
 				"a score on them says nothing; the images of data that are kept apart are the domain \"test\"")

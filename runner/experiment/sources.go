@@ -1,7 +1,6 @@
 package experiment
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -404,9 +403,9 @@ func (d *dataConfig) draw(role string) files {
 	return files{split: &spec.Split{Digest: data.ProceduralDigest(drawn), Count: count, Procedural: drawn}}
 }
 
-// checkSource is what is wrong with a source, if anything, or with a field of data that
-// divides it.
-func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (field, message, hint string) {
+// checkSource is what is wrong with a source, or with a field of data that divides it;
+// nil if nothing is.
+func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) *sourceError {
 	var faulty []string // parts
 	var faults string
 	for _, role := range wanted {
@@ -414,21 +413,21 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (fie
 		if err != nil {
 			var known *sourceError
 			if errors.As(err, &known) {
-				return cmp.Or(known.field, "source"), known.message, known.hint
+				return known
 			}
 			hint := ""
 			var scan *data.ScanError
 			if errors.As(err, &scan) {
 				hint = fmt.Sprintf("runner data check %s lists all that is wrong with the files", d.Source)
 			}
-			return "source", fmt.Sprintf("data %q cannot be used: %v", d.Source, err), hint
+			return &sourceError{message: fmt.Sprintf("data %q cannot be used: %v", d.Source, err), hint: hint}
 		}
 		if s.split.GetProcedural() != nil {
 			continue
 		}
 		t := r.training(root, d)
 		if t.fault != nil {
-			return "source", t.fault.Error(), "name as many in data.classes, or give the color of each in data.colors"
+			return &sourceError{message: t.fault.Error(), hint: "name as many in data.classes, or give the color of each in data.colors"}
 		}
 		if !r.check {
 			continue
@@ -439,7 +438,7 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (fie
 				return layout.Mistake(r.ctx, r.index, s.files, key.colors, key.classes), r.ctx.Err()
 			})
 			if mistake != "" {
-				return "source", fmt.Sprintf("data %q cannot be used: of %s, %s", d.Source, role, mistake), "runner help data says which masks each layout has"
+				return &sourceError{message: fmt.Sprintf("data %q cannot be used: of %s, %s", d.Source, role, mistake), hint: "runner help data says which masks each layout has"}
 			}
 		}
 		read := t.data()
@@ -451,10 +450,12 @@ func (r *resolver) checkSource(root string, d *dataConfig, wanted []string) (fie
 		}
 	}
 	if len(faulty) > 0 {
-		return "source", fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, strings.Join(faulty, ", "), faults),
-			"repair or remove them; a mask holds the index of a class in data.classes, or data.ignore, and data.colors gives a class to other values, such as \"#ffffff\" in black and white"
+		return &sourceError{
+			message: fmt.Sprintf("files of %q (%s) cannot be used:%s", d.Source, strings.Join(faulty, ", "), faults),
+			hint:    "repair or remove them; a mask holds the index of a class in data.classes, or data.ignore, and data.colors gives a class to other values, such as \"#ffffff\" in black and white",
+		}
 	}
-	return "", "", ""
+	return nil
 }
 
 // occurring counts the masks of a part of the data in which each value occurs,
