@@ -60,7 +60,7 @@ func (e *Experiment) Resolve(ctx context.Context, point []Setting, seed uint64) 
 func (s *Study) Resolve(ctx context.Context, name string, point []Setting, seed uint64) (*Run, diagnostic.List) {
 	run, found := s.of.resolve(ctx, s, point, seed)
 	if run != nil {
-		run.Cell, run.Values, run.Label.Cell = name, nil, name
+		run.Cell, run.Values, run.Point, run.Label.Cell = name, nil, point, name
 	}
 	return run, found
 }

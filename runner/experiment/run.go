@@ -83,6 +83,9 @@ type Run struct {
 	// Values of the cell on the axes of its experiment; a named case has none.
 	Values []AxisValue
 	Seed   uint64
+	// Point is what a search has in place of the values of the cell; nil: the run is
+	// of no search.
+	Point []Setting
 	// Fraction of the data, as data.fraction has it.
 	Fraction float64
 
