@@ -382,6 +382,13 @@ func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known 
 			}
 			sources[run.Experiment+"/"+cell] = job.Source
 		}
+		if run.Point != nil { // it has other values than the cell
+			own := *job.Source
+			if own.Values, err = experiments[run.Experiment].ValuesOf(ctx, run); err != nil {
+				return nil, err
+			}
+			job.Source = &own
+		}
 		if stored, err := runs.Get(ctx, run.ID); err == nil {
 			job.Attempts = stored.Attempts
 			job.Dir = filepath.Join(p.root, filepath.FromSlash(stored.Dir))

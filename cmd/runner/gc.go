@@ -77,6 +77,7 @@ func (a *app) garbage(ctx context.Context, files []string, checkpoints bool) (st
 		return "", nil, err
 	}
 	items = append(items, ensembles...)
+	items = append(items, gc.Studies(known, experiments)...)
 	items = append(items, gc.Smokes(known)...)
 	if checkpoints {
 		items = append(items, gc.Checkpoints(known, items)...)

@@ -21,6 +21,7 @@ const (
 	FromVariant     = "variant"      // a default of the variant's schema
 	FromSchema      = "schema"       // a default of the schema
 	FromAdapter     = "adapter"      // the file that adapter.from names
+	FromSearch      = "search"       // a trial of a search
 )
 
 // Value is one value of a resolved configuration, and where it comes from.
@@ -57,6 +58,45 @@ func (e *Experiment) Values(cell string) ([]Value, error) {
 		known = append(known, c.name)
 	}
 	return nil, fmt.Errorf("experiment %s has no cell %q; %s", e.Name, cell, diagnostic.Suggest(cell, "cells", known))
+}
+
+// ValuesOf is the resolved configuration of a run of a search. The values of its point
+// are where the file has the space.
+func (e *Experiment) ValuesOf(ctx context.Context, run *Run) ([]Value, error) {
+	name, _, ok := CutTrial(run.Cell)
+	if !ok {
+		name = e.CellOf(run)
+	}
+	i := slices.IndexFunc(e.Studies, func(s *Study) bool { return s.Cell == name })
+	if i < 0 {
+		return nil, fmt.Errorf("%s is of no search", run.Name())
+	}
+	s, x := e.Studies[i], e.expansion
+	release, err := x.turn.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	y, done := x.apart(ctx, s.Seeds)
+	defer done()
+	var c *cell
+	c, ok = y.pointCell(s, run.Point)
+	if ok {
+		y.evaluate(y.baseCell, []*cell{c})
+	}
+	if c.config == nil {
+		return nil, fmt.Errorf("%s has values that the experiment refuses", run.Name())
+	}
+	y.prepare([]*cell{c})
+	list, err := y.values(c)
+	for i := range list {
+		for _, p := range s.params {
+			if related(cuePath(list[i].Path), cuePath(p.Name)) && list[i].From == FromCell {
+				list[i].From, list[i].At = FromSearch, x.at(p.label)
+			}
+		}
+	}
+	return list, err
 }
 
 // Within are the values of a cell, as Values has them, that are at a path or below it.

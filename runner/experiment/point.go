@@ -61,7 +61,7 @@ func (e *Experiment) Resolve(ctx context.Context, point []Setting, repeat name.R
 func (s *Study) Resolve(ctx context.Context, cell string, point []Setting, seed uint64) (*Run, diagnostic.List) {
 	run, found := s.of.resolve(ctx, s, point, name.Repeat{Seed: seed})
 	if run != nil {
-		run.Cell, run.Values, run.Label.Cell = cell, nil, cell
+		run.Cell, run.Values, run.Point, run.Label.Cell = cell, nil, point, cell
 	}
 	return run, found
 }

@@ -86,6 +86,9 @@ type Run struct {
 	Values []AxisValue
 	Fold   name.Fold // none without cross-validation
 	Seed   uint64
+	// Point is what a search has in place of the values of the cell; nil: the run is
+	// of no search.
+	Point []Setting
 	// Fraction of the data, as data.fraction has it.
 	Fraction float64
 

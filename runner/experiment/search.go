@@ -620,7 +620,7 @@ func values(p space.Param) string {
 func (s *Study) Retest(ctx context.Context, rank int, point []Setting, seed uint64) (*Run, diagnostic.List) {
 	run, found := s.of.resolve(ctx, s, point, names.Repeat{Seed: seed})
 	if run != nil {
-		run.Cell, run.Values = s.RetestCell(rank), s.cell.values
+		run.Cell, run.Values, run.Point = s.RetestCell(rank), s.cell.values, point
 		run.Label.Cell = run.Cell
 	}
 	return run, found

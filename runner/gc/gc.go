@@ -23,6 +23,7 @@ import (
 	"github.com/loralab/loralab/runner/ensemble"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 )
 
 // Item is one thing that can be removed.
@@ -135,6 +136,26 @@ func Ensembles(known *store.Snapshot, experiments []*experiment.Experiment) ([]I
 	}
 	sortItems(items)
 	return items, nil
+}
+
+// Studies lists the directories of searches that the given experiments do not ask for
+// now.
+func Studies(known *store.Snapshot, experiments []*experiment.Experiment) []Item {
+	var items []Item
+	for _, e := range experiments {
+		wanted := map[string]bool{}
+		for _, s := range e.Studies {
+			wanted[path.Join("runs", study.Dir(e.Name, s.Cell))] = true
+		}
+		entries, _ := os.ReadDir(filepath.Join(known.Root, "runs", e.Name, store.Studies))
+		for _, entry := range entries {
+			if at := path.Join("runs", e.Name, store.Studies, entry.Name()); entry.IsDir() && !wanted[at] {
+				items = append(items, Item{Name: at, Why: "search that is no longer asked for", Bytes: size(known.Root, at), path: at})
+			}
+		}
+	}
+	sortItems(items)
+	return items
 }
 
 // Smokes lists runs of apply --smoke that nobody works on, and that no other

@@ -142,6 +142,8 @@ func from(v experiment.Value) string {
 	switch v.From {
 	case experiment.FromCell:
 		return strings.TrimSpace(place + " (the cell)")
+	case experiment.FromSearch:
+		return strings.TrimSpace(place + " (the search)")
 	case experiment.FromCommandLine:
 		return "--set"
 	}

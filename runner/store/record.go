@@ -188,6 +188,10 @@ func (r *record) write(dir *os.Root, write func(*os.Root, string, []byte) error)
 // for.
 const askedFile = ".asked.json"
 
+// Studies of the directory of an experiment has the trials of its searches: see package
+// study.
+const Studies = "studies"
+
 // Asked is what the newest apply of an experiment asked for: all runs of the
 // file in its order, those included that it was not to do.
 type Asked struct {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/loralab/loralab/core/rundir"
@@ -89,11 +90,14 @@ func (s *Store) Tidy(ctx context.Context) error {
 			continue
 		}
 		within, err := fs.ReadDir(s.runs.FS(), e.Name())
-		if err != nil || len(within) > 1 || len(within) == 1 && (within[0].Name() != askedFile || used[e.Name()]) {
+		if err != nil || used[e.Name()] && len(within) > 0 || slices.ContainsFunc(within, func(d fs.DirEntry) bool {
+			return d.Name() != askedFile && d.Name() != Studies
+		}) {
 			continue
 		}
 		// What follows may fail: it is tidying.
 		_ = s.runs.Remove(path.Join(e.Name(), askedFile))
+		_ = s.runs.RemoveAll(path.Join(e.Name(), Studies))
 		_ = s.runs.Remove(e.Name())
 	}
 	return nil

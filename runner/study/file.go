@@ -17,6 +17,7 @@ import (
 	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/store"
 )
 
 // The files of a study. Trials are numbered from 0. The file of a trial is made in
@@ -98,9 +99,9 @@ func (p *Point) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// dirOf is where the trials of a cell lie, relative to runs/.
-func dirOf(experiment, cell string) string {
-	return path.Join(experiment, "studies", filename.Fit(filename.Of(cell), 100))
+// Dir is where the trials of a cell lie, relative to runs/.
+func Dir(experiment, cell string) string {
+	return path.Join(experiment, store.Studies, filename.Fit(filename.Of(cell), 100))
 }
 
 // directory is the directory of a study.
@@ -112,7 +113,7 @@ type directory struct {
 
 // open opens the directory of a study. Without create it is nil where there is none.
 func open(root, experiment, cell string, create bool) (*directory, error) {
-	d := &directory{root: root, name: dirOf(experiment, cell)}
+	d := &directory{root: root, name: Dir(experiment, cell)}
 	runs, err := os.OpenRoot(filepath.Join(root, "runs"))
 	if errors.Is(err, fs.ErrNotExist) && !create {
 		return nil, nil

@@ -140,6 +140,9 @@ func (s *Study) Ask(ctx context.Context, root string, number int) (a sampler.Ask
 		if err != nil {
 			return a, err
 		}
+		if f.Cell != s.Cell {
+			continue
+		}
 		tell(seen, f.Seen)
 		if n == number {
 			return s.question(ctx, f, seen)

@@ -203,6 +203,9 @@ func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, er
 			return err
 		}
 		s.next = n + 1
+		if f.Cell != s.Cell {
+			continue // its name is the same as that of a file
+		}
 		tell(s.told, f.Seen)
 		t := &Trial{Number: n, Point: f.Point, Start: f.Start, State: Open}
 		for _, r := range f.Runs {

@@ -410,6 +410,23 @@ func TestAStudyForEachCell(t *testing.T) {
 	l.once()
 }
 
+// Two cells whose directories have the same name share the numbers and nothing else.
+func TestCellsOfOneDirectory(t *testing.T) {
+	t.Parallel()
+	cases := strings.Replace(one, "	seeds: [1, 2]", `	cases: {"a:b": head: hidden: 16, "a_b": head: hidden: 24}
+	seeds: [1, 2]`, 1)
+	l := newLab(t, strings.Replace(trials(4, cases), "// more", "", 1))
+	l.slots = 2
+	l.apply(math.MaxInt)
+	for _, s := range l.read() {
+		if len(s.Trials) != 4 || s.Foreign != 0 || !s.Over() {
+			t.Errorf("%s: %v, %d foreign, over %v", s.Cell, statesOf(s), s.Foreign, s.Over())
+		}
+		l.asked(s)
+	}
+	l.once()
+}
+
 // Two processes share a study: no number is drawn twice, and each sees what the other
 // has done.
 func TestTwoProcesses(t *testing.T) {
