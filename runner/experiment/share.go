@@ -29,9 +29,10 @@ const (
 
 // A Share is the part of a space that can be drawn.
 type Share struct {
-	Points, Valid int
+	Points int `json:"points"`
+	Valid  int `json:"valid"`
 	// Whole says that these are all points of the space, and not a sample.
-	Whole bool
+	Whole bool `json:"whole"`
 }
 
 // Fraction is the share as a number.

@@ -40,14 +40,14 @@ type file struct {
 	Sampler string `json:"sampler"`
 	Seed    uint64 `json:"seed"`
 	Start   bool   `json:"start,omitempty"`
-	Point   point  `json:"point"`
+	Point   Point  `json:"point"`
 	Runs    []run  `json:"runs"`
 	// Seen is what the sampler had seen, as what is new since the trial before.
 	Seen []Seen `json:"seen,omitempty"`
 }
 
-// point is the values of a trial, in the order of the space.
-type point []experiment.Setting
+// A Point is the values of a trial, in the order of the space. In JSON it is an object.
+type Point []experiment.Setting
 
 // run is a run of a trial.
 type run struct {
@@ -62,7 +62,8 @@ type Seen struct {
 	Step  uint64 `json:"step,omitempty"` // of a paused or pruned one
 }
 
-func (p point) MarshalJSON() ([]byte, error) {
+// MarshalJSON writes paths and values.
+func (p Point) MarshalJSON() ([]byte, error) {
 	b := []byte{'{'}
 	for i, s := range p {
 		if i > 0 {
@@ -81,7 +82,8 @@ func (p point) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-func (p *point) UnmarshalJSON(text []byte) error {
+// UnmarshalJSON reads paths and values in their order.
+func (p *Point) UnmarshalJSON(text []byte) error {
 	*p = nil
 	d := json.NewDecoder(strings.NewReader(string(text)))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {

@@ -308,7 +308,7 @@ func (a *active) draw(ctx context.Context) (bool, error) {
 }
 
 // ask draws a point, and makes its runs; nil where the space has no further point.
-func (a *active) ask(ctx context.Context, number int) (point, []*experiment.Run, error) {
+func (a *active) ask(ctx context.Context, number int) (Point, []*experiment.Run, error) {
 	s, err := sampler.New(a.Sampler)
 	if err != nil {
 		return nil, nil, err

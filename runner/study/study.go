@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/params"
@@ -42,7 +43,7 @@ const (
 // A Trial is one point of a study.
 type Trial struct {
 	Number int
-	Point  []experiment.Setting
+	Point  Point
 	Start  bool // given by the experiment
 	State  State
 	// Step is how far a paused or pruned trial has trained.
@@ -58,6 +59,9 @@ type Trial struct {
 	Steps uint64
 	// Runs are its runs by seed.
 	Runs []Member
+	// Began and Ended are when the first of them began and the last ended, as far as
+	// they have.
+	Began, Ended time.Time
 
 	file   *file
 	at     space.Point
@@ -234,6 +238,7 @@ func (s *Study) update(t *Trial, lookUp func(id string) (*store.Run, error)) err
 // judge sets the state of a trial by its runs; nil is one that is not there.
 func (s *Study) judge(t *Trial, runs []*store.Run) {
 	t.State, t.Step, t.Value, t.Rungs, t.Reason, t.Steps = Open, 0, 0, nil, "", 0
+	t.Began, t.Ended = time.Time{}, time.Time{}
 	done, paused := 0, 0
 	var values []float64
 	rungs := map[uint64][]float64{}
@@ -242,6 +247,12 @@ func (s *Study) judge(t *Trial, runs []*store.Run) {
 			continue
 		}
 		t.Steps += max(r.Summary.GetSteps(), r.Checkpoint)
+		if t.Began.IsZero() || r.Started.Before(t.Began) {
+			t.Began = r.Started
+		}
+		if r.Ended.After(t.Ended) {
+			t.Ended = r.Ended
+		}
 		for _, rung := range r.Rungs {
 			rungs[rung.Step] = append(rungs[rung.Step], s.value(r, rung.Metrics))
 		}
@@ -330,9 +341,9 @@ type Progress struct {
 
 // Best is the best trial of a search.
 type Best struct {
-	Trial int                  `json:"trial"`
-	Value float64              `json:"value"`
-	Point []experiment.Setting `json:"point"`
+	Trial int     `json:"trial"`
+	Value float64 `json:"value"`
+	Point Point   `json:"point"`
 }
 
 // Progress is how far the search is.

@@ -54,11 +54,6 @@ func (v *View) search(s study.Progress) string {
 func pointText(point []experiment.Setting) string {
 	var parts []string
 	for _, g := range point {
-		names := strings.Split(g.Path, ".")
-		name := names[len(names)-1]
-		if len(names) > 2 && names[len(names)-2] == "lr" {
-			name = "lr." + name
-		}
 		var text string
 		switch value := g.Value.(type) {
 		case float64:
@@ -67,7 +62,17 @@ func pointText(point []experiment.Setting) string {
 			b, _ := json.Marshal(value)
 			text = string(b)
 		}
-		parts = append(parts, name+" "+text)
+		parts = append(parts, paramName(g.Path)+" "+text)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// paramName is a path where there is little room: "rank", "lr.adapter".
+func paramName(path string) string {
+	names := strings.Split(path, ".")
+	name := names[len(names)-1]
+	if len(names) > 2 && names[len(names)-2] == "lr" {
+		name = "lr." + name
+	}
+	return name
 }

@@ -422,3 +422,23 @@ func TestLinesOfAJournal(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestStudiesShareAFile(t *testing.T) {
+	all := studies(t)
+	var b bytes.Buffer
+	if err := optunalog.Write(&b, all...); err != nil {
+		t.Fatal(err)
+	}
+	records, err := optunalog.Read(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != len(all) {
+		t.Fatalf("got %d studies, want %d", len(records), len(all))
+	}
+	for i, s := range all {
+		if records[i].Name != s.Name || len(records[i].Trials) != len(s.Trials) || records[i].Trials[0].Number != 0 {
+			t.Errorf("study %d: got %s with %d trials, want %s with %d", i, records[i].Name, len(records[i].Trials), s.Name, len(s.Trials))
+		}
+	}
+}

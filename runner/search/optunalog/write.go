@@ -65,35 +65,51 @@ const (
 	timeFormat  = "2006-01-02T15:04:05.000000-07:00"
 )
 
-// Write writes a study. Optuna numbers trials by their order: they are written
+// Write writes studies. Optuna numbers trials by their order: they are written
 // by number, and a study without gaps keeps its numbers.
 //
 // Optuna knows no paused trials: they are pruned. A complete trial whose value is
 // not finite is written as failed, since Optuna would take NaN for the best
 // value, and values of steps that are not finite are left out. A choice that is
 // no string, number, boolean or null is written as its JSON text.
-func Write(w io.Writer, s Study) error {
+func Write(w io.Writer, studies ...Study) error {
 	b := bufio.NewWriter(w)
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
+	for i, s := range studies {
+		lines, err := s.lines(i)
+		if err != nil {
+			return fmt.Errorf("study %q: %w", s.Name, err)
+		}
+		for _, line := range lines {
+			if err := e.Encode(line); err != nil {
+				return err
+			}
+		}
+	}
+	return b.Flush()
+}
+
+// lines are the operations that make a study, id counting those of the file.
+func (s Study) lines(id int) ([]any, error) {
 	direction := minimize
 	if s.Direction == search.Maximize {
 		direction = maximize
 	}
 	lines := []any{map[string]any{"op_code": createStudy, "worker_id": worker, "study_name": s.Name, "directions": []int{direction}}}
 	for _, key := range keys(s.Attrs) {
-		lines = append(lines, map[string]any{"op_code": studyAttr, "worker_id": worker, "study_id": 0, "user_attr": map[string]any{key: s.Attrs[key]}})
+		lines = append(lines, map[string]any{"op_code": studyAttr, "worker_id": worker, "study_id": id, "user_attr": map[string]any{key: s.Attrs[key]}})
 	}
 	if s.Metric != "" {
 		lines = append(lines, map[string]any{
-			"op_code": studySystemAttr, "worker_id": worker, "study_id": 0, "system_attr": map[string]any{metricNames: []string{s.Metric}},
+			"op_code": studySystemAttr, "worker_id": worker, "study_id": id, "system_attr": map[string]any{metricNames: []string{s.Metric}},
 		})
 	}
 	distributions := make([]string, s.Space.Len())
 	for i := range distributions {
 		text, err := json.Marshal(distributionOf(s.Space.Param(i)))
 		if err != nil {
-			return fmt.Errorf("parameter %q: %w", s.Space.Param(i).Name, err)
+			return nil, fmt.Errorf("parameter %q: %w", s.Space.Param(i).Name, err)
 		}
 		distributions[i] = string(text)
 	}
@@ -101,16 +117,11 @@ func Write(w io.Writer, s Study) error {
 	slices.SortFunc(trials, func(a, b Trial) int { return cmp.Compare(a.Number, b.Number) })
 	for _, t := range trials {
 		if len(t.Point) != s.Space.Len() {
-			return fmt.Errorf("trial %d has %d parameters, and the space has %d", t.Number, len(t.Point), s.Space.Len())
+			return nil, fmt.Errorf("trial %d has %d parameters, and the space has %d", t.Number, len(t.Point), s.Space.Len())
 		}
-		lines = append(lines, newTrialLine(s, t, distributions))
+		lines = append(lines, newTrialLine(s, id, t, distributions))
 	}
-	for _, line := range lines {
-		if err := e.Encode(line); err != nil {
-			return err
-		}
-	}
-	return b.Flush()
+	return lines, nil
 }
 
 // trialLine is a whole trial as one operation.
@@ -130,9 +141,9 @@ type trialLine struct {
 	Steps         map[string]float64 `json:"intermediate_values"`
 }
 
-func newTrialLine(s Study, t Trial, distributions []string) trialLine {
+func newTrialLine(s Study, id int, t Trial, distributions []string) trialLine {
 	line := trialLine{
-		Op: createTrial, Worker: worker,
+		Op: createTrial, Worker: worker, Study: id,
 		Distributions: map[string]string{}, Params: map[string]float64{}, Steps: map[string]float64{}, Attrs: t.Attrs,
 	}
 	if line.Attrs == nil {
