@@ -57,7 +57,7 @@ table. Apply does the same at its end.`,
 // something changed, or if they are not there yet.
 func (a *app) report(ctx context.Context, p *project, changed bool) error {
 	if !changed {
-		results, err := a.results(ctx, p)
+		results, _, err := a.results(ctx, p)
 		if err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (a *app) made(ctx context.Context, p *project) (*report.Paths, error) {
 		return paths, err
 	}
 	a.view.Warn(fmt.Sprintf("the tables are only shown, and no figures are drawn: %v", err))
-	results, err := a.results(ctx, p)
+	results, _, err := a.results(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (a *app) made(ctx context.Context, p *project) (*report.Paths, error) {
 }
 
 func (a *app) buildReport(ctx context.Context, p *project) (*report.Paths, error) {
-	results, err := a.results(ctx, p)
+	results, searches, err := a.results(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (a *app) buildReport(ctx context.Context, p *project) (*report.Paths, error
 	for _, value := range a.set {
 		asked = append(asked, "--set "+value)
 	}
-	return report.Build(ctx, p.root, p.experiments, results, asked)
+	return report.Build(ctx, p.root, p.experiments, results, searches, asked)
 }
 
 // written is what report.Build wrote earlier, if all of it is there and says
@@ -147,16 +147,23 @@ func written(p *project, results []report.Result) ([]report.Written, bool, error
 	return all, true, nil
 }
 
-// results is what is known of the runs of a project, for a report.
-func (a *app) results(ctx context.Context, p *project) ([]report.Result, error) {
+// results is what is known of the runs and searches of a project, for a report.
+func (a *app) results(ctx context.Context, p *project) (all []report.Result, searches []report.Search, err error) {
 	known, err := store.Read(ctx, p.root)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if _, err := study.Read(ctx, known, p.experiments); err != nil {
-		return nil, err
+	studies, err := study.Read(ctx, known, p.experiments)
+	if err != nil {
+		return nil, nil, err
 	}
-	var all []report.Result
+	for _, s := range studies {
+		var untuned []report.Result
+		for _, run := range s.Untuned {
+			untuned = append(untuned, result(p.root, run, known.Run(run.ID)))
+		}
+		searches = append(searches, report.SearchOf(s, untuned))
+	}
 	for _, e := range p.experiments {
 		for _, run := range e.Runs {
 			all = append(all, result(p.root, run, known.Run(run.ID)))
@@ -164,7 +171,7 @@ func (a *app) results(ctx context.Context, p *project) ([]report.Result, error) 
 		for _, one := range ensemble.Of(e) {
 			scored, err := one.Scored(p.root)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			metrics := map[string]*spec.Metrics{}
 			for _, x := range one.Evaluations {
@@ -179,7 +186,7 @@ func (a *app) results(ctx context.Context, p *project) ([]report.Result, error) 
 			}
 		}
 	}
-	return all, nil
+	return all, searches, nil
 }
 
 func result(root string, run *experiment.Run, stored *store.Run) report.Result {

@@ -150,3 +150,52 @@ func TestTitleAndTightAxis(t *testing.T) {
 		t.Errorf("the line begins at %v, the title at %v", line, title)
 	}
 }
+
+// Marks of a scatter are at their values, each panel on its own X, and an axis of
+// parallel coordinates is where its ends say.
+func TestScatterAndParallelAreAtTheirValues(t *testing.T) {
+	look := Look{Color: Category(0)}
+	s := &Scatter{Panels: []Plot{
+		{X: Axis{Log: true}, Marks: []Mark{{Look: look, X: 1e-5, Y: 0.1}, {Look: look, X: 1e-3, Y: 0.5}, {Look: look, X: 1e-1, Y: 0.9}}},
+		{X: Axis{Title: "x"}, Marks: []Mark{{Name: "a", Look: look, X: 1, Y: 0.1, Ring: true}}, Lines: []Series{{Look: look, Points: []Point{{X: 0, Y: 0.1}, {X: 2, Y: 0.9}}}}},
+	}}
+	f := &Parallel{Axes: []Vertical{{Title: "low", Low: 1, High: 100, Log: true}, {Title: "high", Low: 0, High: 1}, {Title: "value", Low: 0, High: 1}}, Courses: []Course{
+		{Look: look, At: []float64{10, 0.5, 0.5}}, {Look: look, At: []float64{1, math.NaN(), 1}}, {Look: look, At: []float64{1, 0, math.NaN()}, Pale: true},
+	}}
+	numbers := func(text string) (list []float64) {
+		for _, m := range regexp.MustCompile(`[0-9.]+`).FindAllString(text, -1) {
+			v, err := strconv.ParseFloat(m, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, v)
+		}
+		return list
+	}
+	paths := func(f Figure, style string) (all [][]float64) {
+		r, err := Render(f, DPI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`<path d="([^"]*)" style="`+style).FindAllStringSubmatch(string(r.SVG), -1) {
+			all = append(all, numbers(strings.Split(m[1], "A")[0]))
+		}
+		return all
+	}
+	// Circles begin at the right of their middle.
+	marks := paths(s, "fill:#0072B2")
+	if len(marks) < 3 || math.Abs(marks[1][0]-(marks[0][0]+marks[2][0])/2) > 0.02 || math.Abs(marks[1][1]-(marks[0][1]+marks[2][1])/2) > 0.02 {
+		t.Errorf("the marks are at %v", marks)
+	}
+	courses := paths(f, "fill:none;stroke:#0072B2;stroke-width:0.9")
+	if len(courses) != 2 || len(courses[0]) != 6 || math.Abs(courses[0][1]-courses[0][3]) > 0.02 || math.Abs(courses[0][3]-courses[0][5]) > 0.02 {
+		t.Errorf("the middles of axes are at %v", courses)
+	} else if below := courses[1][3] - courses[1][1]; math.Abs(math.Abs(below)-16) > 0.02 {
+		t.Errorf("no value is %v below the axis", below)
+	}
+	for v, want := range map[float64]string{1e-5: "1e-5", 0.0001: "0.0001", 2e4: "20,000", 1234567: "1,230,000", -12345: "\u221212,300", 0.25: "0.25", 100: "100"} {
+		if got := Short(v); got != want {
+			t.Errorf("Short(%v) = %q, want %q", v, got, want)
+		}
+	}
+}

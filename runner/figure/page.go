@@ -30,7 +30,7 @@ const (
 	lineHeight                     = 14 * vg.Length(1)
 )
 
-// Figure is Lines or Rows.
+// Figure is Lines, Rows, Scatter or Parallel.
 type Figure interface {
 	// lay finds the places, and returns the height and how to draw.
 	lay(p *Notes) (vg.Length, func(c draw.Canvas))

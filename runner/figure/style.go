@@ -1,6 +1,7 @@
-// Package figure draws scores: lines over an axis, and rows of marks with
-// intervals. A figure is data, Lines or Rows, which says nothing of places on a
-// canvas; Render makes a PNG and an SVG of it, and notes of what did not fit.
+// Package figure draws scores: lines over an axis, rows of marks with
+// intervals, marks in panels, and parallel coordinates. A figure is data, such as
+// Lines, which says nothing of places on a canvas; Render makes a PNG and an SVG of it,
+// and notes of what did not fit.
 //
 // All figures keep some rules. A mark is at its true value. Colors have a contrast
 // of at least 3:1 on white. A name that is too long is cut in its middle, and the
@@ -44,10 +45,11 @@ var sequential = []color.NRGBA{{0x44, 0x01, 0x54, 0xff}, {0x3b, 0x52, 0x8b, 0xff
 // Ink is the color of text, Gray that of axes and of what is less important, Rule
 // that of lines behind the data.
 var (
-	Ink  = color.NRGBA{0x22, 0x22, 0x22, 0xff}
-	Gray = color.NRGBA{0x6e, 0x6e, 0x6e, 0xff}
-	pale = color.NRGBA{0x94, 0x94, 0x94, 0xff} // of lines for comparison
-	Rule = color.NRGBA{0xe2, 0xe2, 0xe2, 0xff}
+	Ink   = color.NRGBA{0x22, 0x22, 0x22, 0xff}
+	Gray  = color.NRGBA{0x6e, 0x6e, 0x6e, 0xff}
+	pale  = color.NRGBA{0x94, 0x94, 0x94, 0xff} // of lines for comparison
+	Rule  = color.NRGBA{0xe2, 0xe2, 0xe2, 0xff}
+	white = color.NRGBA{0xff, 0xff, 0xff, 0xff}
 )
 
 // Category is color i of those without an order.

@@ -39,7 +39,7 @@ func (tr *trial) add(cell string, values []experiment.AxisValue, seed uint64, sc
 
 func (tr *trial) figures(t *testing.T) map[string]drawing {
 	t.Helper()
-	s, err := newStudy(tr.exp, tr.results)
+	s, err := newStudy(tr.exp, tr.results, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

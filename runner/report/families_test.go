@@ -48,7 +48,7 @@ func corruptionsByFamily(t *testing.T, seen string) {
 	a, ra := run(1, 0.9, 0.6, 0.3, 0.5, 0.3, 0.7)
 	b, rb := run(2, 0.8, 0.6, 0.3)
 	exp := &experiment.Experiment{Name: "x", Metric: "dice/mean", Domains: domains, Runs: []*experiment.Run{a, b}}
-	s, err := newStudy(exp, []Result{ra, rb})
+	s, err := newStudy(exp, []Result{ra, rb}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ type drawing struct {
 	name    string // of its files
 	title   string // heading on the page
 	caption string
+	section string        // of the page; "" for the comparison
 	figure  figure.Figure // nil for samples
 	render  func() (*rendered, error)
 }

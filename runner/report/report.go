@@ -66,25 +66,27 @@ type Written struct {
 	Original     string   `json:"original,omitempty"`
 	OriginalMean string   `json:"original_mean,omitempty"`
 	Figures      []string `json:"figures"`
+	// Searches are what the searches of the experiment have found.
+	Searches []Found `json:"searches,omitempty"`
 	// Replaced is what another report in the same place was asked for with, ""
 	// for nothing but the file; nil where there was none.
 	Replaced *string `json:"replaced,omitempty"`
 }
 
 // Build writes report/<experiment>/ and plots/<experiment>/ below root for every
-// experiment. Results of runs that belong to none of them are ignored. Asked is
+// experiment. Results of runs and searches that belong to none of them are ignored. Asked is
 // what was said on the command line beside the files, "-t scale=paper": an
 // experiment has one place, whatever was asked for, so its page says it.
 //
 // Figures of an earlier report that this one has not are removed.
-func Build(ctx context.Context, root string, exps []*experiment.Experiment, results []Result, asked []string) (*Paths, error) {
+func Build(ctx context.Context, root string, exps []*experiment.Experiment, results []Result, searches []Search, asked []string) (*Paths, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("finding %s: %w", root, err)
 	}
 	paths := &Paths{}
 	for _, exp := range exps {
-		w, err := build(ctx, root, exp, results, strings.Join(asked, " "))
+		w, err := build(ctx, root, exp, results, searches, strings.Join(asked, " "))
 		if err != nil {
 			return nil, fmt.Errorf("reporting %s: %w", exp.Name, err)
 		}
@@ -93,8 +95,8 @@ func Build(ctx context.Context, root string, exps []*experiment.Experiment, resu
 	return paths, nil
 }
 
-func build(ctx context.Context, root string, exp *experiment.Experiment, results []Result, asked string) (*Written, error) {
-	s, err := newStudy(exp, results)
+func build(ctx context.Context, root string, exp *experiment.Experiment, results []Result, searches []Search, asked string) (*Written, error) {
+	s, err := newStudy(exp, results, searches)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +120,10 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 		CSV: reports.path("table.csv"), RunsCSV: reports.path("runs.csv"),
 	}
 
-	figures := s.figures()
+	figures := slices.Concat(s.figures(), s.searchFigures())
+	for _, f := range s.searches {
+		w.Searches = append(w.Searches, f.Found)
+	}
 	files := make([]*rendered, len(figures))
 	errs := make([]error, len(figures))
 	var wg sync.WaitGroup
@@ -288,8 +293,21 @@ func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 	if text := s.faults(); text != "" && !curves {
 		fmt.Fprintf(&b, "\nNo curves are drawn. %s\n", text)
 	}
-	for _, f := range figures {
-		fmt.Fprintf(&b, "\n## %s\n\n![%s](%s/%s.png)\n\n%s\n", foreign.Markdown(f.title), foreign.Markdown(f.title), plots, f.name, foreign.Markdown(f.caption))
+	show := func(of string, level string) {
+		for _, f := range figures {
+			if f.section == of {
+				fmt.Fprintf(&b, "\n%s %s\n\n![%s](%s/%s.png)\n\n%s\n", level, foreign.Markdown(f.title), foreign.Markdown(f.title), plots, f.name, foreign.Markdown(f.caption))
+			}
+		}
+	}
+	show("", "##")
+	if text := s.tunedMarkdown(); text != "" {
+		b.WriteString(text)
+		show(tunedSection, "###")
+	}
+	for _, f := range s.searches {
+		fmt.Fprintf(&b, "\n## Search of %s\n\n%s", escape(f.Cell), f.markdown(s))
+		show(f.section(), "###")
 	}
 	return b.String()
 }

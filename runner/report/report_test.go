@@ -196,7 +196,7 @@ func ranks(t *testing.T, bare bool) *world {
 
 func (w *world) build(root string) report.Written {
 	w.t.Helper()
-	paths, err := report.Build(w.t.Context(), root, []*experiment.Experiment{w.exp}, w.results, nil)
+	paths, err := report.Build(w.t.Context(), root, []*experiment.Experiment{w.exp}, w.results, nil, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func TestBuildInThePlaceOfAnother(t *testing.T) {
 	root := t.TempDir()
 	build := func(w *world, asked ...string) report.Written {
 		t.Helper()
-		paths, err := report.Build(t.Context(), root, []*experiment.Experiment{w.exp}, w.results, asked)
+		paths, err := report.Build(t.Context(), root, []*experiment.Experiment{w.exp}, w.results, nil, asked)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -661,13 +661,13 @@ func showsEveryCell(t *testing.T, img image.Image) {
 
 func TestBuildRefusesAnExperimentWithoutRuns(t *testing.T) {
 	w := newWorld(t, "empty")
-	if _, err := report.Build(t.Context(), t.TempDir(), []*experiment.Experiment{w.exp}, nil, nil); err == nil || !strings.Contains(err.Error(), "empty") {
+	if _, err := report.Build(t.Context(), t.TempDir(), []*experiment.Experiment{w.exp}, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := ranks(t, true)
-	if _, err := report.Build(ctx, t.TempDir(), []*experiment.Experiment{r.exp}, r.results, nil); !errors.Is(err, context.Canceled) {
+	if _, err := report.Build(ctx, t.TempDir(), []*experiment.Experiment{r.exp}, r.results, nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end of the context: %v", err)
 	}
 }
@@ -785,7 +785,7 @@ func TestReportStaysInItsPlace(t *testing.T) {
 	}
 	away := t.TempDir()
 	link(outside, filepath.Join(away, "report", "e"))
-	if _, err := report.Build(t.Context(), away, []*experiment.Experiment{w.exp}, w.results, nil); err == nil {
+	if _, err := report.Build(t.Context(), away, []*experiment.Experiment{w.exp}, w.results, nil, nil); err == nil {
 		t.Error("a report was written through a link")
 	}
 	if left, _ := os.ReadDir(outside); len(left) != 1 {

@@ -64,7 +64,7 @@ func (e *example) add(name string, values []experiment.AxisValue, dice float64) 
 // study has curves as well.
 func (e *example) study(t *testing.T) *study {
 	t.Helper()
-	s, err := newStudy(e.exp, e.results)
+	s, err := newStudy(e.exp, e.results, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ type study struct {
 	families map[string]string // see familyColumns
 	short    map[string]string // domains without what all share
 	shared   string            // "@original", "" for nothing
+	searches []*found
 }
 
 // cell is one row of the table: the runs that differ in nothing but the seed.
@@ -37,8 +38,9 @@ type outcome struct {
 // done reports whether the run is trained.
 func (o *outcome) done() bool { return o.Summary != nil }
 
-func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
-	if len(exp.Runs) == 0 {
+func newStudy(exp *experiment.Experiment, results []Result, searches []Search) (*study, error) {
+	searches = slices.DeleteFunc(slices.Clone(searches), func(f Search) bool { return f.Progress.Experiment != exp.Name })
+	if len(exp.Runs)+len(exp.Studies)+len(searches) == 0 {
 		return nil, errors.New("the experiment has no runs")
 	}
 	type key struct {
@@ -78,6 +80,9 @@ func newStudy(exp *experiment.Experiment, results []Result) (*study, error) {
 	}
 	for _, c := range s.cells {
 		slices.SortStableFunc(c.runs, func(a, b *outcome) int { return cmp.Compare(a.Run.Seed, b.Run.Seed) })
+	}
+	for _, f := range searches {
+		s.searches = append(s.searches, s.find(f))
 	}
 	return s, nil
 }

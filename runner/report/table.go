@@ -60,7 +60,7 @@ type Score struct {
 
 // Tabulate aggregates the results of an experiment without writing anything.
 func Tabulate(exp *experiment.Experiment, results []Result) (Table, error) {
-	s, err := newStudy(exp, results)
+	s, err := newStudy(exp, results, nil)
 	if err != nil {
 		return Table{}, fmt.Errorf("tabulating %s: %w", exp.Name, err)
 	}
