@@ -154,9 +154,9 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		return err
 	}
 	var totals launch.Totals
-	works := len(made.Work()) > 0 || made.Searches > 0
+	works := len(made.Work()) > 0 || len(made.Searches) > 0
 	if works {
-		if totals, err = a.execute(ctx, p, runs, known, made, o); err != nil {
+		if totals, err = a.execute(ctx, p, runs, known, made, studies, o); err != nil {
 			return err
 		}
 	}
@@ -164,8 +164,8 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		a.view.Stopped(totals)
 		return exitCode(1)
 	}
-	if made.Searches > 0 {
-		if made, err = compared(ctx, p, runs); err != nil {
+	if len(made.Searches) > 0 {
+		if made, err = compared(ctx, p, runs, only); err != nil {
 			return err
 		}
 	}
@@ -202,7 +202,8 @@ func searches(experiments []*experiment.Experiment) bool {
 	return slices.ContainsFunc(experiments, func(e *experiment.Experiment) bool { return len(e.Studies) > 0 })
 }
 
-// planned is the plan of experiments, with what their searches have found.
+// planned is the plan of the selected runs of experiments, with what their searches have
+// found, and the searches that are selected.
 func planned(ctx context.Context, experiments []*experiment.Experiment, known *store.Snapshot, only plan.Selection) (*plan.Plan, []*study.Study, error) {
 	studies, err := study.Read(ctx, known, experiments)
 	if err != nil {
@@ -212,12 +213,23 @@ func planned(ctx context.Context, experiments []*experiment.Experiment, known *s
 	if err != nil {
 		return nil, nil, err
 	}
+	var chosen []*study.Study
 	for _, s := range studies {
-		if !s.Over() {
-			made.Searches++
+		if !only.HasSearch(s.Study) {
+			made.UnselectedSearches++
+			continue
 		}
+		chosen = append(chosen, s)
+		if s.Over() {
+			continue
+		}
+		p, err := s.Planned()
+		if err != nil {
+			return nil, nil, err
+		}
+		made.Searches = append(made.Searches, p)
 	}
-	return made, studies, nil
+	return made, chosen, nil
 }
 
 // progressOf is how far searches are.
@@ -229,12 +241,12 @@ func progressOf(studies []*study.Study) (all []study.Progress) {
 }
 
 // compared records that the experiments ask for what their searches have found.
-func compared(ctx context.Context, p *project, runs *store.Store) (*plan.Plan, error) {
+func compared(ctx context.Context, p *project, runs *store.Store, only plan.Selection) (*plan.Plan, error) {
 	known, err := runs.Reconcile(ctx)
 	if err != nil {
 		return nil, err
 	}
-	made, _, err := planned(ctx, p.experiments, known, plan.Selection{})
+	made, _, err := planned(ctx, p.experiments, known, only)
 	if err != nil {
 		return nil, err
 	}
@@ -354,7 +366,7 @@ func settle(ctx context.Context, runs *store.Store, made *plan.Plan) error {
 }
 
 // execute runs the work of a plan.
-func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known *store.Snapshot, made *plan.Plan, o applyOptions) (_ launch.Totals, err error) {
+func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known *store.Snapshot, made *plan.Plan, studies []*study.Study, o applyOptions) (_ launch.Totals, err error) {
 	experiments, metrics := map[string]*experiment.Experiment{}, map[string]string{}
 	for _, e := range p.experiments {
 		experiments[e.Name], metrics[e.Name] = e, e.Metric
@@ -386,8 +398,14 @@ func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known 
 		jobs = append(jobs, job)
 	}
 	var source launch.Source
-	if made.Searches > 0 {
-		src, err := study.NewSource(ctx, runs, known, p.experiments, job)
+	var searching []*experiment.Study
+	for _, s := range studies {
+		if !s.Over() { // the plan has the runs of those that are
+			searching = append(searching, s.Study)
+		}
+	}
+	if len(searching) > 0 {
+		src, err := study.NewSource(ctx, runs, known, searching, job)
 		if err != nil {
 			return launch.Totals{}, err
 		}

@@ -70,7 +70,7 @@ and refuses if anything moved since. Nothing else is run or written.`,
 			} else {
 				a.view.Plan(made, show)
 			}
-			if err == nil && detailed && len(made.Work())+len(made.Ensembles)+made.Searches > 0 {
+			if err == nil && detailed && len(made.Work())+len(made.Ensembles)+len(made.Searches) > 0 {
 				err = exitCode(2)
 			}
 			return err

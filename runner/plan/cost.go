@@ -29,6 +29,10 @@ type Cell struct {
 	// Uncached why they pass through all of them in each step.
 	Cached   int    `json:"cached_blocks"`
 	Uncached string `json:"uncached,omitempty"`
+	// Search says that it is what a search of the cell has left, which is at most so
+	// much where AtMost is set.
+	Search bool `json:"search,omitempty"`
+	AtMost bool `json:"at_most,omitempty"`
 }
 
 // Cost is an estimate from runs that were trained in this project.
@@ -47,7 +51,8 @@ type Cost struct {
 	Memory uint64 `json:"memory"`
 }
 
-// Cells describes the cells of the plan that are asked for, in their order.
+// Cells describes the cells of the plan that are asked for, in their order, and what is
+// left of its searches.
 func (p *Plan) Cells(known *store.Snapshot) ([]Cell, error) {
 	rates := measure(known)
 	var cells []Cell
@@ -78,6 +83,13 @@ func (p *Plan) Cells(known *store.Snapshot) ([]Cell, error) {
 		if c := &cells[at[[2]string{a.Run.Experiment, a.Run.Cell}]]; c.Cost.From == 0 && c.Runs > 0 {
 			c.Cost = rates.estimate(a.Run.Spec, c.Left, c.Runs)
 		}
+	}
+	for _, s := range p.Searches {
+		c, err := rates.searchCell(s)
+		if err != nil {
+			return nil, err
+		}
+		cells = append(cells, c)
 	}
 	return cells, nil
 }

@@ -73,10 +73,11 @@ type Plan struct {
 	Actions []*Action
 	// Ensembles are those with something to score, once their members are trained.
 	Ensembles []Ensemble
-	// Unselected is how many runs were left out on request.
-	Unselected int
-	// Searches is how many searches have trials to come.
-	Searches int
+	// Unselected is how many runs were left out on request, and UnselectedSearches how
+	// many searches.
+	Unselected, UnselectedSearches int
+	// Searches have trials to come.
+	Searches []Search
 }
 
 // Ensemble is an ensemble with evaluations that miss.
@@ -331,7 +332,7 @@ type Counts struct {
 
 // Counts counts the actions.
 func (p *Plan) Counts() Counts {
-	c := Counts{Ensembles: len(p.Ensembles), Searches: p.Searches}
+	c := Counts{Ensembles: len(p.Ensembles), Searches: len(p.Searches)}
 	for _, a := range p.Actions {
 		switch {
 		case a.Shared != nil:

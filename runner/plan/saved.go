@@ -28,6 +28,8 @@ type Saved struct {
 	Ask    Ask       `json:"ask"`
 	// Actions that have work to do.
 	Actions []SavedAction `json:"actions"`
+	// Searches that have trials to come.
+	Searches []Search `json:"searches,omitempty"`
 }
 
 // Ask is all that a plan was made from, besides the files themselves.
@@ -52,7 +54,12 @@ type SavedAction struct {
 	Spec        json.RawMessage `json:"spec"`                  // to tell what moved
 }
 
-const savedFormat = 2
+// The formats of saved plans. One with searches has the second, so that a runner that
+// does not know them refuses it.
+const (
+	savedFormat         = 2
+	savedSearchesFormat = 3
+)
 
 // Bounds of what is read. A plan of 10,000 runs has some 100 MB of text, which
 // gzip makes a tenth of.
@@ -66,7 +73,10 @@ const (
 
 // Write saves the plan. The file is replaced in one step.
 func (p *Plan) Write(file string, ask Ask) error {
-	saved := Saved{Format: savedFormat, Made: time.Now().UTC().Truncate(time.Second), Ask: ask, Actions: []SavedAction{}}
+	saved := Saved{Format: savedFormat, Made: time.Now().UTC().Truncate(time.Second), Ask: ask, Actions: []SavedAction{}, Searches: p.Searches}
+	if len(p.Searches) > 0 {
+		saved.Format = savedSearchesFormat
+	}
 	for _, a := range p.Work() {
 		text, err := rundir.Marshal(a.Run.Spec)
 		if err != nil {
@@ -158,8 +168,8 @@ func parseSaved(b []byte) (*Saved, error) {
 	if err := json.Unmarshal(text, &head); err != nil {
 		return nil, err
 	}
-	if head.Format != savedFormat {
-		return nil, fmt.Errorf("it has format %d, this runner knows %d", head.Format, savedFormat)
+	if head.Format < savedFormat || head.Format > savedSearchesFormat {
+		return nil, fmt.Errorf("it has format %d, this runner knows %d and %d", head.Format, savedFormat, savedSearchesFormat)
 	}
 	s := &Saved{}
 	if err := json.Unmarshal(text, s); err != nil {
@@ -206,7 +216,7 @@ func (e *DriftError) Error() string {
 }
 
 // Holds compares the saved plan with one made now from the same files. The
-// error is a *DriftError with what moved, by run and field.
+// error is a *DriftError with what moved, by run and field, and by search.
 func (s *Saved) Holds(now *Plan) error {
 	fresh := map[string]*Action{}
 	for _, a := range now.Actions {
@@ -240,6 +250,7 @@ func (s *Saved) Holds(now *Plan) error {
 			e.Moved = append(e.Moved, text)
 		}
 	}
+	e.Moved = append(e.Moved, searchesMoved(s.Searches, now.Searches)...)
 	if len(e.Moved) > 0 {
 		return e
 	}

@@ -62,7 +62,11 @@ func (s Selection) check(experiments []*experiment.Experiment) error {
 		found := false
 		for _, e := range experiments {
 			known = append(known, e.Name)
-			for _, run := range e.Runs {
+			runs := slices.Clone(e.Runs)
+			for _, of := range e.Studies {
+				runs = append(runs, of.Untuned...)
+			}
+			for _, run := range runs {
 				found = found || means(pattern, run.Name())
 				if cell := run.Cell; !slices.Contains(known, cell) {
 					known = append(known, cell)

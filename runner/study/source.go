@@ -40,21 +40,18 @@ type retest struct {
 	given bool
 }
 
-// NewSource prepares the searches of experiments. Job makes the job of a run of a cell
-// of the file.
-func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, experiments []*experiment.Experiment,
+// NewSource prepares searches. Job makes the job of a run of a cell of the file.
+func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, studies []*experiment.Study,
 	job func(run *experiment.Run, cell string) (*launch.Job, error),
 ) (*Source, error) {
 	src := &Source{runs: runs, job: job, given: map[string]bool{}}
-	for _, e := range experiments {
-		for _, of := range e.Studies {
-			of, err := openStudy(ctx, known, of, true)
-			src.studies = append(src.studies, &active{Study: of, source: src})
-			if err != nil {
-				return nil, errors.Join(err, src.Close())
-			}
-			of.dir.sweep()
+	for _, of := range studies {
+		of, err := openStudy(ctx, known, of, true)
+		src.studies = append(src.studies, &active{Study: of, source: src})
+		if err != nil {
+			return nil, errors.Join(err, src.Close())
 		}
+		of.dir.sweep()
 	}
 	return src, nil
 }

@@ -82,8 +82,17 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 		}
 	}
 	line := v.bold.Render(p.Counts().String())
+	var left []string
 	if n := p.Unselected; n > 0 {
-		line += v.dim.Render(fmt.Sprintf("  (%s left out)", count(n, "other run")))
+		left = append(left, count(n, "other run"))
+	}
+	if n := p.UnselectedSearches; n == 1 {
+		left = append(left, "1 other search")
+	} else if n > 1 {
+		left = append(left, fmt.Sprintf("%d other searches", n))
+	}
+	if len(left) > 0 {
+		line += v.dim.Render(fmt.Sprintf("  (%s left out)", strings.Join(left, " and ")))
 	}
 	printLine(v.out, line)
 	if o.Saved != "" {
@@ -144,15 +153,26 @@ func (v *View) cost(cells []plan.Cell) {
 		if c.Cached > 0 {
 			cached = count(c.Cached, "block")
 		}
-		t.add(cellName(cells, c), fmt.Sprint(c.Runs), amount(uint64(c.Trainable)), cached, fmt.Sprint(c.Left),
-			memory(c.Cost), duration(c.Cost), origin(c.Cost))
+		name, most := cellName(cells, c), ""
+		if c.Search {
+			name = "search of " + name
+		}
+		if c.AtMost {
+			most = "≤ "
+		}
+		t.add(name, fmt.Sprint(c.Runs), amount(uint64(c.Trainable)), cached, most+fmt.Sprint(c.Left),
+			memory(c.Cost), bound(most, duration(c.Cost)), origin(c.Cost))
 	}
 	if len(t.rows) == 0 {
 		return
 	}
 	total, steps, runs := plan.Total(cells)
 	if len(t.rows) > 1 {
-		t.add("all", fmt.Sprint(runs), "", "", fmt.Sprint(steps), memory(total), duration(total), "")
+		most := ""
+		if slices.ContainsFunc(cells, func(c plan.Cell) bool { return c.AtMost && c.Runs > 0 }) {
+			most = "≤ "
+		}
+		t.add("all", fmt.Sprint(runs), "", "", most+fmt.Sprint(steps), memory(total), bound(most, duration(total)), "")
 	}
 	printLine(v.out, v.bold.Render("Cost"))
 	v.table(t)
@@ -161,6 +181,9 @@ func (v *View) cost(cells []plan.Cell) {
 	}
 	for _, why := range uncached(cells) {
 		v.note("not cached: " + why)
+	}
+	if slices.ContainsFunc(cells, func(c plan.Cell) bool { return c.Search && c.Runs > 0 }) {
+		v.note("a search: its trials and the training of its best, as long as the cell trains as the file has it; ≤ where trials may end early")
 	}
 	if any(func(c plan.Cost) bool { return c.From > 0 }) {
 		v.note("time of training, one run after another, ± its standard deviation")
@@ -196,6 +219,14 @@ func origin(c plan.Cost) string {
 		return fmt.Sprintf("%d similar", c.From)
 	}
 	return count(c.From, "run")
+}
+
+// bound puts what a bound begins with before what is known.
+func bound(most, text string) string {
+	if text == "unknown" {
+		return text
+	}
+	return most + text
 }
 
 func memory(c plan.Cost) string {
@@ -286,10 +317,11 @@ func (v *View) PlanJSON(p *plan.Plan, o PlanOptions) error {
 		ensembles = append(ensembles, item)
 	}
 	return v.JSON(struct {
-		Counts    plan.Counts `json:"counts"`
-		Actions   []action    `json:"actions"`
-		Ensembles []ensemble  `json:"ensembles,omitempty"`
-		Cells     []plan.Cell `json:"cells,omitempty"` // with --groups or --cost
-		Saved     string      `json:"saved,omitempty"`
-	}{p.Counts(), actions, ensembles, o.Cells, o.Saved})
+		Counts    plan.Counts      `json:"counts"`
+		Actions   []action         `json:"actions"`
+		Ensembles []ensemble       `json:"ensembles,omitempty"`
+		Searches  []study.Progress `json:"searches,omitempty"`
+		Cells     []plan.Cell      `json:"cells,omitempty"` // with --groups or --cost
+		Saved     string           `json:"saved,omitempty"`
+	}{p.Counts(), actions, ensembles, o.Searches, o.Cells, o.Saved})
 }
