@@ -84,6 +84,7 @@ func (a *app) flagWords() map[string]completer {
 		"variant":   a.list(a.variantNames),
 		"directory": directories,
 		"out":       files,
+		"optuna":    files,
 	}
 }
 

@@ -201,12 +201,17 @@ func settings(p *project, path string) (list []view.Setting, variants []string, 
 	return list, variants, nil
 }
 
-// cellsOf names the cells of an experiment in their order.
+// cellsOf names the cells of an experiment in their order, those that are searched last.
 func cellsOf(e *experiment.Experiment) []string {
 	var cells []string
 	for _, r := range e.Runs {
 		if len(cells) == 0 || cells[len(cells)-1] != r.Cell {
 			cells = append(cells, r.Cell)
+		}
+	}
+	for _, s := range e.Studies {
+		if !slices.Contains(cells, s.Cell) {
+			cells = append(cells, s.Cell)
 		}
 	}
 	return cells

@@ -19,8 +19,12 @@ import (
 	"github.com/loralab/loralab/schema"
 )
 
-//go:embed starter/first.cue
-var starter string
+var (
+	//go:embed starter/first.cue
+	starter string
+	//go:embed starter/search.cue
+	starterSearch string
+)
 
 const (
 	starterBackbone = "dinov2-small" // of starter/first.cue
@@ -38,7 +42,7 @@ language: version: "v0.17.0"
 )
 
 func (a *app) initCommand() *cobra.Command {
-	var schemaOnly bool
+	var schemaOnly, search bool
 	c := &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Make a small working project",
@@ -47,9 +51,12 @@ on drawn shapes, the schema (so that cue vet and the CUE language server work
 without a network), and a .gitignore. It overwrites nothing. One that was interrupted
 is continued.
 
+With --search it writes a search as well, experiments/search.cue: each cell at its
+best learning rates. In a project that is there already it writes that file alone.
+
 With --schema it writes the schema alone, in place of an older one: after an update
 of runner.`,
-		Example: "  runner init my-project\n  runner init --schema",
+		Example: "  runner init my-project\n  runner init --search\n  runner init --schema",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
@@ -59,14 +66,16 @@ of runner.`,
 			if schemaOnly {
 				return a.initSchema(dir)
 			}
-			return a.init(dir)
+			return a.init(dir, search)
 		},
 	}
 	c.Flags().BoolVar(&schemaOnly, "schema", false, "write the schema alone")
+	c.Flags().BoolVar(&search, "search", false, "write a search, too")
+	c.MarkFlagsMutuallyExclusive("schema", "search")
 	return c
 }
 
-func (a *app) init(dir string) error {
+func (a *app) init(dir string, search bool) error {
 	schemaFiles, err := schemaFiles()
 	if err != nil {
 		return err
@@ -74,10 +83,15 @@ func (a *app) init(dir string) error {
 	// The module is last: with it the directory is a project, and without it one
 	// that was not finished.
 	module := projectFile{filepath.Join("cue.mod", "module.cue"), moduleFile}
-	files := slices.Concat([]projectFile{
-		{filepath.Join("experiments", "first.cue"), starter},
-		{".gitignore", ignoreFile},
-	}, schemaFiles, []projectFile{module})
+	example := []projectFile{{filepath.Join("experiments", "first.cue"), starter}}
+	if search {
+		own := projectFile{filepath.Join("experiments", "search.cue"), starterSearch}
+		if _, err := os.Stat(filepath.Join(dir, module.name)); err == nil {
+			return a.initSearch(dir, own)
+		}
+		example = append(example, own)
+	}
+	files := slices.Concat(example, []projectFile{{".gitignore", ignoreFile}}, schemaFiles, []projectFile{module})
 	var there []string
 	finished, same := false, true
 	for _, f := range files {
@@ -110,7 +124,24 @@ func (a *app) init(dir string) error {
 	if _, err := backbones.Resolve(starterBackbone); err != nil {
 		next = append(next, "runner models fetch "+starterBackbone)
 	}
-	a.view.Initialised(written, append(next, "runner plan experiments/first.cue", "runner apply experiments/first.cue"))
+	first := filepath.ToSlash(example[len(example)-1].name)
+	a.view.Initialised(written, append(next, "runner plan "+first, "runner apply "+first))
+	return nil
+}
+
+// initSearch adds a search to a project.
+func (a *app) initSearch(dir string, own projectFile) error {
+	path := filepath.Join(dir, own.name)
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s is there already; it wrote nothing", path)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return fmt.Errorf("writing the search: %w", err)
+	}
+	if err := replacefile.Write(path, []byte(own.text)); err != nil {
+		return fmt.Errorf("writing the search: %w", err)
+	}
+	a.view.Initialised([]string{path}, []string{"runner plan " + shellWord(path), "runner apply " + shellWord(path)})
 	return nil
 }
 

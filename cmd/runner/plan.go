@@ -36,9 +36,9 @@ func (a *app) planCommand() *cobra.Command {
   ?  a search: its trials so far, the best of them, and what it is made of
 
 --target and --exclude take patterns with * and ?: of a run ("e/rank=8/seed=1"), or
-of a part of its name ("e", "rank=8", "seed=1"). --groups shows for every cell which
-tensors train and at which rate, --cost what is left to train and how long that took
-for earlier runs of the same shape.
+of a part of its name ("e", "rank=8", "seed=1"); a search is chosen as the runs of its
+cell are. --groups shows for every cell which tensors train and at which rate, --cost
+what is left to train and how long that took for earlier runs of the same shape.
 
 --out writes the plan to a file. "runner apply FILE" of such a file does just that,
 and refuses if anything moved since. Nothing else is run or written.`,

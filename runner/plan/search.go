@@ -20,7 +20,7 @@ type Search struct {
 
 	// Like is the cell as the file has it: trials have its shape, nearly.
 	Like *experiment.Run `json:"-"`
-	// What is left to train: runs and steps, at most so many where AtMost is set.
+	// What is left to train: runs and steps, which are a bound where AtMost is set.
 	Runs   int    `json:"-"`
 	Left   uint64 `json:"-"`
 	AtMost bool   `json:"-"`
@@ -40,7 +40,7 @@ func (s Search) differs(now Search) string {
 	case s.Made != now.Made:
 		return fmt.Sprintf("had %s, has %d now", plural.Of(s.Made, "trial"), now.Made)
 	case !maps.Equal(s.States, now.States):
-		return "some of its trials went on meanwhile"
+		return "some of its trials have continued since"
 	}
 	return ""
 }

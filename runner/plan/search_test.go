@@ -17,7 +17,7 @@ func TestSavedSearchesMove(t *testing.T) {
 		{"it ended", nil, []string{"e/a: the search has ended, or no file asks for it any more"}},
 		{"another budget", []Search{{Name: "e/a", Digest: "2", Made: 2}}, []string{"e/a: the search is another one: its space, its budget or its cell moved"}},
 		{"a trial more", []Search{{Name: "e/a", Digest: "1", Made: 3}}, []string{"e/a: had 2 trials, has 3 now"}},
-		{"a trial ended", []Search{{Name: "e/a", Digest: "1", Made: 2, States: map[string]int{"complete": 1}}}, []string{"e/a: some of its trials went on meanwhile"}},
+		{"a trial ended", []Search{{Name: "e/a", Digest: "1", Made: 2, States: map[string]int{"complete": 1}}}, []string{"e/a: some of its trials have continued since"}},
 		{"another search", append(slices.Clone(saved), Search{Name: "e/b"}), []string{"e/b: the search is not in the saved plan"}},
 	} {
 		if got := searchesMoved(saved, c.now); !slices.Equal(got, c.want) {

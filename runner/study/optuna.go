@@ -56,7 +56,7 @@ type ImportedPoint struct {
 }
 
 // Import reads the complete trials of a study of Optuna as points of searches, the best
-// first, at most so many; 0 is all. Parameters are found by their names, which are paths.
+// first, not more than most of them; 0 is all. Parameters are found by their names, which are paths.
 // A point belongs to one search at least.
 func Import(studies []*Study, record optunalog.Record, most int) Imported {
 	in := Imported{Study: record.Name}

@@ -20,8 +20,17 @@ func (v *View) Validated(experiments []*experiment.Experiment, found diagnostic.
 		return
 	}
 	for _, e := range experiments {
-		v.Say("%s %s: %s in %s, scored on %s", v.good.Render("ok"), e.Name,
-			count(len(e.Runs), "run"), count(cellsOf(e), "cell"), some(e.Domains, 6))
+		var what []string
+		if len(e.Runs) > 0 || len(e.Studies) == 0 {
+			what = append(what, count(len(e.Runs), "run")+" in "+count(cellsOf(e), "cell"))
+		}
+		switch n := len(e.Studies); {
+		case n == 1:
+			what = append(what, "1 search")
+		case n > 1:
+			what = append(what, fmt.Sprintf("%d searches", n))
+		}
+		v.Say("%s %s: %s, scored on %s", v.good.Render("ok"), e.Name, strings.Join(what, " and "), some(e.Domains, 6))
 	}
 }
 
@@ -46,10 +55,12 @@ func (v *View) ValidatedJSON(root string, experiments []*experiment.Experiment, 
 		Domains []string `json:"domains"`
 		Runs    int      `json:"runs"`
 		Cells   int      `json:"cells"`
+		// Searches of cells, which have no runs before they end.
+		Searches int `json:"searches,omitempty"`
 	}
 	items := []item{}
 	for _, e := range experiments {
-		items = append(items, item{e.Name, inProject(root, e.File), append([]string{}, e.Axes...), e.Metric, e.Domains, len(e.Runs), cellsOf(e)})
+		items = append(items, item{e.Name, inProject(root, e.File), append([]string{}, e.Axes...), e.Metric, e.Domains, len(e.Runs), cellsOf(e), len(e.Studies)})
 	}
 	return v.JSON(struct {
 		Valid       bool            `json:"valid"`
