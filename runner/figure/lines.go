@@ -37,6 +37,7 @@ type Series struct {
 	Band   bool    // Low and High bound a band; else they end bars
 	Marked bool    // points have marks
 	Behind bool    // pale and thin, for comparison
+	Thin   bool    // one of many
 }
 
 // Point is one of a line.
@@ -222,6 +223,9 @@ func (l *Lines) entries() []entry {
 func (s Series) line() draw.LineStyle {
 	if s.Behind {
 		return draw.LineStyle{Color: pale, Width: 0.5}
+	}
+	if s.Thin {
+		return s.Look.line(0.8)
 	}
 	return s.Look.line(1.5)
 }

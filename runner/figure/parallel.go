@@ -61,12 +61,16 @@ func (f *Parallel) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 			without[i] = without[i] || math.IsNaN(c.At[i])
 		}
 	}
+	widest := 0.9 * vg.Inch // of a label
+	if n > 2 {
+		widest = min(widest, width/vg.Length(n)-10)
+	}
 	ticks := make([][]Tick, n)
 	gutter := vg.Length(0)
 	for i, a := range f.Axes {
 		ticks[i] = a.ticks(high)
 		for k, t := range ticks[i] {
-			ticks[i][k].Label = p.Fit(tickStyle, t.Label, 0.9*vg.Inch)
+			ticks[i][k].Label = p.Fit(tickStyle, t.Label, widest)
 			if i == 0 {
 				gutter = max(gutter, tickStyle.Width(ticks[i][k].Label))
 			}
@@ -88,13 +92,22 @@ func (f *Parallel) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	}
 	key := p.key(f.Key, entries, width-2*margin)
 	heads := make([][]string, n)
+	above := vg.Length(2 * lineHeight)
+	upright := step < 0.9*vg.Inch && n > 2 // headings that have no room side by side
+	if upright {
+		above = 1.3 * vg.Inch
+	}
 	for i, a := range f.Axes {
+		if upright {
+			heads[i] = []string{p.Fit(head, a.Title, above-4)}
+			continue
+		}
 		room := max(step, 0.8*vg.Inch) - 14
 		for _, line := range Wrap(head, a.Title, room) {
 			heads[i] = append(heads[i], p.Fit(head, line, room))
 		}
 	}
-	top := margin + lineHeight + key.height() + 8 + 2*lineHeight
+	top := margin + lineHeight + key.height() + 8 + above
 	const none = 16 // below the axis
 	height := top + high + none + lineHeight + margin
 
@@ -150,6 +163,14 @@ func (f *Parallel) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 				label(bottom-none, "none")
 			}
 			for k, line := range heads[i] {
+				if upright {
+					turned := sized(tickSize, text.XLeft)
+					turned.Rotation = math.Pi / 2
+					c.FillText(turned, vg.Point{X: x, Y: bottom + high + 6}, line)
+					continue
+				}
+				half := head.Width(line) / 2
+				x := max(margin+half, min(x, width-margin-half))
 				c.FillText(head, vg.Point{X: x, Y: bottom + high + 6 + (vg.Length(len(heads[i])-1-k)+0.5)*(lineHeight-2)}, line)
 			}
 		}

@@ -20,7 +20,7 @@ type Search struct {
 
 	// Like is the cell as the file has it: trials have its shape, nearly.
 	Like *experiment.Run `json:"-"`
-	// What is left to train: runs and steps, at most so many where AtMost is set.
+	// What is left to train, runs and steps; the most that it can be where AtMost is set.
 	Runs   int    `json:"-"`
 	Left   uint64 `json:"-"`
 	AtMost bool   `json:"-"`

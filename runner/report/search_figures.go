@@ -237,7 +237,7 @@ func (f *found) rungsFigure(s *study) (drawing, bool) {
 	var best figure.Series
 	rungs := map[uint64]bool{}
 	for _, t := range f.Trials {
-		line := figure.Series{Name: last[t.State == tuned.Complete], Look: lookEarly, Marked: true}
+		line := figure.Series{Name: last[t.State == tuned.Complete], Look: lookEarly, Marked: true, Thin: true}
 		for _, r := range t.Rungs {
 			if !math.IsNaN(r.Value) && !math.IsInf(r.Value, 0) {
 				rungs[r.Step] = true
@@ -255,7 +255,7 @@ func (f *found) rungsFigure(s *study) (drawing, bool) {
 			continue
 		}
 		if t == f.best {
-			line.Name, line.Look = "best", figure.Look{Color: lookBest.Color, Mark: 3}
+			line.Name, line.Look, line.Thin = "best", figure.Look{Color: lookBest.Color, Mark: 3}, false
 			best = line
 			continue
 		}

@@ -17,7 +17,7 @@ import (
 	"github.com/loralab/loralab/runner/study"
 )
 
-// searched is an experiment of two cells that were searched, with so many complete
+// searched is an experiment of two cells that were searched, with a number of complete
 // trials each, and their retests.
 func searched(t *testing.T, complete int) (*world, []report.Search) {
 	w := newWorld(t, "searched")

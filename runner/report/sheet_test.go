@@ -25,6 +25,8 @@ import (
 	"github.com/loralab/loralab/core/typeface"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/figure"
+	"github.com/loralab/loralab/runner/search/space"
+	tuned "github.com/loralab/loralab/runner/study"
 )
 
 // example makes an experiment with results that are the same on every machine.
@@ -32,6 +34,8 @@ type example struct {
 	exp     *experiment.Experiment
 	results []Result
 	long    bool
+
+	searches []Search
 }
 
 func newExample(name string, long bool, axes ...string) *example {
@@ -40,7 +44,7 @@ func newExample(name string, long bool, axes ...string) *example {
 		name = "名前の長い実験 " + name + " 🚀 with a name that says what is compared, and with what, and why"
 		domains = []string{"test@window-252-scale-1.96875", "组织学 stained at another hospital with another microscope@window-252-scale-1.96875"}
 	}
-	return &example{&experiment.Experiment{Name: name, Metric: "dice/nucleus", Axes: axes, Domains: domains}, nil, long}
+	return &example{&experiment.Experiment{Name: name, Metric: "dice/nucleus", Axes: axes, Domains: domains}, nil, long, nil}
 }
 
 // add adds a cell with three seeds.
@@ -64,7 +68,7 @@ func (e *example) add(name string, values []experiment.AxisValue, dice float64) 
 // study has curves as well.
 func (e *example) study(t *testing.T) *study {
 	t.Helper()
-	s, err := newStudy(e.exp, e.results, nil)
+	s, err := newStudy(e.exp, e.results, e.searches)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +170,16 @@ var kinds = []struct {
 		}
 	}},
 	{strengthName, strong},
+	{"tuned", func(e *example, n int) {
+		for i := range n {
+			searchOf(e, e.name([]string{"lora", "dora", "vera", "bitfit"}[i%4]+strings.Repeat("+", i/4)), 2, 0.75+0.03*math.Sin(float64(i)), 3000<<i)
+		}
+	}},
+	{"history", searchedOne},
+	{"parallel", searchedOne},
+	{"slices", searchedOne},
+	{"rungs", searchedOne},
+	{"importance", searchedOne},
 	{samplesName, ranked},
 }
 
@@ -197,6 +211,61 @@ func ranked(e *example, n int) {
 	}
 }
 
+// searchedOne has the search of one cell over n parameters.
+func searchedOne(e *example, n int) { searchOf(e, e.name("lora"), n, 0.8, 6144) }
+
+// searchOf adds a cell with its search, which has drawn 60 trials.
+func searchOf(e *example, name string, n int, dice float64, trained uint64) {
+	var params []space.Param
+	for i := range n {
+		p := []space.Param{
+			{Name: "optim.lr.adapter", Low: 1e-5, High: 1e-1, Log: true},
+			{Name: "optim.schedule.kind", Kind: space.Choice, Choices: []any{"constant", "cosine"}},
+			{Name: "adapter.params.rank", Kind: space.Int, Low: 2, High: 64},
+		}[i%3]
+		if i >= 3 {
+			p.Name += fmt.Sprint(i)
+		}
+		if e.long && p.Kind == space.Choice {
+			p.Choices = []any{e.name("constant"), e.name("cosine")}
+		}
+		params = append(params, p)
+	}
+	in, err := space.New(params...)
+	if err != nil {
+		panic(err)
+	}
+	rng := rand.New(rand.NewPCG(uint64(n), trained))
+	of := Search{Space: in, Retest: name, Seeds: []uint64{101}, Progress: tuned.Progress{
+		Experiment: e.exp.Name, Cell: name, Pruner: "asha", Objective: "dice/nucleus", Over: true, Best: &tuned.Best{},
+	}}
+	for k := range 60 {
+		at := in.Draw(rng.Float64)
+		u := in.Param(0).ToUnit(at[0])
+		t := &tuned.Trial{Number: k, Value: dice - (u-0.6)*(u-0.6) + 0.02*rng.NormFloat64(), State: tuned.Complete, Steps: 72, Runs: make([]tuned.Member, 1)}
+		for i, x := range at {
+			t.Point = append(t.Point, experiment.Setting{Path: in.Param(i).Name, Value: in.Param(i).Decode(x)})
+		}
+		t.Rungs = []tuned.Rung{{Step: 8, Value: t.Value - 0.2}, {Step: 24, Value: t.Value - 0.1}}
+		if k%6 == 5 {
+			t.State, t.Steps, t.Rungs, t.Value = tuned.Paused, 8, t.Rungs[:1], t.Rungs[0].Value
+		} else if b := of.Progress.Best; b.Value < t.Value {
+			b.Trial, b.Value = k, t.Value
+		}
+		of.Trials = append(of.Trials, t)
+	}
+	was := len(e.results)
+	e.add(name, nil, dice)
+	for i := range e.results[was:] {
+		e.results[was+i].Summary.AdapterParams, e.results[was+i].Summary.Seconds = trained, 10+float64(trained%977)
+	}
+	plain := newExample(e.exp.Name, e.long)
+	plain.exp.Domains = e.exp.Domains
+	plain.add(name, nil, dice-0.05)
+	of.Untuned = plain.results
+	e.searches = append(e.searches, of)
+}
+
 // picture draws one figure at a resolution; nil if it does not exist.
 func picture(t *testing.T, kind int, n int, long bool, dpi int) (image.Image, string) {
 	t.Helper()
@@ -210,8 +279,8 @@ func picture(t *testing.T, kind int, n int, long bool, dpi int) (image.Image, st
 		}
 		return decoded(t, content.files[0].content), strings.Join(content.notes, " ")
 	}
-	for _, d := range s.figures() {
-		if d.name != kinds[kind].name && !(n == 1 && d.name == cellsName) {
+	for _, d := range append(s.searchFigures(), s.figures()...) {
+		if d.name != kinds[kind].name && !strings.HasSuffix(d.name, "_"+kinds[kind].name) && !(n == 1 && d.name == cellsName) {
 			continue
 		}
 		r, err := figure.Render(d.figure, dpi)

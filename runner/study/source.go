@@ -283,7 +283,7 @@ func (a *active) of(ctx context.Context, t *Trial) (*launch.Job, error) {
 			return nil, err
 		}
 		pause := a.pause(t)
-		if stored != nil && (stored.Summary != nil || pause != nil && slices.ContainsFunc(stored.Rungs, func(r store.Rung) bool { return r.Step == pause.Step })) {
+		if stored != nil && (stored.Summary != nil || pause != nil && slices.ContainsFunc(stored.Rungs, func(r store.Rung) bool { return r.Step >= pause.Step })) {
 			continue
 		}
 		run, err := a.resolve(ctx, t, m)

@@ -270,7 +270,6 @@ func (s *Study) judge(t *Trial, runs []*store.Run) {
 	t.Began, t.Ended = time.Time{}, time.Time{}
 	done, paused := 0, 0
 	var values []float64
-	rungs := map[uint64][]float64{}
 	for _, r := range runs {
 		if r == nil {
 			continue
@@ -281,9 +280,6 @@ func (s *Study) judge(t *Trial, runs []*store.Run) {
 		}
 		if r.Ended.After(t.Ended) {
 			t.Ended = r.Ended
-		}
-		for _, rung := range r.Rungs {
-			rungs[rung.Step] = append(rungs[rung.Step], s.value(r, rung.Metrics))
 		}
 		switch {
 		case r.Summary != nil:
@@ -297,12 +293,7 @@ func (s *Study) judge(t *Trial, runs []*store.Run) {
 			paused++
 		}
 	}
-	for step, values := range rungs {
-		if len(values) == len(runs) {
-			t.Rungs = append(t.Rungs, Rung{step, mean(values)})
-		}
-	}
-	slices.SortFunc(t.Rungs, func(a, b Rung) int { return int(a.Step) - int(b.Step) })
+	t.Rungs = s.rungsOf(runs)
 	switch n := len(t.Rungs); {
 	case t.State == Failed:
 	case done == len(runs):
@@ -316,6 +307,37 @@ func (s *Study) judge(t *Trial, runs []*store.Run) {
 			t.State = Pruned
 		}
 	}
+}
+
+// rungsOf are the values of a trial at the steps where any of its runs paused. A run
+// that went past a step, for another experiment say, counts with what it has next.
+func (s *Study) rungsOf(runs []*store.Run) (rungs []Rung) {
+	var steps []uint64
+	for _, r := range runs {
+		if r == nil {
+			return nil
+		}
+		for _, rung := range r.Rungs {
+			steps = append(steps, rung.Step)
+		}
+	}
+	slices.Sort(steps)
+	for _, step := range slices.Compact(steps) {
+		var values []float64
+		for _, r := range runs {
+			i := slices.IndexFunc(r.Rungs, func(rung store.Rung) bool { return rung.Step >= step })
+			switch {
+			case i >= 0:
+				values = append(values, s.value(r, r.Rungs[i].Metrics))
+			case r.Summary != nil:
+				values = append(values, s.value(r, r.Summary.GetValidation()))
+			}
+		}
+		if len(values) == len(runs) {
+			rungs = append(rungs, Rung{step, mean(values)})
+		}
+	}
+	return rungs
 }
 
 // value is the objective of a run; NaN where it has none.
