@@ -157,6 +157,7 @@ func (x *expansion) expand() *Experiment {
 	}
 	e.Studies = slices.DeleteFunc(e.Studies, func(s *Study) bool { return len(s.Untuned) == 0 }) // its plug-in fails
 	for _, s := range e.Studies {
+		x.checkPruner(s)
 		x.checkPoints(s)
 	}
 	if len(e.LeftOut) > 0 && len(e.Runs)+len(e.Studies) == 0 {

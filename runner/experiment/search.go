@@ -18,6 +18,7 @@ import (
 
 	"github.com/loralab/loralab/core/metric"
 	names "github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/search/space"
 )
@@ -133,7 +134,7 @@ func (x *expansion) searched(e *Experiment, whole *cell, cells []*cell) []*Study
 	}
 	x.checkSearch(e, g)
 	shared := x.space([]string{x.name, searchField, spaceField}, v.LookupPath(cue.ParsePath(spaceField)))
-	if len(shared) == 0 && x.errorCount() == before {
+	if of := v.LookupPath(cue.ParsePath(spaceField)); len(fieldNames(of)) == 0 && !x.isRefused(x.name+".search.space") && x.errorCount() == before {
 		x.failLabel(x.name+".search.space", x.labelAt([]string{x.name, searchField, spaceField}), "nothing is searched", `write a path and its values, for instance space: "optim.lr.adapter": {low: 1e-5, high: 1e-2, log: true}`)
 	}
 	studies := make([]*Study, len(cells))
@@ -217,9 +218,15 @@ func (x *expansion) space(at []string, v cue.Value) (all []*parameter) {
 		return nil
 	}
 	for it.Next() {
-		if p, ok := x.parameter(append(slices.Clone(at), it.Selector().String()), it.Selector().Unquoted(), it.Value()); ok {
-			all = append(all, p)
+		p, ok := x.parameter(append(slices.Clone(at), it.Selector().String()), it.Selector().Unquoted(), it.Value())
+		if !ok {
+			continue
 		}
+		if i := slices.IndexFunc(all, func(q *parameter) bool { return related(cuePath(p.Name), cuePath(q.Name)) }); i >= 0 {
+			x.failLabel(strings.Join(p.at, "."), p.label, fmt.Sprintf("%q and %q have values in common", p.Name, all[i].Name), "leave one out")
+			continue
+		}
+		all = append(all, p)
 	}
 	return all
 }
@@ -244,6 +251,9 @@ func (x *expansion) parameter(at []string, path string, v cue.Value) (p *paramet
 			}
 		}
 	}
+	if x.isRefused(name) {
+		return p, false
+	}
 	fail := func(field, message, hint string) {
 		ok = false
 		pos := p.label
@@ -262,6 +272,10 @@ func (x *expansion) parameter(at []string, path string, v cue.Value) (p *paramet
 	text, err := v.MarshalJSON()
 	if err == nil {
 		err = json.Unmarshal(text, &given)
+	}
+	if large := (*json.UnmarshalTypeError)(nil); errors.As(err, &large) {
+		fail(strings.ToLower(large.Field), fmt.Sprintf("%q: the %s is too large", path, large.Value), "")
+		return p, false
 	}
 	if err != nil {
 		fail("", "cannot be read: "+err.Error(), "")
@@ -303,6 +317,14 @@ func (x *expansion) parameter(at []string, path string, v cue.Value) (p *paramet
 		p.When = append(p.When, space.Condition{Param: path, Values: given.When[path]})
 	}
 	return p, ok
+}
+
+// isRefused reports whether the schema has refused something at a path or below it,
+// which is left out of the values then.
+func (x *expansion) isRefused(path string) bool {
+	return slices.ContainsFunc(x.found, func(d diagnostic.Diagnostic) bool {
+		return !d.Warning && (d.Path == path || strings.HasPrefix(d.Path, path+"."))
+	})
 }
 
 // sound reports whether the values of a parameter are, whatever its conditions.
@@ -460,6 +482,26 @@ func (x *expansion) less(o *override, drop [][]string) *override {
 	less := *o
 	less.value, less.text = all, valueText(all)
 	return &less
+}
+
+// checkPruner looks at the steps of a pruner, which lie within the training.
+func (x *expansion) checkPruner(s *Study) {
+	last := params.Steps(s.Untuned[0].Spec)
+	for _, f := range []struct {
+		name  string
+		value uint64
+		kinds []string
+	}{
+		{"min", s.Pruner.Min, []string{"asha", "hyperband"}},
+		{"every", s.Pruner.Every, []string{"median", "percentile"}},
+		{"warmup", s.Pruner.Warmup, []string{"median", "percentile"}},
+	} {
+		if f.value >= last && slices.Contains(f.kinds, s.Pruner.Kind) {
+			x.failLabel(x.name+".search.pruner."+f.name, x.valueAt([]string{x.name, searchField, "pruner", f.name}),
+				fmt.Sprintf("no trial pauses before step %d, and a training of %s has %d steps", f.value, s.Cell, last), "give fewer steps, or no pruner")
+			return
+		}
+	}
 }
 
 // checkSampler looks at what a sampler asks of a space.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"cuelang.org/go/cue"
+
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/rng"
@@ -57,26 +59,31 @@ func (x *expansion) checkPoints(s *Study) {
 			}))
 		}
 	}
-	valid, first := x.valid(s, points)
+	fit, first := x.fits(s, points)
 	s.Share.Points = len(points)
-	for _, ok := range valid {
-		if ok {
+	for _, f := range fit {
+		if f == fits {
 			s.Share.Valid++
 		}
 	}
+	// Values that no valid point has. Of a range, its ends, which few points have.
+	bad := x.checkEnds(s, points, fit)
 	if s.Share.Valid == len(points) {
 		return
 	}
-	// Values that no valid point has. Of a range, its ends.
-	bad := false
 	for i, p := range s.params {
 		for v := range p.Choices {
 			if slices.ContainsFunc(points, func(q space.Point) bool { return q[i] == float64(v) }) &&
-				!slices.ContainsFunc(indices(valid), func(j int) bool { return points[j][i] == float64(v) }) {
+				!slices.ContainsFunc(soundPoints(fit), func(j int) bool { return points[j][i] == float64(v) }) {
 				bad = true
 				x.blame(s, p, points, i, v)
 			}
 		}
+	}
+	if s.Share.Valid == 0 && !bad && slices.Contains(fit, large) {
+		x.failLabel(x.name+".search.constraint", x.valueAt([]string{x.name, searchField, "constraint", "trainable"}),
+			fmt.Sprintf("no point of %s trains as few as %d parameters", s.Cell, s.Trainable), "adapter and head count together; runner plan --groups shows how many there are")
+		return
 	}
 	if s.Share.Valid == 0 && !bad {
 		message, hint := "no point of the space can be trained", ""
@@ -88,9 +95,20 @@ func (x *expansion) checkPoints(s *Study) {
 	}
 }
 
-func indices(valid []bool) (all []int) {
-	for i, ok := range valid {
-		if ok {
+// A fitness says whether a point can be trained.
+type fitness int
+
+const (
+	fits    fitness = iota
+	large           // it trains more parameters than the search allows
+	wrong           // a check of loralab or a plug-in refuses it
+	refused         // the schema refuses it
+)
+
+// soundPoints are the points of which nothing is wrong, those included that are too large.
+func soundPoints(fit []fitness) (all []int) {
+	for i, f := range fit {
+		if f <= large {
 			all = append(all, i)
 		}
 	}
@@ -108,19 +126,70 @@ func (x *expansion) blame(s *Study, p *parameter, points []space.Point, i, v int
 	}
 	text, _ := json.Marshal(p.Choices[v])
 	message, hint := fmt.Sprintf("%s of %q cannot be trained at any point", text, p.Name), ""
-	if _, found := x.valid(s, []space.Point{q}); len(found) > 0 {
+	if _, found := x.fits(s, []space.Point{q}); len(found) > 0 {
 		message, hint = fmt.Sprintf("%s of %q: %s", text, p.Name, found[0].Message), found[0].Hint
 	}
 	at := append(slices.Clone(p.at), "choice")
 	x.failLabel(strings.Join(p.at, "."), x.elementAt(at, v), message, hint)
 }
 
-// valid reports which points make a run that can be trained, and what is wrong with
-// the first that does not. Points that agree in what is checked are checked once.
-func (x *expansion) valid(s *Study, points []space.Point) (valid []bool, first diagnostic.List) {
+// endPoints is how many points an end of a range is looked at in.
+const endPoints = 16
+
+// checkEnds reports ends of ranges that the schema refuses wherever a point has them.
+// What a plug-in refuses is a value as any other: a rank that does not divide a layer
+// is never drawn.
+func (x *expansion) checkEnds(s *Study, points []space.Point, fit []fitness) (bad bool) {
+	for i, p := range s.params {
+		if p.Kind == space.Choice {
+			continue
+		}
+		for _, end := range []struct {
+			field string
+			value float64
+		}{{"low", p.Low}, {"high", p.High}} {
+			var at []space.Point
+			for j, q := range points {
+				if space.Active(q[i]) && (fit[j] <= large || s.Share.Valid == 0) && len(at) < endPoints {
+					q = slices.Clone(q)
+					q[i] = end.value
+					at = append(at, q)
+				}
+			}
+			if len(at) == 0 {
+				continue
+			}
+			fit, found := x.fits(s, at)
+			if slices.ContainsFunc(fit, func(f fitness) bool { return f != refused }) && !x.parameterRefuses(s, p, end.value) || len(found) == 0 {
+				continue
+			}
+			bad = true
+			x.failLabel(strings.Join(p.at, "."), x.valueAt(append(slices.Clone(p.at), end.field)),
+				fmt.Sprintf("%v of %q: %s", end.value, p.Name, found[0].Message), found[0].Hint)
+			break
+		}
+	}
+	return bad
+}
+
+// parameterRefuses reports whether the schema of the variant refuses a value of one of
+// its parameters.
+func (x *expansion) parameterRefuses(s *Study, p *parameter, value float64) bool {
+	path := cuePath(p.Name)
+	if len(path) != 3 || path[0] != "adapter" || path[1] != "params" {
+		return false
+	}
+	of := lookup(x.paramSchema(s.cell.config.Adapter.Variant), path[2:])
+	text, err := settingText(p.Decode(value))
+	return err == nil && of.Exists() && of.Unify(of.Context().CompileBytes(text)).Validate(cue.Concrete(true)) != nil
+}
+
+// fits reports which points can be trained, and what is wrong with the first that
+// cannot. Points that agree in what is checked are checked once.
+func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first diagnostic.List) {
 	y, done := x.apart(x.resolve.ctx, s.Seeds)
 	defer done()
-	valid = make([]bool, len(points))
+	fit = make([]fitness, len(points))
 	cells := make([]*cell, len(points))
 	// One override for each value, so that cells share what follows from it.
 	fixed := make([]*override, len(s.fixed))
@@ -159,17 +228,28 @@ func (x *expansion) valid(s *Study, points []space.Point) (valid []bool, first d
 	y.evaluate(y.baseCell, sound)
 	for i, c := range cells {
 		if c == nil || c.config == nil {
+			fit[i] = refused
 			continue
 		}
 		before := y.errorCount()
 		y.prepare([]*cell{c})
-		y.check(c)
-		if valid[i] = y.errorCount() == before; valid[i] && s.Trainable > 0 {
-			run, err := y.run(c, name.Repeat{Seed: s.Seeds[0]})
-			if valid[i] = err == nil; valid[i] {
-				n, err := Trainable(run.Spec)
-				valid[i] = err == nil && n <= s.Trainable
-			}
+		if y.check(c); y.errorCount() > before {
+			fit[i] = wrong
+			continue
+		}
+		if s.Trainable == 0 {
+			continue
+		}
+		run, err := y.run(c, name.Repeat{Seed: s.Seeds[0]})
+		if err != nil {
+			fit[i] = wrong
+			continue
+		}
+		switch n, err := Trainable(run.Spec); {
+		case err != nil:
+			fit[i] = wrong
+		case n > s.Trainable:
+			fit[i] = large
 		}
 	}
 	for _, d := range y.found {
@@ -177,7 +257,7 @@ func (x *expansion) valid(s *Study, points []space.Point) (valid []bool, first d
 			first = append(first, d)
 		}
 	}
-	return valid, first
+	return fit, first
 }
 
 // Trainable counts the parameters of adapter and head that train.

@@ -234,6 +234,7 @@ func check(p Param, report func(p Param, field, format string, args ...any)) Par
 		}
 		if p.Step != 0 && (p.Kind == Float || p.Step != 1) {
 			report(p, "step", "a logarithmic scale has no step")
+			return p
 		}
 	}
 	if p.Step < 0 {
