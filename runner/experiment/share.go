@@ -181,7 +181,7 @@ func (x *expansion) parameterRefuses(s *Study, p *parameter, value float64) bool
 	}
 	of := lookup(x.paramSchema(s.cell.config.Adapter.Variant), path[2:])
 	text, err := settingText(p.Decode(value))
-	return err == nil && of.Exists() && of.Unify(of.Context().CompileBytes(text)).Validate(cue.Concrete(true)) != nil
+	return err == nil && of.Exists() && of.Unify(x.cue.CompileBytes(text)).Validate(cue.Concrete(true)) != nil
 }
 
 // fits reports which points can be trained, and what is wrong with the first that
