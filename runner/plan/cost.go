@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 
@@ -94,23 +95,32 @@ func (p *Plan) Cells(known *store.Snapshot) ([]Cell, error) {
 	return cells, nil
 }
 
+// training goes through the cells that are to train, each once, with the tensors of
+// its model. Of a cell whose tensors cannot be listed it says nothing: that is reported
+// where they are asked for.
+func (p *Plan) training() iter.Seq2[*Action, []params.Tensor] {
+	return func(yield func(*Action, []params.Tensor) bool) {
+		seen := map[[2]string]bool{}
+		for _, a := range p.Actions {
+			if a.Run == nil || a.Shared != nil || !a.Train {
+				continue
+			}
+			key := [2]string{a.Run.Experiment, a.Run.Cell}
+			if seen[key] {
+				continue
+			}
+			seen[key] = true
+			if tensors, err := params.Of(a.Run.Spec); err == nil && !yield(a, tensors) {
+				return
+			}
+		}
+	}
+}
+
 // Uncached are the reasons why frozen blocks are computed again in each step of runs
 // that are to train, each once. It says nothing of those without frozen blocks.
 func (p *Plan) Uncached() (reasons []string) {
-	seen := map[[2]string]bool{}
-	for _, a := range p.Actions {
-		if a.Run == nil || a.Shared != nil || !a.Train {
-			continue
-		}
-		key := [2]string{a.Run.Experiment, a.Run.Cell}
-		if seen[key] {
-			continue
-		}
-		seen[key] = true
-		tensors, err := params.Of(a.Run.Spec)
-		if err != nil {
-			continue // reported where it is asked for
-		}
+	for a, tensors := range p.training() {
 		c, err := params.CacheOf(a.Run.Spec, tensors, params.CacheBytes)
 		if err == nil && c.Blocks > 0 && c.Off != "" && !slices.Contains(reasons, c.Off) {
 			reasons = append(reasons, c.Off)
@@ -124,23 +134,10 @@ func (p *Plan) Uncached() (reasons []string) {
 // of parameters, derived ones too, and the gradients of those that train; a step
 // takes more.
 func (p *Plan) TooLarge(memory uint64) string {
-	seen := map[[2]string]bool{}
 	var name, tensor string // the largest
 	var most, of float64
 	var tensors, cells int
-	for _, a := range p.Actions {
-		if a.Run == nil || a.Shared != nil || !a.Train {
-			continue
-		}
-		key := [2]string{a.Run.Experiment, a.Run.Cell}
-		if seen[key] {
-			continue
-		}
-		seen[key] = true
-		all, err := params.Of(a.Run.Spec)
-		if err != nil {
-			continue // reported where it is asked for
-		}
+	for a, all := range p.training() {
 		var bytes, largest float64
 		var count int
 		var at string
@@ -162,7 +159,7 @@ func (p *Plan) TooLarge(memory uint64) string {
 			continue
 		}
 		if cells++; bytes > most {
-			name, tensor, most, of, tensors = key[0]+"/"+key[1], at, bytes, largest, count
+			name, tensor, most, of, tensors = a.Run.Experiment+"/"+a.Run.Cell, at, bytes, largest, count
 		}
 	}
 	if cells == 0 {
