@@ -24,7 +24,7 @@ help:
 	@echo 'make build   build bin/runner, bin/runner-engine and bin/plugins/*'
 	@echo 'make demo    build, fetch the backbone, run experiments/ablation_rank.cue'
 	@echo 'make test    format, vet, staticcheck, all tests, the race detector'
-	@echo 'make python  the Python environment of the tests, 800 MB in the cache'
+	@echo 'make python  the Python environment of the tests, 1.1 GB in the cache'
 	@echo 'make bench   a training step side by side with transformers and PEFT'
 	@echo 'make bench-variants   what variants cost beside the same maths by hand'
 	@echo 'make bench-files   a data set of 100,000 files, on the first start and the second'

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the Python environment of the tests in the user's cache, once, and prints
-# its interpreter. It takes about 800 MB and half a minute, because it leaves out
+# its interpreter. It takes about 1.1 GB and half a minute, because it leaves out
 # the 4 GB of torch that only GPUs need: the package index has torch for x86-64
 # with CUDA alone, and the half of it that binds Python asks the linker for every
 # CUDA library even if none is ever called. Where those would be lie small
