@@ -409,13 +409,28 @@ func (p *victim) compare(want map[string]string) {
 	if evaluations != len(files) || err != nil || len(known.Notes) > 0 {
 		p.t.Errorf("%d evaluations of %d, %v, notes %v", evaluations, len(files), err, known.Notes)
 	}
-	// Nobody lives on.
+	// No process lives on. Those whose runner was killed end by themselves, which takes
+	// a moment on a busy machine.
+	living := p.living()
+	for end := time.Now().Add(30 * time.Second); len(living) > 0 && time.Now().Before(end); living = p.living() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, pid := range living {
+		command, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+		p.t.Errorf("process %s still works in the project: %q", pid, command)
+	}
+}
+
+// living is the processes whose working directory is the project.
+func (p *victim) living() []string {
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	var pids []string
 	for _, link := range links {
 		if dir, err := os.Readlink(link); err == nil && dir == p.dir {
-			p.t.Errorf("process %s still works in the project", filepath.Base(filepath.Dir(link)))
+			pids = append(pids, filepath.Base(filepath.Dir(link)))
 		}
 	}
+	return pids
 }
 
 func firstDifference(a, b string) string {

@@ -2,9 +2,11 @@ package protocol
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
-	"time"
+	"strconv"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -67,7 +69,7 @@ func (l limited) Invoke(ctx context.Context, method string, args, reply any, opt
 
 // Serve serves a variant to the runner that started this process and returns
 // when that is done. Run by hand, it explains itself and exits. The process
-// ends by itself when its runner is gone.
+// ends by itself when its runner ends; see Lifeline.
 func Serve(server VariantServer) {
 	if !Started() {
 		fmt.Fprintln(os.Stderr, "This is a loralab variant plug-in. It is not meant to be run by itself:\n"+
@@ -75,7 +77,7 @@ func Serve(server VariantServer) {
 			"runner starts it when an experiment needs it.")
 		os.Exit(1)
 	}
-	go exitWithParent(os.Getppid())
+	go exitWithRunner()
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: Handshake,
 		Plugins:         plugin.PluginSet{Service: &GRPCPlugin{Variant: server}},
@@ -86,10 +88,19 @@ func Serve(server VariantServer) {
 	})
 }
 
-// exitWithParent ends an orphan: a killed runner cannot shut it down.
-func exitWithParent(parent int) {
-	for os.Getppid() == parent {
-		time.Sleep(time.Second)
+// Lifeline is the variable of the environment with the number of a file descriptor:
+// the reading end of a pipe that only the runner can write to. A killed runner cannot
+// shut its plug-ins down. The pipe reports its end at once, also when it ends before
+// the plug-in runs. A plug-in that does not know the variable outlives such a runner.
+const Lifeline = "LORALAB_LIFELINE"
+
+// exitWithRunner ends this process when its runner has ended.
+func exitWithRunner() {
+	fd, err := strconv.ParseUint(os.Getenv(Lifeline), 10, 31)
+	if err != nil {
+		return // started by another host of go-plugin
 	}
-	os.Exit(1)
+	if _, err := os.NewFile(uintptr(fd), "lifeline").Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+		os.Exit(1)
+	}
 }

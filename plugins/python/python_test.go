@@ -3,6 +3,7 @@ package python_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -151,6 +152,27 @@ func TestPrintedAtImport(t *testing.T) {
 	_ = cmd.Wait() // it was killed
 	if !strings.Contains(printed.String(), "hello") {
 		t.Errorf("standard error has %q", printed.String())
+	}
+}
+
+// A plug-in ends with its runner, also when that dies before the plug-in runs.
+func TestOrphanEnds(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "delora")
+	run(t, ".", nil, "loralab_plugin/pack.py", "delora", file)
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.Close() // as the system does for a process that was killed
+	cmd := exec.CommandContext(t.Context(), file)
+	cmd.Env = append(os.Environ(), "LORALAB_PYTHON="+python.Find(t), "PLUGIN_UNIX_SOCKET_DIR="+dir,
+		protocol.Handshake.MagicCookieKey+"="+protocol.Handshake.MagicCookieValue, protocol.Lifeline+"=3")
+	cmd.ExtraFiles = []*os.File{theirs}
+	err = cmd.Run()
+	theirs.Close()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("it ended with %v, want exit status 1", err)
 	}
 }
 

@@ -34,6 +34,8 @@ type process struct {
 	printed *tail
 	once    sync.Once
 	sockets *tempdir.Dir
+	// lifeline is closed with this process, at the latest; see protocol.Lifeline.
+	lifeline *os.File
 }
 
 // start starts a plug-in whose file has the sum it is said to have.
@@ -74,7 +76,15 @@ func start(ctx context.Context, p *Plugin, timeout time.Duration) (*process, err
 		proc.end(true)
 		return nil, proc.explainStart(p, err, timeout)
 	}
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		return fail(err)
+	}
+	proc.lifeline = ours
+	cmd.ExtraFiles = []*os.File{theirs} // the first is descriptor 3
+	cmd.Env = append(cmd.Env, protocol.Lifeline+"=3")
 	rpc, err := proc.control.Client()
+	theirs.Close()
 	if err != nil {
 		return fail(err)
 	}
@@ -99,6 +109,9 @@ func (p *process) end(force bool) {
 		}
 		p.control.Kill()
 		p.killGroup()
+		if p.lifeline != nil {
+			p.lifeline.Close()
+		}
 		_ = p.sockets.Remove() // the next plug-in does it
 	})
 }

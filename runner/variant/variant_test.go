@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -784,6 +785,24 @@ func TestMisbehaviour(t *testing.T) {
 			r.Close()
 			p.gone()
 		})
+	}
+}
+
+// A plug-in ends with its runner, also when that dies before the plug-in runs.
+func TestOrphanEnds(t *testing.T) {
+	p := newPlace(t, "good")
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.Close() // as the system does for a process that was killed
+	cmd := exec.CommandContext(t.Context(), p.file("good"))
+	cmd.Env = append(os.Environ(), protocol.Handshake.MagicCookieKey+"="+protocol.Handshake.MagicCookieValue, protocol.Lifeline+"=3")
+	cmd.ExtraFiles = []*os.File{theirs}
+	err = cmd.Run()
+	theirs.Close()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("it ended with %v, want exit status 1", err)
 	}
 }
 

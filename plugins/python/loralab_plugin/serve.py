@@ -20,7 +20,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 import traceback
 
 import grpc
@@ -49,7 +48,7 @@ def serve(variant):
     """Returns when runner is done."""
     if _handshake is None:
         sys.exit(BY_HAND)
-    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with_runner, daemon=True).start()
 
     server = grpc.server(
         concurrent.futures.ThreadPoolExecutor(max_workers=4),
@@ -73,11 +72,16 @@ def serve(variant):
     server.stop(grace=1).wait()
 
 
-def _exit_with_parent(parent):
-    """A runner that was killed cannot end this process."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+def _exit_with_runner():
+    """Ends this process when its runner has ended.
+
+    LORALAB_LIFELINE is the number of the reading end of a pipe that only the runner
+    can write to. It reports the end of a runner that was killed, also before this
+    process runs.
+    """
+    lifeline = os.environ.get("LORALAB_LIFELINE", "")
+    if lifeline.isdecimal() and os.read(int(lifeline), 1) == b"":
+        os._exit(1)
 
 
 def _certificate():
