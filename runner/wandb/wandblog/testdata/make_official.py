@@ -40,7 +40,6 @@ with tempfile.TemporaryDirectory() as folder:
     wandb.teardown()  # ends the process that writes the log
     [log] = glob.glob("wandb/offline-run-*/run-*.wandb")
     shutil.copy(log, here / "official.wandb")
-    cli = pathlib.Path(sys.executable).parent / "wandb"
-    shown = subprocess.run([cli, "leet", "inspect", "--json", log], capture_output=True, text=True, check=True)
+    shown = subprocess.run([sys.executable, "-m", "wandb", "leet", "inspect", "--json", log], capture_output=True, text=True, check=True)
     assert shown.stderr == "", shown.stderr
     (here / "official.json").write_text(shown.stdout)
