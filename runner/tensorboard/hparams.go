@@ -1,0 +1,97 @@
+package tensorboard
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Numbers of fields, from api.proto and plugin_data.proto of TensorBoard's plug-in
+// hparams.
+const (
+	pluginExperiment   = 2
+	pluginSessionStart = 3
+	pluginSessionEnd   = 4
+
+	startHparams = 1 // map<string, google.protobuf.Value>
+	startGroup   = 4
+	startTime    = 5 // double, Unix seconds
+
+	mapKey   = 1
+	mapValue = 2
+
+	valueNumber = 2 // of google.protobuf.Value
+	valueString = 3
+	valueBool   = 4
+
+	endStatus = 1
+	endTime   = 2 // double, Unix seconds
+
+	experimentMetrics = 5
+	experimentName    = 6
+
+	metricName    = 1
+	metricDisplay = 3
+	nameTag       = 2
+)
+
+// Status is how a session of the HPARAMS tab ended.
+type Status int
+
+// Success and Failure are ends; Running is a session that continues later.
+const (
+	Success Status = 1
+	Failure Status = 2
+	Running Status = 3
+)
+
+// SessionStart makes a directory a session of the HPARAMS tab: a row of its table.
+// Sessions with one group are one row, whose metrics are the means of the sessions'
+// last values; their hyperparameters have to be the same. It has to be in the directory
+// of the scalars, at step 0, before them. A hyperparameter is a float64, a bool or a
+// string; any other value is its text.
+func SessionStart(group string, parameters map[string]any, at time.Time) Value {
+	var start []byte
+	for _, key := range slices.Sorted(maps.Keys(parameters)) {
+		var value []byte
+		switch v := parameters[key].(type) {
+		case float64:
+			value = appendDouble(nil, valueNumber, v)
+		case bool:
+			n := int64(0)
+			if v {
+				n = 1
+			}
+			value = appendInt(nil, valueBool, n)
+		default:
+			value = appendString(nil, valueString, fmt.Sprint(v))
+		}
+		start = appendBytes(start, startHparams, appendBytes(appendString(nil, mapKey, key), mapValue, value))
+	}
+	start = appendString(start, startGroup, group)
+	start = appendTime(start, startTime, at)
+	return ofHparams("_hparams_/session_start_info", pluginSessionStart, start)
+}
+
+// SessionEnd says how a session ended. Without one its status is unknown.
+func SessionEnd(s Status, at time.Time) Value {
+	return ofHparams("_hparams_/session_end_info", pluginSessionEnd, appendTime(appendInt(nil, endStatus, int64(s)), endTime, at))
+}
+
+// Experiment says which scalars are the metrics of the HPARAMS tab, by their tags.
+// Without one all of them are.
+func Experiment(name string, metrics []string) Value {
+	var e []byte
+	for _, tag := range metrics {
+		m := appendBytes(nil, metricName, appendString(nil, nameTag, tag))
+		e = appendBytes(e, experimentMetrics, appendString(m, metricDisplay, tag))
+	}
+	return ofHparams("_hparams_/experiment", pluginExperiment, appendString(e, experimentName, name))
+}
+
+func ofHparams(tag string, field protowire.Number, content []byte) Value {
+	return Value{Tag: tag, hparams: appendBytes(nil, field, content)}
+}
