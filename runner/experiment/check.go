@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/core/augment"
@@ -960,7 +961,13 @@ func (x *expansion) given(c *subject, path string) bool {
 	if o := x.setting(full); o != nil && o.value.LookupPath(selectors(at[len(o.path):])).Exists() {
 		return true
 	}
-	return len(x.fields(full)) > 0
+	// The syntax has more than what counts: what is below a condition that does not hold,
+	// such as the budget of another scale.
+	given := false
+	if len(x.fields(full)) > 0 {
+		x.conjuncts(x.value.LookupPath(rooted(full)), func(*ast.Field) { given = true })
+	}
+	return given
 }
 
 // checkBudget refuses two answers to one question: a budget, a distance between

@@ -17,8 +17,8 @@ import (
 // to below an experiment.
 type references struct {
 	// opaque: something defines or constrains fields whose names are not
-	// plain, or the experiment itself is no plain field at the top of the file, so
-	// anything may depend on anything.
+	// plain, or the experiment itself is no plain field at the top of the file or
+	// below a condition there, so anything may depend on anything.
 	opaque bool
 	// paths that are referred to, ending in what is selected. The beginning of
 	// a lexical reference is not known: "…rank".
@@ -82,7 +82,9 @@ func (r *references) file(f *ast.File, name string) {
 				top[field.Value] = n
 				plain = plain || n == name
 			}
+			continue
 		}
+		plain = plain || defines(decl, name)
 	}
 	r.opaque = r.opaque || !plain
 	refer := func(x *ast.Ident, selected []string) {
@@ -139,6 +141,23 @@ func (r *references) file(f *ast.File, name string) {
 		return true
 	}
 	ast.Walk(f, walk, nil)
+}
+
+// defines reports whether a condition at the top of a file has a field of that name in
+// its struct, as it is written.
+func defines(decl ast.Decl, name string) bool {
+	c, ok := decl.(*ast.Comprehension)
+	if !ok {
+		return false
+	}
+	value, ok := c.Value.(*ast.StructLit)
+	return ok && slices.ContainsFunc(value.Elts, func(decl ast.Decl) bool {
+		if field, ok := decl.(*ast.Field); ok {
+			n, _, err := ast.LabelName(field.Label)
+			return err == nil && n == name
+		}
+		return defines(decl, name)
+	})
 }
 
 // selection takes a.b["c"][i] apart: the names selected of base for certain,

@@ -3,6 +3,7 @@ package experiment
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -172,7 +173,11 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 		for range rapid.IntRange(0, 2).Draw(t, "twists") {
 			lines += "\t" + rapid.SampledFrom(twists).Draw(t, "twist") + "\n"
 		}
-		text := insert(base, lines) + "\n_shared: {freeze: *\"all\" | _}\n"
+		text := insert(base, lines)
+		if rapid.Bool().Draw(t, "below a condition") {
+			text = belowCondition(text)
+		}
+		text += "\n_shared: {freeze: *\"all\" | _}\n"
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -195,6 +200,31 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 	t.Logf("%d sound matrices with %d values, %d of them evaluated in full", accepted, overlays, evaluated)
 	if accepted == 0 || evaluated == 0 || evaluated == overlays {
 		t.Error("one of the two ways was never taken")
+	}
+}
+
+// belowCondition has the experiment x below conditions at the top of its file.
+func belowCondition(text string) string {
+	return strings.Replace(text, "\nx:", "\n_on: true\nif _on if _on {\nif _on {\nx:", 1) + "}\n}\n"
+}
+
+// An experiment below a condition depends on what it refers to, and on nothing else.
+func TestExperimentBelowACondition(t *testing.T) {
+	lines := "\toptim: {lr: head: _, weightDecay: lr.head / 10}\n\tvary: {\"optim.lr.head\": [0.1, 0.2], \"train.batch\": [2, 4, 8]}"
+	e := loadText(t, belowCondition(insert(strings.Replace(sound, ", head: 2e-3", "", 1), lines)))[0]
+	bound := map[string]bool{}
+	for _, c := range e.cells {
+		for _, o := range c.overlay {
+			bound[strings.Join(o.path, ".")] = o.bound
+		}
+	}
+	if len(e.Runs) != 12 || !bound["optim.lr.head"] || bound["train.batch"] {
+		t.Errorf("%d runs; depended on: %v", len(e.Runs), bound)
+	}
+	for _, r := range e.Runs {
+		if o := r.Spec.Optim; math.Abs(o.WeightDecay-o.LrHead/10) > 1e-9 {
+			t.Errorf("%s decays by %v, want a tenth of %v", r.Name(), o.WeightDecay, o.LrHead)
+		}
 	}
 }
 

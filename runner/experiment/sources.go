@@ -332,13 +332,17 @@ func findData(root, source string) (string, error) {
 	return dir, nil
 }
 
-// lookedIn lists places, those of the project from its root.
+// lookedIn lists places, those of the project from its root, each once: LORALAB_DATA
+// may name the folder of the project.
 func lookedIn(root string, places []string) string {
-	short := make([]string, len(places))
-	for i, place := range places {
-		short[i] = place
+	var short []string
+	for _, place := range places {
+		place = filepath.Clean(place)
 		if rel, err := filepath.Rel(root, place); err == nil && filepath.IsLocal(rel) {
-			short[i] = rel
+			place = rel
+		}
+		if !slices.Contains(short, place) {
+			short = append(short, place)
 		}
 	}
 	return strings.Join(short, ", ")
@@ -548,7 +552,7 @@ func (r *resolver) look(root, folder string) (data.Files, string, error) {
 	look, err := r.looks.get(r.ctx, placeKey{root, folder}, func() (look styleFiles, err error) {
 		dir, tried, there := findSource(root, folder)
 		if !there {
-			return look, fmt.Errorf("there is no folder %s; looked for %s", folder, strings.Join(tried, ", "))
+			return look, fmt.Errorf("there is no folder %s; looked for in %s", folder, lookedIn(root, tried))
 		}
 		if look.files, err = data.ScanImages(dir); err == nil {
 			look.digest, err = look.files.Digest(r.ctx, r.index)

@@ -12,6 +12,49 @@ func countedInSteps(more string) string {
 	return insert(strings.Replace(sound, "train: {epochs: 2, batch: 4}", "train: {steps: 40, evalSteps: 10, batch: 4}", 1), more)
 }
 
+// A budget that the file has for another scale is no second budget, of a training as of
+// a search; one that counts is, wherever the file has it.
+func TestBudgetOfAnotherScale(t *testing.T) {
+	of := func(lines string) string {
+		return strings.Replace(insert(strings.Replace(sound, "train: {epochs: 2, batch: 4}", "train: batch: 4", 1), lines),
+			"x: schema", "scale: *\"small\" | \"paper\" @tag(scale)\n_short: train: epochs: 2\nx: schema", 1)
+	}
+	const scales = `
+	search: space: "optim.lr.head": {low: 1e-3, high: 1}
+	if scale == "small" {
+		train: {epochs: 2, evalEvery: 2}
+		search: trials: 4
+	}
+	if scale == "paper" {
+		train: {steps: 30, evalSteps: 10}
+		search: steps: 300
+	}`
+	for scale, want := range map[string]Study{"small": {Trials: 4}, "paper": {Steps: 300}} {
+		e := loadText(t, of(scales), "scale="+scale)[0]
+		if s := e.Studies[0]; s.Trials != want.Trials || s.Steps != want.Steps {
+			t.Errorf("%s: a search of %d trials and %d steps", scale, s.Trials, s.Steps)
+		}
+		if got := e.Studies[0].Untuned[0].Spec.Train; (got.Steps == 30) != (scale == "paper") || (got.Epochs == 2) != (scale == "small") {
+			t.Errorf("%s: %v", scale, got)
+		}
+	}
+	for _, two := range []string{
+		"\ttrain: steps: 30\n\ttrain: epochs: 2",
+		"\ttrain: steps: 30\n\ttrain: epochs: 10", // the default, which agrees
+		"\ttrain: steps: 30\n\tif scale == \"small\" {\n\t\ttrain: epochs: 2\n\t}",
+		"\ttrain: steps: 30\n\t_short",
+		"\ttrain: steps: 30\n\ttrain: _short.train",
+		"\ttrain: steps: 30\n\tlet n = 2\n\ttrain: epochs: n",
+		"\ttrain: steps: 30\n\ttrain: epochs: 2 | 2",
+		"\ttrain: steps: 30\n\thead: kind: _\n\tif head.kind != \"\" {\n\t\ttrain: epochs: 2\n\t}",
+	} {
+		_, found := loadWith([]string{write(t, of(two))}, Env{}, world())
+		if len(found) != 1 || found[0].Path != "x.train.epochs" || !strings.Contains(found[0].Message, "train.steps gives the budget already") {
+			t.Errorf("%s\n%v", two, found)
+		}
+	}
+}
+
 // Cells with other images train for the same number of steps, and a smoke test for two.
 func TestStepsAreThoseOfEachCell(t *testing.T) {
 	all := loadText(t, countedInSteps("\toptim: schedule: warmupSteps: 5\n\tvary: \"data.fraction\": [0.1, 0.5, 1]\n\tcases: longer: train: steps: 70"))
