@@ -94,6 +94,7 @@ race: env
 # Transformers and PEFT, which the tests hold our numbers against.
 python:
 	@internal/python/install.sh >/dev/null
+	@internal/browser/axe.sh >/dev/null
 
 test: build models python lint
 	$(call say,tests)
