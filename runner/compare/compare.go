@@ -6,22 +6,21 @@
 // to both; else Welch's test is used. Both assume differences that are roughly
 // normal, which a handful of seeds cannot show: the interval is the message,
 // and below three runs there is no test at all. P-values of one comparison are
-// adjusted together after Holm.
+// adjusted together after Holm. Package statistics has the formulas.
 //
 // In cross-validation runs of the same fold and seed are paired, and the fold is the
 // unit of replication. Folds share training images, which the test allows for.
 package compare
 
 import (
-	"cmp"
 	"maps"
 	"math"
 	"slices"
 
 	"gonum.org/v1/gonum/stat"
-	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/runner/statistics"
 )
 
 // Group is runs that differ in nothing but the seed, and the fold in cross-validation.
@@ -40,6 +39,8 @@ type Comparison struct {
 	Metric   string   `json:"metric"`
 	Baseline string   `json:"baseline"`
 	Domains  []Domain `json:"domains"`
+	// Tests is how many differences have a p-value, which Holm's correction is for.
+	Tests int `json:"tests"`
 	// Notes say what was left out, and which groups their experiments no longer ask
 	// for.
 	Notes []string `json:"notes,omitempty"`
@@ -55,67 +56,51 @@ type Domain struct {
 type Row struct {
 	Group string   `json:"group"`
 	N     int      `json:"n"`
-	Mean  *float64 `json:"mean"`            // nil: no run
-	Std   *float64 `json:"std"`             // of the n runs, n−1; nil below two runs
-	Folds *Folds   `json:"folds,omitempty"` // of a cross-validation
+	Mean  *float64 `json:"mean"` // nil: no run
+	Std   *float64 `json:"std"`  // of the n runs, n−1; nil below two runs
+	// Interval is that of the mean over seeds; none below two runs, and none of a
+	// cross-validation, whose runs are not independent.
+	statistics.Interval
+	Folds *Folds `json:"folds,omitempty"` // of a cross-validation
 	// Difference is from the baseline; nil for the baseline itself, and where
 	// either has no run.
-	Difference *Difference `json:"difference,omitempty"`
+	Difference *statistics.Difference `json:"difference,omitempty"`
+	// Sentence says the same in words; "" without a difference.
+	Sentence string `json:"sentence,omitempty"`
 }
-
-// Difference is a group minus the baseline.
-type Difference struct {
-	Mean float64 `json:"mean"`
-	// Low and High bound the difference at 95 % confidence; nil below two pairs,
-	// or two runs on either side.
-	Low  *float64 `json:"low"`
-	High *float64 `json:"high"`
-	// P is two-sided and unadjusted, Adjusted after Holm over all differences of
-	// the comparison; nil below three.
-	P        *float64 `json:"p"`
-	Adjusted *float64 `json:"p_holm"`
-	Paired   bool     `json:"paired"`
-	N        int      `json:"n"` // pairs, or runs of the smaller side; of folds, those that have pairs
-	// Corrected says that the interval allows for training images that folds share.
-	Corrected bool `json:"corrected,omitempty"`
-}
-
-const (
-	confidence = 0.95
-	testable   = 3 // runs
-)
 
 // Make compares groups with the one at index baseline, on the given domains.
 func Make(metric string, domains []string, groups []Group, baseline int) *Comparison {
 	c := &Comparison{Metric: metric, Baseline: groups[baseline].Name}
-	var tested []*Difference
+	var tested []*statistics.Difference
 	for _, domain := range domains {
 		d := Domain{Name: domain}
 		for i, g := range groups {
 			values := list(g.Runs[domain])
 			row := Row{Group: g.Name, N: len(values)}
-			switch {
-			case len(values) == 0:
-			case g.Folds > 0:
+			if g.Folds > 0 && len(values) > 0 {
 				row.Folds = NewFolds(g.Runs[domain], g.Folds, g.Repeated)
-				row.Mean = finite(row.Folds.Mean())
-			default:
-				row.Mean = finite(stat.Mean(values, nil))
-			}
-			if len(values) > 1 {
-				row.Std = finite(stat.StdDev(values, nil))
+				row.Mean, row.Std = finite(row.Folds.Mean()), finite(statistics.Described(values).Std)
+			} else {
+				of := statistics.Of(values)
+				row.Mean, row.Std, row.Interval = finite(of.Mean), finite(of.Std), of.Interval
 			}
 			if i != baseline {
 				row.Difference = difference(g, groups[baseline], domain)
-			}
-			if row.Difference != nil && row.Difference.P != nil {
 				tested = append(tested, row.Difference)
 			}
 			d.Rows = append(d.Rows, row)
 		}
 		c.Domains = append(c.Domains, d)
 	}
-	holm(tested)
+	c.Tests = statistics.Holm(tested)
+	for _, d := range c.Domains {
+		for i := range d.Rows {
+			if d.Rows[i].Difference != nil {
+				d.Rows[i].Sentence = c.sentence(d.Name, d.Rows[i], d.Rows[baseline])
+			}
+		}
+	}
 	return c
 }
 
@@ -133,7 +118,7 @@ func list(runs map[name.Repeat]float64) []float64 {
 	return values
 }
 
-func difference(g, base Group, domain string) *Difference {
+func difference(g, base Group, domain string) *statistics.Difference {
 	a, b := g.Runs[domain], base.Runs[domain]
 	if len(a) == 0 || len(b) == 0 {
 		return nil
@@ -146,16 +131,18 @@ func difference(g, base Group, domain string) *Difference {
 	}
 	if g.Folds > 0 || base.Folds > 0 {
 		if g.Folds == base.Folds && g.Repeated == base.Repeated && len(pairs) > 0 {
-			return crossed(pairs, g.Folds, g.Repeated)
+			// Seeds are averaged first; if they divide the images by themselves, the
+			// test is over all pairs (Bouckaert and Frank 2004).
+			return statistics.Corrected(NewFolds(pairs, g.Folds, g.Repeated).Means(), g.Folds)
 		}
 		// Runs of folds are no independent ones.
-		return &Difference{Mean: g.mean(domain) - base.mean(domain), N: min(len(a), len(b))}
+		return &statistics.Difference{Mean: g.mean(domain) - base.mean(domain), N: min(len(a), len(b))}
 	}
 	// One common seed among several says less than all of them unpaired.
 	if len(pairs) >= 2 || len(pairs) == len(a) && len(pairs) == len(b) {
-		return paired(list(pairs))
+		return statistics.Paired(list(pairs))
 	}
-	return welch(list(a), list(b))
+	return statistics.Welch(list(a), list(b))
 }
 
 // mean is that of a group on a domain, on which it has runs.
@@ -164,59 +151,6 @@ func (g *Group) mean(domain string) float64 {
 		return NewFolds(g.Runs[domain], g.Folds, g.Repeated).Mean()
 	}
 	return stat.Mean(list(g.Runs[domain]), nil)
-}
-
-// paired is Student's t over differences of runs of the same seed.
-func paired(d []float64) *Difference {
-	r := &Difference{Mean: stat.Mean(d, nil), Paired: true, N: len(d)}
-	if len(d) >= 2 {
-		r.infer(stat.StdDev(d, nil)/math.Sqrt(float64(len(d))), float64(len(d)-1))
-	}
-	return r
-}
-
-// welch is Welch's t, with the degrees of freedom of Welch and Satterthwaite.
-func welch(a, b []float64) *Difference {
-	r := &Difference{Mean: stat.Mean(a, nil) - stat.Mean(b, nil), N: min(len(a), len(b))}
-	if r.N < 2 {
-		return r
-	}
-	va, vb := stat.Variance(a, nil)/float64(len(a)), stat.Variance(b, nil)/float64(len(b))
-	freedom := (va + vb) * (va + vb) / (va*va/float64(len(a)-1) + vb*vb/float64(len(b)-1))
-	if math.IsNaN(freedom) { // no spread at all
-		freedom = float64(len(a) + len(b) - 2)
-	}
-	r.infer(math.Sqrt(va+vb), freedom)
-	return r
-}
-
-// infer sets interval and p-value for a standard error.
-func (d *Difference) infer(standardError, freedom float64) {
-	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: freedom}
-	half := t.Quantile((1+confidence)/2) * standardError
-	d.Low, d.High = finite(d.Mean-half), finite(d.Mean+half)
-	if d.N < testable {
-		return
-	}
-	switch {
-	case standardError > 0:
-		d.P = finite(2 * t.Survival(math.Abs(d.Mean)/standardError))
-	case d.Mean == 0:
-		d.P = finite(1)
-	default: // the same difference every time
-		d.P = finite(0)
-	}
-}
-
-// holm adjusts p-values so that the chance of one false finding among all of
-// them stays what each promises (Holm 1979).
-func holm(tested []*Difference) {
-	slices.SortFunc(tested, func(a, b *Difference) int { return cmp.Compare(*a.P, *b.P) })
-	least := 0.0
-	for i, d := range tested {
-		least = max(least, min(1, *d.P*float64(len(tested)-i)))
-		d.Adjusted = finite(least)
-	}
 }
 
 // finite is nil for what JSON cannot hold.

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/runner/statistics"
 )
 
 // group is runs by seed.
@@ -83,19 +84,6 @@ func TestTooFew(t *testing.T) {
 	}
 }
 
-// Adjusted p-values of Holm's paper's kind: sorted, times what is left.
-func TestHolm(t *testing.T) {
-	var tested []*Difference
-	for _, p := range []float64{0.04, 0.01, 0.03, 0.9} {
-		tested = append(tested, &Difference{P: &p})
-	}
-	byP := map[float64]float64{0.01: 0.04, 0.03: 0.09, 0.04: 0.09, 0.9: 0.9}
-	holm(tested)
-	for _, d := range tested {
-		near(t, "adjusted", d.Adjusted, byP[*d.P])
-	}
-}
-
 // Whatever the numbers, intervals hold the mean, p-values are probabilities, and
 // the result can be written.
 func TestSound(t *testing.T) {
@@ -119,7 +107,7 @@ func TestSound(t *testing.T) {
 			if d.Low != nil && (*d.Low > d.Mean || *d.High < d.Mean) {
 				rt.Fatalf("%v is not in %v to %v", d.Mean, *d.Low, *d.High)
 			}
-			if d.P != nil && (*d.P < 0 || *d.P > 1 || *d.Adjusted < *d.P || *d.Adjusted > 1 || d.N < testable) {
+			if d.P != nil && (*d.P < 0 || *d.P > 1 || *d.Adjusted < *d.P || *d.Adjusted > 1 || d.N < statistics.Testable) {
 				rt.Fatalf("%+v: p %v, adjusted %v", d, *d.P, *d.Adjusted)
 			}
 		}

@@ -94,17 +94,3 @@ func Repeated(runs []*spec.RunSpec) bool {
 	}
 	return false
 }
-
-// crossed is the difference of two groups with the same folds, from pairs of runs of a
-// fold and a seed: Student's t over folds, after seeds are averaged, with the correction
-// of Nadeau and Bengio (2003) for training images that folds share. If seeds divide by
-// themselves, it is over all pairs (Bouckaert and Frank 2004).
-func crossed(pairs map[name.Repeat]float64, of uint32, repeated bool) *Difference {
-	f := NewFolds(pairs, of, repeated)
-	d := f.Means()
-	r := &Difference{Mean: f.Mean(), Paired: true, N: len(d), Corrected: true}
-	if len(d) >= 2 {
-		r.infer(stat.StdDev(d, nil)*math.Sqrt(1/float64(len(d))+1/float64(of-1)), float64(len(d)-1))
-	}
-	return r
-}

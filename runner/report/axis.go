@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/figure"
 )
@@ -168,7 +169,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 	l := &figure.Lines{
 		Title: s.exp.Name,
 		X:     figure.Axis{Title: inWords(a.paths), Ticks: ticks, Log: !equal && logarithmic(ticks)},
-		Y:     figure.Axis{Title: metricLabel(s.exp.Metric), Unit: bounded(s.exp.Metric)},
+		Y:     figure.Axis{Title: metric.Label(s.exp.Metric), Unit: bounded(s.exp.Metric)},
 	}
 	if l.X.Log {
 		l.X.Title += " (log scale)"
@@ -199,7 +200,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 		}
 	}
 
-	label := capital(metricLabel(s.exp.Metric))
+	label := capital(metric.Label(s.exp.Metric))
 	caption := fmt.Sprintf("%s over %s (%s), %s.", label, inWords(a.paths), code(a.paths), s.seedsText())
 	if s.several() {
 		bars, rings := s.spreads()

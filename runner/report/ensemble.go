@@ -2,11 +2,11 @@ package report
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/foreign"
 )
@@ -49,7 +49,7 @@ func (t Table) ensembleMarkdown() string {
 	}
 	var b strings.Builder
 	b.WriteString("\n## Ensembles\n\n")
-	fmt.Fprintf(&b, "%s of the n runs of a cell, mean ± sample standard deviation, and of their ensemble, which predicts by the mean of their probabilities. There is one ensemble of a cell, so it has no spread.\n\n", foreign.Markdown(capital(metricLabel(t.Metric))))
+	fmt.Fprintf(&b, "%s of the n runs of a cell, mean ± sample standard deviation, and of their ensemble, which predicts by the mean of their probabilities. There is one ensemble of a cell, so it has no spread.\n\n", foreign.Markdown(capital(metric.Label(t.Metric))))
 	wholeTable(&b, lines)
 	return b.String()
 }
@@ -61,7 +61,7 @@ func (t Table) ensembleLines() (lines [][]string) {
 		if strings.Contains(r.Domain, "@") {
 			at = r.Domain + "-ensemble"
 		}
-		lines = append(lines, t.line(r.Cell, at, Stat{N: 1, Mean: r.Ensemble, Std: math.NaN(), Min: r.Ensemble, Max: r.Ensemble}))
+		lines = append(lines, t.line(r.Cell, at, newStat([]float64{r.Ensemble})))
 	}
 	return lines
 }

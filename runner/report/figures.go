@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/figure"
@@ -230,7 +231,7 @@ func (s *study) validationFigure() (drawing, bool) {
 	}
 	l := &figure.Lines{
 		X: figure.Axis{Title: axis, Whole: true},
-		Y: figure.Axis{Title: "validation " + metricLabel(s.exp.Metric), Unit: bounded(s.exp.Metric)},
+		Y: figure.Axis{Title: "validation " + metric.Label(s.exp.Metric), Unit: bounded(s.exp.Metric)},
 	}
 	over, of := s.over()
 	caption := fmt.Sprintf("The validation split over %s: mean over %s; the band is the range of the %s.", axes, over, of)
@@ -332,7 +333,7 @@ func (s *study) cellsFigure(shown map[*cell]bool) (drawing, bool) {
 	if len(cells) == 0 {
 		return drawing{}, false
 	}
-	label := metricLabel(s.exp.Metric)
+	label := metric.Label(s.exp.Metric)
 	caption := fmt.Sprintf("%s of every cell, %s.", capital(label), s.seedsText())
 	if len(shown) > 0 {
 		caption = fmt.Sprintf("%s of the cells that have no place in the figures above, %s.", capital(label), s.seedsText())

@@ -11,6 +11,7 @@ import (
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/compare"
+	"github.com/loralab/loralab/runner/statistics"
 )
 
 // Cross-validation: a row of the table has runs of several folds and seeds.
@@ -39,10 +40,10 @@ func (s *study) repeated() bool {
 // figures show as rings, which are those of the seeds, or of the folds.
 func (s *study) sample(c *cell, domain, metric string) (st Stat, rings []float64) {
 	rings = c.scores(domain, metric)
-	st = newStat(rings)
-	if s.exp.Folds == 0 || st.N == 0 {
-		return st, rings
+	if s.exp.Folds == 0 || len(rings) == 0 {
+		return newStat(rings), rings
 	}
+	st.Sample = statistics.Described(rings)
 	runs := map[name.Repeat]float64{}
 	for _, o := range c.runs {
 		if v, ok := o.score(domain, metric); ok {

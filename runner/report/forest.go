@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/runner/compare"
 	"github.com/loralab/loralab/runner/experiment"
@@ -86,7 +87,7 @@ func (s *study) forestFigure(shown map[*cell]bool) (drawing, bool) {
 	shown[base] = true
 
 	made := compare.Make(s.exp.Metric, domains, groups, 0)
-	label := metricLabel(s.exp.Metric)
+	label := metric.Label(s.exp.Metric)
 	r := &figure.Rows{Title: s.exp.Name, X: figure.Axis{Title: "difference from the base in " + label}, Zero: true}
 	widths := make([]figure.Extent, len(domains))
 	for i, title := range titles {

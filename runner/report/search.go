@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/figure"
@@ -290,7 +291,7 @@ func (f *found) markdown(s *study) string {
 		for _, g := range f.best.Point {
 			point = append(point, fmt.Sprintf("`%s` %s", g.Path, foreign.Markdown(shortValue(g.Value))))
 		}
-		line("Best: %s %.3f on validation, %s %s, in trial %d: %s.", metricLabel(f.Objective), f.best.Value,
+		line("Best: %s %.3f on validation, %s %s, in trial %d: %s.", metric.Label(f.Objective), f.best.Value,
 			plural.Form(len(seeds), "seed", "seeds"), strings.Join(seeds, ", "), f.best.Number, strings.Join(point, ", "))
 	} else {
 		line("Best: none yet, no trial is complete.")

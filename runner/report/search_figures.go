@@ -11,6 +11,7 @@ import (
 	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/runner/figure"
 	"github.com/loralab/loralab/runner/search/space"
+	"github.com/loralab/loralab/runner/statistics"
 	tuned "github.com/loralab/loralab/runner/study"
 )
 
@@ -45,7 +46,7 @@ func (f *found) trialMarks(x func(t *tuned.Trial) (float64, bool)) (marks []figu
 
 // valueAxis is that of the objective.
 func (f *found) valueAxis() figure.Axis {
-	return figure.Axis{Title: "validation " + metricLabel(f.Objective), Unit: bounded(f.Objective)}
+	return figure.Axis{Title: "validation " + metric.Label(f.Objective), Unit: bounded(f.Objective)}
 }
 
 // failedText names how many trials no figure shows.
@@ -344,7 +345,7 @@ func (s *study) contenders() (all []contender) {
 				times = append(times, o.Summary.Seconds)
 			}
 		}
-		c.seconds = newStat(times).Mean
+		c.seconds = statistics.Described(times).Mean
 	}
 	return slices.DeleteFunc(all, func(c contender) bool { return c.trained == 0 })
 }
@@ -397,7 +398,7 @@ func (s *study) tunedFigure() (drawing, bool) {
 	if !slices.ContainsFunc(all, func(c contender) bool { return !(c.seconds > 0) }) {
 		costs = append(costs, against{"seconds of a training", byTime})
 	}
-	label := metricLabel(s.exp.Metric)
+	label := metric.Label(s.exp.Metric)
 	fig := &figure.Scatter{Title: s.exp.Name, Y: figure.Axis{Title: label, Unit: bounded(s.exp.Metric)}, Columns: len(costs)}
 	rings, several := false, false
 	for _, d := range s.domains() {
@@ -544,7 +545,7 @@ func (s *study) tunedMarkdown() string {
 		b.WriteByte('\n')
 		markdownTable(&b, lines, columns, widths)
 	}
-	fmt.Fprintf(&b, "\n- %s, mean ± sample standard deviation over the seeds of the experiment, at the best values that a search of the same budget found for each cell. The searches saw validation alone, and other seeds.\n", capital(metricLabel(s.exp.Metric)))
+	fmt.Fprintf(&b, "\n- %s, mean ± sample standard deviation over the seeds of the experiment, at the best values that a search of the same budget found for each cell. The searches saw validation alone, and other seeds.\n", capital(metric.Label(s.exp.Metric)))
 	b.WriteString("- Column trained counts all trained parameters, seconds is the mean time of one training.\n")
 	if len(all) > 1 {
 		b.WriteString("- \\* is on the Pareto front: no other cell scores better and trains no more parameters.\n")

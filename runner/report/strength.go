@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/figure"
 	"github.com/loralab/loralab/runner/foreign"
@@ -83,7 +84,7 @@ func (t Table) strengthMarkdown() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## Strength of the adapter\n\n")
-	fmt.Fprintf(&b, "%s at each strength t of the adapter: an adapted layer gives y₀ + t·(y − y₀), y₀ of the frozen layer. The head stays as trained, and so do blocks that trained. Cells without an adapter are under 1.\n\n", foreign.Markdown(capital(metricLabel(t.Metric))))
+	fmt.Fprintf(&b, "%s at each strength t of the adapter: an adapted layer gives y₀ + t·(y − y₀), y₀ of the frozen layer. The head stays as trained, and so do blocks that trained. Cells without an adapter are under 1.\n\n", foreign.Markdown(capital(metric.Label(t.Metric))))
 	wholeTable(&b, lines)
 	return b.String()
 }
@@ -138,9 +139,9 @@ func (s *study) strengthFigure() (drawing, bool) {
 	l := &figure.Lines{
 		Title: s.exp.Name,
 		X:     figure.Axis{Title: "strength of the adapter"},
-		Y:     figure.Axis{Title: metricLabel(s.exp.Metric), Unit: bounded(s.exp.Metric)},
+		Y:     figure.Axis{Title: metric.Label(s.exp.Metric), Unit: bounded(s.exp.Metric)},
 	}
-	caption := fmt.Sprintf("%s over the strength of the adapter, from the frozen layers at 0 to those that were trained at 1, %s.", capital(metricLabel(s.exp.Metric)), s.seedsText())
+	caption := fmt.Sprintf("%s over the strength of the adapter, from the frozen layers at 0 to those that were trained at 1, %s.", capital(metric.Label(s.exp.Metric)), s.seedsText())
 	if s.several() {
 		bars, rings := s.spreads()
 		caption += fmt.Sprintf(" Lines join the means, bars are %s, rings %s.", bars, rings)
@@ -212,5 +213,5 @@ func (s *study) strengthFigure() (drawing, bool) {
 		caption += " Dashed level lines are cells without an adapter."
 	}
 	caption += leftOut(append(left, leftDomains...))
-	return s.drawn(drawing{name: strengthName, title: capital(metricLabel(s.exp.Metric)) + " over the strength of the adapter", caption: caption}, l), true
+	return s.drawn(drawing{name: strengthName, title: capital(metric.Label(s.exp.Metric)) + " over the strength of the adapter", caption: caption}, l), true
 }

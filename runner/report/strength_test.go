@@ -1,6 +1,7 @@
 package report
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ func TestStrength(t *testing.T) {
 	if len(table.Domains) != 2 || len(table.Strength) != 8 || len(table.Strength[0].Scores) != 5 || len(table.Strength[7].Scores) != 1 {
 		t.Fatalf("domains %v, rows of strength %v", table.Domains, table.Strength)
 	}
-	if got, want := table.Strength[1].Scores[4].Metric, table.Rows[0].Scores[1].Metric; got != want {
+	if got, want := table.Strength[1].Scores[4].Metric, table.Rows[0].Scores[1].Metric; !reflect.DeepEqual(got, want) {
 		t.Errorf("at strength 1 %v, in the table %v", got, want)
 	}
 	text := table.strengthMarkdown()
@@ -55,7 +56,7 @@ func TestEnsembles(t *testing.T) {
 		}
 	}
 	table := e.study(t).table()
-	if len(table.Ensembles) != 1 || table.Ensembles[0].Members != table.Rows[1].Scores[0].Metric || table.Ensembles[0].Ensemble != 0.75 {
+	if len(table.Ensembles) != 1 || !reflect.DeepEqual(table.Ensembles[0].Members, table.Rows[1].Scores[0].Metric) || table.Ensembles[0].Ensemble != 0.75 {
 		t.Fatalf("ensembles %v", table.Ensembles)
 	}
 	if text, want := table.ensembleMarkdown(), "| rank=2 |   test |    3 | 0.723 ± 0.006 |    0.750 |"; !strings.Contains(text, want) {

@@ -12,6 +12,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/compare"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/statistics"
 )
 
 // study is an experiment with its results, ordered as in the file.
@@ -92,13 +93,10 @@ func newStudy(exp *experiment.Experiment, results []Result, searches []Search) (
 	return s, nil
 }
 
-// Stat is a sample over seeds, or over folds and seeds.
+// Stat is a sample over seeds, or over folds and seeds: its mean is then that of the
+// means of folds, and it has no interval.
 type Stat struct {
-	N    int
-	Mean float64 // NaN without values; of folds, the mean of their means
-	Std  float64 // of the N values, n−1 in the denominator; NaN below two values
-	Min  float64
-	Max  float64
+	statistics.Sample
 	// Folds tells the spreads over folds and over seeds apart; nil without
 	// cross-validation.
 	Folds *compare.Folds
@@ -113,36 +111,18 @@ func (s Stat) MarshalJSON() ([]byte, error) {
 		return &v
 	}
 	return json.Marshal(struct {
-		N     int            `json:"n"`
-		Mean  *float64       `json:"mean"`
-		Std   *float64       `json:"std"`
-		Min   *float64       `json:"min"`
-		Max   *float64       `json:"max"`
+		N    int      `json:"n"`
+		Mean *float64 `json:"mean"`
+		Std  *float64 `json:"std"`
+		Min  *float64 `json:"min"`
+		Max  *float64 `json:"max"`
+		statistics.Interval
 		Folds *compare.Folds `json:"folds,omitempty"`
-	}{s.N, some(s.Mean), some(s.Std), some(s.Min), some(s.Max), s.Folds})
+	}{s.N, some(s.Mean), some(s.Std), some(s.Min), some(s.Max), s.Interval, s.Folds})
 }
 
-func newStat(values []float64) Stat {
-	nan := math.NaN()
-	s := Stat{N: len(values), Mean: nan, Std: nan, Min: nan, Max: nan}
-	if s.N == 0 {
-		return s
-	}
-	s.Min, s.Max = slices.Min(values), slices.Max(values)
-	s.Mean = 0
-	for _, v := range values {
-		s.Mean += v
-	}
-	s.Mean /= float64(s.N)
-	if s.N > 1 {
-		var squares float64
-		for _, v := range values {
-			squares += (v - s.Mean) * (v - s.Mean)
-		}
-		s.Std = math.Sqrt(squares / float64(s.N-1))
-	}
-	return s
-}
+// newStat is the sample of the scores of independent runs.
+func newStat(values []float64) Stat { return Stat{Sample: statistics.Of(values)} }
 
 // deviation is the sample standard deviation, that over folds if there are any, 0
 // where there is none: what a figure draws.

@@ -110,13 +110,13 @@ func (t Table) Header() []string {
 	h := []string{"cell", "n", "adapter", "trained"}
 	domains, _ := spec.Unseen(t.Domains)
 	for _, d := range domains {
-		h = append(h, d+" "+shortLabel(t.Metric))
+		h = append(h, d+" "+metric.Short(t.Metric))
 		if t.Metric != "iou/mean" {
 			h = append(h, d+" IoU")
 		}
 	}
 	for _, i := range t.pooledDomains() {
-		h = append(h, fmt.Sprintf("%s %s, pooled", domains[i], shortLabel(t.Metric)))
+		h = append(h, fmt.Sprintf("%s %s, pooled", domains[i], metric.Short(t.Metric)))
 	}
 	return h
 }
@@ -125,7 +125,7 @@ func (t Table) Header() []string {
 func (t Table) columnsNote() string {
 	text := "Columns adapter and trained count parameters: of the adapter, and all that are trained."
 	_, of, _ := strings.Cut(t.Metric, "/")
-	switch label := shortLabel(t.Metric); {
+	switch label := metric.Short(t.Metric); {
 	case of == "mean" && t.Metric != "iou/mean":
 		text += fmt.Sprintf(" %s and IoU are means over classes.", label)
 	case of == "" || of == "mean" || strings.HasPrefix(t.Metric, "original/"):
@@ -408,7 +408,7 @@ func (s *study) notes(t Table) []string {
 		add("Mean ± sample standard deviation (n−1) over n seeds. Scores come from pixel counts over a whole split; a mean over classes leaves out those that neither occur nor are predicted.")
 	}
 	if strings.HasPrefix(t.Metric, "original/") {
-		add("The %s is that of the original project and of no other: soft, its classes weighted by the inverse of their pixels in a batch, so that the rarest counts most, and the mean over batches as large as those of training.", metricLabel(t.Metric))
+		add("The %s is that of the original project and of no other: soft, its classes weighted by the inverse of their pixels in a batch, so that the rarest counts most, and the mean over batches as large as those of training.", metric.Label(t.Metric))
 	}
 	if sizes := s.domainSizes(); sizes != "" {
 		add("Images scored: %s.", sizes)

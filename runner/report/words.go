@@ -111,42 +111,6 @@ func valueText(v any) string {
 	return string(text)
 }
 
-// metricLabel is how a metric is called on an axis.
-func metricLabel(name string) string {
-	kind, of, _ := strings.Cut(name, "/")
-	if kind == "original" { // soft, weighted, by batches
-		return "original " + metricLabel(of)
-	}
-	kind = kindLabel(kind)
-	switch {
-	case of == "" && kind == "accuracy":
-		return "pixel accuracy"
-	case of == "":
-		return kind
-	case of == "mean":
-		return "mean " + kind
-	default:
-		return kind + " (" + of + ")"
-	}
-}
-
-// shortLabel is metricLabel for the head of a column: without the class or the
-// mean, which a note has.
-func shortLabel(name string) string {
-	kind, of, _ := strings.Cut(name, "/")
-	if kind == "original" {
-		return "original " + shortLabel(of)
-	}
-	return kindLabel(kind)
-}
-
-func kindLabel(kind string) string {
-	if label, ok := map[string]string{"dice": "Dice", "iou": "IoU", "boundary": "boundary IoU", "ece": "calibration error", "nll": "negative log-likelihood", "brier": "Brier score"}[kind]; ok {
-		return label
-	}
-	return kind
-}
-
 // bounded reports whether the metric lies in 0…1.
 func bounded(name string) bool { return name != "loss" && name != "nll" && name != "brier" }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/runner/inspect"
 	"github.com/loralab/loralab/runner/reproduce"
+	"github.com/loralab/loralab/runner/statistics"
 )
 
 // Compare shows groups of runs side by side, a table for each domain.
@@ -28,7 +29,7 @@ func (v *View) Compare(c *compare.Comparison) {
 		if folds {
 			spreads = []string{"± FOLDS", "± SEEDS"}
 		}
-		t := table{columns: slices.Concat(texts(""), numbers("N", "MEAN"), numbers(spreads...), numbers("DIFFERENCE", "95 % INTERVAL", "P"), texts("TEST"))}
+		t := table{columns: slices.Concat(texts(""), numbers("N", "MEAN"), numbers(spreads...), numbers("DIFFERENCE", "95 % INTERVAL", "EFFECT", "P"), texts("TEST"))}
 		for _, r := range d.Rows {
 			start := []string{r.Group, fmt.Sprint(r.N), optional(r.Mean, score), optional(r.Std, spread)}
 			if f := r.Folds; f != nil {
@@ -39,26 +40,27 @@ func (v *View) Compare(c *compare.Comparison) {
 			} else if folds {
 				start = slices.Insert(start, 3, "")
 			}
-			row := make([]string, 4)
+			row := make([]string, 5)
 			if diff := r.Difference; diff != nil {
 				several = true
 				row[0] = signed(diff.Mean)
 				if diff.Low != nil && diff.High != nil {
 					row[1] = fmt.Sprintf("%s … %s", signed(*diff.Low), signed(*diff.High))
 				}
-				row[2] = optional(diff.Adjusted, pValue)
+				row[2] = optional(diff.Effect, effect)
+				row[3] = optional(diff.Adjusted, pValue)
 				switch {
 				case diff.Corrected:
-					row[3] = v.dim.Render(fmt.Sprintf("paired, %s", count(diff.N, "fold")))
+					row[4] = v.dim.Render(fmt.Sprintf("paired, %s", count(diff.N, "fold")))
 				case diff.Paired:
-					row[3] = v.dim.Render(fmt.Sprintf("paired, %d", diff.N))
+					row[4] = v.dim.Render(fmt.Sprintf("paired, %d", diff.N))
 				case folds: // of other folds, or of none
-					row[3] = v.dim.Render("none")
+					row[4] = v.dim.Render("none")
 				default:
-					row[3] = v.dim.Render("Welch")
+					row[4] = v.dim.Render("Welch")
 				}
 			} else if r.Group == c.Baseline {
-				row[3] = v.dim.Render("baseline")
+				row[4] = v.dim.Render("baseline")
 			}
 			t.add(append(start, row...)...)
 		}
@@ -89,16 +91,21 @@ func compareNotes(c *compare.Comparison) []string {
 			"Folds share training images, so their spread is no standard error of independent runs: intervals are wider than theirs (Nadeau and Bengio 2003). Groups without the same folds are not tested.",
 		}
 	}
-	least := math.MaxInt
+	notes = append(notes, "EFFECT is the difference in standard deviations: d_z of pairs, else Hedges' g.")
+	least, drawn := math.MaxInt, false
 	for _, d := range c.Domains {
 		for _, r := range d.Rows {
 			if r.Difference != nil {
 				least = min(least, r.Difference.N)
+				drawn = drawn || r.Difference.Kind == statistics.BCa
 			}
 		}
 	}
+	if drawn {
+		notes = append(notes, fmt.Sprintf("From %d seeds on the interval is a bootstrap interval (BCa).", statistics.Resampled))
+	}
 	switch {
-	case least < 3:
+	case least < statistics.Testable:
 		notes = append(notes, "Fewer than three runs are not tested.")
 	case least < 6 && !folds:
 		notes = append(notes, "With so few seeds the interval says more than P, and neither can show that differences are normal, as both assume.")
@@ -113,7 +120,7 @@ func (v *View) CompareCSV(c *compare.Comparison) error {
 	number := func(x *float64) string {
 		return optional(x, func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) })
 	}
-	lines := [][]string{{"metric", "domain", "group", "n", "mean", "sample_std", "baseline", "difference", "low95", "high95", "p", "p_holm", "paired", "n_difference"}}
+	lines := [][]string{{"metric", "domain", "group", "n", "mean", "sample_std", "baseline", "difference", "low95", "high95", "p", "p_holm", "paired", "n_difference", "mean_low95", "mean_high95", "interval", "effect", "effect_kind"}}
 	folds := slices.ContainsFunc(c.Domains, func(d compare.Domain) bool {
 		return slices.ContainsFunc(d.Rows, func(r compare.Row) bool { return r.Folds != nil })
 	})
@@ -128,9 +135,10 @@ func (v *View) CompareCSV(c *compare.Comparison) error {
 			}
 			if diff := r.Difference; diff != nil {
 				line = append(line, number(&diff.Mean), number(diff.Low), number(diff.High), number(diff.P), number(diff.Adjusted),
-					strconv.FormatBool(diff.Paired), strconv.Itoa(diff.N))
+					strconv.FormatBool(diff.Paired), strconv.Itoa(diff.N),
+					number(r.Low), number(r.High), foreign.CSV(string(diff.Kind)), number(diff.Effect), foreign.CSV(string(diff.EffectKind)))
 			} else {
-				line = append(line, "", "", "", "", "", "", "")
+				line = append(line, "", "", "", "", "", "", "", number(r.Low), number(r.High), foreign.CSV(string(r.Kind)), "", "")
 			}
 			if f := r.Folds; f != nil {
 				line = append(line, strconv.Itoa(f.N), number(f.Std), strconv.Itoa(f.Seeds), number(f.SeedStd))
@@ -151,6 +159,8 @@ func optional(x *float64, format func(float64) string) string {
 }
 
 func spread(x float64) string { return fmt.Sprintf("%.3f", x) }
+
+func effect(x float64) string { return strings.Replace(fmt.Sprintf("%.1f", x), "-", "−", 1) }
 
 func signed(x float64) string {
 	return strings.Replace(fmt.Sprintf("%+.3f", x), "-", "−", 1)

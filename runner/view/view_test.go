@@ -19,6 +19,7 @@ import (
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/report"
+	"github.com/loralab/loralab/runner/statistics"
 	"github.com/loralab/loralab/runner/variant"
 )
 
@@ -187,8 +188,8 @@ func TestTablesFit100Columns(t *testing.T) {
 	}
 	for i := range table.Rows {
 		for k := range table.Rows[i].Scores {
-			table.Rows[i].Scores[k].Metric = report.Stat{N: 3, Mean: 0.5, Std: 0.1}
-			table.Rows[i].Scores[k].IoU = report.Stat{N: 3, Mean: 0.5, Std: 0.1}
+			table.Rows[i].Scores[k].Metric = report.Stat{Sample: statistics.Sample{N: 3, Mean: 0.5, Std: 0.1}}
+			table.Rows[i].Scores[k].IoU = report.Stat{Sample: statistics.Sample{N: 3, Mean: 0.5, Std: 0.1}}
 		}
 	}
 	v, out := terminal(0)
