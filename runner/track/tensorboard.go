@@ -1,0 +1,252 @@
+package track
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image/color"
+	"image/png"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/tensorboard"
+)
+
+// TensorBoardDir of a project holds event files:
+// tensorboard/<experiment>/<cell>/seed-N, with folds <cell>/fold-K/seed-N.
+const TensorBoardDir = "tensorboard"
+
+// TensorBoard is the sink of event files. What it has is read from these files: a run
+// that continues, in this process or another, begins a file of its own.
+type TensorBoard struct{}
+
+// Name is "TensorBoard".
+func (TensorBoard) Name() string { return "TensorBoard" }
+
+// Open opens the directory of a run.
+func (TensorBoard) Open(_ context.Context, run *Info) (Session, error) {
+	at := filepath.Join(run.Project, TensorBoardDir)
+	if err := os.MkdirAll(at, 0o777); err != nil {
+		return nil, fmt.Errorf("opening the event files: %w", err)
+	}
+	all, err := os.OpenRoot(at)
+	if err != nil {
+		return nil, fmt.Errorf("opening the event files: %w", err)
+	}
+	defer all.Close()
+	name := path.Join(run.Experiment, filename.Fit(filename.Of(run.Cell), filename.Most))
+	if !run.Fold.IsZero() {
+		name = path.Join(name, "fold-"+run.Fold.String())
+	}
+	name = path.Join(name, fmt.Sprintf("seed-%d", run.Seed))
+	if err := all.MkdirAll(name, 0o777); err != nil {
+		return nil, fmt.Errorf("opening the event files: %w", err)
+	}
+	dir, err := all.OpenRoot(name)
+	if err != nil {
+		return nil, fmt.Errorf("opening the event files: %w", err)
+	}
+	s := &events{run: run, dir: dir, last: -1, has: map[string]bool{}}
+	if s.lock, err = hold(dir); err == nil {
+		err = s.read()
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return s, nil
+}
+
+// hold takes a directory of event files for this process: two writers would show each
+// step twice.
+func hold(dir *os.Root) (*os.File, error) {
+	lock, err := dir.OpenFile(".lock", os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("locking the event files: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, ErrHeld
+		}
+		return nil, fmt.Errorf("locking the event files: %w", err)
+	}
+	return lock, nil
+}
+
+// events is a run in event files.
+type events struct {
+	run    *Info
+	dir    *os.Root
+	lock   *os.File
+	writer *tensorboard.Writer // nil until there is something to write
+	last   int64               // step of the last row
+	begun  bool                // the session of the HPARAMS tab is there
+	has    map[string]bool
+}
+
+// Prefixes of tags. Rows have all others.
+const (
+	domainTags = "domain/"
+	sampleTags = "samples/"
+	hparamTags = "_hparams_/"
+)
+
+// read finds what the files have. The descriptions of values hold the keys.
+func (s *events) read() error {
+	return tensorboard.Read(s.dir, func(e tensorboard.Event) {
+		for _, v := range e.Values {
+			switch {
+			case v.Description != "":
+				s.has[v.Description] = true
+			case strings.HasPrefix(v.Tag, hparamTags):
+				s.begun = true
+			case !strings.HasPrefix(v.Tag, domainTags) && !strings.HasPrefix(v.Tag, sampleTags):
+				s.last = max(s.last, e.Step)
+			}
+		}
+	})
+}
+
+func (s *events) Has(key string) bool { return s.has[key] }
+
+func (s *events) Last() (int64, error) { return s.last, nil }
+
+// write writes an event, the first one into a new file.
+func (s *events) write(e tensorboard.Event) error {
+	if s.writer == nil {
+		w, err := tensorboard.Create(s.dir)
+		if err != nil {
+			return err
+		}
+		s.writer = w
+		if s.last >= 0 {
+			if err := w.Write(tensorboard.Event{Time: e.Time, Step: s.last + 1, Start: true}); err != nil {
+				return err
+			}
+		}
+	}
+	if !s.begun {
+		s.begun = true
+		values := []tensorboard.Value{
+			tensorboard.SessionStart(s.run.Cell, parameters(s.run), s.run.Started),
+			tensorboard.Experiment(s.run.Experiment, []string{"val/" + s.run.Metric, domainTags + "test/" + s.run.Metric}),
+		}
+		if err := s.writer.Write(tensorboard.Event{Time: s.run.Started, Values: values}); err != nil {
+			return err
+		}
+	}
+	return s.writer.Write(e)
+}
+
+// parameters are the values of the HPARAMS tab: those that tell cells apart. Seeds are
+// no part of them, since sessions of one group need the same.
+func parameters(run *Info) map[string]any {
+	p := map[string]any{"cell": run.Cell}
+	for _, v := range run.Config {
+		if slices.Contains(run.Varied, v.Path) {
+			p[v.Path] = plain(v.Value)
+		}
+	}
+	return p
+}
+
+// plain is a value as the HPARAMS tab takes it: a number, a bool or a text.
+func plain(value json.RawMessage) any {
+	var v any
+	if err := json.Unmarshal(value, &v); err != nil {
+		return string(value)
+	}
+	switch v.(type) {
+	case float64, bool, string:
+		return v
+	}
+	return string(value)
+}
+
+// Row writes the values of a step as one event. Lines for people are left out.
+func (s *events) Row(row *Row) error {
+	e := tensorboard.Event{Time: row.Time, Step: row.Step}
+	for _, tag := range slices.Sorted(maps.Keys(row.Values)) {
+		e.Values = append(e.Values, tensorboard.Scalar(tag, row.Values[tag]))
+	}
+	if len(e.Values) == 0 {
+		return nil
+	}
+	if err := s.write(e); err != nil {
+		return err
+	}
+	s.last = row.Step
+	return nil
+}
+
+// Scores writes the metrics of a domain, and the picture of its samples before.
+func (s *events) Scores(scores *Scores) error {
+	if scores.Sample != "" {
+		text, err := os.ReadFile(scores.Sample)
+		if err != nil {
+			return fmt.Errorf("reading samples: %w", err)
+		}
+		c, err := png.DecodeConfig(bytes.NewReader(text))
+		if err != nil {
+			return fmt.Errorf("reading samples: %w", err)
+		}
+		p := tensorboard.Picture{Width: c.Width, Height: c.Height, Channels: 4, PNG: text}
+		switch c.ColorModel {
+		case color.GrayModel:
+			p.Channels = 1
+		case color.RGBAModel: // in PNG, without transparency
+			p.Channels = 3
+		}
+		if err := s.write(tensorboard.Event{Time: scores.Time, Step: scores.Step, Values: []tensorboard.Value{tensorboard.Image(sampleTags+scores.Domain, p)}}); err != nil {
+			return err
+		}
+	}
+	e := tensorboard.Event{Time: scores.Time, Step: scores.Step}
+	for tag, v := range tagged(domainTags+scores.Domain+"/", scores.Metrics) {
+		value := tensorboard.Scalar(tag, v)
+		value.Description = scores.Key
+		e.Values = append(e.Values, value)
+	}
+	if err := s.write(e); err != nil {
+		return err
+	}
+	s.has[scores.Key] = true
+	return nil
+}
+
+// End writes the end of the session of the HPARAMS tab.
+func (s *events) End(_ context.Context, end *End) error {
+	status := tensorboard.Running // it continues at the next apply
+	switch end.State {
+	case store.Done:
+		status = tensorboard.Success
+	case store.Failed:
+		status = tensorboard.Failure
+	}
+	v := tensorboard.SessionEnd(status, end.Time)
+	v.Description = end.Key
+	if err := s.write(tensorboard.Event{Time: end.Time, Step: max(end.Step, 0), Values: []tensorboard.Value{v}}); err != nil {
+		return err
+	}
+	s.has[end.Key] = true
+	return nil
+}
+
+// Close closes the files.
+func (s *events) Close(context.Context) error {
+	var err error
+	if s.writer != nil {
+		err = s.writer.Close()
+	}
+	return errors.Join(err, s.lock.Close(), s.dir.Close())
+}
