@@ -127,7 +127,7 @@ func (t *Tracker) report(f *follower, err error) {
 	}
 }
 
-// Push hands runs over that nobody works on. It goes on with the next run where one
+// Push hands runs over that nobody works on. It continues with the next run where one
 // fails; Pushed is called after each with what came of it.
 func Push(ctx context.Context, project string, sinks []Sink, runs []Run, pushed func(Run, Sink, error)) error {
 	for _, run := range runs {
