@@ -78,9 +78,6 @@ func Init(ctx context.Context, s Settings) (*Run, error) {
 	if s.Mode == Disabled {
 		return r, nil
 	}
-	if s.Mode == Online {
-		return nil, errors.New("W&B: this version sends nothing; set WANDB_MODE=offline and send the log with `wandb sync`")
-	}
 	earlier, err := r.takeUp()
 	if err != nil {
 		return nil, err
@@ -716,4 +713,8 @@ func (r *Run) sample(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func parseStamp(text string) (time.Time, error) {
+	return time.ParseInLocation(stampForm, text, time.Local)
 }

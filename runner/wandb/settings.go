@@ -77,6 +77,8 @@ type Settings struct {
 	RetryMax  time.Duration // the longest, 60 s by default
 	Timeout   time.Duration // of one request except uploads, 180 s by default
 
+	maxRequest int // bytes of lines after which a request is sent at once
+
 	HTTPProxy, HTTPSProxy string            // for W&B alone; by default those of the environment
 	Headers               map[string]string // added to every request
 
@@ -317,6 +319,7 @@ func (s Settings) or(e Settings) Settings {
 	s.RetryMin = cmpOr(s.RetryMin, e.RetryMin, 2*time.Second)
 	s.RetryMax = max(s.RetryMin, cmpOr(s.RetryMax, e.RetryMax, 60*time.Second))
 	s.Timeout = cmpOr(s.Timeout, e.Timeout, 180*time.Second)
+	s.maxRequest = cmpOr(s.maxRequest, defaultRequest)
 	return s
 }
 
