@@ -28,6 +28,9 @@ const (
 	drawnPoints = 1000
 	// levels is how many values of a number they have at most.
 	levels = 8
+	// resolvedMost is how many combinations they have at most of the parameters that
+	// others depend on: each costs an evaluation of the file, or a program of the variant.
+	resolvedMost = 48
 )
 
 // A Share is the part of a space that can be drawn.
@@ -44,20 +47,16 @@ func (s Share) Fraction() float64 { return float64(s.Valid) / float64(max(s.Poin
 // checkPoints counts the points of a study that can be trained, and reports values
 // that none of them has.
 func (x *expansion) checkPoints(s *Study) {
+	costly, referred := x.costly(s)
 	var points []space.Point
 	if s.Share.Whole = s.Space.Size() <= countedMost; s.Share.Whole {
 		for p := range s.Space.Points() {
 			points = append(points, slices.Clone(p))
 		}
-	} else {
-		r := rng.New(0, "share", s.Cell)
-		for range drawnPoints {
-			points = append(points, s.Space.Draw(func() float64 {
-				// Of numbers without a step some are enough. Each that is another costs an
-				// evaluation where the file computes from it.
-				return math.Floor(r.Float64()*levels) / (levels - 1)
-			}))
-		}
+		s.Share.Whole = combinations(points, referred) <= resolvedMost
+	}
+	if !s.Share.Whole {
+		points = sampled(s.Space, costly, s.Cell)
 	}
 	fit, first := x.fits(s, points)
 	s.Share.Points = len(points)
@@ -93,6 +92,64 @@ func (x *expansion) checkPoints(s *Study) {
 		at := []string{x.name, searchField, spaceField}
 		x.failLabel(strings.Join(at, "."), x.labelAt(at), message, hint)
 	}
+}
+
+// costly says of each parameter of a study whether a value of its own costs more than
+// to read it: what the file computes from it follows, or a variant draws a program for
+// it. Those of the first kind are referred to.
+func (x *expansion) costly(s *Study) (costly, referred []bool) {
+	if x.refs == nil {
+		x.refs = x.references(x.name)
+	}
+	costly, referred = make([]bool, len(s.params)), make([]bool, len(s.params))
+	for i, p := range s.params {
+		path := cuePath(p.Name)
+		isStruct := x.base().LookupPath(selectors(path)).IncompleteKind() == cue.StructKind ||
+			slices.ContainsFunc(p.Choices, func(v any) bool { _, is := v.(map[string]any); return is })
+		referred[i] = x.refs.touches(path, isStruct)
+		costly[i] = referred[i] || s.Space.Opens(i) || slices.Contains([]string{"adapter", "backbone", "head", "data"}, label(path[0]))
+	}
+	return costly, referred
+}
+
+// combinations counts those of some parameters that points have.
+func combinations(points []space.Point, of []bool) int {
+	known := map[string]bool{}
+	for _, p := range points {
+		var key []float64
+		for i, v := range p {
+			if of[i] {
+				key = append(key, v)
+			}
+		}
+		known[fmt.Sprint(key)] = true
+	}
+	return len(known)
+}
+
+// sampled are points of a space at random. The costly parameters have few combinations,
+// in a Latin hypercube, so that each of them has all of its levels.
+func sampled(of *space.Space, costly []bool, cell string) (points []space.Point) {
+	r := rng.New(0, "share", cell)
+	few := make([][]float64, of.Len())
+	for i := range few {
+		for _, k := range r.Permutation(resolvedMost) {
+			few[i] = append(few[i], (float64(k)+r.Float64())/resolvedMost)
+		}
+	}
+	for n := range drawnPoints {
+		i := -1
+		points = append(points, of.Draw(func() float64 {
+			i++
+			u := r.Float64()
+			if costly[i] {
+				u = few[i][n%resolvedMost]
+			}
+			// Of numbers without a step some are enough.
+			return math.Floor(u*levels) / (levels - 1)
+		}))
+	}
+	return points
 }
 
 // A fitness says whether a point can be trained.
@@ -157,6 +214,9 @@ func (x *expansion) checkEnds(s *Study, points []space.Point, fit []fitness) (ba
 				}
 			}
 			if len(at) == 0 {
+				continue
+			}
+			if fit, _ := x.fits(s, at[:1]); fit[0] != refused && !x.parameterRefuses(s, p, end.value) {
 				continue
 			}
 			fit, found := x.fits(s, at)
@@ -226,6 +286,7 @@ func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first d
 	sound := slices.DeleteFunc(slices.Clone(cells), func(c *cell) bool { return c == nil })
 	y.total = len(sound)
 	y.evaluate(y.baseCell, sound)
+	counted := map[trainableOn]fitness{}
 	for i, c := range cells {
 		if c == nil || c.config == nil {
 			fit[i] = refused
@@ -240,17 +301,16 @@ func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first d
 		if s.Trainable == 0 {
 			continue
 		}
-		run, err := y.run(c, name.Repeat{Seed: s.Seeds[0]})
-		if err != nil {
-			fit[i] = wrong
-			continue
+		key := trainableOn{on: c.config.adapterOn(), head: c.config.Head, data: c.config.Data}
+		if len(c.config.Optim.Groups) > 0 {
+			key.groups = c.config.Optim
 		}
-		switch n, err := Trainable(run.Spec); {
-		case err != nil:
-			fit[i] = wrong
-		case n > s.Trainable:
-			fit[i] = large
+		found, done := counted[key]
+		if !done {
+			found = y.withinConstraint(s, c)
+			counted[key] = found
 		}
+		fit[i] = found
 	}
 	for _, d := range y.found {
 		if !d.Warning {
@@ -258,6 +318,29 @@ func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first d
 		}
 	}
 	return fit, first
+}
+
+// trainableOn is what the number of parameters that train depends on.
+type trainableOn struct {
+	on     adapterOn
+	head   *headConfig
+	data   *dataConfig  // the classes
+	groups *optimConfig // nil where it has no groups, which may freeze
+}
+
+// withinConstraint says whether a sound cell trains as few parameters as a study allows.
+func (x *expansion) withinConstraint(s *Study, c *cell) fitness {
+	run, err := x.run(c, name.Repeat{Seed: s.Seeds[0]})
+	if err != nil {
+		return wrong
+	}
+	switch n, err := Trainable(run.Spec); {
+	case err != nil:
+		return wrong
+	case n > s.Trainable:
+		return large
+	}
+	return fits
 }
 
 // Trainable counts the parameters of adapter and head that train.
