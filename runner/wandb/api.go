@@ -3,6 +3,7 @@ package wandb
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -82,6 +83,9 @@ func IsDeleted(err error) bool {
 	return errors.As(err, &refused) && strings.Contains(refused.Message, "deleted")
 }
 
+// errCertificate is an error that no repetition changes.
+var errCertificate = errors.New("the certificate of the server is not known")
+
 // final are the statuses with which a request is not repeated.
 var final = []int{400, 401, 403, 404, 409, 410, 413, 422, 501}
 
@@ -112,7 +116,7 @@ func (c *client) send(ctx context.Context, r request) ([]byte, http.Header, erro
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
 		}
-		if errors.Is(err, errLocal) {
+		if errors.Is(err, errLocal) || errors.Is(err, errCertificate) {
 			return nil, nil, err
 		}
 		refused := status(err)
@@ -187,6 +191,9 @@ func (c *client) once(ctx context.Context, r request) ([]byte, http.Header, erro
 	if err != nil {
 		if wrapped := new(url.Error); errors.As(err, &wrapped) {
 			err = wrapped.Err // without the URL, which may be signed
+		}
+		if unknown := new(tls.CertificateVerificationError); errors.As(err, &unknown) {
+			return nil, nil, fmt.Errorf("%s: %w (%s); SSL_CERT_FILE names a file with certificates of one's own", r.name, errCertificate, c.line(unknown.Err.Error()))
 		}
 		return nil, nil, fmt.Errorf("%s: %s", r.name, c.line(err.Error()))
 	}
