@@ -18,7 +18,7 @@ TAGS := -tags=netgo,osusergo
 ENV := . .build/env.sh;
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help build test lint race demo bench bench-variants bench-files clean proto env models python bin/bench-step
+.PHONY: help build test lint race demo benchmark bench bench-variants bench-files clean proto env models python bin/bench-step
 
 help:
 	@echo 'make build   build bin/runner, bin/runner-engine and bin/plugins/*'
@@ -28,6 +28,7 @@ help:
 	@echo 'make bench   a training step side by side with transformers and PEFT'
 	@echo 'make bench-variants   what variants cost beside the same maths by hand'
 	@echo 'make bench-files   a data set of 100,000 files, on the first start and the second'
+	@echo 'make benchmark   variants at their best: two hours, then docs/benchmark.md'
 	@echo 'make proto   generate Go code from the .proto files'
 	@echo 'make clean   remove what was built here (the cache of downloads stays)'
 	@echo
@@ -116,6 +117,11 @@ bench-variants: build
 bench-files: build
 	@$(ENV) $(GO) build $(TAGS) -o bin/bench-files ./bench/files
 	@bin/bench-files -runner bin/runner
+
+benchmark: build models
+	@bin/runner apply experiments/benchmark.cue
+	@bin/runner apply experiments/sampler.cue
+	@cd tools && $(GO) run ./benchmark
 
 # grpcio-tools is protoc in a Python package; nothing of it is used otherwise.
 proto:
