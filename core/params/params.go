@@ -117,6 +117,7 @@ func backbone(s *spec.RunSpec) ([]Tensor, error) {
 		}
 		if x.Block == depth {
 			t.block = -1
+			t.Trains = t.Trains && !s.GetBackbone().GetWithoutNorm() // nothing depends on it
 		}
 		if t.Trains {
 			t.LR, t.Decay = s.GetOptim().GetLrBackbone(), s.GetOptim().GetWeightDecay()

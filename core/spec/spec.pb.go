@@ -1955,7 +1955,9 @@ type Backbone struct {
 	Freeze *Freeze                `protobuf:"bytes,4,opt,name=freeze,proto3" json:"freeze,omitempty"`
 	// Stochastic depth: the probability with which training leaves out a branch of
 	// the last block in use, for each image by itself. See params.DropPath.
-	DropPath      float64 `protobuf:"fixed64,5,opt,name=drop_path,json=dropPath,proto3" json:"drop_path,omitempty"`
+	DropPath float64 `protobuf:"fixed64,5,opt,name=drop_path,json=dropPath,proto3" json:"drop_path,omitempty"`
+	// The head sees patches as the blocks leave them, without the final LayerNorm.
+	WithoutNorm   bool `protobuf:"varint,6,opt,name=without_norm,json=withoutNorm,proto3" json:"without_norm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2023,6 +2025,13 @@ func (x *Backbone) GetDropPath() float64 {
 		return x.DropPath
 	}
 	return 0
+}
+
+func (x *Backbone) GetWithoutNorm() bool {
+	if x != nil {
+		return x.WithoutNorm
+	}
+	return false
 }
 
 type Architecture struct {
@@ -5739,13 +5748,14 @@ const file_spec_proto_rawDesc = "" +
 	" \x01(\v2\x16.loralab.spec.v1.FoldsR\x05folds\"1\n" +
 	"\x05Folds\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12\x12\n" +
-	"\x04fold\x18\x02 \x01(\rR\x04fold\"\xb9\x01\n" +
+	"\x04fold\x18\x02 \x01(\rR\x04fold\"\xdc\x01\n" +
 	"\bBackbone\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x121\n" +
 	"\x04arch\x18\x02 \x01(\v2\x1d.loralab.spec.v1.ArchitectureR\x04arch\x12\x14\n" +
 	"\x05depth\x18\x03 \x01(\rR\x05depth\x12/\n" +
 	"\x06freeze\x18\x04 \x01(\v2\x17.loralab.spec.v1.FreezeR\x06freeze\x12\x1b\n" +
-	"\tdrop_path\x18\x05 \x01(\x01R\bdropPath\"\x85\x02\n" +
+	"\tdrop_path\x18\x05 \x01(\x01R\bdropPath\x12!\n" +
+	"\fwithout_norm\x18\x06 \x01(\bR\vwithoutNorm\"\x85\x02\n" +
 	"\fArchitecture\x12\x16\n" +
 	"\x06family\x18\x01 \x01(\tR\x06family\x12\x10\n" +
 	"\x03dim\x18\x02 \x01(\rR\x03dim\x12\x14\n" +

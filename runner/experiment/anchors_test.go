@@ -35,6 +35,7 @@ func settingsOfRun(r *Run) map[string]any {
 		"classes": len(d.GetClasses()), "steps": params.Steps(s), "batch": s.GetTrain().GetBatch() * max(1, s.GetTrain().GetAccumulate()),
 		"validated_every": s.GetTrain().GetEvalSteps(), "precision": s.GetTrain().GetPrecision(),
 		"freeze": strings.ToLower(s.GetBackbone().GetFreeze().GetKind().String()), "drop_path": s.GetBackbone().GetDropPath(),
+		"final_norm": !s.GetBackbone().GetWithoutNorm(),
 		"head": s.GetHead().GetKind(), "norm": s.GetHead().GetNorm(), "layers": s.GetHead().GetLayers(), "dropout": s.GetHead().GetDropout(),
 		"optimizer": s.GetOptim().GetKind(), "lr": s.GetOptim().GetLrHead(), "lr_backbone": s.GetOptim().GetLrBackbone(),
 		"weight_decay": s.GetOptim().GetWeightDecay(), "decays_vectors": s.GetOptim().GetDecayVectors(), "clip": s.GetOptim().GetClipNorm(),

@@ -97,6 +97,7 @@ type backboneConfig struct {
 	Model    string       `json:"model"`
 	Depth    uint32       `json:"depth"` // 0: all
 	Freeze   freezeConfig `json:"freeze"`
+	Norm     bool         `json:"finalNorm"`
 	DropPath float64      `json:"dropPath"`
 }
 

@@ -183,6 +183,7 @@ func (x *expansion) run(c *cell, repeat name.Repeat) (*Run, error) {
 	if n, ok := repeat.Fold.Number(); ok {
 		s.Folds = &spec.Folds{Count: cfg.Data.Split.Folds, Fold: n}
 	}
+	s.Backbone.WithoutNorm = !cfg.Backbone.Norm
 	if s.Backbone.DropPath = cfg.Backbone.DropPath; s.Backbone.DropPath > 0 {
 		// Tensors that cannot be listed are reported by checkTensors.
 		if tensors, err := params.Of(s); err == nil && params.DropPath(s, tensors) == nil {

@@ -118,6 +118,7 @@ var fields = []struct{ path, name string }{
 	{"data.style", "the style of images"},
 	{"loss", "loss"},
 	{"backbone.drop_path", "backbone.dropPath"},
+	{"backbone.without_norm", "backbone.finalNorm"},
 	{"optim.lr_backbone", "optim.lr.backbone"},
 	{"optim.lr_adapter", "optim.lr.adapter"},
 	{"optim.lr_head", "optim.lr.head"},

@@ -77,6 +77,8 @@ type network struct {
 	prefix int
 	// taps are the blocks that the head sees; none: the last.
 	taps []uint32
+	// plain says that the head sees patches without the final norm.
+	plain bool
 	// stops are numbers of blocks, ascending: what stands after so many is part
 	// of tokens. The prefix ends them; before it come the taps within it.
 	stops []int
@@ -129,6 +131,7 @@ func newNetwork(t *Trainer, req *spec.RunRequest, computed string) (*network, er
 	}
 	n.head.Precision = precision
 	n.prefix = min(n.model.TrainableFrom(), n.adapters.FirstBlock())
+	n.plain = s.Backbone.WithoutNorm
 	if n.taps = s.Head.Taps; len(n.taps) > 0 {
 		n.prefix = min(n.prefix, n.last()+1)
 	}
@@ -269,20 +272,28 @@ func (n *network) logits(tokens *torch.Tensor, size raster.Size, train bool) *to
 	})
 }
 
+// patches are those among tokens [N, T, D] as the head sees them, [N, gh·gw, D].
+func (n *network) patches(tokens *torch.Tensor) *torch.Tensor {
+	if n.plain {
+		return n.model.Patches(tokens)
+	}
+	return n.model.Features(tokens)
+}
+
 // features goes on from tokens to what the head sees of each patch,
-// [N, gh·gw, D], or [N, gh·gw, D·taps] as get_intermediate_layers of DINOv2 gives
-// it with norm and one concatenates it.
+// [N, gh·gw, D], or [N, gh·gw, D·taps], as get_intermediate_layers of DINOv2 returns
+// them, concatenated.
 func (n *network) features(tokens *torch.Tensor) *torch.Tensor {
 	if len(n.taps) == 0 {
 		for i := max(0, n.prefix); i < len(n.model.Blocks); i++ {
 			tokens = n.model.Block(i, tokens)
 		}
-		return n.model.Features(tokens)
+		return n.patches(tokens)
 	}
 	var levels []*torch.Tensor
 	tap := func(after int) {
 		if slices.Contains(n.taps, uint32(after-1)) {
-			levels = append(levels, n.model.Features(tokens))
+			levels = append(levels, n.patches(tokens))
 		}
 	}
 	all, t := tokens, tokens.Dim(1)/int64(len(n.stops))

@@ -14,9 +14,16 @@ func TestTaps(t *testing.T) {
 	for _, c := range []struct {
 		taps   []uint32
 		prefix int
-	}{{nil, 3}, {[]uint32{4}, 3}, {[]uint32{1, 3, 4}, 3}, {[]uint32{0, 2}, 3}, {[]uint32{0, 1, 2, 4}, 3}, {[]uint32{0, 1}, 2}} {
+		plain  bool
+	}{
+		{nil, 3, false}, {[]uint32{4}, 3, false}, {[]uint32{1, 3, 4}, 3, false}, {[]uint32{0, 2}, 3, false}, {[]uint32{0, 1, 2, 4}, 3, false},
+		{[]uint32{0, 1}, 2, false}, {nil, 3, true}, {[]uint32{1, 3, 4}, 3, true},
+	} {
 		tr := trainer(t)
-		req := request(t, func(r *spec.RunRequest) { r.Spec.Head = &spec.Head{Kind: "linear", Taps: c.taps} })
+		req := request(t, func(r *spec.RunRequest) {
+			r.Spec.Head = &spec.Head{Kind: "linear", Taps: c.taps}
+			r.Spec.Backbone.WithoutNorm = c.plain
+		})
 		s := &session{t: tr, req: req, spec: req.Spec}
 		if err := s.open(); err != nil {
 			t.Fatal(err)
@@ -32,6 +39,10 @@ func TestTaps(t *testing.T) {
 			for i := range 5 {
 				h = s.net.model.Block(i, h)
 				if slices.Contains(c.taps, uint32(i)) || c.taps == nil && i == 4 {
+					if c.plain {
+						levels = append(levels, h.Narrow(1, int64(s.net.model.Prefix()), 6*4))
+						continue
+					}
 					levels = append(levels, s.net.model.Features(h))
 				}
 			}
@@ -45,6 +56,22 @@ func TestTaps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Without the final norm nothing depends on its weights, so they do not train.
+func TestRunWithoutNorm(t *testing.T) {
+	var backbone [2]uint64
+	for i, plain := range []bool{false, true} {
+		req := request(t, func(r *spec.RunRequest) {
+			r.Spec.Backbone.Freeze, r.Spec.Adapter, r.Spec.Train.Epochs = &spec.Freeze{Kind: spec.Freeze_NONE}, nil, 1
+			r.Spec.Backbone.WithoutNorm, r.Spec.Optim.LrBackbone = plain, 1e-4
+		})
+		events, err := run(t, trainer(t), req, 0)
+		backbone[i] = finished(t, events, err).BackboneParams
+	}
+	if backbone[0]-backbone[1] != 2*24 { // weight and bias
+		t.Errorf("%d weights of the backbone train with its final norm, %d without", backbone[0], backbone[1])
 	}
 }
 

@@ -193,8 +193,13 @@ func (b *Block) project(x *torch.Tensor, n, t, heads int64) (q, k, v *torch.Tens
 // Features ends the backbone: the final LayerNorm over tokens [N, T, D], in
 // fp32, of the patches alone, [N, gh·gw, D].
 func (m *Model) Features(h *torch.Tensor) *torch.Tensor {
+	return m.dev.Yield(func() *torch.Tensor { return m.Norm(m.Patches(h)) })
+}
+
+// Patches are the tokens of the patches, [N, gh·gw, D], of all tokens [N, T, D].
+func (m *Model) Patches(h *torch.Tensor) *torch.Tensor {
 	skip := int64(m.Prefix())
-	return m.dev.Yield(func() *torch.Tensor { return m.Norm(h.Narrow(1, skip, h.Dim(1)-skip)) })
+	return h.Narrow(1, skip, h.Dim(1)-skip)
 }
 
 // Norm is the final LayerNorm, in fp32.
