@@ -36,7 +36,7 @@ func settingsOfRun(r *Run) map[string]any {
 		"validated_every": s.GetTrain().GetEvalSteps(), "precision": s.GetTrain().GetPrecision(),
 		"freeze": strings.ToLower(s.GetBackbone().GetFreeze().GetKind().String()), "drop_path": s.GetBackbone().GetDropPath(),
 		"final_norm": !s.GetBackbone().GetWithoutNorm(),
-		"head": s.GetHead().GetKind(), "norm": s.GetHead().GetNorm(), "layers": s.GetHead().GetLayers(), "dropout": s.GetHead().GetDropout(),
+		"head":       s.GetHead().GetKind(), "norm": s.GetHead().GetNorm(), "layers": s.GetHead().GetLayers(), "dropout": s.GetHead().GetDropout(),
 		"optimizer": s.GetOptim().GetKind(), "lr": s.GetOptim().GetLrHead(), "lr_backbone": s.GetOptim().GetLrBackbone(),
 		"weight_decay": s.GetOptim().GetWeightDecay(), "decays_vectors": s.GetOptim().GetDecayVectors(), "clip": s.GetOptim().GetClipNorm(),
 		"betas": []float64{s.GetOptim().GetBeta1(), s.GetOptim().GetBeta2()}, "momentum": s.GetOptim().GetMomentum(), "nesterov": s.GetOptim().GetNesterov(),

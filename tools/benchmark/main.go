@@ -190,7 +190,7 @@ func short(v any) string {
 	return fmt.Sprint(v)
 }
 
-// A point of a history: the best complete trial after so many steps.
+// A point of a history: the best complete trial after a number of steps.
 type point struct{ steps, best float64 }
 
 // history is how the best value rises with the steps of all trials up to each one.

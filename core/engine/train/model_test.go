@@ -16,8 +16,14 @@ func TestTaps(t *testing.T) {
 		prefix int
 		plain  bool
 	}{
-		{nil, 3, false}, {[]uint32{4}, 3, false}, {[]uint32{1, 3, 4}, 3, false}, {[]uint32{0, 2}, 3, false}, {[]uint32{0, 1, 2, 4}, 3, false},
-		{[]uint32{0, 1}, 2, false}, {nil, 3, true}, {[]uint32{1, 3, 4}, 3, true},
+		{nil, 3, false},
+		{[]uint32{4}, 3, false},
+		{[]uint32{1, 3, 4}, 3, false},
+		{[]uint32{0, 2}, 3, false},
+		{[]uint32{0, 1, 2, 4}, 3, false},
+		{[]uint32{0, 1}, 2, false},
+		{nil, 3, true},
+		{[]uint32{1, 3, 4}, 3, true},
 	} {
 		tr := trainer(t)
 		req := request(t, func(r *spec.RunRequest) {
