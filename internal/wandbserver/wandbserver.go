@@ -77,12 +77,13 @@ type Server struct {
 
 	Runs       map[string]*Run // by entity/project/name
 	Artifacts  []*Artifact
-	Requests   map[string]int // counts by operation: a name of GraphQL, "file_stream", "PUT"
-	Leaks      []string       // requests that carried the key where none belongs
-	Faults     map[Fault]int  // counts of those made
-	Structured bool           // says that it takes console text as JSON
-	Stop       bool           // says that the stop button was pressed
-	Down       bool           // drops every connection
+	Requests   map[string]int  // counts by operation: a name of GraphQL, "file_stream", "PUT"
+	Leaks      []string        // requests that carried the key where none belongs
+	Faults     map[Fault]int   // counts of those made
+	Structured bool            // says that it takes console text as JSON
+	Stop       bool            // says that the stop button was pressed
+	Down       bool            // drops every connection
+	Deleted    map[string]bool // names of runs that were deleted, and cannot be made again
 
 	// Fault is asked before each request; nil makes none.
 	Fault func(operation string) Answer
@@ -362,6 +363,9 @@ func (s *Server) graphql(operation string, v map[string]any) (int, []byte) {
 		}
 		return ok(object{"model": object{"id": project, "name": project, "entity": object{"id": entity, "name": entity}, "bucket": bucket}})
 	case "UpsertBucket":
+		if s.Deleted[name] {
+			return refuse(http.StatusConflict, "run "+name+" was previously created and deleted; try a new run name")
+		}
 		run := s.Runs[id]
 		inserted := run == nil
 		if inserted {

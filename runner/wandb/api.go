@@ -317,7 +317,10 @@ func (c *client) put(ctx context.Context, name, to string, headers []string, ope
 		}
 		to = at.String()
 	}
-	_, _, err := c.send(ctx, request{name: name, method: "PUT", url: to, header: header, open: open, size: size, foreign: true, retries: 20})
+	_, _, err := c.send(ctx, request{
+		name: name, method: "PUT", url: to, header: header, open: open, size: size, foreign: true, retries: 20,
+		timeout: c.settings.Timeout + time.Duration(size/100_000)*time.Second, // 100 kB/s are slow
+	})
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errLocal) {
 		err = fmt.Errorf("%w: %w", errStorage, err)
 	}

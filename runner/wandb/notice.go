@@ -15,5 +15,6 @@ const (
 	Back                          // it answers again
 	Failed                        // nothing is sent any more; Sync sends it later
 	Refused                       // one file, artifact or alert is refused; all else is sent
+	Renamed                       // the run is sent under another id
 	Damaged                       // a part of a log cannot be read
 )

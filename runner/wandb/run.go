@@ -480,7 +480,7 @@ func (p *replay) runtimeBefore() int32 {
 	return p.run.Runtime
 }
 
-func unix(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
+func unix(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
 
 func seconds(v any) (float64, bool) {
 	switch n := v.(type) {

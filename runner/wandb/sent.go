@@ -1,8 +1,10 @@
 package wandb
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/loralab/loralab/runner/wandb/wandblog"
@@ -128,4 +130,28 @@ func metadata(e *wandblog.Environment, run *wandblog.Run) map[string]any {
 		m["gpu_nvidia"] = gpus
 	}
 	return m
+}
+
+// configYAML is the content of config.yaml: JSON is YAML.
+func (p *replay) configYAML() string {
+	sent := p.sentConfig()
+	keys := make([]string, 0, len(sent))
+	for k := range sent {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	var out strings.Builder
+	for _, k := range keys {
+		name, _ := encode(k)
+		value := sent[k].(tree)["value"]
+		fmt.Fprintf(&out, "%s:\n    value: ", name)
+		switch v := value.(type) {
+		case tree:
+			out.WriteString(v.String())
+		case raw:
+			out.WriteString(string(v))
+		}
+		out.WriteString("\n")
+	}
+	return out.String()
 }

@@ -471,18 +471,31 @@ func TestRefusals(t *testing.T) {
 	_, err = Sync(t.Context(), to(server, r.settings.Root))
 	must(t, err)
 	same(t, server, server.Run("nuclei", "files"), r.logPath())
+}
 
-	// A run of this id was deleted.
-	server.Fault = func(operation string) wandbserver.Answer {
-		if operation == "UpsertBucket" {
-			return wandbserver.Answer{Fault: wandbserver.Status, Status: 409, Message: "run deleted1 was previously created and deleted; try a new run name"}
+// The server does not take the id of a deleted run again. A suffix makes another of it,
+// which later logs keep.
+func TestDeletedRun(t *testing.T) {
+	server := serve(t)
+	server.Deleted = map[string]bool{"abcd1234": true, "abcd1234-2": true}
+	s := to(server, t.TempDir())
+	var logs, said []string
+	s.Notice = func(n Notice) {
+		if n.Kind == Renamed {
+			said = append(said, n.Text)
 		}
-		return wandbserver.Answer{}
 	}
-	r = offline(t, func(s *Settings) { s.ID = "deleted1" })
-	must(t, r.Finish(t.Context(), 0))
-	if _, err = Sync(t.Context(), to(server, r.settings.Root)); !IsDeleted(err) {
-		t.Errorf("a deleted run: %v", err)
+	for range 2 {
+		r := offline(t, func(o *Settings) { o.Root = s.Root })
+		must(t, r.Log(r.Step(), map[string]any{"a": 1}))
+		must(t, r.Finish(t.Context(), 0))
+		logs = append(logs, r.logPath())
+		_, err := Sync(t.Context(), s)
+		must(t, err)
+	}
+	same(t, server, server.Run("nuclei", "abcd1234-3"), logs...)
+	if len(said) != 2 || !strings.Contains(said[1], "abcd1234-3") {
+		t.Errorf("the notices are %q", said)
 	}
 }
 
