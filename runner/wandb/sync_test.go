@@ -601,3 +601,31 @@ func TestHeartbeat(t *testing.T) {
 	}
 	must(t, r.Finish(t.Context(), 0))
 }
+
+// A log of the official client is sent too. The files that belong to this one are not
+// here, which is said.
+func TestSyncsTheOfficialLog(t *testing.T) {
+	server := serve(t)
+	root := t.TempDir()
+	dir := filepath.Join(root, "wandb", "offline-run-20261128_185100-official")
+	must(t, os.MkdirAll(dir, 0o755))
+	content, err := os.ReadFile("wandblog/testdata/official.wandb")
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "run-official.wandb"), content, 0o600))
+	results, err := Sync(t.Context(), to(server, root))
+	if refused := new(RefusedError); !errors.As(err, &refused) || len(refused.What) != 2 || !strings.Contains(strings.Join(refused.What, "\n"), "the file media/table/table_6_a506c66422bcc5bf0dbb.table.json was not sent: the file cannot be read: no such file") {
+		t.Errorf("a log without its files: %v", err)
+	}
+	run := server.Run("nuclei", "official")
+	rows, err := run.Rows("wandb-history.jsonl")
+	must(t, err)
+	if len(rows) != 7 || !strings.Contains(rows[0], `"nested":{"a":{"b":0}}`) || !strings.Contains(rows[5], `"val/dice":NaN`) || results[0].Rows != 7 {
+		t.Errorf("the rows are %.300q", rows)
+	}
+	if lines, _ := run.Rows("output.log"); len(lines) != 1 || !strings.HasSuffix(lines[0], " a line") {
+		t.Errorf("the console text is %q", lines)
+	}
+	if fmt.Sprint(run.Exits) != "[3]" || !strings.Contains(run.Config, `"lr":{"value":0.001}`) || !strings.Contains(run.Lines["wandb-summary.json"][0], `"best/dice":0.75`) {
+		t.Errorf("the exits are %v, the configuration is %s", run.Exits, run.Config)
+	}
+}

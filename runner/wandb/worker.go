@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net/http"
 	"os"
@@ -157,16 +158,24 @@ type opened struct {
 	size         int64
 }
 
+// unreadable leaves the path out of an error: what names the file comes before it.
+func unreadable(err error) error {
+	if at := new(fs.PathError); errors.As(err, &at) {
+		err = at.Err
+	}
+	return fmt.Errorf("%w: %w", errLocal, err)
+}
+
 func open(path string) (*opened, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errLocal, err)
+		return nil, unreadable(err)
 	}
 	defer f.Close()
 	sum := md5.New()
 	size, err := io.Copy(sum, f)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errLocal, err)
+		return nil, unreadable(err)
 	}
 	return &opened{path, base64.StdEncoding.EncodeToString(sum.Sum(nil)), size}, nil
 }
@@ -174,7 +183,7 @@ func open(path string) (*opened, error) {
 func (o *opened) reader() (io.ReadCloser, error) {
 	f, err := os.Open(o.path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errLocal, err)
+		return nil, unreadable(err)
 	}
 	return struct {
 		io.Reader
