@@ -229,10 +229,7 @@ func Environment(root string, getenv func(string) string) (s Settings, err error
 			s.Key = NewKey(files[i]["api_key"])
 		}
 	}
-	if !s.Key.IsZero() {
-		err = s.Key.check()
-	}
-	return s, err
+	return s, nil
 }
 
 // ParseMode is the mode that WANDB_MODE or a file names. "" stays "".
@@ -356,8 +353,13 @@ func (s Settings) resolved() (Settings, error) {
 	if s.BaseURL, err = checkURL(s.BaseURL); err != nil {
 		return s, err
 	}
-	if s.Mode == Online && s.Key.IsZero() {
-		return s, ErrNoKey
+	if s.Mode == Online {
+		if s.Key.IsZero() {
+			return s, ErrNoKey
+		}
+		if err := s.Key.check(); err != nil {
+			return s, err
+		}
 	}
 	if s.Root == "" {
 		s.Root = "."

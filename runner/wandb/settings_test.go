@@ -71,7 +71,7 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	for key, wrong := range map[string]bool{testKey: false, "local-" + testKey: false, "tiny5": true, testKey + "!": true, "a.b.c": false} {
-		_, err := Environment("", env("WANDB_API_KEY", key))
+		_, err := Sync(t.Context(), Settings{Root: t.TempDir(), Getenv: env("WANDB_API_KEY", key)})
 		if (err != nil) != wrong {
 			t.Errorf("a key: %v", err)
 		}

@@ -149,6 +149,7 @@ func gpus(ctx context.Context, values map[string]float64) bool {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "--format=csv,noheader,nounits",
 		"--query-gpu=index,utilization.gpu,utilization.memory,memory.used,memory.total,temperature.gpu,power.draw,power.limit")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"} // no key
 	out, err := cmd.Output()
 	if err != nil {
 		return false

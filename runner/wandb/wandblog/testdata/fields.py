@@ -3,7 +3,14 @@ standard input go: "number.number…" in, the same with name and type out. The t
 of Go; int64 is uint32 as well, whose bytes are the same.
 """
 
+import importlib.util
 import sys
+import types
+
+# The messages alone: importing the whole client takes seconds.
+wandb = types.ModuleType("wandb")
+wandb.__path__ = importlib.util.find_spec("wandb").submodule_search_locations
+sys.modules["wandb"] = wandb
 
 from wandb.proto import wandb_internal_pb2
 
