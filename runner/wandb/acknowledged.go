@@ -64,7 +64,7 @@ func readAcknowledged(log string) (*acknowledged, error) {
 	}
 	a := new(acknowledged)
 	if err := json.Unmarshal(content, a); err != nil {
-		return nil, fmt.Errorf("%s is not readable, so nothing says what of the run was sent: %w", acknowledgedPath(log), err)
+		return nil, fmt.Errorf("%s is not readable, so nothing says what of the run was sent: %w", shown(acknowledgedPath(log)), err)
 	}
 	return a, nil
 }

@@ -18,7 +18,7 @@ func (u *uploader) contact(ctx context.Context) error {
 	project := cmpOr(run.Project, u.settings.Project)
 	if u.has != nil {
 		if u.has.Server != u.settings.BaseURL {
-			return fmt.Errorf("a part of the run was sent to %s; remove %s to send it to %s as well", u.has.Server, acknowledgedPath(u.path), u.settings.BaseURL)
+			return fmt.Errorf("a part of the run was sent to %s; remove %s to send it to %s as well", u.has.Server, shown(acknowledgedPath(u.path)), u.settings.BaseURL)
 		}
 		entity, project = u.has.Entity, u.has.Project
 	}

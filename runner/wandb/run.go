@@ -116,7 +116,7 @@ func (r *Run) takeUp() (earlier bool, err error) {
 			continue
 		}
 		if r.settings.Resume == ResumeNever {
-			return false, fmt.Errorf("W&B: the run %s exists in %s, and resume is never", r.settings.ID, filepath.Dir(path))
+			return false, fmt.Errorf("W&B: the run %s exists in %s, and resume is never", r.settings.ID, shown(filepath.Dir(path)))
 		}
 		f, err := os.Open(path)
 		if err != nil {
@@ -125,7 +125,7 @@ func (r *Run) takeUp() (earlier bool, err error) {
 		free := lock(f)
 		f.Close()
 		if !free {
-			return false, fmt.Errorf("W&B: another process is writing the run %s, in %s", r.settings.ID, filepath.Dir(path))
+			return false, fmt.Errorf("W&B: another process is writing the run %s, in %s", r.settings.ID, shown(filepath.Dir(path)))
 		}
 		earlier = true
 		for _, record := range records {

@@ -355,3 +355,14 @@ func TestSystemMetrics(t *testing.T) {
 		t.Errorf("the system metrics are %v", v)
 	}
 }
+
+// Messages name places in the working directory from there.
+func TestShownPaths(t *testing.T) {
+	t.Chdir(t.TempDir())
+	r := offline(t, func(s *Settings) { s.Root = "." })
+	_, err := Init(t.Context(), r.settings)
+	if want := "in wandb/" + filepath.Base(r.Dir()); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("the error is %v, without %q", err, want)
+	}
+	must(t, r.Finish(t.Context(), 0))
+}

@@ -411,3 +411,15 @@ func (s Settings) appURL() string {
 func (s Settings) runURL(entity, project, id string) string {
 	return s.appURL() + "/" + url.PathEscape(entity) + "/" + url.PathEscape(project) + "/runs/" + url.PathEscape(id)
 }
+
+// shown is a path for people: from the working directory, if it is below that.
+func shown(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(here, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}

@@ -69,7 +69,7 @@ func Sync(ctx context.Context, s Settings, logs ...string) ([]Result, error) {
 		}
 		if err != nil {
 			broken[id] = true
-			err = fmt.Errorf("%s: %w", u.result.Dir, err)
+			err = fmt.Errorf("%s: %w", shown(u.result.Dir), err)
 			failed = append(failed, err)
 		}
 		u.result.Err = err

@@ -97,7 +97,7 @@ func (u *uploader) follow(ctx context.Context) {
 	defer close(u.done)
 	u.err = u.sendAll(ctx)
 	if u.err != nil && ctx.Err() == nil {
-		u.notice(Failed, u.err.Error()+"; the log stays in "+u.result.Dir)
+		u.notice(Failed, u.err.Error()+"; the log stays in "+shown(u.result.Dir))
 	}
 }
 
@@ -117,7 +117,7 @@ func (u *uploader) sendAll(ctx context.Context) error {
 		earlier := newUploader(u.settings, path, false)
 		earlier.api, earlier.quiet = u.api, true
 		if err := earlier.send(ctx); err != nil {
-			return fmt.Errorf("sending the earlier log %s: %w", filepath.Dir(path), err)
+			return fmt.Errorf("sending the earlier log %s: %w", shown(filepath.Dir(path)), err)
 		}
 	}
 	return u.send(ctx)
@@ -163,7 +163,7 @@ func (u *uploader) trouble(err error) {
 		}
 		if u.tries == patienceTries && !u.told {
 			u.told = true
-			kind, text = Away, fmt.Sprintf("the server of W&B is away (%v); everything is logged in %s and sent when it answers", err, filepath.Dir(u.path))
+			kind, text = Away, fmt.Sprintf("the server of W&B is away (%v); everything is logged in %s and sent when it answers", err, shown(filepath.Dir(u.path)))
 		}
 	case u.told:
 		kind, text = Back, "the server of W&B answers again"
@@ -185,7 +185,7 @@ type NotSentError struct {
 }
 
 func (e *NotSentError) Error() string {
-	return fmt.Sprintf("not all of the run was sent to W&B (%v); the rest is in %s", e.Why, e.Dir)
+	return fmt.Sprintf("not all of the run was sent to W&B (%v); the rest is in %s", e.Why, shown(e.Dir))
 }
 
 func (e *NotSentError) Unwrap() error { return e.Why }
@@ -414,7 +414,7 @@ func (u *uploader) read() (end bool, err error) {
 		case err == io.EOF || errors.Is(err, wandblog.ErrIncomplete):
 			return true, nil
 		case errors.As(err, &damaged):
-			text := fmt.Sprintf("%s: %v; the records after it are sent", u.path, err)
+			text := fmt.Sprintf("%s: %v; the records after it are sent", shown(u.path), err)
 			u.result.Refused = append(u.result.Refused, text)
 			u.notice(Damaged, text)
 			continue
