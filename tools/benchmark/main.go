@@ -47,21 +47,19 @@ func write(dir string) error {
 	if err != nil {
 		return err
 	}
+	parts := map[string]string{"comparison": comparison, "best": bestTable(cells, string(report))}
 	searches, err := trials(dir, "experiments/sampler.cue")
-	if err != nil {
-		return err
+	if err == nil {
+		parts["samplers"], err = samplersTable(searches)
 	}
-	samplers, err := samplersTable(searches)
 	if err != nil {
-		return err
+		fmt.Fprintln(os.Stderr, "benchmark: the comparison of samplers stays as it is:", err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, page))
 	if err != nil {
 		return err
 	}
-	for name, part := range map[string]string{
-		"comparison": comparison, "best": bestTable(cells, string(report)), "samplers": samplers,
-	} {
+	for name, part := range parts {
 		if text, err = replace(text, name, part); err != nil {
 			return err
 		}
