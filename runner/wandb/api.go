@@ -52,7 +52,7 @@ func newClient(s Settings, retries int, trouble func(error)) *client {
 
 // ServerError is an answer with which a server refuses a request.
 type ServerError struct {
-	Request string // what was asked for
+	Request string // what it refuses
 	Status  int    // of HTTP
 	Message string // what the server says, as one line
 }
@@ -64,6 +64,9 @@ func (e *ServerError) Error() string {
 	}
 	if e.Message != "" {
 		text += ": " + e.Message
+	}
+	if e.Status == http.StatusNotFound {
+		text += "; is WANDB_BASE_URL right?"
 	}
 	return text
 }
@@ -91,7 +94,7 @@ var final = []int{400, 401, 403, 404, 409, 410, 413, 422, 501}
 
 // request is one request that can be repeated.
 type request struct {
-	name    string // for errors
+	name    string // for errors: what is refused
 	method  string
 	url     string
 	header  http.Header
@@ -193,9 +196,9 @@ func (c *client) once(ctx context.Context, r request) ([]byte, http.Header, erro
 			err = wrapped.Err // without the URL, which may be signed
 		}
 		if unknown := new(tls.CertificateVerificationError); errors.As(err, &unknown) {
-			return nil, nil, fmt.Errorf("%s: %w (%s); SSL_CERT_FILE names a file with certificates of one's own", r.name, errCertificate, c.line(unknown.Err.Error()))
+			return nil, nil, fmt.Errorf("%w (%s); SSL_CERT_FILE names a file with certificates of one's own", errCertificate, c.line(unknown.Err.Error()))
 		}
-		return nil, nil, fmt.Errorf("%s: %s", r.name, c.line(err.Error()))
+		return nil, nil, errors.New(c.line(err.Error()))
 	}
 	defer answer.Body.Close()
 	const limit = 64 << 20
@@ -210,7 +213,7 @@ func (c *client) once(ctx context.Context, r request) ([]byte, http.Header, erro
 		if status(err) > 0 {
 			return nil, answer.Header, err
 		}
-		return nil, answer.Header, fmt.Errorf("%s: the answer is cut off or is no JSON", r.name)
+		return nil, answer.Header, errors.New("the answer is cut off or is no JSON")
 	}
 	return body, answer.Header, nil
 }
@@ -276,7 +279,7 @@ func (c *client) graphql(ctx context.Context, name, query string, variables map[
 		header.Set("X-Wandb-User-Email", c.settings.Email)
 	}
 	_, _, err = c.send(ctx, request{
-		name: name, method: "POST", url: c.settings.BaseURL + "/graphql", header: header, body: body,
+		name: called[name], method: "POST", url: c.settings.BaseURL + "/graphql", header: header, body: body,
 		timeout: min(30*time.Second, c.settings.Timeout), repeat: repeat,
 		check: func(body []byte) error {
 			var answer struct {
@@ -287,7 +290,7 @@ func (c *client) graphql(ctx context.Context, name, query string, variables map[
 				return err
 			}
 			if len(answer.Errors) > 0 {
-				return &ServerError{Request: name, Status: http.StatusBadRequest, Message: c.line(answer.Errors[0].Message)}
+				return &ServerError{Request: called[name], Status: http.StatusBadRequest, Message: c.line(answer.Errors[0].Message)}
 			}
 			if answer.Data == nil {
 				return errors.New("no data")

@@ -2,6 +2,20 @@ package wandb
 
 // The questions to the API. Their names, fields and variables are those of the server.
 
+// called is what people read of a question that is refused.
+var called = map[string]string{
+	"Viewer":                   "to name the user of the key",
+	"ServerFeaturesQuery":      "to list its features",
+	"RunResumeStatus":          "to show the state of the run",
+	"UpsertBucket":             "the run",
+	"CreateRunFiles":           "files of the run",
+	"NotifyScriptableRunAlert": "the alert",
+	"CreateArtifact":           "the artifact",
+	"CreateArtifactManifest":   "the list of files of the artifact",
+	"CreateArtifactFiles":      "the files of the artifact",
+	"CommitArtifact":           "to complete the artifact",
+}
+
 const queryViewer = `query Viewer { viewer { entity username } }`
 
 type viewerAnswer struct {

@@ -221,7 +221,7 @@ func (w *worker) files(ctx context.Context, jobs []job, yield func(mediaResult) 
 	}, &answer)
 	created := answer.CreateRunFiles
 	if err == nil && len(created.Files) != len(names) {
-		err = &ServerError{Request: "CreateRunFiles", Status: http.StatusBadRequest, Message: fmt.Sprintf("%d places for %d files", len(created.Files), len(names))}
+		err = &ServerError{Request: called["CreateRunFiles"], Status: http.StatusBadRequest, Message: fmt.Sprintf("%d places for %d files", len(created.Files), len(names))}
 	}
 	for i, name := range names {
 		r := mediaResult{what: "the file " + name, err: err}
@@ -353,7 +353,7 @@ func (w *worker) artifactFiles(ctx context.Context, id, manifest string, content
 	}
 	edges := answer.CreateArtifactFiles.Files.Edges
 	if len(edges) != len(specs) {
-		return &ServerError{Request: "CreateArtifactFiles", Status: http.StatusBadRequest, Message: fmt.Sprintf("%d places for %d files", len(edges), len(specs))}
+		return &ServerError{Request: called["CreateArtifactFiles"], Status: http.StatusBadRequest, Message: fmt.Sprintf("%d places for %d files", len(edges), len(specs))}
 	}
 	for i, e := range edges {
 		if e.Node.UploadURL == nil {
