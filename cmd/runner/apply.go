@@ -34,7 +34,10 @@ type applyOptions struct {
 	join       bool
 	smoke      bool
 	verify     bool
+	track      []string
 	only       plan.Selection
+	// tracking shows the runs in trackers; nil: in none.
+	tracking *tracking
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -81,6 +84,7 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 	flags.BoolVar(&o.join, "join", false, "share the work with applies that are running")
 	flags.BoolVar(&o.smoke, "smoke", false, "two steps of every cell, apart from the real runs")
 	verifyFlag(c, &o.verify)
+	trackFlag(c, "track", &o.track)
 	selectFlags(c, &o.only)
 	a.setFlag(c)
 	return c
@@ -156,7 +160,17 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	var totals launch.Totals
 	works := len(made.Work()) > 0 || len(made.Searches) > 0
 	if works {
-		if totals, err = a.execute(ctx, p, runs, known, made, studies, o); err != nil {
+		if o.tracking, err = a.follow(ctx, p, made, o); err != nil {
+			return err
+		}
+		totals, err = a.execute(ctx, p, runs, known, made, studies, o)
+		if o.tracking != nil {
+			if behind := o.tracking.tracker.Close(closeGrace); behind > 0 {
+				a.view.Behind(behind, p.files)
+			}
+			a.view.Tracked(o.tracking.where())
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -441,9 +455,18 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 	defer progress.Close()
 	ctx, kill, release := a.interrupts(ctx, progress)
 	defer release() // before the progress, which a blocked output may hold
+	watch := progress.Watch
+	if t := o.tracking; t != nil {
+		watch = func(e launch.Event) {
+			t.watch(e)
+			progress.Watch(e)
+		}
+		t.sayBy(progress.Note)
+		defer t.sayBy(a.view.Warn)
+	}
 	local := &launch.Local{
 		Engine: engine, Records: runs.Records, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
-		FailFast: o.failFast, Silence: o.silence, Checkpoint: o.checkpoint, Origin: origin, Watch: progress.Watch, Source: source, Kill: kill,
+		FailFast: o.failFast, Silence: o.silence, Checkpoint: o.checkpoint, Origin: origin, Watch: watch, Source: source, Kill: kill,
 	}
 	totals, err := local.Run(ctx, jobs)
 	if totals.Stopped && ctx.Err() != nil {

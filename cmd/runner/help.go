@@ -19,7 +19,7 @@ var groups = []struct {
 }{
 	{"write", "Write an experiment:", []string{"init", "validate", "explain", "show"}},
 	{"run", "Run it:", []string{"plan", "apply", "status", "logs"}},
-	{"results", "Use results:", []string{"report", "search", "compare", "diff", "inspect", "reproduce", "evaluate", "predict", "export", "import", "gc", "rm"}},
+	{"results", "Use results:", []string{"report", "metrics", "track", "search", "compare", "diff", "inspect", "reproduce", "evaluate", "predict", "export", "import", "gc", "rm"}},
 	{"machine", "Backbones, data, plug-ins, this machine:", nil},
 }
 

@@ -34,6 +34,8 @@ language: version: "v0.17.0"
 /plots/
 /report/
 /exports/
+/tensorboard/
+/wandb/
 `
 )
 

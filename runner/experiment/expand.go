@@ -77,6 +77,7 @@ func (x *expansion) expand() *Experiment {
 		File:   x.file,
 		About:  c.About,
 		Metric: metric.Canonical(c.Report.Metric),
+		Track:  x.track,
 	}
 	e.Strengths, e.Ensemble = c.Evaluate.strengths(), c.Evaluate.Ensemble
 	switch folds := c.Data.Split.Folds > 0; {
@@ -218,6 +219,7 @@ type expansion struct {
 	errorsBefore int
 	total        int // cells
 	about        string
+	track        Track
 	seeds        []uint64
 
 	roots  map[string]cue.Value // see without
@@ -273,7 +275,8 @@ func (x *expansion) readBase() (*cell, error) {
 	return c, json.Unmarshal(text, &struct {
 		About *string   `json:"about"`
 		Seeds *[]uint64 `json:"seeds"`
-	}{&c.config.About, &c.config.Seeds})
+		Track *Track    `json:"track"`
+	}{&c.config.About, &c.config.Seeds, &x.track})
 }
 
 func namesOf(cells []*cell) []string {

@@ -72,6 +72,7 @@ var writable = map[string][]string{
 	"evaluate.checkpoint":        {`"best"`, `"last"`},
 	"evaluate.domains":           {"{}", `{far: {source: "procedural", seed: 3}}`},
 	"report.metric":              {`"dice/mean"`, `"accuracy"`},
+	"track":                      {"unset", `{tensorboard: true, wandb: {project: "p", mode: "offline"}}`},
 	"data.split.seed":            {"0", "3"}, // of a source that is divided, which a drawn one is not
 	"data.limit.seed":            {"0", "3"}, // likewise
 	"evaluate.domains.a.seed":    {"unset", "1"},
@@ -94,7 +95,7 @@ func (d drawn) replaced(path string) bool { return inSteps[path] != "" && d.get(
 
 // paths that leave the weights of this experiment alone, whatever they say.
 var harmless = []string{
-	"about", "data.limit.test", "evaluate.checkpoint", "evaluate.domains", "report.metric", "data.split.seed", "data.limit.seed", "evaluate.domains.a.seed",
+	"about", "data.limit.test", "evaluate.checkpoint", "evaluate.domains", "report.metric", "track", "data.split.seed", "data.limit.seed", "evaluate.domains.a.seed",
 }
 
 // drawn is a choice for some fields; the others have their default.

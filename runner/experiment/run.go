@@ -24,6 +24,8 @@ type Experiment struct {
 	Zipped, Ablated []string
 	// Metric is what tables and figures show, "dice/nucleus".
 	Metric string
+	// Track is where runs are shown.
+	Track Track
 	// Domains in order of the tables; the first is "test", in domain.
 	Domains []string
 	// Strengths of the adapter that the domains are scored at, ascending, with 1; nil:
@@ -53,6 +55,19 @@ type Experiment struct {
 	expansion *expansion
 	cells     []*cell
 	smoke     *smoke // nil: the runs are whole
+}
+
+// Track is where runs are shown in addition to files of the project.
+type Track struct {
+	TensorBoard bool        `json:"tensorboard"`
+	WandB       *TrackWandB `json:"wandb"` // nil: not there
+}
+
+// TrackWandB is where runs are shown in Weights & Biases.
+type TrackWandB struct {
+	Project string `json:"project"`
+	Entity  string `json:"entity"` // "": that of the key
+	Mode    string `json:"mode"`   // online, offline or disabled
 }
 
 // AllStrengths are the strengths that the domains are scored at, 1 first.

@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"time"
 
-	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/rundir"
-	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -28,12 +25,15 @@ type follower struct {
 	journal journal
 	asked   bool  // the session has been asked for its last step
 	next    int64 // the lowest step that the session lacks
-	pending *Row  // all of the step is not known yet
-	over    *store.Run
+	rows    rows
+	over    *store.Run // set if late
 }
 
 func newFollower(project string, run Run, sink Sink, late bool) *follower {
-	return &follower{run: run, project: project, sink: sink, late: late, journal: journal{path: rundir.Dir(run.Dir).Path(rundir.Journal)}}
+	run.Late = late
+	f := &follower{run: run, project: project, sink: sink, late: late, journal: journal{path: rundir.Dir(run.Dir).Path(rundir.Journal)}}
+	f.rows = rows{take: f.row, when: f.when}
+	return f
 }
 
 // look hands over the steps that are known by now.
@@ -54,55 +54,12 @@ func (f *follower) look(ctx context.Context) error {
 		}
 		f.next, f.asked = last+1, true
 	}
-	return f.journal.read(func() { f.pending = nil }, func(line []byte) error {
-		event, err := rundir.UnmarshalEvent(line)
-		if err != nil {
-			return nil // a line of the next process, which writes over this one's
-		}
-		switch e := event.GetEvent().(type) {
-		case *spec.Event_Step:
-			row, err := f.at(int64(e.Step.GetStep()))
-			if err != nil {
-				return err
-			}
-			step(row.Values, e.Step)
-		case *spec.Event_Validation:
-			row, err := f.at(int64(e.Validation.GetStep()))
-			if err != nil {
-				return err
-			}
-			scores(row.Values, "val/", e.Validation.GetMetrics())
-			row.Values["epoch"] = float64(e.Validation.GetEpoch())
-		case *spec.Event_Note:
-			row := f.pending
-			if row == nil {
-				if row, err = f.at(0); err != nil {
-					return err
-				}
-			}
-			row.Lines = append(row.Lines, Line{e.Note.GetText(), e.Note.GetWarning()})
-		}
-		return nil
-	})
+	return f.journal.read(f.rows.forget, f.rows.line)
 }
 
-// at is the row of a step, before which the rows of earlier steps are handed over.
-func (f *follower) at(step int64) (*Row, error) {
-	if f.pending != nil && f.pending.Step == step {
-		return f.pending, nil
-	}
-	if err := f.flush(); err != nil {
-		return nil, err
-	}
-	f.pending = &Row{Step: step, Time: f.when(step), Values: map[string]float64{}}
-	return f.pending, nil
-}
-
-// flush hands over the row that waits.
-func (f *follower) flush() error {
-	row := f.pending
-	f.pending = nil
-	if row == nil || row.Step < f.next || len(row.Values)+len(row.Lines) == 0 {
+// row hands over a row that the session lacks.
+func (f *follower) row(row *Row) error {
+	if row.Step < f.next {
 		return nil
 	}
 	if err := f.session.Row(row); err != nil {
@@ -187,13 +144,13 @@ func (f *follower) finish(ctx context.Context) error {
 	if err := f.look(ctx); err != nil {
 		return err
 	}
-	if run.State == store.Paused && f.pending != nil {
+	if run.State == store.Paused && f.rows.pending != nil {
 		// The validation of a pause is of these weights, and the journal will have it
 		// when the run continues.
 		for _, rung := range run.Rungs {
-			if int64(rung.Step) == f.pending.Step {
-				scores(f.pending.Values, "val/", rung.Metrics)
-				if err := f.flush(); err != nil {
+			if int64(rung.Step) == f.rows.pending.Step {
+				scores(f.rows.pending.Values, "val/", rung.Metrics)
+				if err := f.rows.flush(); err != nil {
 					return err
 				}
 				break
@@ -201,7 +158,7 @@ func (f *follower) finish(ctx context.Context) error {
 		}
 	}
 	if run.Summary != nil {
-		if err := f.flush(); err != nil {
+		if err := f.rows.flush(); err != nil {
 			return err
 		}
 	}
@@ -272,35 +229,4 @@ func (f *follower) close(ctx context.Context) error {
 	s := f.session
 	f.session = nil
 	return s.Close(ctx)
-}
-
-// step puts what the engine says of a step under tags.
-func step(to map[string]float64, s *spec.Step) {
-	to["epoch"] = float64(s.GetEpoch())
-	to["train/lr"] = s.GetLr()
-	to["train/images_per_second"] = s.GetImagesPerSecond()
-	if !s.GetUncounted() { // its loss is 0 whatever the weights are
-		to["train/loss"] = s.GetLoss()
-		to["train/grad_norm"] = s.GetGradNorm()
-	}
-}
-
-// scores puts metrics under tags.
-func scores(to map[string]float64, prefix string, m *spec.Metrics) {
-	maps.Insert(to, tagged(prefix, m))
-}
-
-// tagged are metrics by tag.
-func tagged(prefix string, m *spec.Metrics) func(yield func(string, float64) bool) {
-	var classes []string
-	for _, c := range m.GetClasses() {
-		classes = append(classes, c.GetName())
-	}
-	return func(yield func(string, float64) bool) {
-		for _, name := range metric.Names(classes) {
-			if v, ok := metric.Value(m, name); ok && !yield(prefix+name, v) {
-				return
-			}
-		}
-	}
 }

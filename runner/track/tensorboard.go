@@ -33,6 +33,15 @@ type TensorBoard struct{}
 // Name is "TensorBoard".
 func (TensorBoard) Name() string { return "TensorBoard" }
 
+// Where is the command that shows the runs.
+func (TensorBoard) Where(experiments []string) []string {
+	dir := TensorBoardDir
+	if len(experiments) == 1 {
+		dir = path.Join(dir, experiments[0])
+	}
+	return []string{"tensorboard --logdir " + dir}
+}
+
 // Open opens the directory of a run.
 func (TensorBoard) Open(_ context.Context, run *Info) (Session, error) {
 	at := filepath.Join(run.Project, TensorBoardDir)
@@ -57,7 +66,7 @@ func (TensorBoard) Open(_ context.Context, run *Info) (Session, error) {
 		return nil, fmt.Errorf("opening the event files: %w", err)
 	}
 	s := &events{run: run, dir: dir, last: -1, has: map[string]bool{}}
-	if s.lock, err = hold(dir); err == nil {
+	if s.lock, err = hold(dir, ".lock"); err == nil {
 		err = s.read()
 	}
 	if err != nil {
@@ -66,19 +75,19 @@ func (TensorBoard) Open(_ context.Context, run *Info) (Session, error) {
 	return s, nil
 }
 
-// hold takes a directory of event files for this process: two writers would show each
-// step twice.
-func hold(dir *os.Root) (*os.File, error) {
-	lock, err := dir.OpenFile(".lock", os.O_CREATE|os.O_RDWR, 0o666)
+// hold takes a run in a sink for this process, by a file: two writers would show each step
+// twice.
+func hold(dir *os.Root, name string) (*os.File, error) {
+	lock, err := dir.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
-		return nil, fmt.Errorf("locking the event files: %w", err)
+		return nil, fmt.Errorf("locking %s: %w", name, err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, ErrHeld
 		}
-		return nil, fmt.Errorf("locking the event files: %w", err)
+		return nil, fmt.Errorf("locking %s: %w", name, err)
 	}
 	return lock, nil
 }

@@ -37,6 +37,8 @@ type Sink interface {
 	// Open prepares to show a run. It writes nothing yet. The error is ErrHeld where
 	// another process shows the run there.
 	Open(ctx context.Context, run *Info) (Session, error)
+	// Where says, a line each, how people see the runs of experiments there.
+	Where(experiments []string) []string
 }
 
 // ErrHeld says that another process shows the run in the sink.
@@ -69,6 +71,10 @@ type Run struct {
 	Search     bool   // it is a trial
 	// Metric is what the experiment reports: "dice/nucleus".
 	Metric string
+	// Single says that the command has no other run.
+	Single bool
+	// Late says that the run was over before it was shown; it is set by Push.
+	Late bool
 	// Varied are the paths that tell the cells of the experiment apart.
 	Varied []string
 	// Evaluations are those that the experiment asks for, by identity.

@@ -25,7 +25,7 @@ import (
 // scripted is a run whose engine is a script: steps, validations at multiples of
 // validates, checkpoints at multiples of checkpoints.
 type scripted struct {
-	t       *testing.T
+	t       testing.TB
 	root    string
 	runs    *store.Store
 	run     Run
@@ -43,7 +43,7 @@ const (
 	checkpoints = 10
 )
 
-func script(t *testing.T, seed uint64) *scripted {
+func script(t testing.TB, seed uint64) *scripted {
 	t.Helper()
 	s := &scripted{t: t, root: t.TempDir()}
 	var err error
@@ -146,6 +146,8 @@ type memory struct {
 var errDied = errors.New("killed")
 
 func (m *memory) Name() string { return "memory" }
+
+func (m *memory) Where([]string) []string { return nil }
 
 func (m *memory) Open(context.Context, *Info) (Session, error) {
 	m.held++
@@ -347,7 +349,7 @@ func TestPushTwice(t *testing.T) {
 		if i == 2 {
 			s.run.Evaluations = evaluation
 		}
-		err := Push(t.Context(), s.root, []Sink{TensorBoard{}}, []Run{s.run}, func(_ Run, _ Sink, err error) {
+		err := Push(t.Context(), s.root, []Shown{{s.run, TensorBoard{}}}, func(_ Shown, err error) {
 			if err != nil {
 				t.Error(err)
 			}
@@ -401,8 +403,8 @@ func TestSinksThatFailOrHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		good, hangs, fails := &memory{die: func() bool { return false }}, &slow{}, &failing{}
 		var said []string
-		tracker := New(t.Context(), s.root, []Sink{hangs, fails, good}, func(text string) { said = append(said, text) })
-		tracker.Follow(s.run)
+		tracker := New(t.Context(), s.root, func(text string) { said = append(said, text) })
+		tracker.Follow(s.run.ID, []Shown{{s.run, hangs}, {s.run, fails}, {s.run, good}})
 		s.begin()
 		for s.step < steps {
 			s.update()
@@ -421,6 +423,30 @@ func TestSinksThatFailOrHang(t *testing.T) {
 			t.Errorf("said %q", said)
 		}
 	})
+}
+
+// A run that continues as soon as it has stopped waits for its session of before.
+func TestContinuesAtOnce(t *testing.T) {
+	s := script(t, 1)
+	tracker := New(t.Context(), s.root, func(text string) { t.Error(text) })
+	for s.step < steps {
+		tracker.Follow(s.run.ID, []Shown{{s.run, TensorBoard{}}})
+		s.begin()
+		for range checkpoints {
+			s.update()
+		}
+		if s.step < steps {
+			s.kill()
+			tracker.Ended(s.run.ID)
+		}
+	}
+	s.finish()
+	if behind := tracker.Close(time.Minute); behind > 0 {
+		t.Errorf("%d sessions are behind", behind)
+	}
+	if rows, _ := inFiles(t, s); len(rows) != steps {
+		t.Errorf("%d steps", len(rows))
+	}
 }
 
 // A run that a search pauses shows its validation there, and continues behind it.

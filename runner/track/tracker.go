@@ -14,7 +14,6 @@ const lookEvery = time.Second
 // Tracker follows the runs of one command. Its methods return at once, except Close.
 type Tracker struct {
 	project string
-	sinks   []Sink
 	warn    func(string)
 
 	ctx    context.Context
@@ -23,34 +22,49 @@ type Tracker struct {
 
 	mu     sync.Mutex
 	ends   map[string]chan struct{} // by run, closed when it has ended
+	before map[string]chan struct{} // by run, closed when its sessions are given back
 	warned map[Sink]bool
 	behind int
 }
 
+// Shown is a run under one name in one sink.
+type Shown struct {
+	Run  Run
+	Sink Sink
+}
+
 // New makes a tracker of runs of the project at a root. Warn is called with one line for
 // each sink that fails, from any goroutine. Close has to be called.
-func New(ctx context.Context, project string, sinks []Sink, warn func(string)) *Tracker {
-	t := &Tracker{project: project, sinks: sinks, warn: warn, ends: map[string]chan struct{}{}, warned: map[Sink]bool{}}
+func New(ctx context.Context, project string, warn func(string)) *Tracker {
+	t := &Tracker{project: project, warn: warn, ends: map[string]chan struct{}{}, before: map[string]chan struct{}{}, warned: map[Sink]bool{}}
 	// A command that is asked to stop still hands over what its runs leave.
 	t.ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return t
 }
 
-// Follow shows a run, under each of its names given, while it trains.
-func (t *Tracker) Follow(names ...Run) {
+// Follow shows a run in sinks while it trains. All of shown are names of this run.
+func (t *Tracker) Follow(id string, shown []Shown) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(names) == 0 || t.ends[names[0].ID] != nil {
+	if len(shown) == 0 || t.ends[id] != nil {
 		return
 	}
-	ended := make(chan struct{})
-	t.ends[names[0].ID] = ended
-	for _, run := range names {
-		for _, sink := range t.sinks {
-			f := newFollower(t.project, run, sink, false)
-			t.wg.Go(func() { t.report(f, t.follow(f, ended)) })
-		}
+	ended, back := make(chan struct{}), make(chan struct{})
+	before := t.before[id] // a search may continue a run as soon as it has paused
+	t.ends[id], t.before[id] = ended, back
+	var sessions sync.WaitGroup
+	for _, s := range shown {
+		f := newFollower(t.project, s.Run, s.Sink, false)
+		sessions.Add(1)
+		t.wg.Go(func() {
+			defer sessions.Done()
+			t.report(f, t.follow(f, before, ended))
+		})
 	}
+	t.wg.Go(func() {
+		sessions.Wait()
+		close(back)
+	})
 }
 
 // Ended says that nobody works on a run for now.
@@ -87,10 +101,18 @@ func (t *Tracker) Close(within time.Duration) (behind int) {
 	return t.behind
 }
 
-// follow follows one run until it has ended.
-func (t *Tracker) follow(f *follower, ended <-chan struct{}) error {
+// follow follows one run until it has ended, once the sessions that it had before are
+// given back.
+func (t *Tracker) follow(f *follower, before, ended <-chan struct{}) error {
 	t.count(1)
 	defer t.count(-1)
+	if before != nil {
+		select {
+		case <-before:
+		case <-t.ctx.Done():
+			return t.ctx.Err()
+		}
+	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -128,17 +150,15 @@ func (t *Tracker) report(f *follower, err error) {
 }
 
 // Push hands runs over that nobody works on. It continues with the next run where one
-// fails; Pushed is called after each with what came of it.
-func Push(ctx context.Context, project string, sinks []Sink, runs []Run, pushed func(Run, Sink, error)) error {
-	for _, run := range runs {
-		for _, sink := range sinks {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			f := newFollower(project, run, sink, true)
-			err := f.finish(ctx)
-			pushed(run, sink, errors.Join(err, f.close(ctx)))
+// fails; pushed is called after each with what came of it.
+func Push(ctx context.Context, project string, shown []Shown, pushed func(Shown, error)) error {
+	for _, s := range shown {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
+		f := newFollower(project, s.Run, s.Sink, true)
+		err := f.finish(ctx)
+		pushed(s, errors.Join(err, f.close(ctx)))
 	}
 	return nil
 }

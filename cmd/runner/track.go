@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/plan"
+	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/track"
+)
+
+func (a *app) trackCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "track",
+		Short: "Show runs in TensorBoard or Weights & Biases",
+		Long: `Track shows runs that are done in trackers, and sends what was logged offline.
+Runs are shown while they train where the experiment says so, or with
+"runner apply --track". See also: runner help tracking.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
+	}
+	c.AddCommand(a.trackPushCommand(), a.trackSyncCommand())
+	return c
+}
+
+// trackers are what runs can be shown in.
+var trackers = []string{"tensorboard", "wandb"}
+
+func trackFlag(c *cobra.Command, name string, to *[]string) {
+	c.Flags().StringSliceVar(to, name, nil, "show runs in `tensorboard` or wandb, in addition to what the files say; may be repeated")
+	if err := c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(trackers, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag is there
+	}
+}
+
+func (a *app) trackPushCommand() *cobra.Command {
+	var to []string
+	c := &cobra.Command{
+		Use:   "push FILE...",
+		Short: "Show runs that are done",
+		Long: `Push shows the trained runs of experiments in the trackers that they name, or in those
+of --to: each step, the scores of the domains, samples and the end. What a tracker has
+already is left out, so pushing twice adds nothing. The history of a run has no times:
+its steps are spread evenly over the time that the run took.`,
+		Example: "  runner track push --to tensorboard experiments/ablation_rank.cue",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, files []string) error {
+			return a.push(c.Context(), files, to)
+		},
+	}
+	trackFlag(c, "to", &to)
+	a.setFlag(c)
+	return c
+}
+
+func (a *app) push(ctx context.Context, files, to []string) error {
+	p, err := a.sound(ctx, files, experiment.Env{})
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	known, err := a.snapshot(ctx, p.root)
+	if err != nil {
+		return err
+	}
+	var labels []store.Label
+	experiments := map[string]*experiment.Experiment{}
+	for _, e := range p.experiments {
+		experiments[e.Name] = e
+	}
+	for _, l := range known.Newest() {
+		run := known.Runs[l.Run]
+		if experiments[l.Experiment] != nil && run.Summary != nil && run.Damage == nil && run.Holder == nil {
+			labels = append(labels, l)
+		}
+	}
+	t, err := newTracking(p, to, len(labels) == 1, func(text string) { a.view.Aside("%s", text) })
+	if err != nil {
+		return err
+	}
+	if len(t.sinks) == 0 {
+		return errors.New(`the experiments name no tracker: write "track: tensorboard: true", or add --to tensorboard`)
+	}
+	var shown []track.Shown
+	for _, l := range labels {
+		shown = append(shown, t.shown(l, filepath.Join(p.root, filepath.FromSlash(known.Runs[l.Run].Dir)), slices.Sorted(maps.Keys(known.Runs[l.Run].Evaluations)))...)
+	}
+	failed := 0
+	pushed := map[string]int{}
+	err = track.Push(ctx, p.root, shown, func(s track.Shown, err error) {
+		if err != nil {
+			failed++
+			a.view.Warn(fmt.Sprintf("%s does not show %s: %v", s.Sink.Name(), s.Run.Name(), err))
+			return
+		}
+		pushed[s.Sink.Name()]++
+	})
+	if err != nil {
+		return err
+	}
+	a.view.Pushed(pushed)
+	a.view.Tracked(t.where())
+	if failed > 0 {
+		return exitCode(1)
+	}
+	return nil
+}
+
+// tracking is the sinks of the experiments of a command.
+type tracking struct {
+	project     *project
+	experiments map[string]*experiment.Experiment
+	sinks       map[string][]track.Sink // by experiment
+	single      bool
+	names       map[string][]track.Shown // by run
+	tracker     *track.Tracker           // nil: runs are not followed
+
+	mu  sync.Mutex
+	say func(string)
+}
+
+// sayBy changes how lines for people are shown: while runs train, by their progress.
+func (t *tracking) sayBy(say func(string)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.say = say
+}
+
+// tell shows a line.
+func (t *tracking) tell(text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.say(text)
+}
+
+// newTracking makes the sinks that experiments name, and those of a flag. Single says
+// that there is one run.
+func newTracking(p *project, flag []string, single bool, say func(string)) (*tracking, error) {
+	for _, name := range flag {
+		if !slices.Contains(trackers, name) {
+			return nil, fmt.Errorf("there is no tracker %q; %s", name, diagnostic.Suggest(name, "there are", trackers))
+		}
+	}
+	t := &tracking{
+		project: p, single: single, say: say, experiments: map[string]*experiment.Experiment{}, sinks: map[string][]track.Sink{}, names: map[string][]track.Shown{},
+	}
+	pages := map[experiment.TrackWandB]track.Sink{} // one says where it is
+	for _, e := range p.experiments {
+		t.experiments[e.Name] = e
+		var sinks []track.Sink
+		if e.Track.TensorBoard || slices.Contains(flag, "tensorboard") {
+			sinks = append(sinks, track.TensorBoard{})
+		}
+		w := e.Track.WandB
+		if w == nil && slices.Contains(flag, "wandb") {
+			w = &experiment.TrackWandB{}
+		}
+		if w != nil {
+			if _, ok := pages[*w]; !ok {
+				sink, err := track.NewWandB(p.root, *w, os.Getenv, single, t.tell)
+				if err != nil {
+					return nil, fmt.Errorf("settings of W&B: %w", err)
+				}
+				pages[*w] = nil
+				if sink != nil {
+					pages[*w] = sink
+				}
+			}
+			if sink := pages[*w]; sink != nil {
+				sinks = append(sinks, sink)
+			}
+		}
+		if len(sinks) > 0 {
+			t.sinks[e.Name] = sinks
+		}
+	}
+	return t, nil
+}
+
+// where is how people see the runs.
+func (t *tracking) where() (lines []string) {
+	var sinks []track.Sink
+	of := map[track.Sink][]string{}
+	for _, e := range t.project.experiments {
+		for _, s := range t.sinks[e.Name] {
+			if of[s] == nil {
+				sinks = append(sinks, s)
+			}
+			of[s] = append(of[s], e.Name)
+		}
+	}
+	for _, s := range sinks {
+		for _, line := range s.Where(of[s]) {
+			lines = append(lines, s.Name()+": "+line)
+		}
+	}
+	return lines
+}
+
+// shown is a run under one name in the sinks of its experiment. Evaluations are those to
+// show where the file does not name the run.
+func (t *tracking) shown(l store.Label, dir string, evaluations []string) (all []track.Shown) {
+	e := t.experiments[l.Experiment]
+	if e == nil || len(t.sinks[e.Name]) == 0 {
+		return nil
+	}
+	run := track.Run{
+		ID: l.Run, Experiment: l.Experiment, Cell: l.Cell, Fold: l.Fold, Seed: l.Seed, Dir: dir,
+		Metric: e.Metric, Varied: varied(e), Evaluations: evaluations, Single: t.single,
+	}
+	_, _, run.Search = experiment.CutTrial(l.Cell)
+	for _, r := range e.Runs {
+		if r.ID == l.Run && r.Cell == l.Cell {
+			run.Evaluations = nil
+			for _, evaluation := range r.Evaluations {
+				run.Evaluations = append(run.Evaluations, evaluation.ID)
+			}
+		}
+	}
+	for _, sink := range t.sinks[e.Name] {
+		all = append(all, track.Shown{Run: run, Sink: sink})
+	}
+	return all
+}
+
+// varied are the paths that tell the cells and trials of an experiment apart.
+func varied(e *experiment.Experiment) []string {
+	paths := slices.Clone(e.Axes)
+	for _, s := range e.Studies {
+		for i := range s.Space.Len() {
+			if path := s.Space.Param(i).Name; !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
+}
+
+// closeGrace is how long an apply waits at its end for trackers.
+const closeGrace = 15 * time.Second
+
+// follow begins to show what an apply works on, nil where no experiment is tracked.
+func (a *app) follow(ctx context.Context, p *project, made *plan.Plan, o applyOptions) (*tracking, error) {
+	single := len(made.Work()) == 1 && len(made.Searches) == 0
+	t, err := newTracking(p, o.track, single, a.view.Warn)
+	if err != nil || len(t.sinks) == 0 || o.smoke {
+		return nil, err
+	}
+	for _, action := range made.Actions {
+		if action.Run == nil {
+			continue
+		}
+		dir := filepath.Join(p.root, filepath.FromSlash(dirOf(action)))
+		if action.Shared != nil {
+			dir = filepath.Join(p.root, filepath.FromSlash(dirOf(action.Shared)))
+		}
+		t.names[action.Run.ID] = append(t.names[action.Run.ID], t.shown(labelOf(action.Run), dir, nil)...)
+	}
+	t.tracker = track.New(ctx, p.root, t.tell)
+	return t, nil
+}
+
+// watch takes up what happens to the runs of an apply.
+func (t *tracking) watch(e launch.Event) {
+	switch {
+	case e.Start != nil:
+		run := e.Job.Run
+		shown := t.names[run.ID]
+		if shown == nil { // of a search
+			var evaluations []string
+			for _, e := range run.Evaluations {
+				evaluations = append(evaluations, e.ID)
+			}
+			shown = t.shown(labelOf(run), e.Job.Dir, evaluations)
+		}
+		t.tracker.Follow(run.ID, shown)
+	case e.End != nil:
+		t.tracker.Ended(e.Job.Run.ID)
+	}
+}

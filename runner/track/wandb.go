@@ -1,0 +1,417 @@
+package track
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/wandb"
+)
+
+// WandB is the sink of Weights & Biases. A run is one run there, whose id follows from its
+// identity. Which steps it has, its logs below wandb/ say; which evaluations and ends, a
+// file of our own next to them.
+type WandB struct {
+	settings wandb.Settings
+	own      bool // id, resume and sweep are of the environment, for a single run
+	say      func(string)
+
+	mu   sync.Mutex
+	urls []string
+	logs []string
+}
+
+// NewWandB makes the sink of one command. Settings of the environment win over those of
+// the experiment. Single says that the command has one run alone. Say is called with
+// lines for people, from any goroutine. The sink is nil where the mode is "disabled".
+func NewWandB(project string, t experiment.TrackWandB, getenv func(string) string, single bool, say func(string)) (*WandB, error) {
+	root := cmp.Or(getenv("WANDB_DIR"), project)
+	s, err := wandb.Environment(root, getenv)
+	if err != nil {
+		return nil, err
+	}
+	s.Root, s.Getenv = root, getenv
+	if getenv("WANDB_PROJECT") == "" {
+		s.Project = cmp.Or(t.Project, "loralab")
+	}
+	if getenv("WANDB_ENTITY") == "" && t.Entity != "" {
+		s.Entity = t.Entity
+	}
+	if getenv("WANDB_MODE") == "" {
+		s.Mode = cmp.Or(wandb.Mode(t.Mode), s.Mode, wandb.Online)
+	}
+	if s.Mode == wandb.Disabled {
+		return nil, nil
+	}
+	if s.Mode == wandb.Online && s.Key.IsZero() {
+		say(fmt.Sprintf("W&B: %v; runs are logged offline", wandb.ErrNoKey))
+		s.Mode = wandb.Offline
+	}
+	if !single && (getenv("WANDB_RUN_ID") != "" || getenv("WANDB_RESUME") != "") {
+		say("W&B: WANDB_RUN_ID and WANDB_RESUME are for a single run, and are ignored")
+	}
+	return &WandB{settings: s, own: single, say: say}, nil
+}
+
+// Name is "W&B".
+func (*WandB) Name() string { return "W&B" }
+
+// mostURLs are named.
+const mostURLs = 5
+
+// Where are the pages of the runs, or the command that sends what was logged offline.
+func (w *WandB) Where([]string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var lines []string
+	for i, url := range w.urls {
+		if i == mostURLs {
+			lines = append(lines, fmt.Sprintf("… and %d more", len(w.urls)-i))
+			break
+		}
+		lines = append(lines, url)
+	}
+	if w.settings.Mode == wandb.Offline && len(w.logs) > 0 {
+		lines = append(lines, "wandb sync "+filepath.Join(w.settings.Root, "wandb", "offline-run-*"))
+	}
+	return lines
+}
+
+// Open prepares a run.
+func (w *WandB) Open(_ context.Context, run *Info) (Session, error) {
+	s := &page{sink: w, info: run, id: run.ID[:16]}
+	if w.own && w.settings.ID != "" {
+		s.id = w.settings.ID
+	}
+	at := filepath.Join(w.settings.Root, "wandb", "loralab")
+	if err := os.MkdirAll(at, 0o777); err != nil {
+		return nil, fmt.Errorf("opening the logs of W&B: %w", err)
+	}
+	var err error
+	if s.dir, err = os.OpenRoot(at); err != nil {
+		return nil, fmt.Errorf("opening the logs of W&B: %w", err)
+	}
+	s.name = plainName(w.settings.Project + "-" + s.id)
+	if s.lock, err = hold(s.dir, s.name+".lock"); err != nil {
+		return nil, errors.Join(err, s.dir.Close())
+	}
+	text, err := s.dir.ReadFile(s.name + ".json")
+	if err == nil {
+		err = json.Unmarshal(text, &s.has)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("reading what W&B has: %w", err), s.lock.Close(), s.dir.Close())
+	}
+	return s, nil
+}
+
+// plainName is a name without what files cannot have.
+func plainName(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '_'
+	}, s)
+}
+
+// page is a run of W&B.
+type page struct {
+	sink *WandB
+	info *Info
+	id   string
+	name string
+	dir  *os.Root
+	lock *os.File
+	has  []string   // keys
+	run  *wandb.Run // nil until there is something to log
+	code int
+
+	domains []*Scores // of this session
+}
+
+func (s *page) Has(key string) bool { return slices.Contains(s.has, key) }
+
+// note keeps that W&B has the Scores or End of a key.
+func (s *page) note(key string) error {
+	s.has = append(s.has, key)
+	text, err := json.Marshal(s.has)
+	if err == nil {
+		err = replacefile.WriteIn(s.dir, s.name+".json", text)
+	}
+	return err
+}
+
+// begin begins a log.
+func (s *page) begin() error {
+	if s.run != nil {
+		return nil
+	}
+	t := s.sink.settings
+	t.ID, t.Commit, t.Resume = s.id, s.info.Commit, wandb.ResumeAllow
+	if s.sink.own {
+		t.Resume = cmp.Or(s.sink.settings.Resume, t.Resume)
+	} else {
+		t.SweepID = ""
+	}
+	repeat := strings.TrimPrefix(s.info.Name(), s.info.Experiment+"/")
+	t.Name = strings.TrimSpace(t.Name + " " + repeat)
+	t.Group = cmp.Or(t.Group, s.info.Experiment)
+	job := "train"
+	if s.info.Search {
+		job = "search"
+	}
+	t.JobType = cmp.Or(t.JobType, job)
+	t.Tags = append(slices.Clone(t.Tags), s.info.Experiment)
+	if len(s.info.Command) > 0 {
+		t.Program, t.Args = s.info.Command[0], s.info.Command[1:]
+	}
+	if !s.info.Late {
+		t.SystemInterval = 15 * time.Second
+	} else {
+		t.Start = s.info.Started
+	}
+	t.Notice = s.notice
+	run, err := wandb.Init(context.Background(), t)
+	if err != nil {
+		return err
+	}
+	s.run = run
+	s.sink.mu.Lock()
+	s.sink.logs = append(s.sink.logs, run.Dir())
+	s.sink.mu.Unlock()
+	return errors.Join(s.run.Config(s.config()), s.metrics(), s.files())
+}
+
+func (s *page) notice(n wandb.Notice) {
+	if n.Kind == wandb.Started {
+		s.sink.mu.Lock()
+		known := slices.Contains(s.sink.urls, n.Text)
+		if !known {
+			s.sink.urls = append(s.sink.urls, n.Text)
+		}
+		several := len(s.sink.urls) > mostURLs
+		s.sink.mu.Unlock()
+		if known || several {
+			return
+		}
+	}
+	s.sink.say("W&B: " + n.Text)
+}
+
+// config is the resolved configuration, nested as in the file, and what names the run.
+func (s *page) config() map[string]any {
+	c := map[string]any{
+		"experiment": s.info.Experiment, "cell": s.info.Cell, "seed": s.info.Seed, "identity": s.info.ID,
+	}
+	if n, ok := s.info.Fold.Number(); ok {
+		c["fold"] = n
+	}
+	for _, v := range s.info.Config {
+		at := c
+		path := strings.Split(v.Path, ".")
+		for _, key := range path[:len(path)-1] {
+			below, ok := at[key].(map[string]any)
+			if !ok {
+				below = map[string]any{}
+				at[key] = below
+			}
+			at = below
+		}
+		var value any
+		if err := json.Unmarshal(v.Value, &value); err != nil {
+			value = string(v.Value)
+		}
+		at[path[len(path)-1]] = value
+	}
+	return c
+}
+
+// metrics says which end of a metric the summary has.
+func (s *page) metrics() error {
+	best := "max"
+	if metric.Better(s.info.Metric, 0, 1) {
+		best = "min"
+	}
+	return errors.Join(
+		s.run.DefineMetric(wandb.Metric{Name: "epoch"}),
+		s.run.DefineMetric(wandb.Metric{Name: "val/" + s.info.Metric, Summary: []string{best, "last"}}),
+	)
+}
+
+// files adds the text of the experiment and the specification.
+func (s *page) files() error {
+	var err error
+	if s.info.Source != "" {
+		err = s.run.File("experiment.cue", strings.NewReader(s.info.Source))
+	}
+	text, e := rundir.MarshalFile(s.info.Spec)
+	if e == nil {
+		e = s.run.File("spec.json", strings.NewReader(string(text)))
+	}
+	return errors.Join(err, e)
+}
+
+func (s *page) Last() (int64, error) {
+	if err := s.begin(); err != nil {
+		return 0, err
+	}
+	return s.run.Step() - 1, nil
+}
+
+// Row logs the values of a step, and its lines as console text.
+func (s *page) Row(row *Row) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	for _, l := range row.Lines {
+		if err := s.run.Output(l.Text, l.Warning, row.Time); err != nil {
+			return err
+		}
+	}
+	if len(row.Values) == 0 {
+		return nil
+	}
+	values := map[string]any{}
+	for tag, v := range row.Values {
+		values[tag] = v
+	}
+	s.at(values, row.Time)
+	return s.run.Log(row.Step, values)
+}
+
+// at gives a row of a run that was over before its own time.
+func (s *page) at(values map[string]any, at time.Time) {
+	if s.info.Late {
+		values["_timestamp"] = float64(at.UnixMicro()) / 1e6
+		values["_runtime"] = max(0, at.Sub(s.info.Started).Seconds())
+	}
+}
+
+// Scores puts the metrics of a domain into the summary, and logs the picture of its
+// samples in a row behind the steps.
+func (s *page) Scores(scores *Scores) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	summary := map[string]any{}
+	for tag, v := range tagged(domainTags+scores.Domain+"/", scores.Metrics) {
+		summary[tag] = v
+	}
+	if err := s.run.Summary(summary); err != nil {
+		return err
+	}
+	if scores.Sample != "" {
+		text, err := os.ReadFile(scores.Sample)
+		if err != nil {
+			return fmt.Errorf("reading samples: %w", err)
+		}
+		values := map[string]any{sampleTags + scores.Domain: &wandb.Image{PNG: text, Caption: scores.Domain + ": image, truth, prediction, errors"}}
+		s.at(values, scores.Time)
+		if err := s.run.Log(max(s.run.Step(), scores.Step), values); err != nil {
+			return err
+		}
+	}
+	s.domains = append(s.domains, scores)
+	return s.note(scores.Key)
+}
+
+// End puts the best values into the summary, and for a trained run the domains as a table
+// and the adapter as an artifact. It decides on the exit code.
+func (s *page) End(_ context.Context, end *End) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	var err error
+	switch end.State {
+	case store.Done:
+		err = s.trained(end)
+	case store.Failed:
+		s.code = 1
+		err = errors.Join(s.run.Output("failed: "+end.Reason, true, end.Time), s.run.Alert(s.info.Name()+" failed", end.Reason, wandb.Error, 0))
+	case store.Stopped:
+		s.code = 255 // as the official client has it after Ctrl-C
+	}
+	return errors.Join(err, s.note(end.Key))
+}
+
+func (s *page) trained(end *End) error {
+	sum := end.Summary
+	summary := map[string]any{
+		"best/step": sum.GetBestStep(), "steps": sum.GetSteps(), "seconds": sum.GetSeconds(),
+		"images_per_second": sum.GetImagesPerSecond(), "peak_memory_bytes": sum.GetPeakMemory(),
+		"params/adapter": sum.GetAdapterParams(), "params/head": sum.GetHeadParams(), "params/backbone": sum.GetBackboneParams(),
+	}
+	for tag, v := range tagged("best/val/", sum.GetValidation()) {
+		summary[tag] = v
+	}
+	if err := s.run.Summary(summary); err != nil {
+		return err
+	}
+	if len(s.domains) > 1 {
+		table := &wandb.Table{Columns: []string{"domain"}}
+		values := make([]map[string]float64, len(s.domains))
+		for i, d := range s.domains {
+			values[i] = maps.Collect(tagged("", d.Metrics))
+			for _, tag := range slices.Sorted(maps.Keys(values[i])) {
+				if !slices.Contains(table.Columns, tag) {
+					table.Columns = append(table.Columns, tag)
+				}
+			}
+		}
+		for i, d := range s.domains {
+			row := []any{d.Domain}
+			for _, tag := range table.Columns[1:] {
+				if v, ok := values[i][tag]; ok {
+					row = append(row, v)
+				} else {
+					row = append(row, nil)
+				}
+			}
+			table.Rows = append(table.Rows, row)
+		}
+		row := map[string]any{"domains": table}
+		s.at(row, end.Time)
+		if err := s.run.Log(s.run.Step(), row); err != nil {
+			return err
+		}
+	}
+	files := map[string]string{}
+	for _, name := range []string{rundir.Adapter, rundir.Program, rundir.Head} {
+		path := rundir.Dir(s.info.Dir).Path(name)
+		if _, err := os.Stat(path); err == nil {
+			files[name] = path
+		}
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	score, _ := metric.Value(sum.GetValidation(), s.info.Metric)
+	return s.run.Artifact(wandb.Artifact{
+		Name: "model-" + s.id, Type: "model", Aliases: []string{"best"}, Files: files,
+		Metadata: map[string]any{"identity": s.info.ID, "step": sum.GetBestStep(), s.info.Metric: score, "files": sum.GetFiles()},
+	})
+}
+
+// Close ends the log, and waits until it is sent.
+func (s *page) Close(ctx context.Context) error {
+	var err error
+	if s.run != nil {
+		err = s.run.Finish(ctx, s.code)
+	}
+	return errors.Join(err, s.lock.Close(), s.dir.Close())
+}

@@ -1,0 +1,87 @@
+package track
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/wandb/wandblog"
+)
+
+// A run that is killed and continues, and one that is pushed twice, has each step once
+// in the logs of W&B, over all of them.
+func TestWandBLogs(t *testing.T) {
+	s := script(t, 3)
+	none := func(string) string { return "" }
+	sink, err := NewWandB(s.root, experiment.TrackWandB{Project: "p", Mode: "offline"}, none, false, func(text string) { t.Log(text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempt := func(steps int) {
+		t.Helper()
+		f := newFollower(s.root, s.run, sink, false)
+		s.begin()
+		for range steps {
+			s.update()
+		}
+		s.kill()
+		if err := errors.Join(f.look(t.Context()), f.close(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	attempt(25)
+	attempt(17)
+	s.begin()
+	for s.step < steps {
+		s.update()
+	}
+	s.finish()
+	for range 2 {
+		err := Push(t.Context(), s.root, []Shown{{s.run, sink}}, func(_ Shown, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	logs, err := filepath.Glob(filepath.Join(s.root, "wandb", "offline-run-*", "*.wandb"))
+	if err != nil || len(logs) != 3 { // two attempts and one push
+		t.Fatal(logs, err)
+	}
+	slices.SortFunc(logs, func(a, b string) int {
+		x, errX := os.Stat(a)
+		y, errY := os.Stat(b)
+		if err := errors.Join(errX, errY); err != nil {
+			t.Fatal(err)
+		}
+		return x.ModTime().Compare(y.ModTime())
+	})
+	var got []int64
+	exits := 0
+	for _, log := range logs {
+		records, err := wandblog.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			if r.History != nil {
+				got = append(got, r.History.Step.Num)
+			}
+			if r.Exit != nil {
+				exits++
+			}
+		}
+	}
+	var want []int64
+	for i := range int64(steps) {
+		want = append(want, i+1)
+	}
+	if !slices.Equal(got, want) || exits != 3 {
+		t.Errorf("steps %v, %d exits", got, exits)
+	}
+}
