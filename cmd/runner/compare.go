@@ -27,7 +27,7 @@ func (a *app) compareCommand() *cobra.Command {
 		Short: "Hold runs, cells or experiments side by side",
 		Long: `Compare shows mean and spread over seeds, and the differences from the first (or from
 the one that --baseline names) with a 95 % interval, the size of the effect and a
-p-value. NAME is an experiment, which stands for all its cells, a cell, or a run.
+p-value. NAME is an experiment, for all its cells, a cell, or a run.
 
 Runs of the same seed are paired where two groups share at least two seeds; else the
 test is Welch's. Both are t tests, p is two-sided and adjusted after Holm over all

@@ -128,9 +128,12 @@ func written(p *project, results []report.Result) ([]report.Written, bool, error
 		if _, err := os.Stat(w.Page); err != nil {
 			return nil, false, nil
 		}
-		was, err := os.ReadFile(filepath.Join(p.root, "report", e.Name, "table.csv"))
-		if err != nil || string(was) != table.CSV() {
-			return nil, false, nil
+		// Together they have all that the page says, and how wide the figures are.
+		for name, now := range map[string]string{"table.csv": table.CSV(), "table.tex": table.LaTeX()} {
+			was, err := os.ReadFile(filepath.Join(p.root, "report", e.Name, name))
+			if err != nil || string(was) != now {
+				return nil, false, nil
+			}
 		}
 		for _, kind := range []string{"*.png", "*.svg"} {
 			figures, err := filepath.Glob(filepath.Join(p.root, "plots", e.Name, kind))

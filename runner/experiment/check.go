@@ -350,6 +350,19 @@ func (x *expansion) checkMetric(c *subject, path, name string, classes []string)
 	x.fail(c, path, fmt.Sprintf("there is no metric %q", name), hint)
 }
 
+// checkBaseline looks for the cell that the others are compared with.
+func (x *expansion) checkBaseline(whole *cell, cells []*cell) {
+	baseline := whole.config.Report.Baseline
+	if baseline == "" || len(cells) == 0 || slices.ContainsFunc(cells, func(c *cell) bool { return c.name == baseline }) {
+		return
+	}
+	names := make([]string, len(cells))
+	for i, c := range cells {
+		names[i] = c.name
+	}
+	x.fail(&whole.subject, "report.baseline", fmt.Sprintf("there is no cell %q to compare the others with", baseline), diagnostic.Suggest(baseline, "cells", names))
+}
+
 func (x *expansion) checkLoss(c *subject, in lossInput) {
 	l, d := in.loss, in.data
 	classes := mergeClasses(d.Classes, d.Remap, d.Ignore).classes

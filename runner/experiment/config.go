@@ -90,7 +90,24 @@ func (w *classWeights) UnmarshalJSON(b []byte) error {
 }
 
 type reportConfig struct {
-	Metric string `json:"metric"`
+	Metric   string       `json:"metric"`
+	Baseline string       `json:"baseline"` // "" for none
+	Figure   figureConfig `json:"figure"`
+}
+
+type figureConfig struct {
+	Width figureWidth `json:"width"`
+}
+
+// figureWidth is in inches; 0 is that of a page.
+type figureWidth float64
+
+func (w *figureWidth) UnmarshalJSON(b []byte) error {
+	if at, named := map[string]figureWidth{`"page"`: 0, `"one column"`: 3.5, `"two columns"`: 7.16}[string(b)]; named {
+		*w = at
+		return nil
+	}
+	return json.Unmarshal(b, (*float64)(w))
 }
 
 type backboneConfig struct {

@@ -73,11 +73,12 @@ func (x *expansion) expand() *Experiment {
 	}
 	c := whole.config
 	e := &Experiment{
-		Name:   x.name,
-		File:   x.file,
-		About:  c.About,
-		Metric: metric.Canonical(c.Report.Metric),
-		Track:  x.track,
+		Name:     x.name,
+		File:     x.file,
+		About:    c.About,
+		Metric:   metric.Canonical(c.Report.Metric),
+		Track:    x.track,
+		Baseline: c.Report.Baseline, FigureWidth: float64(c.Report.Figure.Width),
 	}
 	e.Strengths, e.Ensemble = c.Evaluate.strengths(), c.Evaluate.Ensemble
 	switch folds := c.Data.Split.Folds > 0; {
@@ -102,6 +103,7 @@ func (x *expansion) expand() *Experiment {
 	e.Zipped = fieldNames(x.base().LookupPath(cue.ParsePath("zip")))
 	e.Ablated = fieldNames(x.base().LookupPath(cue.ParsePath("ablate")))
 	x.total = len(cells)
+	x.checkBaseline(whole, cells)
 	defer x.sortCells(len(x.found), cells)
 	x.prepare([]*cell{whole}) // parameters that the variant does not know are a mistake in any case
 	first := len(x.found)

@@ -26,6 +26,10 @@ type Experiment struct {
 	Metric string
 	// Track is where runs are shown.
 	Track Track
+	// Baseline is the cell that the others are compared with, "" for none.
+	Baseline string
+	// FigureWidth is that of figures, in inches; 0 is that of a page on a screen.
+	FigureWidth float64
 	// Domains in order of the tables; the first is "test", in domain.
 	Domains []string
 	// Strengths of the adapter that the domains are scored at, ascending, with 1; nil:

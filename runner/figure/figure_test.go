@@ -51,7 +51,7 @@ func TestMarksAreAtTheirValue(t *testing.T) {
 			Look: Look{Color: Category(i)}, Marked: true, Points: []Point{{X: 1, Y: float64(i), Low: float64(i), High: float64(i) + 1}, {X: 16, Y: float64(i)}},
 		})
 	}
-	r, err := Render(l, DPI)
+	r, err := Render(l, Screen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestNotes(t *testing.T) {
 		X:      Axis{Ticks: []Tick{{1, "here"}, {1.001, "there"}, {2, "end"}}},
 		Panels: []Panel{{Series: []Series{{Name: "日本語", Points: []Point{{X: 1}, {X: 2, Y: 1}}}}}},
 	}
-	r, err := Render(l, DPI)
+	r, err := Render(l, Screen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestNotes(t *testing.T) {
 		t.Error("the SVG lacks a name")
 	}
 	l.Panels[0].Series[0].Name = " "
-	without, err := Render(l, DPI)
+	without, err := Render(l, Screen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func ink(t *testing.T, content []byte) (n int) {
 // value: trial-language F6, F7.
 func TestTitleAndTightAxis(t *testing.T) {
 	l := &Lines{Title: "title", X: Axis{Whole: true, Tight: true}, Panels: []Panel{{Series: []Series{{Name: "one", Look: Look{Color: Category(0)}, Points: []Point{{X: 1, Y: 1e6}, {X: 72, Y: 0}}}}}}}
-	r, err := Render(l, DPI)
+	r, err := Render(l, Screen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestScatterAndParallelAreAtTheirValues(t *testing.T) {
 		return list
 	}
 	paths := func(f Figure, style string) (all [][]float64) {
-		r, err := Render(f, DPI)
+		r, err := Render(f, Screen)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,9 +76,10 @@ func (l *Lines) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	for _, t := range l.X.Ticks {
 		x.Add(t.At)
 	}
-	columns := grid(len(l.Panels))
+	columns := p.grid(len(l.Panels))
 	rows := (len(l.Panels) + columns - 1) / columns
 	high := [...]vg.Length{0, 3.6 * vg.Inch, 2.6 * vg.Inch, 2.1 * vg.Inch}[min(columns, 3)]
+	high = min(high, 0.62*p.width)
 	if rows > 1 {
 		high = 1.5 * vg.Inch
 	}
@@ -106,7 +107,7 @@ func (l *Lines) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	labelStyle := sized(labelSize, text.XCenter)
 	left := margin + lineHeight + 4 // with the title of Y, turned
 	const gap = 14
-	wide := width - left - margin - 6
+	wide := p.width - left - margin - 6
 	for _, g := range gutters {
 		wide -= g + gap
 	}
@@ -129,7 +130,7 @@ func (l *Lines) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 
 	// From top to bottom.
 	first := xs[0].from
-	room := width - first - margin
+	room := p.width - first - margin
 	titleStyle := sized(titleSize, text.XLeft)
 	title := p.Fit(titleStyle, l.Title, room)
 	key := p.key(l.Key, l.entries(), room)
@@ -148,7 +149,7 @@ func (l *Lines) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	}
 	bottom := top + vg.Length(rows)*pitch - (pitch - over - high)
 	height := bottom + lineHeight + lineHeight + 6 + margin
-	titleX, titleY := p.Fit(labelStyle, l.X.Title, width-first), p.Fit(labelStyle, l.Y.Title, bottom-top+lineHeight)
+	titleX, titleY := p.Fit(labelStyle, l.X.Title, p.width-first), p.Fit(labelStyle, l.Y.Title, bottom-top+lineHeight)
 
 	return height, func(c draw.Canvas) {
 		up := func(y vg.Length) vg.Length { return height - y }

@@ -2,7 +2,9 @@ package figure
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"image/color"
 	"math"
 	"slices"
@@ -18,17 +20,25 @@ import (
 	"github.com/loralab/loralab/runner/foreign"
 )
 
-// Figures are 7.5 inches wide; at 160 dots an inch that is 1200 pixels with type
-// that stays readable at half the size.
 const (
-	width  = 7.5 * vg.Inch
 	margin = 8 * vg.Length(1)
-	// DPI is the resolution of figures.
-	DPI = 160
 
 	titleSize, labelSize, tickSize = 11, 10, 9
 	lineHeight                     = 14 * vg.Length(1)
 )
+
+// Size is how large a figure is. Its height follows from what it shows.
+type Size struct {
+	Width float64 // inches
+	DPI   int     // dots an inch, of the PNG
+}
+
+// Screen is the size of figures that are read on a screen: 1200 pixels, with type that
+// stays readable at half the size.
+var Screen = Size{7.5, 160}
+
+// Paper is the size of figures in a paper, of a width in inches.
+func Paper(width float64) Size { return Size{width, 300} }
 
 // Figure is Lines, Rows, Scatter or Parallel.
 type Figure interface {
@@ -63,9 +73,10 @@ type Tick struct {
 // Notes are what a reader must know of the texts in a picture: which are cut, and
 // which characters have no form.
 type Notes struct {
-	texts      []string // that are drawn
-	cut        []string // names that are cut
-	unlabelled []string // ticks without room for their label
+	width      vg.Length // of the figure
+	texts      []string  // that are drawn
+	cut        []string  // names that are cut
+	unlabelled []string  // ticks without room for their label
 }
 
 // Fit is Fit, and notes what it cut.
@@ -103,11 +114,12 @@ func (p *Notes) Sentences() []string {
 	return notes
 }
 
-// Render draws a figure at a resolution in dots an inch.
-func Render(f Figure, dpi int) (*Rendered, error) {
-	p := &Notes{}
+// Render draws a figure.
+func Render(f Figure, size Size) (*Rendered, error) {
+	width := vg.Length(size.Width) * vg.Inch
+	p := &Notes{width: width}
 	height, paint := f.lay(p)
-	raster := vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(dpi), vgimg.UseBackgroundColor(color.White))
+	raster := vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(size.DPI), vgimg.UseBackgroundColor(color.White))
 	paint(draw.New(raster))
 	var png bytes.Buffer
 	if _, err := (vgimg.PngCanvas{Canvas: raster}).WriteTo(&png); err != nil {
@@ -132,7 +144,19 @@ func Render(f Figure, dpi int) (*Rendered, error) {
 		}
 		return r
 	}, named)
-	return &Rendered{png.Bytes(), named, p.Sentences()}, nil
+	return &Rendered{withResolution(png.Bytes(), size.DPI), named, p.Sentences()}, nil
+}
+
+// withResolution adds the chunk pHYs to a PNG, by which programs know its size on paper.
+func withResolution(png []byte, dpi int) []byte {
+	const header = 8 + 12 + 13 // the signature and IHDR, which is first
+	chunk := append([]byte{0, 0, 0, 9}, "pHYs"...)
+	for range 2 { // along x and y
+		chunk = binary.BigEndian.AppendUint32(chunk, uint32(math.Round(float64(dpi)/0.0254)))
+	}
+	chunk = append(chunk, 1) // a meter
+	chunk = binary.BigEndian.AppendUint32(chunk, crc32.ChecksumIEEE(chunk[4:]))
+	return slices.Concat(png[:header], chunk, png[header:])
 }
 
 // scale maps values of an axis to places between two.
@@ -294,9 +318,14 @@ func (k *key) draw(c draw.Canvas, corner vg.Point) {
 	}
 }
 
+// narrow is the width below which panels are below each other.
+const narrow = 5 * vg.Inch
+
 // grid is how many columns n panels have.
-func grid(n int) int {
+func (p *Notes) grid(n int) int {
 	switch {
+	case p.width < narrow:
+		return 1
 	case n <= 3:
 		return max(n, 1)
 	case n == 4:

@@ -6,6 +6,8 @@ import (
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
+
+	"github.com/loralab/loralab/runner/foreign"
 )
 
 // Parallel is a figure of parallel coordinates: an axis for each number of what is
@@ -63,13 +65,27 @@ func (f *Parallel) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	}
 	widest := 0.9 * vg.Inch // of a label
 	if n > 2 {
-		widest = min(widest, width/vg.Length(n)-10)
+		widest = min(widest, p.width/vg.Length(n)-10)
 	}
+	// Where there is no room between the axes, only the first and the last are labeled,
+	// on their outer sides.
+	outer := n > 1 && widest < vg.Inch/3
+	if outer {
+		widest = vg.Inch / 2
+	}
+	unlabeled := func(i int) bool { return outer && i > 0 && i < n-1 }
 	ticks := make([][]Tick, n)
 	gutter := vg.Length(0)
 	for i, a := range f.Axes {
 		ticks[i] = a.ticks(high)
+		if unlabeled(i) {
+			p.unlabelled = appendNew(p.unlabelled, foreign.Line(a.Title))
+		}
 		for k, t := range ticks[i] {
+			if unlabeled(i) {
+				ticks[i][k].Label = ""
+				continue
+			}
 			ticks[i][k].Label = p.Fit(tickStyle, t.Label, widest)
 			if i == 0 {
 				gutter = max(gutter, tickStyle.Width(ticks[i][k].Label))
@@ -80,17 +96,17 @@ func (f *Parallel) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	step := vg.Length(0)
 	right := margin + 0.55*vg.Inch
 	if n > 1 {
-		step = (width - left - right) / vg.Length(n-1)
+		step = (p.width - left - right) / vg.Length(n-1)
 	}
 	titleStyle, head := sized(titleSize, text.XLeft), sized(tickSize, text.XCenter)
-	title := p.Fit(titleStyle, f.Title, width-2*margin)
+	title := p.Fit(titleStyle, f.Title, p.width-2*margin)
 	var entries []entry
 	for _, c := range f.Courses {
 		if c.Name != "" {
 			entries = append(entries, entry{c.Name, func(canvas draw.Canvas, from, to vg.Point) { canvas.StrokeLine2(c.line(), from.X, from.Y, to.X, to.Y) }})
 		}
 	}
-	key := p.key(f.Key, entries, width-2*margin)
+	key := p.key(f.Key, entries, p.width-2*margin)
 	heads := make([][]string, n)
 	above := vg.Length(2 * lineHeight)
 	upright := step < 0.9*vg.Inch && n > 2 // headings that have no room side by side
@@ -149,17 +165,24 @@ func (f *Parallel) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 		// In front of the lines, on white, so that they can be read.
 		for i := range f.Axes {
 			x := left + vg.Length(i)*step
-			label := func(y vg.Length, text string) {
-				wide := tickStyle.Width(text)
+			label := func(y vg.Length, shown string) {
+				if shown == "" {
+					return
+				}
+				if outer && i > 0 {
+					c.FillText(sized(tickSize, text.XLeft), vg.Point{X: x + 5, Y: y}, shown)
+					return
+				}
+				wide := tickStyle.Width(shown)
 				fill(c, faded(white, 0xc8), x-6-wide, y-5, x-4, y+5)
-				c.FillText(tickStyle, vg.Point{X: x - 5, Y: y}, text)
+				c.FillText(tickStyle, vg.Point{X: x - 5, Y: y}, shown)
 			}
 			for _, t := range ticks[i] {
 				y := at(i, t.At).Y
 				c.StrokeLine2(axis, x-3, y, x, y)
 				label(y, t.Label)
 			}
-			if without[i] {
+			if without[i] && !unlabeled(i) {
 				label(bottom-none, "none")
 			}
 			for k, line := range heads[i] {
@@ -170,7 +193,7 @@ func (f *Parallel) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 					continue
 				}
 				half := head.Width(line) / 2
-				x := max(margin+half, min(x, width-margin-half))
+				x := max(margin+half, min(x, p.width-margin-half))
 				c.FillText(head, vg.Point{X: x, Y: bottom + high + 6 + (vg.Length(len(heads[i])-1-k)+0.5)*(lineHeight-2)}, line)
 			}
 		}

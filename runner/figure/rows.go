@@ -76,11 +76,11 @@ func (r *Rows) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 		}
 		widest = max(widest, nameStyle.Width(s.Title))
 	}
-	columns := min(len(r.Panels), 3)
+	columns := min(len(r.Panels), p.grid(3))
 	blocks := (len(r.Panels) + columns - 1) / columns
-	gutter := min(widest, 0.4*width) + 8
+	gutter := min(widest, 0.4*p.width) + 8
 	const gap = 22
-	wide := (width - 2*margin - 10 - gutter - vg.Length(columns-1)*gap) / vg.Length(columns)
+	wide := (p.width - 2*margin - 10 - gutter - vg.Length(columns-1)*gap) / vg.Length(columns)
 
 	// From top to bottom.
 	pitch := max(19, vg.Length(most)*10+8)
@@ -110,8 +110,8 @@ func (r *Rows) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	high := y
 	first := margin + gutter
 	titleStyle, labelStyle := sized(titleSize, text.XLeft), sized(labelSize, text.XCenter)
-	title := p.Fit(titleStyle, r.Title, width-2*margin)
-	key := p.key(r.Key, r.entries(), width-2*margin)
+	title := p.Fit(titleStyle, r.Title, p.width-2*margin)
+	key := p.key(r.Key, r.entries(), p.width-2*margin)
 	titles := make([]string, len(r.Panels))
 	over := vg.Length(4)
 	for i, panel := range r.Panels {
@@ -120,7 +120,7 @@ func (r *Rows) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 			over = lineHeight + 2
 		}
 	}
-	titleX := p.Fit(labelStyle, r.X.Title, width-first)
+	titleX := p.Fit(labelStyle, r.X.Title, p.width-first)
 	top := margin + lineHeight + key.height() + 4
 	block := over + high + 3 + lineHeight + 8
 	height := top + vg.Length(blocks)*block + lineHeight + margin - 4

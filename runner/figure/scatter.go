@@ -66,13 +66,16 @@ func (s *Scatter) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	}
 	columns := s.Columns
 	if columns == 0 {
-		columns = grid(len(s.Panels))
+		columns = p.grid(len(s.Panels))
+	}
+	if p.width < narrow {
+		columns = 1
 	}
 	columns = max(1, min(columns, len(s.Panels)))
 	rows := (len(s.Panels) + columns - 1) / columns
 	high := 2.0 * vg.Inch
 	if rows == 1 {
-		high = 2.6 * vg.Inch
+		high = min(2.6*vg.Inch, 0.62*p.width)
 	}
 	tickStyle, labelStyle := sized(tickSize, text.XCenter), sized(labelSize, text.XCenter)
 	ticksOf := func(scale string) (low, most float64, ticks []Tick) {
@@ -92,7 +95,7 @@ func (s *Scatter) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	}
 	left := margin + lineHeight + 4 // with the title of Y, turned
 	const gap = 14
-	wide := width - left - margin - 6
+	wide := p.width - left - margin - 6
 	for _, g := range gutters {
 		wide -= g + gap
 	}
@@ -125,7 +128,7 @@ func (s *Scatter) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 
 	// From top to bottom.
 	first := froms[0]
-	room := width - first - margin
+	room := p.width - first - margin
 	titleStyle := sized(titleSize, text.XLeft)
 	title := p.Fit(titleStyle, s.Title, room)
 	key := p.key(s.Key, s.entries(), room)

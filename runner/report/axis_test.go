@@ -202,7 +202,7 @@ func TestManyCells(t *testing.T) {
 	if caption := all["batch"].caption; !strings.Contains(caption, "Left out: 12; 13; 14;") || !strings.Contains(caption, "and 4976 more.") {
 		t.Errorf("the caption is %s", caption)
 	}
-	r, err := figure.Render(all["weightDecay"].figure, 20)
+	r, err := figure.Render(all["weightDecay"].figure, figure.Size{Width: 7.5, DPI: 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,11 @@ type file struct {
 func (s *study) drawn(d drawing, f figure.Figure) drawing {
 	d.figure = f
 	d.render = func() (*rendered, error) {
-		r, err := figure.Render(f, figure.DPI)
+		size := figure.Screen
+		if s.exp.FigureWidth > 0 {
+			size = figure.Paper(s.exp.FigureWidth)
+		}
+		r, err := figure.Render(f, size)
 		if err != nil {
 			return nil, fmt.Errorf("drawing %s: %w", d.name, err)
 		}

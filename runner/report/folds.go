@@ -154,12 +154,6 @@ var foldCSV = []string{"folds", "fold_sample_std", "seeds", "seed_std", "pooled_
 
 func (s Score) foldCSV() []string {
 	line := make([]string, len(foldCSV))
-	optional := func(v *float64) string {
-		if v == nil {
-			return ""
-		}
-		return number(*v)
-	}
 	if f := s.Metric.Folds; f != nil {
 		line[0], line[1], line[2], line[3] = strconv.Itoa(f.N), optional(f.Std), strconv.Itoa(f.Seeds), optional(f.SeedStd)
 	}

@@ -60,6 +60,7 @@ type Written struct {
 	Page       string `json:"page,omitempty"`     // report.md
 	Markdown   string `json:"markdown,omitempty"` // table.md
 	CSV        string `json:"csv,omitempty"`      // table.csv, aggregated
+	LaTeX      string `json:"latex,omitempty"`    // table.tex
 	RunsCSV    string `json:"runs_csv,omitempty"` // runs.csv, a line for each run and domain
 	// original.csv and original_mean.csv, the tables of the original project; ""
 	// where the experiment has neither its preset nor its metric.
@@ -117,7 +118,7 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	w := &Written{
 		Experiment: exp.Name, Table: table,
 		Page: reports.path("report.md"), Markdown: reports.path("table.md"),
-		CSV: reports.path("table.csv"), RunsCSV: reports.path("runs.csv"),
+		CSV: reports.path("table.csv"), RunsCSV: reports.path("runs.csv"), LaTeX: reports.path("table.tex"),
 	}
 
 	figures := slices.Concat(s.figures(), s.searchFigures())
@@ -160,6 +161,7 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	type text struct{ name, content string }
 	texts := []text{
 		{"table.md", table.Markdown() + table.differencesMarkdown()},
+		{"table.tex", table.LaTeX()},
 		{"runs.csv", s.runsCSV()},
 		{"report.md", s.page(table, figures, filepath.ToSlash(relative), asked) + s.sheets(reports.path("."))},
 	}
@@ -282,10 +284,11 @@ func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 		fmt.Fprintf(&b, askedFor+"\n\n", asked)
 	}
 	b.WriteString(t.Markdown())
-	b.WriteString("\n`table.csv` holds these figures in full precision, `runs.csv` every run.\n")
+	b.WriteString("\n`table.csv` holds these figures in full precision, `table.tex` the table for LaTeX, `runs.csv` every run.\n")
 	if s.likeOriginal() {
 		b.WriteString("`original.csv` and `original_mean.csv` are the tables of the original project: its Dice and IoU of every run, and their mean with the standard deviation of the population.\n")
 	}
+	b.WriteString(t.comparisonMarkdown())
 	b.WriteString(t.differencesMarkdown())
 	b.WriteString(t.strengthMarkdown())
 	b.WriteString(t.ensembleMarkdown())

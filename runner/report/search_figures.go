@@ -394,9 +394,9 @@ func (s *study) tunedFigure() (drawing, bool) {
 		title string
 		of    func(c contender) float64
 	}
-	costs := []against{{"trained parameters", byTrained}}
+	costs := []against{{"number of trained parameters", byTrained}}
 	if !slices.ContainsFunc(all, func(c contender) bool { return !(c.seconds > 0) }) {
-		costs = append(costs, against{"seconds of a training", byTime})
+		costs = append(costs, against{"time of one training in seconds", byTime})
 	}
 	label := metric.Label(s.exp.Metric)
 	fig := &figure.Scatter{Title: s.exp.Name, Y: figure.Axis{Title: label, Unit: bounded(s.exp.Metric)}, Columns: len(costs)}

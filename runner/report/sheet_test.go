@@ -266,8 +266,8 @@ func searchOf(e *example, name string, n int, dice float64, trained uint64) {
 	e.searches = append(e.searches, of)
 }
 
-// picture draws one figure at a resolution; nil if it does not exist.
-func picture(t *testing.T, kind int, n int, long bool, dpi int) (image.Image, string) {
+// picture draws one figure at a size.
+func picture(t *testing.T, kind int, n int, long bool, size figure.Size) (image.Image, string) {
 	t.Helper()
 	e := newExample("e", long)
 	kinds[kind].make(e, n)
@@ -283,7 +283,7 @@ func picture(t *testing.T, kind int, n int, long bool, dpi int) (image.Image, st
 		if d.name != kinds[kind].name && !strings.HasSuffix(d.name, "_"+kinds[kind].name) && !(n == 1 && d.name == cellsName) {
 			continue
 		}
-		r, err := figure.Render(d.figure, dpi)
+		r, err := figure.Render(d.figure, size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -357,7 +357,7 @@ func TestSheetOfFigures(t *testing.T) {
 		var row []image.Image
 		tall := 0
 		for i := range columns {
-			m, _ := picture(t, kind, counts[i%3], i >= 3, 70)
+			m, _ := picture(t, kind, counts[i%3], i >= 3, figure.Size{Width: 7.5, DPI: 70})
 			size := m.Bounds().Size()
 			h := min(size.Y*wide/size.X, wide)
 			w := size.X * h / size.Y
@@ -435,7 +435,7 @@ func TestSheetOfFigures(t *testing.T) {
 }
 
 // With LORALAB_FIGURES=DIR, every kind of figure is written there at 800 and at 1600
-// pixels, to be looked at.
+// pixels, and at both widths of papers, to be looked at.
 func TestFiguresToLookAt(t *testing.T) {
 	dir := os.Getenv("LORALAB_FIGURES")
 	if dir == "" {
@@ -444,9 +444,10 @@ func TestFiguresToLookAt(t *testing.T) {
 	for kind, k := range kinds {
 		for _, n := range []int{1, 3, 12} {
 			for _, long := range []bool{false, true} {
-				for _, pixels := range []int{800, 1600} {
-					m, caption := picture(t, kind, n, long, pixels*2/15)
-					name := fmt.Sprintf("%s-%d-%t-%d", k.name, n, long, pixels)
+				sizes := []figure.Size{{Width: 7.5, DPI: 800 * 2 / 15}, {Width: 7.5, DPI: 1600 * 2 / 15}, figure.Paper(3.5), figure.Paper(7.16)}
+				for _, size := range sizes {
+					m, caption := picture(t, kind, n, long, size)
+					name := fmt.Sprintf("%s-%d-%t-%gx%d", k.name, n, long, size.Width, size.DPI)
 					var b bytes.Buffer
 					if err := png.Encode(&b, m); err != nil {
 						t.Fatal(err)

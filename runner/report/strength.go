@@ -109,6 +109,7 @@ func (t Table) line(cell, domain string, m Stat) []string {
 		t.Experiment, cell, domain, t.Metric, strconv.Itoa(m.N), strconv.Itoa(t.Rows[i].Planned),
 		number(m.Mean), number(m.Std), number(m.Min), number(m.Max),
 	}, make([]string, 6)...)
+	line = append(line, optional(m.Interval.Low), optional(m.Interval.High))
 	if t.Rows[i].Folds > 0 {
 		line = append(line, Score{Metric: m}.foldCSV()...)
 	}

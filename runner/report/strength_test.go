@@ -62,7 +62,7 @@ func TestEnsembles(t *testing.T) {
 	if text, want := table.ensembleMarkdown(), "| rank=2 |   test |    3 | 0.723 ± 0.006 |    0.750 |"; !strings.Contains(text, want) {
 		t.Errorf("no %q in\n%s", want, text)
 	}
-	if text, want := table.CSV(), "e,rank=2,test@ensemble,dice/nucleus,1,3,0.75,,0.75,0.75,,,,,,\n"; !strings.Contains(text, want) {
+	if text, want := table.CSV(), "e,rank=2,test@ensemble,dice/nucleus,1,3,0.75,,0.75,0.75,,,,,,,,\n"; !strings.Contains(text, want) {
 		t.Errorf("no %q in\n%s", want, text)
 	}
 	if notes := strings.Join(table.Notes, "\n"); !strings.Contains(notes, "scores of ensembles") {

@@ -15,6 +15,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/compare"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/foreign"
 )
@@ -33,6 +34,10 @@ type Table struct {
 	Strength []StrengthRow `json:"strength,omitempty"`
 	// Ensembles are the scores of ensembles next to those of their members.
 	Ensembles []EnsembleRow `json:"ensembles,omitempty"`
+	// FigureWidth is that of the figures, in inches; 0 is that of a page on a screen.
+	FigureWidth float64 `json:"figure_width,omitempty"`
+	// Comparison is every cell next to the baseline of the experiment; nil without one.
+	Comparison *compare.Comparison `json:"comparison,omitempty"`
 	// Presets are the settings of presets that differ from the defaults.
 	Presets []PresetSetting `json:"presets"`
 }
@@ -74,7 +79,7 @@ func Tabulate(exp *experiment.Experiment, results []Result) (Table, error) {
 }
 
 func (s *study) table() Table {
-	t := Table{Experiment: s.exp.Name, Metric: s.exp.Metric, Domains: slices.Clone(s.domains())}
+	t := Table{Experiment: s.exp.Name, Metric: s.exp.Metric, FigureWidth: s.exp.FigureWidth, Domains: slices.Clone(s.domains())}
 	for _, c := range s.cells {
 		row := Row{Cell: c.name, Planned: len(c.runs)}
 		if s.exp.Folds > 0 {
@@ -100,6 +105,7 @@ func (s *study) table() Table {
 		t.Rows = append(t.Rows, row)
 	}
 	t.Strength, t.Ensembles = s.strengths(), s.ensembles()
+	t.Comparison = s.compared()
 	t.Notes, t.Presets = s.notes(t), s.presets()
 	return t
 }
@@ -277,7 +283,7 @@ func markdownTable(b *strings.Builder, lines [][]string, columns, widths []int) 
 func (t Table) CSV() string {
 	lines := [][]string{{
 		"experiment", "cell", "domain", "metric", "n", "planned", "mean", "sample_std", "min", "max",
-		"iou_mean", "iou_sample_std", "backbone_params", "adapter_params", "head_params", "trainable_params",
+		"iou_mean", "iou_sample_std", "backbone_params", "adapter_params", "head_params", "trainable_params", "low95", "high95",
 	}}
 	folds := slices.ContainsFunc(t.Rows, func(r Row) bool { return r.Folds > 0 })
 	if folds {
@@ -297,6 +303,7 @@ func (t Table) CSV() string {
 					line = append(line, strconv.FormatUint(p, 10))
 				}
 			}
+			line = append(line, optional(m.Interval.Low), optional(m.Interval.High))
 			if folds {
 				line = append(line, r.Scores[i].foldCSV()...)
 			}
@@ -445,6 +452,13 @@ func (s *study) notes(t Table) []string {
 		add("Fewer than six seeds: differences of the order of the spread are a hint, not a finding.")
 	}
 	notes = append(notes, s.budgets()...)
+	if s.exp.Baseline != "" {
+		if t.Comparison == nil {
+			add("There are no differences from the baseline %s yet: it has no score.", s.exp.Baseline)
+		} else {
+			add("`report.md` has the differences from %s, with intervals and tests.", s.exp.Baseline)
+		}
+	}
 
 	for i, d := range t.Domains {
 		var short []string
@@ -655,6 +669,14 @@ func (s *study) checkpoints() string {
 	default:
 		return ""
 	}
+}
+
+// optional is a number, "" for none.
+func optional(v *float64) string {
+	if v == nil {
+		return ""
+	}
+	return number(*v)
 }
 
 func number(v float64) string {
