@@ -197,6 +197,7 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			"published": writePublished,
 			"network":   network,
 			"agree":     agree,
+			"shown":     shown,
 		},
 	})
 }

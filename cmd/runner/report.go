@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -23,21 +24,30 @@ import (
 )
 
 func (a *app) reportCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, asPage bool
 	c := &cobra.Command{
 		Use:   "report FILE...",
 		Short: "Write tables and figures of what is done",
-		Long: `Report writes, for each experiment, report/<experiment>/ (Markdown and CSV) and
-plots/<experiment>/ (PNG and SVG), from the runs that are done, and shows the
-table. Apply does the same at its end.`,
-		Example: "  runner report experiments/ablation_rank.cue",
+		Long: `Report writes, for each experiment, report/<experiment>/ (Markdown, CSV and one
+HTML file that holds all and can be sent) and plots/<experiment>/ (PNG and SVG),
+from the runs that are done, and shows the table. Apply does the same at its end.
+
+With --html it also writes report/report.html, one page of all the experiments.`,
+		Example: "  runner report experiments/ablation_rank.cue\n  runner report --html experiments",
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, files []string) error {
+		RunE: func(c *cobra.Command, files []string) (err error) {
 			p, err := a.sound(c.Context(), files, experiment.Env{})
 			if err != nil {
 				return err
 			}
 			defer p.close()
+			if asPage {
+				defer func() {
+					if err == nil {
+						err = a.page(c.Context(), p, asJSON)
+					}
+				}()
+			}
 			if !asJSON {
 				return a.report(c.Context(), p, true)
 			}
@@ -49,8 +59,37 @@ table. Apply does the same at its end.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	c.Flags().BoolVar(&asPage, "html", false, "write one page of all experiments, report/report.html")
 	a.setFlag(c)
 	return c
+}
+
+// page writes one page of all experiments of a project.
+func (a *app) page(ctx context.Context, p *project, quiet bool) error {
+	results, searches, err := a.results(ctx, p)
+	if err != nil {
+		return err
+	}
+	made, err := report.Page(ctx, p.root, filepath.Join(p.root, "report"), p.experiments, results, searches, a.askedFor())
+	if err != nil {
+		return err
+	}
+	path, err := report.WritePage(p.root, made)
+	if err == nil && !quiet {
+		a.view.Page(p.root, path)
+	}
+	return err
+}
+
+// askedFor is what was said on the command line next to the files.
+func (a *app) askedFor() (asked []string) {
+	for _, tag := range a.tags {
+		asked = append(asked, "-t "+tag)
+	}
+	for _, value := range a.set {
+		asked = append(asked, "--set "+value)
+	}
+	return asked
 }
 
 // report shows the tables of a project, after writing them and the figures if
@@ -104,14 +143,7 @@ func (a *app) buildReport(ctx context.Context, p *project) (*report.Paths, error
 	if err != nil {
 		return nil, err
 	}
-	var asked []string
-	for _, tag := range a.tags {
-		asked = append(asked, "-t "+tag)
-	}
-	for _, value := range a.set {
-		asked = append(asked, "--set "+value)
-	}
-	return report.Build(ctx, p.root, p.experiments, results, searches, asked)
+	return report.Build(ctx, p.root, p.experiments, results, searches, a.askedFor())
 }
 
 // written is what report.Build wrote earlier, if all of it is there and says
@@ -125,8 +157,11 @@ func written(p *project, results []report.Result) ([]report.Written, bool, error
 			return nil, false, err
 		}
 		w := report.Written{Experiment: e.Name, Table: table, Page: filepath.Join(p.root, "report", e.Name, "report.md")}
-		if _, err := os.Stat(w.Page); err != nil {
-			return nil, false, nil
+		w.HTML = strings.TrimSuffix(w.Page, ".md") + ".html"
+		for _, file := range []string{w.Page, w.HTML} {
+			if _, err := os.Stat(file); err != nil {
+				return nil, false, nil
+			}
 		}
 		// Together they have all that the page says, and how wide the figures are.
 		for name, now := range map[string]string{"table.csv": table.CSV(), "table.tex": table.LaTeX()} {
@@ -156,6 +191,11 @@ func (a *app) results(ctx context.Context, p *project) (all []report.Result, sea
 	if err != nil {
 		return nil, nil, err
 	}
+	return a.resultsIn(ctx, p, known)
+}
+
+// resultsIn is results of runs that are known.
+func (a *app) resultsIn(ctx context.Context, p *project, known *store.Snapshot) (all []report.Result, searches []report.Search, err error) {
 	studies, err := study.Read(ctx, known, p.experiments)
 	if err != nil {
 		return nil, nil, err

@@ -68,9 +68,9 @@ type entry struct {
 }
 
 // The colors of errors: what is right is the image without its colors, pale.
-// What is wrong has a color that no class has.
+// Wrong is a color that no class has.
 var (
-	wrong = color.RGBA{0xff, 0x00, 0x66, 0xff}
+	Wrong = color.RGBA{0xff, 0x00, 0x66, 0xff}
 	right = color.RGBA{0xd8, 0xd8, 0xd8, 0xff} // in the legend
 	ink   = color.RGBA{0x22, 0x22, 0x22, 0xff}
 )
@@ -108,7 +108,7 @@ func errorsOf(r *Row, i, w int, c color.RGBA) color.RGBA {
 		grey := byte((299*int(c.R)+587*int(c.G)+114*int(c.B))/2000 + 120)
 		return color.RGBA{grey, grey, grey, 0xff}
 	}
-	return wrong
+	return Wrong
 }
 
 // colorOf is a class's; what is ignored is hatched, so that it is taken for no
@@ -140,7 +140,7 @@ func form(classes []string, size raster.Size, panels ...panel) *Sheet {
 	}
 	entries = append(entries, entry{name: "ignored", hatch: true})
 	if len(panels) > Errors {
-		entries = append(entries, entry{name: "right", color: right}, entry{name: "wrong", color: wrong})
+		entries = append(entries, entry{name: "right", color: right}, entry{name: "wrong", color: Wrong})
 	}
 	s.legend = s.lines(entries)
 	return s

@@ -70,7 +70,7 @@ func TestErrors(t *testing.T) {
 	s := Samples([]string{"a", "b"}, size)
 	m := s.Draw("", []Row{r})
 	at := s.Panel(0, Errors)
-	kinds := map[color.RGBA]string{wrong: "wrong"}
+	kinds := map[color.RGBA]string{Wrong: "wrong"}
 	var got []string
 	for x := range 5 {
 		c := m.RGBAAt(at.Min.X+x, at.Min.Y)
@@ -89,7 +89,7 @@ func TestErrors(t *testing.T) {
 		t.Errorf("pixels are %s, want %s", strings.Join(got, " "), want)
 	}
 	for class := range raster.Ignored {
-		if data.ClassColor(byte(class)) == wrong {
+		if data.ClassColor(byte(class)) == Wrong {
 			t.Errorf("class %d has the color of errors", class)
 		}
 	}

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,9 +13,9 @@ import (
 const axeVersion = "0.1.8"
 
 // Inaccessible are the violations that axe-core finds in the page and calls serious or
-// critical, with the elements. `make python` fetches axe-core; without it the test
+// critical, with the elements; of some rules alone if any are named. `make python` fetches axe-core; without it the test
 // fails if $CI is true, and is skipped otherwise.
-func (t *Tab) Inaccessible() []string {
+func (t *Tab) Inaccessible(rules ...string) []string {
 	t.b.t.Helper()
 	cache, err := os.UserCacheDir()
 	t.b.must(err)
@@ -31,7 +32,13 @@ func (t *Tab) Inaccessible() []string {
 			Summary string `json:"failureSummary"`
 		}
 	}
-	t.Eval(`axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations)`, &found)
+	options := map[string]any{"resultTypes": []string{"violations"}}
+	if len(rules) > 0 {
+		options["runOnly"] = rules
+	}
+	text, err := json.Marshal(options)
+	t.b.must(err)
+	t.Eval("axe.run(document, "+string(text)+").then(r => r.violations)", &found)
 	var serious []string
 	for _, f := range found {
 		if f.Impact != "serious" && f.Impact != "critical" {

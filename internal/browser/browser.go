@@ -67,7 +67,7 @@ type answer struct {
 }
 
 // patience bounds every wait: a busy machine is slow, and only a hang needs it.
-const patience = 2 * time.Minute
+const patience = 10 * time.Minute
 
 // Start starts a browser that ends with the test. Where there is no Chromium the test
 // fails if $CI is true, and is skipped otherwise.

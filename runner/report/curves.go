@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -94,6 +96,10 @@ func readCurve(path, name string, classes []string, result *spec.Summary) (*curv
 	loss, score, taken := map[uint64]float64{}, map[uint64]scored{}, map[uint64]bool{}
 	unread := 0
 	for line := range bytes.Lines(text) {
+		if step, y, ok := lossOf(line); ok {
+			taken[step], loss[step] = true, y
+			continue
+		}
 		event, err := rundir.UnmarshalEvent(line)
 		switch e := event.GetEvent().(type) {
 		case *spec.Event_Step:
@@ -128,6 +134,28 @@ func readCurve(path, name string, classes []string, result *spec.Summary) (*curv
 		c.fault = fmt.Sprintf("%s of %s cannot be read", plural.Of(unread, "line"), rundir.Journal)
 	}
 	return c, nil
+}
+
+// lossOf is the step and the loss of a line as the engine writes most of them, a
+// counted step; false for any other. It takes a twentieth of the time that decoding a
+// message does, and there may be millions.
+func lossOf(line []byte) (step uint64, loss float64, ok bool) {
+	rest, ok := bytes.CutPrefix(line, []byte(`{"type":"step","step":"`))
+	if !ok || bytes.Contains(rest, []byte(`"uncounted"`)) || !json.Valid(line) {
+		return 0, 0, false
+	}
+	digits, rest, _ := bytes.Cut(rest, []byte(`"`))
+	_, rest, ok = bytes.Cut(rest, []byte(`,"loss":`))
+	end := bytes.IndexAny(rest, ",}")
+	if !ok || end < 0 {
+		return 0, 0, false
+	}
+	step, err := strconv.ParseUint(string(digits), 10, 64)
+	if err != nil {
+		return 0, 0, false
+	}
+	loss, err = strconv.ParseFloat(string(rest[:end]), 64)
+	return step, loss, err == nil
 }
 
 // faults tells of curves that are not whole, "" if there are none.

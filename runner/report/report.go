@@ -26,6 +26,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/foreign"
+	"github.com/loralab/loralab/runner/page"
 )
 
 // Result is what is known of one run. A run without a result is reported as
@@ -58,6 +59,7 @@ type Written struct {
 	Experiment string `json:"experiment"`
 	Table      Table  `json:"table"`
 	Page       string `json:"page,omitempty"`     // report.md
+	HTML       string `json:"html,omitempty"`     // report.html
 	Markdown   string `json:"markdown,omitempty"` // table.md
 	CSV        string `json:"csv,omitempty"`      // table.csv, aggregated
 	LaTeX      string `json:"latex,omitempty"`    // table.tex
@@ -117,11 +119,11 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	defer plots.top.Close()
 	w := &Written{
 		Experiment: exp.Name, Table: table,
-		Page: reports.path("report.md"), Markdown: reports.path("table.md"),
+		Page: reports.path("report.md"), HTML: reports.path(pageFile), Markdown: reports.path("table.md"),
 		CSV: reports.path("table.csv"), RunsCSV: reports.path("runs.csv"), LaTeX: reports.path("table.tex"),
 	}
 
-	figures := slices.Concat(s.figures(), s.searchFigures())
+	figures := s.drawings()
 	for _, f := range s.searches {
 		w.Searches = append(w.Searches, f.Found)
 	}
@@ -165,6 +167,15 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 		{"runs.csv", s.runsCSV()},
 		{"report.md", s.page(table, figures, filepath.ToSlash(relative), asked) + s.sheets(reports.path("."))},
 	}
+	whole, err := s.html(table, figures, root, reports.path("."), asked, 1)
+	if err != nil {
+		return nil, err
+	}
+	html, err := (&page.Page{Title: exp.Name, Experiments: []*page.Experiment{whole}}).HTML()
+	if err != nil {
+		return nil, err
+	}
+	texts = append(texts, text{pageFile, string(html)})
 	const original, mean = "original.csv", "original_mean.csv"
 	if s.likeOriginal() {
 		w.Original, w.OriginalMean = reports.path(original), reports.path(mean)
@@ -272,6 +283,9 @@ func (p *place) replace(name string, content []byte) error {
 	}
 	return replacefile.WriteIn(p.top, filepath.Join(p.dir, name), content)
 }
+
+// drawings are all figures.
+func (s *study) drawings() []drawing { return slices.Concat(s.figures(), s.searchFigures()) }
 
 // page is report.md.
 func (s *study) page(t Table, figures []drawing, plots, asked string) string {

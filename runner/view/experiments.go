@@ -111,6 +111,9 @@ func (v *View) Results(root string, all []report.Written) {
 		}
 		v.Say("")
 		v.Say("report   %s", relative(root, w.Page))
+		if w.HTML != "" {
+			v.Say("page     %s", relative(root, w.HTML))
+		}
 		if was := w.Replaced; was != nil {
 			v.Say("%s", v.warn.Render(fmt.Sprintf("         in the place of the one asked for with %s", cmp.Or(*was, "the file alone"))))
 		}
@@ -149,3 +152,6 @@ func relative(root, file string) string {
 	}
 	return file
 }
+
+// Page says where the page of several experiments is.
+func (v *View) Page(root, path string) { v.Say("page     %s", relative(root, path)) }
