@@ -274,3 +274,29 @@ func TestListOfFolds(t *testing.T) {
 		}
 	}
 }
+
+// An ensemble of folds that nothing is scored with has a warning.
+func TestEnsembleOfFoldsWithoutEffect(t *testing.T) {
+	source := frames(t, []int{2, 2, 2, 2, 2, 2}, "")
+	elsewhere := fmt.Sprintf("domains: elsewhere: source: %q", frames(t, []int{2}, ""))
+	for _, c := range []struct{ fold, evaluate, want string }{
+		{"", "", "each fold has test images of its own, and there is no further domain"},
+		{", fold: 0", elsewhere, "one fold is trained"},
+		{"", elsewhere, ""},
+	} {
+		text := insert(folded(source, "folds: 3"+c.fold), "\tevaluate: {ensemble: \"folds\", "+c.evaluate+"}")
+		_, found := loadWith([]string{write(t, text)}, Env{}, world())
+		var warned []string
+		for _, d := range found {
+			if why, ok := strings.CutPrefix(d.Message, "evaluate.ensemble has no effect: "); ok {
+				warned = append(warned, why)
+			}
+			if !d.Warning {
+				t.Errorf("%s", d.Text())
+			}
+		}
+		if got := strings.Join(warned, "; "); got != c.want {
+			t.Errorf("folds: 3%s, %q: warned of %q, want %q", c.fold, c.evaluate, got, c.want)
+		}
+	}
+}

@@ -49,6 +49,11 @@ var idle = append(ofHeads(), []idleRule{
 	{"evaluate.ensemble", func(c *config) bool {
 		return c.Evaluate.Ensemble != "seeds" || !c.Data.Split.Seed.run || len(c.Evaluate.Domains) > 0
 	}, "each seed divides the data in its own way, so the seeds share no test images", "leave it out, or give data.split.seed a number"},
+	{
+		"evaluate.ensemble", func(c *config) bool { return c.Evaluate.Ensemble != "folds" || len(c.Evaluate.Domains) > 0 },
+		"each fold has test images of its own, and there is no further domain", "leave it out, or add a domain: evaluate: domains: …",
+	},
+	{"evaluate.ensemble", func(c *config) bool { return c.Evaluate.Ensemble != "folds" || len(c.Data.Split.folds()) != 1 }, "one fold is trained", "leave it out, or leave data.split.fold out to train all"},
 	{"evaluate.strength", func(c *config) bool { return c.Evaluate.Strength == nil || adapted(c) }, "there is no adapter", "leave it out, or name a variant"},
 	{"evaluate.tta", func(c *config) bool { return c.Evaluate.TTA == nil || c.Evaluate.scoring().TestTime != nil }, "every image is seen in one way", "leave it out, or write flip: true or scales"},
 	{"data.split.group", func(c *config) bool { return !c.Data.Split.likeOriginal() }, `split.method "original" divides by chance alone`, "leave it out"},
