@@ -424,8 +424,9 @@ func score(st Stat) page.Score {
 // mostSentences is how many comparisons the page says in words.
 const mostSentences = 24
 
-// sentences compare each cell with the baseline, the first case or, where there is none,
-// the first cell; nil where fewer than two have scores.
+// sentences compare each cell with the baseline of the experiment. Without one that is
+// the first case or, where there is none, the first cell. They are nil where fewer than
+// two have scores.
 func (s *study) sentences() (all []string) {
 	domains := s.domains()
 	var base *cell
@@ -433,6 +434,9 @@ func (s *study) sentences() (all []string) {
 		if s.scored(c) && (base == nil || len(base.values) > 0 && len(c.values) == 0) {
 			base = c
 		}
+	}
+	if at := slices.IndexFunc(s.cells, func(c *cell) bool { return c.name == s.exp.Baseline }); at >= 0 && s.scored(s.cells[at]) {
+		base = s.cells[at]
 	}
 	if base == nil {
 		return nil
@@ -452,7 +456,7 @@ func (s *study) sentences() (all []string) {
 	for _, d := range compare.Make(s.exp.Metric, domains, groups, 0).Domains {
 		for _, r := range d.Rows {
 			if r.Sentence != "" {
-				all = append(all, r.Sentence)
+				all = append(all, strings.Replace(r.Sentence, " on "+d.Name+" ", " on "+s.short[d.Name]+" ", 1))
 			}
 		}
 	}
