@@ -20,6 +20,9 @@ func TestBaseline(t *testing.T) {
 	if c == nil || c.Baseline != "rank=2" || len(c.Domains) != 2 || c.Tests != 4 {
 		t.Fatalf("the comparison is %+v", c)
 	}
+	if words := strings.Join(e.study(t).sentences(), "\n"); strings.Count(words, " than rank=2 in ") != 4 {
+		t.Errorf("in words on the page:\n%s", words)
+	}
 	text := table.comparisonMarkdown()
 	for _, want := range []string{
 		"## Differences from rank=2\n", "### On test\n", "### On histology\n", "adjusted after Holm for 4 comparisons",
