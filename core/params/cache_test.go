@@ -119,7 +119,7 @@ func TestDropPath(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	s.Backbone.Freeze, s.Backbone.DropPath = all, 0
+	s.Backbone.Freeze, s.Backbone.DropPath, s.Adapter = all, 0, nil
 	tensors, err := params.Of(s)
 	if err != nil || params.DropPath(s, tensors) != nil {
 		t.Errorf("without drop path: %v, %v", params.DropPath(s, tensors), err)

@@ -130,7 +130,9 @@ func (s *Schema) unknown(path string, above []string, step string, v cue.Value) 
 		return d
 	}
 	at := placeOf(name, s.root, cue.Value{})
-	if at == "" && diagnostic.DidYouMean(name, known) == "" {
+	// Of a name alone, a parameter that is called so is meant, and not a section that is
+	// called nearly so: rank, and not track.
+	if at == "" && (len(above) == 0 || diagnostic.DidYouMean(name, known) == "") {
 		at = placeOf(name, s.root, s.paramsWith(name))
 	}
 	if at != "" {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/tensorboard"
 )
@@ -106,7 +107,7 @@ type events struct {
 // Prefixes of tags. Rows have all others.
 const (
 	domainTags = "domain/"
-	sampleTags = "samples/"
+	sampleTags = rundir.Samples + "/"
 	hparamTags = "_hparams_/"
 )
 
