@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -82,7 +83,7 @@ type Server struct {
 	Faults     map[Fault]int   // counts of those made
 	Structured bool            // says that it takes console text as JSON
 	Stop       bool            // says that the stop button was pressed
-	Down       bool            // drops every connection
+	Down       atomic.Bool     // drops every connection
 	Deleted    map[string]bool // names of runs that were deleted, and cannot be made again
 
 	// Fault is asked before each request; nil makes none.
@@ -166,7 +167,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.Fault != nil {
 		answer = s.Fault(operation)
 	}
-	if s.Down {
+	if s.Down.Load() {
 		answer = Answer{Fault: Drop}
 	}
 	if answer.Fault != None {

@@ -242,11 +242,11 @@ func TestOnlineWithFaults(t *testing.T) {
 			switch step {
 			case 80:
 				server.Lock()
-				server.Down = true
+				server.Down.Store(true)
 				server.Unlock()
 			case 120:
 				server.Lock()
-				server.Down = false
+				server.Down.Store(false)
 				server.Unlock()
 			}
 			if step%20 == 0 {
@@ -518,7 +518,7 @@ func TestStopButton(t *testing.T) {
 // and Sync sends it.
 func TestServerAway(t *testing.T) {
 	server := serve(t)
-	server.Down = true
+	server.Down.Store(true)
 	s := to(server, t.TempDir())
 	s.Mode = Online
 	away := make(chan Notice, 10)
@@ -537,7 +537,7 @@ func TestServerAway(t *testing.T) {
 	if len(away) > 0 {
 		t.Errorf("one outage has more than one notice: %v", <-away)
 	}
-	server.Down = false
+	server.Down.Store(false)
 	_, err = Sync(t.Context(), to(server, s.Root))
 	must(t, err)
 	same(t, server, server.Run("nuclei", s.ID), r.logPath())
