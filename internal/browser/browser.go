@@ -317,7 +317,8 @@ func (t *Tab) Show(on Screen) {
 		"width": on.Width, "height": on.Height, "deviceScaleFactor": 1, "mobile": false,
 	}, nil))
 	t.b.must(t.call("Emulation.setEmulatedMedia", map[string]any{
-		"media": media, "features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}},
+		// Nothing scrolls while a test presses something.
+		"media": media, "features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}},
 	}, nil))
 }
 
@@ -378,18 +379,32 @@ func (t *Tab) Wait(expression string) {
 	}
 }
 
-// Click clicks the middle of the element that a CSS selector finds.
+// Click clicks the middle of the element that a CSS selector finds. It waits until the
+// element stays where it is for two frames and nothing covers it: charts that are drawn
+// later move what follows them, and a press that misses is no fault of the page.
 func (t *Tab) Click(selector string) {
 	t.b.t.Helper()
-	var at struct{ X, Y float64 }
 	quoted, _ := json.Marshal(selector)
-	t.Eval(fmt.Sprintf(`(() => {
-		const e = document.querySelector(%s);
+	place := fmt.Sprintf(`(async () => {
+		const e = document.querySelector(%s), frame = () => new Promise(requestAnimationFrame);
 		if (!e) throw new Error("there is no " + %s);
 		e.scrollIntoView({block: "center", behavior: "instant"});
-		const r = e.getBoundingClientRect();
-		return {X: r.left + r.width/2, Y: r.top + r.height/2};
-	})()`, quoted, quoted), &at)
+		const before = e.getBoundingClientRect();
+		await frame();
+		await frame();
+		const r = e.getBoundingClientRect(), x = r.left + r.width/2, y = r.top + r.height/2;
+		return {X: x, Y: y, Still: r.left === before.left && r.top === before.top && e.contains(document.elementFromPoint(x, y))};
+	})()`, quoted, quoted)
+	var at struct {
+		X, Y  float64
+		Still bool
+	}
+	for deadline := time.Now().Add(patience); !at.Still; {
+		if time.Now().After(deadline) {
+			t.b.t.Fatalf("%s moves or is covered for %s", selector, patience)
+		}
+		t.Eval(place, &at)
+	}
 	for _, kind := range []string{"mousePressed", "mouseReleased"} {
 		t.b.must(t.call("Input.dispatchMouseEvent", map[string]any{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1}, nil))
 	}
