@@ -119,11 +119,37 @@ type End struct {
 	Detail     string // of a failed one: stack, last lines of the engine's log
 }
 
+// A Launcher executes jobs: Local on this machine, pilot.Cluster with workers on others.
+type Launcher interface {
+	// Run executes jobs, and returns when all have ended or ctx was cancelled.
+	Run(ctx context.Context, jobs []*Job) (Totals, error)
+}
+
+// A Recorder is what a worker claims runs from, and where it writes what becomes of them:
+// the records of a project (store.Records), or, on a cluster, the generations of each run
+// (pilot.Worker). A claim lasts until Unclaim, Finish, Stop, Pause or Fail.
+type Recorder interface {
+	// Claim takes a run for this process and returns what is known of it then; the
+	// worker writes into its Path. Where another works on it the error is a
+	// *store.ClaimedError, and where it is not there any more store.ErrRemoved.
+	Claim(ctx context.Context, id string) (*store.Run, error)
+	// Unclaim gives a run back without a word about it.
+	Unclaim(ctx context.Context, id string) error
+	// Start records that an attempt begins, Begun at which of its steps.
+	Start(ctx context.Context, id string) error
+	Begun(ctx context.Context, id string, step, steps uint64) error
+	// Finish, Stop, Pause and Fail record how it ended, and after which step.
+	Finish(ctx context.Context, id string, summary *spec.Summary) error
+	Stop(ctx context.Context, id string, step uint64) error
+	Pause(ctx context.Context, id string, step uint64, m *spec.Metrics) error
+	Fail(ctx context.Context, id string, step uint64, reason string) error
+}
+
 // Local executes jobs on this machine.
 type Local struct {
 	Engine string // path of the binary
-	// Records is where a worker writes what becomes of a run; it needs no database.
-	Records *store.Records
+	// Records is where a worker writes what becomes of a run.
+	Records Recorder
 	// Slots are the engines to have; see Divide. None means one that chooses
 	// device and threads itself.
 	Slots []Slot

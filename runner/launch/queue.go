@@ -98,7 +98,7 @@ type task struct {
 
 // next takes the first job whose run nobody works on: of those that are left, then of
 // the source. The error is of the job, or, without one, of the source.
-func (q *queue) next(ctx context.Context, s *store.Records) (task, error) {
+func (q *queue) next(ctx context.Context, s Recorder) (task, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := task{changed: q.changed}
@@ -123,6 +123,9 @@ func (q *queue) next(ctx context.Context, s *store.Records) (task, error) {
 		}
 		q.left = slices.Delete(q.left, i, i+1)
 		q.busy[job.Run.ID] = true
+		if err == nil {
+			job.Dir = run.Path()
+		}
 		return task{job: job, run: run}, err
 	}
 	if len(q.left) == 0 && q.done {

@@ -37,6 +37,8 @@ type found struct {
 	worker string  // that the record names
 	// record is nil where the directory has none that can be read.
 	record *record
+	// unfolded says that a cluster did what the record does not say yet.
+	unfolded bool
 }
 
 // scan reads all run directories below runs. Those whose files have not changed
@@ -97,13 +99,14 @@ func scan(root string, runs *os.Root, known map[string]*found) (all []*found, as
 		}
 	}
 	all = make([]*found, len(dirs))
+	cluster := arrays(runs)
 	var wg sync.WaitGroup
 	workers := min(runtime.GOMAXPROCS(0), len(dirs))
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < len(dirs); i += workers {
 				p := dirs[i]
-				all[i] = look(root, p.parent, p.dir, known[p.dir])
+				all[i] = look(root, p.parent, p.dir, known[p.dir], cluster)
 			}
 		})
 	}
@@ -136,8 +139,8 @@ func unique(all []*found) ([]*found, []string) {
 }
 
 // look reads one run directory, nil where nothing was begun in it. Of parent,
-// dir names the last element.
-func look(root string, parent *os.Root, dir string, known *found) *found {
+// dir names the last element. Cluster says that there may be generations of one.
+func look(root string, parent *os.Root, dir string, known *found, cluster bool) *found {
 	at, err := parent.OpenRoot(path.Base(dir))
 	if absent(err) {
 		return nil
@@ -155,12 +158,18 @@ func look(root string, parent *os.Root, dir string, known *found) *found {
 	if known != nil && known.stamp == stamp {
 		known.run.root = root
 		progress(at, known.run)
+		if cluster {
+			known.overlay(at)
+		}
 		return known
 	}
 	f := read(root, at, dir, known)
 	if f != nil {
 		f.stamp = stamp
 		progress(at, f.run)
+		if cluster {
+			f.overlay(at)
+		}
 	}
 	return f
 }

@@ -35,6 +35,9 @@ type Holder struct {
 	Host    string    `json:"host"`
 	Since   time.Time `json:"since"`
 	Command string    `json:"command"`
+	// Array and Element are of a worker of a cluster; "" on this machine.
+	Array   string `json:"array,omitempty"`
+	Element int    `json:"element,omitempty"`
 	worker  string
 }
 

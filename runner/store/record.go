@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,8 +48,10 @@ type record struct {
 	// once it is there.
 	Rungs []recordRung `json:"rungs,omitempty"`
 	// Worker is the file of runs/.workers of the process that works on the run.
-	Worker string          `json:"worker,omitempty"`
-	Spec   json.RawMessage `json:"spec,omitempty"`
+	Worker string `json:"worker,omitempty"`
+	// Generation is the newest that the record knows: see package claim.
+	Generation int             `json:"generation,omitempty"`
+	Spec       json.RawMessage `json:"spec,omitempty"`
 }
 
 type recordRung struct {
@@ -153,6 +156,15 @@ func (r *record) rungs() (all []Rung, err error) {
 		all = append(all, Rung{rung.Step, m})
 	}
 	return all, nil
+}
+
+// rung adds the validation of a pause. None is changed once it is there.
+func (r *record) rung(step uint64, metrics json.RawMessage) {
+	if slices.ContainsFunc(r.Rungs, func(r recordRung) bool { return r.Step == step }) {
+		return
+	}
+	r.Rungs = append(slices.Clone(r.Rungs), recordRung{step, metrics})
+	slices.SortFunc(r.Rungs, func(a, b recordRung) int { return cmp.Compare(a.Step, b.Step) })
 }
 
 // index is where a run has a name, -1 where it has not.

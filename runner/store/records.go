@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/claim"
 )
 
 // Records is what workers write: the records in the directories of runs that are in
@@ -96,6 +95,12 @@ func (s *Records) locked(ctx context.Context, change func() error) error {
 
 // amend changes the record of a run, unless another process has claimed it.
 func (s *Records) amend(ctx context.Context, id, doing string, change func(r *record) error) error {
+	return s.amendAt(ctx, id, doing, func(_ *os.Root, r *record) error { return change(r) }, nil)
+}
+
+// amendAt is amend for a change that needs the directory of the run. After is called when
+// the record is written; nil for nothing.
+func (s *Records) amendAt(ctx context.Context, id, doing string, change func(at *os.Root, r *record) error, after func(at *os.Root, r *record) error) error {
 	err := s.locked(ctx, func() error {
 		at, err := s.at(id)
 		if err != nil {
@@ -109,13 +114,16 @@ func (s *Records) amend(ctx context.Context, id, doing string, change func(r *re
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrDamaged, rundir.Record, err)
 		}
-		if err := s.fence(r); err != nil {
+		if err := s.fence(at, r); err != nil {
 			return err
 		}
-		if err := change(r); err != nil {
+		if err := change(at, r); err != nil {
 			return err
 		}
-		return writeRecord(at, r)
+		if err := writeRecord(at, r); err != nil || after == nil {
+			return err
+		}
+		return after(at, r)
 	})
 	if err != nil {
 		return fmt.Errorf("%s run %s: %w", doing, rundir.Short(id), err)
@@ -154,8 +162,18 @@ func (s *Records) at(id string) (*os.Root, error) {
 	return nil, ErrRemoved
 }
 
-// fence refuses where a living process other than this one works on the run.
-func (s *Records) fence(r *record) error {
+// fence refuses where a living process other than this one works on the run, or a worker
+// of a cluster.
+func (s *Records) fence(at *os.Root, r *record) error {
+	if arrays(s.runs) {
+		state, err := claim.Read(at)
+		if err != nil {
+			return err
+		}
+		if state.Open() && state.Cluster() {
+			return &ClaimedError{Run: r.ID, Holder: HolderOf(state.Worker)}
+		}
+	}
 	if r.Worker == "" || r.Worker == s.worker {
 		return nil
 	}
@@ -176,6 +194,9 @@ type ClaimedError struct {
 }
 
 func (e *ClaimedError) Error() string {
+	if e.Holder.Array != "" {
+		return fmt.Sprintf("element %d of the array %s works on run %s", e.Holder.Element, e.Holder.Array, rundir.Short(e.Run))
+	}
 	return fmt.Sprintf("process %d on %s works on run %s (%s)", e.Holder.PID, e.Holder.Host, rundir.Short(e.Run), e.Holder.Command)
 }
 
@@ -188,10 +209,13 @@ func (s *Records) As(lock *Lock) { s.worker = lock.id }
 // moment: others may have worked on it. Where another process works on it now
 // the error is a *ClaimedError; where it was removed, ErrRemoved.
 func (s *Records) Claim(ctx context.Context, id string) (*Run, error) {
-	err := s.amend(ctx, id, "claiming", func(r *record) error {
+	err := s.amendAt(ctx, id, "claiming", func(at *os.Root, r *record) error {
+		if err := s.begin(at, r); err != nil {
+			return err
+		}
 		r.Worker = s.worker
 		return nil
-	})
+	}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -204,10 +228,10 @@ func (s *Records) Claim(ctx context.Context, id string) (*Run, error) {
 
 // Unclaim gives a claimed run back without a word about it.
 func (s *Records) Unclaim(ctx context.Context, id string) error {
-	err := s.amend(ctx, id, "giving back", func(r *record) error {
+	err := s.amendAt(ctx, id, "giving back", func(_ *os.Root, r *record) error {
 		r.Worker = ""
 		return nil
-	})
+	}, s.finishes(claim.Stopped))
 	if err == nil {
 		s.reindex(ctx, id)
 	}
@@ -253,7 +277,7 @@ func (s *Records) Begun(ctx context.Context, id string, step, steps uint64) erro
 // Stop records that a run ended on request and resumes at step. It ends the
 // claim of the run, as Fail and Finish do.
 func (s *Records) Stop(ctx context.Context, id string, step uint64) error {
-	return s.end(ctx, id, func(r *record) { r.State, r.Step = Stopped, step })
+	return s.end(ctx, id, claim.Stopped, func(r *record) { r.State, r.Step = Stopped, step })
 }
 
 // Pause records that a run paused at a step, and its validation there. Another pause
@@ -263,11 +287,10 @@ func (s *Records) Pause(ctx context.Context, id string, step uint64, m *spec.Met
 	if err != nil {
 		return fmt.Errorf("recording the pause of run %s: %w", rundir.Short(id), err)
 	}
-	return s.end(ctx, id, func(r *record) {
+	return s.end(ctx, id, claim.Paused, func(r *record) {
 		r.State, r.Reason, r.Step = Paused, "", step
-		if m != nil && !slices.ContainsFunc(r.Rungs, func(r recordRung) bool { return r.Step == step }) {
-			r.Rungs = append(r.Rungs, recordRung{step, text})
-			slices.SortFunc(r.Rungs, func(a, b recordRung) int { return cmp.Compare(a.Step, b.Step) })
+		if m != nil {
+			r.rung(step, text)
 		}
 	})
 }
@@ -275,26 +298,31 @@ func (s *Records) Pause(ctx context.Context, id string, step uint64, m *spec.Met
 // Fail records that a run failed, and why in one line. It resumes at step if it
 // is tried again.
 func (s *Records) Fail(ctx context.Context, id string, step uint64, reason string) error {
-	return s.end(ctx, id, func(r *record) { r.State, r.Step, r.Reason = Failed, step, reason })
+	return s.end(ctx, id, claim.Failed, func(r *record) { r.State, r.Step, r.Reason = Failed, step, reason })
 }
 
 // Finish records that all that was asked of a run is done.
 func (s *Records) Finish(ctx context.Context, id string, summary *spec.Summary) error {
-	return s.end(ctx, id, func(r *record) {
+	return s.end(ctx, id, claim.Done, func(r *record) {
 		r.State, r.Reason, r.Step, r.Steps = Done, "", summary.GetSteps(), summary.GetSteps()
 	})
 }
 
-func (s *Records) end(ctx context.Context, id string, change func(r *record)) error {
-	err := s.amend(ctx, id, "recording the end of", func(r *record) error {
+func (s *Records) end(ctx context.Context, id string, how claim.How, change func(r *record)) error {
+	err := s.amendAt(ctx, id, "recording the end of", func(_ *os.Root, r *record) error {
 		change(r)
 		r.Ended, r.Worker = now(), ""
 		return nil
-	})
+	}, s.finishes(how))
 	if err == nil {
 		s.reindex(ctx, id)
 	}
 	return err
+}
+
+// finishes ends the generation of this process, after its record is written.
+func (s *Records) finishes(how claim.How) func(*os.Root, *record) error {
+	return func(at *os.Root, r *record) error { return s.finish(at, r, how) }
 }
 
 // reindex reports that one run was changed, for the index.
@@ -327,7 +355,7 @@ func (s *Records) read(dir string, was *found) *found {
 		return nil
 	}
 	defer parent.Close()
-	f := look(s.root, parent, dir, nil)
+	f := look(s.root, parent, dir, nil, arrays(s.runs))
 	if f != nil && was != nil {
 		f.run.Holder = was.run.Holder
 	}

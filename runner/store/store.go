@@ -34,6 +34,7 @@ import (
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/core/tempdir"
+	"github.com/loralab/loralab/runner/claim"
 )
 
 // State is where a run stands.
@@ -83,6 +84,7 @@ type Run struct {
 	Damage *Damage
 
 	about    about
+	working  string          // below Dir, see Working
 	names    []string        // of classes, see NameClasses
 	root     string          // of the project
 	wanted   map[string]bool // evaluations that applies asked for last, under any name
@@ -612,7 +614,9 @@ func assemble(root string, all []*found, asked map[string]*Asked, notes []string
 		s.Notes = append(s.Notes, err.Error()) // the rest can be read
 	}
 	for _, f := range all {
-		f.run.Holder = holding(holders, f.worker)
+		if f.run.working == "" { // no cluster works on it
+			f.run.Holder = holding(holders, f.worker)
+		}
 		s.Runs[f.run.ID] = f.run
 		s.Labels = append(s.Labels, f.names...)
 	}
@@ -665,6 +669,17 @@ func (s *Store) Reconcile(ctx context.Context) (*Snapshot, error) {
 		there[f.dir] = true
 		if was := known[f.dir]; was == nil || was != f {
 			read = append(read, f)
+		}
+		if f.unfolded {
+			now, err := s.fold(ctx, f)
+			if err != nil {
+				return nil, err
+			}
+			if now != nil && now.run.ID == f.run.ID {
+				all[i], f = now, now
+				snapshot.Runs[f.run.ID] = now.run
+				read = append(read, now)
+			}
 		}
 		interrupted := f.run.State == Running && f.run.Holder == nil
 		if !interrupted && f.record != nil || !isID(f.run.ID) {
@@ -765,7 +780,10 @@ func (s *Store) settle(ctx context.Context, f *found) (now *found, notes []strin
 		if f.run.Summary != nil {
 			r.Step, r.Steps = f.run.Summary.GetSteps(), f.run.Summary.GetSteps()
 		}
-		return writeRecord(at, r)
+		if err := writeRecord(at, r); err != nil {
+			return err
+		}
+		return s.finish(at, r, claim.Broken)
 	})
 	if err != nil {
 		return nil, nil, err
