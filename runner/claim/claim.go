@@ -263,3 +263,10 @@ func create(run *os.Root, name string, content any) (bool, error) {
 	}
 	return false, err
 }
+
+// EndOf is how a generation ended.
+func EndOf(run *os.Root, generation int) (End, error) {
+	e := End{}
+	err := decode(run, number(generation)+endSuffix, &e)
+	return e, err
+}

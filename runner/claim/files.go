@@ -36,11 +36,9 @@ type place struct {
 	done bool
 }
 
-// Newest is where the most of a run was computed: the run directory itself ("."), or a
-// generation of a cluster.
-func Newest(run *os.Root) (string, error) {
-	p, err := newest(run)
-	return p.name, err
+// Step is the step of the last checkpoint of a generation, 0 if it has none.
+func Step(run *os.Root, generation int) uint64 {
+	return uint64(max(placeAt(run, Name(generation)).step, 0))
 }
 
 func newest(run *os.Root) (place, error) {
@@ -102,7 +100,7 @@ func Seed(run *os.Root, generation int) error {
 	from, err := newest(run)
 	if err == nil {
 		to := Name(generation)
-		if err = run.Mkdir(to, 0o777); err == nil || errors.Is(err, fs.ErrExist) {
+		if err = run.MkdirAll(to, 0o777); err == nil {
 			err = bring(run, from.name, to)
 		}
 	}

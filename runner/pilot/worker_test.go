@@ -1,0 +1,294 @@
+package pilot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/core/safetensors"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/claim"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// arrayOf writes an array with n runs for workers.
+func arrayOf(t testing.TB, n, workers int) (*Array, []*launch.Job) {
+	t.Helper()
+	root := t.TempDir()
+	var jobs []*launch.Job
+	for i := range n {
+		s := &spec.RunSpec{Revision: spec.Revision, Seed: uint64(i + 1), Backbone: &spec.Backbone{}, Data: &spec.Data{}, Train: &spec.Train{}}
+		id := spec.Identity(s)
+		run := &experiment.Run{Experiment: "e", Cell: "c", Seed: s.Seed, ID: id, Spec: s, Label: &spec.Label{Experiment: "e", Cell: "c"}, Places: &spec.Places{Backbone: "somewhere"}}
+		job := &launch.Job{Run: run, Train: true, Dir: filepath.Join(root, filepath.FromSlash(store.DirOf("e", id)))}
+		if err := os.MkdirAll(job.Dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, job)
+	}
+	a := &Array{Name: newName(), Root: root, Made: now(), Workers: workers, Limit: time.Hour}
+	if err := a.write(jobs); err != nil {
+		t.Fatal(err)
+	}
+	return a, jobs
+}
+
+func worker(t testing.TB, a *Array, element, restart int) *Worker {
+	t.Helper()
+	w, err := Open(ArrayDir(a.Root, a.Name), claim.Worker{Element: element, Restart: restart, Nonce: claim.Nonce()}, Timing{Beat: time.Hour, Idle: 200 * time.Millisecond, Look: 5 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// train writes what an engine would: a checkpoint after a step, and the end.
+func train(t testing.TB, dir string, id string, step int, done bool) {
+	t.Helper()
+	meta, err := rundir.Progress{ID: id, Step: step}.Metadata()
+	if err == nil {
+		err = safetensors.Write(filepath.Join(dir, rundir.Last), nil, meta)
+	}
+	if err == nil && done {
+		// Who wrote it is seen.
+		err = os.WriteFile(filepath.Join(dir, rundir.Result), []byte(dir), 0o666)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// Many workers, some of which give runs back and some of which die, do every run once.
+func TestWorkersShareAnArray(t *testing.T) {
+	const runs, workers = 120, 12
+	a, jobs := arrayOf(t, runs, workers)
+	ctx := context.Background()
+	var mu sync.Mutex
+	finished := map[string]int{}
+	var wg sync.WaitGroup
+	for e := range workers {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(1, uint64(e)))
+			w, restarts := worker(t, a, e, 0), 0
+			for {
+				job, done, err := w.Next(ctx)
+				if err != nil {
+					t.Error(err)
+				}
+				if done || err != nil {
+					break
+				}
+				if job == nil {
+					time.Sleep(time.Millisecond)
+					continue
+				}
+				run, err := w.Claim(ctx, job.Run.ID)
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				step := int(run.Checkpoint)
+				train(t, run.Path(), run.ID, step+1, step >= 2)
+				switch {
+				case step >= 2:
+					err = w.Finish(ctx, run.ID, &spec.Summary{Id: run.ID, Steps: 3})
+					mu.Lock()
+					finished[run.ID]++
+					mu.Unlock()
+				case random.IntN(8) == 0: // it dies, and Slurm starts it again
+					restarts++
+					w = worker(t, a, e, restarts)
+				default:
+					err = w.Stop(ctx, run.ID, uint64(step+1))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	// What died last in some element is free when that starts again.
+	for e := range workers {
+		w := worker(t, a, e, 1000)
+		for {
+			job, done, err := w.Next(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done {
+				break
+			}
+			if job == nil {
+				continue
+			}
+			run, err := w.Claim(ctx, job.Run.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			train(t, run.Path(), run.ID, 3, true)
+			finished[run.ID]++
+			if err := w.Finish(ctx, run.ID, &spec.Summary{Id: run.ID, Steps: 3}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, job := range jobs {
+		if n := finished[job.Run.ID]; n != 1 {
+			t.Errorf("run %.12s was finished %d times", job.Run.ID, n)
+		}
+		if _, err := os.Stat(filepath.Join(job.Dir, rundir.Result)); err != nil {
+			t.Errorf("run %.12s: %v", job.Run.ID, err)
+		}
+	}
+}
+
+// A worker whose element was started elsewhere has lost its run, whatever it computes, and
+// claims nothing else.
+func TestLostWorker(t *testing.T) {
+	a, jobs := arrayOf(t, 2, 1)
+	ctx := context.Background()
+	old := worker(t, a, 0, 0)
+	job, _, err := old.Next(ctx)
+	if err != nil || job == nil {
+		t.Fatal(job, err)
+	}
+	was, err := old.Claim(ctx, job.Run.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	train(t, was.Path(), was.ID, 5, false)
+	next := worker(t, a, 0, 1)
+	again, _, err := next.Next(ctx)
+	if err != nil || again == nil || again.Run.ID != job.Run.ID {
+		t.Fatalf("after its restart the element has %v, %v", again, err)
+	}
+	run, err := next.Claim(ctx, job.Run.ID)
+	if err != nil || run.Checkpoint != 5 {
+		t.Fatalf("it continues at step %d, %v", run.Checkpoint, err)
+	}
+	train(t, run.Path(), run.ID, 9, true)
+	if err := next.Finish(ctx, run.ID, &spec.Summary{Id: run.ID, Steps: 9}); err != nil {
+		t.Fatal(err)
+	}
+	train(t, was.Path(), was.ID, 9, true)
+	if err := old.Finish(ctx, was.ID, &spec.Summary{Id: was.ID, Steps: 9}); !errors.Is(err, ErrLost) {
+		t.Errorf("the old worker finishes with %v", err)
+	}
+	if _, done, err := old.Next(ctx); !done || !errors.Is(err, ErrLost) {
+		t.Errorf("the old worker goes on: %v, %v", done, err)
+	}
+	text, err := os.ReadFile(filepath.Join(jobs[0].Dir, rundir.Result))
+	if err != nil || string(text) != run.Path() {
+		t.Errorf("the result is of %s, %v", text, err)
+	}
+}
+
+// A run that costs one worker after another without a step fails, with the last reason.
+func TestRunThatKillsWorkers(t *testing.T) {
+	a, jobs := arrayOf(t, 1, 1)
+	ctx := context.Background()
+	for death := range deaths {
+		w := worker(t, a, 0, death)
+		job, done, err := w.Next(ctx)
+		if err != nil || job == nil {
+			t.Fatalf("worker %d: %v %v %v", death, job, done, err)
+		}
+	}
+	w := worker(t, a, 0, deaths)
+	for {
+		job, done, err := w.Next(ctx)
+		if err != nil || job != nil {
+			t.Fatalf("it is given out again: %v %v", job, err)
+		}
+		if done {
+			break
+		}
+	}
+	at, err := store.OpenRun(a.Root, "runs/e/"+rundir.Short(jobs[0].Run.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.Close()
+	s, err := claim.Read(at)
+	if err != nil || s.End == nil || s.End.How != claim.Failed {
+		t.Fatalf("the run ended as %+v, %v", s.End, err)
+	}
+	t.Log(s.End.Reason)
+}
+
+// TestManyWorkers counts what many workers ask of the disk. $LORALAB_MANY is of how many
+// runs; 10000 has 200 workers.
+func TestManyWorkers(t *testing.T) {
+	runs, workers := 400, 20
+	if n, err := strconv.Atoi(os.Getenv("LORALAB_MANY")); err == nil {
+		runs, workers = n, n/50
+	}
+	a, _ := arrayOf(t, runs, workers)
+	ctx := context.Background()
+	var mu sync.Mutex
+	var claims, looks, finished int
+	var wg sync.WaitGroup
+	for e := range workers {
+		wg.Go(func() {
+			w := worker(t, a, e, 0)
+			n := 0
+			for {
+				job, done, err := w.Next(ctx)
+				if err != nil {
+					t.Error(err)
+				}
+				if done || err != nil {
+					break
+				}
+				if job == nil {
+					time.Sleep(time.Millisecond)
+					continue
+				}
+				if err := w.Finish(ctx, job.Run.ID, &spec.Summary{Id: job.Run.ID}); err != nil {
+					t.Error(err)
+				}
+				n++
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			claims, looks, finished = claims+w.Claims, looks+w.Looks, finished+n
+			if err := w.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	fmt.Printf("%d runs, %d workers: %d claims (%.2f a run), %.2f looks a run\n", runs, workers, claims, float64(claims)/float64(runs), float64(looks)/float64(runs))
+	if finished != runs {
+		t.Errorf("%d of %d runs were done", finished, runs)
+	}
+	if claims > runs*11/10 || looks > 8*runs {
+		t.Errorf("%d claims and %d looks for %d runs", claims, looks, runs)
+	}
+}
+
+func TestScatter(t *testing.T) {
+	for n := range 70 {
+		seen := map[int]bool{}
+		for _, i := range scatter(n) {
+			seen[i] = true
+		}
+		if len(seen) != n || len(scatter(n)) != n {
+			t.Errorf("of %d: %v", n, scatter(n))
+		}
+	}
+}
