@@ -583,3 +583,14 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d)
 }
+
+// TimingOf is the timing that the environment asks for, which tests do.
+func TimingOf(getenv func(string) string) Timing {
+	var t Timing
+	for name, into := range map[string]*time.Duration{"LORALAB_BEAT": &t.Beat, "LORALAB_IDLE": &t.Idle, "LORALAB_LOOK": &t.Look} {
+		if d, err := time.ParseDuration(getenv(name)); err == nil {
+			*into = d
+		}
+	}
+	return t
+}

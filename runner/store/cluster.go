@@ -255,3 +255,31 @@ func ArraysOf(root string) ([]string, error) {
 	slices.Sort(names)
 	return names, nil
 }
+
+// Fold takes into the record of a run what a cluster has done, if it has ended, and returns
+// the run as it is then.
+func (s *Store) Fold(ctx context.Context, id string) (*Run, error) {
+	s.mu.Lock()
+	at, err := s.at(id)
+	dir := s.dirs[id]
+	s.mu.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", rundir.Short(id), err)
+	}
+	if err := at.Close(); err != nil {
+		return nil, err
+	}
+	f := s.read(dir, nil)
+	if f != nil && f.unfolded {
+		if f, err = s.fold(ctx, f); err != nil {
+			return nil, err
+		}
+		if f != nil {
+			s.remember(ctx, []*found{f}, nil)
+		}
+	}
+	if f == nil {
+		return nil, fmt.Errorf("run %s: %w", rundir.Short(id), ErrRemoved)
+	}
+	return f.run, nil
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/loralab/loralab/runner/claim"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/pilot"
+	"github.com/loralab/loralab/runner/provenance"
+)
+
+// Codes that a worker ends with, besides 0 and 1.
+const (
+	exitTime exitCode = 75 // its time is over, or it was told to stop; there is work left
+	exitLost exitCode = 77 // others have what it worked on
+)
+
+func (a *app) workCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "work ARRAY",
+		Short: "Take runs of an array of jobs, as one element of it",
+		Long: `Work is what the scripts start that "runner apply --on slurm" submits: it takes run after
+run of the directory of an array that nobody works on, until there is none or its time is
+over. SIGUSR1 and SIGTERM end it after a checkpoint.`,
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE:   func(c *cobra.Command, args []string) error { return a.work(c.Context(), args[0]) },
+	}
+	return c
+}
+
+// workMargin is how long before the end of its time a worker stops: a checkpoint takes a
+// moment, and Slurm looks at the time in steps of half a minute.
+func workMargin(limit time.Duration) time.Duration { return min(2*time.Minute, limit/4) }
+
+func (a *app) work(ctx context.Context, dir string) (err error) {
+	began := time.Now()
+	who := claim.Worker{Nonce: claim.Nonce(), PID: os.Getpid(), Since: began.UTC().Truncate(time.Millisecond), Command: commandLine()}
+	if who.Host = os.Getenv("SLURMD_NODENAME"); who.Host == "" {
+		who.Host, _ = os.Hostname()
+	}
+	for name, into := range map[string]*int{"SLURM_ARRAY_TASK_ID": &who.Element, "SLURM_RESTART_COUNT": &who.Restart} {
+		if text := os.Getenv(name); text != "" {
+			if *into, err = strconv.Atoi(text); err != nil {
+				return fmt.Errorf("$%s: %w", name, err)
+			}
+		}
+	}
+	close(a.taken)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(signals)
+	w, err := pilot.Open(dir, who, pilot.TimingOf(os.Getenv))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	array := w.Array()
+	kill := make(chan struct{})
+	var lost atomic.Bool
+	go func() {
+		var over <-chan time.Time
+		if array.Limit > 0 {
+			timer := time.NewTimer(time.Until(began.Add(array.Limit - workMargin(array.Limit))))
+			defer timer.Stop()
+			over = timer.C
+		}
+		select {
+		case <-signals:
+			a.view.Say("told to stop: stopping after a checkpoint")
+		case <-over:
+			a.view.Say("the time is over: stopping after a checkpoint")
+		case <-ctx.Done():
+			return
+		}
+		stop()
+	}()
+	live := make(chan struct{})
+	go func() {
+		defer close(live)
+		w.Live(ctx, func() {
+			lost.Store(true)
+			close(kill)
+			stop()
+		})
+	}()
+	defer func() { <-live }()
+	origin, err := provenance.Capture(ctx, array.Root, array.Engine, slices.Concat([]string{"runner"}, array.Command))
+	if err != nil {
+		stop()
+		return err
+	}
+	progress := a.view.Progress(nil, nil, nil)
+	defer progress.Close()
+	local := &launch.Local{
+		Engine: array.Engine, Records: w, Slots: launch.Divide(1, 1), Retries: array.Retries, Silence: array.Silence,
+		Checkpoint: array.Checkpoint, Origin: origin, Watch: progress.Watch, Source: w, Kill: kill,
+	}
+	totals, err := local.Run(ctx, nil)
+	stop()
+	<-live
+	switch {
+	case lost.Load() || errors.Is(err, pilot.ErrLost):
+		a.view.Warn(pilot.ErrLost.Error())
+		return exitLost
+	case err != nil:
+		return err
+	case totals.Stopped:
+		return exitTime
+	}
+	return nil
+}

@@ -1,0 +1,662 @@
+package pilot
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/loralab/loralab/core/plural"
+	"github.com/loralab/loralab/runner/claim"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// A Scheduler places workers and says what lives: Slurm, and what tests have in its
+// place. Whoever adds another one implements this, and a script that starts
+// "runner work DIRECTORY" with the index of the element.
+type Scheduler interface {
+	// Submit starts an array with elements 0 to workers-1. After an error it is certain
+	// that nothing was submitted under the name.
+	Submit(ctx context.Context, a *Array) error
+	// Poll is what is known of the elements of arrays, in one question for all of them.
+	// An element that is not among them is gone. After an error nothing is known.
+	Poll(ctx context.Context, arrays []string) ([]Element, error)
+	// Cancel ends elements of an array, all if none is named. Workers get the time for
+	// a checkpoint.
+	Cancel(ctx context.Context, array string, elements ...int) error
+}
+
+// Life is what a scheduler says of an element.
+type Life int
+
+const (
+	Waiting Life = iota // for its place
+	Running             // also while it is being ended, suspended or restarted
+	Over                // ended; an element may still be restarted
+)
+
+// Element is one element of an array.
+type Element struct {
+	Array   string // its name
+	Index   int
+	Life    Life
+	Restart int    // how often it was restarted
+	Node    string // where it runs
+	Reason  string // why it waits, or how it ended
+}
+
+// Cluster executes jobs by workers that a scheduler places. A claim of a worker that the
+// scheduler says is over, twice, is broken; and a new array follows one that has ended
+// before its jobs did.
+type Cluster struct {
+	Root      string // of the project
+	Runs      *store.Store
+	Scheduler Scheduler
+	// Template is what all arrays have in common: engine, command, workers, limits.
+	Template Array
+	// Watch is called with what happens, by one goroutine.
+	Watch func(launch.Event)
+	// Say is called with a line about the cluster itself.
+	Say func(text string)
+	// Every is how often the scheduler is asked; 0: every 30 seconds.
+	Every time.Duration
+	// Follow is how often the events of workers are read; 0: every two seconds.
+	Follow time.Duration
+	// Silence is after how long a worker is ended that the scheduler calls running and
+	// that does not write; 0: ten minutes.
+	Silence time.Duration
+	// FailFast cancels everything after the first run that failed.
+	FailFast bool
+	// Detach returns when all is submitted.
+	Detach bool
+}
+
+// hopelessArrays is how many arrays in a row may end without a step of any run.
+const hopelessArrays = 2
+
+// task is a job, and how it goes.
+type task struct {
+	job     *launch.Job
+	dir     string // relative to the project
+	over    bool
+	working bool // a worker has said that it begins
+	step    uint64
+	// overdue is the generation that the scheduler has called over once, when asked.
+	overdue int
+}
+
+// live is an array that may have elements.
+type live struct {
+	*Array
+	jobs    map[string]bool
+	files   map[string]int64 // events of workers that are read, by file
+	missing int              // polls in a row without an element that lives
+	before  string           // what was done when it began
+	reasons map[int]string   // of elements that ended, why
+	silent  map[int]bool     // elements that were cancelled because they do not write
+}
+
+// watching is one call of Run.
+type watching struct {
+	*Cluster
+	tasks  map[string]*task
+	order  []string
+	arrays []*live
+	vain   int // arrays in a row that ended without a step
+	unsaid string
+	totals launch.Totals
+	stop   bool
+}
+
+// Run submits what no array of the project works on already, and watches until all jobs
+// have ended. When ctx is cancelled the workers go on: see Cancel.
+func (c *Cluster) Run(ctx context.Context, jobs []*launch.Job) (launch.Totals, error) {
+	w := &watching{Cluster: c, tasks: map[string]*task{}}
+	for _, job := range jobs {
+		rel, err := filepath.Rel(c.Root, job.Dir)
+		if err != nil {
+			return launch.Totals{}, fmt.Errorf("submitting %s: %w", job.Run.Name(), err)
+		}
+		if w.tasks[job.Run.ID] == nil {
+			w.tasks[job.Run.ID] = &task{job: job, dir: filepath.ToSlash(rel)}
+			w.order = append(w.order, job.Run.ID)
+		}
+	}
+	err := w.run(ctx)
+	for _, id := range w.order {
+		w.totals.Stopped = w.totals.Stopped || !w.tasks[id].over
+	}
+	return w.totals, err
+}
+
+func (w *watching) run(ctx context.Context) error {
+	if err := w.adopt(); err != nil {
+		return err
+	}
+	every, follow := w.Every, w.Follow
+	if every == 0 {
+		every = 30 * time.Second
+	}
+	if follow == 0 {
+		follow = 2 * time.Second
+	}
+	if len(w.arrays) == 0 {
+		if err := w.submit(ctx); err != nil {
+			return err
+		}
+	}
+	for first := true; ; first = false {
+		if err := w.poll(ctx, first); err != nil || w.done() || w.stop {
+			return err
+		}
+		if w.Detach && ctx.Err() == nil {
+			return nil
+		}
+		for next := time.Now().Add(every); time.Now().Before(next); {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(min(follow, time.Until(next))):
+			}
+			if err := w.follow(ctx); err != nil || w.done() || w.stop {
+				return err
+			}
+		}
+	}
+}
+
+func (w *watching) done() bool {
+	return !slices.ContainsFunc(w.order, func(id string) bool { return !w.tasks[id].over })
+}
+
+func (w *watching) say(format string, args ...any) {
+	if w.Say != nil {
+		w.Say(fmt.Sprintf(format, args...))
+	}
+}
+
+// adopt finds the arrays that an earlier apply has submitted, or was about to.
+func (w *watching) adopt() error {
+	arrays, err := Unended(w.Root)
+	if err != nil {
+		return err
+	}
+	for _, a := range arrays {
+		l, err := w.watch(a)
+		if err != nil {
+			return err
+		}
+		w.arrays = append(w.arrays, l)
+	}
+	if n := len(arrays); n > 0 {
+		w.say("adopting %s of an earlier apply", plural.Of(n, "array"))
+	}
+	return nil
+}
+
+// Unended are the arrays of the project at root that may have elements, oldest first.
+func Unended(root string) ([]*Array, error) {
+	names, err := store.ArraysOf(root)
+	if err != nil {
+		return nil, fmt.Errorf("looking for arrays of the project: %w", err)
+	}
+	var all []*Array
+	for _, name := range names {
+		dir := ArrayDir(root, name)
+		if _, err := os.Lstat(filepath.Join(dir, endedFile)); err == nil {
+			continue
+		}
+		a, err := ReadArray(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // its apply was killed before it had written it
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+func (w *watching) watch(a *Array) (*live, error) {
+	l := &live{Array: a, jobs: map[string]bool{}, files: map[string]int64{}, reasons: map[int]string{}, silent: map[int]bool{}, before: w.progress()}
+	r := newReader(ArrayDir(a.Root, a.Name), a.Root)
+	for i := range a.Slices {
+		jobs, err := r.slice(i)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range jobs {
+			l.jobs[s.ID] = true
+		}
+	}
+	return l, nil
+}
+
+// progress is all that was done so far, to be compared.
+func (w *watching) progress() string {
+	var b strings.Builder
+	for _, id := range w.order {
+		fmt.Fprint(&b, w.tasks[id].over, w.tasks[id].step, " ")
+	}
+	return b.String()
+}
+
+// uncovered are the tasks that no array has.
+func (w *watching) uncovered() []*launch.Job {
+	var jobs []*launch.Job
+	for _, id := range w.order {
+		t := w.tasks[id]
+		if !t.over && !slices.ContainsFunc(w.arrays, func(l *live) bool { return l.jobs[id] }) {
+			jobs = append(jobs, t.job)
+		}
+	}
+	return jobs
+}
+
+// submit submits an array for what no array has.
+func (w *watching) submit(ctx context.Context) error {
+	jobs := w.uncovered()
+	if len(jobs) == 0 {
+		return nil
+	}
+	a := w.Template
+	a.Name, a.Root, a.Made = newName(), w.Root, now()
+	a.Workers = max(1, min(a.Workers, len(jobs)))
+	// Written before it is submitted: whoever comes after a crash asks for the name.
+	if err := a.write(jobs); err != nil {
+		return err
+	}
+	if err := w.Scheduler.Submit(ctx, &a); err != nil {
+		return errors.Join(err, markEnded(w.Root, a.Name))
+	}
+	l, err := w.watch(&a)
+	if err != nil {
+		return err
+	}
+	w.arrays = append(w.arrays, l)
+	w.say("submitted array %s: %s for %s", a.Name, plural.Of(a.Workers, "worker"), plural.Of(len(jobs), "run"))
+	return nil
+}
+
+func markEnded(root, name string) error {
+	f, err := os.OpenFile(filepath.Join(ArrayDir(root, name), endedFile), os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return fmt.Errorf("recording the end of array %s: %w", name, err)
+	}
+	return f.Close()
+}
+
+// poll asks what lives, breaks claims of what does not, and submits what is left.
+func (w *watching) poll(ctx context.Context, first bool) error {
+	var names []string
+	for _, l := range w.arrays {
+		names = append(names, l.Name)
+	}
+	asked := context.WithoutCancel(ctx) // an answer takes seconds at most
+	elements, err := w.Scheduler.Poll(asked, names)
+	if err != nil {
+		if text := err.Error(); text != w.unsaid {
+			w.say("it is not known what runs: %s; workers go on", text)
+			w.unsaid = text
+		}
+		return w.follow(ctx)
+	}
+	w.unsaid = ""
+	for _, l := range w.arrays {
+		l.missing++
+		for _, e := range elements {
+			if e.Array != l.Name {
+				continue
+			}
+			if e.Life != Over {
+				l.missing = 0
+			} else if e.Reason != "" {
+				l.reasons[e.Index] = e.Reason
+			}
+		}
+	}
+	if err := w.follow(ctx); err != nil {
+		return err
+	}
+	if err := w.silence(asked, elements); err != nil {
+		return err
+	}
+	// The first answer comes after the first look, so what is over is over in both.
+	if err := w.breakClaims(elements, first); err != nil {
+		return err
+	}
+	return w.follows(ctx)
+}
+
+// breakClaims ends the generations of workers that are over.
+func (w *watching) breakClaims(elements []Element, first bool) error {
+	type key struct {
+		array string
+		index int
+	}
+	by := map[key]Element{}
+	for _, e := range elements {
+		by[key{e.Array, e.Index}] = e
+	}
+	watched := map[string]bool{}
+	for _, l := range w.arrays {
+		watched[l.Name] = true
+	}
+	for _, id := range w.order {
+		t := w.tasks[id]
+		if t.over || !t.working && !first {
+			continue
+		}
+		at, s, err := w.state(t)
+		if err != nil {
+			return err
+		}
+		if at == nil {
+			continue
+		}
+		if !s.Open() || !s.Cluster() {
+			at.Close()
+			continue
+		}
+		t.working = true
+		e, listed := by[key{s.Worker.Array, s.Worker.Element}]
+		// Of an array that has ended, all elements were seen to be over.
+		over := !watched[s.Worker.Array] || !listed || e.Life == Over || e.Restart > s.Worker.Restart
+		switch {
+		case !over:
+			t.overdue = 0
+		case t.overdue != s.Generation:
+			t.overdue = s.Generation // the next answer decides
+		default:
+			reason := e.Reason
+			if reason == "" {
+				reason = "its worker is gone, without a word"
+			}
+			_, _, err = claim.Finish(at, s.Generation, claim.End{
+				How: claim.Broken, Reason: reason, Step: claim.Step(at, s.Generation), By: "apply", When: now(),
+			})
+			t.overdue = 0
+		}
+		at.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// state opens the directory of a task and reads who works on it; nil where it was removed.
+func (w *watching) state(t *task) (*os.Root, claim.State, error) {
+	at, err := store.OpenRun(w.Root, t.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, claim.State{}, nil
+	}
+	if err != nil {
+		return nil, claim.State{}, fmt.Errorf("looking at %s: %w", t.job.Run.Name(), err)
+	}
+	s, err := claim.Read(at)
+	if err != nil {
+		at.Close()
+		return nil, s, err
+	}
+	if s.Generation > 0 {
+		t.step = max(t.step, claim.Step(at, s.Generation))
+	}
+	return at, s, nil
+}
+
+// follows ends arrays that have no element any more, and submits what they have left.
+func (w *watching) follows(ctx context.Context) error {
+	var ended []*live
+	w.arrays = slices.DeleteFunc(w.arrays, func(l *live) bool {
+		if l.missing < 2 {
+			return false
+		}
+		ended = append(ended, l)
+		return true
+	})
+	for _, l := range ended {
+		for _, id := range w.order {
+			if l.jobs[id] && !w.tasks[id].over {
+				if err := w.settle(ctx, w.tasks[id]); err != nil {
+					return err
+				}
+			}
+		}
+		if err := markEnded(w.Root, l.Name); err != nil {
+			return err
+		}
+		if w.progress() == l.before {
+			w.vain++
+		} else {
+			w.vain = 0
+		}
+		left := len(w.uncovered())
+		if left == 0 {
+			continue
+		}
+		text := fmt.Sprintf("array %s has ended, and %s %s left", l.Name, plural.Of(left, "run"), map[bool]string{true: "is", false: "are"}[left == 1])
+		if len(l.reasons) > 0 {
+			text += ": " + counted(l.reasons)
+		}
+		w.say("%s", text)
+		if w.vain >= hopelessArrays {
+			return fmt.Errorf("%d arrays ended one after another without a step of any run%s; look into %s",
+				w.vain, because(l.reasons), filepath.Join("runs", store.Arrays, l.Name, "log"))
+		}
+	}
+	if ctx.Err() != nil || w.stop {
+		return nil
+	}
+	return w.submit(ctx)
+}
+
+func because(reasons map[int]string) string {
+	if len(reasons) == 0 {
+		return ""
+	}
+	return ", the last with " + counted(reasons)
+}
+
+func counted(reasons map[int]string) string {
+	numbers := map[string]int{}
+	for _, reason := range reasons {
+		numbers[reason]++
+	}
+	var all []string
+	for reason, n := range numbers {
+		all = append(all, fmt.Sprintf("%s (%d)", reason, n))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// follow reads what workers have written since, and takes up runs that have ended.
+func (w *watching) follow(ctx context.Context) error {
+	for _, l := range w.arrays {
+		dir := filepath.Join(ArrayDir(w.Root, l.Name), "events")
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return fmt.Errorf("reading what workers do: %w", err)
+		}
+		for _, e := range entries {
+			if err := w.read(ctx, l, filepath.Join(dir, e.Name()), e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *watching) read(ctx context.Context, l *live, file, name string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("reading what workers do: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Seek(l.files[name], io.SeekStart); err != nil {
+		return fmt.Errorf("reading what workers do: %w", err)
+	}
+	r := bufio.NewReader(f)
+	for {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
+			return nil // the rest of the line comes later
+		}
+		l.files[name] += int64(len(line))
+		h := happened{}
+		if json.Unmarshal(bytes.TrimSpace(line), &h) != nil {
+			continue // the truth is in the runs
+		}
+		t := w.tasks[h.Run]
+		if t == nil || t.over {
+			continue
+		}
+		switch h.What {
+		case claimed:
+			t.working = true
+			w.Watch(launch.Event{Job: t.job, Start: &launch.Start{Attempt: h.Gen}})
+		default:
+			if err := w.settle(ctx, t); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// settle takes up a run that has ended: what it says itself counts.
+func (w *watching) settle(ctx context.Context, t *task) error {
+	at, s, err := w.state(t)
+	if at == nil || err != nil {
+		t.over = t.over || err == nil
+		return err
+	}
+	at.Close()
+	if s.Open() || s.Generation == 0 {
+		return nil
+	}
+	end := &launch.End{Step: s.End.Step}
+	switch s.End.How {
+	case claim.Done:
+		end.Outcome = launch.Finished
+	case claim.Failed:
+		end.Outcome, end.Reason = launch.Failed, s.End.Reason
+	default:
+		return nil // it continues
+	}
+	run, err := w.Runs.Fold(context.WithoutCancel(ctx), t.job.Run.ID)
+	if err != nil {
+		return err
+	}
+	if end.Outcome == launch.Finished && run.Summary == nil {
+		return fmt.Errorf("%s: its worker says that it is done, and its result is not in %s", t.job.Run.Name(), run.Dir)
+	}
+	t.over, end.Summary = true, run.Summary
+	switch end.Outcome {
+	case launch.Finished:
+		w.totals.Finished++
+	case launch.Failed:
+		w.totals.Failed++
+	}
+	w.Watch(launch.Event{Job: t.job, End: end})
+	if end.Outcome == launch.Failed && w.FailFast {
+		w.stop = true
+		for _, l := range w.arrays {
+			if err := w.Scheduler.Cancel(context.WithoutCancel(ctx), l.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// silence cancels workers that the scheduler calls running and that do not write. Times
+// are those of the disk: a clock of a node says nothing.
+func (w *watching) silence(ctx context.Context, elements []Element) error {
+	limit := w.Silence
+	if limit == 0 {
+		limit = 10 * time.Minute
+	}
+	for _, l := range w.arrays {
+		beats := filepath.Join(ArrayDir(w.Root, l.Name), "beats")
+		fresh, err := freshTime(beats)
+		if err != nil {
+			return err
+		}
+		newest, err := newestBeats(beats)
+		if err != nil {
+			return err
+		}
+		for _, e := range elements {
+			at, began := newest[e.Index]
+			if e.Array != l.Name || e.Life != Running || !began || l.silent[e.Index] || fresh.Sub(at) < limit {
+				continue
+			}
+			l.silent[e.Index] = true
+			w.say("element %d of %s on %s has written nothing for %v: it is ended", e.Index, l.Name, e.Node, fresh.Sub(at).Round(time.Second))
+			if err := w.Scheduler.Cancel(ctx, l.Name, e.Index); err != nil {
+				w.say("ending it: %v", err)
+			}
+		}
+	}
+	return nil
+}
+
+// freshTime is the time that the disk gives to a file that is written now.
+func freshTime(dir string) (time.Time, error) {
+	path := filepath.Join(dir, ".now")
+	err := os.WriteFile(path, []byte(claim.Nonce()), 0o666)
+	var info os.FileInfo
+	if err == nil {
+		info, err = os.Stat(path)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("asking the disk for the time: %w", err)
+	}
+	return info.ModTime(), nil
+}
+
+// newestBeats are the times of the newest beat of each element.
+func newestBeats(dir string) (map[int]time.Time, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("looking which workers write: %w", err)
+	}
+	newest := map[int]time.Time{}
+	for _, e := range entries {
+		digits, _, _ := strings.Cut(e.Name(), "-")
+		i, err := strconv.Atoi(digits)
+		if err != nil {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.ModTime().After(newest[i]) {
+			newest[i] = info.ModTime()
+		}
+	}
+	return newest, nil
+}
+
+// Cancel ends all workers of the project at root, and reports how many arrays had some.
+func Cancel(ctx context.Context, root string, s Scheduler) (int, error) {
+	arrays, err := Unended(root)
+	if err != nil {
+		return 0, err
+	}
+	for _, a := range arrays {
+		if err := s.Cancel(ctx, a.Name); err != nil {
+			return 0, err
+		}
+	}
+	return len(arrays), nil
+}

@@ -1,0 +1,352 @@
+package pilot
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/store"
+)
+
+// fake is a scheduler whose workers are goroutines, which it can kill, restart and lose.
+type fake struct {
+	t         *testing.T
+	mu        sync.Mutex
+	elements  map[string][]*element // by array
+	submitted []string
+	polls     int
+	// broken fails every poll while it is set.
+	broken bool
+	// stillborn workers end before they have begun.
+	stillborn bool
+	steps     int
+	wg        sync.WaitGroup
+}
+
+type element struct {
+	Element
+	cancel context.CancelFunc
+	forget bool
+}
+
+func (f *fake) Submit(_ context.Context, a *Array) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.submitted = append(f.submitted, a.Name)
+	for i := range a.Workers {
+		e := &element{Element: Element{Array: a.Name, Index: i, Life: Running, Node: "n"}}
+		f.elements[a.Name] = append(f.elements[a.Name], e)
+		if f.stillborn {
+			e.Life, e.Reason = Over, "no driver on this node"
+			continue
+		}
+		f.start(a, e)
+	}
+	return nil
+}
+
+// start starts a worker, which trains a step in a millisecond and checkpoints each.
+func (f *fake) start(a *Array, e *element) {
+	ctx, cancel := context.WithCancel(context.Background())
+	e.cancel = cancel
+	restart := e.Restart
+	f.wg.Go(func() {
+		w := worker(f.t, a, e.Index, restart)
+		defer func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if e.Restart == restart {
+				e.Life = Over
+			}
+		}()
+		for ctx.Err() == nil {
+			job, done, err := w.Next(ctx)
+			if errors.Is(err, ErrLost) || done || ctx.Err() != nil {
+				if err == nil {
+					_ = w.Close()
+				}
+				return
+			}
+			if err != nil {
+				f.t.Error(err)
+				return
+			}
+			if job == nil {
+				time.Sleep(time.Millisecond)
+				continue
+			}
+			run, err := w.Claim(ctx, job.Run.ID)
+			if err != nil {
+				f.t.Error(err)
+				return
+			}
+			for step := int(run.Checkpoint) + 1; step <= f.steps; step++ {
+				if ctx.Err() != nil {
+					return // killed
+				}
+				time.Sleep(time.Millisecond)
+				train(f.t, run.Path(), run.ID, step, false)
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			summary := &spec.Summary{Id: run.ID, Steps: uint64(f.steps)}
+			summary.Digest = spec.SealedDigest(summary)
+			text, err := rundir.MarshalFile(summary)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(run.Path(), rundir.Result), text, 0o666)
+			}
+			if err == nil {
+				err = w.Finish(ctx, run.ID, summary)
+			}
+			if err != nil {
+				if !errors.Is(err, ErrLost) {
+					f.t.Error(err)
+				}
+				return
+			}
+		}
+	})
+}
+
+func (f *fake) Poll(_ context.Context, arrays []string) ([]Element, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.polls++
+	if f.broken {
+		return nil, errors.New("unable to contact the controller")
+	}
+	var all []Element
+	for _, name := range arrays {
+		for _, e := range f.elements[name] {
+			if !e.forget {
+				all = append(all, e.Element)
+			}
+		}
+	}
+	return all, nil
+}
+
+func (f *fake) Cancel(_ context.Context, array string, elements ...int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.elements[array] {
+		e.cancel()
+		e.Life, e.Reason = Over, "cancelled"
+	}
+	return nil
+}
+
+// harm does something to a random worker.
+func (f *fake) harm(random *rand.Rand, arrays map[string]*Array) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var living []*element
+	for _, name := range f.submitted {
+		for _, e := range f.elements[name] {
+			if e.Life == Running {
+				living = append(living, e)
+			}
+		}
+	}
+	if len(living) == 0 {
+		return "nothing lives"
+	}
+	e := living[random.IntN(len(living))]
+	switch random.IntN(4) {
+	case 0: // it ends without a word
+		e.cancel()
+		e.Life, e.Reason = Over, "the node failed"
+		return "killed"
+	case 1: // and the scheduler forgets it
+		e.cancel()
+		e.Life, e.forget = Over, true
+		return "forgotten"
+	case 2: // it starts again elsewhere, while the old process runs on for a while
+		old := e.cancel
+		time.AfterFunc(20*time.Millisecond, old)
+		e.Restart++
+		f.start(arrays[e.Array], e)
+		return "restarted"
+	default:
+		f.broken = true
+		time.AfterFunc(30*time.Millisecond, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.broken = false
+		})
+		return "unreachable"
+	}
+}
+
+// project makes a project with runs whose records are there.
+func project(t *testing.T, n int) (*store.Store, string, []*launch.Job) {
+	t.Helper()
+	root := t.TempDir()
+	runs, err := store.Open(context.Background(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { runs.Close() })
+	var jobs []*launch.Job
+	var queue []*store.Run
+	var labels []store.Label
+	for i := range n {
+		s := &spec.RunSpec{Revision: spec.Revision, Seed: uint64(i + 1), Backbone: &spec.Backbone{}, Data: &spec.Data{}, Train: &spec.Train{}}
+		id := spec.Identity(s)
+		dir := store.DirOf("e", id)
+		run := &store.Run{ID: id, Experiment: "e", Cell: "c", Seed: s.Seed, Dir: dir}
+		if err := run.SetSpec(s); err != nil {
+			t.Fatal(err)
+		}
+		queue = append(queue, run)
+		labels = append(labels, store.Label{Experiment: "e", Cell: "c", Seed: s.Seed, Run: id})
+		jobs = append(jobs, &launch.Job{
+			Run:   &experiment.Run{Experiment: "e", Cell: "c", Seed: s.Seed, ID: id, Spec: s, Label: &spec.Label{}, Places: &spec.Places{}},
+			Train: true, Dir: filepath.Join(root, filepath.FromSlash(dir)),
+		})
+	}
+	if err := runs.Enqueue(context.Background(), nil, queue, labels); err != nil {
+		t.Fatal(err)
+	}
+	return runs, root, jobs
+}
+
+func cluster(runs *store.Store, root string, s Scheduler, workers int, say func(string)) (*Cluster, map[string]int) {
+	ends := map[string]int{}
+	return &Cluster{
+		Root: root, Runs: runs, Scheduler: s, Template: Array{Workers: workers, Limit: time.Hour}, Every: 25 * time.Millisecond, Follow: 5 * time.Millisecond, Say: say,
+		Watch: func(e launch.Event) {
+			if e.End != nil {
+				ends[e.Job.Run.ID]++
+			}
+		},
+	}, ends
+}
+
+// harms is what happens to workers and scheduler in a test.
+var harms = cmp.Or(atoi(os.Getenv("LORALAB_HARMS")), 30)
+
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
+
+// Whatever happens to workers and scheduler, all runs are done once.
+func TestClusterLosesNothing(t *testing.T) {
+	runs, root, jobs := project(t, 40)
+	f := &fake{t: t, elements: map[string][]*element{}, steps: 12}
+	c, ends := cluster(runs, root, f, 6, func(text string) { t.Log(text) })
+	stop, harmed := make(chan struct{}), map[string]int{}
+	var harming sync.WaitGroup
+	harming.Go(func() {
+		random := rand.New(rand.NewPCG(3, 4))
+		for range harms {
+			select {
+			case <-stop:
+				return
+			case <-time.After(40 * time.Millisecond):
+			}
+			arrays := map[string]*Array{}
+			f.mu.Lock()
+			names := append([]string{}, f.submitted...)
+			f.mu.Unlock()
+			for _, name := range names {
+				a, err := ReadArray(ArrayDir(root, name))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				arrays[name] = a
+			}
+			harmed[f.harm(random, arrays)]++
+		}
+	})
+	totals, err := c.Run(context.Background(), jobs)
+	close(stop)
+	harming.Wait()
+	f.wg.Wait()
+	if err != nil || totals.Finished+totals.Failed != len(jobs) || totals.Stopped {
+		t.Fatalf("%+v, %v", totals, err)
+	}
+	t.Logf("%d arrays, %d polls, %v; %d runs failed for killing workers", len(f.submitted), f.polls, harmed, totals.Failed)
+	for _, job := range jobs {
+		if ends[job.Run.ID] != 1 {
+			t.Errorf("run %.12s ended %d times", job.Run.ID, ends[job.Run.ID])
+		}
+	}
+	known, err := runs.Reconcile(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range known.Runs {
+		if run.State == store.Done && (run.Summary == nil || run.Step != 12) || run.State != store.Done && run.State != store.Failed {
+			t.Errorf("%s is %s at step %d: %v", run.Name(), run.State, run.Step, run.Damage)
+		}
+	}
+}
+
+// An apply that is gone leaves its workers, and the next one adopts them.
+func TestClusterIsAdopted(t *testing.T) {
+	runs, root, jobs := project(t, 8)
+	f := &fake{t: t, elements: map[string][]*element{}, steps: 60}
+	c, _ := cluster(runs, root, f, 2, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+	defer cancel()
+	totals, err := c.Run(ctx, jobs)
+	if err != nil || !totals.Stopped {
+		t.Fatalf("%+v, %v", totals, err)
+	}
+	c, _ = cluster(runs, root, f, 2, func(text string) { t.Log(text) })
+	totals, err = c.Run(context.Background(), jobs)
+	f.wg.Wait()
+	if err != nil || totals.Finished != len(jobs) {
+		t.Fatalf("%+v, %v", totals, err)
+	}
+	if len(f.submitted) != 1 {
+		t.Errorf("%d arrays were submitted", len(f.submitted))
+	}
+}
+
+// An apply that was killed before it had submitted its array submits another one.
+func TestClusterWasNotSubmitted(t *testing.T) {
+	runs, root, jobs := project(t, 3)
+	a := &Array{Name: newName(), Root: root, Made: now(), Workers: 2, Limit: time.Hour}
+	if err := a.write(jobs); err != nil {
+		t.Fatal(err)
+	}
+	f := &fake{t: t, elements: map[string][]*element{}, steps: 2}
+	c, _ := cluster(runs, root, f, 2, func(text string) { t.Log(text) })
+	totals, err := c.Run(context.Background(), jobs)
+	f.wg.Wait()
+	if err != nil || totals.Finished != len(jobs) || len(f.submitted) != 1 {
+		t.Fatalf("%+v, %v, %d submitted", totals, err, len(f.submitted))
+	}
+}
+
+// Workers that end at once end the apply, and not the cluster.
+func TestClusterWithoutProgress(t *testing.T) {
+	runs, root, jobs := project(t, 3)
+	f := &fake{t: t, elements: map[string][]*element{}, stillborn: true}
+	c, _ := cluster(runs, root, f, 2, func(text string) { t.Log(text) })
+	totals, err := c.Run(context.Background(), jobs)
+	if err == nil || !strings.Contains(err.Error(), "2 arrays ended one after another without a step") || !strings.Contains(fmt.Sprint(err), "no driver on this node") {
+		t.Fatalf("%+v, %v", totals, err)
+	}
+	if len(f.submitted) != 2 {
+		t.Errorf("%d arrays were submitted", len(f.submitted))
+	}
+}
