@@ -20,7 +20,7 @@ import (
 	"github.com/loralab/loralab/runner/provenance"
 )
 
-// Codes that a worker ends with, besides 0 and 1.
+// Codes that a worker ends with, in addition to 0 and 1.
 const (
 	exitTime exitCode = 75 // its time is over, or it was told to stop; there is work left
 	exitLost exitCode = 77 // others have what it worked on

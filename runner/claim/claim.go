@@ -14,7 +14,7 @@
 // a minute after they were made elsewhere. A claim that is there stays for ever, or a
 // stale listing would give its number away again.
 //
-// A generation ends once: its worker ends it, or whoever knows that the worker is gone.
+// A generation ends once: its worker ends it, or the process that knows that the worker is over.
 // A worker whose generation was ended by another has lost it, whatever it has computed:
 // it writes into the directory of its generation alone, which nobody reads any more.
 package claim
@@ -78,7 +78,7 @@ const (
 	Failed  How = "failed"  // for a reason of the run's own
 	Stopped How = "stopped" // given back, to be continued
 	Paused  How = "paused"  // at a rung of a search
-	Broken  How = "broken"  // its worker is gone
+	Broken  How = "broken"  // its worker is over
 )
 
 // End says how a generation ended.

@@ -170,13 +170,13 @@ func TestGenerationsContinueEachOther(t *testing.T) {
 	if err := Seed(run, 2); err != nil {
 		t.Fatal(err)
 	}
-	// The first generation goes on, as one does that does not know it is over.
+	// The first generation continues, as one does that does not know it is over.
 	write(t, gen(1), "zombie", 30, false)
 	f, err := os.OpenFile(filepath.Join(gen(1), rundir.Journal), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprint(f, " goes on")
+	fmt.Fprint(f, " continues")
 	f.Close()
 	if got := text(t, gen(2), rundir.Journal); got != "first" {
 		t.Errorf("generation 2 has the journal %q", got)

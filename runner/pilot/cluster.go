@@ -22,14 +22,14 @@ import (
 )
 
 // A Scheduler places workers and says what lives: Slurm, and what tests have in its
-// place. Whoever adds another one implements this, and a script that starts
+// place. Another one implements this, and has a script that starts
 // "runner work DIRECTORY" with the index of the element.
 type Scheduler interface {
 	// Submit starts an array with elements 0 to workers-1. After an error it is certain
 	// that nothing was submitted under the name.
 	Submit(ctx context.Context, a *Array) error
 	// Poll is what is known of the elements of arrays, in one question for all of them.
-	// An element that is not among them is gone. After an error nothing is known.
+	// An element that is not among them is over. After an error nothing is known.
 	Poll(ctx context.Context, arrays []string) ([]Element, error)
 	// Cancel ends elements of an array, all if none is named. Workers get the time for
 	// a checkpoint.
@@ -273,7 +273,7 @@ func (w *watching) submit(ctx context.Context) error {
 	a := w.Template
 	a.Name, a.Root, a.Made = newName(), w.Root, now()
 	a.Workers = max(1, min(a.Workers, len(jobs)))
-	// Written before it is submitted: whoever comes after a crash asks for the name.
+	// Written before it is submitted: the next apply after a crash asks for the name.
 	if err := a.write(jobs); err != nil {
 		return err
 	}
@@ -381,7 +381,7 @@ func (w *watching) breakClaims(elements []Element, first bool) error {
 		default:
 			reason := e.Reason
 			if reason == "" {
-				reason = "its worker is gone, without a word"
+				reason = "its worker ended without a word"
 			}
 			_, _, err = claim.Finish(at, s.Generation, claim.End{
 				How: claim.Broken, Reason: reason, Step: claim.Step(at, s.Generation), By: "apply", When: now(),

@@ -299,7 +299,7 @@ func TestClusterLosesNothing(t *testing.T) {
 	}
 }
 
-// An apply that is gone leaves its workers, and the next one adopts them.
+// An apply that has ended leaves its workers, and the next one adopts them.
 func TestClusterIsAdopted(t *testing.T) {
 	runs, root, jobs := project(t, 8)
 	f := &fake{t: t, elements: map[string][]*element{}, steps: 60}

@@ -25,8 +25,8 @@ import (
 	"github.com/loralab/loralab/runner/store"
 )
 
-// ErrLost says that a worker no longer has the run that it works on: others were told
-// that its element is gone. It must end, and claim nothing else.
+// ErrLost says that a worker no longer has the run that it works on: others know
+// that its element is over. It must end, and claim nothing else.
 var ErrLost = errors.New("the cluster has given the run to another worker")
 
 // Timing is how often things happen; the zero value is that of a real cluster.

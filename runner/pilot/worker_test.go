@@ -189,7 +189,7 @@ func TestLostWorker(t *testing.T) {
 		t.Errorf("the old worker finishes with %v", err)
 	}
 	if _, done, err := old.Next(ctx); !done || !errors.Is(err, ErrLost) {
-		t.Errorf("the old worker goes on: %v, %v", done, err)
+		t.Errorf("the old worker continues: %v, %v", done, err)
 	}
 	text, err := os.ReadFile(filepath.Join(jobs[0].Dir, rundir.Result))
 	if err != nil || string(text) != run.Path() {

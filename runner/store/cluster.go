@@ -16,7 +16,7 @@ import (
 )
 
 // What workers of a cluster do is in the generations of a run (see package claim) and not
-// in its record: no lock holds on all of their nodes. Whoever reads a run sees the newest
+// in its record: no lock holds on all of their nodes. A reader of a run sees the newest
 // generation instead of what the record says, and the next process that changes the
 // project takes it into the record.
 
@@ -129,8 +129,8 @@ func (s *Records) begin(at *os.Root, r *record) error {
 		if err != nil {
 			return err
 		}
-		// Another process of this project holds locks or is gone, so it alone
-		// can be over; fence has refused where a cluster works.
+		// It is of a process that holds a lock as long as it lives: fence has
+		// refused where a cluster works.
 		if h := holding(holders, state.Worker.Lock); h != nil && state.Worker.Lock != s.worker {
 			return &ClaimedError{Run: r.ID, Holder: *h}
 		}
