@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/view"
@@ -20,8 +22,8 @@ func (a *app) explainCommand() *cobra.Command {
 		Short: "Say what a field of an experiment means",
 		Long: `Explain says what the schema knows of a field: what it means, its type, bounds and
 default, and where it is defined. Parameters of a variant are explained from the
-variant's own schema. With --preset it lists all that a preset sets, with the reason
-and the default. With files it also says what each of them sets the field to,
+variant's own schema. With --preset NAME it lists all that a preset sets, with the reason
+and the default; with --preset alone, the presets. With files it also says what each of them sets the field to,
 where, and in which cells. A path leads into lists and cases, too: data.augment.0.kind,
 data.augment[].kind for all elements, cases.NAME.optim.lr.
 
@@ -49,11 +51,31 @@ Without a path it lists what an experiment may have.`,
 			return nil
 		},
 	}
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if missing := (*pflag.ValueRequiredError)(nil); errors.As(err, &missing) && missing.GetSpecifiedName() == "preset" {
+			return a.listPresets(c.Context())
+		}
+		return unknownFlag(c, err)
+	})
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	c.Flags().StringVar(&variant, "variant", "", "the `variant` whose parameters are meant")
 	c.Flags().StringVar(&preset, "preset", "", "what a `preset` sets, and why")
 	a.setFlag(c)
 	return c
+}
+
+// listPresets names the presets with what each is.
+func (a *app) listPresets(ctx context.Context) error {
+	schema, err := experiment.OpenSchema(ctx, experiment.Env{})
+	if err != nil {
+		return err
+	}
+	field, err := schema.Field("preset", "")
+	if err != nil {
+		return err
+	}
+	a.view.Presets(schema.Presets(), field.Doc)
+	return nil
 }
 
 // explainPreset says what a preset sets.

@@ -16,17 +16,21 @@ import (
 func (a *app) searchExportCommand() *cobra.Command {
 	var out, cell string
 	c := &cobra.Command{
-		Use:   "export FILE... --optuna LOG",
+		Use:   "export FILE... -o LOG",
 		Short: "Write searches as a journal file of Optuna",
 		Long: `Export writes a journal file that Optuna 5 and its dashboard open. Each search is a
 study, EXPERIMENT/CELL. A trial that is paused is PRUNED there, and one that failed or
-has no finite value is FAIL.`,
-		Example: "  runner search export experiments/ablation_rank.cue --optuna trials.log\n" +
+has no finite value is FAIL.
+
+--optuna LOG is the same as -o LOG: it names the format, of which there is one.`,
+		Example: "  runner search export experiments/ablation_rank.cue -o trials.log\n" +
 			"  optuna-dashboard trials.log",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			if err := needs(c, "optuna"); err != nil {
-				return err
+			if !c.Flags().Changed("optuna") {
+				if err := needs(c, "out"); err != nil {
+					return err
+				}
 			}
 			if _, err := os.Lstat(out); err == nil {
 				return fmt.Errorf("%s is there already: Optuna may have added to it; remove it or name another file", out)
@@ -58,7 +62,9 @@ has no finite value is FAIL.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&out, "optuna", "", "the journal `file` to write")
+	c.Flags().StringVarP(&out, "out", "o", "", "the journal `file` to write")
+	c.Flags().StringVar(&out, "optuna", "", "the same: the journal `file` to write")
+	c.MarkFlagsMutuallyExclusive("out", "optuna")
 	cellFlag(c, &cell)
 	a.setFlag(c)
 	return c

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -492,6 +493,27 @@ func asNumber(given, rule string, kind cue.Kind) string {
 	}
 	return ""
 }
+
+// usual is the hint for a number that is out of bounds: one that the schema names for
+// instance, or the default; "" if it has none.
+func (c *complaint) usual() string {
+	if kindOf(c.value)&^cue.NumberKind != 0 || kindOf(c.known())&cue.NumberKind == 0 {
+		return ""
+	}
+	for _, group := range c.known().Doc() {
+		if m := instance.FindStringSubmatch(strings.Join(strings.Fields(group.Text()), " ")); m != nil {
+			return "for instance " + m[1]
+		}
+	}
+	if v, ok := c.known().Default(); ok && kindOf(v)&^cue.NumberKind == 0 {
+		if f, err := v.Float64(); err == nil && f != 0 {
+			return "the default is " + inCUE(v)
+		}
+	}
+	return ""
+}
+
+var instance = regexp.MustCompile(`for instance (-?[0-9][0-9.]*[0-9]|[0-9])\b`)
 
 // beyond is the hint for a number with an exponent that stays out of bounds when it is
 // written as a whole number; "" for any other (trial-plugins F9).

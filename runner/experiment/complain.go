@@ -330,7 +330,9 @@ func (c *complaint) sayUnknownField() {
 	default:
 		c.out.Message = fmt.Sprintf("an experiment has no field %q", name)
 	}
-	c.out.Hint = cmp.Or(renamed(parent, name), dotted(c.in, c.below), c.setPerExperiment(c.path, name), c.elsewhere(), diagnostic.Suggest(name, "it knows", fieldNames(lookup(c.in.schema, c.below[min(c.in.skip, len(c.below)-1):len(c.below)-1]))))
+	siblings := fieldNames(lookup(c.in.schema, c.below[min(c.in.skip, len(c.below)-1):len(c.below)-1]))
+	c.out.Hint = cmp.Or(renamed(parent, name), dotted(c.in, c.below), c.setPerExperiment(c.path, name),
+		near(name, siblings), c.elsewhere(), diagnostic.Suggest(name, "it knows", siblings))
 }
 
 func (c *complaint) missing() string { return c.subject + " is missing" }
@@ -410,7 +412,7 @@ func (c *complaint) saySentence() {
 	} else if number != "" && kindOf(c.value) == cue.StringKind {
 		c.out.Message = fmt.Sprintf("%s is the text %s: %s", c.subject, c.given, text)
 	}
-	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), otherWord(c.below, c.given), choice(c.given, text), c.inList(), number)
+	c.out.Hint = cmp.Or(renamed(c.below, label(c.given)), otherWord(c.below, c.given), choice(c.given, text), c.inList(), number, c.usual())
 	c.pos = c.elementIn(c.pos, c.in, c.path)
 }
 

@@ -9,6 +9,7 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/runner/diagnostic"
 )
 
@@ -131,6 +132,7 @@ func (x *expansion) expand() *Experiment {
 	if x.document.resolve.partial() {
 		return e
 	}
+	steps := map[*cell]uint64{}
 	for _, cl := range cells {
 		if x.broken[cl.config.Adapter] {
 			e.LeftOut = append(e.LeftOut, cl.name)
@@ -147,6 +149,7 @@ func (x *expansion) expand() *Experiment {
 			}
 			if i == 0 {
 				x.checkSame(cl, run)
+				steps[cl] = params.Steps(run.Spec)
 			}
 			if i == 0 && len(cl.config.Optim.Groups) > 0 && !x.checkTensors(cl, run.Spec) {
 				break
@@ -158,11 +161,16 @@ func (x *expansion) expand() *Experiment {
 			}
 		}
 	}
+	x.checkIdleSteps(cells, steps)
 	e.Studies = slices.DeleteFunc(e.Studies, func(s *Study) bool { return len(s.Untuned) == 0 }) // its plug-in fails
+	var few []*fewest
 	for _, s := range e.Studies {
 		x.checkPruner(s)
-		x.checkPoints(s)
+		if least := x.checkPoints(s); least > 0 {
+			few = append(few, &fewest{s, least})
+		}
 	}
+	x.failConstraint(few)
 	if len(e.LeftOut) > 0 && len(e.Runs)+len(e.Studies) == 0 {
 		x.fail(&whole.subject, "adapter.variant", "no cell is left: all need plug-ins that fail", "")
 	}

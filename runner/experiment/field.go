@@ -135,11 +135,55 @@ func (s *Schema) unknown(path string, above []string, step string, v cue.Value) 
 	if at == "" && (len(above) == 0 || diagnostic.DidYouMean(name, known) == "") {
 		at = placeOf(name, s.root, s.paramsWith(name))
 	}
-	if at != "" {
-		at = fmt.Sprintf("did you mean %q?", at)
+	meant := []string{at}
+	if at == "" {
+		meant = placesOf(name, s.root, cue.Value{})
 	}
-	d.Hint = cmp.Or(renamed(above, name), at, diagnostic.Suggest(name, "it knows", known))
+	if at = ""; len(meant) <= 3 { // of a name that is nearly everywhere none is meant
+		at = didYouMean(meant)
+	}
+	sibling := ""
+	if len(above) > 0 {
+		sibling = near(name, known)
+	}
+	d.Hint = cmp.Or(renamed(above, name), sibling, s.isValue(name, strings.Join(above, ".")), at, s.isValue(name, ""), diagnostic.Suggest(name, "it knows", known))
 	return d
+}
+
+// didYouMean asks for one of some paths; "" for none.
+func didYouMean(paths []string) string {
+	var all []string
+	for _, path := range paths {
+		if path != "" {
+			all = append(all, fmt.Sprintf("%q", strings.ReplaceAll(path, ofElements, "")))
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "did you mean " + orInWords(all) + "?"
+}
+
+// isValue is the hint for a word that is no field but a value of one, below a path; "" if
+// it is none there.
+func (s *Schema) isValue(word, below string) string {
+	all := valuePlaces(word, s.root)
+	if slices.Contains(s.Presets(), word) && below == "" {
+		return fmt.Sprintf("%q is a preset; see: runner explain --preset %s", word, word)
+	}
+	if v := s.loader.env.Variants; v != nil && slices.Contains(v.Names(), word) {
+		all = append(all, "adapter.variant")
+	}
+	if all = slices.DeleteFunc(all, func(path string) bool { return below != "" && !strings.HasPrefix(path, below) }); len(all) == 0 {
+		return ""
+	}
+	for i := range all {
+		all[i] = strings.ReplaceAll(all[i], ofElements, "")
+	}
+	if len(all) == 1 {
+		return fmt.Sprintf("%q is a value of %s; see: runner explain %s", word, all[0], all[0])
+	}
+	return fmt.Sprintf("%q is a value of %s", word, strings.Join(all, ", "))
 }
 
 // paramsWith are the parameters of the first variant that has one of a name.

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ import (
 // A value without an effect is not wrong, and moves no result; but the user who
 // wrote it believes that it does something.
 
-// idleRule is a value that counts only beside others.
+// idleRule is a value that counts only with others.
 type idleRule struct {
 	path   string
 	counts func(*config) bool
@@ -83,61 +84,152 @@ func ungrouped(c *config) bool { return !grouped(c) }
 
 func adapted(c *config) bool { return c.Adapter.Variant != none }
 
+// idleWindow is of one element of data.augment, so it names what has no effect.
+const idleWindow = "the window of data.augment"
+
 // checkIdle warns of values that count in none of the cells that have them.
 func (x *expansion) checkIdle(cells []*cell) {
 	for _, rule := range idle {
-		path := strings.Split(rule.path, ".")
-		var places []token.Pos
-		counts := map[token.Pos]bool{}
-		of := map[token.Pos][]*cell{}
-		given := map[token.Pos][]string{}
-		note := func(c *cell, at token.Pos, path []string) {
-			if of[at] == nil {
-				places, given[at] = append(places, at), path
-			}
-			of[at] = append(of[at], c)
-			counts[at] = counts[at] || rule.counts(c.config)
+		x.warnIdle(cells, rule, "", func(c *cell) bool { return rule.counts(c.config) })
+	}
+	x.warnIdle(cells, idleRule{
+		path: "data.augment", why: "the images are drawn as large as the window, or smaller",
+		hint: "leave it out, or draw larger images with data: procedural: size",
+	}, idleWindow, func(c *cell) bool {
+		d := c.config.Data
+		first := d.Augment[:min(1, len(d.Augment))]
+		return d.Source != procedural || len(first) == 0 || first[0].Kind != "window" || d.Procedural.Size > min(d.Size[0], d.Size[1])
+	})
+}
+
+// checkIdleSteps warns of validations after more steps than a training has. Steps are
+// known of cells that have runs.
+func (x *expansion) checkIdleSteps(cells []*cell, steps map[*cell]uint64) {
+	most := uint64(0)
+	for _, n := range steps {
+		most = max(most, n)
+	}
+	x.warnIdle(cells, idleRule{
+		path: "train.evalSteps", why: fmt.Sprintf("a training has %d steps, and the last step is always validated", most),
+		hint: "give fewer steps, or leave it out",
+	}, "", func(c *cell) bool { return steps[c] == 0 || uint64(c.config.Train.EvalSteps) <= steps[c] })
+}
+
+// idleSearch are values of a search that count only with others.
+var idleSearch = slices.Concat(
+	ofPruners("min", "asha", "hyperband"),
+	ofPruners("eta", "asha", "hyperband"),
+	ofPruners("every", "median", "percentile"),
+	ofPruners("startup", "median", "percentile"),
+	ofPruners("warmup", "median", "percentile"),
+	ofPruners("percentile", "percentile"),
+	[]idleSearchRule{
+		{"pruner.startup", func(g *searchConfig) (string, bool) {
+			return fmt.Sprintf("no trial is judged before %d have ended, and there are %d", g.Pruner.Startup, g.budget()),
+				g.budget() == 0 || g.Pruner.Startup < g.budget()
+		}, "give fewer trials, or leave the pruner out"},
+		{"retest.top", func(g *searchConfig) (string, bool) {
+			return fmt.Sprintf("there are %d trials", g.budget()), g.budget() == 0 || g.Retest.Top <= g.budget()
+		}, "give at most as many as search.trials"},
+	},
+)
+
+// idleSearchRule says of a field of a search whether it counts, and why it does not.
+type idleSearchRule struct {
+	path   string
+	counts func(*searchConfig) (why string, counts bool)
+	hint   string
+}
+
+// ofPruners is a setting that counts for some kinds of pruner alone.
+func ofPruners(setting string, kinds ...string) []idleSearchRule {
+	return []idleSearchRule{{"pruner." + setting, func(g *searchConfig) (string, bool) {
+		return `it belongs to pruner "` + strings.Join(kinds, `" or "`) + `"`, slices.Contains(kinds, g.Pruner.Kind)
+	}, "leave it out"}}
+}
+
+// checkIdleSearch warns of values of the search without an effect.
+func (x *expansion) checkIdleSearch(g *searchConfig) {
+	for _, rule := range idleSearch {
+		path := append([]string{x.name, searchField}, strings.Split(rule.path, ".")...)
+		why, counts := rule.counts(g)
+		if counts {
+			continue
 		}
-		base := token.NoPos
-		full := append([]string{x.name}, path...)
-		if o := x.setting(full); o != nil {
-			if o.value.LookupPath(selectors(path[len(o.path):])).Exists() {
-				base = o.label
-			}
-		} else if len(x.fields(full)) > 0 {
-			base = x.labelAt(full)
+		at := x.labelAt(path)
+		if o := x.setting(path); o != nil {
+			at = o.label
+		} else if !x.isWritten(path) || !x.inUserFile(at) {
+			continue
 		}
-		for _, c := range cells {
-			if c.config == nil {
+		if name := strings.Join(path, "."); !slices.ContainsFunc(x.found, func(d diagnostic.Diagnostic) bool { return d.Path == name }) {
+			x.report(x.mark(diagnostic.Diagnostic{
+				Path: name, Warning: true, Message: fmt.Sprintf("%s has no effect: %s", strings.Join(path[1:], "."), why), Hint: rule.hint,
+			}, at))
+		}
+	}
+}
+
+// isWritten reports whether the file gives a value at a path: a field of a condition that
+// does not hold gives none.
+func (x *expansion) isWritten(path []string) bool {
+	return len(x.fields(path)) > 0 && x.withoutSchema().LookupPath(rooted(path)).Exists()
+}
+
+// warnIdle warns of a value that counts in none of the cells that have it. What names
+// what has no effect, "" the path.
+func (x *expansion) warnIdle(cells []*cell, rule idleRule, what string, isUsed func(*cell) bool) {
+	path := strings.Split(rule.path, ".")
+	var places []token.Pos
+	counts := map[token.Pos]bool{}
+	of := map[token.Pos][]*cell{}
+	given := map[token.Pos]string{}
+	note := func(c *cell, at token.Pos, path []string) {
+		if of[at] == nil {
+			places, given[at] = append(places, at), cmp.Or(what, strings.Join(path, "."))
+		}
+		of[at] = append(of[at], c)
+		counts[at] = counts[at] || isUsed(c)
+	}
+	base := token.NoPos
+	full := append([]string{x.name}, path...)
+	if o := x.setting(full); o != nil {
+		if o.value.LookupPath(selectors(path[len(o.path):])).Exists() {
+			base = o.label
+		}
+	} else if len(x.fields(full)) > 0 {
+		base = x.labelAt(full)
+	}
+	for _, c := range cells {
+		if c.config == nil {
+			continue
+		}
+		covered := false
+		for _, o := range c.overlay {
+			if !related(o.path, path) {
 				continue
 			}
-			covered := false
-			for _, o := range c.overlay {
-				if !related(o.path, path) {
-					continue
-				}
-				covered = covered || len(o.path) <= len(path)
-				below := len(o.path) >= len(path) || o.value.LookupPath(selectors(path[len(o.path):])).Exists()
-				if below && x.inUserFile(o.at) && o.value.IncompleteKind() != cue.BottomKind {
-					note(c, o.label, o.path)
-				}
-			}
-			if !covered && x.inUserFile(base) {
-				note(c, base, path)
+			covered = covered || len(o.path) <= len(path)
+			below := len(o.path) >= len(path) || o.value.LookupPath(selectors(path[len(o.path):])).Exists()
+			if below && x.inUserFile(o.at) && o.value.IncompleteKind() != cue.BottomKind {
+				note(c, o.label, o.path)
 			}
 		}
-		for _, at := range places {
-			if counts[at] {
-				continue
-			}
-			d := diagnostic.Diagnostic{
-				Path: x.name + "." + rule.path, Warning: true,
-				Message: fmt.Sprintf("%s has no effect: %s", strings.Join(given[at], "."), rule.why), Hint: rule.hint,
-			}
-			if len(of[at]) < x.total {
-				d.Cells, d.Of = namesOf(of[at]), x.total
-			}
-			x.report(x.mark(d, at))
+		if !covered && x.inUserFile(base) {
+			note(c, base, path)
 		}
+	}
+	for _, at := range places {
+		if counts[at] || at == base && x.setting(full) == nil && !x.isWritten(full) {
+			continue
+		}
+		d := diagnostic.Diagnostic{
+			Path: x.name + "." + rule.path, Warning: true,
+			Message: fmt.Sprintf("%s has no effect: %s", given[at], rule.why), Hint: rule.hint,
+		}
+		if len(of[at]) < x.total {
+			d.Cells, d.Of = namesOf(of[at]), x.total
+		}
+		x.report(x.mark(d, at))
 	}
 }

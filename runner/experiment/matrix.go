@@ -241,7 +241,7 @@ func (x *expansion) varying(path, at string, pos token.Pos) ([]string, bool) {
 		return fail(fmt.Sprintf("%q cannot vary", path), cmp.Or(x.variesElsewhere(label(names[len(names)-1])), diagnostic.Suggest(names[0], "what can", can)))
 	}
 	if !lookup(x.schema, names).Exists() && !(len(names) > 2 && names[0] == "adapter" && names[1] == "params") {
-		return fail(fmt.Sprintf("an experiment has no field %q", path), cmp.Or(renamedIn(names), x.variesElsewhere(label(names[len(names)-1])), diagnostic.Suggest(path, "known", x.paths())))
+		return fail(fmt.Sprintf("an experiment has no field %q", path), cmp.Or(renamedIn(names), x.nearby(names), x.variesElsewhere(label(names[len(names)-1])), diagnostic.Suggest(path, "known", x.paths())))
 	}
 	return names, true
 }

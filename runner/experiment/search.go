@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -21,6 +22,7 @@ import (
 	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/search/space"
+	"github.com/loralab/loralab/runner/variant"
 )
 
 // What an experiment searches: a study for each of its cells.
@@ -99,6 +101,14 @@ type searchConfig struct {
 	} `json:"retest"`
 }
 
+// budget is the trials of a study; 0 without a limit.
+func (g *searchConfig) budget() int {
+	if g.Trials == 0 && g.Steps == 0 {
+		return defaultTrials
+	}
+	return g.Trials
+}
+
 const (
 	searchField = "search"
 	spaceField  = "space"
@@ -151,7 +161,7 @@ func (x *expansion) searched(e *Experiment, whole *cell, cells []*cell) []*Study
 		s := &Study{
 			Experiment: e.Name, Cell: c.name,
 			Objective: metric.Canonical(cmp.Or(g.Objective, whole.config.Train.Monitor)),
-			Sampler:   g.Sampler, Pruner: g.Pruner, Trials: g.Trials, Steps: g.Steps,
+			Sampler:   g.Sampler, Pruner: g.Pruner, Trials: g.budget(), Steps: g.Steps,
 			Seeds: g.Seeds, RetestSeeds: x.seeds, Top: g.Retest.Top, Seed: g.Seed, of: e, cell: c,
 		}
 		if g.Objective == "" && c.config != nil {
@@ -160,9 +170,6 @@ func (x *expansion) searched(e *Experiment, whole *cell, cells []*cell) []*Study
 		s.Minimize = metric.Better(s.Objective, 0, 1)
 		if g.Constraint != nil {
 			s.Trainable = g.Constraint.Trainable
-		}
-		if s.Trials == 0 && s.Steps == 0 {
-			s.Trials = defaultTrials
 		}
 		if s.params = x.there(c, all, held); len(s.params) == 0 || !x.made(s) {
 			continue
@@ -175,14 +182,34 @@ func (x *expansion) searched(e *Experiment, whole *cell, cells []*cell) []*Study
 		for _, w := range p.When {
 			if key := p.Name + "\x00" + w.Param; x.errorCount() == before && !held[key] {
 				x.failLabel(strings.Join(p.at, "."), x.labelAt(append(slices.Clone(p.at), "when", quoteLabel(w.Param))),
-					fmt.Sprintf("no cell has %s at one of these values, so %q is never searched", w.Param, p.Name), "")
+					fmt.Sprintf("no cell has %s at one of these values, so %q is never searched", w.Param, p.Name), x.haveThere(cells, w.Param))
 			}
 		}
 	}
 	if x.errorCount() == before {
+		x.checkIdleSearch(g)
 		x.starts(v.LookupPath(cue.ParsePath("start")), studies)
 	}
 	return slices.DeleteFunc(studies, func(s *Study) bool { return s == nil })
+}
+
+// haveThere is the hint that lists the values of cells at a path.
+func (x *expansion) haveThere(cells []*cell, path string) string {
+	var texts []string
+	for _, c := range cells {
+		if c.config == nil {
+			continue
+		}
+		if v, ok := x.valueIn(c, path); ok {
+			if text, err := settingText(v); err == nil && !slices.Contains(texts, string(text)) {
+				texts = append(texts, string(text))
+			}
+		}
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	return "cells have " + diagnostic.Some(texts, 8, ", ")
 }
 
 // checkSearch looks at what all studies have in common.
@@ -314,9 +341,45 @@ func (x *expansion) parameter(at []string, path string, v cue.Value) (p *paramet
 			ok = false
 			continue
 		}
+		for i, value := range given.When[path] {
+			if message, hint := x.neverIs(path, value); message != "" {
+				x.failLabel(strings.Join(at, "."), x.elementAt(at, i), message, hint)
+				ok = false
+			}
+		}
 		p.When = append(p.When, space.Condition{Param: path, Values: given.When[path]})
 	}
 	return p, ok
+}
+
+// neverIs says why a field never has a value, with a hint; "" if it may.
+func (x *expansion) neverIs(path string, value any) (message, hint string) {
+	raw, err := settingText(value)
+	if err != nil {
+		return "", ""
+	}
+	text := string(raw)
+	if name, is := value.(string); is && path == "adapter.variant" && name != none {
+		var unknown *variant.UnknownError
+		if _, err := x.resolve.params(x.cue, name); errors.As(err, &unknown) {
+			return fmt.Sprintf("unknown variant %q", name), diagnostic.Suggest(name, "variants", append(slices.Clone(unknown.Known), none))
+		}
+		return "", ""
+	}
+	names := cuePath(path)
+	known := lookup(x.schema, names)
+	if len(names) > 2 && names[0] == "adapter" && names[1] == "params" || !known.Exists() || known.IncompleteKind() == cue.StructKind {
+		return "", ""
+	}
+	if known.Unify(x.cue.CompileBytes(raw)).Validate(cue.Concrete(true)) == nil {
+		return "", ""
+	}
+	rule := sentenceOf(known)
+	message = fmt.Sprintf("%s never is %s", path, text)
+	if rule != "" {
+		message += ": it " + rule
+	}
+	return message, choice(text, rule)
 }
 
 // isRefused reports whether the schema has refused something at a path or below it,
@@ -358,9 +421,29 @@ func (x *expansion) spaceOf(all []*parameter) *space.Space {
 		if fault.Field != "name" {
 			at = append(slices.Clone(at), fault.Field)
 		}
-		x.failLabel(strings.Join(p.at, "."), x.labelAt(at), fmt.Sprintf("%q: %s", p.Name, fault.Message), "")
+		x.failLabel(strings.Join(p.at, "."), x.labelAt(at), fmt.Sprintf("%q: %s", p.Name, fault.Message), hintOf(&p.Param, fault))
 	}
 	return nil
+}
+
+// hintOf is what to write in place of what a space refuses; "" if that cannot be told.
+func hintOf(p *space.Param, fault *space.Error) string {
+	whole := p.Kind == space.Int
+	switch {
+	case fault.Field == "low" && whole && p.Low != math.Trunc(p.Low):
+		return fmt.Sprintf("write low: %v", math.Ceil(p.Low))
+	case fault.Field == "high" && whole && p.High != math.Trunc(p.High):
+		return fmt.Sprintf("write high: %v", math.Floor(p.High))
+	case fault.Field == "step" && whole && p.Step > 0 && p.Step != math.Trunc(p.Step):
+		return fmt.Sprintf("write step: %v", max(1, math.Round(p.Step)))
+	case fault.Field == "low" && p.Log && p.Low <= 0:
+		return "give low a number above 0, or leave log out"
+	case fault.Field == "high" && p.High < p.Low:
+		return fmt.Sprintf("write {low: %v, high: %v}", p.High, p.Low)
+	case fault.Field == "high" && p.High == p.Low:
+		return "give a higher number, or write the value in the experiment and leave the parameter out"
+	}
+	return ""
 }
 
 // made gives a study its space.
@@ -574,32 +657,91 @@ func (x *expansion) starts(v cue.Value, studies []*Study) {
 			continue
 		}
 		taken := false
-		var missing string
+		var missing []*lack
 		for _, s := range studies {
 			if s == nil {
 				continue
 			}
-			switch whole, lacks := x.completed(s, point); {
-			case lacks != "":
-				missing = lacks
-			case whole != nil:
+			whole, lacks := x.completed(s, point)
+			if whole != nil {
 				s.Start, taken = append(s.Start, whole), true
 			}
+			for _, l := range lacks {
+				if i := slices.IndexFunc(missing, l.alike); i >= 0 {
+					missing[i].cells = append(missing[i].cells, s.Cell)
+				} else {
+					missing = append(missing, l)
+				}
+			}
 		}
-		if !taken {
-			pos := x.elementAt([]string{x.name, searchField, "start"}, i)
-			x.failLabel(name, pos, cmp.Or(missing, "no cell is searched at this point: conditions of its parameters do not hold together"), "")
+		pos := x.elementAt([]string{x.name, searchField, "start"}, i)
+		for _, l := range missing {
+			d := diagnostic.Diagnostic{Path: name, Warning: taken, Message: l.message(), Hint: l.hint(), Cells: l.cells, Of: x.total}
+			if taken {
+				d.Message += ", so the search does not begin there"
+			}
+			x.report(x.mark(d, pos))
+		}
+		if !taken && len(missing) == 0 {
+			x.failLabel(name, pos, "no cell is searched at this point: conditions of its parameters do not hold together", "")
 		}
 	}
 }
 
+// A lack is a parameter that a point leaves out and that has no value in some cells, or
+// one that is not searched.
+type lack struct {
+	param space.Param
+	text  string // the value of the cells; "" for none
+	value any
+	cells []string
+}
+
+func (l *lack) alike(other *lack) bool {
+	return l.param.Name == other.param.Name && l.text == other.text
+}
+
+func (l *lack) message() string {
+	if l.text == "" {
+		return fmt.Sprintf("%q is left out here, and the cell has no value for it", l.param.Name)
+	}
+	return fmt.Sprintf("%q is left out here, and %s, which the cell has, is not searched: it has %s", l.param.Name, l.text, values(l.param))
+}
+
+// hint says which value the point may have, and how the space has that of the cell.
+func (l *lack) hint() string {
+	write := func(value any) string {
+		text, _ := json.Marshal(value)
+		return fmt.Sprintf("write {%q: %s} in this point", l.param.Name, text)
+	}
+	if l.param.Kind == space.Choice {
+		hint := write(l.param.Choices[0])
+		if l.text != "" {
+			hint += fmt.Sprintf(", or add %s to choice", l.text)
+		}
+		return hint
+	}
+	number, ok := l.value.(float64)
+	switch {
+	case !ok:
+		return write(l.param.Low)
+	case number < l.param.Low:
+		return write(l.param.Low) + fmt.Sprintf(", or widen the space with low: %s", l.text)
+	case number > l.param.High:
+		return write(l.param.High) + fmt.Sprintf(", or widen the space with high: %s", l.text)
+	case l.param.Step > 0:
+		return write(l.param.Low + l.param.Step*math.Round((number-l.param.Low)/l.param.Step))
+	}
+	return write(l.param.Low)
+}
+
 // completed is a point with the values of the cell where it has none, in the order of
-// the space; lacks says why there is none.
-func (x *expansion) completed(s *Study, point []Setting) (whole []Setting, lacks string) {
+// the space; lacks are the parameters because of which there is none.
+func (x *expansion) completed(s *Study, point []Setting) (whole []Setting, lacks []*lack) {
 	given := map[string]any{}
 	for _, g := range point {
 		if s.Space.Index(g.Path) < 0 {
-			return nil, ""
+			return nil, nil
 		}
 		given[g.Path] = g.Value
 	}
@@ -615,23 +757,29 @@ func (x *expansion) completed(s *Study, point []Setting) (whole []Setting, lacks
 		v, ok := given[q.Name]
 		if !ok {
 			if v, ok = x.valueIn(s.cell, q.Name); !ok {
-				return nil, fmt.Sprintf("%q is left out here, and %s has no value for it", q.Name, s.Cell)
+				lacks = append(lacks, &lack{param: q, cells: []string{s.Cell}})
+				continue
 			}
 		}
-		var err error
-		if p[i], err = q.Encode(v); err != nil {
-			text, _ := json.Marshal(v)
-			return nil, fmt.Sprintf("%q is left out here, and %s has %s, which is not searched: it has %s", q.Name, s.Cell, text, values(q))
+		at, err := q.Encode(v)
+		if err != nil {
+			text, _ := settingText(v)
+			lacks = append(lacks, &lack{q, string(text), v, []string{s.Cell}})
+			continue
 		}
+		p[i] = at
+	}
+	if len(lacks) > 0 {
+		return nil, lacks
 	}
 	for i, v := range p {
 		if space.Active(v) {
 			whole = append(whole, Setting{s.Space.Param(i).Name, s.Space.Param(i).Decode(v)})
 		} else if _, ok := given[s.Space.Param(i).Name]; ok {
-			return nil, "" // its conditions do not hold
+			return nil, nil // its conditions do not hold
 		}
 	}
-	return whole, ""
+	return whole, nil
 }
 
 // can reports whether a parameter can have a value.

@@ -45,8 +45,9 @@ type Share struct {
 func (s Share) Fraction() float64 { return float64(s.Valid) / float64(max(s.Points, 1)) }
 
 // checkPoints counts the points of a study that can be trained, and reports values
-// that none of them has.
-func (x *expansion) checkPoints(s *Study) {
+// that none of them has. Where all points train more parameters than the search allows,
+// least is how many that with the fewest trains, of those that were looked at.
+func (x *expansion) checkPoints(s *Study) (least int64) {
 	costly, referred := x.costly(s)
 	var points []space.Point
 	if s.Share.Whole = s.Space.Size() <= countedMost; s.Share.Whole {
@@ -58,7 +59,7 @@ func (x *expansion) checkPoints(s *Study) {
 	if !s.Share.Whole {
 		points = sampled(s.Space, costly, s.Cell)
 	}
-	fit, first := x.fits(s, points)
+	fit, first, trained := x.fits(s, points)
 	s.Share.Points = len(points)
 	for _, f := range fit {
 		if f == fits {
@@ -68,7 +69,7 @@ func (x *expansion) checkPoints(s *Study) {
 	// Values that no valid point has. Of a range, its ends, which few points have.
 	bad := x.checkEnds(s, points, fit)
 	if s.Share.Valid == len(points) {
-		return
+		return 0
 	}
 	for i, p := range s.params {
 		for v := range p.Choices {
@@ -80,9 +81,7 @@ func (x *expansion) checkPoints(s *Study) {
 		}
 	}
 	if s.Share.Valid == 0 && !bad && slices.Contains(fit, large) {
-		x.failLabel(x.name+".search.constraint", x.valueAt([]string{x.name, searchField, "constraint", "trainable"}),
-			fmt.Sprintf("no point of %s trains as few as %d parameters", s.Cell, s.Trainable), "adapter and head count together; runner plan --groups shows how many there are")
-		return
+		return trained
 	}
 	if s.Share.Valid == 0 && !bad {
 		message, hint := "no point of the space can be trained", ""
@@ -92,6 +91,32 @@ func (x *expansion) checkPoints(s *Study) {
 		at := []string{x.name, searchField, spaceField}
 		x.failLabel(strings.Join(at, "."), x.labelAt(at), message, hint)
 	}
+	return 0
+}
+
+// fewest is the number of parameters that the smallest point of a study trains.
+type fewest struct {
+	*Study
+	parameters int64
+}
+
+// failConstraint reports a constraint that no point of some studies meets, once.
+func (x *expansion) failConstraint(few []*fewest) {
+	if len(few) == 0 {
+		return
+	}
+	d := diagnostic.Diagnostic{Path: x.name + ".search.constraint", Of: x.total}
+	needed, least := int64(0), int64(math.MaxInt64)
+	for _, f := range few {
+		d.Cells = append(d.Cells, f.Cell)
+		needed, least = max(needed, f.parameters), min(least, f.parameters)
+	}
+	d.Message = fmt.Sprintf("no point trains as few as %d parameters: the smallest trains %d", few[0].Trainable, least)
+	if least < needed {
+		d.Message += fmt.Sprintf(", and that of another cell %d", needed)
+	}
+	d.Hint = fmt.Sprintf("write trainable: %d, or more; adapter and head count together", needed)
+	x.report(x.mark(d, x.valueAt([]string{x.name, searchField, "constraint", "trainable"})))
 }
 
 // costly says of each parameter of a study whether a value of its own costs more than
@@ -183,7 +208,7 @@ func (x *expansion) blame(s *Study, p *parameter, points []space.Point, i, v int
 	}
 	text, _ := json.Marshal(p.Choices[v])
 	message, hint := fmt.Sprintf("%s of %q cannot be trained at any point", text, p.Name), ""
-	if _, found := x.fits(s, []space.Point{q}); len(found) > 0 {
+	if _, found, _ := x.fits(s, []space.Point{q}); len(found) > 0 {
 		message, hint = fmt.Sprintf("%s of %q: %s", text, p.Name, found[0].Message), found[0].Hint
 	}
 	at := append(slices.Clone(p.at), "choice")
@@ -216,10 +241,10 @@ func (x *expansion) checkEnds(s *Study, points []space.Point, fit []fitness) (ba
 			if len(at) == 0 {
 				continue
 			}
-			if fit, _ := x.fits(s, at[:1]); fit[0] != refused && !x.parameterRefuses(s, p, end.value) {
+			if fit, _, _ := x.fits(s, at[:1]); fit[0] != refused && !x.parameterRefuses(s, p, end.value) {
 				continue
 			}
-			fit, found := x.fits(s, at)
+			fit, found, _ := x.fits(s, at)
 			if slices.ContainsFunc(fit, func(f fitness) bool { return f != refused }) && !x.parameterRefuses(s, p, end.value) || len(found) == 0 {
 				continue
 			}
@@ -245,8 +270,9 @@ func (x *expansion) parameterRefuses(s *Study, p *parameter, value float64) bool
 }
 
 // fits reports which points can be trained, and what is wrong with the first that
-// cannot. Points that agree in what is checked are checked once.
-func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first diagnostic.List) {
+// cannot. Points that agree in what is checked are checked once. Where the search has a
+// constraint, least is the number of parameters that the smallest of the points trains.
+func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first diagnostic.List, least int64) {
 	y, done := x.apart(x.resolve.ctx, s.Seeds)
 	defer done()
 	fit = make([]fitness, len(points))
@@ -307,7 +333,10 @@ func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first d
 		}
 		found, done := counted[key]
 		if !done {
-			found = y.withinConstraint(s, c)
+			var n int64
+			if found, n = y.withinConstraint(s, c); n > 0 && (least == 0 || n < least) {
+				least = n
+			}
 			counted[key] = found
 		}
 		fit[i] = found
@@ -317,7 +346,7 @@ func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first d
 			first = append(first, d)
 		}
 	}
-	return fit, first
+	return fit, first, least
 }
 
 // trainableOn is what the number of parameters that train depends on.
@@ -328,19 +357,21 @@ type trainableOn struct {
 	groups *optimConfig // nil where it has no groups, which may freeze
 }
 
-// withinConstraint says whether a sound cell trains as few parameters as a study allows.
-func (x *expansion) withinConstraint(s *Study, c *cell) fitness {
+// withinConstraint says whether a sound cell trains as few parameters as a study allows,
+// and how many it trains; 0 where that is not known.
+func (x *expansion) withinConstraint(s *Study, c *cell) (fitness, int64) {
 	run, err := x.run(c, name.Repeat{Seed: s.Seeds[0]})
 	if err != nil {
-		return wrong
+		return wrong, 0
 	}
 	switch n, err := Trainable(run.Spec); {
 	case err != nil:
-		return wrong
+		return wrong, 0
 	case n > s.Trainable:
-		return large
+		return large, n
+	default:
+		return fits, n
 	}
-	return fits
 }
 
 // Trainable counts the parameters of adapter and head that train.

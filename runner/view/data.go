@@ -48,6 +48,12 @@ func (v *View) DataChecked(c DataCheck) {
 	if n := len(c.Problems); n > 0 {
 		verdict = v.bad.Render(count(n, "problem"))
 	}
+	if n := len(c.Repeated); n > 0 {
+		verdict += ", " + v.warn.Render(count(n, "image")+" in two parts")
+	}
+	if n := len(c.Remarks); n > 0 {
+		verdict += ", " + v.warn.Render(count(n, "remark"))
+	}
 	text := fmt.Sprintf("%s, images: %s", verdict, strings.Join(parts, ", "))
 	if len(c.Parts) > 0 && c.Parts[0].Layout != "" {
 		text += "; laid out as " + c.Parts[0].Layout

@@ -119,6 +119,15 @@ func (v *View) explained(e Explained) {
 	v.table(t)
 }
 
+// Presets lists the presets, and what the schema says of them.
+func (v *View) Presets(names []string, doc string) {
+	for _, name := range names {
+		v.Say("%s", v.bold.Render(name))
+	}
+	v.Say("")
+	v.paragraphs(doc)
+}
+
 // Preset lists what a preset sets, each setting with the reason.
 func (v *View) Preset(list []experiment.Difference) {
 	for i, d := range list {

@@ -18,7 +18,7 @@ import (
 	"github.com/loralab/loralab/runner/study"
 )
 
-// SearchBest writes the best points of searches as CUE, and names searches without one.
+// SearchBest writes the best points of searches as CUE, and warns of searches without one.
 func (v *View) SearchBest(winners []*study.Winner, without []string) error {
 	var b strings.Builder
 	for i, w := range winners {
@@ -49,7 +49,7 @@ func (v *View) SearchBest(winners []*study.Winner, without []string) error {
 		b.WriteString("}\n")
 	}
 	if len(without) > 0 {
-		fmt.Fprintf(&b, "\n// Without a complete trial yet: %s\n", comment(strings.Join(without, ", ")))
+		v.Warn("without a complete trial yet: " + comment(strings.Join(without, ", ")))
 	}
 	return v.cue(b.String())
 }
