@@ -60,7 +60,9 @@ func TestTopicsShowWhatWorks(t *testing.T) {
 		// Without backbones and variants: the schema's own.
 		_, found := experiment.Load(t.Context(), []string{file}, experiment.Env{})
 		// The images of the experiment are drawn, and small.
-		found = slices.DeleteFunc(found, func(d diagnostic.Diagnostic) bool { return d.Warning && strings.Contains(d.Message, "the images are drawn") })
+		found = slices.DeleteFunc(found, func(d diagnostic.Diagnostic) bool {
+			return d.Warning && strings.Contains(d.Message, "the images are drawn")
+		})
 		if len(found) > 0 {
 			t.Errorf("in\n%s\n%s", text, found[0].Text())
 		}
