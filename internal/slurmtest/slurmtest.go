@@ -451,4 +451,3 @@ func Wait(t testing.TB, what string, so func() bool) {
 		time.Sleep(pause)
 	}
 }
-
