@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,7 +66,7 @@ on them any more.`,
 				show = a.view.Line
 			}
 			for _, t := range followed {
-				t.path = filepath.Join(root, filepath.FromSlash(t.run.Dir), file)
+				t.path = filepath.Join(root, filepath.FromSlash(t.run.Working()), file)
 				t.show = func(line []byte) { show("", line) }
 				if several {
 					t.show = func(line []byte) { show(t.name, line) }
@@ -116,6 +117,30 @@ func (t *tail) close() {
 	if t.file != nil {
 		t.file.Close()
 	}
+}
+
+// move continues at the same place of the same file of another directory: a worker of a
+// cluster has taken the run over, or has shown it.
+func (t *tail) move(path string) {
+	if path == t.path {
+		return
+	}
+	t.path = path
+	if t.file == nil {
+		return
+	}
+	at, err := t.file.Seek(0, io.SeekCurrent)
+	file, e := os.Open(path)
+	if err != nil || e != nil {
+		return
+	}
+	at -= int64(t.lines.Buffered() + len(t.part))
+	if _, err := file.Seek(at, io.SeekStart); err != nil {
+		file.Close()
+		return
+	}
+	t.file.Close()
+	t.file, t.lines, t.part = file, bufio.NewReader(file), nil
 }
 
 // read shows the lines that are there. A file that is not there yet has none.
@@ -182,8 +207,11 @@ func anyGoing(ctx context.Context, root string, followed []*tail) (bool, error) 
 		}
 	}
 	holders, err := store.Holders(root)
-	if len(holders) == 0 || err != nil {
+	if err != nil {
 		return false, err
+	}
+	if len(holders) == 0 && !slices.ContainsFunc(followed, func(t *tail) bool { return t.run.Holder != nil }) {
+		return false, nil
 	}
 	known, err := store.Read(ctx, root)
 	if err != nil {
@@ -191,6 +219,10 @@ func anyGoing(ctx context.Context, root string, followed []*tail) (bool, error) 
 	}
 	for _, t := range followed {
 		run := known.Runs[t.run.ID]
+		if run != nil {
+			t.run = run
+			t.move(filepath.Join(root, filepath.FromSlash(run.Working()), filepath.Base(t.path)))
+		}
 		if run != nil && (run.State == store.Running || run.State == store.Queued) {
 			return true, nil
 		}

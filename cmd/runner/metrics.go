@@ -41,7 +41,7 @@ of them, with a column for each value: train/loss, val/dice/mean and so on.`,
 						continue
 					}
 					seen[l.Run] = true
-					rows, err := track.History(filepath.Join(root, filepath.FromSlash(known.Runs[l.Run].Dir)))
+					rows, err := track.History(filepath.Join(root, filepath.FromSlash(known.Runs[l.Run].Working())))
 					if err != nil {
 						return fmt.Errorf("%s: %w", l.Name(), err)
 					}

@@ -56,6 +56,7 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 	if err != nil {
 		return nil, nil, err
 	}
+	holders = append(holders, known.Workers()...)
 	if p == nil {
 		return all(known, len(holders) > 0), holders, nil
 	}

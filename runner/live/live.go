@@ -267,8 +267,9 @@ func (w *watcher) look(s *State, known *store.Snapshot, holders []store.Holder) 
 		}
 		if state == string(store.Running) && !seen[run.ID] {
 			t := w.tails[run.ID]
-			if t == nil {
-				t = &tail{name: l.Name(), path: rundir.Dir(filepath.Join(w.Root, filepath.FromSlash(run.Dir))).Path(rundir.Journal)}
+			path := rundir.Dir(filepath.Join(w.Root, filepath.FromSlash(run.Working()))).Path(rundir.Journal)
+			if t == nil || t.path != path {
+				t = &tail{name: l.Name(), path: path}
 				w.tails[run.ID] = t
 			}
 			t.metric, t.named = cmp.Or(w.Metrics[l.Experiment], "dice/mean"), run.Named

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -174,6 +175,19 @@ func (s *Records) finish(at *os.Root, r *record, how claim.How) error {
 // Working is where the files are that are written of the run now: its directory, or that
 // of a generation of a cluster. It is relative to the root of the project, with slashes.
 func (r *Run) Working() string { return path.Join(r.Dir, r.working) }
+
+// Workers are the workers of clusters that have a run, each once, in the order of their
+// arrays.
+func (s *Snapshot) Workers() []Holder {
+	var all []Holder
+	for _, run := range s.Runs {
+		if h := run.Holder; h != nil && h.Array != "" {
+			all = append(all, *h)
+		}
+	}
+	slices.SortFunc(all, func(a, b Holder) int { return cmp.Or(cmp.Compare(a.Array, b.Array), cmp.Compare(a.Element, b.Element)) })
+	return slices.CompactFunc(all, func(a, b Holder) bool { return a.Array == b.Array && a.Element == b.Element })
+}
 
 // Path is the directory that Working names, absolute if the root of the project is.
 func (r *Run) Path() string { return filepath.Join(r.root, filepath.FromSlash(r.Working())) }

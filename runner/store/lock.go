@@ -41,6 +41,14 @@ type Holder struct {
 	worker  string
 }
 
+// String says who it is: "process 12 on host", or "element 3 of array A on node".
+func (h Holder) String() string {
+	if h.Array != "" {
+		return fmt.Sprintf("element %d of array %s on %s", h.Element, h.Array, h.Host)
+	}
+	return fmt.Sprintf("process %d on %s", h.PID, h.Host)
+}
+
 // HeldError says that someone else works on the project.
 type HeldError struct {
 	Path    string
@@ -53,7 +61,7 @@ func (e *HeldError) Error() string {
 	}
 	var text []string
 	for _, h := range e.Holders {
-		text = append(text, fmt.Sprintf("process %d on %s, since %s (%s)", h.PID, h.Host, h.Since.Local().Format(time.DateTime), h.Command))
+		text = append(text, fmt.Sprintf("%s, since %s (%s)", h, h.Since.Local().Format(time.DateTime), h.Command))
 	}
 	return "another runner works on this project: " + strings.Join(text, " and ")
 }

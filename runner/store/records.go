@@ -194,10 +194,7 @@ type ClaimedError struct {
 }
 
 func (e *ClaimedError) Error() string {
-	if e.Holder.Array != "" {
-		return fmt.Sprintf("element %d of the array %s works on run %s", e.Holder.Element, e.Holder.Array, rundir.Short(e.Run))
-	}
-	return fmt.Sprintf("process %d on %s works on run %s (%s)", e.Holder.PID, e.Holder.Host, rundir.Short(e.Run), e.Holder.Command)
+	return fmt.Sprintf("%s works on run %s (%s)", e.Holder, rundir.Short(e.Run), e.Holder.Command)
 }
 
 // As makes claims from now on for the process that holds lock, and refuses to

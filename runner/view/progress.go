@@ -142,7 +142,7 @@ func (p *Progress) Watch(e launch.Event) {
 
 // wait says once that others have what is left.
 func (p *Progress) wait(h *store.Holder) {
-	text := fmt.Sprintf("waiting for process %d on %s, which works on what is left", h.PID, h.Host)
+	text := fmt.Sprintf("waiting for %s, which works on what is left", h)
 	if text != p.waiting {
 		p.print(p.v.dim.Render(text))
 		p.waiting = text

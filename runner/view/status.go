@@ -46,8 +46,7 @@ func (r StatusRun) state() string {
 // Status shows a table for each experiment, and who works on them.
 func (v *View) Status(experiments []Status, holders []store.Holder) {
 	for _, h := range holders {
-		v.Say("%s process %d on %s, since %s (%s)", v.accent.Render("at work:"),
-			h.PID, h.Host, h.Since.Local().Format(time.DateTime), h.Command)
+		v.Say("%s %s, since %s (%s)", v.accent.Render("at work:"), h, h.Since.Local().Format(time.DateTime), h.Command)
 	}
 	if len(holders) > 0 {
 		v.Say("")
