@@ -27,6 +27,7 @@ const (
 )
 
 func (a *app) workCommand() *cobra.Command {
+	first := 0
 	c := &cobra.Command{
 		Use:   "work ARRAY",
 		Short: "Take runs of an array of jobs, as one element of it",
@@ -35,8 +36,9 @@ run of the directory of an array that nobody works on, until there is none or it
 over. SIGUSR1 and SIGTERM end it after a checkpoint.`,
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
-		RunE:   func(c *cobra.Command, args []string) error { return a.work(c.Context(), args[0]) },
+		RunE:   func(c *cobra.Command, args []string) error { return a.work(c.Context(), args[0], first) },
 	}
+	c.Flags().IntVar(&first, "first", 0, "the worker of the array that has index 0")
 	return c
 }
 
@@ -44,7 +46,7 @@ over. SIGUSR1 and SIGTERM end it after a checkpoint.`,
 // moment, and Slurm looks at the time in steps of half a minute.
 func workMargin(limit time.Duration) time.Duration { return min(2*time.Minute, limit/4) }
 
-func (a *app) work(ctx context.Context, dir string) (err error) {
+func (a *app) work(ctx context.Context, dir string, first int) (err error) {
 	began := time.Now()
 	who := claim.Worker{Nonce: claim.Nonce(), PID: os.Getpid(), Since: began.UTC().Truncate(time.Millisecond), Command: commandLine()}
 	if who.Host = os.Getenv("SLURMD_NODENAME"); who.Host == "" {
@@ -57,6 +59,7 @@ func (a *app) work(ctx context.Context, dir string) (err error) {
 			}
 		}
 	}
+	who.Element += first
 	close(a.taken)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -74,11 +74,11 @@ func (x *expansion) expand() *Experiment {
 	}
 	c := whole.config
 	e := &Experiment{
-		Name:     x.name,
-		File:     x.file,
-		About:    c.About,
-		Metric:   metric.Canonical(c.Report.Metric),
-		Track:    x.track,
+		Name:   x.name,
+		File:   x.file,
+		About:  c.About,
+		Metric: metric.Canonical(c.Report.Metric),
+		Track:  x.track, Resources: x.resources,
 		Baseline: c.Report.Baseline, FigureWidth: float64(c.Report.Figure.Width),
 	}
 	e.Strengths, e.Ensemble = c.Evaluate.strengths(), c.Evaluate.Ensemble
@@ -230,6 +230,7 @@ type expansion struct {
 	total        int // cells
 	about        string
 	track        Track
+	resources    *Resources
 	seeds        []uint64
 
 	roots  map[string]cue.Value // see without
@@ -283,10 +284,11 @@ func (x *expansion) readBase() (*cell, error) {
 	}
 	text := c.tree.append(nil)
 	return c, json.Unmarshal(text, &struct {
-		About *string   `json:"about"`
-		Seeds *[]uint64 `json:"seeds"`
-		Track *Track    `json:"track"`
-	}{&c.config.About, &c.config.Seeds, &x.track})
+		About     *string     `json:"about"`
+		Seeds     *[]uint64   `json:"seeds"`
+		Track     *Track      `json:"track"`
+		Resources **Resources `json:"resources"`
+	}{&c.config.About, &c.config.Seeds, &x.track, &x.resources})
 }
 
 func namesOf(cells []*cell) []string {

@@ -73,6 +73,7 @@ var writable = map[string][]string{
 	"evaluate.domains":           {"{}", `{far: {source: "procedural", seed: 3}}`},
 	"report.metric":              {`"dice/mean"`, `"accuracy"`},
 	"track":                      {"unset", `{tensorboard: true, wandb: {project: "p", mode: "offline"}}`},
+	"resources":                  {"unset", `{time: "4h", workers: 3, gpus: 1, options: ["--licenses=x"]}`},
 	"data.split.seed":            {"0", "3"}, // of a source that is divided, which a drawn one is not
 	"data.limit.seed":            {"0", "3"}, // likewise
 	"evaluate.domains.a.seed":    {"unset", "1"},
@@ -95,7 +96,7 @@ func (d drawn) replaced(path string) bool { return inSteps[path] != "" && d.get(
 
 // paths that leave the weights of this experiment alone, whatever they say.
 var harmless = []string{
-	"about", "data.limit.test", "evaluate.checkpoint", "evaluate.domains", "report.metric", "track", "data.split.seed", "data.limit.seed", "evaluate.domains.a.seed",
+	"about", "data.limit.test", "evaluate.checkpoint", "evaluate.domains", "report.metric", "track", "resources", "data.split.seed", "data.limit.seed", "evaluate.domains.a.seed",
 }
 
 // drawn is a choice for some fields; the others have their default.

@@ -26,6 +26,8 @@ type Experiment struct {
 	Metric string
 	// Track is where runs are shown.
 	Track Track
+	// Resources are what workers on a cluster get; nil: the file does not say.
+	Resources *Resources
 	// Baseline is the cell that the others are compared with, "" for none.
 	Baseline string
 	// FigureWidth is that of figures, in inches; 0 is that of a page on a screen.

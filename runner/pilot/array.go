@@ -58,6 +58,8 @@ type Array struct {
 	Command []string `json:"command"`
 	Engine  string   `json:"engine"` // path of the binary
 	Workers int      `json:"workers"`
+	// Chunk is how many elements one submission may have; 0: all.
+	Chunk int `json:"chunk,omitempty"`
 	// Limit is how long an element may take; workers end before.
 	Limit      time.Duration `json:"limit_ns"`
 	Retries    int           `json:"retries"`

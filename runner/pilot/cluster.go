@@ -25,16 +25,20 @@ import (
 // place. Another one implements this, and has a script that starts
 // "runner work DIRECTORY" with the index of the element.
 type Scheduler interface {
-	// Submit starts an array with elements 0 to workers-1. After an error it is certain
-	// that nothing was submitted under the name.
+	// Submit starts an array with elements 0 to workers-1. An error that wraps
+	// ErrUnknown says that it may have been submitted; after any other it was not.
 	Submit(ctx context.Context, a *Array) error
 	// Poll is what is known of the elements of arrays, in one question for all of them.
 	// An element that is not among them is over. After an error nothing is known.
-	Poll(ctx context.Context, arrays []string) ([]Element, error)
+	Poll(ctx context.Context, arrays []*Array) ([]Element, error)
 	// Cancel ends elements of an array, all if none is named. Workers get the time for
 	// a checkpoint.
-	Cancel(ctx context.Context, array string, elements ...int) error
+	Cancel(ctx context.Context, a *Array, elements ...int) error
 }
+
+// ErrUnknown says that a scheduler does not answer, so that it is not known whether what
+// was asked of it was done.
+var ErrUnknown = errors.New("the scheduler does not answer")
 
 // Life is what a scheduler says of an element.
 type Life int
@@ -49,6 +53,7 @@ const (
 type Element struct {
 	Array   string // its name
 	Index   int
+	Job     string // its number, for people
 	Life    Life
 	Restart int    // how often it was restarted
 	Node    string // where it runs
@@ -277,8 +282,12 @@ func (w *watching) submit(ctx context.Context) error {
 	if err := a.write(jobs); err != nil {
 		return err
 	}
-	if err := w.Scheduler.Submit(ctx, &a); err != nil {
+	err := w.Scheduler.Submit(ctx, &a)
+	if err != nil && !errors.Is(err, ErrUnknown) {
 		return errors.Join(err, markEnded(w.Root, a.Name))
+	}
+	if err != nil {
+		w.say("%v; whether it was submitted, the next answer says", err)
 	}
 	l, err := w.watch(&a)
 	if err != nil {
@@ -299,12 +308,12 @@ func markEnded(root, name string) error {
 
 // poll asks what lives, breaks claims of what does not, and submits what is left.
 func (w *watching) poll(ctx context.Context, first bool) error {
-	var names []string
+	var arrays []*Array
 	for _, l := range w.arrays {
-		names = append(names, l.Name)
+		arrays = append(arrays, l.Array)
 	}
 	asked := context.WithoutCancel(ctx) // an answer takes seconds at most
-	elements, err := w.Scheduler.Poll(asked, names)
+	elements, err := w.Scheduler.Poll(asked, arrays)
 	if err != nil {
 		if text := err.Error(); text != w.unsaid {
 			w.say("it is not known what runs: %s; workers go on", text)
@@ -573,7 +582,7 @@ func (w *watching) settle(ctx context.Context, t *task) error {
 	if end.Outcome == launch.Failed && w.FailFast {
 		w.stop = true
 		for _, l := range w.arrays {
-			if err := w.Scheduler.Cancel(context.WithoutCancel(ctx), l.Name); err != nil {
+			if err := w.Scheduler.Cancel(context.WithoutCancel(ctx), l.Array); err != nil {
 				return err
 			}
 		}
@@ -605,7 +614,7 @@ func (w *watching) silence(ctx context.Context, elements []Element) error {
 			}
 			l.silent[e.Index] = true
 			w.say("element %d of %s on %s has written nothing for %v: it is ended", e.Index, l.Name, e.Node, fresh.Sub(at).Round(time.Second))
-			if err := w.Scheduler.Cancel(ctx, l.Name, e.Index); err != nil {
+			if err := w.Scheduler.Cancel(ctx, l.Array, e.Index); err != nil {
 				w.say("ending it: %v", err)
 			}
 		}
@@ -654,7 +663,7 @@ func Cancel(ctx context.Context, root string, s Scheduler) (int, error) {
 		return 0, err
 	}
 	for _, a := range arrays {
-		if err := s.Cancel(ctx, a.Name); err != nil {
+		if err := s.Cancel(ctx, a); err != nil {
 			return 0, err
 		}
 	}

@@ -122,7 +122,7 @@ func (f *fake) start(a *Array, e *element) {
 	})
 }
 
-func (f *fake) Poll(_ context.Context, arrays []string) ([]Element, error) {
+func (f *fake) Poll(_ context.Context, arrays []*Array) ([]Element, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.polls++
@@ -130,8 +130,8 @@ func (f *fake) Poll(_ context.Context, arrays []string) ([]Element, error) {
 		return nil, errors.New("unable to contact the controller")
 	}
 	var all []Element
-	for _, name := range arrays {
-		for _, e := range f.elements[name] {
+	for _, a := range arrays {
+		for _, e := range f.elements[a.Name] {
 			if !e.forget {
 				all = append(all, e.Element)
 			}
@@ -140,10 +140,10 @@ func (f *fake) Poll(_ context.Context, arrays []string) ([]Element, error) {
 	return all, nil
 }
 
-func (f *fake) Cancel(_ context.Context, array string, elements ...int) error {
+func (f *fake) Cancel(_ context.Context, a *Array, elements ...int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, e := range f.elements[array] {
+	for _, e := range f.elements[a.Name] {
 		e.cancel()
 		e.Life, e.Reason = Over, "cancelled"
 	}
