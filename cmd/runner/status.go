@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 	"github.com/loralab/loralab/runner/view"
 )
 
@@ -60,6 +61,10 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 	if p == nil {
 		return all(known, len(holders) > 0), holders, nil
 	}
+	searches, err := study.Read(ctx, known, p.experiments)
+	if err != nil {
+		return nil, nil, err
+	}
 	var experiments []view.Status
 	for _, e := range p.experiments {
 		s := view.Status{Experiment: e.Name, Metric: e.Metric}
@@ -78,6 +83,18 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 				Name: run.Name(), ID: run.ID, Stored: stored, Current: len(holders) > 0,
 			})
 		}
+		for _, of := range searches {
+			if of.Experiment != e.Name {
+				continue
+			}
+			s.Searches = append(s.Searches, of.Progress())
+			for _, t := range of.Trials {
+				for _, m := range t.Runs {
+					l := store.Label{Experiment: e.Name, Cell: t.Cell(of.Cell), Seed: m.Seed, Run: m.ID}
+					s.Runs = append(s.Runs, view.StatusRun{Name: l.Name(), ID: m.ID, Stored: known.As(l), Current: len(holders) > 0, Over: of.Over()})
+				}
+			}
+		}
 		experiments = append(experiments, s)
 	}
 	return experiments, holders, nil
@@ -85,6 +102,16 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 
 // all is the newest run of every cell that ever had one, by experiment.
 func all(known *store.Snapshot, current bool) []view.Status {
+	over := map[string]bool{} // searches, by experiment and cell
+	for _, asked := range known.Asked {
+		for _, l := range asked.Runs { // what a search has found is asked for once it is over
+			cell := l.Cell
+			if cell == experiment.BestCell {
+				cell = experiment.BaseCell
+			}
+			over[l.Experiment+"/"+cell] = true
+		}
+	}
 	var experiments []view.Status
 	for _, l := range known.Newest() {
 		i := slices.IndexFunc(experiments, func(s view.Status) bool { return s.Experiment == l.Experiment })
@@ -92,8 +119,9 @@ func all(known *store.Snapshot, current bool) []view.Status {
 			i = len(experiments)
 			experiments = append(experiments, view.Status{Experiment: l.Experiment, Metric: "dice/mean"})
 		}
+		of, _, trial := experiment.CutTrial(l.Cell)
 		experiments[i].Runs = append(experiments[i].Runs, view.StatusRun{
-			Name: l.Name(), ID: l.Run, Stored: known.As(l), Current: current,
+			Name: l.Name(), ID: l.Run, Stored: known.As(l), Current: current, Over: trial && over[l.Experiment+"/"+of],
 		})
 	}
 	return experiments

@@ -816,11 +816,15 @@ func (s *Study) Retest(ctx context.Context, rank int, point []Setting, seed uint
 	return run, found
 }
 
+// BaseCell is the name of the cell of an experiment without a matrix, and BestCell that of
+// the best that its search has found.
+const BaseCell, BestCell = "base", "best"
+
 // RetestCell is the name of the cell of a retest.
 func (s *Study) RetestCell(rank int) string {
 	name := s.Cell
-	if name == "base" {
-		name = "best"
+	if name == BaseCell {
+		name = BestCell
 	}
 	if rank > 0 {
 		name += fmt.Sprintf(",top=%d", rank+1)

@@ -329,13 +329,20 @@ type Counts struct {
 	Broken int `json:"broken"`
 	// Ensembles counts those that are to be scored.
 	Ensembles int `json:"ensembles,omitempty"`
-	// Searches counts those that have trials to come.
-	Searches int `json:"searches,omitempty"`
+	// Searches counts those that have trials to come, NewSearches those of them that
+	// have none yet.
+	Searches    int `json:"searches,omitempty"`
+	NewSearches int `json:"new_searches,omitempty"`
 }
 
 // Counts counts the actions.
 func (p *Plan) Counts() Counts {
 	c := Counts{Ensembles: len(p.Ensembles), Searches: len(p.Searches)}
+	for _, s := range p.Searches {
+		if s.Made == 0 {
+			c.NewSearches++
+		}
+	}
 	for _, a := range p.Actions {
 		switch {
 		case a.Shared != nil:
@@ -382,7 +389,12 @@ func (c Counts) String() string {
 	} else {
 		add(n, "ensembles to score")
 	}
-	if n := c.Searches; n == 1 {
+	if n := c.NewSearches; n == 1 {
+		add(n, "new search")
+	} else {
+		add(n, "new searches")
+	}
+	if n := c.Searches - c.NewSearches; n == 1 {
 		add(n, "search to continue")
 	} else {
 		add(n, "searches to continue")

@@ -22,6 +22,7 @@ type Source struct {
 	runs    *store.Store
 	job     func(run *experiment.Run, cell string) (*launch.Job, error)
 	given   map[string]bool   // runs that are jobs now, by identity
+	jobs    map[string]string // the searches of those that are or were, by identity
 	names   map[string]string // runs by the names that they have
 
 	mu sync.Mutex // of all of it, for Expected
@@ -45,7 +46,7 @@ type retest struct {
 func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, studies []*experiment.Study,
 	job func(run *experiment.Run, cell string) (*launch.Job, error),
 ) (*Source, error) {
-	src := &Source{runs: runs, job: job, given: map[string]bool{}, names: map[string]string{}}
+	src := &Source{runs: runs, job: job, given: map[string]bool{}, jobs: map[string]string{}, names: map[string]string{}}
 	for _, l := range known.Labels {
 		src.names[l.Name()] = l.Run
 	}
@@ -149,16 +150,13 @@ func (a *active) trained(t *Trial, id string) error {
 	return fmt.Errorf("%s/%s has been trained, but its directory does not say so: %w", a.Experiment, t.Cell(a.Cell), why)
 }
 
-// Expected is how many runs there are of all studies, and the best value so far.
+// Expected is how many runs of all studies are jobs, those included that were and, as far
+// as is known, those that will be, and the best value so far.
 func (src *Source) Expected() (runs int, note string) {
 	src.mu.Lock()
 	defer src.mu.Unlock()
 	for _, a := range src.studies {
-		trials := a.Study.Study.Trials
-		if trials == 0 || a.exhausted || len(a.Trials) > trials {
-			trials = len(a.Trials)
-		}
-		runs += trials*len(a.Seeds) + a.Top*len(a.RetestSeeds)
+		runs += a.expected()
 		if best := a.Best(); len(best) > 0 && !a.over {
 			note = fmt.Sprintf("best %.3f", best[0].Value)
 			if len(src.studies) > 1 {
@@ -167,6 +165,38 @@ func (src *Source) Expected() (runs int, note string) {
 		}
 	}
 	return runs, note
+}
+
+// expected is how many runs of a study are jobs. What was trained before is none, so a
+// search that continues counts what it has left.
+func (a *active) expected() (runs int) {
+	for _, name := range a.source.jobs {
+		if name == a.Name() {
+			runs++
+		}
+	}
+	if a.over {
+		return runs
+	}
+	for _, t := range a.Trials {
+		for _, m := range t.Runs {
+			if t.State == Open && a.source.jobs[m.ID] == "" {
+				runs++
+			}
+		}
+	}
+	if more := a.Study.Study.Trials - len(a.Trials); more > 0 && !a.exhausted {
+		runs += more * len(a.Seeds)
+	}
+	if !a.judged {
+		return runs + a.Top*len(a.RetestSeeds)
+	}
+	for _, r := range a.retests {
+		if !r.given {
+			runs++
+		}
+	}
+	return runs
 }
 
 // look reads what became of a trial.
@@ -339,6 +369,9 @@ func (src *Source) begin(ctx context.Context, run *experiment.Run, cell string, 
 	}
 	job.Train, job.Evaluations = train, evaluations
 	src.given[run.ID] = true
+	if train || len(evaluations) > 0 {
+		src.jobs[run.ID] = run.Experiment + "/" + cell
+	}
 	return job, nil
 }
 

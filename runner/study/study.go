@@ -158,6 +158,7 @@ func Read(ctx context.Context, known *store.Snapshot, experiments []*experiment.
 			if !s.Over() {
 				continue
 			}
+			s.close()
 			runs, err := s.retested(ctx)
 			if err != nil {
 				return nil, err
@@ -166,6 +167,16 @@ func Read(ctx context.Context, known *store.Snapshot, experiments []*experiment.
 		}
 	}
 	return studies, nil
+}
+
+// close calls the trials of a search that is over pruned where they are paused: none
+// continues unless the search gets more trials.
+func (s *Study) close() {
+	for _, t := range s.Trials {
+		if t.State == Paused {
+			t.State = Pruned
+		}
+	}
 }
 
 // retested are the runs of the best trials on the seeds of the experiment.

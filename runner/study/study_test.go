@@ -96,7 +96,7 @@ func TestRungs(t *testing.T) {
 		counts := map[int]int{}
 		for _, trial := range s.Trials {
 			counts[len(trial.Rungs)]++
-			if last := trial.Rungs[len(trial.Rungs)-1]; trial.State != Complete && (trial.State != Paused || trial.Step != last.Step || trial.Value != last.Value) {
+			if last := trial.Rungs[len(trial.Rungs)-1]; trial.State != Complete && (trial.State != Pruned || trial.Step != last.Step || trial.Value != last.Value) {
 				t.Errorf("trial %d is %+v", trial.Number, trial)
 			}
 		}
@@ -489,7 +489,7 @@ func TestARunIsRemoved(t *testing.T) {
 	l := newLab(t, with(`pruner: {kind: "asha", min: 2}`))
 	l.apply(math.MaxInt)
 	s := l.read()[0]
-	i := slices.Index(statesOf(s), Paused)
+	i := slices.Index(statesOf(s), Pruned)
 	id := s.Trials[i].Runs[0].ID
 	l.must(os.RemoveAll(filepath.Join(l.root, filepath.FromSlash(store.DirOf("x", id)))))
 	if s = l.read()[0]; s.Trials[i].State != Open || s.Over() {
@@ -497,7 +497,7 @@ func TestARunIsRemoved(t *testing.T) {
 	}
 	l.trained = nil
 	l.apply(math.MaxInt)
-	if s = l.read()[0]; s.Trials[i].State != Paused || !s.Over() || len(l.trained) != 1 {
+	if s = l.read()[0]; s.Trials[i].State != Pruned || !s.Over() || len(l.trained) != 1 {
 		t.Errorf("trained again: %v, %q", statesOf(s), l.trained)
 	}
 }

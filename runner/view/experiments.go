@@ -20,8 +20,16 @@ func (v *View) Validated(experiments []*experiment.Experiment, found diagnostic.
 		return
 	}
 	for _, e := range experiments {
-		v.Say("%s %s: %s in %s, scored on %s", v.good.Render("ok"), e.Name,
-			count(len(e.Runs), "run"), count(cellsOf(e), "cell"), some(e.Domains, 6))
+		what := count(len(e.Runs), "run") + " in " + count(cellsOf(e), "cell")
+		if n := len(e.Studies); n > 0 {
+			if what += ", "; len(e.Runs) == 0 {
+				what = ""
+			}
+			if what += fmt.Sprintf("%d searches", n); n == 1 {
+				what = strings.TrimSuffix(what, "es")
+			}
+		}
+		v.Say("%s %s: %s, scored on %s", v.good.Render("ok"), e.Name, what, some(e.Domains, 6))
 	}
 }
 

@@ -59,7 +59,7 @@ func (v *View) Plan(p *plan.Plan, o PlanOptions) {
 		shown = true
 	}
 	for _, s := range o.Searches {
-		if s.Over && !o.All {
+		if s.Over && s.Best == nil && !o.All {
 			continue
 		}
 		if s.Experiment != experiment {

@@ -29,15 +29,16 @@ type Progress struct {
 	fixed   int // runs that are no matter of more
 	name    int // columns for the name of a run
 
-	mu      sync.Mutex
-	trained []time.Duration   // of the runs that were trained here
-	ended   map[string]bool   // runs, by identity
-	names   map[string]string // of those that were done here, by identity
-	drawn   int               // lines of bars on the screen
-	drew    time.Time
-	runs    []*progressRun // in progress, oldest first
-	most    int            // at once
-	waiting string         // for whom
+	mu       sync.Mutex
+	trained  []time.Duration   // of the runs that were trained here
+	uncached map[string]bool   // reasons that were shown
+	ended    map[string]bool   // runs, by identity
+	names    map[string]string // of those that were done here, by identity
+	drawn    int               // lines of bars on the screen
+	drew     time.Time
+	runs     []*progressRun // in progress, oldest first
+	most     int            // at once
+	waiting  string         // for whom
 }
 
 // progressRun is a run in progress.
@@ -66,7 +67,7 @@ type Expected interface {
 // Progress shows jobs to come, and those that a source gives; nil for none.
 // Metrics names, for each experiment, the metric to show.
 func (v *View) Progress(jobs []*launch.Job, more Expected, metrics map[string]string) *Progress {
-	p := &Progress{v: v, numbers: map[string]int{}, ended: map[string]bool{}, names: map[string]string{}, more: more, metrics: metrics}
+	p := &Progress{v: v, numbers: map[string]int{}, uncached: map[string]bool{}, ended: map[string]bool{}, names: map[string]string{}, more: more, metrics: metrics}
 	for _, job := range jobs {
 		p.number(job)
 	}
@@ -212,8 +213,9 @@ func (p *Progress) said(r *progressRun, event *spec.Event) bool {
 			if views := e.Started.GetCachedViews(); views > 1 {
 				text += fmt.Sprintf(" for %d views of each image", views)
 			}
-		} else if why := e.Started.GetUncached(); why != "" {
+		} else if why := e.Started.GetUncached(); why != "" && !p.uncached[why] {
 			text += ", no block cached: " + why
+			p.uncached[why] = true
 		}
 		p.line(r, text)
 	case *spec.Event_Step:

@@ -12,6 +12,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 )
 
 // Status is where the runs of an experiment stand.
@@ -19,6 +20,7 @@ type Status struct {
 	Experiment string
 	Metric     string // shown for runs that are done
 	Runs       []StatusRun
+	Searches   []study.Progress // those that are known
 }
 
 // StatusRun is where one run stands.
@@ -27,6 +29,7 @@ type StatusRun struct {
 	ID      string     // identity
 	Stored  *store.Run // nil: not started
 	Current bool       // someone works on the project
+	Over    bool       // its search has ended, so it does not continue where it is paused
 }
 
 func (r StatusRun) state() string {
@@ -39,6 +42,8 @@ func (r StatusRun) state() string {
 		return "interrupted"
 	case r.Stored.State == store.Queued && !r.Current:
 		return "not started"
+	case r.Stored.State == store.Paused && r.Over:
+		return string(study.Pruned)
 	}
 	return string(r.Stored.State)
 }
@@ -64,6 +69,15 @@ func (v *View) Status(experiments []Status, holders []store.Holder) {
 
 func (v *View) status(e Status) {
 	v.Say("%s", v.bold.Render(e.Experiment))
+	for _, s := range e.Searches {
+		printLine(v.out, clip(v.search(s), v.width))
+	}
+	if len(e.Runs) == 0 {
+		if len(e.Searches) == 0 {
+			v.Say("No runs.")
+		}
+		return
+	}
 	t := table{columns: slices.Concat(texts("RUN", "STATE"), numbers("STEP", e.Metric), []column{{name: "ENDED", spare: 1}}, texts("ID"))}
 	counts := map[string]int{}
 	for _, r := range e.Runs {

@@ -34,6 +34,9 @@ func (v *View) search(s study.Progress) string {
 	if len(parts) > 0 {
 		line += "; " + strings.Join(parts, ", ")
 	}
+	if s.Over {
+		line += "; over"
+	}
 	if s.Best != nil {
 		line += fmt.Sprintf("; best %s at %s", score(s.Best.Value), pointText(s.Best.Point))
 	}
