@@ -333,6 +333,29 @@ func (c *Cluster) KillController() {
 	c.signal("slurmctld", syscall.SIGKILL)
 }
 
+// State is what the controller has written down so far. Calling it kills the controller and
+// starts one that knows no more: what was submitted since is forgotten, and numbers of jobs
+// are given a second time.
+func (c *Cluster) State() (restore func()) {
+	c.t.Helper()
+	kept := c.path("state.kept")
+	if err := os.CopyFS(kept, os.DirFS(c.path("state"))); err != nil {
+		c.t.Fatal(err)
+	}
+	return func() {
+		c.t.Helper()
+		c.KillController()
+		err := os.RemoveAll(c.path("state"))
+		if err == nil {
+			err = os.Rename(kept, c.path("state"))
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.StartController()
+	}
+}
+
 // FreezeController has slurmctld take connections and answer nothing, until ThawController.
 func (c *Cluster) FreezeController() {
 	c.t.Helper()

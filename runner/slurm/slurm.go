@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/loralab/loralab/runner/pilot"
@@ -109,8 +110,10 @@ func (c *Client) submit(ctx context.Context, script string, chunk Chunk) error {
 	absent := 0
 	for deadline := time.Now().Add(look); ; {
 		elements, err := c.poll(ctx, []Chunk{chunk})
+		// What Slurm refuses because no node can have it, it may list as failed.
+		submitted := slices.ContainsFunc(elements, func(e pilot.Element) bool { return e.Life != pilot.Over || e.Node != "" })
 		switch {
-		case err == nil && len(elements) > 0:
+		case err == nil && submitted:
 			return nil
 		case err == nil:
 			absent++
@@ -133,7 +136,7 @@ var columns = []struct {
 	name  string
 	width int
 }{
-	{"Name", 80}, {"ArrayJobID", 20}, {"ArrayTaskID", 20}, {"State", 24}, {"RestartCnt", 12}, {"NodeList", 80}, {"Reason", 80},
+	{"Name", 80}, {"ArrayJobID", 20}, {"ArrayTaskID", 20}, {"State", 24}, {"RestartCnt", 12}, {"NodeList", 80}, {"exit_code", 12}, {"Reason", 80},
 }
 
 // Poll is the elements of arrays that Slurm knows.
@@ -188,7 +191,7 @@ func (c *Client) parse(text string) ([]pilot.Element, error) {
 
 // element is one line of squeue.
 func (c *Client) element(f map[string]string) (pilot.Element, error) {
-	e := pilot.Element{Node: f["NodeList"], Reason: reason(f["State"], f["Reason"])}
+	e := pilot.Element{Node: f["NodeList"], Reason: reason(f["State"], f["Reason"], f["exit_code"])}
 	name, chunk, _ := strings.Cut(f["Name"], ".")
 	e.Array = name
 	index, err := strconv.Atoi(f["ArrayTaskID"])
@@ -223,23 +226,47 @@ func life(state string) (pilot.Life, error) {
 	return pilot.Running, nil // of a later version: not over as far as is known
 }
 
-// reason says in words how an element ended, or why it waits.
-func reason(state, why string) string {
-	if why == "None" {
+// ends are how elements end, in words, by their state.
+var ends = map[string]string{
+	"BOOT_FAIL": "its node did not start", "CANCELLED": "it was cancelled", "COMPLETED": "it ended", "DEADLINE": "its deadline has passed",
+	"FAILED": "it failed", "LAUNCH_FAILED": "it could not be started", "NODE_FAIL": "its node failed",
+	"OUT_OF_MEMORY": "its node ran out of the memory that was asked for", "PREEMPTED": "another job took its place", "TIMEOUT": "its time was over",
+}
+
+// launchFailed is the number that Slurm has in place of a signal for a script that it could
+// not start: its log cannot be written, for one.
+const launchFailed = 53
+
+// reason says in words how an element ended, or why it waits: in the word of Slurm, which
+// its documentation explains. The code is that of wait(2).
+func reason(state, why, code string) string {
+	if why == "None" || why == "NonZeroExitCode" || why == "TimeLimit" {
 		why = ""
 	}
-	words := map[string]string{
-		"BOOT_FAIL": "its node did not start", "CANCELLED": "it was cancelled", "DEADLINE": "its deadline has passed", "FAILED": "it failed",
-		"NODE_FAIL": "its node failed", "OUT_OF_MEMORY": "its node ran out of the memory that was asked for", "TIMEOUT": "its time was over",
-		"PREEMPTED": "another job took its place", "COMPLETED": "it ended", "LAUNCH_FAILED": "it could not be started",
-	}[state]
-	switch {
-	case words == "":
+	words := ends[state]
+	if words == "" {
 		return why
-	case why == "" || why == "NonZeroExitCode" || why == "TimeLimit":
-		return words
 	}
-	return words + " (" + why + ")"
+	if status, err := strconv.Atoi(code); err == nil && state == "FAILED" {
+		switch exit, signal := status>>8, status&0x7f; {
+		case why == "BadConstraints":
+			words = "no node has what it asks for"
+		case signal == launchFailed:
+			words = "it could not be started; can its log be written there?"
+		case signal != 0:
+			words = fmt.Sprintf("it was ended by signal %d", signal)
+			if syscall.Signal(signal) == syscall.SIGKILL {
+				words += ", as for too much memory"
+			}
+			why = ""
+		case exit != 0:
+			words = fmt.Sprintf("it failed with exit code %d", exit)
+		}
+	}
+	if why != "" {
+		words += " (" + why + ")"
+	}
+	return words
 }
 
 // Cancel ends elements of an array, all if none is named.
@@ -285,16 +312,23 @@ func (c *Client) run(ctx context.Context, input string, name string, args ...str
 	if text == "" {
 		text = err.Error()
 	}
-	text = strings.Join(strings.Split(text, "\n"), "; ")
+	text = strings.ReplaceAll(text, "\n", "; ")
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return "", fmt.Errorf("there is no %s here: %w", name, err)
 	case ctx.Err() != nil || silent.MatchString(text):
 		return "", fmt.Errorf("%w: %s: %s", pilot.ErrUnknown, name, text)
 	case name == "sbatch":
-		return "", &RefusedError{Text: strings.ReplaceAll(text, "sbatch: error: ", "")}
+		return "", &RefusedError{Text: refusal(text)}
 	}
 	return "", fmt.Errorf("%s: %s", name, text)
+}
+
+// refusal is what sbatch says of a refusal, without what it says of itself.
+func refusal(text string) string {
+	text = strings.NewReplacer("sbatch: error: ", "", "sbatch: ", "").Replace(text)
+	text, _, _ = strings.Cut(text, "; Try ")
+	return text
 }
 
 // silent is what commands say when the controller does not answer.
