@@ -20,6 +20,7 @@ import (
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/runner/bounded"
 	"github.com/loralab/loralab/runner/diagnostic"
+	"github.com/loralab/loralab/runner/search/space"
 )
 
 // Runs of points that no matrix names, such as those that a search proposes.
@@ -52,35 +53,97 @@ var pointLimits = bounded.Limits{CPU: time.Minute, Memory: loadLimits.Memory}
 // not read again. A backbone that has to be downloaded is downloaded within the
 // context of Load.
 func (e *Experiment) Resolve(ctx context.Context, point []Setting, repeat name.Repeat) (run *Run, found diagnostic.List) {
-	return e.resolve(ctx, nil, point, repeat)
+	return onlyRun(e.resolve(ctx, nil, point, repeat))
 }
 
 // Resolve makes the run of a trial: the cell of the study with a point in place of
 // its values. The run has the name of a cell of its own. Otherwise it is as
 // Experiment.Resolve says.
 func (s *Study) Resolve(ctx context.Context, cell string, point []Setting, seed uint64) (*Run, diagnostic.List) {
-	run, found := s.of.resolve(ctx, s, point, name.Repeat{Seed: seed})
+	run, found := onlyRun(s.of.resolve(ctx, s, point, name.Repeat{Seed: seed}))
 	if run != nil {
 		run.Cell, run.Values, run.Point, run.Label.Cell = cell, nil, point, cell
 	}
 	return run, found
 }
 
-// resolve is Resolve with the values of a study's cell, if there is one, below
-// those of the point.
-func (e *Experiment) resolve(ctx context.Context, in *Study, point []Setting, repeat name.Repeat) (run *Run, found diagnostic.List) {
-	x := e.expansion
-	path := strings.TrimSuffix(e.Name, smokeSuffix)
-	give := func(format string, args ...any) (*Run, diagnostic.List) {
-		return nil, diagnostic.List{{Path: path, Message: fmt.Sprintf(format, args...), At: diagnostic.Position{File: x.display(x.file)}}}
+// onlyRun is the run of a point that was resolved with one repeat.
+func onlyRun(runs []*Run, found diagnostic.List) (*Run, diagnostic.List) {
+	if len(runs) == 0 {
+		return nil, found
 	}
+	return runs[0], found
+}
+
+// resolve is Resolve with the values of a study's cell, if there is one, below those of
+// the point. It makes a run for each repeat, or none.
+func (e *Experiment) resolve(ctx context.Context, in *Study, point []Setting, repeats ...name.Repeat) (runs []*Run, found diagnostic.List) {
+	x := e.expansion
+	err := x.inTurn(ctx, func() { runs, found = x.point(ctx, e, in, point, repeats) })
+	if err != nil {
+		return nil, diagnostic.List{{
+			Path: strings.TrimSuffix(e.Name, smokeSuffix), Message: fmt.Sprintf("the point is not resolved: %v", err), At: diagnostic.Position{File: x.display(x.file)},
+		}}
+	}
+	return runs, found
+}
+
+// together is how many points are resolved at once.
+const together = 100
+
+// IDs are the identities of the runs that points make with some seeds; nil where a point
+// makes none. The points are resolved together, which takes a fraction of the time of one
+// after the other.
+func (s *Study) IDs(ctx context.Context, points []space.Point, seeds []uint64) (ids [][]string, err error) {
+	x := s.of.expansion
+	for part := range slices.Chunk(points, together) {
+		err := x.inTurn(ctx, func() {
+			y, done := x.apart(ctx, seeds)
+			defer done()
+			for _, c := range y.cellsAt(s, part) {
+				ids = append(ids, y.idsOf(s, c, seeds))
+			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("resolving points of %s/%s: %w", s.Experiment, s.Cell, err)
+		}
+	}
+	return ids, nil
+}
+
+// idsOf are the identities of the runs of a cell; nil if it makes none.
+func (x *expansion) idsOf(s *Study, c *cell, seeds []uint64) (ids []string) {
+	if c.config == nil {
+		return nil
+	}
+	before := x.errorCount()
+	x.prepare([]*cell{c})
+	if x.check(c); x.errorCount() > before {
+		return nil
+	}
+	for _, seed := range seeds {
+		run, err := x.run(c, name.Repeat{Seed: seed})
+		if err == nil && s.of.smoke != nil {
+			run, err = s.of.smoke.run(x.resolve.ctx, run, s.of.Name)
+		}
+		if err != nil {
+			return nil
+		}
+		ids = append(ids, run.ID)
+	}
+	return ids
+}
+
+// inTurn does work that uses the values of the experiment. The error says why it was not
+// done.
+func (x *expansion) inTurn(ctx context.Context, work func()) error {
 	release, err := x.turn.take(ctx)
 	if err != nil {
-		return give("the point is not resolved: %v", err)
+		return err
 	}
 	defer release()
 	if x.resolve.partial() {
-		return give("the point is not resolved: plug-ins or backbones are not known here")
+		return errors.New("plug-ins or backbones are not known here")
 	}
 	// The work itself ends soon after the context. Giving it up would leave the
 	// experiment in its hands.
@@ -94,15 +157,12 @@ func (e *Experiment) resolve(ctx context.Context, in *Study, point []Setting, re
 				x.turn.lost = errors.New(left.message)
 			}
 		}()
-		run, found = x.point(ctx, e, in, point, repeat)
+		work()
 	})
 	if err != nil {
 		x.turn.lost = fmt.Errorf("evaluating the experiment with these settings: %w", err)
 	}
-	if x.turn.lost != nil {
-		return give("the point is not resolved: %v", x.turn.lost)
-	}
-	return run, found
+	return x.turn.lost
 }
 
 // A turn is the right to use the values of one Load.
@@ -131,10 +191,14 @@ func (t *turn) take(ctx context.Context) (release func(), err error) {
 
 // point resolves a point with maps of its own, so that what is known of the
 // experiment stays, and nothing of the point does.
-func (x *expansion) point(ctx context.Context, e *Experiment, in *Study, settings []Setting, repeat name.Repeat) (*Run, diagnostic.List) {
-	y, done := x.apart(ctx, []uint64{repeat.Seed})
+func (x *expansion) point(ctx context.Context, e *Experiment, in *Study, settings []Setting, repeats []name.Repeat) ([]*Run, diagnostic.List) {
+	var seeds []uint64
+	for _, r := range repeats {
+		seeds = append(seeds, r.Seed)
+	}
+	y, done := x.apart(ctx, seeds)
 	defer done()
-	run := y.runOf(in, settings, repeat)
+	runs := y.runsOf(in, settings, repeats)
 	found := slices.DeleteFunc(y.found, func(d diagnostic.Diagnostic) bool {
 		_, known := x.seen[seenKey(d)]
 		return d.Warning && known
@@ -145,14 +209,17 @@ func (x *expansion) point(ctx context.Context, e *Experiment, in *Study, setting
 	switch {
 	case ctx.Err() != nil:
 		return nil, diagnostic.List{{Path: x.name, Message: "the point is not resolved: " + ctx.Err().Error(), At: diagnostic.Position{File: x.display(x.file)}}}
-	case run == nil || e.smoke == nil:
-		return run, found
+	case e.smoke == nil:
+		return runs, found
 	}
-	cut, err := e.smoke.run(ctx, run, e.Name)
-	if err != nil {
-		return nil, append(found, diagnostic.Diagnostic{Path: x.name, Message: fmt.Sprintf("cutting %s down: %v", run.Name(), err), At: diagnostic.Position{File: x.display(x.file)}})
+	for i, run := range runs {
+		cut, err := e.smoke.run(ctx, run, e.Name)
+		if err != nil {
+			return nil, append(found, diagnostic.Diagnostic{Path: x.name, Message: fmt.Sprintf("cutting %s down: %v", run.Name(), err), At: diagnostic.Position{File: x.display(x.file)}})
+		}
+		runs[i] = cut
 	}
-	return cut, found
+	return runs, found
 }
 
 // apart is the work on points: what it finds is its own, and ends with done.
@@ -170,8 +237,8 @@ func (x *expansion) apart(ctx context.Context, seeds []uint64) (y *expansion, do
 	return &own, func() { x.document.stubbed, x.document.stub = d.stubbed, d.stub }
 }
 
-// runOf is the run of a point; nil, reported, if there is none.
-func (x *expansion) runOf(in *Study, settings []Setting, repeat name.Repeat) *Run {
+// runsOf are the runs of a point; none, reported, if it makes not all of them.
+func (x *expansion) runsOf(in *Study, settings []Setting, repeats []name.Repeat) (runs []*Run) {
 	c, ok := x.pointCell(in, settings)
 	if !ok {
 		return nil
@@ -187,21 +254,24 @@ func (x *expansion) runOf(in *Study, settings []Setting, repeat name.Repeat) *Ru
 	if x.errorCount() > 0 || c.config == nil {
 		return nil
 	}
-	if !slices.Contains(c.config.Data.repeats(x.seeds), repeat) {
-		x.fail(&c.subject, "data.split", fmt.Sprintf("the experiment has no run with %s", repeat.Words()), "name a fold that data.split has, and none without folds")
-		return nil
+	for _, repeat := range repeats {
+		if !slices.Contains(c.config.Data.repeats(x.seeds), repeat) {
+			x.fail(&c.subject, "data.split", fmt.Sprintf("the experiment has no run with %s", repeat.Words()), "name a fold that data.split has, and none without folds")
+			return nil
+		}
+		run, err := x.run(c, repeat)
+		if err != nil {
+			x.fail(&c.subject, "seeds", err.Error(), "")
+			return nil
+		}
+		x.checkSame(c, run)
+		x.checkTensors(c, run.Spec)
+		if x.errorCount() > 0 {
+			return nil
+		}
+		runs = append(runs, run)
 	}
-	run, err := x.run(c, repeat)
-	if err != nil {
-		x.fail(&c.subject, "seeds", err.Error(), "")
-		return nil
-	}
-	x.checkSame(c, run)
-	x.checkTensors(c, run.Spec)
-	if x.errorCount() > 0 {
-		return nil
-	}
-	return run
+	return runs
 }
 
 // pointCell is the cell of a point. Values of a study's cell are below the point's.

@@ -805,15 +805,19 @@ func values(p space.Param) string {
 	return strings.Join(texts, ", ")
 }
 
-// Retest makes a run of the comparison: the cell of the study at a point that the
-// search has found. Rank counts from 0, the best.
-func (s *Study) Retest(ctx context.Context, rank int, point []Setting, seed uint64) (*Run, diagnostic.List) {
-	run, found := s.of.resolve(ctx, s, point, names.Repeat{Seed: seed})
-	if run != nil {
+// Retest makes the runs of the comparison, one for each of RetestSeeds: the cell of the
+// study at a point that the search has found. Rank counts from 0, the best.
+func (s *Study) Retest(ctx context.Context, rank int, point []Setting) ([]*Run, diagnostic.List) {
+	var repeats []names.Repeat
+	for _, seed := range s.RetestSeeds {
+		repeats = append(repeats, names.Repeat{Seed: seed})
+	}
+	runs, found := s.of.resolve(ctx, s, point, repeats...)
+	for _, run := range runs {
 		run.Cell, run.Values, run.Point = s.RetestCell(rank), s.cell.values, point
 		run.Label.Cell = run.Cell
 	}
-	return run, found
+	return runs, found
 }
 
 // BaseCell is the name of the cell of an experiment without a matrix, and BestCell that of

@@ -276,45 +276,9 @@ func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first d
 	y, done := x.apart(x.resolve.ctx, s.Seeds)
 	defer done()
 	fit = make([]fitness, len(points))
-	cells := make([]*cell, len(points))
-	// One override for each value, so that cells share what follows from it.
-	fixed := make([]*override, len(s.fixed))
-	for i, o := range s.fixed {
-		own := *o
-		fixed[i] = &own
-	}
-	known := map[string]*override{}
-	for i, p := range points {
-		c := &cell{subject: subject{name: fmt.Sprintf("point %d", i)}}
-		for j, v := range p {
-			if !space.Active(v) {
-				continue
-			}
-			key := fmt.Sprint(j, " ", v)
-			o := known[key]
-			if o == nil {
-				q := s.Space.Param(j)
-				text, err := settingText(q.Decode(v))
-				if err != nil {
-					continue
-				}
-				o = newOverride(cuePath(q.Name), y.cue.CompileBytes(text), s.params[j].label)
-				o.at, known[key] = s.params[j].label, o
-			}
-			c.overlay = append(c.overlay, o)
-		}
-		c.overlay = append(c.overlay, fixed...)
-		cells[i] = c
-		if len(c.overlay) == 0 {
-			c.tree, c.config = y.baseCell.tree, y.baseCell.config
-		}
-	}
-	sound := slices.DeleteFunc(slices.Clone(cells), func(c *cell) bool { return c == nil })
-	y.total = len(sound)
-	y.evaluate(y.baseCell, sound)
 	counted := map[trainableOn]fitness{}
-	for i, c := range cells {
-		if c == nil || c.config == nil {
+	for i, c := range y.cellsAt(s, points) {
+		if c.config == nil {
 			fit[i] = refused
 			continue
 		}
@@ -347,6 +311,46 @@ func (x *expansion) fits(s *Study, points []space.Point) (fit []fitness, first d
 		}
 	}
 	return fit, first, least
+}
+
+// cellsAt are the cells of a study at some points, evaluated together.
+func (x *expansion) cellsAt(s *Study, points []space.Point) []*cell {
+	cells := make([]*cell, len(points))
+	// One override for each value, so that cells share what follows from it.
+	fixed := make([]*override, len(s.fixed))
+	for i, o := range s.fixed {
+		own := *o
+		fixed[i] = &own
+	}
+	known := map[string]*override{}
+	for i, p := range points {
+		c := &cell{subject: subject{name: fmt.Sprintf("point %d", i)}}
+		for j, v := range p {
+			if !space.Active(v) {
+				continue
+			}
+			key := fmt.Sprint(j, " ", v)
+			o := known[key]
+			if o == nil {
+				q := s.Space.Param(j)
+				text, err := settingText(q.Decode(v))
+				if err != nil {
+					continue
+				}
+				o = newOverride(cuePath(q.Name), x.cue.CompileBytes(text), s.params[j].label)
+				o.at, known[key] = s.params[j].label, o
+			}
+			c.overlay = append(c.overlay, o)
+		}
+		c.overlay = append(c.overlay, fixed...)
+		cells[i] = c
+		if len(c.overlay) == 0 {
+			c.tree, c.config = x.baseCell.tree, x.baseCell.config
+		}
+	}
+	x.total = len(cells)
+	x.evaluate(x.baseCell, cells)
+	return cells
 }
 
 // trainableOn is what the number of parameters that train depends on.

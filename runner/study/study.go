@@ -183,13 +183,11 @@ func (s *Study) close() {
 func (s *Study) retested(ctx context.Context) (runs []*experiment.Run, err error) {
 	best := s.Best()
 	for rank, t := range best[:min(s.Top, len(best))] {
-		for _, seed := range s.RetestSeeds {
-			run, found := s.Retest(ctx, rank, t.Point, seed)
-			if run == nil {
-				return nil, fmt.Errorf("the best point of %s/%s: %w", s.Experiment, s.Cell, errors.New(inWords(found)))
-			}
-			runs = append(runs, run)
+		of, found := s.Retest(ctx, rank, t.Point)
+		if len(of) == 0 {
+			return nil, fmt.Errorf("the best point of %s/%s: %w", s.Experiment, s.Cell, errors.New(inWords(found)))
 		}
+		runs = append(runs, of...)
 	}
 	return runs, nil
 }
@@ -202,6 +200,8 @@ func (s *Study) Over() bool {
 
 // read reads the trials of the directory that are not known yet.
 func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, error)) error {
+	var all []*Trial
+	keys := map[*Trial]string{}
 	for n, err := range s.dir.from(s.next) {
 		if err != nil {
 			return err
@@ -222,11 +222,15 @@ func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, er
 		for _, r := range f.Runs {
 			t.Runs = append(t.Runs, Member{r.Seed, r.Run})
 		}
-		if !s.belongs(ctx, t, f.Key) {
+		t.pruned = s.dir.isPruned(n)
+		all, keys[t] = append(all, t), f.Key
+	}
+	belong := s.belonging(ctx, all, keys)
+	for _, t := range all {
+		if !belong[t] {
 			s.Foreign++
 			continue
 		}
-		t.pruned = s.dir.isPruned(n)
 		if err := s.update(t, lookUp); err != nil {
 			return err
 		}
@@ -235,30 +239,36 @@ func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, er
 	return nil
 }
 
-// belongs reports whether a trial is one of the search as it is now: its point lies
-// in the space, and its runs are those that the file makes of it. Key is that of its
-// file.
-func (s *Study) belongs(ctx context.Context, t *Trial, key string) bool {
-	var err error
-	if t.at, err = s.Encode(t.Point); err != nil {
-		return false
-	}
-	if key == s.key {
-		return true
-	}
-	if len(t.Runs) != len(s.Seeds) {
-		return false
-	}
-	for i, m := range t.Runs {
-		if m.Seed != s.Seeds[i] {
-			return false
+// belonging says which trials are of the search as it is now: their points lie in the
+// space, and their runs are those that the file makes of them. Keys are those of their
+// files; a trial with the key of the search is one of it.
+func (s *Study) belonging(ctx context.Context, all []*Trial, keys map[*Trial]string) map[*Trial]bool {
+	belong := map[*Trial]bool{}
+	var unsure []*Trial
+	var points []space.Point
+	for _, t := range all {
+		var err error
+		if t.at, err = s.Encode(t.Point); err != nil {
+			continue
 		}
-		run, _ := s.Resolve(ctx, t.Cell(s.Cell), t.Point, m.Seed)
-		if run == nil || run.ID != m.ID {
-			return false
+		if belong[t] = keys[t] == s.key; belong[t] {
+			continue
+		}
+		if slices.EqualFunc(t.Runs, s.Seeds, func(m Member, seed uint64) bool { return m.Seed == seed }) {
+			unsure, points = append(unsure, t), append(points, t.at)
 		}
 	}
-	return true
+	if len(unsure) == 0 {
+		return belong
+	}
+	ids, err := s.IDs(ctx, points, s.Seeds)
+	if err != nil {
+		return belong // which a point that is resolved by itself says as well
+	}
+	for i, t := range unsure {
+		belong[t] = slices.EqualFunc(t.Runs, ids[i], func(m Member, id string) bool { return m.ID == id })
+	}
+	return belong
 }
 
 // update reads what became of a trial from its runs.
