@@ -86,8 +86,7 @@ type Server struct {
 	Down       atomic.Bool     // drops every connection
 	Deleted    map[string]bool // names of runs that were deleted, and cannot be made again
 
-	// Fault is asked before each request; nil makes none.
-	Fault func(operation string) Answer
+	fault func(operation string) Answer
 
 	http *httptest.Server
 	base string
@@ -103,6 +102,14 @@ func New(key string) *Server {
 
 // Close ends the server.
 func (s *Server) Close() { s.http.Close() }
+
+// Fail makes the answers that answer gives before each request; nil makes no faults. It may
+// be called while requests run, and answer is called under Lock.
+func (s *Server) Fail(answer func(operation string) Answer) {
+	s.Lock()
+	defer s.Unlock()
+	s.fault = answer
+}
 
 // Run is what arrived of a run of the entity of the key; nil if nothing did.
 func (s *Server) Run(project, name string) *Run {
@@ -164,8 +171,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.Lock()
 	s.Requests[operation]++
 	answer := Answer{}
-	if s.Fault != nil {
-		answer = s.Fault(operation)
+	if s.fault != nil {
+		answer = s.fault(operation)
 	}
 	if s.Down.Load() {
 		answer = Answer{Fault: Drop}

@@ -101,9 +101,9 @@ func TestEnvironmentOfTheNetwork(t *testing.T) {
 func BenchmarkLog(b *testing.B) {
 	server := wandbserver.New(testKey)
 	b.Cleanup(server.Close)
-	server.Fault = func(string) wandbserver.Answer {
+	server.Fail(func(string) wandbserver.Answer {
 		return wandbserver.Answer{Fault: wandbserver.Slow, Wait: 5 * time.Second}
-	}
+	})
 	for _, c := range []struct{ name, url string }{{"offline", ""}, {"slow", server.URL}, {"none", "http://127.0.0.1:1"}} {
 		b.Run(c.name, func(b *testing.B) {
 			s := Settings{Mode: Offline, Root: b.TempDir(), ID: NewID(), Getenv: noEnvironment}

@@ -210,12 +210,12 @@ func faults(server *wandbserver.Server, seed uint64) {
 		{Fault: wandbserver.Half},
 		{Fault: wandbserver.Slow, Wait: 20 * time.Millisecond},
 	}
-	server.Fault = func(string) wandbserver.Answer {
+	server.Fail(func(string) wandbserver.Answer {
 		if random.IntN(3) > 0 {
 			return wandbserver.Answer{}
 		}
 		return list[random.IntN(len(list))]
-	}
+	})
 }
 
 // A run is logged online while the server fails in all ways and is away in between.
@@ -241,13 +241,9 @@ func TestOnlineWithFaults(t *testing.T) {
 			must(t, r.System(map[string]float64{"cpu": float64(step)}, time.Time{}))
 			switch step {
 			case 80:
-				server.Lock()
 				server.Down.Store(true)
-				server.Unlock()
 			case 120:
-				server.Lock()
 				server.Down.Store(false)
-				server.Unlock()
 			}
 			if step%20 == 0 {
 				time.Sleep(15 * time.Millisecond)
@@ -289,7 +285,7 @@ func TestSyncKilled(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var kill atomic.Pointer[context.CancelFunc]
 	left := 0
-	server.Fault = func(string) wandbserver.Answer {
+	server.Fail(func(string) wandbserver.Answer {
 		if left--; left > 0 {
 			return wandbserver.Answer{}
 		}
@@ -298,7 +294,7 @@ func TestSyncKilled(t *testing.T) {
 			return wandbserver.Answer{Fault: wandbserver.Drop}
 		}
 		return wandbserver.Answer{Fault: wandbserver.DropLate}
-	}
+	})
 	kills := 0
 	for ; ; kills++ {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -454,12 +450,12 @@ func TestRefusals(t *testing.T) {
 	same(t, server, server.Run("nuclei", s.ID), r.logPath())
 
 	// The storage refuses files.
-	server.Fault = func(operation string) wandbserver.Answer {
+	server.Fail(func(operation string) wandbserver.Answer {
 		if operation == "PUT" {
 			return wandbserver.Answer{Fault: wandbserver.Status, Status: 403, Message: "AccessDenied"}
 		}
 		return wandbserver.Answer{}
-	}
+	})
 	r = offline(t, func(s *Settings) { s.ID = "files" })
 	everything(t, r)
 	must(t, r.Finish(t.Context(), 0))
@@ -467,7 +463,7 @@ func TestRefusals(t *testing.T) {
 	if refused := new(RefusedError); !errors.As(err, &refused) || !strings.Contains(err.Error(), "403") || results[0].Rows != 21 {
 		t.Errorf("uploads that are refused: %v", err)
 	}
-	server.Fault = nil
+	server.Fail(nil)
 	_, err = Sync(t.Context(), to(server, r.settings.Root))
 	must(t, err)
 	same(t, server, server.Run("nuclei", "files"), r.logPath())
