@@ -16,15 +16,29 @@ import (
 // compared is every cell next to the baseline of the experiment; nil without one, and as
 // long as it has no score.
 func (s *study) compared() *compare.Comparison {
-	at := slices.IndexFunc(s.cells, func(c *cell) bool { return c.name == s.exp.Baseline })
-	if at < 0 || !s.scored(s.cells[at]) {
-		return nil
+	if base := s.baseline(); base != nil {
+		return s.comparedWith(base, s.domains())
 	}
-	var groups []compare.Group
+	return nil
+}
+
+// baseline is the cell that the experiment names as such, nil as long as it has no score.
+func (s *study) baseline() *cell {
 	for _, c := range s.cells {
-		groups = append(groups, s.group(c, s.domains()))
+		if c.name == s.exp.Baseline && s.scored(c) {
+			return c
+		}
 	}
-	return compare.Make(s.exp.Metric, s.domains(), groups, at)
+	return nil
+}
+
+// comparedWith is every cell next to a cell, on domains.
+func (s *study) comparedWith(base *cell, domains []string) *compare.Comparison {
+	groups := make([]compare.Group, len(s.cells))
+	for i, c := range s.cells {
+		groups[i] = s.group(c, domains)
+	}
+	return compare.Make(s.exp.Metric, domains, groups, slices.Index(s.cells, base))
 }
 
 // comparisonHeader names the columns of comparisonLines.

@@ -15,7 +15,6 @@ import (
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/rundir"
-	"github.com/loralab/loralab/runner/compare"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/figure"
 	"github.com/loralab/loralab/runner/foreign"
@@ -428,32 +427,25 @@ const mostSentences = 24
 // the first case or, where there is none, the first cell. They are nil where fewer than
 // two have scores.
 func (s *study) sentences() (all []string) {
-	domains := s.domains()
-	var base *cell
+	named := s.baseline()
+	base, scored := named, 0
 	for _, c := range s.cells {
-		if s.scored(c) && (base == nil || len(base.values) > 0 && len(c.values) == 0) {
+		if !s.scored(c) {
+			continue
+		}
+		scored++
+		if named == nil && (base == nil || len(base.values) > 0 && len(c.values) == 0) {
 			base = c
 		}
 	}
-	if at := slices.IndexFunc(s.cells, func(c *cell) bool { return c.name == s.exp.Baseline }); at >= 0 && s.scored(s.cells[at]) {
-		base = s.cells[at]
-	}
-	if base == nil {
+	if scored < 2 || scored > mostSentences {
 		return nil
 	}
-	groups := []compare.Group{s.group(base, domains)}
-	for _, c := range s.cells {
-		if c != base && s.scored(c) {
-			groups = append(groups, s.group(c, domains))
-		}
-	}
-	if len(groups)*len(domains) > mostSentences {
+	domains := s.domains()
+	if scored*len(domains) > mostSentences {
 		domains = domains[:1]
 	}
-	if len(groups) < 2 || len(groups) > mostSentences {
-		return nil
-	}
-	for _, d := range compare.Make(s.exp.Metric, domains, groups, 0).Domains {
+	for _, d := range s.comparedWith(base, domains).Domains {
 		for _, r := range d.Rows {
 			if r.Sentence != "" {
 				all = append(all, strings.Replace(r.Sentence, " on "+d.Name+" ", " on "+s.short[d.Name]+" ", 1))
