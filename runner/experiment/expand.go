@@ -98,6 +98,7 @@ func (x *expansion) expand() *Experiment {
 	}
 	x.about, x.seeds = c.About, c.Seeds
 	x.checkSeeds(c.Seeds)
+	x.checkOptions(&whole.subject)
 	x.checkReferences(whole.tree)
 	cells, axes := x.cells(whole)
 	e.Axes, e.Folds = axes, c.Data.Split.Folds

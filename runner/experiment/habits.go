@@ -110,6 +110,18 @@ var otherNames = map[string]string{
 	"img_size":                    "data.size",
 	"num_classes":                 "data.classes",
 	"seed":                        "seeds",
+	"walltime":                    "resources.time",
+	"timeout_min":                 "resources.time",
+	"queue":                       "resources.partition",
+	"slurm_partition":             "resources.partition",
+	"slurm_account":               "resources.account",
+	"gres":                        "resources.gpus",
+	"gpus_per_node":               "resources.gpus",
+	"mem":                         "resources.memory",
+	"mem_gb":                      "resources.memory",
+	"cpus_per_task":               "resources.cpus",
+	"slurm_array_parallelism":     "resources.parallel",
+	"slurm_setup":                 "resources.setup",
 }
 
 // otherWords are the words that other programs have for values of a field.

@@ -82,3 +82,87 @@ func ParseLimit(text string) (time.Duration, error) {
 	}
 	return limit, nil
 }
+
+// An ownedOption is an option of sbatch that the launcher gives, or that has a field.
+type ownedOption struct {
+	name  string
+	short byte // 0: it has no short form
+	hint  string
+}
+
+// ownedOptions are those that resources.options cannot have.
+var ownedOptions = []ownedOption{
+	{"array", 'a', "workers are its elements: write resources: workers, and parallel for how many run at once"},
+	{"chdir", 'D', "workers run in the project: leave it out"},
+	{"error", 'e', "workers write to logs in the project: leave it out"},
+	{"export", 0, `values are in the script: write setup: ["export NAME=value"]`},
+	{"export-file", 0, `values are in the script: write setup: ["export NAME=value"]`},
+	{"hold", 'H', "no worker would start: leave it out"},
+	{"input", 'i', "workers read no input: leave it out"},
+	{"job-name", 'J', "the workers are found by it: leave it out"},
+	{"kill-on-invalid-dep", 0, "a worker that can never start is removed: leave it out"},
+	{"no-requeue", 0, "a worker continues after a restart: leave it out"},
+	{"nodes", 'N', "a worker runs on one node; more workers are resources: workers"},
+	{"ntasks", 'n', "a worker is one task; more workers are resources: workers"},
+	{"open-mode", 0, "a restarted worker adds to its log: leave it out"},
+	{"output", 'o', "workers write to logs in the project: leave it out"},
+	{"parsable", 0, "sbatch is called by apply: leave it out"},
+	{"propagate", 0, "limits of this machine mean nothing on a node: leave it out"},
+	{"requeue", 0, "workers are requeued already: leave it out"},
+	{"signal", 0, "a worker receives SIGUSR1 two minutes before the end: leave it out"},
+	{"test-only", 0, "for a look at the script, write: runner apply --on slurm --dry-run"},
+	{"time", 't', "workers plan by it: write resources: time"},
+	{"wait", 'W', "apply waits, unless it is started with --detach: leave it out"},
+	{"wrap", 0, "the script is that of the workers: write lines of resources: setup"},
+}
+
+// shortFlags are the letters of options without a value, behind which others may follow:
+// -QH. Behind any other letter follows its value.
+const shortFlags = "HIOQksvhVuW"
+
+// owned finds the option of ownedOptions that a word of resources.options gives. sbatch
+// takes the beginning of a name for the name.
+func owned(word string) (ownedOption, bool) {
+	for _, o := range ownedOptions {
+		if long, ok := strings.CutPrefix(word, "--"); ok {
+			long, _, _ = strings.Cut(long, "=")
+			if long == o.name || len(long) >= 3 && strings.HasPrefix(o.name, long) {
+				return o, true
+			}
+			continue
+		}
+		if !strings.HasPrefix(word, "-") {
+			continue
+		}
+		for i := 1; i < len(word); i++ {
+			if word[i] == o.short {
+				return o, true
+			}
+			if !strings.Contains(shortFlags, word[i:i+1]) {
+				break // what follows is its value
+			}
+		}
+	}
+	return ownedOption{}, false
+}
+
+// checkOptions reports options that the launcher gives itself, and what is no option.
+func (x *expansion) checkOptions(base *subject) {
+	if x.resources == nil {
+		return
+	}
+	for i, text := range x.resources.Options {
+		path := fmt.Sprintf("resources.options.%d", i)
+		words := strings.Fields(text)
+		if len(words) == 0 || !strings.HasPrefix(words[0], "-") {
+			x.fail(base, path, fmt.Sprintf("%q is no option of sbatch", text), fmt.Sprintf("options begin with a dash: write %q", "--"+strings.TrimSpace(text)))
+			continue
+		}
+		for _, word := range words {
+			if o, ok := owned(word); ok {
+				x.fail(base, path, fmt.Sprintf("the option --%s of sbatch belongs to the launcher", o.name), o.hint)
+				break
+			}
+		}
+	}
+}

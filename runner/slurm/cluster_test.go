@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/internal/slurmtest"
+	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/pilot"
 )
 
@@ -38,6 +39,7 @@ func TestCluster(t *testing.T) {
 		}{
 			{"Ends", testEnds},
 			{"NoLog", testNoLog},
+			{"Places", testPlaces},
 			{"Chunks", testChunks},
 			{"Refused", testRefused},
 			{"Cancel", testCancel},
@@ -169,6 +171,32 @@ func testNoLog(t *testing.T, c *slurmtest.Cluster) {
 	})
 	if !strings.HasPrefix(end.Reason, "it could not be started") {
 		t.Errorf("%+v", end)
+	}
+}
+
+// A project may be in a directory of any name: there the worker runs, and there is its log.
+func testPlaces(t *testing.T, c *slurmtest.Cluster) {
+	root := filepath.Join(t.TempDir(), `a "project" of #1: it's 100% $HOME %a`)
+	s := newSubmission(t, 1, 0, "")
+	s.array.Root = root
+	if err := os.MkdirAll(filepath.Join(pilot.ArrayDir(root, s.array.Name), "log"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	runner := filepath.Join(root, "runner")
+	if err := os.WriteFile(runner, []byte("#!/bin/sh\npwd\nprintf '%s\\n' \"$@\" done\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	job := Job{Resources: &experiment.Resources{Time: "5m"}, Runner: runner}
+	s.client.Script = job.Script
+	s.submit()
+	var text []byte
+	slurmtest.Wait(t, "the log", func() bool {
+		text, _ = os.ReadFile(filepath.Join(pilot.ArrayDir(root, s.array.Name), "log", "0.txt"))
+		return strings.HasSuffix(string(text), "done\n")
+	})
+	lines := strings.Split(string(text), "\n")
+	if lines[0] != root || lines[4] != pilot.ArrayDir(root, s.array.Name) {
+		t.Errorf("%s", text)
 	}
 }
 

@@ -11,35 +11,6 @@ import (
 	"github.com/loralab/loralab/runner/pilot"
 )
 
-// Owned are the options of sbatch that are the launcher's, with why.
-var Owned = map[string]string{
-	"array": "the workers are its elements: see resources.workers", "output": "the log of each element has its place", "error": "the log of each element has its place",
-	"input": "nothing is read", "signal": "it tells a worker to stop", "requeue": "a restarted worker continues", "no-requeue": "a restarted worker continues",
-	"job-name": "it finds the array again", "export": "values are in the script", "export-file": "values are in the script", "open-mode": "a restarted worker adds to its log",
-	"propagate": "limits of this machine mean nothing there", "parsable": "it is the launcher's", "wrap": "the script is the launcher's", "chdir": "the script knows its places",
-	"kill-on-invalid-dep": "a worker that can never start would stay for ever", "test-only": "see --dry-run", "wait": "see --detach", "hold": "it would wait for ever",
-	"ntasks": "a worker is one task", "nodes": "a worker has one node", "time": "write resources.time, which workers plan by",
-}
-
-// shortOptions are the one-letter forms of options that are owned.
-var shortOptions = map[byte]string{'a': "array", 'o': "output", 'e': "error", 'i': "input", 'J': "job-name", 'D': "chdir", 'W': "wait", 'H': "hold", 'n': "ntasks", 'N': "nodes", 't': "time"}
-
-// OwnedOption is the option of Owned that a text of resources.options is, "" if it is none.
-func OwnedOption(text string) string {
-	if name, long := strings.CutPrefix(text, "--"); long {
-		name, _, _ = strings.Cut(name, "=")
-		name, _, _ = strings.Cut(name, " ")
-		if _, owned := Owned[name]; owned {
-			return name
-		}
-		return ""
-	}
-	if len(text) > 1 && text[0] == '-' {
-		return shortOptions[text[1]]
-	}
-	return ""
-}
-
 // warning is how long before the end of its time Slurm tells a worker: workers count
 // themselves, and this is for the time that a site takes away.
 const warning = 2 * time.Minute
@@ -59,19 +30,14 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 		return "", err
 	}
 	dir := pilot.ArrayDir(a.Root, a.Name)
-	for _, path := range []string{dir, j.Runner, a.Root} {
-		if strings.ContainsAny(path, "\n\"\\") {
-			return "", fmt.Errorf("sbatch cannot take the path %q", path)
-		}
+	// A line cannot have the first; after the second sbatch fills in no %a.
+	if strings.ContainsAny(a.Root, "\n\\") {
+		return "", fmt.Errorf("writing a script for sbatch: it takes no path with a line break or a backslash: %q", a.Root)
 	}
 	var b strings.Builder
 	option := func(name, value string) {
-		switch {
-		case value == "":
-		case strings.ContainsAny(value, " \t#"):
-			fmt.Fprintf(&b, "#SBATCH --%s=\"%s\"\n", name, value)
-		default:
-			fmt.Fprintf(&b, "#SBATCH --%s=%s\n", name, value)
+		if value != "" {
+			fmt.Fprintf(&b, "#SBATCH --%s=%s\n", name, word(value))
 		}
 	}
 	flag := func(name string) { fmt.Fprintf(&b, "#SBATCH --%s\n", name) }
@@ -79,7 +45,8 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 	option("job-name", c.Name)
 	array := fmt.Sprintf("0-%d", c.Count-1)
 	if r.Parallel > 0 {
-		array += fmt.Sprintf("%%%d", r.Parallel)
+		// Each array has a limit of its own, so each gets its part.
+		array += fmt.Sprintf("%%%d", max(1, r.Parallel*c.Count/a.Workers))
 	}
 	option("array", array)
 	option("time", slurmTime(limit))
@@ -115,20 +82,23 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 	flag("requeue")
 	option("open-mode", "append")
 	option("kill-on-invalid-dep", "yes")
-	option("chdir", percent(a.Root))
+	option("chdir", a.Root)
 	option("output", percent(filepath.Join(dir, "log"))+"/"+logName(c))
 	b.WriteString("# Limits of the machine that submits mean nothing there.\n")
 	option("propagate", "NONE")
 	b.WriteString("\n")
+	if len(r.Modules) > 0 {
+		b.WriteString("command -v module >/dev/null || . /etc/profile\n")
+	}
 	for _, m := range r.Modules {
-		fmt.Fprintf(&b, "module load %s\n", m)
+		fmt.Fprintf(&b, "module load %s || exit\n", m)
 	}
 	for _, line := range r.Setup {
 		fmt.Fprintln(&b, line)
 	}
 	if r.Scratch != "" {
 		// It may name variables of the job, so only the shell knows it.
-		fmt.Fprintf(&b, "export TMPDIR=\"%s\"\n", strings.ReplaceAll(r.Scratch, `"`, `\"`))
+		fmt.Fprintf(&b, "export TMPDIR=\"%s\"\nmkdir -p \"$TMPDIR\" || exit\n", strings.ReplaceAll(r.Scratch, `"`, `\"`))
 	}
 	var names []string
 	for name := range j.Env {
@@ -140,11 +110,16 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 	}
 	command := fmt.Sprintf("%s work --first %d %s", Quote(j.Runner), c.First, Quote(dir))
 	if r.Image != "" {
-		nv := ""
+		inside := "apptainer exec"
 		if r.GPUs > 0 {
-			nv = "--nv "
+			inside += " --nv"
 		}
-		command = fmt.Sprintf("apptainer exec %s--bind %s %s %s", nv, Quote(a.Root), Quote(r.Image), command)
+		// What the image need not have: the project, this program, the temporary files.
+		inside += " --bind " + Quote(a.Root) + " --bind " + Quote(filepath.Dir(j.Runner))
+		if r.Scratch != "" {
+			inside += ` --bind "$TMPDIR"`
+		}
+		command = inside + " " + Quote(r.Image) + " " + command
 	}
 	// The last line is the worker itself: a shell around it would hear signals only
 	// after it has ended.
@@ -169,9 +144,20 @@ func slurmTime(d time.Duration) string {
 	return fmt.Sprintf("%d-%02d:%02d:00", minutes/(24*60), minutes/60%24, minutes%60)
 }
 
+// plain are the characters that mean themselves to sbatch and to shells.
+const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+,-"
+
+// word is a value of an option as sbatch reads it from a script.
+func word(s string) string {
+	if strings.Trim(s, plain) == "" {
+		return s
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
 // Quote is a text as one word of a shell.
 func Quote(s string) string {
-	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+,-") == "" {
+	if s != "" && strings.Trim(s, plain) == "" {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
