@@ -210,19 +210,21 @@ func (m Mark) glyph() draw.GlyphStyle {
 	return m.Look.mark(3.2)
 }
 
-// entries are the names of all panels, each once.
+// entries are the names of all panels, each once: marks, then rings, then lines.
 func (s *Scatter) entries() []entry {
 	var entries []entry
 	seen := map[string]bool{}
-	for _, panel := range s.Panels {
-		for _, m := range panel.Marks {
-			if m.Name == "" || seen[m.Name] {
-				continue
+	for _, rings := range []bool{false, true} {
+		for _, panel := range s.Panels {
+			for _, m := range panel.Marks {
+				if m.Name == "" || seen[m.Name] || rings != (m.Ring || m.Around) {
+					continue
+				}
+				seen[m.Name] = true
+				entries = append(entries, entry{m.Name, func(c draw.Canvas, from, to vg.Point) {
+					c.DrawGlyph(m.glyph(), vg.Point{X: (from.X + to.X) / 2, Y: from.Y})
+				}})
 			}
-			seen[m.Name] = true
-			entries = append(entries, entry{m.Name, func(c draw.Canvas, from, to vg.Point) {
-				c.DrawGlyph(m.glyph(), vg.Point{X: (from.X + to.X) / 2, Y: from.Y})
-			}})
 		}
 	}
 	for _, panel := range s.Panels {

@@ -231,7 +231,7 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 				l.Panels = append(l.Panels, panel)
 			}
 		}
-	case len(domains) > 1 && (apart(ranges) || len(domains)*len(groups) > mostLines):
+	case len(domains) > 1 && (apart(ranges) || len(domains)*max(len(groups), levelsOf(cases)) > mostLines):
 		for _, d := range domains {
 			panel := figure.Panel{Title: s.short[d], Scale: d, Levels: levels[d]}
 			for g := range groups {
@@ -293,6 +293,14 @@ func (s *study) axisFigure(a axis, shown map[*cell]bool) (drawing, bool) {
 	}
 	caption += leftOut(left) + s.unscored(func(c *cell) bool { _, on := c.on(a); return on || len(c.values) == 0 })
 	return s.drawn(drawing{name: fileName(a.name()), title: label + " over " + inWords(a.paths), caption: caption}, l), true
+}
+
+// levelsOf is how many level lines cases have in a panel.
+func levelsOf(cases []*cell) int {
+	if len(cases) > mostLines {
+		return 0
+	}
+	return len(cases)
 }
 
 // line is the scores of cells on a domain, over an axis.

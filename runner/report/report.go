@@ -297,6 +297,19 @@ func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 	if asked != "" {
 		fmt.Fprintf(&b, askedFor+"\n\n", asked)
 	}
+	show := func(of string, level string) {
+		for _, f := range figures {
+			if f.section == of {
+				fmt.Fprintf(&b, "\n%s %s\n\n![%s](%s/%s.png)\n\n%s\n", level, foreign.Markdown(f.title), foreign.Markdown(f.title), plots, f.name, foreign.Markdown(f.caption))
+			}
+		}
+	}
+	// What a search was made for is first.
+	if text := s.tunedMarkdown(); text != "" {
+		b.WriteString(strings.TrimPrefix(text, "\n"))
+		show(tunedSection, "###")
+		b.WriteString("\n## All cells\n\n")
+	}
 	b.WriteString(t.Markdown())
 	b.WriteString("\n`table.csv` holds these figures in full precision, `table.tex` the table for LaTeX, `runs.csv` every run.\n")
 	if s.likeOriginal() {
@@ -310,18 +323,7 @@ func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 	if text := s.faults(); text != "" && !curves {
 		fmt.Fprintf(&b, "\nNo curves are drawn. %s\n", text)
 	}
-	show := func(of string, level string) {
-		for _, f := range figures {
-			if f.section == of {
-				fmt.Fprintf(&b, "\n%s %s\n\n![%s](%s/%s.png)\n\n%s\n", level, foreign.Markdown(f.title), foreign.Markdown(f.title), plots, f.name, foreign.Markdown(f.caption))
-			}
-		}
-	}
 	show("", "##")
-	if text := s.tunedMarkdown(); text != "" {
-		b.WriteString(text)
-		show(tunedSection, "###")
-	}
 	for _, f := range s.searches {
 		fmt.Fprintf(&b, "\n## Search of %s\n\n%s", escape(f.Cell), f.markdown(s))
 		show(f.section(), "###")

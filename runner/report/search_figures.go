@@ -312,6 +312,7 @@ type contender struct {
 	tuned, untuned *cell // nil: not known
 	search         *found
 	trained        uint64
+	head           uint64  // of these, in the head
 	seconds        float64 // of a run; 0: not known
 }
 
@@ -338,7 +339,7 @@ func (s *study) contenders() (all []contender) {
 			continue
 		}
 		sum := of.first().Summary
-		c.trained = sum.BackboneParams + sum.AdapterParams + sum.HeadParams
+		c.trained, c.head = sum.BackboneParams+sum.AdapterParams+sum.HeadParams, sum.HeadParams
 		var times []float64
 		for _, o := range of.runs {
 			if o.done() {
@@ -384,6 +385,42 @@ func (s *study) front(all []contender, domain string, cost func(c contender) flo
 func byTrained(c contender) float64 { return float64(c.trained) }
 func byTime(c contender) float64    { return c.seconds }
 
+// withoutHead is what a contender trains in adapter and backbone.
+func withoutHead(c contender) float64 { return float64(c.trained - c.head) }
+
+// costAxis is an axis of costs with the place of each: logarithmic where they are far
+// apart. 0, which has no logarithm, is at its left end, a step below the lowest other.
+func costAxis(x figure.Axis, values []float64) (figure.Axis, func(cost float64) float64) {
+	var above figure.Extent
+	for _, v := range values {
+		if v > 0 {
+			above.Add(v)
+		}
+	}
+	if !above.Filled || above.High <= 4*above.Low {
+		return x, func(cost float64) float64 { return cost }
+	}
+	x.Log = true
+	x.Title += " (log scale)"
+	if !slices.Contains(values, 0) {
+		return x, func(cost float64) float64 { return cost }
+	}
+	zero := above.Low / math.Pow(above.High/above.Low, 0.2)
+	x.Ticks = []figure.Tick{{At: zero, Label: "0"}}
+	factors := []float64{1}
+	if above.High < 100*above.Low {
+		factors = []float64{1, 2, 5}
+	}
+	for k := math.Floor(math.Log10(above.Low)); k <= math.Log10(above.High); k++ {
+		for _, f := range factors {
+			if v := f * math.Pow(10, k); v > above.Low*0.7 && v < above.High*1.4 {
+				x.Ticks = append(x.Ticks, figure.Tick{At: v, Label: figure.Short(v)})
+			}
+		}
+	}
+	return x, func(cost float64) float64 { return max(cost, zero) }
+}
+
 // tunedFigure shows all cells at their best against what they cost.
 func (s *study) tunedFigure() (drawing, bool) {
 	all := s.contenders()
@@ -395,6 +432,11 @@ func (s *study) tunedFigure() (drawing, bool) {
 		of    func(c contender) float64
 	}
 	costs := []against{{"number of trained parameters", byTrained}}
+	heads := ""
+	if equal := slices.IndexFunc(all, func(c contender) bool { return c.head != all[0].head }) < 0; equal && slices.ContainsFunc(all, func(c contender) bool { return c.trained > c.head }) {
+		costs[0] = against{"trained parameters without the head", withoutHead}
+		heads = fmt.Sprintf(" The heads train %s parameters each, which are not counted here.", thousands(all[0].head))
+	}
 	if !slices.ContainsFunc(all, func(c contender) bool { return !(c.seconds > 0) }) {
 		costs = append(costs, against{"time of one training in seconds", byTime})
 	}
@@ -404,26 +446,26 @@ func (s *study) tunedFigure() (drawing, bool) {
 	for _, d := range s.domains() {
 		for _, cost := range costs {
 			plot := figure.Plot{Title: s.short[d], Scale: d, X: figure.Axis{Title: cost.title}}
-			var extent figure.Extent
+			var values []float64
 			for _, c := range all {
-				extent.Add(cost.of(c))
+				values = append(values, cost.of(c))
 			}
-			if plot.X.Log = extent.Low > 0 && extent.High > 4*extent.Low; plot.X.Log {
-				plot.X.Title += " (log scale)"
-			}
+			place := func(x float64) float64 { return x }
+			plot.X, place = costAxis(plot.X, values)
 			front := s.front(all, d, cost.of)
 			var line []figure.Point
+			var untuned, around []figure.Mark // behind the marks, and before them
 			for i, c := range all {
 				st, ok := c.at(d, s.exp.Metric)
 				if !ok {
 					continue
 				}
 				look := figure.Look{Color: figure.Category(i), Mark: i % figure.Marks}
-				x := cost.of(c)
+				x := place(cost.of(c))
 				if c.tuned != nil && c.untuned != nil {
 					if was := newStat(c.untuned.scores(d, s.exp.Metric)); was.N > 0 {
 						rings = true
-						plot.Marks = append(plot.Marks, figure.Mark{Name: "untuned", Look: figure.Look{Color: look.Color}, X: x, Y: was.Mean, Ring: true})
+						untuned = append(untuned, figure.Mark{Name: "untuned", Look: figure.Look{Color: look.Color}, X: x, Y: was.Mean, Ring: true})
 					}
 				}
 				mark := figure.Mark{Name: c.name, Look: look, X: x, Y: st.Mean}
@@ -433,12 +475,13 @@ func (s *study) tunedFigure() (drawing, bool) {
 				}
 				plot.Marks = append(plot.Marks, mark)
 				if front[i] {
-					plot.Marks = append(plot.Marks, figure.Mark{Name: "Pareto front", Look: figure.Look{Color: figure.Ink}, X: x, Y: st.Mean, Around: true})
+					around = append(around, figure.Mark{Look: figure.Look{Color: figure.Ink}, X: x, Y: st.Mean, Around: true})
 					line = append(line, figure.Point{X: x, Y: st.Mean})
 				}
 			}
+			plot.Marks = slices.Concat(untuned, plot.Marks, around)
 			slices.SortFunc(line, func(a, b figure.Point) int { return cmp.Compare(a.X, b.X) })
-			steps := figure.Series{Look: figure.Look{Color: figure.Gray, Dash: 1}}
+			steps := figure.Series{Name: "Pareto front", Look: figure.Look{Color: figure.Gray, Dash: 1}}
 			for i, pt := range line {
 				if i > 0 {
 					steps.Points = append(steps.Points, figure.Point{X: pt.X, Y: line[i-1].Y})
@@ -457,6 +500,7 @@ func (s *study) tunedFigure() (drawing, bool) {
 	if len(costs) == 1 {
 		caption = fmt.Sprintf("%s of every cell at its best, against what is trained.", capital(label))
 	}
+	caption += heads
 	if several {
 		caption += " Marks are means over seeds, bars the sample standard deviation."
 	}
