@@ -74,11 +74,11 @@ func (x *expansion) expand() *Experiment {
 	}
 	c := whole.config
 	e := &Experiment{
-		Name:   x.name,
-		File:   x.file,
-		About:  c.About,
-		Metric: metric.Canonical(c.Report.Metric),
-		Track:  x.track, Resources: x.resources,
+		Name:     x.name,
+		File:     x.file,
+		About:    c.About,
+		Metric:   metric.Canonical(c.Report.Metric),
+		Track:    x.track,
 		Baseline: c.Report.Baseline, FigureWidth: float64(c.Report.Figure.Width),
 	}
 	e.Strengths, e.Ensemble = c.Evaluate.strengths(), c.Evaluate.Ensemble
@@ -98,7 +98,7 @@ func (x *expansion) expand() *Experiment {
 	}
 	x.about, x.seeds = c.About, c.Seeds
 	x.checkSeeds(c.Seeds)
-	x.checkOptions(&whole.subject)
+	e.Resources = x.readResources(&whole.subject)
 	x.checkReferences(whole.tree)
 	cells, axes := x.cells(whole)
 	e.Axes, e.Folds = axes, c.Data.Split.Folds
@@ -231,7 +231,7 @@ type expansion struct {
 	total        int // cells
 	about        string
 	track        Track
-	resources    *Resources
+	gives        fields // of resources
 	seeds        []uint64
 
 	roots  map[string]cue.Value // see without
@@ -285,11 +285,11 @@ func (x *expansion) readBase() (*cell, error) {
 	}
 	text := c.tree.append(nil)
 	return c, json.Unmarshal(text, &struct {
-		About     *string     `json:"about"`
-		Seeds     *[]uint64   `json:"seeds"`
-		Track     *Track      `json:"track"`
-		Resources **Resources `json:"resources"`
-	}{&c.config.About, &c.config.Seeds, &x.track, &x.resources})
+		About     *string   `json:"about"`
+		Seeds     *[]uint64 `json:"seeds"`
+		Track     *Track    `json:"track"`
+		Resources *fields   `json:"resources"`
+	}{&c.config.About, &c.config.Seeds, &x.track, &x.gives})
 }
 
 func namesOf(cells []*cell) []string {

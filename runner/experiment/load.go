@@ -108,7 +108,9 @@ func loadWith(files []string, env Env, r *resolver) (experiments []*Experiment, 
 		shown:   map[string]string{},
 		seen:    map[string]int{},
 		only:    map[string]string{},
-		turn:    newTurn(),
+
+		defaults: map[string]fields{},
+		turn:     newTurn(),
 	}
 	l.empty = l.cue.CompileString("{}")
 	for _, path := range append([]string{env.Root}, files...) {
@@ -202,6 +204,7 @@ type loader struct {
 	record   *diagnostic.List    // see recorded
 	seen     map[string]int      // position and message -> index in found
 	only     map[string]string   // position -> the one message there; others follow from it
+	defaults map[string]fields   // of the site, by project: see site
 	lines    map[string][]string // absolute file -> source lines
 	shown    map[string]string   // absolute file -> as the user names it
 }
@@ -229,6 +232,16 @@ type document struct {
 }
 
 func (l *loader) file(path string) []*Experiment {
+	d := l.open(path, l.env.Root)
+	if d == nil {
+		return nil
+	}
+	return d.experiments()
+}
+
+// open reads a file of a project, "" for the one that the file is in. It returns nil if it
+// cannot be read, which is reported.
+func (l *loader) open(path, root string) *document {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		l.report(diagnostic.Diagnostic{Message: err.Error(), At: diagnostic.Position{File: path}})
@@ -244,10 +257,10 @@ func (l *loader) file(path string) []*Experiment {
 		l.report(*unread)
 		return nil
 	}
-	d := &document{loader: l, file: abs, text: map[string][]byte{abs: source}, root: l.env.Root}
+	d := &document{loader: l, file: abs, text: map[string][]byte{abs: source}, root: root}
 	if d.root == "" {
 		d.root = FindRoot(abs)
-	} else if root, err := filepath.Abs(d.root); err == nil {
+	} else if root, err := filepath.Abs(root); err == nil {
 		d.root = root
 	}
 	if bad := d.unreadable(abs, map[string]bool{}); bad != nil {
@@ -284,7 +297,7 @@ func (l *loader) file(path string) []*Experiment {
 			d.presets = d.schemas.LookupPath(cue.MakePath(cue.Hid("_presets", dep.ImportPath)))
 		}
 	}
-	return d.experiments()
+	return d
 }
 
 const noFile = "no such file"

@@ -1,10 +1,18 @@
 package experiment
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"cuelang.org/go/cue"
+
+	"github.com/loralab/loralab/runner/diagnostic"
 )
 
 // Resources are what workers on a cluster get, as schema/resources.cue has it. Empty texts
@@ -147,22 +155,154 @@ func owned(word string) (ownedOption, bool) {
 }
 
 // checkOptions reports options that the launcher gives itself, and what is no option.
-func (x *expansion) checkOptions(base *subject) {
-	if x.resources == nil {
-		return
-	}
-	for i, text := range x.resources.Options {
-		path := fmt.Sprintf("resources.options.%d", i)
+func checkOptions(options []string, report func(i int, message, hint string)) {
+	for i, text := range options {
 		words := strings.Fields(text)
 		if len(words) == 0 || !strings.HasPrefix(words[0], "-") {
-			x.fail(base, path, fmt.Sprintf("%q is no option of sbatch", text), fmt.Sprintf("options begin with a dash: write %q", "--"+strings.TrimSpace(text)))
+			report(i, fmt.Sprintf("%q is no option of sbatch", text), fmt.Sprintf("options begin with a dash: write %q", "--"+strings.TrimSpace(text)))
 			continue
 		}
 		for _, word := range words {
 			if o, ok := owned(word); ok {
-				x.fail(base, path, fmt.Sprintf("the option --%s of sbatch belongs to the launcher", o.name), o.hint)
+				report(i, fmt.Sprintf("the option --%s of sbatch belongs to the launcher", o.name), o.hint)
 				break
 			}
 		}
 	}
+}
+
+// usualWorkers is how many workers there are at most where nobody says.
+const usualWorkers = 8
+
+// fields are those of resources that somebody gives.
+type fields map[string]json.RawMessage
+
+// over are the fields of g, and those of others that g has not.
+func (g fields) over(others fields) fields {
+	all := maps.Clone(others)
+	if all == nil {
+		all = fields{}
+	}
+	maps.Copy(all, g)
+	return all
+}
+
+// read are the resources with what nobody gives; nil if nobody gives anything.
+func (g fields) read() (*Resources, error) {
+	if len(g) == 0 {
+		return nil, nil
+	}
+	text, err := json.Marshal(g)
+	r := &Resources{Workers: usualWorkers}
+	if err == nil {
+		err = json.Unmarshal(text, r)
+	}
+	return r, err
+}
+
+// readResources are the resources of the experiment, over those of the site.
+func (x *expansion) readResources(base *subject) *Resources {
+	own, err := x.gives.read()
+	if err == nil && own != nil {
+		checkOptions(own.Options, func(i int, message, hint string) {
+			x.fail(base, fmt.Sprintf("resources.options.%d", i), message, hint)
+		})
+	}
+	var r *Resources
+	if err == nil {
+		r, err = x.gives.over(x.site()).read()
+	}
+	if err != nil {
+		x.fail(base, "resources", "cannot be read: "+err.Error(), "")
+	}
+	return r
+}
+
+const (
+	// siteFile is the file of a project with what its experiments get on a cluster.
+	siteFile = "runner.cue"
+	// siteVariable names a file with the same for all projects.
+	siteVariable = "LORALAB_RESOURCES"
+)
+
+// site are the defaults of resources: those of the project, over those of the variable.
+func (d *document) site() fields {
+	if g, known := d.defaults[d.root]; known {
+		return g
+	}
+	var all fields
+	if file := os.Getenv(siteVariable); file != "" && exists(file) {
+		all = d.loader.siteOf(file, d)
+	} else if file != "" {
+		d.report(diagnostic.Diagnostic{
+			Message: fmt.Sprintf("$%s names a file that does not exist", siteVariable), Hint: "correct it, or unset it", At: diagnostic.Position{File: file},
+		})
+	}
+	if file := filepath.Join(d.root, siteFile); exists(file) {
+		all = d.loader.siteOf(file, d).over(all)
+	}
+	d.defaults[d.root] = all
+	return all
+}
+
+func exists(file string) bool {
+	_, err := os.Lstat(file)
+	return err == nil
+}
+
+// siteOf reads a file with defaults of resources. The schema is that of a document.
+func (l *loader) siteOf(file string, of *document) fields {
+	d := l.open(file, "")
+	if d == nil {
+		return nil
+	}
+	it, err := d.value.Fields()
+	if err != nil {
+		d.complain(err, scope{})
+		return nil
+	}
+	for it.Next() {
+		if name := it.Selector().Unquoted(); name != "resources" {
+			d.report(d.mark(diagnostic.Diagnostic{
+				Path: name, Message: fmt.Sprintf("%q is nothing that a site gives", name), Hint: "write resources: {…}; experiments are in files of their own",
+			}, d.firstLabel(name)))
+			return nil
+		}
+	}
+	v := d.value.LookupPath(cue.ParsePath("resources"))
+	if !v.Exists() {
+		d.report(diagnostic.Diagnostic{Message: "there are no resources in this file", Hint: `write resources: partition: "…"`, At: diagnostic.Position{File: d.display(d.file)}})
+		return nil
+	}
+	v = v.Unify(of.schemas.LookupPath(cue.ParsePath("#Resources")))
+	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
+		d.complain(err, scope{schema: of.schema, rebase: func(path []string) []string {
+			if len(path) == 0 || path[0] != "resources" {
+				path = append([]string{"resources"}, path...)
+			}
+			return path
+		}})
+		return nil
+	}
+	var g fields
+	text, err := v.MarshalJSON()
+	if err == nil {
+		err = json.Unmarshal(text, &g)
+	}
+	var r *Resources
+	if err == nil {
+		r, err = g.read()
+	}
+	if err != nil {
+		d.report(diagnostic.Diagnostic{Message: "cannot be read: " + err.Error(), At: diagnostic.Position{File: d.display(d.file)}})
+		return nil
+	}
+	if r == nil {
+		return nil
+	}
+	checkOptions(r.Options, func(i int, message, hint string) {
+		path := []string{"resources", "options", strconv.Itoa(i)}
+		d.report(d.mark(diagnostic.Diagnostic{Path: strings.Join(path, "."), Message: message, Hint: hint}, d.valueAt(path)))
+	})
+	return g
 }

@@ -1,0 +1,99 @@
+package experiment
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The fields of an experiment are over those of its project, and these over those of the
+// machine; what nobody gives has its default.
+func TestResourcesOfASite(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	write("project/cue.mod/module.cue", "module: \"example.org/x\"\nlanguage: version: \"v0.17.0\"\n")
+	head := "package experiments\n\nimport \"github.com/loralab/loralab/schema\"\n\nx: schema.#Experiment & {\n" +
+		"\tbackbone: model: \"toy\"\n\tadapter: {variant: \"lora\", params: {rank: 4}}\n" +
+		"\tdata: {source: \"procedural\", classes: [\"background\", \"animal\", \"boundary\"]}\n"
+	plain := write("project/experiments/plain.cue", head+"}\n")
+	says := write("project/experiments/says.cue", head+"\tresources: {time: \"2h\", gpus: 0, options: [\"--licenses=x\"]}\n}\n")
+	load := func(file string) (*Resources, string) {
+		t.Helper()
+		experiments, found := loadWith([]string{file}, Env{}, world())
+		text := strings.ReplaceAll(rendered(t, found), dir+"/", "")
+		if len(experiments) == 0 {
+			return nil, text
+		}
+		return experiments[0].Resources, text
+	}
+	expect := func(what, file string, want *Resources) {
+		t.Helper()
+		if got, said := load(file); said != "" || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, not %+v\n%s", what, got, want, said)
+		}
+	}
+
+	expect("nobody says anything", plain, nil)
+	expect("the experiment alone", says, &Resources{Time: "2h", Workers: 8, Options: []string{"--licenses=x"}})
+
+	t.Setenv("LORALAB_RESOURCES", write("site.cue", "resources: {partition: \"gpu\", account: \"all\", gpus: 1, workers: 3}\n"))
+	expect("the machine", plain, &Resources{Workers: 3, Partition: "gpu", Account: "all", GPUs: 1})
+	expect("the machine and the experiment", says, &Resources{Time: "2h", Workers: 3, Partition: "gpu", Account: "all", Options: []string{"--licenses=x"}})
+
+	write("project/runner.cue", "package runner\n\nimport \"github.com/loralab/loralab/schema\"\n\nresources: schema.#Resources & {time: \"1h\", account: \"lab\", options: [\"--nice\"]}\n")
+	expect("the machine and the project", plain, &Resources{Time: "1h", Workers: 3, Partition: "gpu", Account: "lab", GPUs: 1, Options: []string{"--nice"}})
+	expect("all three", says, &Resources{Time: "2h", Workers: 3, Partition: "gpu", Account: "lab", Options: []string{"--licenses=x"}})
+
+	var all strings.Builder
+	for _, text := range []string{
+		"resources: {partitoin: \"gpu\", account: \"lab\"}\n",
+		"resources: {time: \"1 hour\", workers: 0}\n",
+		"resources: {time: \"1h\", options: [\"--array=1\"]}\n",
+		"resources: time: string\n",
+		"resources: [1]\n",
+		"partition: \"gpu\"\n",
+		"",
+		"resources: {\n",
+	} {
+		write("project/runner.cue", text)
+		_, said := load(says)
+		all.WriteString("=== " + strings.TrimSpace(text) + "\n" + said)
+	}
+	t.Setenv("LORALAB_RESOURCES", filepath.Join(dir, "none.cue"))
+	if err := os.Remove(filepath.Join(dir, "project", "runner.cue")); err != nil {
+		t.Fatal(err)
+	}
+	_, said := load(says)
+	all.WriteString("=== no file\n" + said)
+	golden(t, "testdata/site.txt", all.String())
+}
+
+// Times are those of Slurm, and shorter forms.
+func TestParseLimit(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"90m": 90 * time.Minute, "4h": 4 * time.Hour, "2d": 48 * time.Hour, "30:00": 30 * time.Minute, "1:30:00": 90 * time.Minute,
+		"1-12:00:00": 36 * time.Hour, "1-12:30": 36*time.Hour + 30*time.Minute, "": 0,
+	} {
+		if got, err := ParseLimit(text); err != nil || got != want {
+			t.Errorf("%q is %v, %v, not %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"h", "0h", "-1h", "4", "4 h", "1:2:3:4", "0:00", "x-1:00", "1h30m"} {
+		if got, err := ParseLimit(text); err == nil {
+			t.Errorf("%q is %v", text, got)
+		}
+	}
+}
