@@ -98,6 +98,13 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	if err != nil {
 		return err
 	}
+	if slices.Contains(o.track, "wandb") && saved == nil {
+		values, err := sweepValues(a.set, os.Getenv)
+		if err != nil {
+			return err
+		}
+		a.set = append(a.set, values...)
+	}
 	if saved != nil && o.smoke {
 		return errors.New("a saved plan is of real runs: leave out --smoke")
 	}
@@ -388,7 +395,7 @@ func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known 
 	sources := map[string]*provenance.Source{} // by experiment and cell
 	job := func(run *experiment.Run, cell string) (job *launch.Job, err error) {
 		job = &launch.Job{
-			Run: run, Dir: filepath.Join(p.root, filepath.FromSlash(store.DirOf(run.Experiment, run.ID))), Source: sources[run.Experiment+"/"+cell],
+			Run: run, Stop: o.tracking.stopOf(run.ID), Dir: filepath.Join(p.root, filepath.FromSlash(store.DirOf(run.Experiment, run.ID))), Source: sources[run.Experiment+"/"+cell],
 		}
 		if job.Source == nil {
 			if job.Source, err = provenance.ReadSource(p.root, experiments[run.Experiment], cell); err != nil {
@@ -453,7 +460,13 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 	expected, _ := source.(view.Expected)
 	progress := a.view.Progress(jobs, expected, metrics)
 	defer progress.Close()
-	ctx, kill, release := a.interrupts(ctx, progress)
+	ctx, stopAll := context.WithCancel(ctx)
+	defer stopAll()
+	ctx, kill, release := a.interrupts(ctx, progress, func() {
+		if o.tracking != nil {
+			o.tracking.tracker.Preempt()
+		}
+	})
 	defer release() // before the progress, which a blocked output may hold
 	watch := progress.Watch
 	if t := o.tracking; t != nil {
@@ -461,6 +474,7 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 			t.watch(e)
 			progress.Watch(e)
 		}
+		t.stopBy(stopAll)
 		t.sayBy(progress.Note)
 		defer t.sayBy(a.view.Warn)
 	}
@@ -482,8 +496,9 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 // interrupts takes signals from the rest of the program: the first cancels the
 // context, the second closes kill, and a third ends this process the hard way. No
 // signal waits for the output, which may be blocked. Once released, any signal
-// ends this process.
-func (a *app) interrupts(ctx context.Context, progress *view.Progress) (_ context.Context, kill <-chan struct{}, release func()) {
+// ends this process. Preempted is called before the context is canceled, if a SIGTERM
+// of Slurm says that the machine is taken away.
+func (a *app) interrupts(ctx context.Context, progress *view.Progress, preempted func()) (_ context.Context, kill <-chan struct{}, release func()) {
 	close(a.taken)
 	ctx, stop := context.WithCancel(ctx)
 	hard, done := make(chan struct{}), make(chan struct{})
@@ -491,7 +506,10 @@ func (a *app) interrupts(ctx context.Context, progress *view.Progress) (_ contex
 	signal.Notify(quit, syscall.SIGQUIT) // Ctrl-\ ends it, without a page of goroutines
 	heard := func() bool {
 		select {
-		case <-a.signals:
+		case s := <-a.signals:
+			if s == syscall.SIGTERM && os.Getenv("SLURM_JOB_ID") != "" {
+				preempted()
+			}
 			return true
 		case <-quit:
 			os.Exit(128 + int(syscall.SIGQUIT))

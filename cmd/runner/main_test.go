@@ -198,6 +198,7 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			"network":   network,
 			"agree":     agree,
 			"shown":     shown,
+			"wandb":     wandbServer,
 		},
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/loralab/loralab/runner/report"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/study"
+	"github.com/loralab/loralab/runner/track"
 )
 
 func (a *app) reportCommand() *cobra.Command {
@@ -207,9 +208,12 @@ func (a *app) resultsIn(ctx context.Context, p *project, known *store.Snapshot) 
 		}
 		searches = append(searches, report.SearchOf(s, untuned))
 	}
+	pages := track.Pages(p.root, os.Getenv)
 	for _, e := range p.experiments {
 		for _, run := range e.Runs {
-			all = append(all, result(p.root, run, known.Run(run.ID)))
+			r := result(p.root, run, known.Run(run.ID))
+			r.Page = pages[run.ID]
+			all = append(all, r)
 		}
 		for _, one := range ensemble.Of(e) {
 			scored, err := one.Scored(p.root)

@@ -127,8 +127,44 @@ type tracking struct {
 	names       map[string][]track.Shown // by run
 	tracker     *track.Tracker           // nil: runs are not followed
 
-	mu  sync.Mutex
-	say func(string)
+	mu    sync.Mutex
+	say   func(string)
+	stops map[string]chan struct{} // by run, closed when somebody has stopped it
+	// stopAll stops the whole command after checkpoints.
+	stopAll func()
+}
+
+// stopOf is closed when somebody stops a run in a tracker.
+func (t *tracking) stopOf(run string) <-chan struct{} {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stopOfLocked(run)
+}
+
+func (t *tracking) stopOfLocked(run string) chan struct{} {
+	if t.stops[run] == nil {
+		t.stops[run] = make(chan struct{})
+	}
+	return t.stops[run]
+}
+
+// stop ends a run after a checkpoint. Of a trial it ends the command, since the search
+// would continue the trial at once.
+func (t *tracking) stop(run track.Run) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if run.Search && t.stopAll != nil {
+		t.stopAll()
+		return
+	}
+	select {
+	case <-t.stopOfLocked(run.ID):
+	default:
+		close(t.stops[run.ID])
+	}
 }
 
 // sayBy changes how lines for people are shown: while runs train, by their progress.
@@ -136,6 +172,13 @@ func (t *tracking) sayBy(say func(string)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.say = say
+}
+
+// stopBy says what stops the command.
+func (t *tracking) stopBy(stop func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopAll = stop
 }
 
 // tell shows a line.
@@ -155,6 +198,7 @@ func newTracking(p *project, flag []string, single bool, say func(string)) (*tra
 	}
 	t := &tracking{
 		project: p, single: single, say: say, experiments: map[string]*experiment.Experiment{}, sinks: map[string][]track.Sink{}, names: map[string][]track.Shown{},
+		stops: map[string]chan struct{}{},
 	}
 	pages := map[experiment.TrackWandB]track.Sink{} // one says where it is
 	for _, e := range p.experiments {
@@ -229,6 +273,9 @@ func (t *tracking) shown(l store.Label, dir string, evaluations []string) (all [
 			}
 		}
 	}
+	if t.tracker != nil {
+		run.Stop = func() { t.stop(run) }
+	}
 	for _, sink := range t.sinks[e.Name] {
 		all = append(all, track.Shown{Run: run, Sink: sink})
 	}
@@ -258,6 +305,7 @@ func (a *app) follow(ctx context.Context, p *project, made *plan.Plan, o applyOp
 	if err != nil || len(t.sinks) == 0 || o.smoke {
 		return nil, err
 	}
+	t.tracker = track.New(ctx, p.root, t.tell)
 	for _, action := range made.Actions {
 		if action.Run == nil {
 			continue
@@ -268,7 +316,6 @@ func (a *app) follow(ctx context.Context, p *project, made *plan.Plan, o applyOp
 		}
 		t.names[action.Run.ID] = append(t.names[action.Run.ID], t.shown(labelOf(action.Run), dir, nil)...)
 	}
-	t.tracker = track.New(ctx, p.root, t.tell)
 	return t, nil
 }
 

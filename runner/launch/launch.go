@@ -56,6 +56,9 @@ type Job struct {
 	Attempts int
 	// Trial says that the job is a trial of a search: that it fails is a result.
 	Trial bool
+	// Stop, once closed, ends this run after a checkpoint, as the context given to Run
+	// ends all; nil: nothing does.
+	Stop <-chan struct{}
 }
 
 // A Source has further jobs, which may depend on how earlier ones ended. One goroutine

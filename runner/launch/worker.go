@@ -353,6 +353,7 @@ func (w *worker) converse(ctx context.Context, job *Job, log *tailWriter) (*atte
 	asides.Go(func() {
 		select {
 		case <-ctx.Done():
+		case <-job.Stop:
 		case <-call.Done():
 			return
 		}

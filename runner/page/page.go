@@ -68,6 +68,8 @@ type Experiment struct {
 	Runs                  Listing
 	LeftOut               []string
 	Links                 []Link
+	Pages                 []Link // of runs in W&B
+	MorePages             int    // that have no link here
 }
 
 // Fact is a line of a list. Code says that its value is for machines.

@@ -123,6 +123,7 @@ func (s *study) html(t Table, figures []drawing, root, at, asked string, of int)
 	e.Provenance = origins(made)
 	e.Commands = s.commands(root, e.File)
 	e.Runs = s.runsListing(leave)
+	e.Pages, e.MorePages = s.pages()
 	s.link(e, root, at)
 	e.Visible()
 	return e, nil

@@ -47,6 +47,8 @@ type Result struct {
 	Dir rundir.Dir
 	// Failed is why the run failed, in one line; "" if it did not.
 	Failed string
+	// Page is the address of the run in W&B; "" if it has none.
+	Page string
 }
 
 // Paths says what was written where, absolute.
@@ -328,5 +330,6 @@ func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 		fmt.Fprintf(&b, "\n## Search of %s\n\n%s", escape(f.Cell), f.markdown(s))
 		show(f.section(), "###")
 	}
+	b.WriteString(s.pagesMarkdown())
 	return b.String()
 }

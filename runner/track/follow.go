@@ -20,6 +20,8 @@ type follower struct {
 	sink    Sink
 	// late says that the run is over already: its rows have no time of their own.
 	late bool
+	// preempted says that the run ended because its machine is taken from it.
+	preempted bool
 
 	session Session
 	journal journal
@@ -171,6 +173,7 @@ func (f *follower) finish(ctx context.Context) error {
 		}
 	}
 	if end := endOf(run); end != nil && !f.session.Has(end.Key) {
+		end.Preempted = f.preempted && end.State == store.Stopped
 		return f.session.End(ctx, end)
 	}
 	return nil

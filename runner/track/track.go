@@ -79,6 +79,9 @@ type Run struct {
 	Varied []string
 	// Evaluations are those that the experiment asks for, by identity.
 	Evaluations []string
+	// Stop ends the training after a checkpoint, where people can ask a tracker for that.
+	// It is nil where nothing trains, and may be called from any goroutine.
+	Stop func()
 }
 
 // Name is how people refer to the run.
@@ -139,4 +142,6 @@ type End struct {
 	Summary *spec.Summary
 	Step    int64
 	Time    time.Time
+	// Preempted says that the run was stopped because the machine is taken from it.
+	Preempted bool
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,8 @@ const lookEvery = time.Second
 type Tracker struct {
 	project string
 	warn    func(string)
+	// preempted says that the machine is taken from the runs.
+	preempted atomic.Bool
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -67,6 +70,9 @@ func (t *Tracker) Follow(id string, shown []Shown) {
 	})
 }
 
+// Preempt says that the machine is taken from the runs, which stop.
+func (t *Tracker) Preempt() { t.preempted.Store(true) }
+
 // Ended says that nobody works on a run for now.
 func (t *Tracker) Ended(id string) {
 	t.mu.Lock()
@@ -118,6 +124,7 @@ func (t *Tracker) follow(f *follower, before, ended <-chan struct{}) error {
 	for {
 		select {
 		case <-ended:
+			f.preempted = t.preempted.Load()
 			return errors.Join(f.finish(t.ctx), f.close(t.ctx))
 		case <-t.ctx.Done():
 			return errors.Join(t.ctx.Err(), f.close(t.ctx))

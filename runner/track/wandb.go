@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,6 +143,9 @@ type page struct {
 	code int
 
 	domains []*Scores // of this session
+	alerted bool      // that the loss is no number
+	// ended ends the goroutine that waits for the stop button, which closes waited.
+	ended, waited chan struct{}
 }
 
 func (s *page) Has(key string) bool { return slices.Contains(s.has, key) }
@@ -194,11 +198,29 @@ func (s *page) begin() error {
 	s.sink.mu.Lock()
 	s.sink.logs = append(s.sink.logs, run.Dir())
 	s.sink.mu.Unlock()
+	if s.info.Stop != nil {
+		s.ended, s.waited = make(chan struct{}), make(chan struct{})
+		go s.heed()
+	}
 	return errors.Join(s.run.Config(s.config()), s.metrics(), s.files())
+}
+
+// heed waits for the stop button of the page.
+func (s *page) heed() {
+	defer close(s.waited)
+	select {
+	case <-s.run.Stopped():
+		s.sink.say("W&B: " + s.info.Name() + " was stopped on its page: stopping after a checkpoint")
+		s.info.Stop()
+	case <-s.ended:
+	}
 }
 
 func (s *page) notice(n wandb.Notice) {
 	if n.Kind == wandb.Started {
+		if err := keepPage(s.dir, s.name, Page{Run: s.info.ID, URL: n.Text}); err != nil {
+			s.sink.say("W&B: " + err.Error())
+		}
 		s.sink.mu.Lock()
 		known := slices.Contains(s.sink.urls, n.Text)
 		if !known {
@@ -291,7 +313,13 @@ func (s *page) Row(row *Row) error {
 		values[tag] = v
 	}
 	s.at(values, row.Time)
-	return s.run.Log(row.Step, values)
+	err := s.run.Log(row.Step, values)
+	if loss := row.Values["train/loss"]; (math.IsNaN(loss) || math.IsInf(loss, 0)) && !s.alerted && !s.info.Late {
+		s.alerted = true
+		text := fmt.Sprintf("The training loss at step %d is %v.", row.Step, loss)
+		err = errors.Join(err, s.run.Alert("the loss of "+s.info.Name()+" is not a number", text, wandb.Warn, 0))
+	}
+	return err
 }
 
 // at gives a row of a run that was over before its own time.
@@ -345,6 +373,9 @@ func (s *page) End(_ context.Context, end *End) error {
 		err = errors.Join(s.run.Output("failed: "+end.Reason, true, end.Time), s.run.Alert(s.info.Name()+" failed", end.Reason, wandb.Error, 0))
 	case store.Stopped:
 		s.code = 255 // as the official client has it after Ctrl-C
+		if end.Preempted {
+			err = s.run.Preempting()
+		}
 	}
 	return errors.Join(err, s.note(end.Key))
 }
@@ -412,6 +443,10 @@ func (s *page) Close(ctx context.Context) error {
 	var err error
 	if s.run != nil {
 		err = s.run.Finish(ctx, s.code)
+	}
+	if s.ended != nil {
+		close(s.ended)
+		<-s.waited
 	}
 	return errors.Join(err, s.lock.Close(), s.dir.Close())
 }
