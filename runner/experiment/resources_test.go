@@ -57,6 +57,22 @@ func TestResourcesOfASite(t *testing.T) {
 	expect("the machine and the project", plain, &Resources{Time: "1h", Workers: 3, Partition: "gpu", Account: "lab", GPUs: 1, Options: []string{"--nice"}})
 	expect("all three", says, &Resources{Time: "2h", Workers: 3, Partition: "gpu", Account: "lab", Options: []string{"--licenses=x"}})
 
+	doc, err := os.ReadFile("../../docs/slurm.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(doc), "```cue\n")
+	if len(parts) < 4 {
+		t.Errorf("docs/slurm.md has %d examples", len(parts)-1)
+	}
+	for _, part := range parts[1:] {
+		text, _, _ := strings.Cut(part, "```")
+		write("project/runner.cue", text)
+		if r, said := load(says); r == nil || said != "" {
+			t.Errorf("an example of docs/slurm.md: %s\n%s", text, said)
+		}
+	}
+
 	var all strings.Builder
 	for _, text := range []string{
 		"resources: {partitoin: \"gpu\", account: \"lab\"}\n",

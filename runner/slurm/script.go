@@ -105,6 +105,10 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
+	if _, said := j.Env["LORALAB_THREADS"]; !said {
+		// Not those of the node: others have the rest.
+		b.WriteString("export LORALAB_THREADS=\"$SLURM_CPUS_ON_NODE\"\n")
+	}
 	for _, name := range names {
 		fmt.Fprintf(&b, "export %s=%s\n", name, Quote(j.Env[name]))
 	}

@@ -25,22 +25,28 @@ func everything() *experiment.Resources {
 // The scripts are read by people: one of an experiment that says all there is to say, and
 // one of an experiment that says what it must.
 func TestScript(t *testing.T) {
-	array := &pilot.Array{Name: "20261128-221500-4f2a90", Root: "/home/ada/my project", Workers: 20, Chunk: 16}
-	for name, job := range map[string]Job{
-		"least":      {Resources: &experiment.Resources{Time: "90m", Workers: 20}, Runner: "/opt/loralab/bin/runner"},
-		"everything": {Resources: everything(), Runner: "/opt/loralab/bin/runner", Env: map[string]string{"LORALAB_DATA": "/data/it's here", "HF_HOME": "/shared/hf"}},
+	for name, test := range map[string]struct {
+		array pilot.Array
+		job   Job
+	}{
+		"least": {
+			pilot.Array{Root: "/home/ada/vit", Workers: 8},
+			Job{Resources: &experiment.Resources{Time: "90m", Workers: 8}, Runner: "/opt/loralab/bin/runner"},
+		},
+		"everything": {
+			pilot.Array{Root: "/home/ada/my project", Workers: 20, Chunk: 16},
+			Job{Resources: everything(), Runner: "/opt/loralab/bin/runner", Env: map[string]string{"LORALAB_DATA": "/data/it's here", "LORALAB_THREADS": "4"}},
+		},
 	} {
-		var all []string
-		for _, c := range Chunks(array) {
-			text, err := job.Script(array, c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, text)
+		test.array.Name = "20261128-221500-4f2a90"
+		chunks := Chunks(&test.array)
+		got, err := test.job.Script(&test.array, chunks[len(chunks)-1])
+		if err != nil {
+			t.Fatal(err)
 		}
 		file := filepath.Join("testdata", name+".sh")
 		if os.Getenv("LORALAB_UPDATE") != "" {
-			if err := os.WriteFile(file, []byte(all[len(all)-1]), 0o644); err != nil {
+			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -48,10 +54,18 @@ func TestScript(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if all[1] != string(want) {
-			t.Errorf("%s differs (LORALAB_UPDATE=1 writes it again):\n%s", file, all[1])
+		if got != string(want) {
+			t.Errorf("%s differs (LORALAB_UPDATE=1 writes it again):\n%s", file, got)
 		}
-		checked(t, all[1])
+		checked(t, got)
+	}
+	doc, err := os.ReadFile("../../docs/slurm.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := os.ReadFile("testdata/least.sh")
+	if err != nil || !strings.Contains(string(doc), "```sh\n"+string(shown)+"```\n") {
+		t.Errorf("docs/slurm.md does not show the script, %v:\n%s", err, shown)
 	}
 }
 

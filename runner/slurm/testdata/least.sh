@@ -1,9 +1,9 @@
 #!/bin/bash
-# Workers 16 to 19 of array 20261128-221500-4f2a90: each takes run after run of
-# /home/ada/my project/runs/.slurm/20261128-221500-4f2a90
+# Workers 0 to 7 of array 20261128-221500-4f2a90: each takes run after run of
+# /home/ada/vit/runs/.slurm/20261128-221500-4f2a90
 
-#SBATCH --job-name=20261128-221500-4f2a90.16
-#SBATCH --array=0-3
+#SBATCH --job-name=20261128-221500-4f2a90
+#SBATCH --array=0-7
 #SBATCH --time=0-01:30:00
 
 # What a worker gets.
@@ -14,9 +14,10 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --kill-on-invalid-dep=yes
-#SBATCH --chdir="/home/ada/my project"
-#SBATCH --output="/home/ada/my project/runs/.slurm/20261128-221500-4f2a90/log/16+%a.txt"
+#SBATCH --chdir=/home/ada/vit
+#SBATCH --output=/home/ada/vit/runs/.slurm/20261128-221500-4f2a90/log/%a.txt
 # Limits of the machine that submits mean nothing there.
 #SBATCH --propagate=NONE
 
-exec /opt/loralab/bin/runner work --first 16 '/home/ada/my project/runs/.slurm/20261128-221500-4f2a90'
+export LORALAB_THREADS="$SLURM_CPUS_ON_NODE"
+exec /opt/loralab/bin/runner work --first 0 /home/ada/vit/runs/.slurm/20261128-221500-4f2a90
