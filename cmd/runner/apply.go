@@ -35,6 +35,9 @@ type applyOptions struct {
 	smoke      bool
 	verify     bool
 	track      []string
+	on         string
+	dry        bool
+	detach     bool
 	only       plan.Selection
 	// tracking shows the runs in trackers; nil: in none.
 	tracking *tracking
@@ -64,6 +67,9 @@ With --smoke every cell runs two steps on a few images, under names of their own
 (ablation_rank.smoke): it shows in a minute whether all of them work, and touches
 nothing of the real runs.
 
+With --on slurm the runs are done by workers that Slurm places, and apply watches them;
+it may end, and the next one continues to watch. See: runner help slurm.
+
 A plan that "runner plan --out" has saved is applied as it was shown, or refused if
 anything moved since: what was to be run, what it is made of, or what is done.`,
 		Example: "  runner apply experiments/ablation_rank.cue\n" +
@@ -85,6 +91,9 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 	flags.BoolVar(&o.smoke, "smoke", false, "two steps of every cell, apart from the real runs")
 	verifyFlag(c, &o.verify)
 	trackFlag(c, "track", &o.track)
+	flags.StringVar(&o.on, "on", onLocal, "where runs are done: local or slurm")
+	flags.BoolVar(&o.dry, "dry-run", false, "with --on slurm, show what would be submitted, and submit nothing")
+	flags.BoolVar(&o.detach, "detach", false, "with --on slurm, end when all is submitted")
 	selectFlags(c, &o.only)
 	a.setFlag(c)
 	return c
@@ -93,6 +102,9 @@ anything moved since: what was to be run, what it is made of, or what is done.`,
 func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err error) {
 	if o.slots < 0 || o.retries < 0 || o.silence < 0 || o.checkpoint < 0 {
 		return errors.New("-j, --retry, --silence and --checkpoint take no negative numbers")
+	}
+	if err := o.places(); err != nil {
+		return err
 	}
 	saved, files, only, err := a.saved(files, o.only)
 	if err != nil {
@@ -118,10 +130,16 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		// Not needed beyond the plan, and not to be held for hours.
 		p.close()
 	}
+	if o.on == onSlurm && searches(p.experiments) {
+		return errors.New("searches are not run on a cluster yet: apply them without --on slurm")
+	}
 	if o.smoke {
 		if p.experiments, err = experiment.Smoke(ctx, a.index, p.experiments); err != nil {
 			return err
 		}
+	}
+	if o.dry {
+		return a.dry(ctx, p, only, o)
 	}
 	lock, err := share(ctx, p.root, o.join)
 	if err != nil {
@@ -181,6 +199,13 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 			return err
 		}
 	}
+	if totals.Stopped && o.on == onSlurm {
+		a.view.Submitted()
+		if o.detach && ctx.Err() == nil {
+			return nil
+		}
+		return exitCode(1)
+	}
 	if totals.Stopped && (totals.Failed == 0 || !o.failFast) {
 		a.view.Stopped(totals)
 		return exitCode(1)
@@ -216,6 +241,32 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		return exitCode(1)
 	}
 	return nil
+}
+
+// places checks the flags that say where runs are done.
+func (o applyOptions) places() error {
+	switch {
+	case o.on != onLocal && o.on != onSlurm:
+		return fmt.Errorf("--on takes local or slurm, not %q", o.on)
+	case o.on == onLocal && (o.dry || o.detach):
+		return errors.New("--dry-run and --detach are for --on slurm; see what would be run with: runner plan")
+	case o.on == onSlurm && o.slots > 0:
+		return errors.New("-j is of this machine; how many workers a cluster has is resources.workers of the experiment")
+	}
+	return nil
+}
+
+// dry shows what would be submitted to a cluster. It changes nothing.
+func (a *app) dry(ctx context.Context, p *project, only plan.Selection, o applyOptions) error {
+	known, err := a.snapshot(ctx, p.root)
+	if err != nil {
+		return err
+	}
+	made, _, err := planned(ctx, p.experiments, known, only)
+	if err != nil {
+		return err
+	}
+	return a.drySlurm(p.root, p.experiments, made, o)
 }
 
 // searches reports whether experiments have searches.
@@ -425,6 +476,9 @@ func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known 
 		job.Train, job.Evaluations = action.Train, action.Evaluations
 		jobs = append(jobs, job)
 	}
+	if o.on == onSlurm {
+		return a.onCluster(ctx, p, runs, made, jobs, metrics, o)
+	}
 	var source launch.Source
 	var searching []*experiment.Study
 	for _, s := range studies {
@@ -499,6 +553,11 @@ func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs [
 // ends this process. Preempted is called before the context is canceled, if a SIGTERM
 // of Slurm says that the machine is taken away.
 func (a *app) interrupts(ctx context.Context, progress *view.Progress, preempted func()) (_ context.Context, kill <-chan struct{}, release func()) {
+	return a.interrupted(ctx, progress, preempted, "stopping after a checkpoint (again to kill)", "killing the engine")
+}
+
+// interrupted is interrupts with what is said after the first signal and the second.
+func (a *app) interrupted(ctx context.Context, progress *view.Progress, preempted func(), first, second string) (_ context.Context, kill <-chan struct{}, release func()) {
 	close(a.taken)
 	ctx, stop := context.WithCancel(ctx)
 	hard, done := make(chan struct{}), make(chan struct{})
@@ -523,14 +582,14 @@ func (a *app) interrupts(ctx context.Context, progress *view.Progress, preempted
 			return
 		}
 		stop()
-		go progress.Note("stopping after a checkpoint (again to kill)")
+		go progress.Note(first)
 		if !heard() {
 			return
 		}
 		signal.Stop(a.signals)
 		signal.Stop(quit)
 		close(hard)
-		progress.Note("killing the engine")
+		progress.Note(second)
 	}()
 	return ctx, hard, func() {
 		signal.Stop(a.signals)

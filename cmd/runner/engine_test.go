@@ -25,6 +25,7 @@ import (
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/claim"
 )
 
 // testEngine does all that an engine promises to its runner, without training:
@@ -241,7 +242,7 @@ func (r *testRun) pause() {
 			return
 		case <-time.After(5 * time.Millisecond):
 		}
-		if _, err := os.Stat(r.dir.Path("../../go")); err == nil {
+		if _, err := os.Stat(r.dir.Path(r.up("go"))); err == nil {
 			return
 		}
 	}
@@ -353,9 +354,17 @@ func (r *testRun) note(format string, args ...any) {
 	label := r.request.GetLabel()
 	repeat := strings.ReplaceAll(spec.RepeatOf(r.request.GetSpec()).String(), "/", " ")
 	line := fmt.Sprintf("%s %s %s", label.GetCell(), repeat, fmt.Sprintf(format, args...))
-	if err := r.append("../../engine.txt", []byte(line+"\n")); err != nil {
+	if err := r.append(r.up("engine.txt"), []byte(line+"\n")); err != nil {
 		panic(err)
 	}
+}
+
+// up is a file in runs/, from the run directory or that of a generation of it.
+func (r *testRun) up(name string) string {
+	if filepath.Base(filepath.Dir(string(r.dir))) == claim.Directory {
+		return "../../../../" + name
+	}
+	return "../../" + name
 }
 
 func (r *testRun) append(name string, line []byte) error {

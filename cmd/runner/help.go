@@ -18,7 +18,7 @@ var groups = []struct {
 	verbs     []string
 }{
 	{"write", "Write an experiment:", []string{"init", "validate", "explain", "show"}},
-	{"run", "Run it:", []string{"plan", "apply", "status", "ui", "logs"}},
+	{"run", "Run it:", []string{"plan", "apply", "status", "ui", "logs", "cancel"}},
 	{"results", "Use results:", []string{"report", "metrics", "track", "search", "compare", "diff", "inspect", "reproduce", "evaluate", "predict", "export", "import", "gc", "rm"}},
 	{"machine", "Backbones, data, plug-ins, this machine:", nil},
 }

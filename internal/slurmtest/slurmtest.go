@@ -397,6 +397,10 @@ func (c *Cluster) Environ() []string {
 // Path is PATH with the commands of the cluster first.
 func (c *Cluster) Path() string { return c.path("bin") + ":" + os.Getenv("PATH") }
 
+// Bin is the directory with the commands of the cluster, and Config its configuration.
+func (c *Cluster) Bin() string    { return c.path("bin") }
+func (c *Cluster) Config() string { return c.path("slurm.conf") }
+
 // Use has this process be a client of the cluster, until the end of the test.
 func (c *Cluster) Use(t *testing.T) {
 	t.Setenv("PATH", c.Path())

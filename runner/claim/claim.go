@@ -196,7 +196,7 @@ func decode(run *os.Root, name string, into any) error {
 // another was faster.
 func Take(run *os.Root, after State, w Worker) (State, bool, error) {
 	s := State{Generation: after.Generation + 1, Worker: w}
-	won, err := create(run, number(s.Generation)+claimSuffix, w)
+	won, err := create(run, number(s.Generation)+claimSuffix, w.Nonce, w)
 	if err != nil {
 		return State{}, false, fmt.Errorf("claiming the run: %w", err)
 	}
@@ -207,7 +207,7 @@ func Take(run *os.Root, after State, w Worker) (State, bool, error) {
 // end that counts.
 func Finish(run *os.Root, generation int, e End) (End, bool, error) {
 	name := number(generation) + endSuffix
-	won, err := create(run, name, e)
+	won, err := create(run, name, e.By, e)
 	if err == nil && !won {
 		was := End{}
 		if err = decode(run, name, &was); err == nil {
@@ -221,13 +221,14 @@ func Finish(run *os.Root, generation int, e End) (End, bool, error) {
 }
 
 // create makes a file that is there whole or not at all, and reports whether it was this
-// call that made it.
-func create(run *os.Root, name string, content any) (bool, error) {
+// call that made it. No two processes have the same by.
+func create(run *os.Root, name, by string, content any) (bool, error) {
 	text, err := json.Marshal(content)
 	if err != nil {
 		return false, err
 	}
-	temp := path.Join(Directory, "."+name+"."+Nonce())
+	temp := path.Join(Directory, "."+name+"."+by)
+	_ = run.Remove(temp) // of a call that failed
 	f, err := run.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = run.Mkdir(Directory, 0o777); err == nil || errors.Is(err, fs.ErrExist) {
@@ -263,6 +264,21 @@ func create(run *os.Root, name string, content any) (bool, error) {
 	}
 	return false, err
 }
+
+// Sweep removes what processes of this machine have left of files that they were killed
+// over. None may be at it: records are locked. What workers of a cluster have left stays,
+// since one may be about to use it.
+func Sweep(run *os.Root) {
+	names, _ := list(run)
+	for _, name := range names {
+		if i := strings.LastIndexByte(name, '.'); name[0] == '.' && strings.Contains(name[i:], localMark) {
+			_ = run.Remove(path.Join(Directory, name))
+		}
+	}
+}
+
+// localMark is in the names of files of runs/.workers, and in no Nonce.
+const localMark = "-"
 
 // EndOf is how a generation ended.
 func EndOf(run *os.Root, generation int) (End, error) {

@@ -188,7 +188,7 @@ func TestGenerationsContinueEachOther(t *testing.T) {
 		t.Errorf("the run directory has the journal of %q before anything is published", got)
 	}
 	write(t, gen(2), "second", 40, true)
-	if _, _, err := Finish(run, 1, End{How: Broken}); err != nil {
+	if _, _, err := Finish(run, 1, End{How: Broken, By: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := Finish(run, 2, End{How: Done}); err != nil {

@@ -99,7 +99,11 @@ type Event struct {
 }
 
 // Start says that an attempt begins.
-type Start struct{ Attempt int }
+type Start struct {
+	Attempt int
+	// When it began, where that was not now.
+	When time.Time
+}
 
 // Retry says that a job is tried once more, and why.
 type Retry struct {
@@ -118,8 +122,10 @@ type End struct {
 	Step    uint64        // of a stopped, paused or failed one: its last checkpoint
 	// Validation is of a paused one: of the weights of Step, if Job.Pause asked for it.
 	Validation *spec.Metrics
-	Reason     string // of a failed one, one line
-	Detail     string // of a failed one: stack, last lines of the engine's log
+	// When it ended, where that was not now.
+	When   time.Time
+	Reason string // of a failed one, one line
+	Detail string // of a failed one: stack, last lines of the engine's log
 }
 
 // A Launcher executes jobs: Local on this machine, pilot.Cluster with workers on others.

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/runner/claim"
 	"github.com/loralab/loralab/runner/launch"
@@ -91,11 +93,12 @@ const hopelessArrays = 2
 
 // task is a job, and how it goes.
 type task struct {
-	job     *launch.Job
-	dir     string // relative to the project
-	over    bool
-	working bool // a worker has said that it begins
-	step    uint64
+	job      *launch.Job
+	dir      string // relative to the project
+	over     bool
+	working  bool // a worker has said that it begins
+	step     uint64
+	attempts int // that were seen to begin
 	// overdue is the generation that the scheduler has called over once, when asked.
 	overdue int
 }
@@ -104,6 +107,7 @@ type task struct {
 type live struct {
 	*Array
 	jobs    map[string]bool
+	adopted bool             // another apply has submitted it
 	files   map[string]int64 // events of workers that are read, by file
 	missing int              // polls in a row without an element that lives
 	before  string           // what was done when it began
@@ -121,12 +125,13 @@ type watching struct {
 	unsaid string
 	totals launch.Totals
 	stop   bool
+	nonce  string // of this process
 }
 
 // Run submits what no array of the project works on already, and watches until all jobs
 // have ended. When ctx is cancelled the workers go on: see Cancel.
 func (c *Cluster) Run(ctx context.Context, jobs []*launch.Job) (launch.Totals, error) {
-	w := &watching{Cluster: c, tasks: map[string]*task{}}
+	w := &watching{Cluster: c, tasks: map[string]*task{}, nonce: claim.Nonce()}
 	for _, job := range jobs {
 		rel, err := filepath.Rel(c.Root, job.Dir)
 		if err != nil {
@@ -138,6 +143,12 @@ func (c *Cluster) Run(ctx context.Context, jobs []*launch.Job) (launch.Totals, e
 		}
 	}
 	err := w.run(ctx)
+	for _, l := range w.arrays {
+		if err == nil && w.has(l) {
+			// Its workers find nothing to do, and end.
+			err = markEnded(w.Root, l.Name)
+		}
+	}
 	for _, id := range w.order {
 		w.totals.Stopped = w.totals.Stopped || !w.tasks[id].over
 	}
@@ -180,6 +191,16 @@ func (w *watching) run(ctx context.Context) error {
 	}
 }
 
+// has reports whether all jobs of an array are over.
+func (w *watching) has(l *live) bool {
+	for id := range l.jobs {
+		if t := w.tasks[id]; t == nil || !t.over {
+			return false
+		}
+	}
+	return true
+}
+
 func (w *watching) done() bool {
 	return !slices.ContainsFunc(w.order, func(id string) bool { return !w.tasks[id].over })
 }
@@ -201,10 +222,8 @@ func (w *watching) adopt() error {
 		if err != nil {
 			return err
 		}
+		l.adopted = true
 		w.arrays = append(w.arrays, l)
-	}
-	if n := len(arrays); n > 0 {
-		w.say("adopting %s of an earlier apply", plural.Of(n, "array"))
 	}
 	return nil
 }
@@ -322,6 +341,7 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 		return w.follow(ctx)
 	}
 	w.unsaid = ""
+	adopted := 0
 	for _, l := range w.arrays {
 		l.missing++
 		for _, e := range elements {
@@ -334,6 +354,12 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 				l.reasons[e.Index] = e.Reason
 			}
 		}
+		if first && l.missing == 0 && l.adopted {
+			adopted++
+		}
+	}
+	if adopted > 0 {
+		w.say("watching %s of an earlier apply", plural.Of(adopted, "array"))
 	}
 	if err := w.follow(ctx); err != nil {
 		return err
@@ -393,7 +419,7 @@ func (w *watching) breakClaims(elements []Element, first bool) error {
 				reason = "its worker ended without a word"
 			}
 			_, _, err = claim.Finish(at, s.Generation, claim.End{
-				How: claim.Broken, Reason: reason, Step: claim.Step(at, s.Generation), By: "apply", When: now(),
+				How: claim.Broken, Reason: reason, Step: claim.Step(at, s.Generation), By: w.nonce, When: now(),
 			})
 			t.overdue = 0
 		}
@@ -535,7 +561,8 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 		switch h.What {
 		case claimed:
 			t.working = true
-			w.Watch(launch.Event{Job: t.job, Start: &launch.Start{Attempt: h.Gen}})
+			t.attempts++
+			w.Watch(launch.Event{Job: t.job, Start: &launch.Start{Attempt: t.attempts, When: h.When}})
 		default:
 			if err := w.settle(ctx, t); err != nil {
 				return err
@@ -555,7 +582,7 @@ func (w *watching) settle(ctx context.Context, t *task) error {
 	if s.Open() || s.Generation == 0 {
 		return nil
 	}
-	end := &launch.End{Step: s.End.Step}
+	end := &launch.End{Step: s.End.Step, When: s.End.When}
 	switch s.End.How {
 	case claim.Done:
 		end.Outcome = launch.Finished
@@ -571,7 +598,16 @@ func (w *watching) settle(ctx context.Context, t *task) error {
 	if end.Outcome == launch.Finished && run.Summary == nil {
 		return fmt.Errorf("%s: its worker says that it is done, and its result is not in %s", t.job.Run.Name(), run.Dir)
 	}
-	t.over, end.Summary = true, run.Summary
+	t.over = true
+	if run.Summary != nil {
+		end.Summary = proto.CloneOf(run.Summary)
+		end.Summary.Evaluations = nil
+		for _, e := range t.job.Evaluations {
+			if scored := run.Evaluations[e.ID]; scored != nil {
+				end.Summary.Evaluations = append(end.Summary.Evaluations, scored)
+			}
+		}
+	}
 	switch end.Outcome {
 	case launch.Finished:
 		w.totals.Finished++

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -65,6 +66,9 @@ func (f *found) overlay(at *os.Root) {
 		if working, err := at.OpenRoot(run.working); err == nil {
 			defer working.Close()
 			progress(working, run)
+			if c, err := checkpointAt(working, rundir.Last); err == nil && c.of > 0 {
+				run.Steps = c.of
+			}
 		}
 		return
 	}
@@ -121,6 +125,7 @@ func fold(at *os.Root, r *record, s claim.State) error {
 
 // begin claims a run for this process in its generations.
 func (s *Records) begin(at *os.Root, r *record) error {
+	claim.Sweep(at)
 	state, err := claim.Read(at)
 	if err != nil {
 		return err
@@ -164,11 +169,26 @@ func (s *Records) begin(at *os.Root, r *record) error {
 
 // finish ends the generation of this process, if it has one of the run.
 func (s *Records) finish(at *os.Root, r *record, how claim.How) error {
+	claim.Sweep(at)
 	state, err := claim.Read(at)
 	if err != nil || !state.Open() || state.Cluster() {
 		return err
 	}
 	_, _, err = claim.Finish(at, state.Generation, claim.End{How: how, Reason: r.Reason, Step: r.Step, Steps: r.Steps, By: s.worker, When: now()})
+	return err
+}
+
+// Free ends what a process of this machine has left of its work on a run when it was
+// killed, so that workers of a cluster find the run free. It does nothing where somebody
+// works on it.
+func (s *Records) Free(ctx context.Context, id string) error {
+	var other *ClaimedError
+	err := s.amendAt(ctx, id, "freeing", func(at *os.Root, r *record) error {
+		return s.finish(at, r, claim.Broken)
+	})
+	if errors.As(err, &other) {
+		return nil
+	}
 	return err
 }
 

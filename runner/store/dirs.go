@@ -14,6 +14,7 @@ import (
 	"path"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -407,6 +408,7 @@ func resumable(at *os.Root, begun bool) (step uint64, file string, err error) {
 // checkpoint is what the metadata of one says, the zero value where there is none.
 type checkpoint struct {
 	step uint64
+	of   uint64 // steps of the whole training; 0: not known
 	seal string // of itself
 	best string // seal of the best one that belongs to it; "": none
 }
@@ -458,6 +460,7 @@ func checkpointAt(at *os.Root, name string) (c checkpoint, err error) {
 	}
 	defer file.Close()
 	c.seal, c.best = file.Seal(), rundir.BestSealOf(file.Metadata())
+	c.of, _ = strconv.ParseUint(file.Metadata()["steps"], 10, 64)
 	c.step, err = rundir.StepOf(file.Metadata())
 	return c, err
 }

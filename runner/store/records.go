@@ -95,12 +95,11 @@ func (s *Records) locked(ctx context.Context, change func() error) error {
 
 // amend changes the record of a run, unless another process has claimed it.
 func (s *Records) amend(ctx context.Context, id, doing string, change func(r *record) error) error {
-	return s.amendAt(ctx, id, doing, func(_ *os.Root, r *record) error { return change(r) }, nil)
+	return s.amendAt(ctx, id, doing, func(_ *os.Root, r *record) error { return change(r) })
 }
 
-// amendAt is amend for a change that needs the directory of the run. After is called when
-// the record is written; nil for nothing.
-func (s *Records) amendAt(ctx context.Context, id, doing string, change func(at *os.Root, r *record) error, after func(at *os.Root, r *record) error) error {
+// amendAt is amend for a change that needs the directory of the run.
+func (s *Records) amendAt(ctx context.Context, id, doing string, change func(at *os.Root, r *record) error) error {
 	err := s.locked(ctx, func() error {
 		at, err := s.at(id)
 		if err != nil {
@@ -120,10 +119,7 @@ func (s *Records) amendAt(ctx context.Context, id, doing string, change func(at 
 		if err := change(at, r); err != nil {
 			return err
 		}
-		if err := writeRecord(at, r); err != nil || after == nil {
-			return err
-		}
-		return after(at, r)
+		return writeRecord(at, r)
 	})
 	if err != nil {
 		return fmt.Errorf("%s run %s: %w", doing, rundir.Short(id), err)
@@ -212,7 +208,7 @@ func (s *Records) Claim(ctx context.Context, id string) (*Run, error) {
 		}
 		r.Worker = s.worker
 		return nil
-	}, nil)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -225,10 +221,10 @@ func (s *Records) Claim(ctx context.Context, id string) (*Run, error) {
 
 // Unclaim gives a claimed run back without a word about it.
 func (s *Records) Unclaim(ctx context.Context, id string) error {
-	err := s.amendAt(ctx, id, "giving back", func(_ *os.Root, r *record) error {
+	err := s.amendAt(ctx, id, "giving back", func(at *os.Root, r *record) error {
 		r.Worker = ""
-		return nil
-	}, s.finishes(claim.Stopped))
+		return s.finish(at, r, claim.Stopped)
+	})
 	if err == nil {
 		s.reindex(ctx, id)
 	}
@@ -306,20 +302,17 @@ func (s *Records) Finish(ctx context.Context, id string, summary *spec.Summary) 
 }
 
 func (s *Records) end(ctx context.Context, id string, how claim.How, change func(r *record)) error {
-	err := s.amendAt(ctx, id, "recording the end of", func(_ *os.Root, r *record) error {
+	err := s.amendAt(ctx, id, "recording the end of", func(at *os.Root, r *record) error {
 		change(r)
 		r.Ended, r.Worker = now(), ""
-		return nil
-	}, s.finishes(how))
+		// Before the record, which is what a process that is killed here leaves as it
+		// was, and the next one finds.
+		return s.finish(at, r, how)
+	})
 	if err == nil {
 		s.reindex(ctx, id)
 	}
 	return err
-}
-
-// finishes ends the generation of this process, after its record is written.
-func (s *Records) finishes(how claim.How) func(*os.Root, *record) error {
-	return func(at *os.Root, r *record) error { return s.finish(at, r, how) }
 }
 
 // reindex reports that one run was changed, for the index.

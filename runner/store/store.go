@@ -780,10 +780,10 @@ func (s *Store) settle(ctx context.Context, f *found) (now *found, notes []strin
 		if f.run.Summary != nil {
 			r.Step, r.Steps = f.run.Summary.GetSteps(), f.run.Summary.GetSteps()
 		}
-		if err := writeRecord(at, r); err != nil {
+		if err := s.finish(at, r, claim.Broken); err != nil {
 			return err
 		}
-		return s.finish(at, r, claim.Broken)
+		return writeRecord(at, r)
 	})
 	if err != nil {
 		return nil, nil, err

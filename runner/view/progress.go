@@ -125,6 +125,9 @@ func (p *Progress) Watch(e launch.Event) {
 	force := true
 	switch {
 	case e.Start != nil:
+		if !e.Start.When.IsZero() && e.Start.Attempt == 1 {
+			r.began = e.Start.When
+		}
 		*r = progressRun{job: e.Job, began: r.began, state: "starting"}
 	case e.Engine != nil:
 		p.engine(e.Engine)
@@ -300,6 +303,9 @@ func (p *Progress) end(r *progressRun, end *launch.End) {
 	}
 	p.runs = slices.DeleteFunc(p.runs, func(other *progressRun) bool { return other == r })
 	took := time.Since(r.began)
+	if !end.When.IsZero() {
+		took = end.When.Sub(r.began)
+	}
 	switch end.Outcome {
 	case launch.Elsewhere:
 		text := p.v.good.Render("done") + " by another process"

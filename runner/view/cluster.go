@@ -1,0 +1,37 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Scripts shows what would be submitted to a cluster.
+func (v *View) Scripts(scripts []string, workers, runs int) {
+	for i, text := range scripts {
+		if i > 0 {
+			v.Say("")
+		}
+		for line := range strings.Lines(text) {
+			v.Say("%s", strings.TrimSuffix(line, "\n"))
+		}
+	}
+	submissions := ""
+	if len(scripts) > 1 {
+		submissions = ", in " + fmt.Sprint(len(scripts)) + " submissions"
+	}
+	v.Say("%s", v.bold.Render(fmt.Sprintf("%s would share %s%s. Nothing was submitted.", count(workers, "worker"), count(runs, "run"), submissions)))
+}
+
+// Submitted says how to follow what a cluster does.
+func (v *View) Submitted() {
+	v.Say("Workers continue without this command: runner status shows them, the same apply follows and reports, runner cancel ends them.")
+}
+
+// Cancelled says how many arrays were cancelled.
+func (v *View) Cancelled(arrays int) {
+	if arrays == 0 {
+		v.Say("No workers of this project are known.")
+		return
+	}
+	v.Say("Cancelled %s; the next apply continues at the checkpoints.", count(arrays, "array"))
+}
