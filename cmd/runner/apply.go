@@ -169,6 +169,11 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	if err := a.computable(ctx, made, studies); err != nil {
 		return err
 	}
+	if o.on == onSlurm {
+		if _, err := resources(p.experiments, made); err != nil {
+			return err
+		}
+	}
 	a.view.Plan(made, view.PlanOptions{Searches: progressOf(studies)})
 	if err := enqueue(ctx, runs, known, p.experiments, made); err != nil {
 		return err

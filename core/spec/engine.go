@@ -68,7 +68,9 @@ func ServeEngine(server EngineServer) {
 		fmt.Fprintln(os.Stderr, "runner-engine is started by runner and does nothing by itself; see: runner apply -h")
 		os.Exit(1)
 	}
-	signal.Ignore(os.Interrupt)
+	// What a terminal, a service manager or Slurm sends to all processes is for the
+	// runner: it has the engine write a checkpoint first.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1)
 	go exitWithRunner()
 	// go-plugin carries what is written to os.Stderr over gRPC, where the last
 	// words of a process that crashes are lost. The pipe below it keeps them,
