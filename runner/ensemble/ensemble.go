@@ -27,11 +27,12 @@ import (
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/store"
 )
 
 const (
 	// folder is where the ensembles of an experiment are, in its directory of runs.
-	folder = "ensembles"
+	folder = store.Ensembles
 	// record says what an ensemble is.
 	record = "ensemble.json"
 )

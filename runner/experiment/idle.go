@@ -148,8 +148,32 @@ func ofPruners(setting string, kinds ...string) []idleSearchRule {
 	}, "leave it out"}}
 }
 
-// checkIdleSearch warns of values of the search without an effect.
-func (x *expansion) checkIdleSearch(g *searchConfig) {
+// checkIdleSearch warns of values of the search without an effect, and of parameters that
+// have none in a cell.
+func (x *expansion) checkIdleSearch(g *searchConfig, studies []*Study) {
+	for _, rule := range idle {
+		d := diagnostic.Diagnostic{Warning: true, Of: x.total, Hint: "tie it to the cells where it counts, with when"}
+		var at token.Pos
+		for _, s := range studies {
+			if s == nil || rule.counts(s.cell.config) {
+				continue
+			}
+			words := func(p *parameter) bool { // which may decide whether a value counts
+				return slices.ContainsFunc(p.Choices, func(v any) bool { _, number := v.(float64); return !number })
+			}
+			i := slices.IndexFunc(s.params, func(p *parameter) bool { return p.Name == rule.path })
+			if i < 0 || slices.ContainsFunc(s.params, words) {
+				continue
+			}
+			at = s.params[i].label
+			d.Cells = append(d.Cells, s.Cell)
+			d.Path = strings.Join(s.params[i].at, ".")
+			d.Message = fmt.Sprintf("%q is searched without an effect: %s", rule.path, rule.why)
+		}
+		if len(d.Cells) > 0 {
+			x.report(x.mark(d, at))
+		}
+	}
 	for _, rule := range idleSearch {
 		path := append([]string{x.name, searchField}, strings.Split(rule.path, ".")...)
 		why, counts := rule.counts(g)

@@ -187,7 +187,7 @@ func (x *expansion) searched(e *Experiment, whole *cell, cells []*cell) []*Study
 		}
 	}
 	if x.errorCount() == before {
-		x.checkIdleSearch(g)
+		x.checkIdleSearch(g, studies)
 		x.starts(v.LookupPath(cue.ParsePath("start")), studies)
 	}
 	return slices.DeleteFunc(studies, func(s *Study) bool { return s == nil })

@@ -450,8 +450,8 @@ func (s *study) tunedFigure() (drawing, bool) {
 			for _, c := range all {
 				values = append(values, cost.of(c))
 			}
-			place := func(x float64) float64 { return x }
-			plot.X, place = costAxis(plot.X, values)
+			axis, place := costAxis(plot.X, values)
+			plot.X = axis
 			front := s.front(all, d, cost.of)
 			var line []figure.Point
 			var untuned, around []figure.Mark // behind the marks, and before them

@@ -204,6 +204,10 @@ const askedFile = ".asked.json"
 // study.
 const Studies = "studies"
 
+// Ensembles of the directory of an experiment has the scores of its ensembles: see package
+// ensemble.
+const Ensembles = "ensembles"
+
 // Asked is what the newest apply of an experiment asked for: all runs of the
 // file in its order, those included that it was not to do.
 type Asked struct {

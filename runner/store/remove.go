@@ -91,7 +91,7 @@ func (s *Store) Tidy(ctx context.Context) error {
 		}
 		within, err := fs.ReadDir(s.runs.FS(), e.Name())
 		if err != nil || used[e.Name()] && len(within) > 0 || slices.ContainsFunc(within, func(d fs.DirEntry) bool {
-			return d.Name() != askedFile && d.Name() != Studies
+			return d.Name() != askedFile && d.Name() != Studies && d.Name() != Ensembles // which gc removes
 		}) {
 			continue
 		}
