@@ -94,6 +94,9 @@ func (c *Counts) Confusion(truth, pred int) uint64 {
 	return c.confusion[truth*len(c.classes)+pred]
 }
 
+// Matrix is Confusion of all pairs of n classes: that of t and p is at t·n + p.
+func (c *Counts) Matrix() []uint64 { return slices.Clone(c.confusion) }
+
 // Metrics scores what was counted. Loss and the number of images are carried
 // along, since counts know neither; a loss that is not computed is NaN. With no pixel counted the means and the
 // accuracy are 0 and Pixels says so.

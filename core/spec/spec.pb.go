@@ -5131,8 +5131,11 @@ type Metrics struct {
 	Brier *float64 `protobuf:"fixed64,12,opt,name=brier,proto3,oneof" json:"brier,omitempty"` // mean squared distance to the label
 	// As the original project scores: soft, classes weighted by the inverse of
 	// their pixels in the batch, mean over batches by their images.
-	OriginalDice  *float64 `protobuf:"fixed64,13,opt,name=original_dice,json=originalDice,proto3,oneof" json:"original_dice,omitempty"`
-	OriginalIou   *float64 `protobuf:"fixed64,14,opt,name=original_iou,json=originalIou,proto3,oneof" json:"original_iou,omitempty"`
+	OriginalDice *float64 `protobuf:"fixed64,13,opt,name=original_dice,json=originalDice,proto3,oneof" json:"original_dice,omitempty"`
+	OriginalIou  *float64 `protobuf:"fixed64,14,opt,name=original_iou,json=originalIou,proto3,oneof" json:"original_iou,omitempty"`
+	// Pixels of class t that were predicted as p, at t·n + p of n·n numbers; only in
+	// evaluations, and none in those of earlier versions.
+	Confusion     []uint64 `protobuf:"varint,15,rep,packed,name=confusion,proto3" json:"confusion,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5263,6 +5266,13 @@ func (x *Metrics) GetOriginalIou() float64 {
 		return *x.OriginalIou
 	}
 	return 0
+}
+
+func (x *Metrics) GetConfusion() []uint64 {
+	if x != nil {
+		return x.Confusion
+	}
+	return nil
 }
 
 type ClassMetrics struct {
@@ -6063,7 +6073,7 @@ const file_spec_proto_rawDesc = "" +
 	"\tretryable\x18\x03 \x01(\bR\tretryable\"4\n" +
 	"\x04Note\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x18\n" +
-	"\awarning\x18\x02 \x01(\bR\awarning\"\xea\x03\n" +
+	"\awarning\x18\x02 \x01(\bR\awarning\"\x88\x04\n" +
 	"\aMetrics\x12\x12\n" +
 	"\x04loss\x18\x01 \x01(\x01R\x04loss\x127\n" +
 	"\aclasses\x18\x02 \x03(\v2\x1d.loralab.spec.v1.ClassMetricsR\aclasses\x12\x12\n" +
@@ -6079,7 +6089,8 @@ const file_spec_proto_rawDesc = "" +
 	"\x03nll\x18\v \x01(\x01H\x01R\x03nll\x88\x01\x01\x12\x19\n" +
 	"\x05brier\x18\f \x01(\x01H\x02R\x05brier\x88\x01\x01\x12(\n" +
 	"\roriginal_dice\x18\r \x01(\x01H\x03R\foriginalDice\x88\x01\x01\x12&\n" +
-	"\foriginal_iou\x18\x0e \x01(\x01H\x04R\voriginalIou\x88\x01\x01B\x06\n" +
+	"\foriginal_iou\x18\x0e \x01(\x01H\x04R\voriginalIou\x88\x01\x01\x12\x1c\n" +
+	"\tconfusion\x18\x0f \x03(\x04R\tconfusionB\x06\n" +
 	"\x04_eceB\x06\n" +
 	"\x04_nllB\b\n" +
 	"\x06_brierB\x10\n" +

@@ -115,6 +115,7 @@ func (s *study) html(t Table, figures []drawing, root, at, asked string, of int)
 	}
 	e.Scores = append(e.Scores, s.domainsCharts()...)
 	e.Scores = append(e.Scores, s.classChart()...)
+	e.Confusions = s.htmlConfusions(leave)
 	var err error
 	if e.Samples, err = s.htmlSamples(page.MostSamples/of, leave); err != nil {
 		return nil, err

@@ -73,6 +73,8 @@ type Written struct {
 	Figures      []string `json:"figures"`
 	// Searches are what the searches of the experiment have found.
 	Searches []Found `json:"searches,omitempty"`
+	// Confusions are of every cell on every domain, as far as evaluations have counts.
+	Confusions []Confusion `json:"confusions,omitempty"`
 	// Replaced is what another report in the same place was asked for with, ""
 	// for nothing but the file; nil where there was none.
 	Replaced *string `json:"replaced,omitempty"`
@@ -120,7 +122,7 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	}
 	defer plots.top.Close()
 	w := &Written{
-		Experiment: exp.Name, Table: table,
+		Experiment: exp.Name, Table: table, Confusions: s.confusions(),
 		Page: reports.path("report.md"), HTML: reports.path(pageFile), Markdown: reports.path("table.md"),
 		CSV: reports.path("table.csv"), RunsCSV: reports.path("runs.csv"), LaTeX: reports.path("table.tex"),
 	}

@@ -87,6 +87,7 @@ func (s *session) score(ctx context.Context, set *data.Set, sources []*source, s
 		dice, iou = dice/weight, iou/weight
 	}
 	m := counts.Metrics(mean.Of(s.loss), set.Len())
+	m.Confusion = counts.Matrix()
 	sure.Report(m)
 	if weight > 0 {
 		m.OriginalDice, m.OriginalIou = &dice, &iou

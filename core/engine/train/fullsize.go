@@ -72,6 +72,7 @@ func (t *tally) finish(p *painting) {
 
 func (t *tally) metrics() *spec.Metrics {
 	m := t.counts.Metrics(math.NaN(), t.images)
+	m.Confusion = t.counts.Matrix()
 	t.sure.Report(m)
 	return m
 }

@@ -501,6 +501,7 @@ func (s *session) scoreAveraged(ctx context.Context, val *source) (*spec.Metrics
 	m, err := s.scoreAs(ctx, val.set, []*source{val}, s.spec.Train.Resolution, s.spec.Train.Window, nil)
 	switch {
 	case err == nil:
+		m.Confusion = nil // the journal has every validation, and evaluations alone have counts
 		return m, nil
 	case ctx.Err() != nil: // the caller may save the weights
 		err = errors.Join(err, s.averaged((*average).swap))
