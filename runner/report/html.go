@@ -98,6 +98,8 @@ func (s *study) html(t Table, figures []drawing, root, at, asked string, of int)
 				e.Searches = append(e.Searches, page.Search{})
 			}
 			e.Searches[i].Figures = append(e.Searches[i].Figures, f)
+		case d.section == tunedSection: // what a search was made for is first
+			e.Figures = slices.Insert(e.Figures, 0, f)
 		default:
 			e.Figures = append(e.Figures, f)
 		}

@@ -96,6 +96,10 @@ func TestReportOfSearches(t *testing.T) {
 			"- **At the edge**: the best value of `optim.lr.adapter`, 0.1, lies at the upper end of what is searched. Better values may lie above 0.1: widen the space there.",
 			"- Failed: trial 2: out of memory",
 			"1 trial failed and is not shown.",
+			"The heads train 664,706 parameters each, which are not counted here.",
+		}
+		if first, all := strings.Index(text, "## Each cell at its best"), strings.Index(text, "## All cells"); first < 0 || all < first {
+			t.Errorf("%d trials: cells at their best are at %d, all cells at %d", complete, first, all)
 		}
 		figures := []string{"tuned", "search_lora_history", "search_lora_parallel", "search_lora_slices", "search_lora_rungs", "search_head_only_history"}
 		if complete < 50 {
