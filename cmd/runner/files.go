@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/loralab/loralab/runner/experiment"
 )
 
 // experimentFiles are the files that are named, or without a name those of the project.
@@ -69,7 +71,7 @@ func filesIn(dir string) ([]string, error) {
 	}
 	var in []string
 	for _, e := range entries {
-		if filepath.Ext(e.Name()) == ".cue" && !e.IsDir() {
+		if filepath.Ext(e.Name()) == ".cue" && !e.IsDir() && e.Name() != experiment.SiteFile {
 			in = append(in, filepath.Join(dir, e.Name()))
 		}
 	}

@@ -236,6 +236,13 @@ func (l *loader) file(path string) []*Experiment {
 	if d == nil {
 		return nil
 	}
+	if d.file == filepath.Join(d.root, SiteFile) {
+		d.report(diagnostic.Diagnostic{
+			Message: "this file has what the experiments of the project get on a cluster, and no experiment",
+			Hint:    "name files of experiments: it is checked with each", At: diagnostic.Position{File: path},
+		})
+		return nil
+	}
 	return d.experiments()
 }
 

@@ -219,8 +219,9 @@ func (x *expansion) readResources(base *subject) *Resources {
 }
 
 const (
-	// siteFile is the file of a project with what its experiments get on a cluster.
-	siteFile = "runner.cue"
+	// SiteFile is the file in the root of a project with what its experiments get on a
+	// cluster. It has no experiments.
+	SiteFile = "runner.cue"
 	// siteVariable names a file with the same for all projects.
 	siteVariable = "LORALAB_RESOURCES"
 )
@@ -238,7 +239,7 @@ func (d *document) site() fields {
 			Message: fmt.Sprintf("$%s names a file that does not exist", siteVariable), Hint: "correct it, or unset it", At: diagnostic.Position{File: file},
 		})
 	}
-	if file := filepath.Join(d.root, siteFile); exists(file) {
+	if file := filepath.Join(d.root, SiteFile); exists(file) {
 		all = d.loader.siteOf(file, d).over(all)
 	}
 	d.defaults[d.root] = all

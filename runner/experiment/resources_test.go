@@ -83,16 +83,19 @@ func TestResourcesOfASite(t *testing.T) {
 		"partition: \"gpu\"\n",
 		"",
 		"resources: {\n",
+		"resources: partition: \"gpu\"\n",
 	} {
 		write("project/runner.cue", text)
 		_, said := load(says)
 		all.WriteString("=== " + strings.TrimSpace(text) + "\n" + said)
 	}
+	_, said := load(filepath.Join(dir, "project", "runner.cue"))
+	all.WriteString("=== as an experiment\n" + said)
 	t.Setenv("LORALAB_RESOURCES", filepath.Join(dir, "none.cue"))
 	if err := os.Remove(filepath.Join(dir, "project", "runner.cue")); err != nil {
 		t.Fatal(err)
 	}
-	_, said := load(says)
+	_, said = load(says)
 	all.WriteString("=== no file\n" + said)
 	golden(t, "testdata/site.txt", all.String())
 }
