@@ -34,8 +34,9 @@ type Run struct {
 	mu       sync.Mutex
 	state    *replay // of this log and earlier ones
 	metrics  map[string]*metric
-	labels   map[string]string // class labels that the configuration has
-	last     map[string]string // values of step metrics
+	patterns []*wandblog.Metric // of metrics that are not defined by name, the first wins
+	labels   map[string]string  // class labels that the configuration has
+	last     map[string]string  // values of step metrics
 	finished bool
 
 	stopped chan struct{}
@@ -134,7 +135,7 @@ func (r *Run) takeUp() (earlier bool, err error) {
 	}
 	r.state.exit = nil
 	for _, m := range r.state.metrics {
-		r.metrics[m.Name] = r.metricFrom(m)
+		r.define(m)
 	}
 	return earlier, nil
 }
@@ -351,7 +352,7 @@ func (r *Run) Config(values map[string]any) error {
 
 // Metric says how a metric is drawn and what of it the summary has.
 type Metric struct {
-	Name    string
+	Name    string   // with a star at its end, all metrics that begin so and are not defined by name
 	Step    string   // the metric on the x axis; rows that lack it get its last value
 	Summary []string // of "min", "max", "mean", "first", "last", "none"; by default the last value
 	Hidden  bool     // no panel of its own
@@ -364,8 +365,11 @@ func (r *Run) DefineMetric(m Metric) error {
 			Name: m.Name, StepMetric: m.Step,
 			Options: &wandblog.MetricOptions{StepSync: m.Step != "", Hidden: m.Hidden, Defined: true},
 		}
-		if m.Name == "" || strings.Contains(m.Name, "*") {
-			return fmt.Errorf("the metric %q: only single metrics can be defined, by name", m.Name)
+		switch before, pattern := strings.CutSuffix(m.Name, "*"); {
+		case m.Name == "" || strings.Contains(before, "*"):
+			return fmt.Errorf("the metric %q is neither a name nor the begin of names with a star at its end", m.Name)
+		case pattern:
+			record.Name, record.Glob = "", m.Name
 		}
 		if len(m.Summary) > 0 {
 			record.Summary = &wandblog.MetricSummary{}
@@ -390,14 +394,39 @@ func (r *Run) DefineMetric(m Metric) error {
 		}
 		if m.Step != "" && r.metrics[m.Step] == nil {
 			step := &wandblog.Metric{Name: m.Step, Options: &wandblog.MetricOptions{Defined: true}}
-			r.metrics[m.Step] = r.metricFrom(step)
+			r.define(step)
 			if err := r.append(&wandblog.Record{Metric: step}); err != nil {
 				return err
 			}
 		}
-		r.metrics[m.Name] = r.metricFrom(record)
+		r.define(record)
 		return r.append(&wandblog.Record{Metric: record})
 	})
+}
+
+// define takes up the definition of a metric or of a pattern.
+func (r *Run) define(m *wandblog.Metric) {
+	if m.Glob == "" {
+		r.metrics[m.Name] = r.metricFrom(m)
+		return
+	}
+	r.patterns = append(r.patterns, m)
+}
+
+// metric is what is defined for a metric, by its name or else by a pattern; nil for none.
+func (r *Run) metric(key string) *metric {
+	if m := r.metrics[key]; m != nil || strings.HasPrefix(key, "_") {
+		return m
+	}
+	for _, p := range r.patterns {
+		if strings.HasPrefix(key, strings.TrimSuffix(p.Glob, "*")) {
+			one := *p
+			one.Name, one.Glob = key, ""
+			r.metrics[key] = r.metricFrom(&one)
+			return r.metrics[key]
+		}
+	}
+	return nil
 }
 
 // metricFrom takes up what the summary has of a metric.
@@ -445,7 +474,7 @@ func (r *Run) Log(step int64, values map[string]any) error {
 			texts[key] = text
 		}
 		for _, key := range slices.Sorted(maps.Keys(row)) {
-			m := r.metrics[key]
+			m := r.metric(key)
 			if m == nil || m.defined.StepMetric == "" {
 				continue
 			}
@@ -497,7 +526,7 @@ func seconds(v any) (float64, bool) {
 // summarize is what the summary gets of a value in a row.
 func (r *Run) summarize(key, text string) []*wandblog.Item {
 	plain := []*wandblog.Item{{NestedKey: []string{key}, ValueJSON: text}}
-	m := r.metrics[key]
+	m := r.metric(key)
 	if m == nil || m.defined.Summary == nil {
 		return plain
 	}

@@ -625,3 +625,44 @@ func TestSyncsTheOfficialLog(t *testing.T) {
 		t.Errorf("the exits are %v, the configuration is %s", run.Exits, run.Config)
 	}
 }
+
+// A pattern defines the metrics that are not defined by name, in later logs too.
+func TestMetricPatterns(t *testing.T) {
+	server := serve(t)
+	root := ""
+	for life := range int64(2) {
+		r := offline(t, func(s *Settings) {
+			if root == "" {
+				root = s.Root
+			}
+			s.Root = root
+		})
+		if life == 0 {
+			must(t, r.DefineMetric(Metric{Name: "val/*", Step: "epoch", Summary: []string{"max"}}))
+			must(t, r.DefineMetric(Metric{Name: "val/loss", Summary: []string{"min"}}))
+			if err := r.DefineMetric(Metric{Name: "a*b*"}); err == nil {
+				t.Error("a pattern with two stars is taken")
+			}
+		}
+		must(t, r.Log(2*life, map[string]any{"epoch": life + 1, "val/dice": 0.9 - float64(life)/10, "val/loss": 0.9 - float64(life)/10}))
+		must(t, r.Log(2*life+1, map[string]any{"val/dice": 0.1}))
+		must(t, r.Finish(t.Context(), 0))
+	}
+	_, err := Sync(t.Context(), to(server, root))
+	must(t, err)
+	run := server.Run("nuclei", "abcd1234")
+	if want := `{"2":"val/*","5":1,"6":[1,3],"7":[2]}`; !strings.Contains(run.Config, want) {
+		t.Errorf("the configuration is %s, without %s", run.Config, want)
+	}
+	rows, err := run.Rows("wandb-history.jsonl")
+	must(t, err)
+	if len(rows) != 4 || !strings.Contains(rows[3], `"epoch":2`) {
+		t.Errorf("the rows are %q", rows)
+	}
+	summary := run.Lines["wandb-summary.json"][0]
+	for _, want := range []string{`"val/dice":{"max":0.9}`, `"val/loss":{"min":0.8}`} {
+		if !strings.Contains(summary, want) {
+			t.Errorf("the summary is %s, without %s", summary, want)
+		}
+	}
+}
