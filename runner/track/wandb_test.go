@@ -2,11 +2,13 @@ package track
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/wandb/wandblog"
 )
@@ -83,5 +85,41 @@ func TestWandBLogs(t *testing.T) {
 	}
 	if !slices.Equal(got, want) || exits != 3 {
 		t.Errorf("steps %v, %d exits", got, exits)
+	}
+}
+
+// A loss that is no number sends one alert.
+func TestAlertOfTheLoss(t *testing.T) {
+	s := script(t, 1)
+	sink, err := NewWandB(s.root, experiment.TrackWandB{Project: "p", Mode: "offline"}, func(string) string { return "" }, false, func(text string) { t.Log(text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.begin()
+	s.update()
+	for range 3 {
+		s.step++
+		s.write(&spec.Event{Event: &spec.Event_Step{Step: &spec.Step{Step: s.step, Epoch: 1, Loss: math.NaN()}}})
+	}
+	f := newFollower(s.root, s.run, sink, false)
+	if err := errors.Join(f.look(t.Context()), f.close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(filepath.Join(s.root, "wandb", "offline-run-*", "*.wandb"))
+	if err != nil || len(logs) != 1 {
+		t.Fatal(logs, err)
+	}
+	records, err := wandblog.ReadFile(logs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, r := range records {
+		if r.Alert != nil {
+			texts = append(texts, r.Alert.Text)
+		}
+	}
+	if !slices.Equal(texts, []string{"The training loss at step 2 is NaN."}) {
+		t.Errorf("the alerts are %q", texts)
 	}
 }
