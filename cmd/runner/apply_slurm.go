@@ -166,7 +166,7 @@ func (a *app) onCluster(ctx context.Context, p *project, runs *store.Store, made
 	}
 	cluster := &pilot.Cluster{
 		Root: p.root, Runs: runs, Scheduler: client, Template: array, Watch: watch, Say: progress.Note,
-		Every: pollEvery(), FailFast: o.failFast, Detach: o.detach,
+		Every: pollEvery(), Silence: silentAfter(), FailFast: o.failFast, Detach: o.detach,
 	}
 	totals, err := cluster.Run(ctx, jobs)
 	if err != nil {
@@ -211,6 +211,12 @@ const leaveGrace = 3 * time.Second
 func pollEvery() time.Duration {
 	d, _ := time.ParseDuration(os.Getenv("LORALAB_POLL"))
 	return cmp.Or(d, 30*time.Second)
+}
+
+// silentAfter is after how long a worker that does not write is ended; tests wait less.
+func silentAfter() time.Duration {
+	d, _ := time.ParseDuration(os.Getenv("LORALAB_SILENT"))
+	return d // 0: as package pilot has it
 }
 
 // watching is interrupts for an apply that only looks on.

@@ -44,6 +44,7 @@ import (
 //	TEST_FAIL=rank=8          reports a failure
 //	TEST_HANG=1               hears no Stop
 //	TEST_DRIFT=0.01           computes other bits, and scores higher by that
+//	TEST_TIME=20ms            takes that for a step
 //	TEST_LIBTORCH=9.9.9       says it is of that version
 type testEngine struct {
 	spec.UnimplementedEngineServer
@@ -212,6 +213,9 @@ func (r *testRun) train() error {
 		}
 		r.crash()
 		r.pause()
+		if d, err := time.ParseDuration(os.Getenv("TEST_TIME")); err == nil {
+			time.Sleep(d)
+		}
 	}
 	return r.write(rundir.Result, &spec.Summary{
 		Id: r.request.GetId(), Validation: r.metrics("val", s.GetData().GetClasses()), BestStep: r.steps, Steps: r.steps,

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/loralab/loralab/internal/slurmtest"
+)
+
+// defaultSlurmKills is how much harm TestSlurmKilled does. LORALAB_SLURM_KILLS=N asks for
+// another number, LORALAB_KILL_SEED=N for the same kinds again, and
+// LORALAB_SLURM_ENGINE=real for the engine that trains.
+const defaultSlurmKills = 8
+
+// TestSlurmKilled does harm to everything that takes part in an apply on a cluster:
+// runner, workers, engines, node daemons and the controller are killed, frozen and started
+// again at random moments. All runs are done then, with the weights of a local apply, and
+// with the same table.
+func TestSlurmKilled(t *testing.T) {
+	engine, err := exec.LookPath("runner-engine")
+	if os.Getenv("LORALAB_SLURM_ENGINE") == "real" {
+		engine = realEngine(t)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	kills, seed := defaultSlurmKills, uint64(time.Now().UnixNano())
+	if n, err := strconv.Atoi(os.Getenv("LORALAB_SLURM_KILLS")); err == nil {
+		kills = n
+	}
+	if n, err := strconv.ParseUint(os.Getenv("LORALAB_KILL_SEED"), 10, 64); err == nil {
+		seed = n
+	}
+	t.Logf("LORALAB_KILL_SEED=%d", seed)
+	p := newVictim(t, engine, "slurm_killed")
+	p.apply(nil)
+	want, table := p.digests(), p.read("report/slurm_killed/table.csv")
+	p.clear()
+
+	c := slurmtest.Start(t)
+	first, rest, _ := strings.Cut(os.Getenv("PATH"), ":")
+	p.env = append(p.env, "PATH="+first+":"+c.Bin()+":"+rest, "SLURM_CONF="+c.Config(), "TEST_TIME=30ms",
+		"LORALAB_POLL=1s", "LORALAB_LOOK=200ms", "LORALAB_BEAT=500ms", "LORALAB_SILENT=4s")
+	h := &harmer{victim: p, cluster: c, random: rand.New(rand.NewPCG(seed, 0)), done: map[string]int{}}
+	applies := 0
+	for left := kills; ; {
+		applies++
+		a := h.start()
+		for left > 0 {
+			moment := time.After(time.Duration(200+h.random.IntN(900)) * time.Millisecond)
+			select {
+			case <-a.ended:
+			case <-moment:
+			}
+			if a.over() {
+				break
+			}
+			left--
+			h.harm(a)
+		}
+		<-a.ended
+		h.heal()
+		if a.err == nil && left == 0 {
+			break
+		}
+		if a.err == nil { // all was done before the last kill
+			if diff := differ(want, p.digests()); diff != "" {
+				t.Fatalf("%s\n%s", diff, a.out.String())
+			}
+			p.clear()
+		}
+		if applies > 20*kills+20 {
+			t.Fatalf("it does not come to an end: %s", a.out.String())
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(h.done)) {
+		t.Logf("%2d × %s", h.done[what], what)
+	}
+	t.Logf("%d applies, %d sbatch, %d squeue, %d scancel", applies, len(c.Calls("sbatch")), len(c.Calls("squeue")), len(c.Calls("scancel")))
+	if diff := differ(want, p.digests()); diff != "" {
+		t.Error(diff)
+	}
+	if got := p.read("report/slurm_killed/table.csv"); got != table {
+		t.Errorf("the table is\n%s\nand of a local apply\n%s", got, table)
+	}
+}
+
+// digests are the weights of all runs, by directory.
+func (p *victim) digests() map[string]string {
+	p.t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.dir, "runs", p.experiment, "*", "result.json"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		all[filepath.Base(filepath.Dir(file))] = timeInResult.ReplaceAllString(string(text), "")
+	}
+	return all
+}
+
+func differ(want, got map[string]string) string {
+	var lines []string
+	for run := range want {
+		if want[run] != got[run] {
+			lines = append(lines, fmt.Sprintf("run %s: want %.300s\ngot %.300s", run, want[run], got[run]))
+		}
+	}
+	if len(want) != len(got) {
+		lines = append(lines, fmt.Sprintf("%d runs are done, want %d", len(got), len(want)))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (p *victim) read(name string) string {
+	p.t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.dir, filepath.FromSlash(name)))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// harmer does harm to an apply on a cluster.
+type harmer struct {
+	*victim
+	cluster *slurmtest.Cluster
+	random  *rand.Rand
+	done    map[string]int
+	healing []func()
+}
+
+// applying is an apply in progress.
+type applying struct {
+	cmd   *exec.Cmd
+	out   *syncBuffer
+	ended chan struct{}
+	err   error
+}
+
+// syncBuffer is a buffer for several goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func (a *applying) over() bool {
+	select {
+	case <-a.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func (h *harmer) start() *applying {
+	h.t.Helper()
+	a := &applying{out: &syncBuffer{}, ended: make(chan struct{})}
+	a.cmd = exec.Command(h.runner, "apply", "--on", "slurm", "--checkpoint", "1ns", h.experiment+".cue")
+	a.cmd.Dir, a.cmd.Env, a.cmd.Stdout, a.cmd.Stderr = h.dir, h.env, a.out, a.out
+	if err := a.cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	go func() {
+		a.err = a.cmd.Wait()
+		close(a.ended)
+	}()
+	return a
+}
+
+// harm does one thing.
+func (h *harmer) harm(a *applying) {
+	workers := h.processes("work\x00--first")
+	kinds := []string{"runner killed", "worker killed", "worker killed", "engine killed", "worker frozen", "element requeued", "controller restarted", "node daemon restarted"}
+	what := kinds[h.random.IntN(len(kinds))]
+	some := func(pids []int) int {
+		if len(pids) == 0 {
+			what = "nobody there"
+			return 0
+		}
+		return pids[h.random.IntN(len(pids))]
+	}
+	switch what {
+	case "runner killed":
+		_ = a.cmd.Process.Kill()
+	case "worker killed":
+		if pid := some(workers); pid > 0 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	case "engine killed":
+		if pid := some(h.processes("runner-engine")); pid > 0 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	case "worker frozen":
+		// It wakes when its run is done elsewhere, or when Slurm has ended it.
+		if pid := some(workers); pid > 0 {
+			_ = unix.Kill(pid, unix.SIGSTOP)
+			timer := time.AfterFunc(6*time.Second, func() { _ = unix.Kill(pid, unix.SIGCONT) })
+			h.healing = append(h.healing, func() { timer.Stop(); _ = unix.Kill(pid, unix.SIGCONT) })
+		}
+	case "element requeued":
+		cmd := exec.Command("squeue", "--noheader", "--array", "--states=RUNNING", "--Format=ArrayJobID:20,ArrayTaskID:20")
+		cmd.Env = h.env
+		cmd.Path = filepath.Join(h.cluster.Bin(), "squeue")
+		out, _ := cmd.Output()
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		fields := strings.Fields(lines[h.random.IntN(len(lines))])
+		if len(fields) != 2 {
+			what = "nobody there"
+			break
+		}
+		requeue := exec.Command(filepath.Join(h.cluster.Bin(), "scontrol"), "requeue", fields[0]+"_"+fields[1])
+		requeue.Env = h.env
+		_ = requeue.Run()
+	case "controller restarted":
+		h.cluster.KillController()
+		time.Sleep(time.Duration(h.random.IntN(1500)) * time.Millisecond)
+		h.cluster.StartController()
+	case "node daemon restarted":
+		n := 1 + h.random.IntN(3)
+		h.cluster.KillNode(n)
+		time.Sleep(time.Duration(h.random.IntN(1000)) * time.Millisecond)
+		h.cluster.StartNode(n)
+	}
+	h.done[what]++
+}
+
+// heal undoes what waits to be undone.
+func (h *harmer) heal() {
+	for _, f := range h.healing {
+		f()
+	}
+	h.healing = nil
+}
+
+// processes are those of this project whose command line has a text.
+func (h *harmer) processes(text string) []int {
+	var pids []int
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err != nil || !strings.Contains(string(line), text) {
+			continue
+		}
+		dir, err := os.Readlink(filepath.Join("/proc", e.Name(), "cwd"))
+		if errors.Is(err, os.ErrNotExist) || dir != h.dir {
+			continue
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
