@@ -18,12 +18,13 @@ TAGS := -tags=netgo,osusergo
 ENV := . .build/env.sh;
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help build test lint race demo benchmark bench bench-variants bench-files clean proto env models python bin/bench-step
+.PHONY: help build test test-slurm lint race demo benchmark bench bench-variants bench-files clean proto env models python bin/bench-step
 
 help:
 	@echo 'make build   build bin/runner, bin/runner-engine and bin/plugins/*'
 	@echo 'make demo    build, fetch the backbone, run experiments/ablation_rank.cue'
 	@echo 'make test    format, vet, staticcheck, all tests, the race detector'
+	@echo 'make test-slurm   what takes minutes on a Slurm of three nodes'
 	@echo 'make python  the Python environment of the tests, 1.1 GB in the cache'
 	@echo 'make bench   a training step side by side with transformers and PEFT'
 	@echo 'make bench-variants   what variants cost beside the same maths by hand'
@@ -86,7 +87,7 @@ LIMIT := -timeout=60m
 race: env
 	$(call say,tests with the race detector)
 	@$(ENV) $(GO) test $(TAGS) $(LIMIT) -race -short \
-		-skip '^(TestScripts|TestEndToEnd|TestKilled|TestKilledSearch|TestHostileSearches|TestMutated|Test[A-Z][a-z]*Page|TestShippedPlugins|TestBuildInThePlaceOfAnother|TestBuildWritesTheSameBytesEveryTime|TestPanelsAreFound)$$' \
+		-skip '^(TestScripts|TestEndToEnd|TestKilled|TestKilledSearch|TestSlurm[A-Za-z]*|TestHostileSearches|TestMutated|Test[A-Z][a-z]*Page|TestShippedPlugins|TestBuildInThePlaceOfAnother|TestBuildWritesTheSameBytesEveryTime|TestPanelsAreFound)$$' \
 		$$($(GO) list $(TAGS) -f '{{.ImportPath}} {{join .Deps " "}}' \
 			$$(grep -lrE '(^|[^[:alnum:]_])go [[:alnum:]_.]+\(|\.Go\(|"sync' --include='*.go' cmd core plugins runner | xargs -n1 dirname | sort -u | sed 's,^,./,') \
 			| grep -v github.com/sugarme/gotch | cut -d' ' -f1)
@@ -139,3 +140,9 @@ proto:
 
 clean:
 	rm -rf bin .build
+
+# Slurm with the engine that trains, 30 kills among 18 runs, and what takes minutes: time
+# limits, preemption, a lost node. About ten minutes.
+test-slurm: build
+	$(call say,tests on a real Slurm)
+	@$(ENV) LORALAB_SLURM_ALL=1 LORALAB_SLURM_KILLS=30 LORALAB_SLURM_ENGINE=real $(GO) test $(TAGS) $(LIMIT) -v -run '^TestSlurm' ./cmd/runner ./runner/slurm ./internal/slurmtest

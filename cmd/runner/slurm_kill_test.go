@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/loralab/loralab/internal/slurmtest"
+	"github.com/loralab/loralab/runner/claim"
 )
 
 // defaultSlurmKills is how much harm TestSlurmKilled does. LORALAB_SLURM_KILLS=N asks for
@@ -68,8 +70,9 @@ func TestSlurmKilled(t *testing.T) {
 			if a.over() {
 				break
 			}
-			left--
-			h.harm(a)
+			if h.harm(a) {
+				left--
+			}
 		}
 		<-a.ended
 		h.heal()
@@ -95,6 +98,125 @@ func TestSlurmKilled(t *testing.T) {
 	}
 	if got := p.read("report/slurm_killed/table.csv"); got != table {
 		t.Errorf("the table is\n%s\nand of a local apply\n%s", got, table)
+	}
+}
+
+// slurmVictim makes a project with a cluster, and what a local apply finds there.
+func slurmVictim(t *testing.T, env ...string) (h *harmer, want map[string]string) {
+	t.Helper()
+	if os.Getenv("LORALAB_SLURM_ALL") == "" {
+		t.Skip("takes minutes; see: make test-slurm")
+	}
+	engine, err := exec.LookPath("runner-engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newVictim(t, engine, "slurm_killed")
+	p.apply(nil)
+	want = p.digests()
+	p.clear()
+	c := slurmtest.Start(t)
+	first, rest, _ := strings.Cut(os.Getenv("PATH"), ":")
+	p.env = append(append(p.env, "PATH="+first+":"+c.Bin()+":"+rest, "SLURM_CONF="+c.Config(),
+		"LORALAB_POLL=1s", "LORALAB_LOOK=200ms", "LORALAB_BEAT=500ms"), env...)
+	return &harmer{victim: p, cluster: c, done: map[string]int{}}, want
+}
+
+// ends counts how generations of all runs ended.
+func (h *harmer) ends() map[string]int {
+	h.t.Helper()
+	files, err := filepath.Glob(filepath.Join(h.dir, "runs", h.experiment, "*", "generations", "*.end"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	all := map[string]int{}
+	for _, file := range files {
+		var end claim.End
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = json.Unmarshal(text, &end)
+		}
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		all[string(end.How)]++
+	}
+	return all
+}
+
+// Workers stop before their time is over, and others continue at their checkpoints.
+func TestSlurmTimeLimit(t *testing.T) {
+	h, want := slurmVictim(t, "TEST_TIME=1s")
+	text := strings.ReplaceAll(h.read(h.experiment+".cue"), `time: "10m"`, `time: "1m"`)
+	if err := os.WriteFile(filepath.Join(h.dir, h.experiment+".cue"), []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	a := h.start()
+	<-a.ended
+	if diff := differ(want, h.digests()); a.err != nil || diff != "" {
+		t.Fatalf("%v %s\n%s", a.err, diff, a.out.String())
+	}
+	ends := h.ends()
+	t.Logf("generations: %v; %d sbatch, %d squeue", ends, len(h.cluster.Calls("sbatch")), len(h.cluster.Calls("squeue")))
+	if ends["stopped"] == 0 || ends["broken"] > 0 || ends["done"] != len(want) {
+		t.Errorf("generations ended so: %v", ends)
+	}
+}
+
+// A job of a higher partition takes the nodes of the workers, which continue afterwards.
+func TestSlurmPreemption(t *testing.T) {
+	h, want := slurmVictim(t, "TEST_TIME=300ms")
+	a := h.start()
+	slurmtest.Wait(t, "workers are at work", func() bool { return len(h.processes("work\x00--first")) == 3 || a.over() })
+	time.Sleep(2 * time.Second)
+	h.cluster.Do(t, "sbatch", "--partition=hi", "--nodes=3", "--exclusive", "--wrap=sleep 5", "--output=/dev/null")
+	slurmtest.Wait(t, "a worker was stopped", func() bool { return h.ends()["stopped"] > 0 || a.over() })
+	<-a.ended
+	if diff := differ(want, h.digests()); a.err != nil || diff != "" {
+		t.Fatalf("%v %s\n%s", a.err, diff, a.out.String())
+	}
+	ends := h.ends()
+	t.Logf("generations: %v; %d sbatch, %d squeue", ends, len(h.cluster.Calls("sbatch")), len(h.cluster.Calls("squeue")))
+	if ends["stopped"] == 0 || ends["done"] != len(want) {
+		t.Errorf("generations ended so: %v", ends)
+	}
+}
+
+// A node is lost, with a worker that runs on when Slurm has started its element elsewhere
+// and another has done its run: it changes nothing.
+func TestSlurmOldGeneration(t *testing.T) {
+	h, want := slurmVictim(t, "TEST_TIME=400ms")
+	a := h.start()
+	slurmtest.Wait(t, "workers are at work", func() bool { return len(h.processes("work\x00--first")) == 3 || a.over() })
+	time.Sleep(time.Second)
+	h.cluster.KillNode(1)
+	var frozen []int
+	for _, pid := range append(h.processes("work\x00--first"), h.processes("runner-engine")...) {
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err == nil && strings.Contains(string(env), "SLURMD_NODENAME=n1\x00") {
+			frozen = append(frozen, pid)
+			_ = unix.Kill(pid, unix.SIGSTOP)
+		}
+	}
+	if len(frozen) == 0 {
+		t.Fatal("no worker is on node n1")
+	}
+	<-a.ended
+	before := h.digests()
+	for _, pid := range frozen {
+		_ = unix.Kill(pid, unix.SIGCONT)
+	}
+	time.Sleep(3 * time.Second)
+	if diff := differ(want, before); a.err != nil || diff != "" {
+		t.Fatalf("%v %s\n%s", a.err, diff, a.out.String())
+	}
+	if diff := differ(want, h.digests()); diff != "" {
+		t.Errorf("after the old workers have woken: %s", diff)
+	}
+	ends := h.ends()
+	t.Logf("generations: %v", ends)
+	if ends["broken"] == 0 {
+		t.Errorf("generations ended so: %v", ends)
 	}
 }
 
@@ -197,8 +319,8 @@ func (h *harmer) start() *applying {
 	return a
 }
 
-// harm does one thing.
-func (h *harmer) harm(a *applying) {
+// harm does one thing, and reports whether there was anybody to do it to.
+func (h *harmer) harm(a *applying) bool {
 	workers := h.processes("work\x00--first")
 	kinds := []string{"runner killed", "worker killed", "worker killed", "engine killed", "worker frozen", "element requeued", "controller restarted", "node daemon restarted"}
 	what := kinds[h.random.IntN(len(kinds))]
@@ -251,7 +373,11 @@ func (h *harmer) harm(a *applying) {
 		time.Sleep(time.Duration(h.random.IntN(1000)) * time.Millisecond)
 		h.cluster.StartNode(n)
 	}
+	if what == "nobody there" {
+		return false
+	}
 	h.done[what]++
+	return true
 }
 
 // heal undoes what waits to be undone.
