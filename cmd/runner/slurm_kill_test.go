@@ -86,7 +86,7 @@ func TestSlurmKilled(t *testing.T) {
 			p.clear()
 		}
 		if applies > 20*kills+20 {
-			t.Fatalf("it does not come to an end: %s", a.out.String())
+			t.Fatalf("it has no end: %s", a.out.String())
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(h.done)) {
