@@ -112,13 +112,13 @@ func (a *app) drySlurm(root string, experiments []*experiment.Experiment, made *
 	}
 	array.Name, array.Root, array.Chunk = "NAME", root, defaultChunk
 	array.Workers = max(1, min(array.Workers, len(runs)))
-	var scripts []string
+	var scripts [][]string
 	for _, chunk := range slurm.Chunks(&array) {
 		text, err := job.Script(&array, chunk)
 		if err != nil {
 			return err
 		}
-		scripts = append(scripts, text)
+		scripts = append(scripts, strings.Split(strings.TrimSuffix(text, "\n"), "\n"))
 	}
 	a.view.Scripts(scripts, array.Workers, len(runs))
 	return nil

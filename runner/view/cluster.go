@@ -1,18 +1,15 @@
 package view
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
-// Scripts shows what would be submitted to a cluster.
-func (v *View) Scripts(scripts []string, workers, runs int) {
-	for i, text := range scripts {
+// Scripts shows what would be submitted to a cluster: the lines of each script.
+func (v *View) Scripts(scripts [][]string, workers, runs int) {
+	for i, lines := range scripts {
 		if i > 0 {
 			v.Say("")
 		}
-		for line := range strings.Lines(text) {
-			v.Say("%s", strings.TrimSuffix(line, "\n"))
+		for _, line := range lines {
+			v.Say("%s", line)
 		}
 	}
 	submissions := ""
