@@ -276,7 +276,7 @@ func TestManyWorkers(t *testing.T) {
 	if finished != runs {
 		t.Errorf("%d of %d runs were done", finished, runs)
 	}
-	if claims > runs*11/10 || looks > 8*runs {
+	if claims > runs*11/10 || looks > 10*runs {
 		t.Errorf("%d claims and %d looks for %d runs", claims, looks, runs)
 	}
 }
