@@ -87,7 +87,7 @@ LIMIT := -timeout=60m
 race: env
 	$(call say,tests with the race detector)
 	@$(ENV) $(GO) test $(TAGS) $(LIMIT) -race -short \
-		-skip '^(TestScripts|TestEndToEnd|TestKilled|TestKilledSearch|TestSlurm[A-Za-z]*|TestHostileSearches|TestMutated|Test[A-Z][a-z]*Page|TestShippedPlugins|TestBuildInThePlaceOfAnother|TestBuildWritesTheSameBytesEveryTime|TestPanelsAreFound)$$' \
+		-skip '^(TestScripts|TestEndToEnd|TestKilled|TestKilledSearch|TestSlurm[A-Za-z]*|TestHostileSearches|TestIdentitiesAreRecorded|TestExperimentsOfTheProject|TestHoweverAnExperimentIsMade|TestBrokenFiles|TestMutated|Test[A-Z][a-z]*Page|TestShippedPlugins|TestBuildInThePlaceOfAnother|TestBuildWritesTheSameBytesEveryTime|TestPanelsAreFound)$$' \
 		$$($(GO) list $(TAGS) -f '{{.ImportPath}} {{join .Deps " "}}' \
 			$$(grep -lrE '(^|[^[:alnum:]_])go [[:alnum:]_.]+\(|\.Go\(|"sync' --include='*.go' cmd core plugins runner | xargs -n1 dirname | sort -u | sed 's,^,./,') \
 			| grep -v github.com/sugarme/gotch | cut -d' ' -f1)
