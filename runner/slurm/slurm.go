@@ -209,6 +209,10 @@ func (c *Client) element(f map[string]string) (pilot.Element, error) {
 		return e, err
 	}
 	e.Life, err = life(f["State"])
+	if e.Life == pilot.Waiting && strings.Contains(f["Reason"], "requeued held") {
+		// Its node could not start it. Slurm holds it until somebody releases it.
+		e.Life = pilot.Over
+	}
 	return e, err
 }
 
