@@ -20,7 +20,6 @@
 package claim
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -239,7 +238,7 @@ func create(run *os.Root, name, by string, content any) (bool, error) {
 		return false, err
 	}
 	defer run.Remove(temp)
-	_, err = f.Write(append(bytes.TrimSpace(text), '\n'))
+	_, err = f.Write(append(text, '\n'))
 	// What a full disk has lost is known before the name is there.
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return false, err

@@ -193,7 +193,7 @@ const (
 )
 
 func (w *Worker) say(h happened) error {
-	h.When = time.Now().UTC().Truncate(time.Millisecond)
+	h.When = now()
 	if h.What == started {
 		h.Worker = &w.me
 	}

@@ -49,9 +49,7 @@ func (f *found) overlay(at *os.Root) {
 		return
 	}
 	r := *f.record
-	if !r.take(s) {
-		return
-	}
+	r.take(s)
 	run := f.run
 	f.unfolded = s.End != nil
 	run.State, run.Reason, run.Attempts, run.Started, run.Ended = r.State, r.Reason, r.Attempts, r.Started, r.Ended
@@ -78,16 +76,13 @@ func (f *found) overlay(at *os.Root) {
 	}
 }
 
-// take takes a generation into a record, and reports whether it says more.
-func (r *record) take(s claim.State) bool {
-	if r.Generation >= s.Generation {
-		return false
-	}
+// take takes a generation into a record that does not know it yet.
+func (r *record) take(s claim.State) {
 	r.Attempts++
 	r.Started, r.Ended, r.Worker, r.Reason = s.Worker.Since, time.Time{}, "", ""
 	if s.Open() {
 		r.State = Running
-		return true
+		return
 	}
 	e := s.End
 	r.Generation, r.Ended, r.Step, r.Steps = s.Generation, e.When, max(r.Step, e.Step), max(r.Steps, e.Steps)
@@ -104,7 +99,6 @@ func (r *record) take(s claim.State) bool {
 	default:
 		r.State = Stopped
 	}
-	return true
 }
 
 // fold takes what a cluster did into the record of a run, and its files into the
