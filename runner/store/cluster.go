@@ -111,8 +111,8 @@ func fold(at *os.Root, r *record, s claim.State) error {
 		return err
 	}
 	r.take(s)
-	if step, _, err := resumable(at, false); err == nil && r.State != Done {
-		r.Step = step // a broken generation says nothing of it
+	if last, _, err := resumable(at, false); err == nil && r.State != Done {
+		r.Step = last.step // a broken generation says nothing of it
 	}
 	return nil
 }

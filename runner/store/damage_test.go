@@ -141,12 +141,28 @@ func TestCheckpointsBelongTogether(t *testing.T) {
 		dir := t.TempDir()
 		c.leave(dir)
 		at := must[*os.Root](t)(os.OpenRoot(dir))
-		step, file, err := resumable(at, c.begun)
+		last, file, err := resumable(at, c.begun)
 		_, there := os.Stat(rundir.Dir(dir).Path(rundir.Last))
-		if file != c.file || (err != nil) != (c.file != "") || (step == 48) != (err == nil && there == nil) {
-			t.Errorf("%s: step %d, %s: %v", name, step, file, err)
+		if file != c.file || (err != nil) != (c.file != "") || (last.step == 48) != (err == nil && there == nil) {
+			t.Errorf("%s: step %d, %s: %v", name, last.step, file, err)
 		}
 		check(t, at.Close())
+	}
+}
+
+// A runner that is killed before it records how many steps a run takes leaves them in
+// the checkpoint.
+func TestStepsOfACheckpoint(t *testing.T) {
+	root, ctx := t.TempDir(), t.Context()
+	run, label := newRun(t, "e", "c", 1)
+	s := open1(t, root)
+	check(t, s.Enqueue(ctx, nil, []*Run{run}, []Label{label}, &Asked{Experiment: "e", Runs: []Wanted{{Label: label}}}))
+	check(t, s.Start(ctx, run.ID))
+	path := filepath.Join(root, filepath.FromSlash(run.Dir), rundir.Last)
+	check(t, os.MkdirAll(filepath.Dir(path), 0o777))
+	check(t, safetensors.Write(path, []safetensors.Tensor{safetensors.FromFloat32("w", []float32{1}, 1)}, map[string]string{"step": "2", "steps": "6"}))
+	if r := must[*Snapshot](t)(Read(ctx, root)).Runs[run.ID]; r.Checkpoint != 2 || r.Steps != 6 {
+		t.Errorf("checkpoint after step %d of %d; want 2 of 6", r.Checkpoint, r.Steps)
 	}
 }
 

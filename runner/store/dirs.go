@@ -326,9 +326,14 @@ func (run *Run) read(at *os.Root) {
 	if run.Summary != nil || run.Damage != nil && !run.Damage.Again {
 		return
 	}
-	var file string
-	if run.Checkpoint, file, err = resumable(at, run.State != Running && run.Step > 0); err != nil {
+	last, file, err := resumable(at, run.State != Running && run.Step > 0)
+	if err != nil {
 		run.damaged(file, err, true)
+	}
+	run.Checkpoint = last.step
+	// A runner that was killed may not have recorded it.
+	if run.Steps == 0 {
+		run.Steps = last.of
 	}
 	if run.State != Running {
 		run.Step = run.Checkpoint
@@ -382,26 +387,26 @@ func evaluations(at *os.Root) []string {
 	return names
 }
 
-// resumable is the step that a training continues after, 0 where it has no
-// checkpoint. Where its checkpoints do not belong together, it begins again, and the
+// resumable is the checkpoint that a training continues after, zero where it has
+// none. Where its checkpoints do not belong together, it begins again, and the
 // error says why and is of file. Begun says that there was a checkpoint once.
 //
 // The content of tensors is not read: the engine compares digests and says what it
 // finds.
-func resumable(at *os.Root, begun bool) (step uint64, file string, err error) {
+func resumable(at *os.Root, begun bool) (last checkpoint, file string, err error) {
 	for {
 		last, err := checkpointAt(at, rundir.Last)
 		if err != nil && !absent(err) {
-			return 0, rundir.Last, err
+			return checkpoint{}, rundir.Last, err
 		}
 		if file, err = accompanied(at, last, begun); err == nil {
-			return last.step, "", nil
+			return last, "", nil
 		}
 		// An engine may have replaced them meanwhile.
 		if now, again := checkpointAt(at, rundir.Last); again == nil && now != last {
 			continue
 		}
-		return 0, file, err
+		return checkpoint{}, file, err
 	}
 }
 
