@@ -585,6 +585,7 @@ func (s *study) link(e *page.Experiment, root, at string) {
 	}
 	dir := filepath.Join(root, "report", s.exp.Name)
 	add(filepath.Join(dir, "runs.csv"), "runs.csv: every run, in full precision")
+	add(filepath.Join(dir, "runs.parquet"), "runs.parquet: the same with types, for pandas and R")
 	add(filepath.Join(dir, "table.csv"), "table.csv: the table, in full precision")
 	add(filepath.Join(dir, "report.md"), "report.md: this report as Markdown")
 	add(filepath.Join(root, "plots", s.exp.Name), "plots: figures as PNG and SVG")

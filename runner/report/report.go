@@ -66,6 +66,8 @@ type Written struct {
 	CSV        string `json:"csv,omitempty"`      // table.csv, aggregated
 	LaTeX      string `json:"latex,omitempty"`    // table.tex
 	RunsCSV    string `json:"runs_csv,omitempty"` // runs.csv, a line for each run and domain
+	// RunsParquet is runs.parquet, the same columns with types.
+	RunsParquet string `json:"runs_parquet,omitempty"`
 	// original.csv and original_mean.csv, the tables of the original project; ""
 	// where the experiment has neither its preset nor its metric.
 	Original     string   `json:"original,omitempty"`
@@ -124,7 +126,7 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	w := &Written{
 		Experiment: exp.Name, Table: table, Confusions: s.confusions(),
 		Page: reports.path("report.md"), HTML: reports.path(pageFile), Markdown: reports.path("table.md"),
-		CSV: reports.path("table.csv"), RunsCSV: reports.path("runs.csv"), LaTeX: reports.path("table.tex"),
+		CSV: reports.path("table.csv"), RunsCSV: reports.path("runs.csv"), RunsParquet: reports.path("runs.parquet"), LaTeX: reports.path("table.tex"),
 	}
 
 	figures := s.drawings()
@@ -164,11 +166,17 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	if err != nil {
 		return nil, fmt.Errorf("linking the figures: %w", err)
 	}
-	type text struct{ name, content string }
-	texts := []text{
+	runs := s.runTable()
+	parquet, err := runs.parquet()
+	if err != nil {
+		return nil, err
+	}
+	type file struct{ name, content string }
+	contents := []file{
 		{"table.md", table.Markdown() + table.differencesMarkdown()},
 		{"table.tex", table.LaTeX()},
-		{"runs.csv", s.runsCSV()},
+		{"runs.csv", runs.csv()},
+		{"runs.parquet", string(parquet)},
 		{"report.md", s.page(table, figures, filepath.ToSlash(relative), asked) + s.sheets(reports.path("."))},
 	}
 	whole, err := s.html(table, figures, root, reports.path("."), asked, 1)
@@ -179,16 +187,16 @@ func build(ctx context.Context, root string, exp *experiment.Experiment, results
 	if err != nil {
 		return nil, err
 	}
-	texts = append(texts, text{pageFile, string(html)})
+	contents = append(contents, file{pageFile, string(html)})
 	const original, mean = "original.csv", "original_mean.csv"
 	if s.likeOriginal() {
 		w.Original, w.OriginalMean = reports.path(original), reports.path(mean)
-		texts = append(texts, text{original, s.originalCSV()}, text{mean, s.originalMeanCSV()})
+		contents = append(contents, file{original, s.originalCSV()}, file{mean, s.originalMeanCSV()})
 	} else if err := errors.Join(reports.remove(original), reports.remove(mean)); err != nil {
 		return nil, err
 	}
 	// The table is last: where it says what is known now, all else is there.
-	for _, f := range append(texts, text{"table.csv", table.CSV()}) {
+	for _, f := range append(contents, file{"table.csv", table.CSV()}) {
 		if err := reports.replace(f.name, []byte(f.content)); err != nil {
 			return nil, err
 		}
@@ -315,7 +323,7 @@ func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 		b.WriteString("\n## All cells\n\n")
 	}
 	b.WriteString(t.Markdown())
-	b.WriteString("\n`table.csv` holds these figures in full precision, `table.tex` the table for LaTeX, `runs.csv` every run.\n")
+	b.WriteString("\n`table.csv` holds these figures in full precision, `table.tex` the table for LaTeX, `runs.csv` every run; `runs.parquet` has the columns of `runs.csv` with their types, for pandas and R.\n")
 	if s.likeOriginal() {
 		b.WriteString("`original.csv` and `original_mean.csv` are the tables of the original project: its Dice and IoU of every run, and their mean with the standard deviation of the population.\n")
 	}

@@ -32,12 +32,12 @@ func TestStrength(t *testing.T) {
 	if notes := strings.Join(table.Notes, "\n"); !strings.Contains(notes, "at the strengths 0, 0.25, 0.5, 0.75 and 1.") {
 		t.Error(notes)
 	}
-	for line := range strings.Lines(s.runsCSV()) {
+	for line := range strings.Lines(s.runTable().csv()) {
 		if strings.Contains(line, ",test@strength-0.5,") && strings.Contains(line, "head_only") {
 			t.Errorf("of a cell without an adapter: %s", line)
 		}
 	}
-	if n := strings.Count(s.runsCSV(), spec.AtStrength("histology", 0.25)); n != 9 {
+	if n := strings.Count(s.runTable().csv(), spec.AtStrength("histology", 0.25)); n != 9 {
 		t.Errorf("%d lines at strength 0.25, want 9", n)
 	}
 	e.exp.Strengths = nil
