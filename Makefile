@@ -81,13 +81,13 @@ LIMIT := -timeout=60m
 
 # The packages that use goroutines, without C++: the detector does not see what
 # libtorch does. Each path once: the end-to-end scripts and pages train with the
-# real engine, the shipped plug-ins are tried with it, and figures are drawn by
-# one goroutine each, so the tests above are enough for these. -short draws fewer
-# examples in the property tests.
+# real engine, the shipped plug-ins are tried with it, figures are drawn by one
+# goroutine each, and most searches of the tests have one slot, so the tests above
+# are enough for these. -short draws fewer examples in the property tests.
 race: env
 	$(call say,tests with the race detector)
 	@$(ENV) $(GO) test $(TAGS) $(LIMIT) -race -short \
-		-skip '^(TestScripts|TestEndToEnd|TestKilled|TestKilledSearch|TestSlurm[A-Za-z]*|TestHostileSearches|TestIdentitiesAreRecorded|TestExperimentsOfTheProject|TestHoweverAnExperimentIsMade|TestBrokenFiles|TestMutated|Test[A-Z][a-z]*Page|TestShippedPlugins|TestBuildInThePlaceOfAnother|TestBuildWritesTheSameBytesEveryTime|TestPanelsAreFound)$$' \
+		-skip '^(TestScripts|TestEndToEnd|TestKilled|TestKilledSearch|TestSlurm[A-Za-z]*|TestHostileSearches|TestIdentitiesAreRecorded|TestExperimentsOfTheProject|TestEdits|TestTrialsThatFail|TestABudgetInSteps|TestMisbehaviour|TestHoweverAnExperimentIsMade|TestBrokenFiles|TestMutated|Test[A-Z][a-z]*Page|TestShippedPlugins|TestBuildInThePlaceOfAnother|TestBuildWritesTheSameBytesEveryTime|TestPanelsAreFound)$$' \
 		$$($(GO) list $(TAGS) -f '{{.ImportPath}} {{join .Deps " "}}' \
 			$$(grep -lrE '(^|[^[:alnum:]_])go [[:alnum:]_.]+\(|\.Go\(|"sync' --include='*.go' cmd core plugins runner | xargs -n1 dirname | sort -u | sed 's,^,./,') \
 			| grep -v github.com/sugarme/gotch | cut -d' ' -f1)
