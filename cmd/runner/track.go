@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
@@ -262,14 +263,17 @@ func (t *tracking) shown(l store.Label, dir string, evaluations []string) (all [
 	}
 	run := track.Run{
 		ID: l.Run, Experiment: l.Experiment, Cell: l.Cell, Fold: l.Fold, Seed: l.Seed, Dir: dir,
-		Metric: e.Metric, Varied: varied(e), Evaluations: evaluations, Single: t.single,
+		Metric: e.Metric, Varied: varied(e), Single: t.single,
+	}
+	for _, id := range evaluations {
+		run.Evaluations = append(run.Evaluations, track.Evaluation{ID: id})
 	}
 	_, _, run.Search = experiment.CutTrial(l.Cell)
 	for _, r := range e.Runs {
 		if r.ID == l.Run && r.Cell == l.Cell {
 			run.Evaluations = nil
 			for _, evaluation := range r.Evaluations {
-				run.Evaluations = append(run.Evaluations, evaluation.ID)
+				run.Evaluations = append(run.Evaluations, track.Evaluation{ID: evaluation.ID, Size: data.SizeOf(evaluation.Spec.GetData())})
 			}
 		}
 	}

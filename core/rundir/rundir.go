@@ -8,7 +8,8 @@
 //	adapter.safetensors  engine: the best adapter; its programs are in program.json
 //	head.safetensors     engine: the best head
 //	evaluations/*.json   engine: one spec.Evaluated each
-//	samples/*.png        engine: one sheet for each evaluation
+//	samples/*.png        engine: one sheet for each evaluation; of validations image,
+//	                     truth and prediction
 //	result.json          engine: spec.Summary, written last
 //	log.txt              runner: standard error of the engine
 //	environment.json     runner: what made the run, by attempt
@@ -100,6 +101,20 @@ func (d Dir) FindSample(domain, id string) string {
 		}
 	}
 	return ""
+}
+
+// ValidationImage is the file of an image of the validation split, counted from 1, as
+// the model sees it.
+func ValidationImage(n int) string { return fmt.Sprintf("%s/validation-%d-image.png", Samples, n) }
+
+// ValidationTruth is the file of the mask of such an image. The index of a pixel in the
+// palette is its class.
+func ValidationTruth(n int) string { return fmt.Sprintf("%s/validation-%d-truth.png", Samples, n) }
+
+// ValidationPrediction is the file of what was predicted of such an image at a step, a
+// mask as well.
+func ValidationPrediction(n int, step uint64) string {
+	return fmt.Sprintf("%s/validation-%d-step-%d.png", Samples, n, step)
 }
 
 func fileExists(path string) bool {

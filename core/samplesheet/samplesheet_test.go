@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -24,7 +25,7 @@ func TestPanelsAreFound(t *testing.T) {
 			return raster.Labels{Size: size, Pix: pix}
 		}
 		for i := range rows {
-			rows[i] = Row{Labelled: raster.Labelled{Image: raster.NewImage(size), Labels: class("labels")}, Predicted: raster.NewLabels(size), Caption: strings.Repeat("long ", 30)}
+			rows[i] = Row{Labelled: raster.Labelled{Image: raster.NewImage(size), Labels: class("labels")}, Predicted: class("predicted"), Caption: strings.Repeat("long ", 30)}
 			rows[i].Image.RGB[0] = byte(i + 1)
 		}
 		s := Samples(classes, size)
@@ -41,6 +42,14 @@ func TestPanelsAreFound(t *testing.T) {
 			at := s.Panel(i, Image).Min
 			if got := m.RGBAAt(at.X, at.Y); got != (color.RGBA{byte(i + 1), 0, 0, 255}) {
 				t.Errorf("row %d begins with %v", i, got)
+			}
+			parts, ok := s.Parts(m, i, len(classes))
+			if !ok {
+				t.Fatalf("row %d cannot be taken apart", i)
+			}
+			back, ok := parts.Row(rows[i].Caption)
+			if !ok || !reflect.DeepEqual(back, rows[i]) {
+				t.Errorf("row %d taken apart is\n%v, want\n%v", i, back, rows[i])
 			}
 			at = s.Panel(i, Truth).Min
 			if got, want := m.RGBAAt(at.X, at.Y), data.ClassColor(rows[i].Labels.Pix[0]); got != want {

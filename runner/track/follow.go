@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/store"
@@ -63,6 +64,9 @@ func (f *follower) look(ctx context.Context) error {
 func (f *follower) row(row *Row) error {
 	if row.Step < f.next {
 		return nil
+	}
+	if row.validated {
+		row.Samples = ofValidation(rundir.Dir(f.run.Dir), row.Step)
 	}
 	if err := f.session.Row(row); err != nil {
 		return err
@@ -194,16 +198,20 @@ func (f *follower) scores(run *store.Run) (all []*Scores) {
 	if run.Summary == nil {
 		return nil
 	}
-	for _, id := range f.run.Evaluations {
-		e := run.Evaluations[id]
+	for _, asked := range f.run.Evaluations {
+		e := run.Evaluations[asked.ID]
 		if e == nil {
 			continue
 		}
-		all = append(all, &Scores{
-			Key: "evaluation " + rundir.Short(id), Domain: e.GetDomain(), Step: int64(run.Summary.GetSteps()),
+		s := &Scores{
+			Key: "evaluation " + rundir.Short(asked.ID), Domain: e.GetDomain(), Step: int64(run.Summary.GetSteps()),
 			Time: cmp.Or(run.Ended, time.Now()), Metrics: run.Named(e.GetMetrics()),
-			Sample: rundir.Dir(f.run.Dir).FindSample(e.GetDomain(), id),
-		})
+			Sample: rundir.Dir(f.run.Dir).FindSample(e.GetDomain(), asked.ID), Drawn: e.GetMetrics(), Size: asked.Size,
+		}
+		if rs, err := run.Spec(); err == nil && s.Size.Area() == 0 {
+			s.Size = data.SizeOf(rs.GetData())
+		}
+		all = append(all, s)
 	}
 	return all
 }

@@ -40,7 +40,7 @@ func (r *rows) line(line []byte) error {
 			return err
 		}
 		scores(row.Values, "val/", e.Validation.GetMetrics())
-		row.Values["epoch"] = float64(e.Validation.GetEpoch())
+		row.Values["epoch"], row.validated = float64(e.Validation.GetEpoch()), true
 	case *spec.Event_Note:
 		row := r.pending
 		if row == nil {

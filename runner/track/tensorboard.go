@@ -108,7 +108,9 @@ type events struct {
 const (
 	domainTags = "domain/"
 	sampleTags = rundir.Samples + "/"
-	hparamTags = "_hparams_/"
+	// validationTag is that of the samples of a validation, which are part of its row.
+	validationTag = "val/" + rundir.Samples
+	hparamTags    = "_hparams_/"
 )
 
 // read finds what the files have. The descriptions of values hold the keys.
@@ -191,6 +193,17 @@ func (s *events) Row(row *Row) error {
 	}
 	if len(e.Values) == 0 {
 		return nil
+	}
+	if len(row.Samples) > 0 {
+		of := fmt.Sprintf("validation of run %s at step %d", rundir.Short(s.run.ID), row.Step)
+		if m, ok := sheet(s.run.Spec.GetData().GetClasses(), of, row.Samples); ok {
+			var b bytes.Buffer
+			if err := png.Encode(&b, m); err != nil {
+				return fmt.Errorf("drawing samples: %w", err)
+			}
+			p := tensorboard.Picture{Width: m.Rect.Dx(), Height: m.Rect.Dy(), Channels: 3, PNG: b.Bytes()}
+			e.Values = append(e.Values, tensorboard.Image(validationTag, p))
+		}
 	}
 	if err := s.write(e); err != nil {
 		return err

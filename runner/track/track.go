@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/core/name"
+	"github.com/loralab/loralab/core/raster"
+	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -77,11 +79,18 @@ type Run struct {
 	Late bool
 	// Varied are the paths that tell the cells of the experiment apart.
 	Varied []string
-	// Evaluations are those that the experiment asks for, by identity.
-	Evaluations []string
+	// Evaluations are those that the experiment asks for.
+	Evaluations []Evaluation
 	// Stop ends the training after a checkpoint, where people can ask a tracker for that.
 	// It is nil where nothing trains, and may be called from any goroutine.
 	Stop func()
+}
+
+// Evaluation is one that an experiment asks for.
+type Evaluation struct {
+	ID string // identity
+	// Size is that of the images; zero where it is that of the run's.
+	Size raster.Size
 }
 
 // Name is how people refer to the run.
@@ -116,6 +125,11 @@ type Row struct {
 	Values map[string]float64
 	// Lines are what the engine told people.
 	Lines []Line
+	// Samples are images of the validation split with what was predicted at this step;
+	// nil where the step has none.
+	Samples []samplesheet.Parts
+
+	validated bool
 }
 
 // Line is a line for people.
@@ -131,7 +145,11 @@ type Scores struct {
 	Step    int64 // the end of the training
 	Time    time.Time
 	Metrics *spec.Metrics
-	Sample  string // a file with a picture; "" for none
+	Sample  string // a file with the sheet of samples; "" for none
+	// Drawn has the names of classes and Size the size of images that the sheet was
+	// drawn with.
+	Drawn *spec.Metrics
+	Size  raster.Size
 }
 
 // End is how a run ended.

@@ -119,8 +119,8 @@ func (s *scripted) finish() {
 	s.t.Helper()
 	s.fail(s.journal.Close())
 	summary := &spec.Summary{Id: s.run.ID, Steps: s.step, BestStep: 7}
-	e := &spec.Evaluated{Id: strings.Repeat("ab", 32), Domain: "test", Run: s.run.ID, Metrics: &spec.Metrics{Dice: 0.5, Images: 2, Pixels: 2}}
-	s.run.Evaluations = []string{e.Id}
+	e := &spec.Evaluated{Id: strings.Repeat("ab", 32), Domain: "test", Run: s.run.ID, Metrics: &spec.Metrics{Dice: 0.5, Images: 2, Pixels: 2, Classes: []*spec.ClassMetrics{{Name: "sky"}}}}
+	s.run.Evaluations = []Evaluation{{ID: e.Id}}
 	e.Digest = spec.SealedDigest(e)
 	summary.Evaluations = []*spec.Evaluated{e}
 	summary.Digest = spec.SealedDigest(summary)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"maps"
 	"math"
 	"os"
@@ -16,8 +17,10 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/wandb"
@@ -312,6 +315,9 @@ func (s *page) Row(row *Row) error {
 	for tag, v := range row.Values {
 		values[tag] = v
 	}
+	if images := masked(row.Samples, s.info.Spec.GetData().GetClasses(), "validation"); len(images) > 0 {
+		values[validationTag] = images
+	}
 	s.at(values, row.Time)
 	err := s.run.Log(row.Step, values)
 	if loss := row.Values["train/loss"]; (math.IsNaN(loss) || math.IsInf(loss, 0)) && !s.alerted && !s.info.Late {
@@ -330,7 +336,36 @@ func (s *page) at(values map[string]any, at time.Time) {
 	}
 }
 
-// Scores puts the metrics of a domain into the summary, and logs the picture of its
+// masked are pictures with the truth and the prediction as masks, which the pages of W&B
+// draw over the image and turn on and off. All have one size, or there are none.
+func masked(all []samplesheet.Parts, classes []string, of string) []*wandb.Image {
+	names := map[uint8]string{raster.Ignored: "ignored"}
+	for i, c := range classes[:min(len(classes), raster.Ignored)] {
+		names[uint8(i)] = c
+	}
+	var images []*wandb.Image
+	for i, p := range all {
+		size := all[0].Image.Bounds().Size()
+		if p.Image.Bounds().Size() != size || p.Truth.Rect.Size() != size || p.Prediction.Rect.Size() != size {
+			return nil
+		}
+		images = append(images, &wandb.Image{
+			Picture: p.Image, Caption: fmt.Sprintf("%s, image %d", of, i+1),
+			Masks: map[string]wandb.Mask{
+				"prediction":   {Labels: gray(p.Prediction), Classes: names},
+				"ground_truth": {Labels: gray(p.Truth), Classes: names},
+			},
+		})
+	}
+	return images
+}
+
+// gray is a mask whose pixels are the numbers of classes.
+func gray(m *image.Paletted) *image.Gray {
+	return &image.Gray{Pix: m.Pix, Stride: m.Stride, Rect: m.Rect}
+}
+
+// Scores puts the metrics of a domain into the summary, and logs the pictures of its
 // samples in a row behind the steps.
 func (s *page) Scores(scores *Scores) error {
 	if err := s.begin(); err != nil {
@@ -343,12 +378,25 @@ func (s *page) Scores(scores *Scores) error {
 	if err := s.run.Summary(summary); err != nil {
 		return err
 	}
-	if scores.Sample != "" {
+	parts, err := scores.parts()
+	if err != nil {
+		return err
+	}
+	var classes []string
+	for _, c := range scores.Metrics.GetClasses() {
+		classes = append(classes, c.GetName())
+	}
+	values := map[string]any{}
+	if images := masked(parts, classes, scores.Domain); len(images) > 0 {
+		values[sampleTags+scores.Domain] = images
+	} else if scores.Sample != "" {
 		text, err := os.ReadFile(scores.Sample)
 		if err != nil {
 			return fmt.Errorf("reading samples: %w", err)
 		}
-		values := map[string]any{sampleTags + scores.Domain: &wandb.Image{PNG: text, Caption: scores.Domain + ": image, truth, prediction, errors"}}
+		values[sampleTags+scores.Domain] = &wandb.Image{PNG: text, Caption: scores.Domain + ": image, truth, prediction, errors"}
+	}
+	if len(values) > 0 {
 		s.at(values, scores.Time)
 		if err := s.run.Log(max(s.run.Step(), scores.Step), values); err != nil {
 			return err

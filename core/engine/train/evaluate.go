@@ -236,17 +236,12 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		defer restore()
 	}
 	size := data.SizeOf(e.Data)
-	var samples []samplesheet.Row
-	shots := func(name string, seen raster.Labelled, predicted raster.Labels) {
-		if len(samples) < int(s.req.SampleImages) {
-			samples = append(samples, sample(name, seen, predicted, size, s.spec.Data.Classes))
-		}
-	}
-	m, err := s.scoreAs(ctx, set, sources, e.Resolution, e.Window, shots)
+	kept := s.samples(size)
+	m, err := s.scoreAs(ctx, set, sources, e.Resolution, e.Window, kept.take)
 	if err != nil {
 		return nil, err
 	}
-	if len(samples) > 0 {
+	if len(kept.rows) > 0 {
 		if err := s.dir.there(); err != nil {
 			return nil, err
 		}
@@ -254,7 +249,7 @@ func (s *session) domain(ctx context.Context, id string, e *spec.Evaluation) (*s
 		if len(s.members) > 0 {
 			what = "ensemble"
 		}
-		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(fmt.Sprintf("%s of %s %.12s", e.Domain, what, s.req.Id), samples)
+		drawn := samplesheet.Samples(s.spec.Data.Classes, size).Draw(fmt.Sprintf("%s of %s %.12s", e.Domain, what, s.req.Id), kept.rows)
 		if err := writePNG(s.dir.Path(rundir.Sample(e.Domain, id)), drawn); err != nil {
 			return nil, fmt.Errorf("drawing samples: %w", err)
 		}

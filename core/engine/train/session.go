@@ -466,10 +466,14 @@ func (s *session) rate() float64 {
 }
 
 // validate scores the validation split after an epoch (0-based, -1 before the
-// first) and keeps the weights if they are the best so far.
-func (s *session) validate(ctx context.Context, val *source, epoch int) (*spec.Validation, error) {
-	m, err := s.scoreAveraged(ctx, val)
+// first), keeps the weights if they are the best so far, and writes the pictures that
+// are to be kept.
+func (s *session) validate(ctx context.Context, val *source, epoch int, kept *samples) (*spec.Validation, error) {
+	m, err := s.scoreAveraged(ctx, val, kept.take)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.picture(kept); err != nil {
 		return nil, err
 	}
 	v := &spec.Validation{Step: uint64(s.step), Epoch: uint32(epoch + 1), Metrics: m}
@@ -493,12 +497,12 @@ func (s *session) validate(ctx context.Context, val *source, epoch int) (*spec.V
 
 // scoreAveraged puts the mean of the weights, if there is one, in their place,
 // where the caller takes it out again, and scores the validation split. If ctx ends
-// it takes it out itself.
-func (s *session) scoreAveraged(ctx context.Context, val *source) (*spec.Metrics, error) {
+// it takes it out itself. shots may be nil.
+func (s *session) scoreAveraged(ctx context.Context, val *source, shots shots) (*spec.Metrics, error) {
 	if err := s.averaged((*average).swap); err != nil {
 		return nil, err
 	}
-	m, err := s.scoreAs(ctx, val.set, []*source{val}, s.spec.Train.Resolution, s.spec.Train.Window, nil)
+	m, err := s.scoreAs(ctx, val.set, []*source{val}, s.spec.Train.Resolution, s.spec.Train.Window, shots)
 	switch {
 	case err == nil:
 		m.Confusion = nil // the journal has every validation, and evaluations alone have counts

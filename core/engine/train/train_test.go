@@ -7,11 +7,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"image/png"
+	"image"
 	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -207,14 +208,21 @@ func TestRunLeavesWhatItPromises(t *testing.T) {
 		t.Errorf("%d steps in the journal", n)
 	}
 	for _, e := range req.Evaluations {
-		f, err := os.Open(rundir.Of(req).Path(rundir.Sample(e.Domain, spec.EvaluationIdentity(req.Id, e))))
-		if err != nil {
-			t.Fatal(err)
+		readPNG(t, rundir.Of(req).Path(rundir.Sample(e.Domain, spec.EvaluationIdentity(req.Id, e))))
+	}
+	for n := range 2 {
+		files := []string{rundir.ValidationTruth(n + 1)}
+		for _, step := range []uint64{4, 8, 12} {
+			files = append(files, rundir.ValidationPrediction(n+1, step))
 		}
-		if _, err := png.Decode(f); err != nil {
-			t.Error(err)
+		for _, name := range files {
+			if m, ok := readPNG(t, rundir.Of(req).Path(name)).(*image.Paletted); !ok || m.Rect != image.Rect(0, 0, 32, 48) || slices.Max(m.Pix) > 2 {
+				t.Errorf("%s is no mask of 3 classes", name)
+			}
 		}
-		f.Close()
+		if m := readPNG(t, rundir.Of(req).Path(rundir.ValidationImage(n+1))); m.Bounds() != image.Rect(0, 0, 32, 48) {
+			t.Errorf("image %d is %v", n+1, m.Bounds())
+		}
 	}
 	for _, name := range []string{"request.json", "result.json", "program.json", "adapter.safetensors", "head.safetensors"} {
 		if _, err := os.Stat(filepath.Join(req.Places.RunDir, name)); err != nil {

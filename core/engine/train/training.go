@@ -123,7 +123,7 @@ func (s *session) begin(ctx context.Context) (*training, error) {
 	}
 	if s.total == 0 && !resumed {
 		// No epochs: the weights it starts with are the last and the best.
-		if _, err := s.validate(ctx, r.val, -1); err != nil {
+		if _, err := s.validate(ctx, r.val, -1, r.samplesOfValidation()); err != nil {
 			return nil, s.orStopped(ctx, err)
 		}
 		if err := s.checkpoint(r.clock); err != nil {
@@ -238,7 +238,7 @@ func (r *training) pause(ctx context.Context) error {
 		r.paused.Validation = r.scored.Metrics
 	default:
 		// The weights stay replaced by their mean: the session ends.
-		m, err := r.scoreAveraged(ctx, r.val)
+		m, err := r.scoreAveraged(ctx, r.val, nil)
 		if err != nil {
 			return r.orStopped(ctx, err)
 		}
@@ -313,7 +313,7 @@ func (r *training) validates() bool {
 // where the training continues with this validation.
 func (r *training) validated(ctx context.Context, epoch int) error {
 	r.unscored = false
-	v, err := r.validate(ctx, r.val, epoch)
+	v, err := r.validate(ctx, r.val, epoch, r.samplesOfValidation())
 	switch {
 	case err == nil:
 		r.scored = v
