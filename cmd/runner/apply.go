@@ -19,6 +19,7 @@ import (
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/plan"
 	"github.com/loralab/loralab/runner/provenance"
+	"github.com/loralab/loralab/runner/slurm"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/study"
 	"github.com/loralab/loralab/runner/view"
@@ -110,6 +111,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	if err != nil {
 		return err
 	}
+	o.only = only
 	if slices.Contains(o.track, "wandb") && saved == nil {
 		values, err := sweepValues(a.set, os.Getenv)
 		if err != nil {
@@ -129,9 +131,6 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 	} else {
 		// Not needed beyond the plan, and not to be held for hours.
 		p.close()
-	}
-	if o.on == onSlurm && searches(p.experiments) {
-		return errors.New("searches are not run on a cluster yet: apply them without --on slurm")
 	}
 	if o.smoke {
 		if p.experiments, err = experiment.Smoke(ctx, a.index, p.experiments); err != nil {
@@ -271,7 +270,7 @@ func (a *app) dry(ctx context.Context, p *project, only plan.Selection, o applyO
 	if err != nil {
 		return err
 	}
-	return a.drySlurm(p.root, p.experiments, made, o)
+	return a.drySlurm(p, made, o)
 }
 
 // searches reports whether experiments have searches.
@@ -444,47 +443,17 @@ func settle(ctx context.Context, runs *store.Store, made *plan.Plan) error {
 
 // execute runs the work of a plan.
 func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known *store.Snapshot, made *plan.Plan, studies []*study.Study, o applyOptions) (_ launch.Totals, err error) {
-	experiments, metrics := map[string]*experiment.Experiment{}, map[string]string{}
-	for _, e := range p.experiments {
-		experiments[e.Name], metrics[e.Name] = e, e.Metric
-	}
-	sources := map[string]*provenance.Source{} // by experiment and cell
-	job := func(run *experiment.Run, cell string) (job *launch.Job, err error) {
-		job = &launch.Job{
-			Run: run, Stop: o.tracking.stopOf(run.ID), Dir: filepath.Join(p.root, filepath.FromSlash(store.DirOf(run.Experiment, run.ID))), Source: sources[run.Experiment+"/"+cell],
-		}
-		if job.Source == nil {
-			if job.Source, err = provenance.ReadSource(p.root, experiments[run.Experiment], cell); err != nil {
-				return nil, err
-			}
-			sources[run.Experiment+"/"+cell] = job.Source
-		}
-		if run.Point != nil { // it has other values than the cell
-			own := *job.Source
-			if own.Values, err = experiments[run.Experiment].ValuesOf(ctx, run); err != nil {
-				return nil, err
-			}
-			job.Source = &own
-		}
-		if stored, err := runs.Get(ctx, run.ID); err == nil {
-			job.Attempts = stored.Attempts
-			job.Dir = filepath.Join(p.root, filepath.FromSlash(stored.Dir))
-		}
-		return job, nil
-	}
+	m := maker{p, func(ctx context.Context, id string) (*store.Run, error) { return runs.Get(ctx, id) }, o.tracking, map[string]*provenance.Source{}}
 	var jobs []*launch.Job
 	for _, action := range made.Work() {
-		job, err := job(action.Run, experiments[action.Run.Experiment].CellOf(action.Run))
+		job, err := m.job(ctx, action.Run, m.experiment(action.Run).CellOf(action.Run))
 		if err != nil {
 			return launch.Totals{}, err
 		}
 		job.Train, job.Evaluations = action.Train, action.Evaluations
 		jobs = append(jobs, job)
 	}
-	if o.on == onSlurm {
-		return a.onCluster(ctx, p, runs, made, jobs, metrics, o)
-	}
-	var source launch.Source
+	var source *study.Source
 	var searching []*experiment.Study
 	for _, s := range studies {
 		if !s.Over() { // the plan has the runs of those that are
@@ -492,77 +461,171 @@ func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known 
 		}
 	}
 	if len(searching) > 0 {
-		src, err := study.NewSource(ctx, runs, known, searching, job)
+		source, err = study.NewSource(ctx, runs, study.Here, known, searching, func(run *experiment.Run, cell string) (*launch.Job, error) { return m.job(ctx, run, cell) })
 		if err != nil {
 			return launch.Totals{}, err
 		}
-		defer func() { err = errors.Join(err, src.Close()) }()
-		source = src
+		defer func() { err = errors.Join(err, source.Close()) }()
 	}
-	return a.launch(ctx, p.root, runs, jobs, source, metrics, o)
+	var on *placed
+	if o.on == onSlurm {
+		on, err = a.onCluster(ctx, p, runs, made, jobs, source, o)
+	} else {
+		on, err = a.here(ctx, p.root, runs, source, o)
+	}
+	if err != nil {
+		return launch.Totals{}, err
+	}
+	metrics := map[string]string{}
+	for _, e := range p.experiments {
+		metrics[e.Name] = e.Metric
+	}
+	totals, err := a.launch(ctx, jobs, source, metrics, o.tracking, on)
+	var refused *slurm.RefusedError
+	if errors.As(err, &refused) {
+		err = fmt.Errorf("%w\nsee resources of the experiment: %s", err, workFile(p, made))
+	}
+	return totals, err
 }
 
-// launch runs jobs on this machine and shows how they go.
-func (a *app) launch(ctx context.Context, root string, runs *store.Store, jobs []*launch.Job, source launch.Source, metrics map[string]string, o applyOptions) (launch.Totals, error) {
-	engine, err := launch.EnginePath()
-	if err != nil {
-		return launch.Totals{}, err
+// maker makes jobs of runs.
+type maker struct {
+	*project
+	get      func(ctx context.Context, id string) (*store.Run, error)
+	tracking *tracking
+	sources  map[string]*provenance.Source // by experiment and cell
+}
+
+// experiment is that of a run.
+func (m *maker) experiment(run *experiment.Run) *experiment.Experiment {
+	i := slices.IndexFunc(m.experiments, func(e *experiment.Experiment) bool { return e.Name == run.Experiment })
+	return m.experiments[i]
+}
+
+// job is the job of a run, in a cell of the file.
+func (m *maker) job(ctx context.Context, run *experiment.Run, cell string) (job *launch.Job, err error) {
+	of := run.Experiment + "/" + cell
+	job = &launch.Job{
+		Run: run, Stop: m.tracking.stopOf(run.ID), Dir: filepath.Join(m.root, filepath.FromSlash(store.DirOf(run.Experiment, run.ID))), Source: m.sources[of],
 	}
-	origin, err := provenance.Capture(ctx, root, engine, slices.Concat([]string{"runner"}, os.Args[1:]))
-	if err != nil {
-		return launch.Totals{}, err
+	if job.Source == nil {
+		if job.Source, err = provenance.ReadSource(m.root, m.experiment(run), cell); err != nil {
+			return nil, err
+		}
+		m.sources[of] = job.Source
 	}
-	devices, err := launch.Devices(ctx)
-	if err != nil {
-		return launch.Totals{}, err
+	if run.Point != nil { // it has other values than the cell
+		own := *job.Source
+		if own.Values, err = m.experiment(run).ValuesOf(ctx, run); err != nil {
+			return nil, err
+		}
+		job.Source = &own
 	}
-	expected, _ := source.(view.Expected)
+	if stored, err := m.get(ctx, run.ID); err == nil {
+		job.Attempts = stored.Attempts
+		job.Dir = filepath.Join(m.root, filepath.FromSlash(stored.Dir))
+	}
+	return job, nil
+}
+
+// placed is a launcher that is ready.
+type placed struct {
+	launcher func(launching) launch.Launcher
+	// first and second are said after the first signal and the second.
+	first, second string
+	preempted     func()
+	// interrupted ends what a signal has begun to end; kill is closed after the second.
+	interrupted func(kill <-chan struct{}) error
+}
+
+// launching is what a launcher tells of.
+type launching struct {
+	watch func(launch.Event)
+	say   func(text string)
+	kill  <-chan struct{}
+	stop  func() // as a signal does
+}
+
+// launch runs jobs by a launcher and shows how they go.
+func (a *app) launch(ctx context.Context, jobs []*launch.Job, source *study.Source, metrics map[string]string, t *tracking, on *placed) (launch.Totals, error) {
+	var expected view.Expected
+	if source != nil {
+		expected = source
+	}
 	progress := a.view.Progress(jobs, expected, metrics)
 	defer progress.Close()
-	ctx, stopAll := context.WithCancel(ctx)
-	defer stopAll()
-	ctx, kill, release := a.interrupts(ctx, progress, func() {
-		if o.tracking != nil {
-			o.tracking.tracker.Preempt()
-		}
-	})
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ctx, kill, release := a.interrupts(ctx, progress, on)
 	defer release() // before the progress, which a blocked output may hold
 	watch := progress.Watch
-	if t := o.tracking; t != nil {
+	if t != nil {
 		watch = func(e launch.Event) {
 			t.watch(e)
 			progress.Watch(e)
 		}
-		t.stopBy(stopAll)
 		t.sayBy(progress.Note)
 		defer t.sayBy(a.view.Warn)
 	}
-	local := &launch.Local{
-		Engine: engine, Records: runs.Records, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
-		FailFast: o.failFast, Silence: o.silence, Checkpoint: o.checkpoint, Origin: origin, Watch: watch, Source: source, Kill: kill,
-	}
-	totals, err := local.Run(ctx, jobs)
+	totals, err := on.launcher(launching{watch, progress.Note, kill, stop}).Run(ctx, jobs)
 	if totals.Stopped && ctx.Err() != nil {
-		// All is written down: only a blocked output can keep it from ending.
-		go func() {
-			time.Sleep(endGrace)
-			os.Exit(1)
-		}()
+		err = errors.Join(err, on.interrupted(kill))
 	}
 	return totals, err
+}
+
+// here runs jobs on this machine.
+func (a *app) here(ctx context.Context, root string, runs *store.Store, source *study.Source, o applyOptions) (*placed, error) {
+	engine, err := launch.EnginePath()
+	if err != nil {
+		return nil, err
+	}
+	origin, err := provenance.Capture(ctx, root, engine, slices.Concat([]string{"runner"}, os.Args[1:]))
+	if err != nil {
+		return nil, err
+	}
+	devices, err := launch.Devices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	local := &launch.Local{
+		Engine: engine, Records: runs.Records, Slots: launch.Divide(cmp.Or(o.slots, devices), devices), Retries: o.retries,
+		FailFast: o.failFast, Silence: o.silence, Checkpoint: o.checkpoint, Origin: origin,
+	}
+	if source != nil {
+		local.Source = source
+	}
+	return &placed{
+		launcher: func(s launching) launch.Launcher {
+			local.Watch, local.Kill = s.watch, s.kill
+			if o.tracking != nil {
+				o.tracking.stopBy(s.stop)
+			}
+			return local
+		},
+		first: "stopping after a checkpoint (again to kill)", second: "killing the engine",
+		preempted: func() {
+			if o.tracking != nil {
+				o.tracking.tracker.Preempt()
+			}
+		},
+		interrupted: func(<-chan struct{}) error {
+			// All is written down: only a blocked output can keep it from ending.
+			go func() {
+				time.Sleep(endGrace)
+				os.Exit(1)
+			}()
+			return nil
+		},
+	}, nil
 }
 
 // interrupts takes signals from the rest of the program: the first cancels the
 // context, the second closes kill, and a third ends this process the hard way. No
 // signal waits for the output, which may be blocked. Once released, any signal
-// ends this process. Preempted is called before the context is canceled, if a SIGTERM
+// ends this process. On.preempted is called before the context is canceled, if a SIGTERM
 // of Slurm says that the machine is taken away.
-func (a *app) interrupts(ctx context.Context, progress *view.Progress, preempted func()) (_ context.Context, kill <-chan struct{}, release func()) {
-	return a.interrupted(ctx, progress, preempted, "stopping after a checkpoint (again to kill)", "killing the engine")
-}
-
-// interrupted is interrupts with what is said after the first signal and the second.
-func (a *app) interrupted(ctx context.Context, progress *view.Progress, preempted func(), first, second string) (_ context.Context, kill <-chan struct{}, release func()) {
+func (a *app) interrupts(ctx context.Context, progress *view.Progress, on *placed) (_ context.Context, kill <-chan struct{}, release func()) {
 	close(a.taken)
 	ctx, stop := context.WithCancel(ctx)
 	hard, done := make(chan struct{}), make(chan struct{})
@@ -572,7 +635,7 @@ func (a *app) interrupted(ctx context.Context, progress *view.Progress, preempte
 		select {
 		case s := <-a.signals:
 			if s == syscall.SIGTERM && os.Getenv("SLURM_JOB_ID") != "" {
-				preempted()
+				on.preempted()
 			}
 			return true
 		case <-quit:
@@ -587,14 +650,14 @@ func (a *app) interrupted(ctx context.Context, progress *view.Progress, preempte
 			return
 		}
 		stop()
-		go progress.Note(first)
+		go progress.Note(on.first)
 		if !heard() {
 			return
 		}
 		signal.Stop(a.signals)
 		signal.Stop(quit)
 		close(hard)
-		progress.Note(second)
+		progress.Note(on.second)
 	}()
 	return ctx, hard, func() {
 		signal.Stop(a.signals)

@@ -3,11 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +18,7 @@ import (
 	"github.com/loralab/loralab/runner/plan"
 	"github.com/loralab/loralab/runner/slurm"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 	"github.com/loralab/loralab/runner/view"
 )
 
@@ -36,12 +37,8 @@ const defaultChunk = 1000
 func resources(experiments []*experiment.Experiment, made *plan.Plan) (*experiment.Resources, error) {
 	var of *experiment.Experiment
 	for _, e := range experiments {
-		works := false
-		for _, a := range made.Work() {
-			works = works || a.Run.Experiment == e.Name
-		}
 		switch {
-		case !works:
+		case !hasWork(e, made):
 		case e.Resources == nil || e.Resources.Time == "":
 			return nil, fmt.Errorf("%s says nothing of the time of workers; write resources: time: \"4h\" into %s", e.Name, filepath.Base(e.File))
 		case of != nil && !reflect.DeepEqual(of.Resources, e.Resources):
@@ -68,140 +65,136 @@ func slurmJob(r *experiment.Resources) (slurm.Job, error) {
 	env := map[string]string{}
 	for _, e := range environ.ForEngine(os.Environ()) {
 		name, value, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, "LORALAB_") || name == "HF_HOME" || name == "XDG_CACHE_HOME" {
+		if strings.HasPrefix(name, "LORALAB_") || slices.Contains([]string{"HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"}, name) {
 			env[name] = value
 		}
 	}
 	return slurm.Job{Resources: r, Runner: self, Env: env}, nil
 }
 
-// template is what the arrays of an apply have in common.
-func template(r *experiment.Resources, o applyOptions, engine string) (pilot.Array, error) {
+// submission is what an apply submits: a script, and what its arrays have in common.
+type submission struct {
+	slurm.Job
+	array pilot.Array
+}
+
+// submission is what is submitted for the work of a plan; nil where there is none.
+func (a *app) submission(p *project, made *plan.Plan, o applyOptions) (*submission, error) {
+	r, err := resources(p.experiments, made)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	s := &submission{}
+	if s.Job, err = slurmJob(r); err != nil {
+		return nil, err
+	}
 	limit, err := r.Limit()
 	if err != nil {
-		return pilot.Array{}, err
+		return nil, err
 	}
-	return pilot.Array{
-		Command: os.Args[1:], Engine: engine, Workers: r.Workers, Limit: limit,
-		Retries: o.retries, Silence: o.silence, Checkpoint: o.checkpoint,
-	}, nil
+	engine, _ := launch.EnginePath() // the nodes have to have it, and this machine need not
+	s.array = pilot.Array{
+		Command: os.Args[1:], Engine: engine, Workers: r.Workers, Limit: limit, Retries: o.retries, Silence: o.silence, Checkpoint: o.checkpoint,
+	}
+	if len(made.Searches) > 0 {
+		ask, err := a.ask(p, o.only)
+		if err != nil {
+			return nil, err
+		}
+		s.array.Asks = &pilot.Asks{Ask: ask, Smoke: o.smoke, Searches: map[string]string{}}
+		for _, search := range made.Searches {
+			s.array.Asks.Searches[search.Name] = search.Digest
+		}
+	}
+	return s, nil
 }
 
 // drySlurm shows what would be submitted. It asks no Slurm.
-func (a *app) drySlurm(root string, experiments []*experiment.Experiment, made *plan.Plan, o applyOptions) error {
-	r, err := resources(experiments, made)
+func (a *app) drySlurm(p *project, made *plan.Plan, o applyOptions) error {
+	s, err := a.submission(p, made, o)
 	if err != nil {
 		return err
 	}
-	if r == nil {
+	if s == nil {
 		a.view.Say("Nothing would be submitted: no run has anything to do.")
 		return nil
-	}
-	job, err := slurmJob(r)
-	if err != nil {
-		return err
-	}
-	engine, _ := launch.EnginePath() // the nodes have to have it, and this machine need not
-	array, err := template(r, o, engine)
-	if err != nil {
-		return err
 	}
 	runs := map[string]bool{}
 	for _, action := range made.Work() {
 		runs[action.Run.ID] = true
 	}
-	array.Name, array.Root, array.Chunk = "NAME", root, defaultChunk
-	array.Workers = max(1, min(array.Workers, len(runs)))
+	n := len(runs)
+	for _, search := range made.Searches {
+		n += search.Runs
+	}
+	array := s.array
+	array.Name, array.Root, array.Chunk = "NAME", p.root, defaultChunk
+	array.Workers = max(1, min(array.Workers, n))
 	var scripts [][]string
 	for _, chunk := range slurm.Chunks(&array) {
-		text, err := job.Script(&array, chunk)
+		text, err := s.Script(&array, chunk)
 		if err != nil {
 			return err
 		}
 		scripts = append(scripts, strings.Split(strings.TrimSuffix(text, "\n"), "\n"))
 	}
-	a.view.Scripts(scripts, array.Workers, len(runs))
+	a.view.Scripts(scripts, array.Workers, n)
 	return nil
 }
 
 // onCluster runs jobs by workers of Slurm.
-func (a *app) onCluster(ctx context.Context, p *project, runs *store.Store, made *plan.Plan, jobs []*launch.Job, metrics map[string]string, o applyOptions) (launch.Totals, error) {
-	r, err := resources(p.experiments, made)
+func (a *app) onCluster(ctx context.Context, p *project, runs *store.Store, made *plan.Plan, jobs []*launch.Job, source *study.Source, o applyOptions) (*placed, error) {
+	s, err := a.submission(p, made, o)
 	if err != nil {
-		return launch.Totals{}, err
+		return nil, err
 	}
-	engine, err := launch.EnginePath()
-	if err != nil {
-		return launch.Totals{}, err
+	if _, err := launch.EnginePath(); err != nil {
+		return nil, err
 	}
-	job, err := slurmJob(r)
-	if err != nil {
-		return launch.Totals{}, err
-	}
-	array, err := template(r, o, engine)
-	if err != nil {
-		return launch.Totals{}, err
-	}
-	client := &slurm.Client{Script: job.Script}
-	if array.Chunk, err = client.MaxArray(ctx); err != nil {
-		return launch.Totals{}, fmt.Errorf("asking Slurm for its limits: %w", err)
+	client := &slurm.Client{Script: s.Script}
+	if s.array.Chunk, err = client.MaxArray(ctx); err != nil {
+		return nil, fmt.Errorf("asking Slurm for its limits: %w", err)
 	}
 	for _, job := range jobs {
 		if err := runs.Free(ctx, job.Run.ID); err != nil {
-			return launch.Totals{}, err
+			return nil, err
 		}
 	}
-	progress := a.view.Progress(jobs, nil, metrics)
-	defer progress.Close()
-	ctx, kill, release := a.watching(ctx, progress)
-	defer release()
-	watch := progress.Watch
-	if t := o.tracking; t != nil {
-		watch = func(e launch.Event) {
-			t.watch(e)
-			progress.Watch(e)
-		}
-		t.sayBy(progress.Note)
-		defer t.sayBy(a.view.Warn)
-	}
-	cluster := &pilot.Cluster{
-		Root: p.root, Runs: runs, Scheduler: client, Template: array, Watch: watch, Say: progress.Note,
-		Every: pollEvery(), Silence: silentAfter(), FailFast: o.failFast, Detach: o.detach,
-	}
-	totals, err := cluster.Run(ctx, jobs)
-	if err != nil {
-		var refused *slurm.RefusedError
-		if errors.As(err, &refused) {
-			return totals, fmt.Errorf("%w\nsee resources of the experiment: %s", err, relativeFile(p, made))
-		}
-		return totals, err
-	}
-	if ctx.Err() != nil {
-		select {
-		case <-kill:
-			if _, err := pilot.Cancel(context.WithoutCancel(ctx), p.root, client); err != nil {
-				return totals, err
+	return &placed{
+		launcher: func(sh launching) launch.Launcher {
+			return &pilot.Cluster{
+				Root: p.root, Runs: runs, Scheduler: client, Template: s.array, Watch: sh.watch, Say: sh.say,
+				Every: pollEvery(), Silence: silentAfter(), FailFast: o.failFast, Detach: o.detach, Searches: source,
 			}
-		case <-time.After(leaveGrace):
-		}
-	}
-	return totals, nil
+		},
+		first: "leaving: workers continue (again within 3 s: cancel them)", second: "cancelling the workers",
+		preempted: func() {},
+		interrupted: func(kill <-chan struct{}) error {
+			select {
+			case <-kill:
+				_, err := pilot.Cancel(context.WithoutCancel(ctx), p.root, client)
+				return err
+			case <-time.After(leaveGrace):
+				return nil
+			}
+		},
+	}, nil
 }
 
-// relativeFile is the file of the experiment with work.
-func relativeFile(p *project, made *plan.Plan) string {
+// workFile is the file of the first experiment with work, as people see it.
+func workFile(p *project, made *plan.Plan) string {
 	for _, e := range p.experiments {
-		for _, action := range made.Work() {
-			if action.Run.Experiment != e.Name {
-				continue
-			}
-			if rel, err := filepath.Rel(p.root, e.File); err == nil {
-				return rel
-			}
-			return e.File
+		if hasWork(e, made) {
+			return view.InProject(p.root, e.File)
 		}
 	}
 	return ""
+}
+
+// hasWork reports whether a plan has work of an experiment.
+func hasWork(e *experiment.Experiment, made *plan.Plan) bool {
+	return slices.ContainsFunc(made.Work(), func(a *plan.Action) bool { return a.Run.Experiment == e.Name }) ||
+		slices.ContainsFunc(made.Searches, func(s plan.Search) bool { return s.Like.Experiment == e.Name })
 }
 
 // leaveGrace is how long after Ctrl-C a second one cancels the workers.
@@ -217,9 +210,4 @@ func pollEvery() time.Duration {
 func silentAfter() time.Duration {
 	d, _ := time.ParseDuration(os.Getenv("LORALAB_SILENT"))
 	return d // 0: as package pilot has it
-}
-
-// watching is interrupts for an apply that only looks on.
-func (a *app) watching(ctx context.Context, progress *view.Progress) (context.Context, <-chan struct{}, func()) {
-	return a.interrupted(ctx, progress, func() {}, "leaving: workers continue (again within 3 s: cancel them)", "cancelling the workers")
 }

@@ -97,13 +97,9 @@ func (a *app) plan(ctx context.Context, files []string, only plan.Selection) (*p
 		return nil, nil, nil, plan.Ask{}, err
 	}
 	defer p.close()
-	ask := plan.Ask{Root: p.root, Tags: a.tags, Set: a.set, DevPlugins: a.plugins, Target: only.Target, Exclude: only.Exclude}
-	for _, file := range p.files {
-		abs, err := filepath.Abs(file)
-		if err != nil {
-			return nil, nil, nil, ask, fmt.Errorf("finding %s: %w", file, err)
-		}
-		ask.Files = append(ask.Files, abs)
+	ask, err := a.ask(p, only)
+	if err != nil {
+		return nil, nil, nil, ask, err
 	}
 	known, err := a.snapshot(ctx, p.root)
 	if err != nil {
@@ -137,4 +133,17 @@ func (a *app) computable(ctx context.Context, made *plan.Plan, studies []*study.
 		}
 	}
 	return launch.CheckPrecision(ctx, precisions)
+}
+
+// ask is what a plan of a project is made from.
+func (a *app) ask(p *project, only plan.Selection) (plan.Ask, error) {
+	ask := plan.Ask{Root: p.root, Tags: a.tags, Set: a.set, DevPlugins: a.plugins, Target: only.Target, Exclude: only.Exclude}
+	for _, file := range p.files {
+		abs, err := filepath.Abs(file)
+		if err != nil {
+			return ask, fmt.Errorf("finding %s: %w", file, err)
+		}
+		ask.Files = append(ask.Files, abs)
+	}
+	return ask, nil
 }

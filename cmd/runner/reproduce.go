@@ -281,7 +281,11 @@ func (a *app) again(ctx context.Context, was *inspect.Report, dir string) (_ *in
 	if a := was.Record.Last(); a != nil {
 		job.Source = a.Source
 	}
-	totals, err := a.launch(ctx, dir, runs, []*launch.Job{job}, nil, nil, applyOptions{retries: 1, silence: time.Hour, checkpoint: time.Minute})
+	on, err := a.here(ctx, dir, runs, nil, applyOptions{retries: 1, silence: time.Hour, checkpoint: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	totals, err := a.launch(ctx, []*launch.Job{job}, nil, nil, nil, on)
 	if err != nil {
 		return nil, err
 	}

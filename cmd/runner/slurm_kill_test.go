@@ -57,6 +57,22 @@ func TestSlurmKilled(t *testing.T) {
 	p.env = append(p.env, "PATH="+first+":"+c.Bin()+":"+rest, "SLURM_CONF="+c.Config(), "TEST_TIME=30ms",
 		"LORALAB_POLL=1s", "LORALAB_LOOK=200ms", "LORALAB_BEAT=500ms", "LORALAB_SILENT=4s")
 	h := &harmer{victim: p, cluster: c, random: rand.New(rand.NewPCG(seed, 0)), done: map[string]int{}}
+	h.disturb(kills, func() {
+		if diff := differ(want, p.digests()); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+	if diff := differ(want, p.digests()); diff != "" {
+		t.Error(diff)
+	}
+	if got := p.read("report/slurm_killed/table.csv"); got != table {
+		t.Errorf("the table is\n%s\nand of a local apply\n%s", got, table)
+	}
+}
+
+// disturb applies and does harm, until all of it was done and an apply has ended well. Where
+// all is done before, it checks that, and begins from nothing.
+func (h *harmer) disturb(kills int, whole func()) {
 	applies := 0
 	for left := kills; ; {
 		applies++
@@ -80,25 +96,63 @@ func TestSlurmKilled(t *testing.T) {
 			break
 		}
 		if a.err == nil { // all was done before the last kill
-			if diff := differ(want, p.digests()); diff != "" {
-				t.Fatalf("%s\n%s", diff, a.out.String())
-			}
-			p.clear()
+			whole()
+			h.clear()
 		}
 		if applies > 20*kills+20 {
-			t.Fatalf("it has no end: %s", a.out.String())
+			h.t.Fatalf("it has no end: %s", a.out.String())
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(h.done)) {
-		t.Logf("%2d × %s", h.done[what], what)
+		h.t.Logf("%2d × %s", h.done[what], what)
 	}
-	t.Logf("%d applies, %d sbatch, %d squeue, %d scancel", applies, len(c.Calls("sbatch")), len(c.Calls("squeue")), len(c.Calls("scancel")))
-	if diff := differ(want, p.digests()); diff != "" {
-		t.Error(diff)
+	h.t.Logf("%d applies, %d sbatch, %d squeue, %d scancel", applies, len(h.cluster.Calls("sbatch")), len(h.cluster.Calls("squeue")), len(h.cluster.Calls("scancel")))
+}
+
+// TestSlurmKilledSearch does harm to two searches on a cluster, whose sampler and pruner
+// learn from what ended before. Each trial is there once then, and its point is what the
+// sampler gives for what its file says it had seen.
+func TestSlurmKilledSearch(t *testing.T) {
+	engine, err := exec.LookPath("runner-engine")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := p.read("report/slurm_killed/table.csv"); got != table {
-		t.Errorf("the table is\n%s\nand of a local apply\n%s", got, table)
+	kills, seed := 3, uint64(time.Now().UnixNano())
+	if n, err := strconv.Atoi(os.Getenv("LORALAB_SLURM_KILLS")); err == nil {
+		kills = n
 	}
+	if n, err := strconv.ParseUint(os.Getenv("LORALAB_KILL_SEED"), 10, 64); err == nil {
+		seed = n
+	}
+	t.Logf("LORALAB_KILL_SEED=%d", seed)
+	p := newVictim(t, engine, "slurm_search_killed")
+	c := slurmtest.Start(t)
+	first, rest, _ := strings.Cut(os.Getenv("PATH"), ":")
+	p.env = append(p.env, "PATH="+first+":"+c.Bin()+":"+rest, "SLURM_CONF="+c.Config(), "TEST_TIME=30ms",
+		"LORALAB_POLL=1s", "LORALAB_LOOK=200ms", "LORALAB_BEAT=500ms", "LORALAB_SILENT=4s", "LORALAB_IDLE=3s")
+	h := &harmer{victim: p, cluster: c, random: rand.New(rand.NewPCG(seed, 0)), done: map[string]int{}}
+	whole := func() {
+		cmd := exec.Command("replay", p.experiment+".cue") // of TestMain
+		cmd.Dir, cmd.Env = p.dir, p.env
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Count(string(out), " 7 trials") != 2 {
+			t.Errorf("asking again: %v\n%s", err, out)
+		}
+		t.Logf("%s", bytes.TrimSpace(out))
+		for _, args := range [][]string{{"plan", "--detailed-exitcode"}, {"search", "best"}, {"search", "trials"}, {"status"}} {
+			if args[0] != "status" {
+				args = append(args, p.experiment+".cue")
+			}
+			cmd := exec.Command(p.runner, args...)
+			cmd.Dir, cmd.Env = p.dir, p.env
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v: %v\n%s", args, err, out)
+			}
+		}
+	}
+	h.disturb(kills, whole)
+	whole()
 }
 
 // slurmVictim makes a project with a cluster, and what a local apply finds there.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/runner/claim"
+	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/pilot"
 	"github.com/loralab/loralab/runner/provenance"
@@ -106,6 +107,14 @@ func (a *app) work(ctx context.Context, dir string, first int) (err error) {
 		stop()
 		return err
 	}
+	if array.Asks != nil {
+		p, err := a.searching(ctx, w, array)
+		if err != nil {
+			stop()
+			return err
+		}
+		defer p.close()
+	}
 	progress := a.view.Progress(nil, nil, nil)
 	defer progress.Close()
 	local := &launch.Local{
@@ -125,4 +134,35 @@ func (a *app) work(ctx context.Context, dir string, first int) (err error) {
 		return exitTime
 	}
 	return nil
+}
+
+// searching has a worker carry out the searches of its array. The project is to be open
+// as long as it does.
+func (a *app) searching(ctx context.Context, w *pilot.Worker, array *pilot.Array) (_ *project, err error) {
+	ask := array.Asks
+	a.tags, a.set, a.plugins = ask.Tags, ask.Set, ask.DevPlugins
+	p, err := a.sound(ctx, ask.Files, experiment.Env{KeepGoing: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if ask.Smoke {
+		if p.experiments, err = experiment.Smoke(ctx, a.index, p.experiments); err != nil {
+			return nil, err
+		}
+	}
+	var studies []*experiment.Study
+	for _, e := range p.experiments {
+		for _, s := range e.Studies {
+			if ask.Searches[s.Experiment+"/"+s.Cell] != "" {
+				studies = append(studies, s)
+			}
+		}
+	}
+	m := maker{p, w.Get, nil, map[string]*provenance.Source{}}
+	return p, w.Search(ctx, studies, func(run *experiment.Run, cell string) (*launch.Job, error) { return m.job(ctx, run, cell) })
 }

@@ -219,42 +219,49 @@ func Finish(run *os.Root, generation int, e End) (End, bool, error) {
 	return e, true, nil
 }
 
-// create makes a file that is there whole or not at all, and reports whether it was this
-// call that made it. No two processes have the same by.
+// create is Create for a claim or an end.
 func create(run *os.Root, name, by string, content any) (bool, error) {
 	text, err := json.Marshal(content)
 	if err != nil {
 		return false, err
 	}
-	temp := path.Join(Directory, "."+name+"."+by)
-	_ = run.Remove(temp) // of a call that failed
-	f, err := run.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	name, text = path.Join(Directory, name), append(text, '\n')
+	won, err := Create(run, name, by, text)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = run.Mkdir(Directory, 0o777); err == nil || errors.Is(err, fs.ErrExist) {
-			f, err = run.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+			won, err = Create(run, name, by, text)
 		}
 	}
+	return won, err
+}
+
+// Create makes a file of a directory that nodes share. It is there whole or not at all, and
+// of several processes that create it one succeeds: Create reports whether it was this one.
+// No two processes have the same by, which is part of the name of a temporary file.
+func Create(dir *os.Root, name, by string, text []byte) (bool, error) {
+	temp := path.Join(path.Dir(name), "."+path.Base(name)+"."+by)
+	_ = dir.Remove(temp) // of a call that failed
+	f, err := dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return false, err
 	}
-	defer run.Remove(temp)
-	_, err = f.Write(append(text, '\n'))
+	defer dir.Remove(temp)
+	_, err = f.Write(text)
 	// What a full disk has lost is known before the name is there.
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return false, err
 	}
-	target := path.Join(Directory, name)
-	err = run.Link(temp, target)
+	err = dir.Link(temp, name)
 	if err == nil {
 		return true, nil
 	}
 	// NFS repeats a call whose answer was lost, and the second one finds the file of
 	// the first: whose it is, the inode says.
-	mine, e := run.Lstat(temp)
+	mine, e := dir.Lstat(temp)
 	if e != nil {
 		return false, errors.Join(err, e)
 	}
-	there, e := run.Lstat(target)
+	there, e := dir.Lstat(name)
 	switch {
 	case e == nil && os.SameFile(mine, there):
 		return true, nil

@@ -38,6 +38,7 @@ import (
 	"github.com/loralab/loralab/runner/claim"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/plan"
 	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -67,6 +68,30 @@ type Array struct {
 	Checkpoint time.Duration `json:"checkpoint_ns"`
 	Jobs       int           `json:"jobs"`
 	Slices     int           `json:"slices"`
+	// Asks is of the searches that workers carry out; nil for none.
+	Asks *Asks `json:"asks,omitempty"`
+}
+
+// Asks is what a worker needs to ask searches for their trials: the experiments, as they
+// were given to apply.
+type Asks struct {
+	plan.Ask
+	Smoke bool `json:"smoke,omitempty"`
+	// Searches are the digests of the searches, by their names: see plan.Search.
+	Searches map[string]string `json:"searches"`
+}
+
+// has reports whether its searches are, among others, those of other.
+func (a *Asks) has(other *Asks) bool {
+	if other == nil {
+		return true
+	}
+	for name, digest := range other.Searches {
+		if a == nil || a.Searches[name] != digest {
+			return false
+		}
+	}
+	return true
 }
 
 // saved is a job in a slice.

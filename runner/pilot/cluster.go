@@ -18,9 +18,12 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/plural"
+	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/claim"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 )
 
 // A Scheduler places workers and says what lives: Slurm, and what tests have in its
@@ -86,6 +89,9 @@ type Cluster struct {
 	FailFast bool
 	// Detach returns when all is submitted.
 	Detach bool
+	// Searches are carried out by workers, and looked on here; nil for none. Template.Asks
+	// says how workers find them.
+	Searches *study.Source
 }
 
 // hopelessArrays is how many arrays in a row may end without a step of any run.
@@ -95,12 +101,15 @@ const hopelessArrays = 2
 type task struct {
 	job      *launch.Job
 	dir      string // relative to the project
+	search   bool   // it is of one, which no array lists
 	over     bool
 	working  bool // a worker has said that it begins
 	step     uint64
 	attempts int // that were seen to begin
 	// overdue is the generation that the scheduler has called over once, when asked.
 	overdue int
+	// paused is the generation that was heard to have paused.
+	paused int
 }
 
 // live is an array that may have elements.
@@ -126,20 +135,18 @@ type watching struct {
 	totals launch.Totals
 	stop   bool
 	nonce  string // of this process
+	// searching is until the searches have drawn and trained their last trial, and stale
+	// says that they may have moved.
+	searching, stale bool
 }
 
 // Run submits what no array of the project works on already, and watches until all jobs
 // have ended. When ctx is cancelled the workers go on: see Cancel.
 func (c *Cluster) Run(ctx context.Context, jobs []*launch.Job) (launch.Totals, error) {
-	w := &watching{Cluster: c, tasks: map[string]*task{}, nonce: claim.Nonce()}
+	w := &watching{Cluster: c, tasks: map[string]*task{}, nonce: claim.Nonce(), searching: c.Searches != nil}
 	for _, job := range jobs {
-		rel, err := filepath.Rel(c.Root, job.Dir)
-		if err != nil {
-			return launch.Totals{}, fmt.Errorf("submitting %s: %w", job.Run.Name(), err)
-		}
-		if w.tasks[job.Run.ID] == nil {
-			w.tasks[job.Run.ID] = &task{job: job, dir: filepath.ToSlash(rel)}
-			w.order = append(w.order, job.Run.ID)
+		if _, err := w.add(job); err != nil {
+			return launch.Totals{}, err
 		}
 	}
 	err := w.run(ctx)
@@ -149,10 +156,60 @@ func (c *Cluster) Run(ctx context.Context, jobs []*launch.Job) (launch.Totals, e
 			err = markEnded(w.Root, l.Name)
 		}
 	}
-	for _, id := range w.order {
-		w.totals.Stopped = w.totals.Stopped || !w.tasks[id].over
-	}
+	w.totals.Stopped = w.totals.Stopped || !w.done()
 	return w.totals, err
+}
+
+// add makes a task of a job, where there is none.
+func (w *watching) add(job *launch.Job) (*task, error) {
+	if t := w.tasks[job.Run.ID]; t != nil {
+		return t, nil
+	}
+	rel, err := filepath.Rel(w.Root, job.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("submitting %s: %w", job.Run.Name(), err)
+	}
+	t := &task{job: job, dir: filepath.ToSlash(rel)}
+	w.tasks[job.Run.ID] = t
+	w.order = append(w.order, job.Run.ID)
+	return t, nil
+}
+
+// lookOn takes up what workers have asked of the searches.
+func (w *watching) lookOn(ctx context.Context) error {
+	w.stale = false
+	if !w.searching {
+		return nil
+	}
+	jobs, over, err := w.Searches.Asked(context.WithoutCancel(ctx))
+	if err != nil {
+		return fmt.Errorf("looking at the searches: %w", err)
+	}
+	for _, job := range jobs {
+		fresh := w.tasks[job.Run.ID] == nil
+		t, err := w.add(job)
+		if err != nil {
+			return err
+		}
+		t.search = t.search || fresh
+		// Its worker may have been killed before it could say that it has it.
+		t.working = true
+		if !fresh || job.Trial {
+			continue
+		}
+		// A run of a comparison may be there already: these workers were fast, or it is
+		// of another experiment.
+		run, err := w.Runs.Get(context.WithoutCancel(ctx), job.Run.ID)
+		if err == nil && has(run, job) {
+			err = w.settle(ctx, t)
+			t.over = true
+		}
+		if err != nil {
+			return err
+		}
+	}
+	w.searching = !over
+	return nil
 }
 
 func (w *watching) run(ctx context.Context) error {
@@ -198,11 +255,12 @@ func (w *watching) has(l *live) bool {
 			return false
 		}
 	}
-	return true
+	return l.Asks == nil || w.done()
 }
 
+// done reports whether nothing is left. A trial that does not continue has no end of its own.
 func (w *watching) done() bool {
-	return !slices.ContainsFunc(w.order, func(id string) bool { return !w.tasks[id].over })
+	return !w.searching && !slices.ContainsFunc(w.order, func(id string) bool { return !w.tasks[id].over && !w.tasks[id].job.Trial })
 }
 
 func (w *watching) say(format string, args ...any) {
@@ -271,7 +329,9 @@ func (w *watching) watch(a *Array) (*live, error) {
 func (w *watching) progress() string {
 	var b strings.Builder
 	for _, id := range w.order {
-		fmt.Fprint(&b, w.tasks[id].over, w.tasks[id].step, " ")
+		if t := w.tasks[id]; t.over || t.step > 0 {
+			fmt.Fprint(&b, id, t.over, t.step, " ")
+		}
 	}
 	return b.String()
 }
@@ -281,22 +341,43 @@ func (w *watching) uncovered() []*launch.Job {
 	var jobs []*launch.Job
 	for _, id := range w.order {
 		t := w.tasks[id]
-		if !t.over && !slices.ContainsFunc(w.arrays, func(l *live) bool { return l.jobs[id] }) {
+		if !t.over && !t.search && !slices.ContainsFunc(w.arrays, func(l *live) bool { return l.jobs[id] }) {
 			jobs = append(jobs, t.job)
 		}
 	}
 	return jobs
 }
 
+// unasked reports whether no array has the searches, which are not over: their trials, or
+// the runs of their comparisons.
+func (w *watching) unasked() bool {
+	return w.Searches != nil && !slices.ContainsFunc(w.arrays, func(l *live) bool { return l.Asks.has(w.Template.Asks) }) &&
+		(w.searching || slices.ContainsFunc(w.order, func(id string) bool {
+			t := w.tasks[id]
+			return t.search && !t.over && !t.job.Trial
+		}))
+}
+
 // submit submits an array for what no array has.
 func (w *watching) submit(ctx context.Context) error {
-	jobs := w.uncovered()
-	if len(jobs) == 0 {
+	jobs, searches := w.uncovered(), w.unasked()
+	if len(jobs) == 0 && !searches {
 		return nil
 	}
 	a := w.Template
 	a.Name, a.Root, a.Made = newName(), w.Root, now()
-	a.Workers = max(1, min(a.Workers, len(jobs)))
+	most, text := len(jobs), ""
+	if len(jobs) > 0 {
+		text = plural.Of(len(jobs), "run")
+	}
+	if searches {
+		runs, _ := w.Searches.Expected()
+		most += runs
+		text = strings.TrimPrefix(text+" and ", " and ") + plural.Form(len(a.Asks.Searches), "1 search", fmt.Sprintf("%d searches", len(a.Asks.Searches)))
+	} else {
+		a.Asks = nil
+	}
+	a.Workers = max(1, min(a.Workers, most))
 	// Written before it is submitted: the next apply after a crash asks for the name.
 	if err := a.write(jobs); err != nil {
 		return err
@@ -313,7 +394,7 @@ func (w *watching) submit(ctx context.Context) error {
 		return err
 	}
 	w.arrays = append(w.arrays, l)
-	w.say("submitted array %s: %s for %s", a.Name, plural.Of(a.Workers, "worker"), plural.Of(len(jobs), "run"))
+	w.say("submitted array %s: %s for %s", a.Name, plural.Of(a.Workers, "worker"), text)
 	return nil
 }
 
@@ -365,6 +446,9 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 		return err
 	}
 	if err := w.silence(asked, elements); err != nil {
+		return err
+	}
+	if err := w.lookOn(ctx); err != nil {
 		return err
 	}
 	// The first answer comes after the first look, so what is over is over in both.
@@ -463,8 +547,10 @@ func (w *watching) follows(ctx context.Context) error {
 	})
 	for _, l := range ended {
 		for _, id := range w.order {
-			if l.jobs[id] && !w.tasks[id].over {
-				if err := w.settle(ctx, w.tasks[id]); err != nil {
+			if t := w.tasks[id]; !t.over && (l.jobs[id] || t.search && l.Asks != nil) {
+				// Its worker may have been killed before it could say that it has it.
+				t.working = true
+				if err := w.settle(ctx, t); err != nil {
 					return err
 				}
 			}
@@ -478,10 +564,13 @@ func (w *watching) follows(ctx context.Context) error {
 			w.vain = 0
 		}
 		left := len(w.uncovered())
-		if left == 0 {
+		if left == 0 && !w.unasked() {
 			continue
 		}
 		text := fmt.Sprintf("array %s has ended, and %s %s left", l.Name, plural.Of(left, "run"), map[bool]string{true: "is", false: "are"}[left == 1])
+		if left == 0 {
+			text = fmt.Sprintf("array %s has ended, and its searches have not", l.Name)
+		}
 		if len(l.reasons) > 0 {
 			text += ": " + counted(l.reasons)
 		}
@@ -531,6 +620,9 @@ func (w *watching) follow(ctx context.Context) error {
 			}
 		}
 	}
+	if w.stale {
+		return w.lookOn(ctx)
+	}
 	return nil
 }
 
@@ -554,6 +646,11 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 		if json.Unmarshal(bytes.TrimSpace(line), &h) != nil {
 			continue // the truth is in the runs
 		}
+		if w.tasks[h.Run] == nil && h.Run != "" && l.Asks != nil {
+			if err := w.lookOn(ctx); err != nil {
+				return err
+			}
+		}
 		t := w.tasks[h.Run]
 		if t == nil || t.over {
 			continue
@@ -564,6 +661,7 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 			t.attempts++
 			w.Watch(launch.Event{Job: t.job, Start: &launch.Start{Attempt: t.attempts, When: h.When}})
 		default:
+			w.stale = true
 			if err := w.settle(ctx, t); err != nil {
 				return err
 			}
@@ -588,6 +686,20 @@ func (w *watching) settle(ctx context.Context, t *task) error {
 		end.Outcome = launch.Finished
 	case claim.Failed:
 		end.Outcome, end.Reason = launch.Failed, s.End.Reason
+	case claim.Paused:
+		if t.paused < s.Generation {
+			t.paused, t.working = s.Generation, false
+			end.Outcome = launch.Paused
+			if len(s.End.Validation) > 0 {
+				end.Validation = &spec.Metrics{}
+				if err := rundir.Unmarshal(s.End.Validation, end.Validation); err != nil {
+					return fmt.Errorf("reading how %s paused: %w", t.job.Run.Name(), err)
+				}
+			}
+			w.totals.Paused++
+			w.Watch(launch.Event{Job: t.job, End: end})
+		}
+		return nil
 	default:
 		return nil // it continues
 	}
@@ -612,10 +724,12 @@ func (w *watching) settle(ctx context.Context, t *task) error {
 	case launch.Finished:
 		w.totals.Finished++
 	case launch.Failed:
-		w.totals.Failed++
+		if !t.job.Trial { // that a trial fails is its result
+			w.totals.Failed++
+		}
 	}
 	w.Watch(launch.Event{Job: t.job, End: end})
-	if end.Outcome == launch.Failed && w.FailFast {
+	if end.Outcome == launch.Failed && w.FailFast && !t.job.Trial {
 		w.stop = true
 		for _, l := range w.arrays {
 			if err := w.Scheduler.Cancel(context.WithoutCancel(ctx), l.Array); err != nil {

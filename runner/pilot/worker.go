@@ -23,6 +23,7 @@ import (
 	"github.com/loralab/loralab/runner/claim"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 )
 
 // ErrLost says that a worker no longer has the run that it works on: others know
@@ -75,6 +76,11 @@ type Worker struct {
 	wait   time.Duration    // before all jobs are looked at again
 	lost   error
 	pass   pass
+	// Of searches; nil where the array has none.
+	search  *study.Source
+	records *store.Records
+	waiting []*launch.Job // of runs that others have
+
 	rested time.Time // since when there is nothing to do; zero: there is
 	looked time.Time // when all jobs were looked at last
 	// Claims and Looks count what the worker asked of the file system.
@@ -172,6 +178,9 @@ func (w *Worker) Close() error {
 	for id := range w.held {
 		errs = append(errs, w.end(id, claim.End{How: claim.Stopped}))
 	}
+	if w.search != nil {
+		errs = append(errs, w.search.Close(), w.records.Close())
+	}
 	return errors.Join(append(errs, w.say(happened{What: ended}), w.events.Close(), w.beat.Close())...)
 }
 
@@ -253,16 +262,24 @@ func (w *Worker) Next(ctx context.Context) (*launch.Job, bool, error) {
 		return nil, false, nil
 	}
 	for ctx.Err() == nil {
-		job, err := w.next()
-		if job != nil || err != nil {
-			w.rested, w.looked, w.wait = time.Time{}, time.Time{}, 0
-			return job, false, err
-		}
 		if w.pass.done < w.array.Slices {
+			job, err := w.next()
+			if job != nil || err != nil {
+				w.rested, w.looked, w.wait = time.Time{}, time.Time{}, 0
+				return job, false, err
+			}
 			continue
 		}
 		// All were looked at.
 		open := w.pass.open
+		if w.search != nil {
+			job, over, err := w.ask(ctx)
+			if job != nil || err != nil {
+				w.rested, w.looked, w.wait = time.Time{}, time.Time{}, 0
+				return job, false, err
+			}
+			open = open || !over
+		}
 		w.pass, w.looked = pass{}, time.Now()
 		// The longer there is nothing, the less often: many workers wait at the end.
 		w.wait = jitter(min(max(2*w.wait, w.timing.Look), max(w.timing.Idle/4, w.timing.Look)))
@@ -317,7 +334,7 @@ func (w *Worker) next() (*launch.Job, error) {
 			continue
 		}
 		p.misses++
-		job, what, err := w.try(s)
+		job, what, err := w.try(s, nil)
 		switch {
 		case err != nil:
 			return nil, err
@@ -381,8 +398,9 @@ const (
 	isTaken
 )
 
-// try claims a run, if it is free and has work to do.
-func (w *Worker) try(s saved) (_ *launch.Job, what verdict, err error) {
+// try claims a run, if it is free and has work to do. Of a search the job is given; that
+// of a slice is read when its run is claimed.
+func (w *Worker) try(s saved, of *launch.Job) (_ *launch.Job, what verdict, err error) {
 	at, err := store.OpenRun(w.array.Root, s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, isOver, nil // it was removed
@@ -412,6 +430,10 @@ func (w *Worker) try(s saved) (_ *launch.Job, what verdict, err error) {
 	switch {
 	case state.Open():
 		return nil, isTaken, nil
+	case of != nil:
+		if over, err := w.satisfied(at, of, state); over || err != nil {
+			return nil, isOver, err
+		}
 	case state.Generation > s.After && (state.End.How == claim.Done || state.End.How == claim.Failed):
 		return nil, isOver, nil
 	case state.Generation > s.After && state.End.How == claim.Paused:
@@ -429,7 +451,7 @@ func (w *Worker) try(s saved) (_ *launch.Job, what verdict, err error) {
 	}
 	h := &held{at: at, state: got}
 	w.held[s.ID] = h
-	job, err := w.prepare(s, h, state)
+	job, err := w.prepare(s, of, h)
 	if err != nil {
 		// It is the fault of this node or of the run's files; the next worker may
 		// fare better, and after three the run fails.
@@ -442,10 +464,11 @@ func (w *Worker) try(s saved) (_ *launch.Job, what verdict, err error) {
 }
 
 // prepare brings what is there of a run into its generation.
-func (w *Worker) prepare(s saved, h *held, before claim.State) (*launch.Job, error) {
-	job, err := w.read.job(s)
-	if err != nil {
-		return nil, err
+func (w *Worker) prepare(s saved, job *launch.Job, h *held) (_ *launch.Job, err error) {
+	if job == nil {
+		if job, err = w.read.job(s); err != nil {
+			return nil, err
+		}
 	}
 	if err := claim.Seed(h.at, h.state.Generation); err != nil {
 		return nil, err
@@ -488,6 +511,9 @@ func (w *Worker) hopeless(h *held, after int) string {
 func (w *Worker) Ended(job *launch.Job, end *launch.End) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.search != nil && w.lost == nil {
+		return w.search.Ended(job, end)
+	}
 	return w.lost
 }
 

@@ -49,7 +49,10 @@ func (f *found) overlay(at *os.Root) {
 		return
 	}
 	r := *f.record
-	r.take(s)
+	if err := r.take(at, s); err != nil {
+		f.run.damaged(claim.Directory, err, false)
+		return
+	}
 	run := f.run
 	f.unfolded = s.End != nil
 	run.State, run.Reason, run.Attempts, run.Started, run.Ended = r.State, r.Reason, r.Attempts, r.Started, r.Ended
@@ -76,13 +79,23 @@ func (f *found) overlay(at *os.Root) {
 	}
 }
 
-// take takes a generation into a record that does not know it yet.
-func (r *record) take(s claim.State) {
+// take takes the newest generation into a record that does not know it yet, and the
+// validations of those before it.
+func (r *record) take(at *os.Root, s claim.State) error {
+	for g := r.Generation + 1; g < s.Generation; g++ {
+		e, err := claim.EndOf(at, g)
+		if err != nil && !absent(err) {
+			return err
+		}
+		if err == nil && e.How == claim.Paused && len(e.Validation) > 0 {
+			r.rung(e.Step, e.Validation)
+		}
+	}
 	r.Attempts++
 	r.Started, r.Ended, r.Worker, r.Reason = s.Worker.Since, time.Time{}, "", ""
 	if s.Open() {
 		r.State = Running
-		return
+		return nil
 	}
 	e := s.End
 	r.Generation, r.Ended, r.Step, r.Steps = s.Generation, e.When, max(r.Step, e.Step), max(r.Steps, e.Steps)
@@ -99,6 +112,7 @@ func (r *record) take(s claim.State) {
 	default:
 		r.State = Stopped
 	}
+	return nil
 }
 
 // fold takes what a cluster did into the record of a run, and its files into the
@@ -110,7 +124,9 @@ func fold(at *os.Root, r *record, s claim.State) error {
 	if err := claim.Publish(at); err != nil {
 		return err
 	}
-	r.take(s)
+	if err := r.take(at, s); err != nil {
+		return err
+	}
 	if last, _, err := resumable(at, false); err == nil && r.State != Done {
 		r.Step = last.step // a broken generation says nothing of it
 	}
@@ -254,6 +270,42 @@ func (s *Store) fold(ctx context.Context, f *found) (*found, error) {
 		return nil, fmt.Errorf("recording what the cluster did of run %s: %w", rundir.Short(f.run.ID), err)
 	}
 	return s.read(f.dir, f), nil
+}
+
+// Ask records that a run is asked for under a name, where none is recorded.
+func (s *Store) Ask(ctx context.Context, run *Run, as Label) error {
+	var fresh []*Run
+	if _, err := s.Get(ctx, run.ID); errors.Is(err, ErrRemoved) {
+		fresh = append(fresh, run)
+	} else if err != nil {
+		return err
+	}
+	return s.Enqueue(ctx, nil, fresh, []Label{as})
+}
+
+// Create is Ask for a process that no lock reaches: a worker of a cluster. Of several one
+// makes the record, and a record that is there stays as it is. By is as in claim.Create.
+func (s *Records) Create(ctx context.Context, run *Run, as Label, by string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, err := s.at(run.ID)
+	if errors.Is(err, ErrRemoved) {
+		s.dirs[run.ID] = path.Join(run.Experiment, rundir.Short(run.ID))
+		at, err = s.make(s.dirs[run.ID])
+	}
+	if err == nil {
+		defer at.Close()
+		as.Since = now()
+		r := &record{Format: recordFormat, ID: run.ID, State: Queued, Created: as.Since, Spec: run.specJSON, Names: []recordName{as.recorded()}}
+		var text []byte
+		if text, err = r.encode(); err == nil {
+			_, err = claim.Create(at, rundir.Record, by, text)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("recording that run %s is asked for: %w", rundir.Short(run.ID), err)
+	}
+	return nil
 }
 
 // OpenRun opens the directory of a run of the project at root.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/loralab/loralab/core/filename"
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/runner/claim"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -109,6 +110,7 @@ type directory struct {
 	root string // of the project
 	name string // below runs/
 	at   *os.Root
+	by   string // see Here
 }
 
 // open opens the directory of a study. Without create it is nil where there is none.
@@ -255,6 +257,9 @@ func (d *directory) prune(number int) error {
 
 // sweep removes what killed processes left of files that are there by now.
 func (d *directory) sweep() {
+	if d.by != "" {
+		return // whether anybody on another node uses one, nothing says
+	}
 	entries, _ := fs.ReadDir(d.at.FS(), ".")
 	for _, e := range entries {
 		name, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), "."), ".tmp-")
@@ -279,9 +284,20 @@ func (d *directory) create(t *file) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", d.path(t.Number), err)
 	}
-	err = replacefile.CreateIn(d.at, nameOf(t.Number), append(text, '\n'))
-	if errors.Is(err, fs.ErrExist) {
+	text = append(text, '\n')
+	if d.by == "" {
+		err = replacefile.CreateIn(d.at, nameOf(t.Number), text)
+		if errors.Is(err, fs.ErrExist) {
+			return errTaken
+		}
+		return err
+	}
+	won, err := claim.Create(d.at, nameOf(t.Number), d.by, text)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", d.path(t.Number), err)
+	}
+	if !won {
 		return errTaken
 	}
-	return err
+	return nil
 }

@@ -152,7 +152,7 @@ func (l *lab) begin(lock *store.Lock) *applier {
 	for _, e := range l.load() {
 		studies = append(studies, e.Studies...)
 	}
-	a.src, err = NewSource(ctx, runs, known, studies, func(run *experiment.Run, cell string) (*launch.Job, error) {
+	a.src, err = NewSource(ctx, runs, Here, known, studies, func(run *experiment.Run, cell string) (*launch.Job, error) {
 		return &launch.Job{Run: run, Dir: filepath.Join(l.root, filepath.FromSlash(store.DirOf(run.Experiment, run.ID)))}, nil
 	})
 	l.must(err)

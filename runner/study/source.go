@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/search/sampler"
@@ -19,14 +20,32 @@ import (
 // slot is free for it, so that it knows of all that ended before.
 type Source struct {
 	studies []*active
-	runs    *store.Store
+	runs    Runs
+	by      string
 	job     func(run *experiment.Run, cell string) (*launch.Job, error)
-	given   map[string]bool   // runs that are jobs now, by identity
-	jobs    map[string]string // the searches of those that are or were, by identity
-	names   map[string]string // runs by the names that they have
+	given   map[string]bool        // runs that are jobs now, by identity
+	asked   map[string]*launch.Job // that Asked has returned, by run
+	jobs    map[string]string      // the searches of those that are or were, by identity
+	names   map[string]string      // runs by the names that they have
 
 	mu sync.Mutex // of all of it, for Expected
 }
+
+// Runs is what searches ask of the runs of a project: of store.Store on the machine of an
+// apply, of pilot.Worker on a node of a cluster.
+type Runs interface {
+	// Get is what the directory of a run says; the error wraps store.ErrRemoved where
+	// there is none.
+	Get(ctx context.Context, id string) (*store.Run, error)
+	// Ask records that a run is asked for under a name. What is known of it stays.
+	Ask(ctx context.Context, run *store.Run, as store.Label) error
+	// Finish records that all that was asked of a run is there.
+	Finish(ctx context.Context, id string, summary *spec.Summary) error
+}
+
+// Here is the by of processes whose files a lock keeps apart: those of one machine. Any
+// other has a text that no other process has.
+const Here = ""
 
 // active is a study in progress.
 type active struct {
@@ -35,6 +54,7 @@ type active struct {
 	retests []*retest
 	judged  bool // retests are known
 	over    bool
+	first   int // trial that was not there when the source was made
 }
 
 type retest struct {
@@ -42,28 +62,34 @@ type retest struct {
 	given bool
 }
 
-// NewSource prepares searches. Job makes the job of a run of a cell of the file.
-func NewSource(ctx context.Context, runs *store.Store, known *store.Snapshot, studies []*experiment.Study,
+// NewSource prepares searches. By says who asks, see Here. Known is the runs of the project as
+// far as they are known; others are looked up. Job makes the job of a run of a cell of the file.
+func NewSource(ctx context.Context, runs Runs, by string, known *store.Snapshot, studies []*experiment.Study,
 	job func(run *experiment.Run, cell string) (*launch.Job, error),
 ) (*Source, error) {
-	src := &Source{runs: runs, job: job, given: map[string]bool{}, jobs: map[string]string{}, names: map[string]string{}}
+	src := &Source{runs: runs, by: by, job: job, given: map[string]bool{}, asked: map[string]*launch.Job{}, jobs: map[string]string{}, names: map[string]string{}}
 	for _, l := range known.Labels {
 		src.names[l.Name()] = l.Run
 	}
 	for _, of := range studies {
-		of, err := openStudy(ctx, known, of, true)
+		look := func(id string) (*store.Run, error) {
+			run := known.Run(id)
+			if run == nil {
+				var err error
+				if run, err = runs.Get(ctx, id); err != nil {
+					return nil, err
+				}
+			}
+			return run, src.settle(ctx, run)
+		}
+		of, err := openStudy(ctx, known.Root, look, of, true)
 		src.studies = append(src.studies, &active{Study: of, source: src})
 		if err != nil {
 			return nil, errors.Join(err, src.Close())
 		}
+		of.dir.by = by
+		src.studies[len(src.studies)-1].first = of.next
 		of.dir.sweep()
-		for _, t := range of.Trials {
-			for _, m := range t.Runs {
-				if err := src.settle(ctx, known.Run(m.ID)); err != nil {
-					return nil, errors.Join(err, src.Close())
-				}
-			}
-		}
 	}
 	return src, nil
 }
@@ -229,6 +255,9 @@ func (a *active) job(ctx context.Context) (*launch.Job, error) {
 		}
 		if !a.spent() {
 			ok, err := a.draw(ctx)
+			if errors.Is(err, errUnseen) {
+				return nil, nil
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -264,6 +293,11 @@ func (a *active) judge() (*Trial, error) {
 		return nil, nil
 	}
 	t, _ := a.trial(v.Continue[0])
+	if a.dir.isPruned(t.Number) {
+		// By another process, which knew less.
+		t.State, t.pruned = Pruned, true
+		return a.judge()
+	}
 	return t, nil
 }
 
@@ -289,7 +323,12 @@ func (a *active) settled(ctx context.Context) (moved bool, err error) {
 	if a.judged {
 		return false, nil
 	}
-	for _, t := range a.Trials {
+	return a.moved(ctx, a.Trials)
+}
+
+// moved looks at those of some trials that wait, and reports whether one has continued.
+func (a *active) moved(ctx context.Context, of []*Trial) (moved bool, err error) {
+	for _, t := range of {
 		if t.State != Paused {
 			continue
 		}
@@ -350,15 +389,14 @@ func (src *Source) begin(ctx context.Context, run *experiment.Run, cell string, 
 		return nil, err
 	}
 	label := store.Label{Experiment: run.Experiment, Cell: run.Cell, Seed: run.Seed, Run: run.ID}
-	var fresh []*store.Run
-	if _, err := src.runs.Get(ctx, run.ID); errors.Is(err, store.ErrRemoved) {
-		fresh = append(fresh, queued)
-	} else if err != nil {
+	_, err := src.runs.Get(ctx, run.ID)
+	fresh := errors.Is(err, store.ErrRemoved)
+	if err != nil && !fresh {
 		return nil, err
 	}
 	// A run that continues keeps its name, and with it its place among others.
-	if len(fresh) > 0 || src.names[label.Name()] != run.ID {
-		if err := src.runs.Enqueue(ctx, nil, fresh, []store.Label{label}); err != nil {
+	if fresh || src.names[label.Name()] != run.ID {
+		if err := src.runs.Ask(ctx, queued, label); err != nil {
 			return nil, err
 		}
 		src.names[label.Name()] = run.ID
@@ -375,8 +413,12 @@ func (src *Source) begin(ctx context.Context, run *experiment.Run, cell string, 
 	return job, nil
 }
 
-// draw makes a new trial. It reports false where there is none: another process has
-// made one, or the space has no further point.
+// errUnseen says that another process has made the next trial, and that the file system
+// does not show it here yet.
+var errUnseen = errors.New("the trial is not seen yet")
+
+// draw makes a new trial, or reads one that another process has made meanwhile. It reports
+// false where the space has no further point.
 func (a *active) draw(ctx context.Context) (bool, error) {
 	f := &file{Number: a.next, Cell: a.Cell, Key: a.key, Sampler: a.Sampler, Seed: a.Seed, Seen: a.news()}
 	var runs []*experiment.Run
@@ -409,7 +451,13 @@ func (a *active) draw(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	// What another process has made is read as well.
-	return true, a.refresh(ctx)
+	if err := a.refresh(ctx); err != nil {
+		return false, err
+	}
+	if a.next == f.Number {
+		return false, errUnseen
+	}
+	return true, nil
 }
 
 // ask draws the point of a trial, and makes its runs; nil where the space has no
@@ -467,17 +515,26 @@ func (s *Study) runsOf(ctx context.Context, number int, p []experiment.Setting) 
 	return runs, nil
 }
 
+// compare makes the comparison of a study whose trials have ended.
+func (a *active) compare(ctx context.Context) error {
+	if a.judged {
+		return nil
+	}
+	runs, err := a.retested(ctx)
+	if err != nil {
+		return err
+	}
+	for _, run := range runs {
+		a.retests = append(a.retests, &retest{run: run})
+	}
+	a.judged = true
+	return nil
+}
+
 // retest is the next job of the comparison.
 func (a *active) retest(ctx context.Context) (*launch.Job, error) {
-	if !a.judged {
-		runs, err := a.retested(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, run := range runs {
-			a.retests = append(a.retests, &retest{run: run})
-		}
-		a.judged = true
+	if err := a.compare(ctx); err != nil {
+		return nil, err
 	}
 	for _, r := range a.retests {
 		if r.given {
@@ -486,29 +543,142 @@ func (a *active) retest(ctx context.Context) (*launch.Job, error) {
 		if a.source.given[r.run.ID] {
 			return nil, nil
 		}
-		r.given = true
-		stored, err := a.source.runs.Get(ctx, r.run.ID)
-		if err != nil && !errors.Is(err, store.ErrRemoved) {
-			return nil, err
-		}
-		train, missing := stored == nil || stored.Summary == nil, []experiment.Evaluation(nil)
-		for _, e := range r.run.Evaluations {
-			if train || stored.Evaluations[e.ID] == nil {
-				missing = append(missing, e)
-			}
-		}
-		job, err := a.source.begin(ctx, r.run, a.Cell, train, missing)
-		if err != nil {
-			return nil, err
-		}
-		if train || len(missing) > 0 {
-			return job, nil
-		}
-		delete(a.source.given, r.run.ID)
-		if err := a.source.settle(ctx, stored); err != nil {
-			return nil, err
+		if job, err := a.again(ctx, r); job != nil || err != nil {
+			return job, err
 		}
 	}
 	a.over = true
 	return nil, nil
+}
+
+// again is the job of a run of the comparison; nil if all of it is there.
+func (a *active) again(ctx context.Context, r *retest) (*launch.Job, error) {
+	r.given = true
+	stored, err := a.source.runs.Get(ctx, r.run.ID)
+	if err != nil && !errors.Is(err, store.ErrRemoved) {
+		return nil, err
+	}
+	train, missing := stored == nil || stored.Summary == nil, []experiment.Evaluation(nil)
+	for _, e := range r.run.Evaluations {
+		if train || stored.Evaluations[e.ID] == nil {
+			missing = append(missing, e)
+		}
+	}
+	job, err := a.source.begin(ctx, r.run, a.Cell, train, missing)
+	if err != nil {
+		return nil, err
+	}
+	if train || len(missing) > 0 {
+		return job, nil
+	}
+	delete(a.source.given, r.run.ID)
+	return nil, a.source.settle(ctx, stored)
+}
+
+// Asked is for a process that looks on while workers of a cluster ask: a job for each run
+// of a trial that is to train or that was drawn since the source was made, and, once all trials of a study have ended, for each run of
+// its comparison, that is there already or not. It records the names of these runs, which workers
+// cannot. Over says that no trial of any study is to be drawn or trained. A job that was
+// returned before is the same one.
+func (src *Source) Asked(ctx context.Context) (jobs []*launch.Job, over bool, err error) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	over = true
+	for _, a := range src.studies {
+		of, err := a.asked(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		jobs = append(jobs, of...)
+		over = over && a.judged
+	}
+	return jobs, over, nil
+}
+
+func (a *active) asked(ctx context.Context) (jobs []*launch.Job, err error) {
+	add := func(id string, make func() (*launch.Job, error)) error {
+		job := a.source.asked[id]
+		if job == nil {
+			if job, err = make(); err != nil {
+				return err
+			}
+			delete(a.source.given, id) // to others
+			a.source.asked[id] = job
+		}
+		jobs = append(jobs, job)
+		return nil
+	}
+	if !a.judged {
+		if err := a.refresh(ctx); err != nil {
+			return nil, err
+		}
+		for moved := true; moved; {
+			// Those that may continue have done so, as far as workers were there.
+			var next []*Trial
+			for _, number := range a.verdict().Continue {
+				t, _ := a.trial(number)
+				next = append(next, t)
+			}
+			if moved, err = a.moved(ctx, next); err != nil {
+				return nil, err
+			}
+		}
+		for _, t := range a.Trials {
+			if t.State != Open && t.Number < a.first {
+				continue
+			}
+			for _, m := range t.Runs {
+				if err := add(m.ID, func() (*launch.Job, error) {
+					run, err := a.resolve(ctx, t, m)
+					if err != nil {
+						return nil, err
+					}
+					job, err := a.source.begin(ctx, run, a.Cell, true, nil)
+					if err == nil {
+						job.Trial = true
+					}
+					return job, err
+				}); err != nil {
+					return nil, err
+				}
+			}
+		}
+		open := slices.ContainsFunc(a.Trials, func(t *Trial) bool { return t.State == Open })
+		if !open && !a.exhausted {
+			if a.exhausted, err = a.hasAll(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if !a.Over() {
+			return jobs, nil
+		}
+		if moved, err := a.settled(ctx); moved || err != nil {
+			return jobs, err
+		}
+		if err := a.compare(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range a.retests {
+		if err := add(r.run.ID, func() (*launch.Job, error) {
+			r.given = true
+			return a.source.begin(ctx, r.run, a.Cell, true, r.run.Evaluations)
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return jobs, nil
+}
+
+// Digests say what the searches are, by their names: see [plan.Search].
+func (src *Source) Digests() (map[string]string, error) {
+	all := map[string]string{}
+	for _, a := range src.studies {
+		digest, err := a.digest()
+		if err != nil {
+			return nil, err
+		}
+		all[a.Name()] = digest
+	}
+	return all, nil
 }

@@ -102,8 +102,16 @@ type Study struct {
 	total     uint64 // steps of a whole training
 }
 
-// open prepares a study and reads its trials. Without create there may be none.
-func openStudy(ctx context.Context, known *store.Snapshot, of *experiment.Study, create bool) (s *Study, err error) {
+// lookUp finds a run; where there is none it returns nil, or store.ErrRemoved.
+type lookUp func(id string) (*store.Run, error)
+
+// in looks runs up in a snapshot.
+func in(known *store.Snapshot) lookUp {
+	return func(id string) (*store.Run, error) { return known.Run(id), nil }
+}
+
+// openStudy prepares a study and reads its trials. Without create there may be none.
+func openStudy(ctx context.Context, root string, lookUp lookUp, of *experiment.Study, create bool) (s *Study, err error) {
 	s = &Study{Study: of, key: of.Key(), told: map[int]Seen{}, total: params.Steps(of.Untuned[0].Spec)}
 	p := of.Pruner
 	s.pruner, err = pruner.New(p.Kind, pruner.Settings{
@@ -112,10 +120,10 @@ func openStudy(ctx context.Context, known *store.Snapshot, of *experiment.Study,
 	if err != nil {
 		return nil, fmt.Errorf("the pruner of %s/%s: %w", of.Experiment, of.Cell, err)
 	}
-	if s.dir, err = open(known.Root, of.Experiment, of.Cell, create); err != nil || s.dir == nil {
+	if s.dir, err = open(root, of.Experiment, of.Cell, create); err != nil || s.dir == nil {
 		return s, err
 	}
-	if err := s.read(ctx, func(id string) (*store.Run, error) { return known.Run(id), nil }); err != nil {
+	if err := s.read(ctx, lookUp); err != nil {
 		return s, err
 	}
 	s.exhausted, err = s.hasAll(ctx)
@@ -149,7 +157,7 @@ func (s *Study) hasAll(ctx context.Context) (bool, error) {
 func Read(ctx context.Context, known *store.Snapshot, experiments []*experiment.Experiment) (studies []*Study, err error) {
 	for _, e := range experiments {
 		for _, of := range e.Studies {
-			s, err := openStudy(ctx, known, of, false)
+			s, err := openStudy(ctx, known.Root, in(known), of, false)
 			if err := errors.Join(err, s.dir.close()); err != nil {
 				return nil, err
 			}
@@ -199,7 +207,7 @@ func (s *Study) Over() bool {
 }
 
 // read reads the trials of the directory that are not known yet.
-func (s *Study) read(ctx context.Context, lookUp func(id string) (*store.Run, error)) error {
+func (s *Study) read(ctx context.Context, lookUp lookUp) error {
 	var all []*Trial
 	keys := map[*Trial]string{}
 	for n, err := range s.dir.from(s.next) {
@@ -272,7 +280,7 @@ func (s *Study) belonging(ctx context.Context, all []*Trial, keys map[*Trial]str
 }
 
 // update reads what became of a trial from its runs.
-func (s *Study) update(t *Trial, lookUp func(id string) (*store.Run, error)) error {
+func (s *Study) update(t *Trial, lookUp lookUp) error {
 	var runs []*store.Run
 	for _, m := range t.Runs {
 		r, err := lookUp(m.ID)

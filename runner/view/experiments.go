@@ -57,7 +57,7 @@ func (v *View) ValidatedJSON(root string, experiments []*experiment.Experiment, 
 	}
 	items := []item{}
 	for _, e := range experiments {
-		items = append(items, item{e.Name, inProject(root, e.File), append([]string{}, e.Axes...), e.Metric, e.Domains, len(e.Runs), cellsOf(e)})
+		items = append(items, item{e.Name, InProject(root, e.File), append([]string{}, e.Axes...), e.Metric, e.Domains, len(e.Runs), cellsOf(e)})
 	}
 	return v.JSON(struct {
 		Valid       bool            `json:"valid"`
@@ -141,8 +141,8 @@ func figureDirs(figures []string) []string {
 	return dirs
 }
 
-// inProject names a file by its path from the root of its project.
-func inProject(root, file string) string {
+// InProject names a file by its path from the root of its project.
+func InProject(root, file string) string {
 	if rel, err := filepath.Rel(root, file); err == nil && filepath.IsLocal(rel) {
 		return filepath.ToSlash(rel)
 	}
