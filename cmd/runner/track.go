@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/loralab/loralab/core/data"
+	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
@@ -271,10 +271,12 @@ func (t *tracking) shown(l store.Label, dir string, evaluations []string) (all [
 	_, _, run.Search = experiment.CutTrial(l.Cell)
 	for _, r := range e.Runs {
 		if r.ID == l.Run && r.Cell == l.Cell {
-			run.Evaluations = nil
+			var ids []string
+			var specs []*spec.Evaluation
 			for _, evaluation := range r.Evaluations {
-				run.Evaluations = append(run.Evaluations, track.Evaluation{ID: evaluation.ID, Size: data.SizeOf(evaluation.Spec.GetData())})
+				ids, specs = append(ids, evaluation.ID), append(specs, evaluation.Spec)
 			}
+			run.Evaluations = track.Asked(ids, specs)
 		}
 	}
 	if t.tracker != nil {

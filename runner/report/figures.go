@@ -73,7 +73,7 @@ func (s *study) figures() []drawing {
 	shown := map[*cell]bool{}
 	for _, a := range s.axes() {
 		d, ok := s.axisFigure(a, shown)
-		reserved := slices.Contains([]string{lossName, validationName, ablationName, cellsName, strengthName, samplesName}, d.name)
+		reserved := slices.Contains([]string{lossName, validationName, ablationName, cellsName, strengthName, severityName, samplesName}, d.name)
 		if reserved || slices.ContainsFunc(list, func(other drawing) bool { return other.name == d.name }) {
 			d.name = fileName(strings.Join(a.paths, "_"))
 		}
@@ -82,6 +82,7 @@ func (s *study) figures() []drawing {
 	add(s.forestFigure(shown))
 	add(s.cellsFigure(shown))
 	add(s.strengthFigure())
+	add(s.severityFigure())
 	add(s.samplesFigure())
 	return list
 }
@@ -188,6 +189,7 @@ const (
 	ablationName   = "ablation"
 	cellsName      = "cells"
 	strengthName   = "strength"
+	severityName   = "severity"
 	samplesName    = "samples"
 )
 

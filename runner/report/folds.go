@@ -39,14 +39,23 @@ func (s *study) repeated() bool {
 // sample is a metric of a cell on a domain: the statistics, and the values that
 // figures show as rings, which are those of the seeds, or of the folds.
 func (s *study) sample(c *cell, domain, metric string) (st Stat, rings []float64) {
-	rings = c.scores(domain, metric)
+	return s.sampleOf(c, func(o *outcome) (float64, bool) { return o.score(domain, metric) })
+}
+
+// sampleOf is sample of any score of a run.
+func (s *study) sampleOf(c *cell, score func(*outcome) (float64, bool)) (st Stat, rings []float64) {
+	for _, o := range c.runs {
+		if v, ok := score(o); ok {
+			rings = append(rings, v)
+		}
+	}
 	if s.exp.Folds == 0 || len(rings) == 0 {
 		return newStat(rings), rings
 	}
 	st.Sample = statistics.Described(rings)
 	runs := map[name.Repeat]float64{}
 	for _, o := range c.runs {
-		if v, ok := o.score(domain, metric); ok {
+		if v, ok := score(o); ok {
 			runs[o.Run.Repeat()] = v
 		}
 	}

@@ -459,13 +459,22 @@ func (s *study) sentences() (all []string) {
 	return all
 }
 
-// listings are further tables: strengths and ensembles.
+// listings are further tables: strengths, severities and ensembles.
 func (t Table) listings() (all []page.Listing) {
 	if len(t.Strength) > 0 {
 		l := page.Listing{Title: "Strength of the adapter", Header: []string{"cell", "domain", "strength", metric.Label(t.Metric)}, Numbers: []bool{false, false, true, true}}
 		for _, r := range t.Strength {
 			for _, sc := range r.Scores {
 				l.Lines = append(l.Lines, []string{r.Cell, r.Domain, number(sc.Strength), sc.Metric.String()})
+			}
+		}
+		all = append(all, l)
+	}
+	if len(t.Severity) > 0 {
+		l := page.Listing{Title: "Corruptions by severity", Header: []string{"cell", "corruption", "severity", metric.Label(t.Metric)}, Numbers: []bool{false, false, true, true}}
+		for _, r := range t.Severity {
+			for _, sc := range r.Scores {
+				l.Lines = append(l.Lines, []string{r.Cell, r.Corruption, strconv.Itoa(sc.Severity), sc.Metric.String()})
 			}
 		}
 		all = append(all, l)

@@ -330,6 +330,7 @@ func (s *study) page(t Table, figures []drawing, plots, asked string) string {
 	b.WriteString(t.comparisonMarkdown())
 	b.WriteString(t.differencesMarkdown())
 	b.WriteString(t.strengthMarkdown())
+	b.WriteString(t.severityMarkdown())
 	b.WriteString(t.ensembleMarkdown())
 	curves := slices.ContainsFunc(figures, func(f drawing) bool { return f.name == lossName })
 	if text := s.faults(); text != "" && !curves {

@@ -136,83 +136,38 @@ func (s *study) strengthFigure() (drawing, bool) {
 	if len(cells) == 0 {
 		return drawing{}, false
 	}
-	looks, domains := s.looks(), s.domains()
 	l := &figure.Lines{
 		Title: s.exp.Name,
 		X:     figure.Axis{Title: "strength of the adapter"},
 		Y:     figure.Axis{Title: metric.Label(s.exp.Metric), Unit: bounded(s.exp.Metric)},
 	}
-	caption := fmt.Sprintf("%s over the strength of the adapter, from the frozen layers at 0 to those that were trained at 1, %s.", capital(metric.Label(s.exp.Metric)), s.seedsText())
-	if s.several() {
-		bars, rings := s.spreads()
-		caption += fmt.Sprintf(" Lines join the means, bars are %s, rings %s.", bars, rings)
-	}
-	many := len(cells) > mostLines
-	most := len(cells)
-	if many {
-		most = min(most, max(1, mostPanels/len(domains)))
-	}
-	var left []string
-	for _, c := range cells[most:] {
-		left = append(left, c.name)
-	}
-	var leftDomains []string
+	caption := fmt.Sprintf("%s over the strength of the adapter, from the frozen layers at 0 to those that were trained at 1, %s.%s", capital(metric.Label(s.exp.Metric)), s.seedsText(), s.spreadText())
+	domains := s.domains()
+	var sweeps []sweep
 	for _, d := range domains {
-		var lines []figure.Series
-		for _, c := range cells[:most] {
-			line := figure.Series{Name: c.name, Look: looks[c], Marked: true}
-			for _, t := range s.exp.Strengths {
-				st, scores := s.sample(c, spec.AtStrength(d, t), s.exp.Metric)
-				if st.N == 0 {
-					continue
-				}
-				pt := figure.Point{X: t, Y: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation()}
-				if st.N > 1 {
-					pt.Seeds = scores
-				}
-				line.Points = append(line.Points, pt)
-			}
-			lines = append(lines, line)
+		w := sweep{scale: d}
+		if len(domains) > 1 {
+			w.title = s.short[d]
 		}
-		var levels []figure.Level
+		for _, t := range s.exp.Strengths {
+			w.at = append(w.at, sweepPoint{t, func(o *outcome) (float64, bool) { return o.score(spec.AtStrength(d, t), s.exp.Metric) }})
+		}
 		for i, c := range without[:min(len(without), mostLines)] {
 			if st, _ := s.sample(c, d, s.exp.Metric); st.N > 0 {
-				levels = append(levels, figure.Level{
+				w.levels = append(w.levels, figure.Level{
 					Name: c.name, Y: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation(),
 					Look: figure.Look{Color: figure.Gray, Dash: 1 + i%(figure.Dashes-1)},
 				})
 			}
 		}
-		title := ""
-		if len(domains) > 1 {
-			title = s.short[d]
-		}
-		if len(l.Panels) == mostPanels {
-			leftDomains = append(leftDomains, title)
-			continue
-		}
-		if !many {
-			l.Panels = append(l.Panels, figure.Panel{Title: title, Scale: d, Series: lines, Levels: levels})
-			continue
-		}
-		for i, own := range lines {
-			panel := figure.Panel{Title: strings.TrimPrefix(title+", "+own.Name, ", "), Scale: d, Levels: levels}
-			for j, line := range lines {
-				line.Name, line.Behind = "", i != j
-				panel.Series = append(panel.Series, line)
-			}
-			l.Panels = append(l.Panels, panel)
-		}
+		sweeps = append(sweeps, w)
 	}
-	switch {
-	case many:
-		caption += " A panel for each cell; pale lines are the other panels."
-	case len(domains) > 1:
+	if len(domains) > 1 && len(cells) <= mostLines {
 		caption += " Each domain has a panel with a scale of its own."
 	}
+	caption += s.sweep(l, cells, sweeps)
 	if len(without) > 0 {
 		caption += " Dashed level lines are cells without an adapter."
 	}
-	caption += leftOut(append(left, leftDomains...))
 	return s.drawn(drawing{name: strengthName, title: capital(metric.Label(s.exp.Metric)) + " over the strength of the adapter", caption: caption}, l), true
 }

@@ -32,6 +32,8 @@ type Table struct {
 	Notes []string `json:"notes"`
 	// Strength are the scores at all strengths of the adapter, where there are several.
 	Strength []StrengthRow `json:"strength,omitempty"`
+	// Severity are the scores at every severity of corruptions, where there are several.
+	Severity []SeverityRow `json:"severity,omitempty"`
 	// Ensembles are the scores of ensembles next to those of their members.
 	Ensembles []EnsembleRow `json:"ensembles,omitempty"`
 	// FigureWidth is that of the figures, in inches; 0 is that of a page on a screen.
@@ -104,7 +106,7 @@ func (s *study) table() Table {
 		}
 		t.Rows = append(t.Rows, row)
 	}
-	t.Strength, t.Ensembles = s.strengths(), s.ensembles()
+	t.Strength, t.Severity, t.Ensembles = s.strengths(), s.severityRows(), s.ensembles()
 	t.Comparison = s.compared()
 	t.Notes, t.Presets = s.notes(t), s.presets()
 	return t

@@ -206,7 +206,7 @@ func (f *follower) scores(run *store.Run) (all []*Scores) {
 		s := &Scores{
 			Key: "evaluation " + rundir.Short(asked.ID), Domain: e.GetDomain(), Step: int64(run.Summary.GetSteps()),
 			Time: cmp.Or(run.Ended, time.Now()), Metrics: run.Named(e.GetMetrics()),
-			Sample: rundir.Dir(f.run.Dir).FindSample(e.GetDomain(), asked.ID), Drawn: e.GetMetrics(), Size: asked.Size,
+			Sample: rundir.Dir(f.run.Dir).FindSample(e.GetDomain(), asked.ID), Drawn: e.GetMetrics(), Size: asked.Size, Severities: asked.Severities,
 		}
 		if rs, err := run.Spec(); err == nil && s.Size.Area() == 0 {
 			s.Size = data.SizeOf(rs.GetData())

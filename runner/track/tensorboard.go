@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/loralab/loralab/core/filename"
+	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/tensorboard"
@@ -108,6 +109,9 @@ type events struct {
 const (
 	domainTags = "domain/"
 	sampleTags = rundir.Samples + "/"
+	// severityTags are those of curves over the severity of corruptions, which is their
+	// step: severity/fog/dice/mean.
+	severityTags = "severity/"
 	// validationTag is that of the samples of a validation, which are part of its row.
 	validationTag = "val/" + rundir.Samples
 	hparamTags    = "_hparams_/"
@@ -122,6 +126,8 @@ func (s *events) read() error {
 				s.has[v.Description] = true
 			case strings.HasPrefix(v.Tag, hparamTags):
 				s.begun = true
+			case strings.HasPrefix(v.Tag, severityTags):
+				s.has[pointOf(v.Tag, e.Step)] = true
 			case !strings.HasPrefix(v.Tag, domainTags) && !strings.HasPrefix(v.Tag, sampleTags):
 				s.last = max(s.last, e.Step)
 			}
@@ -132,6 +138,9 @@ func (s *events) read() error {
 func (s *events) Has(key string) bool { return s.has[key] }
 
 func (s *events) Last() (int64, error) { return s.last, nil }
+
+// pointOf is the key of a point of a curve.
+func pointOf(tag string, step int64) string { return fmt.Sprint(tag, " at ", step) }
 
 // write writes an event, the first one into a new file.
 func (s *events) write(e tensorboard.Event) error {
@@ -212,7 +221,8 @@ func (s *events) Row(row *Row) error {
 	return nil
 }
 
-// Scores writes the metrics of a domain, and the picture of its samples before.
+// Scores writes the metrics of a domain; before them the picture of its samples and its
+// points of curves.
 func (s *events) Scores(scores *Scores) error {
 	if scores.Sample != "" {
 		text, err := os.ReadFile(scores.Sample)
@@ -232,6 +242,18 @@ func (s *events) Scores(scores *Scores) error {
 		}
 		if err := s.write(tensorboard.Event{Time: scores.Time, Step: scores.Step, Values: []tensorboard.Value{tensorboard.Image(sampleTags+scores.Domain, p)}}); err != nil {
 			return err
+		}
+	}
+	if v, ok := metric.Value(scores.Metrics, s.run.Metric); ok {
+		for _, at := range scores.Severities {
+			tag := severityTags + at.Corruption + "/" + s.run.Metric
+			if s.has[pointOf(tag, int64(at.Severity))] {
+				continue
+			}
+			if err := s.write(tensorboard.Event{Time: scores.Time, Step: int64(at.Severity), Values: []tensorboard.Value{tensorboard.Scalar(tag, v)}}); err != nil {
+				return err
+			}
+			s.has[pointOf(tag, int64(at.Severity))] = true
 		}
 	}
 	e := tensorboard.Event{Time: scores.Time, Step: scores.Step}

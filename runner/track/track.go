@@ -23,8 +23,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/loralab/loralab/core/data"
 	"github.com/loralab/loralab/core/name"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/samplesheet"
@@ -91,6 +94,43 @@ type Evaluation struct {
 	ID string // identity
 	// Size is that of the images; zero where it is that of the run's.
 	Size raster.Size
+	// Severities are the curves that the evaluation is a point of: one of a corrupted
+	// domain, all of the test split as it is.
+	Severities []Severity
+}
+
+// Severity is a point of the curve of a corruption.
+type Severity struct {
+	Corruption string
+	Severity   uint32 // 0: as it is
+}
+
+// Asked are evaluations of an experiment, in its order. A corruption that is asked for at
+// one severity alone has no curve.
+func Asked(ids []string, specs []*spec.Evaluation) []Evaluation {
+	levels := map[string]int{}
+	for _, e := range specs {
+		if c := e.GetData().GetCorruption(); c != nil && spec.StrengthOf(e) == 1 {
+			levels[c.Kind]++
+		}
+	}
+	all := make([]Evaluation, len(specs))
+	for i, e := range specs {
+		all[i] = Evaluation{ID: ids[i], Size: data.SizeOf(e.GetData())}
+		c := e.GetData().GetCorruption()
+		switch {
+		case spec.StrengthOf(e) != 1:
+		case c != nil && levels[c.Kind] > 1:
+			all[i].Severities = []Severity{{c.Kind, c.Severity}}
+		case c == nil && e.GetDomain() == e.ColumnName("test"):
+			for _, kind := range slices.Sorted(maps.Keys(levels)) {
+				if levels[kind] > 1 {
+					all[i].Severities = append(all[i].Severities, Severity{kind, 0})
+				}
+			}
+		}
+	}
+	return all
 }
 
 // Name is how people refer to the run.
@@ -150,6 +190,8 @@ type Scores struct {
 	// drawn with.
 	Drawn *spec.Metrics
 	Size  raster.Size
+	// Severities are the curves that it is a point of.
+	Severities []Severity
 }
 
 // End is how a run ended.

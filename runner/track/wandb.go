@@ -402,8 +402,31 @@ func (s *page) Scores(scores *Scores) error {
 			return err
 		}
 	}
+	if err := s.curves(scores); err != nil {
+		return err
+	}
 	s.domains = append(s.domains, scores)
 	return s.note(scores.Key)
+}
+
+// curves logs the points of curves over the severity of corruptions in a row of their
+// own, with the severity as the metric of their x axis.
+func (s *page) curves(scores *Scores) error {
+	v, ok := metric.Value(scores.Metrics, s.info.Metric)
+	if !ok || len(scores.Severities) == 0 {
+		return nil
+	}
+	const x = severityTags + "severity"
+	values := map[string]any{}
+	for _, at := range scores.Severities {
+		tag := severityTags + at.Corruption + "/" + s.info.Metric
+		if err := s.run.DefineMetric(wandb.Metric{Name: tag, Step: x}); err != nil {
+			return err
+		}
+		values[tag], values[x] = v, at.Severity
+	}
+	s.at(values, scores.Time)
+	return s.run.Log(max(s.run.Step(), scores.Step), values)
 }
 
 // End puts the best values into the summary, and for a trained run the domains as a table
