@@ -335,7 +335,7 @@ func compared(ctx context.Context, p *project, runs *store.Store, only plan.Sele
 // ready loads the files and refuses any error except failing plug-ins. If
 // missing backbones are the only errors, it downloads them and loads again.
 func (a *app) ready(ctx context.Context, files []string, o applyOptions) (*project, error) {
-	env := experiment.Env{CheckData: true, KeepGoing: !o.failFast}
+	env := experiment.Env{CheckData: true, KeepGoing: !o.failFast, Cluster: o.on == onSlurm}
 	p, err := a.load(ctx, files, env)
 	if err != nil {
 		return nil, err

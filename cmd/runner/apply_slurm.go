@@ -39,8 +39,6 @@ func resources(experiments []*experiment.Experiment, made *plan.Plan) (*experime
 	for _, e := range experiments {
 		switch {
 		case !hasWork(e, made):
-		case e.Resources == nil || e.Resources.Time == "":
-			return nil, fmt.Errorf("%s says nothing of the time of workers; write resources: time: \"4h\" into %s", e.Name, filepath.Base(e.File))
 		case of != nil && !reflect.DeepEqual(of.Resources, e.Resources):
 			return nil, fmt.Errorf("%s and %s have different resources: apply them one after another", of.Name, e.Name)
 		default:

@@ -20,8 +20,8 @@ func (a *app) gcCommand() *cobra.Command {
   with FILEs     runs of their experiments that the files, with the tags and
                  values given, do not ask for: cells that are gone, and older
                  specifications of cells that are there
-  always         runs of apply --smoke with their reports, and what killed
-                 processes left behind
+  always         runs of apply --smoke with their reports, arrays of workers on
+                 a cluster that have ended, and what killed processes left behind
   --checkpoints  the last checkpoint of runs that are done; the best one stays
 
 Nothing is removed without --yes.`,

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -71,7 +72,14 @@ func (a *app) work(ctx context.Context, dir string, first int) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	ofNode := true
+	defer func() {
+		var ended exitCode
+		if err != nil && !errors.As(err, &ended) {
+			w.End(strings.Join(strings.Fields(err.Error()), " "), ofNode)
+		}
+		err = errors.Join(err, w.Close())
+	}()
 	array := w.Array()
 	kill := make(chan struct{})
 	var lost atomic.Bool
@@ -110,6 +118,7 @@ func (a *app) work(ctx context.Context, dir string, first int) (err error) {
 	if array.Asks != nil {
 		p, err := a.searching(ctx, w, array)
 		if err != nil {
+			ofNode = false
 			stop()
 			return err
 		}

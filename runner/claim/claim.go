@@ -62,9 +62,11 @@ type Worker struct {
 // Local reports whether the worker is a process that holds locks.
 func (w Worker) Local() bool { return w.Array == "" }
 
+const nonceBytes = 8
+
 // Nonce is a number that no other process has.
 func Nonce() string {
-	b := make([]byte, 8)
+	b := make([]byte, nonceBytes)
 	rand.Read(b) // never fails
 	return hex.EncodeToString(b)
 }
@@ -269,6 +271,14 @@ func Create(dir *os.Root, name, by string, text []byte) (bool, error) {
 		return false, nil
 	}
 	return false, err
+}
+
+// IsTemporary reports whether a file is one of Create that is not there yet, or that a killed
+// process has left.
+func IsTemporary(name string) bool {
+	i := strings.LastIndexByte(name, '.')
+	b, err := hex.DecodeString(name[i+1:])
+	return i > 1 && name[0] == '.' && err == nil && len(b) == nonceBytes
 }
 
 // Sweep removes what processes of this machine have left of files that they were killed

@@ -59,6 +59,8 @@ type Env struct {
 	// KeepGoing leaves out the cells whose plug-in fails, with a warning, instead
 	// of refusing the file. A mistake of the user's is an error all the same.
 	KeepGoing bool
+	// Cluster has the experiments say how long workers on a cluster may take.
+	Cluster bool
 	// Trained, unless nil, is the version of a variant that runs of an experiment
 	// were trained with; "" for none. It is asked about a variant without a plug-in.
 	Trained func(experiment, variant string) string

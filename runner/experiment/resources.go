@@ -215,6 +215,9 @@ func (x *expansion) readResources(base *subject) *Resources {
 	if err != nil {
 		x.fail(base, "resources", "cannot be read: "+err.Error(), "")
 	}
+	if err == nil && x.env.Cluster && (r == nil || r.Time == "") {
+		x.fail(base, "resources.time", "nothing says how long a worker on the cluster may take", `write resources: time: "4h", here or for all experiments in `+SiteFile)
+	}
 	return r
 }
 

@@ -20,8 +20,10 @@ import (
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/claim"
 	"github.com/loralab/loralab/runner/ensemble"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/pilot"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/study"
 )
@@ -308,6 +310,19 @@ func (l *leftovers) visit(name string, d fs.DirEntry, err error) error {
 			l.add(name, "half of what a process that was killed has written")
 		}
 		return skip()
+	case l.top == "runs" && claim.IsTemporary(base) && !d.IsDir():
+		if age > fresh { // written in a moment, and on which node nothing says
+			l.add(name, "half of what a worker that was killed has written")
+		}
+		return nil
+	case l.top == "runs" && name == store.Arrays:
+		return nil
+	case l.top == "runs" && path.Dir(name) == store.Arrays && d.IsDir():
+		holds := slices.ContainsFunc(l.known.Workers(), func(h store.Holder) bool { return h.Array == base })
+		if age > fresh && l.has(name, pilot.Ended) && !holds {
+			l.add(name, "array of workers that has ended")
+		}
+		return fs.SkipDir
 	case l.top == "logs" && d.Type()&fs.ModeSymlink != 0:
 		return l.link(name)
 	case l.top != "runs":

@@ -210,6 +210,8 @@ func TestLeftovers(t *testing.T) {
 	// Not ours, or in use.
 	mkdir("runs/vit/rank/0123456789ab", "runs/vit/rank", "runs/0123456789ab/checkpoints", "runs/e/notes", "runs/e/"+strings.Repeat("z", 12), "report/e")
 	write("runs/notes.txt", "report/e/report.md", "exports/run.tar.zst")
+	mkdir("runs/.slurm/20990101-000000-aaaaaa/log")
+	write("runs/.slurm/20990101-000000-aaaaaa/array.json", run.Dir+"/.notes.0123456789")
 	link(outside, "runs/e/aaaaaaaaaaaa")
 	link(outside, "runs/away")
 	link("../../"+run.Dir+"/metrics.jsonl", "logs/e/c-seed0-00000000.jsonl")
@@ -227,10 +229,12 @@ func TestLeftovers(t *testing.T) {
 	write(run.Dir+"/.result.json.tmp-0", "report/e/.report.md.tmp-0", "plots/e/.figure.png.tmp-1", "exports/.out.tmp-0/lock", "exports/.out.tmp-0/new/model.safetensors")
 	link("../../runs/e/ffffffffffff/metrics.jsonl", "logs/e/gone-seed0-ffffffff.jsonl")
 	link(outside, "report/e/.link.tmp-2")
+	write("runs/.slurm/20990101-000000-bbbbbb/ended", run.Dir+"/generations/.0001.claim.0123456789abcdef", run.Dir+"/checkpoints/.last.safetensors.0123456789abcdef")
 	age(t, root)
 	want := strings.Fields(`exports/.out.tmp-0 logs/e/gone-seed0-ffffffff.jsonl plots/e/.figure.png.tmp-1
 		report/e/.link.tmp-2 report/e/.report.md.tmp-0 runs/.import-0123456789ab runs/.trash-0123456789ab-0
-		` + run.Dir + `/.result.json.tmp-0 runs/e/0123456789ab`)
+		` + run.Dir + `/.result.json.tmp-0 runs/e/0123456789ab runs/.slurm/20990101-000000-bbbbbb
+		` + run.Dir + `/generations/.0001.claim.0123456789abcdef ` + run.Dir + `/checkpoints/.last.safetensors.0123456789abcdef`)
 	items, err := Leftovers(known(t, root))
 	check(t, err)
 	got := map[string]bool{}

@@ -15,7 +15,7 @@
 //	                     generations, for those who look on
 //	  beats/*            written to by workers that live
 //	  log/*.txt          output of the elements
-//	  over               the array has no element any more
+//	  ended              the array has no element any more
 package pilot
 
 import (
@@ -68,6 +68,9 @@ type Array struct {
 	Checkpoint time.Duration `json:"checkpoint_ns"`
 	Jobs       int           `json:"jobs"`
 	Slices     int           `json:"slices"`
+	// Exclude is the nodes that get no worker, since workers ended there for no fault
+	// of a run.
+	Exclude []string `json:"exclude,omitempty"`
 	// Asks is of the searches that workers carry out; nil for none.
 	Asks *Asks `json:"asks,omitempty"`
 }
@@ -161,7 +164,10 @@ func (a *Array) write(jobs []*launch.Job) error {
 	return nil
 }
 
-const arrayFile, endedFile = "array.json", "ended"
+const arrayFile = "array.json"
+
+// Ended is a file in the directory of an array that has no element any more.
+const Ended = "ended"
 
 // shapeOf is what runs have in common that share weights and cached tokens in an engine.
 func shapeOf(job *launch.Job) string {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,6 +95,10 @@ type Cluster struct {
 	Searches *study.Source
 }
 
+// hopelessNode is how many workers in a row may end on a node for no fault of a run. The
+// next array leaves it out.
+const hopelessNode = 2
+
 // hopelessArrays is how many arrays in a row may end without a step of any run.
 const hopelessArrays = 2
 
@@ -116,12 +121,13 @@ type task struct {
 type live struct {
 	*Array
 	jobs    map[string]bool
-	adopted bool             // another apply has submitted it
-	files   map[string]int64 // events of workers that are read, by file
-	missing int              // polls in a row without an element that lives
-	before  string           // what was done when it began
-	reasons map[int]string   // of elements that ended, why
-	silent  map[int]bool     // elements that were cancelled because they do not write
+	adopted bool              // another apply has submitted it
+	files   map[string]int64  // events of workers that are read, by file
+	nodes   map[string]string // of workers, by the same
+	missing int               // polls in a row without an element that lives
+	before  string            // what was done when it began
+	reasons map[int]string    // of elements that ended, why
+	silent  map[int]bool      // elements that were cancelled because they do not write
 }
 
 // watching is one call of Run.
@@ -135,6 +141,10 @@ type watching struct {
 	totals launch.Totals
 	stop   bool
 	nonce  string // of this process
+	// blamed counts the workers in a row that blamed their node, and excluded are the nodes
+	// that the next array leaves out.
+	blamed   map[string]int
+	excluded map[string]bool
 	// searching is until the searches have drawn and trained their last trial, and stale
 	// says that they may have moved.
 	searching, stale bool
@@ -143,7 +153,7 @@ type watching struct {
 // Run submits what no array of the project works on already, and watches until all jobs
 // have ended. When ctx is cancelled the workers go on: see Cancel.
 func (c *Cluster) Run(ctx context.Context, jobs []*launch.Job) (launch.Totals, error) {
-	w := &watching{Cluster: c, tasks: map[string]*task{}, nonce: claim.Nonce(), searching: c.Searches != nil}
+	w := &watching{Cluster: c, tasks: map[string]*task{}, nonce: claim.Nonce(), searching: c.Searches != nil, blamed: map[string]int{}, excluded: map[string]bool{}}
 	for _, job := range jobs {
 		if _, err := w.add(job); err != nil {
 			return launch.Totals{}, err
@@ -228,14 +238,16 @@ func (w *watching) run(ctx context.Context) error {
 			return err
 		}
 	}
+	wait := every
 	for first := true; ; first = false {
 		if err := w.poll(ctx, first); err != nil || w.done() || w.stop {
 			return err
 		}
+		wait = backOff(wait, every, w.unsaid != "")
 		if w.Detach && ctx.Err() == nil {
 			return nil
 		}
-		for next := time.Now().Add(every); time.Now().Before(next); {
+		for next := time.Now().Add(wait); time.Now().Before(next); {
 			select {
 			case <-ctx.Done():
 				return nil
@@ -246,6 +258,15 @@ func (w *watching) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// backOff is how long to wait for the next question to the scheduler, after a wait: each one
+// without an answer doubles it, up to ten times what is usual.
+func backOff(wait, usual time.Duration, unanswered bool) time.Duration {
+	if !unanswered {
+		return usual
+	}
+	return min(2*wait, 10*usual)
 }
 
 // has reports whether all jobs of an array are over.
@@ -295,7 +316,7 @@ func Unended(root string) ([]*Array, error) {
 	var all []*Array
 	for _, name := range names {
 		dir := ArrayDir(root, name)
-		if _, err := os.Lstat(filepath.Join(dir, endedFile)); err == nil {
+		if _, err := os.Lstat(filepath.Join(dir, Ended)); err == nil {
 			continue
 		}
 		a, err := ReadArray(dir)
@@ -311,7 +332,10 @@ func Unended(root string) ([]*Array, error) {
 }
 
 func (w *watching) watch(a *Array) (*live, error) {
-	l := &live{Array: a, jobs: map[string]bool{}, files: map[string]int64{}, reasons: map[int]string{}, silent: map[int]bool{}, before: w.progress()}
+	l := &live{Array: a, jobs: map[string]bool{}, files: map[string]int64{}, nodes: map[string]string{}, reasons: map[int]string{}, silent: map[int]bool{}, before: w.progress()}
+	for _, node := range a.Exclude {
+		w.excluded[node] = true
+	}
 	r := newReader(ArrayDir(a.Root, a.Name), a.Root)
 	for i := range a.Slices {
 		jobs, err := r.slice(i)
@@ -378,6 +402,7 @@ func (w *watching) submit(ctx context.Context) error {
 		a.Asks = nil
 	}
 	a.Workers = max(1, min(a.Workers, most))
+	a.Exclude = slices.Sorted(maps.Keys(w.excluded))
 	// Written before it is submitted: the next apply after a crash asks for the name.
 	if err := a.write(jobs); err != nil {
 		return err
@@ -399,7 +424,7 @@ func (w *watching) submit(ctx context.Context) error {
 }
 
 func markEnded(root, name string) error {
-	f, err := os.OpenFile(filepath.Join(ArrayDir(root, name), endedFile), os.O_WRONLY|os.O_CREATE, 0o666)
+	f, err := os.OpenFile(filepath.Join(ArrayDir(root, name), Ended), os.O_WRONLY|os.O_CREATE, 0o666)
 	if err != nil {
 		return fmt.Errorf("recording the end of array %s: %w", name, err)
 	}
@@ -646,6 +671,14 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 		if json.Unmarshal(bytes.TrimSpace(line), &h) != nil {
 			continue // the truth is in the runs
 		}
+		switch h.What {
+		case started:
+			l.nodes[name] = h.Worker.Host
+			continue
+		case ended:
+			w.judgeNode(l.nodes[name], h)
+			continue
+		}
 		if w.tasks[h.Run] == nil && h.Run != "" && l.Asks != nil {
 			if err := w.lookOn(ctx); err != nil {
 				return err
@@ -666,6 +699,22 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 				return err
 			}
 		}
+	}
+}
+
+// judgeNode takes up how a worker of a node ended. One that ended without a word says nothing
+// of its node.
+func (w *watching) judgeNode(node string, h happened) {
+	if h.Reason != "" {
+		w.say("a worker on %s has ended: %s", node, h.Reason)
+	}
+	if !h.OfNode {
+		w.blamed[node] = 0
+		return
+	}
+	if w.blamed[node]++; w.blamed[node] >= hopelessNode && !w.excluded[node] {
+		w.excluded[node] = true
+		w.say("%s in a row ended so on %s: the next array leaves it out", plural.Of(hopelessNode, "worker"), node)
 	}
 }
 

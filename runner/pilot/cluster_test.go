@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/claim"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/store"
@@ -32,8 +34,10 @@ type fake struct {
 	broken bool
 	// stillborn workers end before they have begun.
 	stillborn bool
-	steps     int
-	wg        sync.WaitGroup
+	// bad is a node whose workers end, since it has no driver; good is the other.
+	bad   bool
+	steps int
+	wg    sync.WaitGroup
 }
 
 type element struct {
@@ -49,6 +53,22 @@ func (f *fake) Submit(_ context.Context, a *Array) error {
 	for i := range a.Workers {
 		e := &element{Element: Element{Array: a.Name, Index: i, Life: Running, Node: "n"}}
 		f.elements[a.Name] = append(f.elements[a.Name], e)
+		if f.bad {
+			e.Node = "good"
+			if i < 2 && !slices.Contains(a.Exclude, "bad") {
+				e.Node = "bad"
+				w, err := Open(ArrayDir(a.Root, a.Name), claim.Worker{Element: i, Nonce: claim.Nonce(), Host: e.Node}, Timing{Beat: time.Hour})
+				if err != nil {
+					return err
+				}
+				w.End("no driver", true)
+				if err := w.Close(); err != nil {
+					return err
+				}
+				e.Life = Over
+				continue
+			}
+		}
 		if f.stillborn {
 			e.Life, e.Reason = Over, "no driver on this node"
 			continue
@@ -348,5 +368,38 @@ func TestClusterWithoutProgress(t *testing.T) {
 	}
 	if len(f.submitted) != 2 {
 		t.Errorf("%d arrays were submitted", len(f.submitted))
+	}
+}
+
+// A node on which two workers in a row have ended for no fault of a run gets none of the
+// next array.
+func TestClusterLeavesOutANode(t *testing.T) {
+	runs, root, jobs := project(t, 3)
+	f := &fake{t: t, elements: map[string][]*element{}, bad: true, steps: 2}
+	var said []string
+	c, _ := cluster(runs, root, f, 2, func(text string) { said = append(said, text) })
+	totals, err := c.Run(context.Background(), jobs)
+	f.wg.Wait()
+	if err != nil || totals.Finished != len(jobs) || len(f.submitted) != 2 {
+		t.Fatalf("%+v, %v, %d arrays", totals, err, len(f.submitted))
+	}
+	all := strings.Join(said, "\n")
+	for _, want := range []string{"a worker on bad has ended: no driver", "2 workers in a row ended so on bad: the next array leaves it out"} {
+		if strings.Count(all, want) == 0 {
+			t.Errorf("nobody says %q:\n%s", want, all)
+		}
+	}
+}
+
+// A scheduler that does not answer is asked less and less often.
+func TestBackOff(t *testing.T) {
+	wait, usual := 30*time.Second, 30*time.Second
+	for _, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute} {
+		if wait = backOff(wait, usual, true); wait != want {
+			t.Errorf("it waits %v, want %v", wait, want)
+		}
+	}
+	if wait = backOff(wait, usual, false); wait != usual {
+		t.Errorf("after an answer it waits %v", wait)
 	}
 }

@@ -75,6 +75,7 @@ type Worker struct {
 	closed map[int]bool     // slices, the same
 	wait   time.Duration    // before all jobs are looked at again
 	lost   error
+	last   happened // said when the worker ends
 	pass   pass
 	// Of searches; nil where the array has none.
 	search  *study.Source
@@ -153,7 +154,7 @@ func Open(dir string, who claim.Worker, timing Timing) (*Worker, error) {
 	who.Array = array.Name
 	w := &Worker{
 		array: array, dir: dir, me: who, timing: timing.orDefault(), read: newReader(dir, array.Root),
-		held: map[string]*held{}, over: map[string]bool{}, closed: map[int]bool{},
+		last: happened{What: ended}, held: map[string]*held{}, over: map[string]bool{}, closed: map[int]bool{},
 	}
 	file := fmt.Sprintf("%d-%s", who.Element, who.Nonce)
 	w.events, err = os.OpenFile(filepath.Join(dir, "events", file+".jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
@@ -165,6 +166,14 @@ func Open(dir string, who claim.Worker, timing Timing) (*Worker, error) {
 		return nil, errors.Join(fmt.Errorf("opening the beat of the worker: %w", err), w.events.Close())
 	}
 	return w, w.say(happened{What: started})
+}
+
+// End says why the worker ends before its time, for no fault of a run. OfNode says that
+// another node may do better.
+func (w *Worker) End(reason string, ofNode bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last.Reason, w.last.OfNode = reason, ofNode
 }
 
 // Array is what the worker works on.
@@ -181,7 +190,7 @@ func (w *Worker) Close() error {
 	if w.search != nil {
 		errs = append(errs, w.search.Close(), w.records.Close())
 	}
-	return errors.Join(append(errs, w.say(happened{What: ended}), w.events.Close(), w.beat.Close())...)
+	return errors.Join(append(errs, w.say(w.last), w.events.Close(), w.beat.Close())...)
 }
 
 // happened is a line of the events of a worker.
@@ -192,7 +201,8 @@ type happened struct {
 	Gen    int           `json:"generation,omitempty"`
 	Step   uint64        `json:"step,omitempty"`
 	Reason string        `json:"reason,omitempty"`
-	Worker *claim.Worker `json:"worker,omitempty"` // of started
+	OfNode bool          `json:"of_node,omitempty"` // of ended: the node is to blame
+	Worker *claim.Worker `json:"worker,omitempty"`  // of started
 }
 
 const (

@@ -68,7 +68,7 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 	}
 	option("mem", r.Memory)
 	option("constraint", r.Constraint)
-	option("exclude", r.Exclude)
+	option("exclude", strings.Join(slices.DeleteFunc(append([]string{r.Exclude}, a.Exclude...), func(s string) bool { return s == "" }), ","))
 	option("dependency", r.Dependency)
 	if r.Mail != "" {
 		option("mail-user", r.Mail)

@@ -34,7 +34,7 @@ func TestScript(t *testing.T) {
 			Job{Resources: &experiment.Resources{Time: "90m", Workers: 8}, Runner: "/opt/loralab/bin/runner"},
 		},
 		"everything": {
-			pilot.Array{Root: "/home/ada/my project", Workers: 20, Chunk: 16},
+			pilot.Array{Root: "/home/ada/my project", Workers: 20, Chunk: 16, Exclude: []string{"n9"}},
 			Job{Resources: everything(), Runner: "/opt/loralab/bin/runner", Env: map[string]string{"LORALAB_DATA": "/data/it's here", "LORALAB_THREADS": "4"}},
 		},
 	} {

@@ -16,7 +16,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=32G
 #SBATCH --constraint="a100&ib"
-#SBATCH --exclude="n[3-5]"
+#SBATCH --exclude="n[3-5],n9"
 #SBATCH --dependency=afterok:1234
 #SBATCH --mail-user=a@example.org
 #SBATCH --mail-type=END,FAIL
