@@ -1,6 +1,6 @@
 """One training run of transformers + PEFT, timed: the peer that loralab is measured against.
 
-ViT-B/16 at 224, LoRA of rank 16 on query, key, value and output of every block
+ViT-B/16 or L/16, LoRA of rank 16 on query, key, value and output of every block
 from --first-block on, a 1x1 convolution as head, bilinear upsampling, cross
 entropy, AdamW. Prints one line of JSON. --prepare writes what both sides start
 from instead: backbone, batch, head and LoRA's A, all drawn from one seed, so
@@ -18,6 +18,7 @@ import time
 SITES = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj"}
 CLASSES, RANK, ALPHA = 3, 16, 16
 LR, DECAY = 1e-3, 1e-2
+MODELS = {"b": (768, 12, 12), "l": (1024, 24, 16)}  # width, blocks, heads
 
 
 def process_start():
@@ -32,7 +33,9 @@ def prepare(folder, args):
     from transformers import ViTConfig, ViTModel
 
     torch.manual_seed(1)
-    model = ViTModel(ViTConfig(), add_pooling_layer=False)
+    width, blocks, heads = MODELS[args.model]
+    model = ViTModel(ViTConfig(hidden_size=width, num_hidden_layers=blocks, num_attention_heads=heads,
+                               intermediate_size=4 * width, image_size=args.size), add_pooling_layer=False)
     # Larger than the usual 0.02, so that attention is not flat and every path counts.
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -45,7 +48,7 @@ def prepare(folder, args):
     g = torch.Generator().manual_seed(2)
     start = {
         "pixel_values": torch.randn(args.batch, 3, cfg.image_size, cfg.image_size, generator=g),
-        "labels": torch.randint(0, CLASSES, (args.batch, 14, 14), generator=g)
+        "labels": torch.randint(0, CLASSES, (args.batch, args.size // 16, args.size // 16), generator=g)
         .repeat_interleave(16, 1).repeat_interleave(16, 2).to(torch.uint8).contiguous(),
         "head.weight": torch.randn(CLASSES, cfg.hidden_size, generator=g) * 0.02,
         "head.bias": torch.zeros(CLASSES),
@@ -69,6 +72,9 @@ def main():
     parser.add_argument("--precision", choices=["fp32", "bf16", "autocast"], default="fp32",
                         help="bf16: model in bfloat16, LoRA in float32 (PEFT's default); autocast: weights stay float32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", choices=sorted(MODELS), default="b")
+    parser.add_argument("--size", type=int, default=224, help="pixels of a side")
+    parser.add_argument("--compile", action="store_true", help="under torch.compile")
     args = parser.parse_args()
     if args.prepare:
         return prepare(args.folder, args)
@@ -79,6 +85,8 @@ def main():
     from safetensors.torch import load_file
     from transformers import ViTModel
 
+    # fp32 is fp32 on both sides: convolutions of CUDA use TF32 unless told.
+    torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(args.threads)
     torch.set_num_interop_threads(1)
     device = torch.device(args.device)
@@ -102,10 +110,11 @@ def main():
         head.weight.copy_(start["head.weight"][:, :, None, None])
         head.bias.copy_(start["head.bias"])
     params = [p for p in model.parameters() if p.requires_grad] + list(head.parameters())
-    optimiser = torch.optim.AdamW(params, lr=LR, weight_decay=DECAY)
+    optimiser = torch.optim.AdamW(params, lr=LR, weight_decay=DECAY, fused=device.type == "cuda")
     pixels, labels = start["pixel_values"].to(device), start["labels"].long().to(device)
     size = pixels.shape[-1]
     grid = size // backbone.config.patch_size
+    forward = torch.compile(model) if args.compile else model
 
     def sync():
         if device.type == "cuda":
@@ -117,7 +126,7 @@ def main():
         t, c = time.perf_counter(), time.process_time()
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "autocast"):
-            tokens = model(pixel_values=pixels).last_hidden_state[:, 1:]
+            tokens = forward(pixel_values=pixels).last_hidden_state[:, 1:]
             x = tokens.transpose(1, 2).reshape(len(pixels), -1, grid, grid)
             logits = head(x if args.precision == "autocast" else x.float())
         logits = F.interpolate(logits.float(), size=(size, size), mode="bilinear", align_corners=False)
@@ -133,7 +142,7 @@ def main():
             millis.append(elapsed)
             cpu.append((time.process_time() - c) * 1e3)
     print(json.dumps({
-        "side": "peft", "precision": args.precision, "first_block": args.first_block, "device": str(device),
+        "side": "peft", "compiled": args.compile, "model": args.model, "size": size, "precision": args.precision, "first_block": args.first_block, "device": str(device),
         "trainable": sum(p.numel() for p in params),
         "ms_median": statistics.median(millis), "ms_min": min(millis), "ms": millis, "cpu_ms_min": min(cpu),
         "first_step_s": first,

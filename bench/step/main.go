@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -34,19 +35,32 @@ const (
 	classes     = 3
 	rank, alpha = 16, 16.0
 	lr, decay   = 1e-3, 1e-2
-	size        = 224
-	tokens      = 14*14 + 1
+	patch       = 16
 )
 
-var arch = &spec.Architecture{
-	Family: "vit", Dim: 768, Depth: 12, Heads: 12, Mlp: 3072, Patch: 16, GridH: 14, GridW: 14, Eps: 1e-12, QkvBias: true,
+// models are those of peft_step.py.
+var models = map[string]*spec.Architecture{
+	"b": {Dim: 768, Depth: 12, Heads: 12, Mlp: 3072},
+	"l": {Dim: 1024, Depth: 24, Heads: 16, Mlp: 4096},
+}
+
+// architecture is a model for images of a size.
+func architecture(model string, size int64) (*spec.Architecture, error) {
+	a := models[model]
+	if a == nil || size < patch || size%patch != 0 {
+		return nil, fmt.Errorf("model %q at %d pixels: want b or l, and a multiple of %d", model, size, patch)
+	}
+	a.Family, a.Patch, a.Eps, a.QkvBias = "vit", patch, 1e-12, true
+	a.GridH, a.GridW = uint32(size/patch), uint32(size/patch)
+	return a, nil
 }
 
 type options struct {
-	folder, precision, device, cuda string
-	steps, warmup, threads, first   int
-	attention                       string
-	cache, fuse                     bool
+	folder, precision, device, model string
+	size                             int64
+	steps, warmup, threads, first    int
+	attention                        string
+	cache, fuse                      bool
 }
 
 type result struct {
@@ -72,14 +86,15 @@ func main() {
 	var o options
 	flag.StringVar(&o.precision, "precision", "fp32", "fp32 or bf16")
 	flag.StringVar(&o.device, "device", "cpu", "cpu or cuda")
-	flag.StringVar(&o.cuda, "libtorch-cuda", "libtorch_cuda.so", "with -device cuda: the library to load")
+	flag.StringVar(&o.model, "model", "b", "b or l")
+	flag.Int64Var(&o.size, "size", 224, "pixels of a side")
 	flag.IntVar(&o.steps, "steps", 5, "timed steps")
 	flag.IntVar(&o.warmup, "warmup", 1, "steps before them")
 	flag.IntVar(&o.threads, "threads", 2, "threads of operations on the CPU")
 	flag.IntVar(&o.first, "first-block", 0, "first block with adapters")
 	flag.BoolVar(&o.cache, "cache", true, "compute the input of the first adapted block once, as the engine does")
 	flag.BoolVar(&o.fuse, "fuse", true, "query, key, value and their low-rank parts as one product")
-	flag.StringVar(&o.attention, "attention", "", "products or fused; empty: whichever a probe finds faster")
+	flag.StringVar(&o.attention, "attention", "", "products, fused, and on a GPU flash, efficient or cudnn; empty: whichever a probe finds fastest")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		fmt.Fprintln(os.Stderr, "usage: bench-step [flags] FOLDER, where FOLDER is what peft_step.py --prepare made")
@@ -116,13 +131,19 @@ func open(o options) (*torch.Device, error) {
 	if o.device == "cpu" {
 		return torch.CPU(o.threads)
 	}
-	if err := torch.LoadCUDA(o.cuda); err != nil {
-		return nil, err
+	if n, missing := torch.FindCUDA(); n == 0 {
+		return nil, errors.New(missing)
 	}
 	return torch.CUDA(0)
 }
 
 func train(dev *torch.Device, o options, r *result) error {
+	arch, err := architecture(o.model, o.size)
+	if err != nil {
+		return err
+	}
+	dev.SetTF32(false)
+	size := o.size
 	start, err := safetensors.Open(filepath.Join(o.folder, "start.safetensors"))
 	if err != nil {
 		return err
@@ -148,7 +169,7 @@ func train(dev *torch.Device, o options, r *result) error {
 		return err
 	}
 	defer m.Free()
-	placed, err := adapted(o.first)
+	placed, err := adapted(arch, o.first)
 	if err != nil {
 		return err
 	}
@@ -202,9 +223,12 @@ func train(dev *torch.Device, o options, r *result) error {
 		}
 	}
 	if o.attention != "" {
-		dev.SetProbes(map[string]string{fmt.Sprintf("attention/%v/%d/%d", m.Precision(), tokens, arch.Dim/arch.Heads): o.attention})
-	}
-	if _, err := m.Probe(int(pixels.Dim(0)), size, size); err != nil {
+		key := fmt.Sprintf("attention/%v/%d/%d", m.Precision(), (size/patch)*(size/patch)+1, arch.Dim/arch.Heads)
+		if dev.IsCUDA() {
+			key += "/cuda"
+		}
+		dev.SetProbes(map[string]string{key: o.attention})
+	} else if _, err := m.Probe(int(pixels.Dim(0)), int(size), int(size)); err != nil {
 		return err
 	}
 	r.Probes = dev.Probes()
@@ -230,12 +254,12 @@ func train(dev *torch.Device, o options, r *result) error {
 				for i := o.first; i < len(m.Blocks); i++ {
 					x = m.Block(i, x)
 				}
-				return h.Forward(m.Features(x), size/int64(arch.Patch), size/int64(arch.Patch), size, size, true)
+				return h.Forward(m.Features(x), size/patch, size/patch, size, size, true)
 			})
 			loss := torch.CrossEntropy(x, labels, nil, raster.Ignored, 0)
 			torch.DropGrads(params)
 			loss.Backward()
-			torch.AdamW(params, states, lr, 0.9, 0.999, decay, 1e-8)
+			torch.AdamW(params, states, nil, lr, 0.9, 0.999, decay, 1e-8)
 			// Reading the loss waits for the device, as loss.item() does there.
 			r.Losses = append(r.Losses, loss.Item())
 		})
@@ -252,6 +276,7 @@ func train(dev *torch.Device, o options, r *result) error {
 		}
 	}
 	prefix.Free()
+	r.PeakCUDA = float64(dev.Memory(false).Peak) / (1 << 20)
 	return nil
 }
 
@@ -265,7 +290,7 @@ func (lora) Build(g *sdk.Graph, s sdk.Site) sdk.Node {
 }
 
 // adapted has it on query, key, value and output of the blocks from first on.
-func adapted(first int) (*spec.Adapter, error) {
+func adapted(arch *spec.Architecture, first int) (*spec.Adapter, error) {
 	a := &spec.Adapter{}
 	var sites []*protocol.Site
 	for block := first; block < int(arch.Depth); block++ {

@@ -89,6 +89,13 @@ func newEngine() (*engine, error) {
 		CpuCapability: torch.CPUCapability(), Bf16: torch.FastBF16(), Threads: uint32(torch.Threads()),
 		CudaDevices: uint32(devices), CudaMissing: missing, Pid: uint64(os.Getpid()), Probes: map[string]string{},
 	}
+	if dev.IsCUDA() {
+		e.info.DeviceName, e.info.Bf16 = "GPU", false
+		if facts, ok := dev.Facts(); ok {
+			e.info.DeviceName, e.info.DeviceMemory = facts.Name, uint64(facts.Memory)
+			e.info.Bf16 = facts.Capability >= 80
+		}
+	}
 	return e, nil
 }
 

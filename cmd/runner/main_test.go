@@ -91,7 +91,9 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files = slices.DeleteFunc(files, func(file string) bool { return isEndToEnd(file) || strings.HasPrefix(filepath.Base(file), "slurm_") })
+	files = slices.DeleteFunc(files, func(file string) bool {
+		return isEndToEnd(file) || strings.HasPrefix(filepath.Base(file), "slurm_") || strings.HasPrefix(filepath.Base(file), "gpu_")
+	})
 	scripts(t, files, func(env *testscript.Env) (string, error) { return lookPath(env, "runner-engine") })
 }
 
@@ -199,6 +201,7 @@ func scripts(t *testing.T, files []string, engine func(*testscript.Env) (string,
 			"agree":     agree,
 			"shown":     shown,
 			"wandb":     wandbServer,
+			"gpus":      gpus,
 		},
 	})
 }

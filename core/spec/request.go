@@ -12,7 +12,7 @@ import (
 // before may be nil.
 func Remembered(before, now *RunRequest) *RunRequest {
 	all := proto.CloneOf(now)
-	all.Pause = nil // of this attempt, not of the run
+	all.Pause, all.Parts = nil, 0 // of this attempt, not of the run
 	if before.GetId() != now.GetId() || len(before.GetEvaluations()) == 0 {
 		return all
 	}

@@ -178,6 +178,7 @@ type EngineInfo struct {
 	Pid           uint64                 `protobuf:"varint,10,opt,name=pid,proto3" json:"pid,omitempty"`
 	Probes        map[string]string      `protobuf:"bytes,11,rep,name=probes,proto3" json:"probes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what the probes at start chose: "attention/bfloat16/197/64" -> "products"
 	CudaDevices   uint32                 `protobuf:"varint,12,opt,name=cuda_devices,json=cudaDevices,proto3" json:"cuda_devices,omitempty"`                                             // that this engine could use
+	DeviceMemory  uint64                 `protobuf:"varint,13,opt,name=device_memory,json=deviceMemory,proto3" json:"device_memory,omitempty"`                                          // bytes, of a GPU
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -285,6 +286,13 @@ func (x *EngineInfo) GetProbes() map[string]string {
 func (x *EngineInfo) GetCudaDevices() uint32 {
 	if x != nil {
 		return x.CudaDevices
+	}
+	return 0
+}
+
+func (x *EngineInfo) GetDeviceMemory() uint64 {
+	if x != nil {
+		return x.DeviceMemory
 	}
 	return 0
 }
@@ -3478,10 +3486,12 @@ type Train struct {
 	// better, to count for patience.
 	MinDelta float64 `protobuf:"fixed64,10,opt,name=min_delta,json=minDelta,proto3" json:"min_delta,omitempty"`
 	// How validations score images, as in Evaluation. Absent: at the model's size.
-	Resolution    string  `protobuf:"bytes,11,opt,name=resolution,proto3" json:"resolution,omitempty"`
-	Window        *Window `protobuf:"bytes,12,opt,name=window,proto3" json:"window,omitempty"`
-	Steps         uint32  `protobuf:"varint,13,opt,name=steps,proto3" json:"steps,omitempty"`                          // in place of epochs; 0: epochs count
-	EvalSteps     uint32  `protobuf:"varint,14,opt,name=eval_steps,json=evalSteps,proto3" json:"eval_steps,omitempty"` // steps between validations in place of eval_every; 0: eval_every counts
+	Resolution string  `protobuf:"bytes,11,opt,name=resolution,proto3" json:"resolution,omitempty"`
+	Window     *Window `protobuf:"bytes,12,opt,name=window,proto3" json:"window,omitempty"`
+	Steps      uint32  `protobuf:"varint,13,opt,name=steps,proto3" json:"steps,omitempty"`                          // in place of epochs; 0: epochs count
+	EvalSteps  uint32  `protobuf:"varint,14,opt,name=eval_steps,json=evalSteps,proto3" json:"eval_steps,omitempty"` // steps between validations in place of eval_every; 0: eval_every counts
+	// On a GPU, algorithms that give the same bits each time. A CPU has no others.
+	Deterministic bool `protobuf:"varint,15,opt,name=deterministic,proto3" json:"deterministic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3612,6 +3622,13 @@ func (x *Train) GetEvalSteps() uint32 {
 		return x.EvalSteps
 	}
 	return 0
+}
+
+func (x *Train) GetDeterministic() bool {
+	if x != nil {
+		return x.Deterministic
+	}
+	return false
 }
 
 // An evaluation of a trained run; its own identity, so that adding a domain
@@ -3865,8 +3882,11 @@ type RunRequest struct {
 	SampleImages      uint32         `protobuf:"varint,8,opt,name=sample_images,json=sampleImages,proto3" json:"sample_images,omitempty"` // written as pictures for each evaluation
 	Peft              *protocol.Peft `protobuf:"bytes,9,opt,name=peft,proto3" json:"peft,omitempty"`                                      // how PEFT would store the adapter; for Export
 	Pause             *Pause         `protobuf:"bytes,10,opt,name=pause,proto3" json:"pause,omitempty"`                                   // of this attempt, request.json leaves it out; absent: none
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// In how many parts the images of a batch are computed, for want of memory; 0 and
+	// 1: all at once. An update has the same images. Of this attempt, as pause.
+	Parts         uint32 `protobuf:"varint,11,opt,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunRequest) Reset() {
@@ -3967,6 +3987,13 @@ func (x *RunRequest) GetPause() *Pause {
 		return x.Pause
 	}
 	return nil
+}
+
+func (x *RunRequest) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
 }
 
 // Where a training pauses. The same request without a pause, or with a later
@@ -5001,10 +5028,12 @@ func (x *Paused) GetValidation() *Metrics {
 }
 
 type Failed struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`        // one line
-	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`        // stack, shapes
-	Retryable     bool                   `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"` // out of memory
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Reason    string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`        // one line
+	Detail    string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`        // stack, shapes
+	Retryable bool                   `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"` // out of memory
+	// Out of memory: what RunRequest.parts may be at the next try; 0: no other than now.
+	Parts         uint32 `protobuf:"varint,4,opt,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5058,6 +5087,13 @@ func (x *Failed) GetRetryable() bool {
 		return x.Retryable
 	}
 	return false
+}
+
+func (x *Failed) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
 }
 
 type Note struct {
@@ -5415,10 +5451,11 @@ type Summary struct {
 	Files  map[string]string `protobuf:"bytes,15,rep,name=files,proto3" json:"files,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Digest string            `protobuf:"bytes,16,opt,name=digest,proto3" json:"digest,omitempty"` // of result.json: see SealedDigest
 	// Tensors of the adapter that trained and are what they were at the start.
-	Unmoved       []string `protobuf:"bytes,17,rep,name=unmoved,proto3" json:"unmoved,omitempty"`
-	Uncounted     uint64   `protobuf:"varint,18,opt,name=uncounted,proto3" json:"uncounted,omitempty"` // updates of images of which no pixel counts
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Unmoved          []string `protobuf:"bytes,17,rep,name=unmoved,proto3" json:"unmoved,omitempty"`
+	Uncounted        uint64   `protobuf:"varint,18,opt,name=uncounted,proto3" json:"uncounted,omitempty"`                                         // updates of images of which no pixel counts
+	PeakDeviceMemory uint64   `protobuf:"varint,19,opt,name=peak_device_memory,json=peakDeviceMemory,proto3" json:"peak_device_memory,omitempty"` // bytes of tensors on the GPU, in the last attempt; 0: no GPU
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Summary) Reset() {
@@ -5577,13 +5614,20 @@ func (x *Summary) GetUncounted() uint64 {
 	return 0
 }
 
+func (x *Summary) GetPeakDeviceMemory() uint64 {
+	if x != nil {
+		return x.PeakDeviceMemory
+	}
+	return 0
+}
+
 var File_spec_proto protoreflect.FileDescriptor
 
 const file_spec_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
 	"spec.proto\x12\x0floralab.spec.v1\x1a\rvariant.proto\"\r\n" +
-	"\vInfoRequest\"\xaa\x03\n" +
+	"\vInfoRequest\"\xcf\x03\n" +
 	"\n" +
 	"EngineInfo\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
@@ -5598,7 +5642,8 @@ const file_spec_proto_rawDesc = "" +
 	"\x03pid\x18\n" +
 	" \x01(\x04R\x03pid\x12?\n" +
 	"\x06probes\x18\v \x03(\v2'.loralab.spec.v1.EngineInfo.ProbesEntryR\x06probes\x12!\n" +
-	"\fcuda_devices\x18\f \x01(\rR\vcudaDevices\x1a9\n" +
+	"\fcuda_devices\x18\f \x01(\rR\vcudaDevices\x12#\n" +
+	"\rdevice_memory\x18\r \x01(\x04R\fdeviceMemory\x1a9\n" +
 	"\vProbesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\b\x10\t\"\r\n" +
@@ -5917,7 +5962,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x05gamma\x18\x06 \x01(\x01R\x05gamma\x12\x14\n" +
 	"\x05decay\x18\a \x01(\x01R\x05decay\x12\x18\n" +
 	"\alagging\x18\b \x01(\bR\alagging\x12!\n" +
-	"\fwarmup_steps\x18\t \x01(\rR\vwarmupSteps\"\x9a\x03\n" +
+	"\fwarmup_steps\x18\t \x01(\rR\vwarmupSteps\"\xc0\x03\n" +
 	"\x05Train\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\rR\x06epochs\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\rR\x05batch\x12\x1c\n" +
@@ -5939,7 +5984,8 @@ const file_spec_proto_rawDesc = "" +
 	"\x06window\x18\f \x01(\v2\x17.loralab.spec.v1.WindowR\x06window\x12\x14\n" +
 	"\x05steps\x18\r \x01(\rR\x05steps\x12\x1d\n" +
 	"\n" +
-	"eval_steps\x18\x0e \x01(\rR\tevalSteps\"\xdc\x02\n" +
+	"eval_steps\x18\x0e \x01(\rR\tevalSteps\x12$\n" +
+	"\rdeterministic\x18\x0f \x01(\bR\rdeterministic\"\xdc\x02\n" +
 	"\n" +
 	"Evaluation\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12)\n" +
@@ -5962,7 +6008,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x06Window\x12\x19\n" +
 	"\bstride_h\x18\x01 \x01(\rR\astrideH\x12\x19\n" +
 	"\bstride_w\x18\x02 \x01(\rR\astrideW\x12\x14\n" +
-	"\x05scale\x18\x03 \x01(\x01R\x05scale\"\xae\x03\n" +
+	"\x05scale\x18\x03 \x01(\x01R\x05scale\"\xc4\x03\n" +
 	"\n" +
 	"RunRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
@@ -5975,7 +6021,8 @@ const file_spec_proto_rawDesc = "" +
 	"\rsample_images\x18\b \x01(\rR\fsampleImages\x12,\n" +
 	"\x04peft\x18\t \x01(\v2\x18.loralab.variant.v1.PeftR\x04peft\x12,\n" +
 	"\x05pause\x18\n" +
-	" \x01(\v2\x16.loralab.spec.v1.PauseR\x05pause\"7\n" +
+	" \x01(\v2\x16.loralab.spec.v1.PauseR\x05pause\x12\x14\n" +
+	"\x05parts\x18\v \x01(\rR\x05parts\"7\n" +
 	"\x05Pause\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x1a\n" +
 	"\bvalidate\x18\x02 \x01(\bR\bvalidate\"\xc1\x01\n" +
@@ -6066,11 +6113,12 @@ const file_spec_proto_rawDesc = "" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x128\n" +
 	"\n" +
 	"validation\x18\x02 \x01(\v2\x18.loralab.spec.v1.MetricsR\n" +
-	"validation\"V\n" +
+	"validation\"l\n" +
 	"\x06Failed\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1c\n" +
-	"\tretryable\x18\x03 \x01(\bR\tretryable\"4\n" +
+	"\tretryable\x18\x03 \x01(\bR\tretryable\x12\x14\n" +
+	"\x05parts\x18\x04 \x01(\rR\x05parts\"4\n" +
 	"\x04Note\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x18\n" +
 	"\awarning\x18\x02 \x01(\bR\awarning\"\x88\x04\n" +
@@ -6111,7 +6159,7 @@ const file_spec_proto_rawDesc = "" +
 	"\x05_diceB\x06\n" +
 	"\x04_iouB\v\n" +
 	"\t_accuracyB\x0f\n" +
-	"\r_boundary_iou\"\xb6\x05\n" +
+	"\r_boundary_iou\"\xe4\x05\n" +
 	"\aSummary\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x128\n" +
 	"\n" +
@@ -6135,7 +6183,8 @@ const file_spec_proto_rawDesc = "" +
 	"\x05files\x18\x0f \x03(\v2#.loralab.spec.v1.Summary.FilesEntryR\x05files\x12\x16\n" +
 	"\x06digest\x18\x10 \x01(\tR\x06digest\x12\x18\n" +
 	"\aunmoved\x18\x11 \x03(\tR\aunmoved\x12\x1c\n" +
-	"\tuncounted\x18\x12 \x01(\x04R\tuncounted\x1a8\n" +
+	"\tuncounted\x18\x12 \x01(\x04R\tuncounted\x12,\n" +
+	"\x12peak_device_memory\x18\x13 \x01(\x04R\x10peakDeviceMemory\x1a8\n" +
 	"\n" +
 	"FilesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

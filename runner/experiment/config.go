@@ -370,6 +370,8 @@ type trainConfig struct {
 	EMA        float64 `json:"ema"`
 	Patience   uint32  `json:"patience"`
 	MinDelta   float64 `json:"minDelta"`
+
+	Deterministic bool `json:"deterministic"`
 }
 
 type groupConfig struct {

@@ -62,6 +62,7 @@ var writable = map[string][]string{
 	"train.steps":                {"0", "9"},
 	"train.batch":                {"8", "4"},
 	"train.precision":            {`"fp32"`, `"bf16"`},
+	"train.deterministic":        {"false", "true"},
 	"train.maxSteps":             {"0", "7"},
 	"train.monitor":              {`"dice/mean"`, `"loss"`},
 	"train.evalEvery":            {"1", "2"},

@@ -332,7 +332,7 @@ func (o *optimConfig) spec() *spec.Optim {
 func (t *trainConfig) spec() *spec.Train {
 	out := &spec.Train{
 		Epochs: t.Epochs, Batch: t.Batch, Precision: t.Precision, MaxSteps: t.MaxSteps, Monitor: metric.Canonical(t.Monitor),
-		EvalEvery: t.EvalEvery, Ema: t.EMA, Patience: t.Patience,
+		EvalEvery: t.EvalEvery, Ema: t.EMA, Patience: t.Patience, Deterministic: t.Deterministic,
 	}
 	if t.Steps > 0 {
 		out.Epochs, out.Steps = 0, t.Steps

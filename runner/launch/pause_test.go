@@ -36,7 +36,11 @@ type pausingEngine struct {
 	stop chan struct{}
 }
 
-const failingSeed = 666
+const (
+	failingSeed = 666
+	// hungrySeed has memory for a quarter of a batch.
+	hungrySeed = 667
+)
 
 func (*pausingEngine) Info(context.Context, *spec.InfoRequest) (*spec.EngineInfo, error) {
 	return &spec.EngineInfo{Version: "test"}, nil
@@ -69,6 +73,9 @@ func (e *pausingEngine) Run(r *spec.RunRequest, stream grpc.ServerStreamingServe
 	}
 	if r.Spec.GetSeed() == failingSeed {
 		return stream.Send(&spec.Event{Event: &spec.Event_Failed{Failed: &spec.Failed{Reason: "the loss is not finite"}}})
+	}
+	if parts := max(1, r.Parts); r.Spec.GetSeed() == hungrySeed && parts < 4 {
+		return stream.Send(&spec.Event{Event: &spec.Event_Failed{Failed: &spec.Failed{Reason: "no memory", Retryable: true, Parts: 2 * parts}}})
 	}
 	p := r.Pause
 	if p == nil || p.Step >= steps {
@@ -204,5 +211,24 @@ func TestPausedJobs(t *testing.T) {
 	ends, from = launched(Totals{Finished: 1}, &spec.Pause{Step: 10})
 	if ends[0].Outcome != Finished || from[0] != 7 {
 		t.Errorf("with a pause at the last step, it continued at %d and ended with %+v", from, ends[0])
+	}
+}
+
+// A run that has no memory is tried again in smaller parts, and later from the whole.
+func TestPartsOfBatches(t *testing.T) {
+	ctx, root := t.Context(), t.TempDir()
+	runs, err := store.Open(ctx, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runs.Close()
+	engine, job := pausingEnginePath(t), enqueued(t, runs, root, hungrySeed)
+	for retries, want := range []Totals{{Failed: 1}, {Failed: 1}, {Finished: 1}} {
+		local := &Local{Engine: engine, Records: runs.Records, Retries: retries, Watch: func(Event) {}}
+		again := *job
+		again.Attempts = 100 // a failure before is no news
+		if totals, err := local.Run(ctx, []*Job{&again}); err != nil || totals != want {
+			t.Errorf("with %d retries: %+v, %v", retries, totals, err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 )
 
 // Slot is where an engine works. The zero value leaves the choice to the
@@ -23,9 +24,17 @@ func Devices(ctx context.Context) (int, error) {
 	if os.Getenv("LORALAB_DEVICE") != "" {
 		return 1, nil
 	}
-	gpus, err := filepath.Glob("/proc/driver/nvidia/gpus/*")
-	if err != nil || len(gpus) < 2 {
-		return 1, err
+	// Some containers show the devices in one of these places alone.
+	gpus := len(strings.Split(os.Getenv("CUDA_VISIBLE_DEVICES"), ","))
+	for _, place := range []string{"/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*"} {
+		found, err := filepath.Glob(place)
+		if err != nil {
+			return 1, err
+		}
+		gpus = max(gpus, len(found))
+	}
+	if gpus < 2 {
+		return 1, nil
 	}
 	_, info, err := Probe(ctx)
 	if err != nil {
@@ -88,7 +97,13 @@ func (s Slot) environment(user []string) []string {
 	if s.Threads > 0 {
 		env = append(env, fmt.Sprintf("LORALAB_THREADS=%d", s.Threads), fmt.Sprintf("OMP_NUM_THREADS=%d", s.Threads))
 	}
-	return append(env, user...)
+	for _, entry := range user {
+		// An empty value says nothing, as elsewhere, and must not take the slot's place.
+		if entry != "LORALAB_DEVICE=" && entry != "LORALAB_THREADS=" {
+			env = append(env, entry)
+		}
+	}
+	return env
 }
 
 // bound runs start so that a process which it starts is bound to the

@@ -34,6 +34,7 @@ type worker struct {
 	end    context.CancelFunc // ends the engine by force
 	info   *spec.EngineInfo   // of the engine
 	failed int                // jobs in a row for which no engine could be started
+	parts  uint32             // of a batch, in the attempts to come at the job
 }
 
 func (w *worker) close() {
@@ -155,6 +156,7 @@ func (w *worker) settled(ctx context.Context, job *Job, run *store.Run) (*End, e
 // and an error the slot is at its end: the job is in the queue again.
 func (w *worker) execute(ctx context.Context, job *Job) (*End, error) {
 	keep := context.WithoutCancel(ctx)
+	w.parts = 0
 	for attempt := 1; ; attempt++ {
 		w.Watch(Event{Job: job, Start: &Start{Attempt: attempt}})
 		if err := w.Records.Start(keep, job.Run.ID); err != nil {
@@ -451,6 +453,7 @@ func (w *worker) listen(ctx context.Context, job *Job, a *attempted, next func()
 			return nil
 		case *spec.Event_Failed:
 			a.retryable = e.Failed.GetRetryable()
+			w.parts = max(w.parts, e.Failed.GetParts())
 			a.end = &End{Outcome: Failed, Step: a.step, Reason: oneLine(e.Failed.GetReason()), Detail: e.Failed.GetDetail()}
 			return nil
 		case *spec.Event_Started:
@@ -476,7 +479,7 @@ func (w *worker) request(job *Job) *spec.RunRequest {
 	r := &spec.RunRequest{
 		Id: job.Run.ID, Spec: job.Run.Spec, Train: job.Train, Label: job.Run.Label, Places: places,
 		CheckpointSeconds: w.Checkpoint.Seconds(), SampleImages: sampleImages, Peft: job.Run.PEFT,
-		Pause: job.Pause,
+		Pause: job.Pause, Parts: w.parts,
 	}
 	for _, e := range job.Evaluations {
 		r.Evaluations = append(r.Evaluations, e.Spec)

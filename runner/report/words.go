@@ -31,7 +31,7 @@ var words = map[string]string{
 	"optim.forgetAtUnfreezing": "forgetting the optimizer's state when the backbone thaws",
 	"optim.schedule":           "learning rate schedule", "optim.schedule.kind": "learning rate schedule", "optim.schedule.warmup": "fraction of warmup", "optim.schedule.warmupSteps": "steps of warmup", "optim.schedule.floor": "last fraction of the learning rate",
 	"optim.schedule.milestones": "milestones of the schedule",
-	"train.epochs":              "epochs", "train.batch": "images in a batch", "train.accumulate": "batches in a step", "train.precision": "precision",
+	"train.epochs":              "epochs", "train.batch": "images in a batch", "train.accumulate": "batches in a step", "train.precision": "precision", "train.deterministic": "deterministic",
 	"train.steps": "steps", "train.maxSteps": "largest number of steps", "train.monitor": "metric of the best checkpoint", "train.ema": "decay of averaged weights",
 	"train.evalEvery": "epochs between validations", "train.evalSteps": "steps between validations", "train.patience": "patience in validations", "train.minDelta": "least improvement",
 }

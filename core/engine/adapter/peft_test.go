@@ -110,7 +110,7 @@ func TestLoRAEqualsPEFT(t *testing.T) {
 							near("gradient of "+name(i), p.Grad().Floats(), "grad."+name(i), 1e-5)
 						}
 					}
-					torch.AdamW(params, states, 1e-2, 0.9, 0.999, 1e-2, 1e-8)
+					torch.AdamW(params, states, nil, 1e-2, 0.9, 0.999, 1e-2, 1e-8)
 				}
 				near("losses", losses, "losses", 1e-4)
 				for i, p := range params {

@@ -44,6 +44,10 @@ var kinds = map[string]struct {
 // Kinds lists the losses by name.
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
+// OfPixels reports whether a loss is a mean over pixels, the same however images are
+// cut into batches. Others have one value of the images of a batch together.
+func OfPixels(kind string) bool { return kinds[kind].ofPixels }
+
 func classWeights(t *spec.Loss, like *torch.Tensor) *torch.Tensor {
 	if len(t.ClassWeights) == 0 {
 		return nil

@@ -50,22 +50,23 @@ type rule struct {
 	// which is one number.
 	state []string
 	decay float64 // where none is given, in PyTorch
-	step  func(cfg *spec.Optim, g *group, lr float64)
+	// step moves nothing if a norm is given that is not finite.
+	step func(cfg *spec.Optim, g *group, norm *torch.Tensor, lr float64)
 }
 
 var rules = map[string]rule{
-	"adamw": {[]string{"m", "v", "step"}, 0.01, func(c *spec.Optim, g *group, lr float64) {
-		torch.AdamW(g.tensors, g.moments(), lr, c.Beta1, c.Beta2, g.Decay, c.Eps)
+	"adamw": {[]string{"m", "v", "step"}, 0.01, func(c *spec.Optim, g *group, norm *torch.Tensor, lr float64) {
+		torch.AdamW(g.tensors, g.moments(), norm, lr, c.Beta1, c.Beta2, g.Decay, c.Eps)
 	}},
-	"adam": {[]string{"m", "v", "step"}, 0, func(c *spec.Optim, g *group, lr float64) {
-		torch.Adam(g.tensors, g.moments(), lr, c.Beta1, c.Beta2, g.Decay, c.Eps)
+	"adam": {[]string{"m", "v", "step"}, 0, func(c *spec.Optim, g *group, norm *torch.Tensor, lr float64) {
+		torch.Adam(g.tensors, g.moments(), norm, lr, c.Beta1, c.Beta2, g.Decay, c.Eps)
 	}},
-	"sgd": {[]string{"momentum"}, 0, func(c *spec.Optim, g *group, lr float64) {
+	"sgd": {[]string{"momentum"}, 0, func(c *spec.Optim, g *group, norm *torch.Tensor, lr float64) {
 		momenta := make([]*torch.Tensor, len(g.state))
 		for i, s := range g.state {
 			momenta[i] = s[0]
 		}
-		torch.SGD(g.tensors, momenta, lr, c.Momentum, g.Decay, c.Nesterov)
+		torch.SGD(g.tensors, momenta, norm, lr, c.Momentum, g.Decay, c.Nesterov)
 	}},
 }
 
@@ -125,10 +126,23 @@ func (o *Optimizer) Step(factor float64) (norm float64, ok bool) {
 		return norm, false
 	}
 	for _, g := range o.groups {
-		o.rule.step(o.cfg, g, g.LR*factor)
+		o.rule.step(o.cfg, g, nil, g.LR*factor)
 	}
 	torch.DropGrads(o.all)
 	return norm, true
+}
+
+// StepThere is Step that does not wait for the device: the norm is a scalar there.
+// Where it or the loss, another, is not finite, nothing is updated. The gradients are
+// dropped in any case.
+func (o *Optimizer) StepThere(factor float64, loss *torch.Tensor) (norm *torch.Tensor) {
+	norm = torch.ClipGradsThere(o.all, o.cfg.ClipNorm)
+	both := norm.Add(loss)
+	for _, g := range o.groups {
+		o.rule.step(o.cfg, g, both, g.LR*factor)
+	}
+	torch.DropGrads(o.all)
+	return norm
 }
 
 // Default drops the decay of all groups and the betas for those that PyTorch's

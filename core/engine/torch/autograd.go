@@ -77,6 +77,23 @@ func LargestGrads(params []*Tensor) []float64 {
 	return largest
 }
 
+// ClipGradsThere is ClipGrads that does not wait for the device: the norm is a scalar
+// there. Where it is not finite, the gradients are not after it, either.
+func ClipGradsThere(params []*Tensor, limit float64) *Tensor {
+	h := handles("clip grads", params)
+	return params[0].d.shim("clip grads", params, func(o *C.ll_tensor) *C.char {
+		return C.ll_clip_grads_there(o, &h[0], C.int(len(h)), C.double(limit))
+	})
+}
+
+// LargestGradsThere is LargestGrads that does not wait for the device, float32 [n].
+func LargestGradsThere(params []*Tensor) *Tensor {
+	h := handles("largest grads", params)
+	return params[0].d.shim("largest grads", params, func(o *C.ll_tensor) *C.char {
+		return C.ll_largest_grads_there(o, &h[0], C.int(len(h)))
+	})
+}
+
 // AdamWState is what AdamW and Adam remember of one parameter.
 type AdamWState struct {
 	M, V *Tensor // moments, shape of the parameter
@@ -85,18 +102,19 @@ type AdamWState struct {
 
 // AdamW updates params in place from their gradients (Loshchilov and Hutter,
 // arXiv:1711.05101; the fused kernel of libtorch, equal to PyTorch's
-// AdamW(fused=True) bit for bit). Parameters without a gradient stay.
-func AdamW(params []*Tensor, states []AdamWState, lr, beta1, beta2, weightDecay, eps float64) {
-	adam(params, states, lr, beta1, beta2, weightDecay, eps, true)
+// AdamW(fused=True) bit for bit). Parameters without a gradient stay. Where norm, a
+// scalar of the device, is given and not finite, all stay.
+func AdamW(params []*Tensor, states []AdamWState, norm *Tensor, lr, beta1, beta2, weightDecay, eps float64) {
+	adam(params, states, norm, lr, beta1, beta2, weightDecay, eps, true)
 }
 
 // Adam is AdamW with the decay added to the gradient, that is L2 (Kingma and
 // Ba, arXiv:1412.6980; PyTorch's Adam with weight_decay).
-func Adam(params []*Tensor, states []AdamWState, lr, beta1, beta2, weightDecay, eps float64) {
-	adam(params, states, lr, beta1, beta2, weightDecay, eps, false)
+func Adam(params []*Tensor, states []AdamWState, norm *Tensor, lr, beta1, beta2, weightDecay, eps float64) {
+	adam(params, states, norm, lr, beta1, beta2, weightDecay, eps, false)
 }
 
-func adam(params []*Tensor, states []AdamWState, lr, beta1, beta2, weightDecay, eps float64, decoupled bool) {
+func adam(params []*Tensor, states []AdamWState, norm *Tensor, lr, beta1, beta2, weightDecay, eps float64, decoupled bool) {
 	if len(params) == 0 {
 		return
 	}
@@ -107,20 +125,20 @@ func adam(params []*Tensor, states []AdamWState, lr, beta1, beta2, weightDecay, 
 	}
 	hp, hm, hv, hs := handles("adam", params), handles("adam", m), handles("adam", v), handles("adam", s)
 	params[0].must("adam", C.ll_adam(&hp[0], &hm[0], &hv[0], &hs[0], C.int(n),
-		C.double(lr), C.double(beta1), C.double(beta2), C.double(weightDecay), C.double(eps), C.int(b2i(decoupled))))
+		C.double(lr), C.double(beta1), C.double(beta2), C.double(weightDecay), C.double(eps), C.int(b2i(decoupled)), norm.p()))
 }
 
 // SGD updates params in place: b ← μb + g, p ← p − lr·b, or p − lr·(g + μb) with
 // Nesterov's momentum, g with the decay added to the gradient; as PyTorch does
 // it with dampening 0. momenta start at 0 and stay so where momentum is 0.
-// Parameters without a gradient stay.
-func SGD(params, momenta []*Tensor, lr, momentum, weightDecay float64, nesterov bool) {
+// Parameters without a gradient stay. norm is as in AdamW.
+func SGD(params, momenta []*Tensor, norm *Tensor, lr, momentum, weightDecay float64, nesterov bool) {
 	if len(params) == 0 {
 		return
 	}
 	hp, hb := handles("sgd", params), handles("sgd", momenta)
 	params[0].must("sgd", C.ll_sgd(&hp[0], &hb[0], C.int(len(params)),
-		C.double(lr), C.double(momentum), C.double(weightDecay), C.int(b2i(nesterov))))
+		C.double(lr), C.double(momentum), C.double(weightDecay), C.int(b2i(nesterov)), norm.p()))
 }
 
 // Lerp moves tensors towards others by a fraction of the way, in place.

@@ -30,6 +30,9 @@ type Device struct {
 	slot   *libtch.Ctensor  // where libtch puts a result; C memory
 	forms  map[string]int32 // attention form by shape, see Attention
 	closed sync.Once
+
+	deterministic bool
+	lost          error // of a GPU that failed for good
 }
 
 type job struct {
@@ -57,10 +60,15 @@ func CPU(threads int) (*Device, error) {
 
 // CUDA starts device cuda:index. LoadCUDA must have been called before.
 func CUDA(index int) (*Device, error) {
-	if n := CUDADevices(); index >= n {
+	if n := CUDADevices(); index < 0 || index >= n {
 		return nil, fmt.Errorf("cuda:%d: there are %d CUDA devices", index, n)
 	}
-	return start(int32(index)), nil
+	d := start(int32(index))
+	if err := d.Do(func() error { return cError("start", C.ll_cuda_begin(C.int(index))) }); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("cuda:%d: %w", index, err)
+	}
+	return d, nil
 }
 
 func start(index int32) *Device {
@@ -101,7 +109,8 @@ func (d *Device) String() string {
 
 // Do runs fn on the device's thread, in a scope of its own, and waits. Calls
 // from many goroutines are served one after another. A panic of an operation
-// comes back as *Error, any other as *PanicError. Do inside Do is refused.
+// comes back as *Error, any other as *PanicError. Do inside Do is refused. A GPU that
+// was lost computes nothing more: all later calls return an error that is ErrLost.
 func (d *Device) Do(fn func() error) error {
 	if unix.Gettid() == d.tid {
 		return errors.New("torch: Do called inside Do")
@@ -116,9 +125,16 @@ func (d *Device) Do(fn func() error) error {
 }
 
 func (d *Device) run(fn func() error) (err error) {
+	if d.lost != nil {
+		return d.lost
+	}
 	defer func() {
 		if v := recover(); v != nil {
 			err = recovered(v)
+		}
+		if lost(err) {
+			d.lost = fmt.Errorf("%v: %w: %w", d, ErrLost, err)
+			err = d.lost
 		}
 		for len(d.scopes) > 0 {
 			d.pop()

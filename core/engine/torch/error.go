@@ -45,7 +45,12 @@ func OutOfMemory(err error) bool {
 		return false
 	}
 	s := e.Err.Error()
-	return strings.Contains(s, "out of memory") || strings.Contains(s, "can't allocate memory")
+	for _, sign := range []string{"out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"} {
+		if strings.Contains(s, sign) {
+			return true
+		}
+	}
+	return false
 }
 
 // PanicError is a panic inside Device.Do that was no *Error, with its stack.

@@ -204,6 +204,9 @@ func (t *Tensor) Kron(u *Tensor) *Tensor {
 
 // Solve is Z with t · Z = b.
 func (t *Tensor) Solve(b *Tensor) *Tensor {
+	if t.d.IsCUDA() {
+		return t.d.shim("solve", list(t, b), func(o *C.ll_tensor) *C.char { return C.ll_solve(o, t.p(), b.p()) })
+	}
 	return t.op("solve", list(t, b), func(o *slot) { libtch.AtgLinalgSolve(o, t.c, b.c, 1) })
 }
 
@@ -570,6 +573,9 @@ func (t *Tensor) UpsampleNearest(h, w int64) *Tensor {
 // UpsampleBilinear resizes [N, C, H, W] to h × w, pixel centres at half-integers
 // (align_corners false), no antialias.
 func (t *Tensor) UpsampleBilinear(h, w int64) *Tensor {
+	if t.d.deterministic {
+		return t.resampled(h, w, bilinear)
+	}
 	return t.op("upsample bilinear", list(t), func(o *slot) {
 		libtch.AtgUpsampleBilinear2d(o, t.c, []int64{h, w}, 2, 0, 0, 1, 0, 1)
 	})
@@ -578,6 +584,9 @@ func (t *Tensor) UpsampleBilinear(h, w int64) *Tensor {
 // UpsampleBicubic resizes [N, C, H, W] to h × w with a = −0.75, half-pixel
 // centres, no antialias: how position tables are interpolated.
 func (t *Tensor) UpsampleBicubic(h, w int64) *Tensor {
+	if t.d.deterministic {
+		return t.resampled(h, w, bicubic)
+	}
 	return t.op("upsample bicubic", list(t), func(o *slot) {
 		libtch.AtgUpsampleBicubic2d(o, t.c, []int64{h, w}, 2, 0, 0, 1, 0, 1)
 	})
@@ -594,6 +603,10 @@ func CrossEntropy(logits, target, weights *Tensor, ignore int64, smoothing float
 
 // CrossEntropySum is CrossEntropy with reduction "sum": with no pixel left, 0.
 func CrossEntropySum(logits, target, weights *Tensor, ignore int64, smoothing float64) *Tensor {
+	if logits.d.IsCUDA() {
+		// The kernel that sums as well adds in any order, by atomic operations.
+		return crossEntropy(logits, target, weights, 0, ignore, smoothing).Sum()
+	}
 	return crossEntropy(logits, target, weights, 2, ignore, smoothing)
 }
 

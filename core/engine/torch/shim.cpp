@@ -2,6 +2,10 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <dlfcn.h>
 #include <malloc.h>
@@ -9,8 +13,11 @@
 #include <torch/torch.h>
 #include <torch/version.h>
 
+#include <array>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <optional>
 
 namespace {
 
@@ -47,6 +54,36 @@ at::Generator generator(int device) {
   if (device < 0) return at::detail::getDefaultCPUGenerator();
   return at::globalContext().defaultGenerator(at::Device(at::kCUDA, device));
 }
+
+at::Device cuda(int index) { return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index)); }
+
+// Memory that a device copies from and to by itself. The allocator gives a block away
+// again only after the copies from it, so it may be let go at once.
+Tensor pinned(at::IntArrayRef shape, at::ScalarType kind) {
+  return at::empty(shape, at::TensorOptions().dtype(kind).pinned_memory(true));
+}
+
+// A function of the driver, NULL if there is none.
+template <class F>
+F *driver(const char *name) {
+  static void *lib = dlopen("libcuda.so.1", RTLD_LAZY);
+  return lib ? reinterpret_cast<F *>(dlsym(lib, name)) : nullptr;
+}
+
+// Allows one kernel of attention while it lives; 1: all of them.
+struct Kernel {
+  explicit Kernel(int form) : any(form == 1) {
+    if (!any) set(form == 2, form == 3, form == 4, false);
+  }
+  ~Kernel() {
+    if (!any) set(true, true, true, true);
+  }
+  static void set(bool flash, bool efficient, bool cudnn, bool math) {
+    auto &c = at::globalContext();
+    c.setSDPUseFlash(flash), c.setSDPUseMemEfficient(efficient), c.setSDPUseCuDNN(cudnn), c.setSDPUseMath(math);
+  }
+  bool any;
+};
 
 // Counts the bytes of tensors on the thread that holds it as its debug info.
 struct ByteCounter : c10::MemoryReportingInfoBase {
@@ -100,10 +137,14 @@ struct LowRankLinear : torch::autograd::Function<LowRankLinear> {
     Tensor xa = h ? h->to(x.scalar_type()) : at::mm(x, a->to(x.scalar_type()).t());
     Tensor y;
     if (low) {
-      Tensor xs = at::cat({x, xa}, 1);
-      Tensor ws = at::empty({w.size(0), in + rank}, w.options());
+      // Tensor cores take rows of whole 16 bytes.
+      const auto width = x.is_cuda() ? (in + rank + 7) / 8 * 8 : in + rank;
+      std::vector<Tensor> columns{x, xa};
+      if (width > in + rank) columns.push_back(at::zeros({x.size(0), width - in - rank}, x.options()));
+      Tensor xs = at::cat(columns, 1);
+      Tensor ws = at::empty({w.size(0), width}, w.options());
       ws.narrow(1, 0, in).copy_(w);
-      auto tail = ws.narrow(1, in, rank);
+      auto tail = ws.narrow(1, in, width - in);
       tail.zero_();
       for (const auto &p : parts(flat, scales))
         tail.narrow(0, p.out, p.outs).narrow(1, p.r, p.rank).copy_(block(b, p) * p.scale);
@@ -203,6 +244,116 @@ int ll_cuda_devices(void) {
   }
 }
 
+int ll_cuda_driver(void) {
+  int version = 0;
+  auto get = driver<int(int *)>("cuDriverGetVersion");
+  return get && get(&version) == 0 ? version : 0;
+}
+
+int ll_cuda_facts(int index, char *name, int n, int64_t *memory, int *capability) {
+  auto device = driver<int(int *, int)>("cuDeviceGet");
+  auto called = driver<int(char *, int, int)>("cuDeviceGetName");
+  auto total = driver<int(size_t *, int)>("cuDeviceTotalMem_v2");
+  auto attribute = driver<int(int *, int, int)>("cuDeviceGetAttribute");
+  int d = 0, major = 0, minor = 0;
+  size_t bytes = 0;
+  if (!device || !called || !total || !attribute || device(&d, index) != 0 || called(name, n, d) != 0 || total(&bytes, d) != 0 ||
+      attribute(&major, 75, d) != 0 || attribute(&minor, 76, d) != 0)
+    return 0;
+  *memory = static_cast<int64_t>(bytes), *capability = 10 * major + minor;
+  return 1;
+}
+
+char *ll_cuda_begin(int index) {
+  return guarded([&] {
+    auto &c = at::globalContext();
+    c.lazyInitDevice(at::kCUDA);
+    // Otherwise the first pinned memory makes a context on device 0, of 500 MB, for
+    // engines of all devices.
+    c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(cuda(index));
+    // Partial sums of a product stay in fp32.
+    c.setAllowBF16ReductionCuBLAS(/*allow_reduced_precision=*/false, /*allow_splitk=*/true);
+    c.setBenchmarkCuDNN(false);
+  });
+}
+
+char *ll_set_deterministic(int on) {
+  return guarded([&] {
+    at::globalContext().setDeterministicAlgorithms(on != 0, /*warn_only=*/false);
+    at::globalContext().setDeterministicCuDNN(on != 0);
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+  });
+}
+
+char *ll_cuda_memory(int index, int reset, int64_t *now, int64_t *peak, int64_t *left, int64_t *total) {
+  return guarded([&] {
+    auto *a = at::getDeviceAllocator(at::kCUDA);
+    const auto stats = a->getDeviceStats(cuda(index).index());
+    const auto &bytes = stats.allocated_bytes[0];  // of all pools together
+    *now = bytes.current, *peak = bytes.peak;
+    const auto info = a->getMemoryInfo(cuda(index).index());
+    *left = static_cast<int64_t>(info.first), *total = static_cast<int64_t>(info.second);
+    if (reset) a->resetPeakStats(cuda(index).index());
+  });
+}
+
+// From this size on a copy has a stream of its own, where it does not wait for what is
+// computed, and what is computed later waits for it.
+constexpr size_t kApart = 64 << 10;
+
+char *ll_upload(ll_tensor *out, const void *data, const int64_t *dims, int ndims, int kind, int device) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    Tensor host = pinned(at::IntArrayRef(dims, ndims), at::ScalarType(kind));
+    memcpy(host.data_ptr(), data, host.nbytes());
+    const auto to = cuda(device);
+    if (host.nbytes() < kApart) {
+      *out = box(host.to(to, /*non_blocking=*/true));
+      return;
+    }
+    static std::array<std::optional<c10::Stream>, 64> apart;  // touched by one thread for each device
+    c10::impl::VirtualGuardImpl impl(at::kCUDA);
+    auto &stream = apart.at(device);
+    if (!stream) stream = impl.getStreamFromGlobalPool(to);
+    const auto computing = impl.getStream(to);
+    Tensor t;
+    {
+      c10::StreamGuard guard(*stream);
+      t = host.to(to, /*non_blocking=*/true);
+    }
+    c10::Event copied(at::kCUDA);
+    copied.record(*stream);
+    copied.block(computing);
+    t.record_stream(computing);  // its memory is not given away before what reads it has run
+    *out = box(std::move(t));
+  });
+}
+
+struct Later {
+  Tensor host;
+  c10::Event copied{at::kCUDA};
+};
+
+char *ll_later(void **later, ll_tensor t) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    auto l = std::make_unique<Later>();
+    l->host = pinned(T(t).sizes(), at::kFloat);
+    l->host.copy_(T(t), /*non_blocking=*/true);
+    l->copied.record(c10::impl::VirtualGuardImpl(at::kCUDA).getStream(T(t).device()));
+    *later = l.release();
+  });
+}
+
+char *ll_later_read(double *out, void *later) {
+  std::unique_ptr<Later> l(static_cast<Later *>(later));
+  return guarded([&] {
+    l->copied.synchronize();
+    const auto *v = l->host.const_data_ptr<float>();
+    std::copy(v, v + l->host.numel(), out);
+  });
+}
+
 char *ll_seed(int device, uint64_t seed) {
   return guarded([&] {
     auto g = generator(device);
@@ -294,7 +445,8 @@ char *ll_einsum(ll_tensor *out, const char *equation, ll_tensor *ts, int n) {
 char *ll_attention(ll_tensor *out, ll_tensor q, ll_tensor k, ll_tensor v, int form) {
   return guarded([&] {
     const auto &Q = T(q), &K = T(k), &V = T(v);
-    if (form == 1) {
+    if (form > 0) {
+      Kernel only(form);
       *out = box(at::scaled_dot_product_attention(Q, K, V));
       return;
     }
@@ -333,17 +485,29 @@ char *ll_low_rank_linear(ll_tensor *out, ll_tensor x, ll_tensor w, ll_tensor bia
   });
 }
 
+char *ll_solve(ll_tensor *out, ll_tensor a, ll_tensor b) {
+  return guarded([&] {
+    // Whether a matrix is singular only the device knows, and asking it is waiting for
+    // it. A singular one gives numbers that are not finite, and those are noticed.
+    *out = box(T(a).is_cuda() ? std::get<0>(at::linalg_solve_ex(T(a), T(b))) : at::linalg_solve(T(a), T(b)));
+  });
+}
+
+// Decompositions make starting values. Those of a GPU have other signs and other last
+// bits, and a run starts the same everywhere.
 char *ll_svd(ll_tensor *u, ll_tensor *s, ll_tensor *vt, ll_tensor x) {
   return guarded([&] {
-    auto r = at::linalg_svd(T(x), /*full_matrices=*/false);
-    *u = box(std::get<0>(r)), *s = box(std::get<1>(r)), *vt = box(std::get<2>(r));
+    const auto d = T(x).device();
+    auto r = at::linalg_svd(T(x).cpu(), /*full_matrices=*/false);
+    *u = box(std::get<0>(r).to(d)), *s = box(std::get<1>(r).to(d)), *vt = box(std::get<2>(r).to(d));
   });
 }
 
 char *ll_qr(ll_tensor *q, ll_tensor *r, ll_tensor x) {
   return guarded([&] {
-    auto p = at::linalg_qr(T(x), "reduced");
-    *q = box(std::get<0>(p)), *r = box(std::get<1>(p));
+    const auto d = T(x).device();
+    auto p = at::linalg_qr(T(x).cpu(), "reduced");
+    *q = box(std::get<0>(p).to(d)), *r = box(std::get<1>(p).to(d));
   });
 }
 
@@ -374,7 +538,7 @@ char *ll_item(double *out, ll_tensor t) {
 }
 
 char *ll_adam(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps, int n, double lr,
-              double beta1, double beta2, double weight_decay, double eps, int decoupled) {
+              double beta1, double beta2, double weight_decay, double eps, int decoupled, ll_tensor norm) {
   return guarded([&] {
     at::NoGradGuard no;
     std::vector<Tensor> p, g, m, v, s;
@@ -387,23 +551,41 @@ char *ll_adam(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps,
     if (p.empty()) return;
     // The fused kernel reads the step and does not advance it.
     at::_foreach_add_(s, 1);
+    std::optional<Tensor> broken;  // 1: the kernel does nothing
+    if (norm) broken = at::isfinite(T(norm)).logical_not().to(at::kFloat);
     if (decoupled)
       at::_fused_adamw_(p, g, m, v, {}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
-                        /*maximize=*/false);
+                        /*maximize=*/false, /*grad_scale=*/{}, broken);
     else
       at::_fused_adam_(p, g, m, v, {}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
-                       /*maximize=*/false);
+                       /*maximize=*/false, /*grad_scale=*/{}, broken);
+    if (broken) at::_foreach_sub_(s, std::vector<Tensor>(s.size(), *broken));
   });
 }
 
 char *ll_sgd(ll_tensor *params, ll_tensor *momenta, int n, double lr, double momentum, double weight_decay,
-             int nesterov) {
+             int nesterov, ll_tensor norm) {
   return guarded([&] {
     at::NoGradGuard no;
+    std::optional<Tensor> whole;
+    if (norm) whole = at::isfinite(T(norm));
     for (int i = 0; i < n; i++) {
       auto &p = T(params[i]);
       auto g = p.grad();
       if (!g.defined()) continue;
+      if (whole) {
+        // As below, and only if the norm is finite.
+        auto moved = g;
+        if (weight_decay != 0) moved = moved.add(p, weight_decay);
+        if (momentum != 0) {
+          auto &b = T(momenta[i]);
+          auto next = b.mul(momentum).add_(moved);
+          moved = nesterov ? moved.add(next, momentum) : next;
+          b.copy_(at::where(*whole, next, b));
+        }
+        p.copy_(at::where(*whole, p.sub(moved, lr), p));
+        continue;
+      }
       if (weight_decay != 0) g = g.add(p, weight_decay);
       if (momentum != 0) {
         auto &b = T(momenta[i]);
@@ -454,6 +636,38 @@ char *ll_largest_grads(double *largest, ll_tensor *params, int n) {
     // One transfer for all of them.
     auto all = at::stack(at::_foreach_norm(g, std::numeric_limits<double>::infinity())).to(at::kCPU, at::kDouble);
     for (size_t i = 0; i < of.size(); i++) largest[of[i]] = all[i].item<double>();
+  });
+}
+
+char *ll_clip_grads_there(ll_tensor *norm, ll_tensor *params, int n, double max_norm) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    std::vector<Tensor> g;
+    for (int i = 0; i < n; i++)
+      if (const auto &t = T(params[i]).grad(); t.defined()) g.push_back(t);
+    if (g.empty()) {
+      *norm = box(at::zeros({}, T(params[0]).options().dtype(at::kFloat)));
+      return;
+    }
+    auto total = at::linalg_vector_norm(at::stack(at::_foreach_norm(g)));
+    if (max_norm > 0) at::_foreach_mul_(g, at::clamp_max(at::reciprocal(total + 1e-6) * max_norm, 1));
+    *norm = box(total);
+  });
+}
+
+char *ll_largest_grads_there(ll_tensor *largest, ll_tensor *params, int n) {
+  return guarded([&] {
+    at::NoGradGuard no;
+    std::vector<Tensor> g, all;
+    for (int i = 0; i < n; i++)
+      if (const auto &t = T(params[i]).grad(); t.defined()) g.push_back(t);
+    std::vector<Tensor> norms;
+    if (!g.empty()) norms = at::_foreach_norm(g, std::numeric_limits<double>::infinity());
+    size_t next = 0;
+    for (int i = 0; i < n; i++)
+      all.push_back(T(params[i]).grad().defined() ? norms[next++].to(at::kFloat)
+                                                  : at::full({}, -1, T(params[i]).options().dtype(at::kFloat)));
+    *largest = box(at::stack(all));
   });
 }
 

@@ -26,6 +26,23 @@ void ll_keep_freed_memory(void);
 // CUDA, loaded while running.
 char *ll_load_cuda(const char *path);
 int ll_cuda_devices(void);
+// The newest CUDA that the driver can do, as 1000·major + 10·minor; 0 if there is
+// none. What the driver says of a device: 0 if it says nothing.
+int ll_cuda_driver(void);
+int ll_cuda_facts(int index, char *name, int n, int64_t *memory, int *capability);
+// Makes a device that of the calling thread, and sets what holds for all devices.
+char *ll_cuda_begin(int index);
+char *ll_set_deterministic(int on);
+// Bytes of tensors on a device now and at most since the last call with reset, and
+// what the driver has left and has in all.
+char *ll_cuda_memory(int index, int reset, int64_t *now, int64_t *peak, int64_t *left, int64_t *total);
+// Copies host memory to a device and does not wait for it: data may be overwritten
+// at once.
+char *ll_upload(ll_tensor *out, const void *data, const int64_t *dims, int ndims, int kind, int device);
+// Begins to copy a float32 vector from its device; ll_later_read waits for it and
+// frees later.
+char *ll_later(void **later, ll_tensor t);
+char *ll_later_read(double *out, void *later);
 
 // Whether CUDA may round what it multiplies to TF32, in matrix products (bit 0)
 // and in convolutions (bit 1). Of the whole process.
@@ -60,6 +77,7 @@ char *ll_attention(ll_tensor *out, ll_tensor q, ll_tensor k, ll_tensor v, int fo
 char *ll_low_rank_linear(ll_tensor *out, ll_tensor x, ll_tensor w, ll_tensor bias, int parts,
                          const int64_t *offsets, ll_tensor *as, ll_tensor *hs, ll_tensor *bs,
                          const double *scales);
+char *ll_solve(ll_tensor *out, ll_tensor a, ll_tensor b);
 char *ll_svd(ll_tensor *u, ll_tensor *s, ll_tensor *vt, ll_tensor x);
 char *ll_qr(ll_tensor *q, ll_tensor *r, ll_tensor x);
 char *ll_ifft2_real(ll_tensor *out, ll_tensor x);
@@ -68,14 +86,18 @@ char *ll_argmax(ll_tensor *out, ll_tensor x, int64_t dim);
 char *ll_copy(ll_tensor dst, ll_tensor src);
 char *ll_item(double *out, ll_tensor t);
 
-// Optimiser.
+// Optimiser. Where a norm is given, a scalar on the device, nothing moves unless it is
+// finite.
 char *ll_adam(ll_tensor *params, ll_tensor *ms, ll_tensor *vs, ll_tensor *steps, int n, double lr,
-              double beta1, double beta2, double weight_decay, double eps, int decoupled);
+              double beta1, double beta2, double weight_decay, double eps, int decoupled, ll_tensor norm);
 char *ll_sgd(ll_tensor *params, ll_tensor *momenta, int n, double lr, double momentum, double weight_decay,
-             int nesterov);
+             int nesterov, ll_tensor norm);
 char *ll_lerp(ll_tensor *to, ll_tensor *from, int n, double by);
 char *ll_clip_grads(double *norm, ll_tensor *params, int n, double max_norm);
 char *ll_largest_grads(double *largest, ll_tensor *params, int n);
+// The same without waiting for the device: norm a scalar, largest [n].
+char *ll_clip_grads_there(ll_tensor *norm, ll_tensor *params, int n, double max_norm);
+char *ll_largest_grads_there(ll_tensor *largest, ll_tensor *params, int n);
 
 #ifdef __cplusplus
 }

@@ -171,7 +171,7 @@ func hostTensor(data unsafe.Pointer, shape []int64, dt DType) C.ll_tensor {
 	return C.ll_tensor(libtch.AtTensorOfData(data, shape, uint(len(shape)), uint(dt.Size()), int(dt)))
 }
 
-// Of copies data into a new tensor of the given shape on d.
+// Of copies data into a new tensor of the given shape on d. A GPU is not waited for.
 func Of[E Element](d *Device, data []E, shape ...int64) *Tensor {
 	d.check("of")
 	n := int64(1)
@@ -184,6 +184,9 @@ func Of[E Element](d *Device, data []E, shape ...int64) *Tensor {
 	if n == 0 {
 		return d.Zeros(dtypeOf[E](), shape...)
 	}
+	if d.IsCUDA() {
+		return d.upload(unsafe.Pointer(&data[0]), shape, dtypeOf[E]())
+	}
 	if len(shape) == 0 {
 		return Of(d, data, 1).Reshape()
 	}
@@ -191,12 +194,13 @@ func Of[E Element](d *Device, data []E, shape ...int64) *Tensor {
 	if c == nil {
 		panic(&Error{Op: "of", Shapes: [][]int64{shape}, Err: lastError()})
 	}
-	return d.wrap(c).toDevice()
+	return d.wrap(c)
 }
 
 // View makes a tensor that looks into data (row-major, little endian) without
 // copying. The memory must stay as it is, and mapped, for as long as the tensor
-// or anything made from it by view lives. On a GPU the data is copied.
+// or anything made from it by view lives. On a GPU the data is copied, and it is waited
+// for.
 func (d *Device) View(data []byte, dt DType, shape ...int64) *Tensor {
 	d.check("view")
 	n := dt.Size()

@@ -298,7 +298,7 @@ func (m *model) step(i int) (loss float64) {
 		l := CrossEntropy(Linear(h, m.params[2], nil), y, nil, 255, 0)
 		l.Backward()
 		ClipGrads(m.params, 1)
-		AdamW(m.params, m.states, 1e-2, 0.9, 0.999, 1e-2, 1e-8)
+		AdamW(m.params, m.states, nil, 1e-2, 0.9, 0.999, 1e-2, 1e-8)
 		DropGrads(m.params)
 		loss = l.Item()
 	})
@@ -362,7 +362,7 @@ func TestAdamWMatchesFormula(t *testing.T) {
 		x, m, v := []float64{1, -2}, []float64{0, 0}, []float64{0, 0}
 		for step := 1.0; step <= 5; step++ {
 			p.Mul(p).Mul(p).Sum().Backward()
-			AdamW([]*Tensor{p}, []AdamWState{st}, lr, b1, b2, wd, eps)
+			AdamW([]*Tensor{p}, []AdamWState{st}, nil, lr, b1, b2, wd, eps)
 			DropGrads([]*Tensor{p})
 			for i := range x {
 				g := 3 * x[i] * x[i]

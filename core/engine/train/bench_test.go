@@ -98,7 +98,7 @@ func BenchmarkWindows(b *testing.B) {
 		}
 		start = time.Now()
 		for _, u := range updates {
-			if _, err := r.update(u, r.src, epoch); err != nil {
+			if err := r.update(u, r.src, epoch); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/rng"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/safetensors"
 	"github.com/loralab/loralab/core/spec"
@@ -217,13 +219,25 @@ func (s *session) restore(c *checkpointed, whole bool) error {
 		}
 		s.net.adapters.Changed()
 		if g, ok := c.Get(generatorName); ok && whole {
-			s.t.dev.SetGeneratorState(slices.Clone(g.Data))
+			s.generator(g.Data, c.Step)
 		}
 		if len(c.Pixels) > 0 {
 			return s.weighed(c.Pixels)
 		}
 		return nil
 	})
+}
+
+// generator continues the device's generator. That of another kind of device has another
+// state: then it begins again, at a seed of the step. It is called on the device's
+// thread.
+func (s *session) generator(state []byte, step int) {
+	if len(state) == len(s.t.dev.GeneratorState()) {
+		s.t.dev.SetGeneratorState(slices.Clone(state))
+		return
+	}
+	s.t.dev.Seed(rng.New(s.spec.Seed, "dropout", strconv.Itoa(step)).Uint64())
+	s.warn(fmt.Sprintf("the training was begun on another kind of device and continues on %s: dropout draws other numbers than it would have there, and sums have other last bits", s.t.dev))
 }
 
 // digest is SHA-256 over names and bytes of all that was trained, sorted.

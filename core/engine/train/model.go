@@ -110,6 +110,7 @@ func newNetwork(t *Trainer, req *spec.RunRequest, computed string) (*network, er
 	}
 	// In bf16 what stays in fp32 (norms, losses, the last layer) is to be exact.
 	t.dev.SetTF32(computed == "tf32")
+	t.dev.SetDeterministic(s.Train.Deterministic)
 	tensors, err := params.Of(s)
 	if err != nil {
 		return nil, err

@@ -35,27 +35,29 @@ func sumOf(t *torch.Tensor) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// look takes the gradients of an update; trains is whether a tensor takes one yet.
-// It returns a warning, once, or "".
-func (m *moves) look(adapters []named, trains func(name string) bool) string {
-	if len(m.Still) == 0 {
-		return ""
-	}
-	var still []*torch.Tensor
-	all := true
+// of lists the tensors that had no gradient yet, and whether all of them take one.
+func (m *moves) of(adapters []named, trains func(name string) bool) (names []string, still []*torch.Tensor, all bool) {
+	all = true
 	for _, p := range adapters {
 		if slices.Contains(m.Still, p.name) {
-			still = append(still, p.t)
+			names, still = append(names, p.name), append(still, p.t)
 			all = all && trains(p.name)
 		}
 	}
-	var left []string
-	for i, largest := range torch.LargestGrads(still) {
-		if !(largest > 0) {
-			left = append(left, m.Still[i])
-		}
+	return names, still, all
+}
+
+// seen takes the largest gradients of tensors that an update had; all is whether every
+// one takes a gradient. It returns a warning, once, or "".
+func (m *moves) seen(names []string, largest []float64, all bool) string {
+	if len(m.Still) == 0 {
+		return ""
 	}
-	m.Still = left
+	had := map[string]bool{}
+	for i, v := range largest {
+		had[names[i]] = v > 0
+	}
+	m.Still = slices.DeleteFunc(m.Still, func(name string) bool { return had[name] })
 	if !all {
 		return ""
 	}

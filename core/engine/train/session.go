@@ -48,6 +48,8 @@ type session struct {
 	uncounted   int           // updates in which no pixel counted
 	moves       *moves
 	seconds     float64       // of training before this process
+	speeds      []float64     // images per second, of the updates of this process
+	reported    time.Time     // the last update
 	notes       []*spec.Event // that wait for the journal to be opened
 	paused      *spec.Paused  // nil: the training did not pause
 	loaded      string        // the weights in net, for evaluations
@@ -213,9 +215,9 @@ type update struct {
 	loss    float64   // as far as it is computed
 }
 
-// read reads the images of an update.
+// read reads the images of an update, in its batches or in smaller ones.
 func (s *session) read(ctx context.Context, src *source, images []int, epoch int) (*update, error) {
-	u := &update{indices: cut(images, int(s.spec.Train.Batch)), images: len(images), masses: make([]float64, len(s.loss))}
+	u := &update{indices: cut(images, s.parted()), images: len(images), masses: make([]float64, len(s.loss))}
 	for _, indices := range u.indices {
 		b, err := src.batch(ctx, indices, s.spec.Seed, epoch)
 		if err != nil {
@@ -246,26 +248,14 @@ func (u *update) names() []string {
 // gradients adds those of a batch, by its part of the update.
 func (s *session) gradients(u *update, src *source, b *data.Batch, indices []int) error {
 	return s.t.dev.Do(func() error {
-		logits := s.net.logits(src.tokens(b, indices), b.Size, true)
-		l := loss.Compute(s.loss, loss.Masses(s.loss, b.N, b.Pixels), u.masses, logits, s.net.target(b))
-		var aux *torch.Tensor
-		if aux = s.net.adapters.Aux(); aux != nil {
-			if b.N != u.images {
-				aux = aux.Scale(float64(b.N) / float64(u.images))
-			}
-			if l != nil {
-				l = l.Add(aux)
-			} else {
-				l = aux
-			}
-		}
+		l, logits, aux := s.lossOf(u, src, b, indices)
 		if l == nil {
 			return nil
 		}
 		v := l.Item()
 		u.loss += v
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return s.diverged(fmt.Sprintf("the loss is %v", v), s.cause(u, b, logits, aux))
+		if notFinite(v) {
+			return s.diverged(s.step+1, fmt.Sprintf("the loss is %v", v), s.cause(u, b, logits, aux))
 		}
 		l.Backward()
 		return nil
@@ -281,7 +271,7 @@ func (s *session) cause(u *update, b *data.Batch, logits, aux *torch.Tensor) str
 		}
 	}
 	if aux != nil {
-		if v := aux.Item(); math.IsNaN(v) || math.IsInf(v, 0) {
+		if v := aux.Item(); notFinite(v) {
 			return fmt.Sprintf("the adapter's own loss is %v", v)
 		}
 	}
@@ -319,38 +309,43 @@ const (
 )
 
 // update computes gradients, clips, moves the weights and reports.
-func (s *session) update(u *update, src *source, epoch int) (*spec.Step, error) {
+func (s *session) update(u *update, src *source, epoch int) error {
 	u.start = time.Now()
 	s.net.drawPaths(s.spec.Seed, s.step)
 	for i, b := range u.batches {
 		if err := s.gradients(u, src, b, u.indices[i]); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	factor := 1.0
-	if !s.forgets() {
-		factor = optim.Factor(s.spec.Optim.Schedule, s.step, s.total)
-	}
-	st := &spec.Step{Step: uint64(s.step + 1), Epoch: uint32(epoch + 1), Lr: s.rate() * factor, Loss: u.loss, Uncounted: !u.counts()}
-	if m := median(s.recent); len(s.recent) >= lookBack/5 && math.Abs(u.loss) > exploded*math.Abs(m) && m != 0 {
-		return nil, s.diverged(fmt.Sprintf("the loss explodes: it is %.4g, the median of the last %d was %.4g", u.loss, len(s.recent), m), imagesOf(u))
+	st := s.said(u, epoch)
+	st.Loss = u.loss
+	if s.explodes(u.loss) {
+		return s.diverged(s.step+1, s.explosion(u.loss), imagesOf(u))
 	}
 	warning := ""
 	err := s.t.dev.Do(func() error {
 		if !st.Uncounted {
 			_, adapters, _ := s.net.trained()
-			warning = s.moves.look(adapters, func(name string) bool { return int(s.net.tensors[name].Until) <= epoch })
+			if names, still, all := s.moves.of(adapters, s.trainsIn(epoch)); len(still) > 0 {
+				warning = s.moves.seen(names, torch.LargestGrads(still), all)
+			}
 		}
 		var ok bool
-		if st.GradNorm, ok = s.opt.Step(factor); !ok {
-			return s.diverged(fmt.Sprintf("the norm of the gradients is %v", st.GradNorm), s.brokenGradient())
+		if st.GradNorm, ok = s.opt.Step(s.factor()); !ok {
+			return s.diverged(s.step+1, fmt.Sprintf("the norm of the gradients is %v", st.GradNorm), s.brokenGradient())
 		}
 		s.average.add(s.step)
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	s.step++
+	return s.report(u, st, warning)
+}
+
+// report says what an update was.
+func (s *session) report(u *update, st *spec.Step, warning string) error {
 	if st.Uncounted {
 		if s.uncounted++; s.uncounted == 1 {
 			s.warn(fmt.Sprintf("no pixel of the images of step %d counts, so nothing trains in it: %s", st.Step, listed(u.names())))
@@ -362,11 +357,18 @@ func (s *session) update(u *update, src *source, epoch int) (*spec.Step, error) 
 	if warning != "" {
 		s.warn(warning)
 	}
-	s.step++
-	st.ImagesPerSecond = float64(u.images) / time.Since(u.start).Seconds()
+	// While the next one is computed already, an update takes as long as there is from
+	// the end of one to that of the next.
+	began, now := u.start, time.Now()
+	if s.reported.After(began) {
+		began = s.reported
+	}
+	s.reported = now
+	st.ImagesPerSecond = float64(u.images) / now.Sub(began).Seconds()
+	s.speeds = append(s.speeds, st.ImagesPerSecond)
 	e := &spec.Event{Event: &spec.Event_Step{Step: st}}
 	s.emit(e)
-	return st, s.dir.note(e)
+	return s.dir.note(e)
 }
 
 // brokenGradient names the tensor nearest to the loss whose gradient is not
@@ -409,8 +411,8 @@ const namesTold = 4
 
 // diverged is the end of a run whose numbers make no sense any more. The first
 // line says what users need, the second has more if there is.
-func (s *session) diverged(what, cause string) error {
-	return fmt.Errorf("%s at step %d; %s; %s", what, s.step+1, s.lastGood(), cause)
+func (s *session) diverged(step int, what, cause string) error {
+	return fmt.Errorf("%s at step %d; %s; %s", what, step, s.lastGood(), cause)
 }
 
 // lastGood says where a run that fails goes on.

@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	"google.golang.org/protobuf/proto"
 
@@ -66,9 +67,24 @@ type Trainer struct {
 func New(dev *torch.Device, dir string) *Trainer {
 	t := &Trainer{dev: dev, cache: newTokenCache(dev), files: data.NewIndex(data.Look{})}
 	if dir != "" {
-		t.probeFile = filepath.Join(dir, "probes-"+strings.ReplaceAll(dev.String(), ":", "")+"-"+torch.Version()+".json")
+		t.probeFile = filepath.Join(dir, "probes-"+kindOf(dev)+"-"+torch.Version()+".json")
 	}
 	return t
+}
+
+// kindOf is a device in the name of a file. Machines with other GPUs may share the
+// directory, and GPUs of one kind choose alike.
+func kindOf(dev *torch.Device) string {
+	facts, ok := dev.Facts()
+	if !ok {
+		return strings.ReplaceAll(dev.String(), ":", "")
+	}
+	return "cuda-" + strings.Map(func(r rune) rune {
+		if r < 128 && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return unicode.ToLower(r)
+		}
+		return '-'
+	}, facts.Name)
 }
 
 // Close gives back what runs shared.
@@ -103,7 +119,10 @@ func (t *Trainer) Run(ctx context.Context, req *spec.RunRequest, emit func(*spec
 	case errors.Is(err, ErrStopped):
 		emit(&spec.Event{Event: &spec.Event_Stopped{Stopped: &spec.Stopped{Step: uint64(e.step)}}})
 	default:
-		failed := &spec.Failed{Reason: firstLine(err.Error()), Detail: err.Error(), Retryable: torch.OutOfMemory(err) || errors.Is(err, filehash.ErrTouched)}
+		failed := &spec.Failed{
+			Reason: firstLine(err.Error()), Detail: err.Error(), Parts: e.parts,
+			Retryable: torch.OutOfMemory(err) || errors.Is(err, torch.ErrLost) || errors.Is(err, filehash.ErrTouched),
+		}
 		var p *torch.PanicError
 		if errors.As(err, &p) {
 			failed.Detail += "\n" + string(p.Stack)
@@ -123,6 +142,7 @@ type end struct {
 	summary *spec.Summary // of a finished one
 	paused  *spec.Paused  // of a paused one
 	step    int
+	parts   uint32 // of one that had no memory: spec.Failed.Parts
 }
 
 func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec.Event)) (e end, err error) {
@@ -136,7 +156,12 @@ func (t *Trainer) run(ctx context.Context, req *spec.RunRequest, emit func(*spec
 	defer dir.close()
 	s := &session{t: t, req: req, spec: req.Spec, dir: dir, emit: emit}
 	defer s.close()
-	defer func() { e.step, e.paused = s.step, s.paused }()
+	defer func() {
+		e.step, e.paused = s.step, s.paused
+		if torch.OutOfMemory(err) && e.summary == nil { // while it trained
+			e.parts, err = s.halves(), s.exhausted(err)
+		}
+	}()
 	if err := s.open(); err != nil {
 		return e, err
 	}

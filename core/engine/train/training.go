@@ -28,7 +28,6 @@ type training struct {
 	perEpoch int // updates in an epoch
 	clock    *clock
 	started  *spec.Started
-	speeds   []float64
 	scored   *spec.Validation // the last one of this process
 }
 
@@ -162,6 +161,7 @@ func (r *training) optimizer() error {
 		s.average = newAverage(sp.Train.Ema, slices.Concat(b, a, h))
 		// Dropout's own stream; a checkpoint continues in the middle of it.
 		s.t.dev.Seed(rng.New(sp.Seed, "dropout").Uint64())
+		s.t.dev.Memory(true)
 		return nil
 	})
 }
@@ -349,21 +349,39 @@ func (r *training) updates(ctx context.Context, epoch, end int) error {
 	read := func(ctx context.Context, images []int) (*update, error) { return r.read(ctx, r.src, images, epoch) }
 	// A stop waits for the update in progress: one that is half done cannot be
 	// continued.
-	return each(context.WithoutCancel(ctx), read, updates, func(u *update) error {
-		st, err := r.update(u, r.src, epoch)
-		if err != nil {
+	var last *behind // of a GPU: given to it and not read yet
+	err := each(context.WithoutCancel(ctx), read, updates, func(u *update) error {
+		if r.t.dev.IsCUDA() {
+			next, err := r.begun(u, r.src, epoch)
+			if err == nil && last != nil {
+				err = r.settle(last)
+			}
+			if last = next; err != nil {
+				last = nil
+				return err
+			}
+		} else if err := r.update(u, r.src, epoch); err != nil {
 			return err
 		}
-		r.speeds = append(r.speeds, st.ImagesPerSecond)
 		left--
 		switch {
 		case ctx.Err() != nil && left > 0:
 			return ctx.Err()
 		case left > 0 && r.due(r.clock):
+			if last != nil {
+				if err := r.settle(last); err != nil {
+					return err
+				}
+				last = nil
+			}
 			return r.checkpoint(r.clock)
 		}
 		return nil
 	})
+	if last != nil && (err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err())) {
+		err = errors.Join(r.settle(last), err)
+	}
+	return err
 }
 
 // finish writes what a training leaves, result.json last.
@@ -375,10 +393,11 @@ func (r *training) finish() (*spec.Summary, error) {
 	sum := &spec.Summary{
 		Id: s.req.Id, Validation: s.bestOf, BestStep: uint64(s.best), Steps: uint64(s.step), Early: s.step < s.total,
 		BackboneParams: r.started.BackboneParams, AdapterParams: r.started.AdapterParams, HeadParams: r.started.HeadParams,
-		Seconds: r.clock.seconds(), PeakMemory: peakMemory(), ImagesPerSecond: median(r.speeds), Metric: s.spec.Train.Monitor,
+		Seconds: r.clock.seconds(), PeakMemory: peakMemory(), ImagesPerSecond: median(s.speeds), Metric: s.spec.Train.Monitor,
 		Uncounted: uint64(s.uncounted),
 	}
 	err := s.t.dev.Do(func() error {
+		sum.PeakDeviceMemory = uint64(s.t.dev.Memory(false).Peak)
 		b, a, h := s.net.trained()
 		sum.WeightsDigest = digest(slices.Concat(b, a, h))
 		if s.step > s.uncounted {
