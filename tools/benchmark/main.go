@@ -35,25 +35,17 @@ func main() {
 }
 
 func write(dir string) error {
-	report, err := os.ReadFile(filepath.Join(dir, "report", "benchmark", "report.md"))
-	if err != nil {
-		return fmt.Errorf("run experiments/benchmark.cue first: %w", err)
+	parts := map[string]string{}
+	ran := func(what string, err error) bool {
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "benchmark: the comparison of %s stays as it is: %v\n", what, err)
+		}
+		return err == nil
 	}
-	comparison, err := comparisonOf(string(report))
-	if err != nil {
-		return err
-	}
-	cells, err := trials(dir, "experiments/benchmark.cue")
-	if err != nil {
-		return err
-	}
-	parts := map[string]string{"comparison": comparison, "best": bestTable(cells, string(report))}
-	searches, err := trials(dir, "experiments/sampler.cue")
-	if err == nil {
-		parts["samplers"], err = samplersTable(searches)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "benchmark: the comparison of samplers stays as it is:", err)
+	picture, err := cells(dir, parts)
+	ofCells := ran("cells", err)
+	if !ran("samplers", samplers(dir, parts)) && !ofCells {
+		return errors.New("run experiments/benchmark.cue or experiments/sampler.cue first")
 	}
 	text, err := os.ReadFile(filepath.Join(dir, page))
 	if err != nil {
@@ -64,14 +56,46 @@ func write(dir string) error {
 			return err
 		}
 	}
-	picture, err := os.ReadFile(filepath.Join(dir, "plots", "benchmark", "tuned.png"))
+	if ofCells {
+		if err := os.WriteFile(filepath.Join(dir, "docs", "images", "benchmark.png"), picture, 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, page), text, 0o644)
+}
+
+// cells sets the parts of experiments/benchmark.cue, and returns its figure.
+func cells(dir string, parts map[string]string) (picture []byte, err error) {
+	report, err := os.ReadFile(filepath.Join(dir, "report", "benchmark", "report.md"))
+	if err != nil {
+		return nil, err
+	}
+	comparison, err := comparisonOf(string(report))
+	if err != nil {
+		return nil, err
+	}
+	searches, err := trials(dir, "experiments/benchmark.cue")
+	if err != nil {
+		return nil, err
+	}
+	if picture, err = os.ReadFile(filepath.Join(dir, "plots", "benchmark", "tuned.png")); err != nil {
+		return nil, err
+	}
+	parts["comparison"], parts["best"] = comparison, bestTable(searches, string(report))
+	return picture, nil
+}
+
+// samplers sets the part of experiments/sampler.cue.
+func samplers(dir string, parts map[string]string) error {
+	searches, err := trials(dir, "experiments/sampler.cue")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "docs", "images", "benchmark.png"), picture, 0o644); err != nil {
-		return err
+	table, err := samplersTable(searches)
+	if err == nil {
+		parts["samplers"] = table
 	}
-	return os.WriteFile(filepath.Join(dir, page), text, 0o644)
+	return err
 }
 
 // replace sets the part of a page between the marks of a name.
