@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,18 +53,7 @@ func TestKilledSearch(t *testing.T) {
 	if engine == "" {
 		return
 	}
-	kills, seed := defaultSearchKills, uint64(time.Now().UnixNano())
-	if n, err := strconv.Atoi(os.Getenv("LORALAB_KILLS")); err == nil {
-		kills = n
-	}
-	if n, err := strconv.ParseUint(os.Getenv("LORALAB_KILL_SEED"), 10, 64); err == nil {
-		seed = n
-	}
-	defer func() {
-		if t.Failed() {
-			t.Logf("for these moments again: LORALAB_KILL_SEED=%d", seed)
-		}
-	}()
+	kills, seed := killing(t, "LORALAB_KILLS", defaultSearchKills)
 	random := rand.New(rand.NewPCG(seed, 0))
 	random.Shuffle(len(searchPhases), func(i, j int) { searchPhases[i], searchPhases[j] = searchPhases[j], searchPhases[i] })
 	moments := drawMoments(random, searchPhases, kills)

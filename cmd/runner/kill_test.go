@@ -31,6 +31,24 @@ import (
 // another number, LORALAB_KILL_SEED=N for the moments of an earlier test.
 const defaultKills = 24
 
+// killing is how many processes to kill, and the seed of the moments: what the variable and
+// LORALAB_KILL_SEED say, or usual and a new one. A test that fails names the seed.
+func killing(t *testing.T, variable string, usual int) (kills int, seed uint64) {
+	kills, seed = usual, uint64(time.Now().UnixNano())
+	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
+		kills = n
+	}
+	if n, err := strconv.ParseUint(os.Getenv("LORALAB_KILL_SEED"), 10, 64); err == nil {
+		seed = n
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("for these moments again: LORALAB_KILL_SEED=%d", seed)
+		}
+	})
+	return kills, seed
+}
+
 // TestKilled kills runner, engine or both with SIGKILL at random moments of an
 // experiment whose cells use every option of training between them, and applies
 // again until all is done. What is left then is that of an undisturbed run, bit
@@ -46,18 +64,7 @@ func TestKilled(t *testing.T) {
 	if engine == "" {
 		return
 	}
-	kills, seed := defaultKills, uint64(time.Now().UnixNano())
-	if n, err := strconv.Atoi(os.Getenv("LORALAB_KILLS")); err == nil {
-		kills = n
-	}
-	if n, err := strconv.ParseUint(os.Getenv("LORALAB_KILL_SEED"), 10, 64); err == nil {
-		seed = n
-	}
-	defer func() {
-		if t.Failed() {
-			t.Logf("for these moments again: LORALAB_KILL_SEED=%d", seed)
-		}
-	}()
+	kills, seed := killing(t, "LORALAB_KILLS", defaultKills)
 	p := newVictim(t, engine, "killed")
 	p.apply(nil)
 	want := p.left()

@@ -39,14 +39,7 @@ func TestSlurmKilled(t *testing.T) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	kills, seed := defaultSlurmKills, uint64(time.Now().UnixNano())
-	if n, err := strconv.Atoi(os.Getenv("LORALAB_SLURM_KILLS")); err == nil {
-		kills = n
-	}
-	if n, err := strconv.ParseUint(os.Getenv("LORALAB_KILL_SEED"), 10, 64); err == nil {
-		seed = n
-	}
-	t.Logf("LORALAB_KILL_SEED=%d", seed)
+	kills, seed := killing(t, "LORALAB_SLURM_KILLS", defaultSlurmKills)
 	p := newVictim(t, engine, "slurm_killed")
 	p.apply(nil)
 	want, table := p.digests(), p.read("report/slurm_killed/table.csv")
@@ -117,14 +110,7 @@ func TestSlurmKilledSearch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kills, seed := 3, uint64(time.Now().UnixNano())
-	if n, err := strconv.Atoi(os.Getenv("LORALAB_SLURM_KILLS")); err == nil {
-		kills = n
-	}
-	if n, err := strconv.ParseUint(os.Getenv("LORALAB_KILL_SEED"), 10, 64); err == nil {
-		seed = n
-	}
-	t.Logf("LORALAB_KILL_SEED=%d", seed)
+	kills, seed := killing(t, "LORALAB_SLURM_KILLS", 3)
 	p := newVictim(t, engine, "slurm_search_killed")
 	c := slurmtest.Start(t)
 	first, rest, _ := strings.Cut(os.Getenv("PATH"), ":")
