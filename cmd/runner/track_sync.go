@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/runner/track"
 	"github.com/loralab/loralab/runner/wandb"
 )
 
@@ -16,7 +17,8 @@ func (a *app) trackSyncCommand() *cobra.Command {
 		Short: "Send what was logged for W&B offline, or while its server was away",
 		Long: `Sync sends the logs of W&B in directories of runs, or without any all in wandb/ of the
 project, or in $WANDB_DIR, that were not sent. It can be killed and repeated: it continues
-at the last line that the server has acknowledged, and sends none twice.`,
+at the last line that the server has acknowledged, and sends none twice. Reports link the
+pages of the runs then.`,
 		Example: "  runner track sync\n  runner track sync wandb/offline-run-*",
 		RunE: func(c *cobra.Command, dirs []string) error {
 			root := os.Getenv("WANDB_DIR")
@@ -37,6 +39,9 @@ at the last line that the server has acknowledged, and sends none twice.`,
 				return err
 			}
 			a.view.Synced(results)
+			if err := track.KeepPages(root, results); err != nil {
+				return err
+			}
 			if failed {
 				return exitCode(1)
 			}
