@@ -77,14 +77,15 @@ func (a *app) ui(ctx context.Context, files []string, port int, allow bool) erro
 		for _, e := range p.experiments {
 			o.Metrics[e.Name] = e.Metric
 		}
-		o.Page = func(ctx context.Context, known *store.Snapshot) (*page.Page, []string, error) {
+		o.Page = func(ctx context.Context, known *store.Snapshot) (*page.Page, []live.Search, error) {
 			results, searches, err := a.resultsIn(ctx, p, known)
 			if err != nil {
 				return nil, nil, err
 			}
-			var found []string
+			var found []live.Search
 			for _, s := range searches {
-				found = append(found, foundText(s.Progress))
+				of := s.Progress
+				found = append(found, live.Search{Experiment: of.Experiment, Cell: of.Cell, Text: foundText(of), Over: of.Over})
 			}
 			made, err := report.Page(ctx, p.root, "", p.experiments, results, searches, a.askedFor())
 			return made, found, err

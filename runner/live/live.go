@@ -25,8 +25,10 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/page"
 	"github.com/loralab/loralab/runner/store"
+	"github.com/loralab/loralab/runner/study"
 )
 
 // Options are what a server shows.
@@ -37,13 +39,20 @@ type Options struct {
 	Read func(ctx context.Context) (*store.Snapshot, []store.Holder, error)
 	// Metrics names, for each experiment, the metric to show.
 	Metrics map[string]string
-	// Page is the page of what is done, and what searches have found, a line each; nil
-	// for none. It is called when a run has ended, or has been asked for.
-	Page func(ctx context.Context, known *store.Snapshot) (*page.Page, []string, error)
+	// Page is the page of what is done, and what searches have found; nil for none. It
+	// is called when a run has ended, or has been asked for.
+	Page func(ctx context.Context, known *store.Snapshot) (*page.Page, []Search, error)
 	// Actions are what may be done from a browser; nil: nothing.
 	Actions Actions
 	// Every is the time between ticks; 0: a second.
 	Every time.Duration
+}
+
+// Search is how far a search is.
+type Search struct {
+	Experiment, Cell string
+	Text             string // in a line
+	Over             bool
 }
 
 // Actions change what happens. Each returns what to say of it.
@@ -170,14 +179,14 @@ type watcher struct {
 
 	shown    string // what the page shows, as a stamp
 	building chan built
-	searches []string
+	searches []Search
 	fault    string // why there is no page
 }
 
 // built is a page that is made.
 type built struct {
 	body, data []byte
-	searches   []string
+	searches   []Search
 	err        error
 }
 
@@ -215,7 +224,10 @@ func (w *watcher) tick(ctx context.Context) {
 		w.renew(ctx, known)
 		w.look(&s, known, holders)
 	}
-	s.Searches, s.Lines = w.searches, slices.Clone(w.lines)
+	for _, f := range w.searches {
+		s.Searches = append(s.Searches, f.Text)
+	}
+	s.Lines = slices.Clone(w.lines)
 	if s.Error == "" {
 		s.Error = w.fault
 	}
@@ -249,6 +261,9 @@ func (w *watcher) look(s *State, known *store.Snapshot, holders []store.Holder) 
 		}
 		run := known.As(l)
 		state := StateOf(run, len(holders) > 0)
+		if state == string(store.Paused) && w.over(l) {
+			state = string(study.Pruned)
+		}
 		s.Experiments[i].Counts[state]++
 		if state == string(store.Done) {
 			if t := w.tails[run.ID]; t != nil && !seen[run.ID] { // its last words
@@ -285,8 +300,15 @@ func (w *watcher) look(s *State, known *store.Snapshot, holders []store.Holder) 
 	slices.SortStableFunc(s.Runs, func(a, b Run) int { return cmp.Compare(rank[a.State], rank[b.State]) })
 }
 
+// over reports whether a run is a trial of a search that is over: where it paused it was
+// pruned.
+func (w *watcher) over(l store.Label) bool {
+	cell, _, trial := experiment.CutTrial(l.Cell)
+	return trial && slices.ContainsFunc(w.searches, func(s Search) bool { return s.Over && s.Experiment == l.Experiment && s.Cell == cell })
+}
+
 // rank is the order in which runs are shown.
-var rank = map[string]int{"running": 0, "failed": 1, "damaged": 1, "interrupted": 2, "stopped": 2, "paused": 3, "queued": 4, "not started": 5}
+var rank = map[string]int{"running": 0, "failed": 1, "damaged": 1, "interrupted": 2, "stopped": 2, "paused": 3, "pruned": 3, "queued": 4, "not started": 5}
 
 // StateOf is the state of a run in the words of `runner status`.
 func StateOf(run *store.Run, current bool) string {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/internal/browser"
+	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/page"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -55,14 +57,14 @@ func (p *project) set(state store.State, worked bool, journal string) {
 	_ = os.WriteFile(filepath.Join(p.root, "runs/e/0123/metrics.jsonl"), []byte(journal), 0o666)
 }
 
-func (p *project) page(_ context.Context, known *store.Snapshot) (*page.Page, []string, error) {
+func (p *project) page(_ context.Context, known *store.Snapshot) (*page.Page, []Search, error) {
 	state := known.Runs["0123"].State
 	v := page.Num(0.5)
 	e := &page.Experiment{Name: "e", Planned: 1, Table: page.Table{
 		Metrics: []page.Metric{{Name: "dice", Label: "Dice"}}, Domains: []string{"test"},
 		Rows: []page.Row{{Name: "a", N: string(state), Scores: [][]page.Score{{{Value: &v, Text: "0.500"}}}}},
 	}}
-	return &page.Page{Title: "e", Experiments: []*page.Experiment{e}}, []string{"Search of e/a: 1 complete trial"}, nil
+	return &page.Page{Title: "e", Experiments: []*page.Experiment{e}}, []Search{{Experiment: "e", Cell: "a", Text: "Search of e/a: 1 complete trial"}}, nil
 }
 
 type noted struct{ done chan string }
@@ -161,6 +163,27 @@ func TestFiftyClientsCauseOneLookATick(t *testing.T) {
 	wg.Wait()
 	if ticks, n := int64(time.Since(began)/(20*time.Millisecond)), p.reads.Load(); n > ticks+3 {
 		t.Errorf("%d looks in %d ticks, with 50 clients", n, ticks)
+	}
+}
+
+// A trial that is paused was pruned once its search is over; another run is paused.
+func TestTrialsOfASearchThatIsOver(t *testing.T) {
+	run := &store.Run{ID: "0123", State: store.Paused}
+	known := &store.Snapshot{Root: t.TempDir(), Runs: map[string]*store.Run{"0123": run}}
+	for i, cell := range []string{experiment.TrialCell("a", 3), experiment.TrialCell("b", 3), "a"} {
+		known.Labels = append(known.Labels, store.Label{Experiment: "e", Cell: cell, Seed: uint64(i), Run: "0123"})
+	}
+	for _, over := range []bool{false, true} {
+		w := &watcher{searches: []Search{{Experiment: "e", Cell: "a", Over: over}, {Experiment: "e", Cell: "b"}}}
+		var s State
+		w.look(&s, known, nil)
+		want := map[string]int{"paused": 3}
+		if over {
+			want = map[string]int{"paused": 2, "pruned": 1}
+		}
+		if got := s.Experiments[0].Counts; !maps.Equal(got, want) {
+			t.Errorf("over %v: %v, want %v", over, got, want)
+		}
 	}
 }
 
