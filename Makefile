@@ -83,11 +83,12 @@ LIMIT := -timeout=60m
 # libtorch does. Each path once: the end-to-end scripts and pages train with the
 # real engine, the shipped plug-ins are tried with it, figures are drawn by one
 # goroutine each, and most searches of the tests have one slot, so the tests above
-# are enough for these. -short draws fewer examples in the property tests.
+# are enough for these. Left out, too, is what takes long and starts no goroutine of
+# its own. -short draws fewer examples in the property tests.
 race: env
 	$(call say,tests with the race detector)
 	@$(ENV) $(GO) test $(TAGS) $(LIMIT) -race -short \
-		-skip '^(TestScripts|TestEndToEnd|TestKilled|TestKilledSearch|TestSlurm[A-Za-z]*|TestHostileSearches|TestIdentitiesAreRecorded|TestExperimentsOfTheProject|TestEdits|TestTrialsThatFail|TestABudgetInSteps|TestMisbehaviour|TestHoweverAnExperimentIsMade|TestBrokenFiles|TestMutated|Test[A-Z][a-z]*Page|TestShippedPlugins|TestBuildInThePlaceOfAnother|TestBuildWritesTheSameBytesEveryTime|TestPanelsAreFound)$$' \
+		-skip '^(TestScripts|TestEndToEnd|TestKilled|TestKilledSearch|TestSlurm[A-Za-z]*|TestHostileSearches|TestIdentitiesAreRecorded|TestExperimentsOfTheProject|TestEdits|TestTrialsThatFail|TestABudgetInSteps|TestMisbehaviour|TestHoweverAnExperimentIsMade|TestCellsAreWhatCUESays|TestPlainCUE|TestNumbersAreComputedWithAsWritten|TestWideningKeepsEveryRun|TestIdentityIsWhatIsMeant|TestFiguresOfTheEngine|TestSheetOfFigures|TestResolutionOfFigures|TestPageInABrowser|TestHostileNamesStayTextOnThePage|TestThinnedCurvesKeepTheirEnds|TestJournalsThatAreNotWhole|TestBrokenFiles|TestMutated|Test[A-Z][a-z]*Page|TestShippedPlugins|TestBuildInThePlaceOfAnother|TestBuildWritesTheSameBytesEveryTime|TestPanelsAreFound)$$' \
 		$$($(GO) list $(TAGS) -f '{{.ImportPath}} {{join .Deps " "}}' \
 			$$(grep -lrE '(^|[^[:alnum:]_])go [[:alnum:]_.]+\(|\.Go\(|"sync' --include='*.go' cmd core plugins runner | xargs -n1 dirname | sort -u | sed 's,^,./,') \
 			| grep -v github.com/sugarme/gotch | cut -d' ' -f1)

@@ -457,7 +457,7 @@ func TestEveryFaultIsSeen(t *testing.T) {
 			if name == "slow" {
 				o.Quick = time.Second
 			}
-			if f.engine || name == "sound" {
+			if engine != nil && (f.engine || name == "sound") {
 				o.Try = engine.try
 			}
 			report, err := Run(t.Context(), o)
