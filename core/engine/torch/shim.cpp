@@ -606,12 +606,18 @@ char *ll_lerp(ll_tensor *to, ll_tensor *from, int n, double by) {
   });
 }
 
+// grads_of are the gradients of those parameters that have one.
+static std::vector<Tensor> grads_of(ll_tensor *params, int n) {
+  std::vector<Tensor> g;
+  for (int i = 0; i < n; i++)
+    if (const auto &t = T(params[i]).grad(); t.defined()) g.push_back(t);
+  return g;
+}
+
 char *ll_clip_grads(double *norm, ll_tensor *params, int n, double max_norm) {
   return guarded([&] {
     at::NoGradGuard no;
-    std::vector<Tensor> g;
-    for (int i = 0; i < n; i++)
-      if (const auto &t = T(params[i]).grad(); t.defined()) g.push_back(t);
+    auto g = grads_of(params, n);
     if (g.empty()) {
       *norm = 0;
       return;
@@ -642,9 +648,7 @@ char *ll_largest_grads(double *largest, ll_tensor *params, int n) {
 char *ll_clip_grads_there(ll_tensor *norm, ll_tensor *params, int n, double max_norm) {
   return guarded([&] {
     at::NoGradGuard no;
-    std::vector<Tensor> g;
-    for (int i = 0; i < n; i++)
-      if (const auto &t = T(params[i]).grad(); t.defined()) g.push_back(t);
+    auto g = grads_of(params, n);
     if (g.empty()) {
       *norm = box(at::zeros({}, T(params[0]).options().dtype(at::kFloat)));
       return;
