@@ -13,10 +13,11 @@ type journal struct {
 	path   string
 	offset int64  // behind the last whole line that was read
 	last   []byte // that line
+	buf    []byte // kept from look to look
 }
 
-// chunk is how much is read at once.
-const chunk = 1 << 18
+// chunk is how much is read at once: more than a run writes from look to look.
+const chunk = 1 << 16
 
 // read calls see with each whole line that was not read yet. It calls again first,
 // and begins with the first line, where what was read is not there any more. A journal
@@ -30,27 +31,29 @@ func (j *journal) read(again func(), see func(line []byte) error) error {
 		return err
 	}
 	defer file.Close()
-	buf := make([]byte, chunk)
+	if j.buf == nil {
+		j.buf = make([]byte, chunk)
+	}
 	for {
 		// The line read last is read again with what follows it: where it is not at its
 		// place, the journal was cut, and what follows belongs to other steps.
 		from := j.offset - int64(len(j.last))
-		for len(buf) < len(j.last)+chunk/2 {
-			buf = make([]byte, 2*len(buf))
+		for len(j.buf) < len(j.last)+chunk/2 {
+			j.buf = make([]byte, 2*len(j.buf))
 		}
-		n, err := file.ReadAt(buf, from)
+		n, err := file.ReadAt(j.buf, from)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if !bytes.HasPrefix(buf[:n], j.last) {
+		if !bytes.HasPrefix(j.buf[:n], j.last) {
 			again()
 			j.offset, j.last = 0, nil
 			continue
 		}
-		text := buf[len(j.last):n]
+		text := j.buf[len(j.last):n]
 		end := bytes.LastIndexByte(text, '\n') + 1
-		if end == 0 && n == len(buf) { // one line that is longer
-			buf = make([]byte, 2*len(buf))
+		if end == 0 && n == len(j.buf) { // one line that is longer
+			j.buf = make([]byte, 2*len(j.buf))
 			continue
 		}
 		for line := range bytes.Lines(text[:end]) {
@@ -60,7 +63,7 @@ func (j *journal) read(again func(), see func(line []byte) error) error {
 			j.offset += int64(len(line))
 			j.last = append(j.last[:0], line...)
 		}
-		if n < len(buf) {
+		if n < len(j.buf) {
 			return nil
 		}
 	}

@@ -95,7 +95,7 @@ func (s *scripted) write(e *spec.Event) {
 func (s *scripted) update() {
 	s.t.Helper()
 	s.step++
-	s.write(&spec.Event{Event: &spec.Event_Step{Step: &spec.Step{Step: s.step, Epoch: 1, Loss: float64(s.life)}}})
+	s.write(&spec.Event{Event: &spec.Event_Step{Step: &spec.Step{Step: s.step, Epoch: 1, Loss: float64(s.life), GradNorm: 0.123456789, Lr: 0.00123456789, ImagesPerSecond: 123.456789}}})
 	if s.step%validates == 0 {
 		m := &spec.Metrics{Dice: float64(s.step) / 100, Images: 1, Pixels: 1}
 		s.write(&spec.Event{Event: &spec.Event_Validation{Validation: &spec.Validation{Step: s.step, Epoch: 1, Metrics: m}}})
