@@ -87,6 +87,7 @@ type Mark struct {
 	X    Num   `json:"x"`
 	Y    Num   `json:"y"`
 	Bars []Num `json:"bars,omitempty"` // low and high
+	Wide []Num `json:"wide,omitempty"` // the same along X
 	Ring bool  `json:"ring,omitempty"`
 }
 

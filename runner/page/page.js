@@ -143,12 +143,14 @@
 		const box = el("div", {class: "legend", role: "group", "aria-label": chart.key || "Shown in the chart"});
 		if (chart.key) box.append(el("span", {class: "heading"}, chart.key));
 		const seen = new Set();
+		let unnamed = false; // next to something without a name, one name says what it is of
 		for (const e of entries) {
+			if (!e.name) unnamed = true;
 			if (!e.name || seen.has(e.name)) continue;
 			seen.add(e.name);
 			box.append(toggle(e.name, !off[e.name], (on) => { off[e.name] = !on; change(); }, swatch(e, e.line)));
 		}
-		return seen.size > 1 || chart.key ? box : null;
+		return seen.size > 1 || seen.size > 0 && unnamed || chart.key ? box : null;
 	}
 
 	// ticks that do not touch
@@ -222,7 +224,7 @@
 				if (p.x) {
 					xe = new Extent().add(...(p.range || []));
 					for (const l of p.series || []) for (const pt of l.points) xe.add(pt[0]);
-					for (const m of p.marks || []) xe.add(m.x, ...[]);
+					for (const m of p.marks || []) xe.add(m.x, ...(m.wide || []));
 				}
 				if (axis.log && xe.low > 0) { const f = (xe.high / xe.low) ** 0.04 || 1.1; xe = new Extent().add(xe.low / f, xe.high * f); } else if (!chart.tight) xe = xe.padded(0.04);
 				let ye = ys[p.scale || i];
@@ -256,6 +258,7 @@
 					if (!shown(m)) continue;
 					const c = visible(m.color), at = f.x(m.x);
 					if (m.bars) f.s.append(svg("path", {d: `M${at} ${f.y(m.bars[0])}V${f.y(m.bars[1])}`, stroke: c, "stroke-width": 1.5}));
+					if (m.wide) f.s.append(svg("path", {d: `M${f.x(m.wide[0])} ${f.y(m.y)}H${f.x(m.wide[1])}`, stroke: c, "stroke-width": 1.5}));
 					const look = m.ring ? {fill: "none", stroke: c, "stroke-width": 1.4} : {fill: c, "fill-opacity": 0.9};
 					f.s.append(glyph(m.mark, at, f.y(m.y), m.ring ? 3 : 4.5, look, [m.of || m.name, `${short(m.y)} at ${short(m.x)}`].filter(Boolean).join(": ")));
 				}

@@ -462,20 +462,19 @@ func (s *study) sentences() (all []string) {
 // listings are further tables: strengths, severities and ensembles.
 func (t Table) listings() (all []page.Listing) {
 	if len(t.Strength) > 0 {
-		l := page.Listing{Title: "Strength of the adapter", Header: []string{"cell", "domain", "strength", metric.Label(t.Metric)}, Numbers: []bool{false, false, true, true}}
+		l := page.Listing{Title: "Strength of the adapter", Header: []string{"cell", "domain", "strength", "n", metric.Label(t.Metric)}, Numbers: []bool{false, false, true, true, true}}
 		for _, r := range t.Strength {
 			for _, sc := range r.Scores {
-				l.Lines = append(l.Lines, []string{r.Cell, r.Domain, number(sc.Strength), sc.Metric.String()})
+				l.Lines = append(l.Lines, []string{r.Cell, r.Domain, number(sc.Strength), strconv.Itoa(sc.Metric.N), sc.Metric.String()})
 			}
 		}
 		all = append(all, l)
 	}
 	if len(t.Severity) > 0 {
-		l := page.Listing{Title: "Corruptions by severity", Header: []string{"cell", "corruption", "severity", metric.Label(t.Metric)}, Numbers: []bool{false, false, true, true}}
-		for _, r := range t.Severity {
-			for _, sc := range r.Scores {
-				l.Lines = append(l.Lines, []string{r.Cell, r.Corruption, strconv.Itoa(sc.Severity), sc.Metric.String()})
-			}
+		lines := t.severityLines()
+		l := page.Listing{Title: "Corruptions by severity", Text: t.severityText(), Header: lines[0], Lines: lines[1:], Numbers: make([]bool, len(lines[0]))}
+		for i := range l.Numbers {
+			l.Numbers[i] = i > 1
 		}
 		all = append(all, l)
 	}
@@ -686,6 +685,9 @@ func (s *study) domainsCharts() []page.Figure {
 			}
 			if sd := y.deviation(); sd > 0 {
 				m.Bars = []page.Num{page.Num(y.Mean - sd), page.Num(y.Mean + sd)}
+			}
+			if sd := x.deviation(); sd > 0 {
+				m.Wide = []page.Num{page.Num(x.Mean - sd), page.Num(x.Mean + sd)}
 			}
 			panel.Marks = append(panel.Marks, m)
 		}

@@ -109,7 +109,10 @@ func (s *study) htmlSamples(most int, leave func(string, ...any)) (*page.Samples
 	if len(out.Groups) == 0 {
 		return nil, nil
 	}
-	out.Text = fmt.Sprintf("The first images of each domain, not chosen by result; the predictions are of the first trained run of each cell. Images are %d pixels wide here, and %.1f MB at most in all.", htmlTile, float64(most)/1e6)
+	out.Text = fmt.Sprintf("The first images of each domain, not chosen by result; the predictions are of the first trained run of each cell. Images have at most %d pixels of width here, and %.1f MB in all.", htmlTile, float64(most)/1e6)
+	if all := len(s.exp.Domains); len(domains) < all {
+		leave("Samples of %d of %d domains: of a family of corruptions the first alone is shown. The directories of the runs have all.", len(domains), all)
+	}
 	if len(left) > 0 {
 		leave("Samples of %d of %d cells that there is no room for. The directories of the runs have them.", len(left), len(sources))
 	}

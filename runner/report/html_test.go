@@ -75,6 +75,8 @@ func TestPageInABrowser(t *testing.T) {
 	}
 
 	// Curves: cells, seeds, validations.
+	// A line without a place on the axis has its name next to the chart.
+	tab.Wait(`[...document.querySelectorAll("[data-chart] .legend button")].some(b => b.textContent === "head_only")`)
 	paths := `document.querySelectorAll("[data-curves] svg path").length`
 	if got := tab.String(paths); got != "20" { // 5 cells of 3 seeds, with means
 		t.Errorf("%s curves", got)
@@ -142,7 +144,12 @@ func TestPageInABrowser(t *testing.T) {
 	for _, width := range []int{400, 1600} {
 		tab.Show(browser.Screen{Width: width})
 		tab.Wait(fmt.Sprintf(`document.documentElement.scrollWidth <= %d`, width))
+		// What is wider, as a table, scrolls in a frame of its own.
+		tab.Wait(fmt.Sprintf(`[...document.querySelectorAll("main *")].every(e => e.closest(".scroll, .hidden, .name, svg") || e.getBoundingClientRect().right <= %d + 1)`, width))
 	}
+	// Printed numbers are on one line.
+	tab.Show(browser.Screen{Width: 720, Print: true})
+	tab.Wait(`[...document.querySelectorAll("td.number")].every(c => getComputedStyle(c).whiteSpace === "nowrap")`)
 	if f := tab.Faults(); len(f) > 0 {
 		t.Errorf("the browser complains: %q", f)
 	}

@@ -136,11 +136,9 @@ func (s *study) severityRows() (rows []SeverityRow) {
 	return rows
 }
 
-// severityMarkdown is the table of severities, "" for none.
-func (t Table) severityMarkdown() string {
-	if len(t.Severity) == 0 {
-		return ""
-	}
+// severityLines is the table of severities: a line for each cell and corruption, with a
+// column for each severity.
+func (t Table) severityLines() [][]string {
 	var all []int
 	for _, r := range t.Severity {
 		for _, sc := range r.Scores {
@@ -150,12 +148,16 @@ func (t Table) severityMarkdown() string {
 		}
 	}
 	slices.Sort(all)
-	lines := [][]string{{"cell", "corruption"}}
+	lines := [][]string{{"cell", "corruption", "n"}}
 	for _, level := range all {
 		lines[0] = append(lines[0], strconv.Itoa(level))
 	}
 	for _, r := range t.Severity {
-		line := []string{r.Cell, r.Corruption}
+		low, high := r.Scores[0].Metric.N, r.Scores[0].Metric.N
+		for _, sc := range r.Scores {
+			low, high = min(low, sc.Metric.N), max(high, sc.Metric.N)
+		}
+		line := []string{r.Cell, r.Corruption, rangeOf(low, high)}
 		for _, level := range all {
 			text := "–"
 			if i := slices.IndexFunc(r.Scores, func(sc SeverityScore) bool { return sc.Severity == level }); i >= 0 {
@@ -165,9 +167,30 @@ func (t Table) severityMarkdown() string {
 		}
 		lines = append(lines, line)
 	}
+	return lines
+}
+
+// rangeOf is "3", or "2 to 3".
+func rangeOf(low, high int) string {
+	if low == high {
+		return strconv.Itoa(low)
+	}
+	return fmt.Sprintf("%d to %d", low, high)
+}
+
+// severityText says what the table of severities has.
+func (t Table) severityText() string {
+	return capital(metric.Label(t.Metric)) + " at each severity, over n runs; 0 is the test split as it is."
+}
+
+// severityMarkdown is the table of severities, "" for none.
+func (t Table) severityMarkdown() string {
+	if len(t.Severity) == 0 {
+		return ""
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n## Corruptions by severity\n\n%s at each severity; 0 is the test split as it is.\n\n", foreign.Markdown(capital(metric.Label(t.Metric))))
-	wholeTable(&b, lines)
+	fmt.Fprintf(&b, "\n## Corruptions by severity\n\n%s\n\n", foreign.Markdown(t.severityText()))
+	wholeTable(&b, t.severityLines())
 	return b.String()
 }
 
@@ -193,6 +216,13 @@ func (s *study) severityFigure() (drawing, bool) {
 		caption += "; 0 is without any"
 	}
 	caption += fmt.Sprintf(", %s.%s", s.seedsText(), s.spreadText())
+	for level := range corrupt.Severities + 1 {
+		if slices.ContainsFunc(all, func(v severity) bool {
+			return slices.ContainsFunc(v.at, func(at severityDomains) bool { return at.severity == level })
+		}) {
+			l.X.Ticks = append(l.X.Ticks, figure.Tick{At: float64(level), Label: strconv.Itoa(level)})
+		}
+	}
 	var sweeps []sweep
 	for _, v := range all {
 		w := sweep{title: v.name, scale: "all"}
