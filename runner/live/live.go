@@ -111,7 +111,7 @@ type Run struct {
 	Metric string    `json:"metric,omitempty"`
 	Value  *page.Num `json:"value"`
 	Speed  *page.Num `json:"speed"` // images a second
-	// Left is the time that the steps to come take, in seconds; 0: not known.
+	// Left is the time that the steps to come take, in seconds; 0: not known, or none.
 	Left  int           `json:"left,omitempty"`
 	Curve [][2]page.Num `json:"curve,omitempty"`
 }
@@ -411,6 +411,24 @@ type tail struct {
 	step  *spec.Step
 	value *page.Num
 	speed float64
+
+	first, last seen // the first and the newest step that was found as it came
+}
+
+// seen is when a step was found.
+type seen struct {
+	step uint64
+	at   time.Time
+}
+
+// left is how long the steps up to the last one take, at the pace since the first was
+// found; 0 if that is not known.
+func (t *tail) left(steps uint64) time.Duration {
+	done := t.last.step - t.first.step
+	if t.first.step == 0 || done == 0 || steps <= t.last.step {
+		return 0
+	}
+	return t.last.at.Sub(t.first.at) * time.Duration(steps-t.last.step) / time.Duration(done)
 }
 
 // read reads what was written since. A resumed run cuts its journal back to its
@@ -440,6 +458,12 @@ func (t *tail) read(note func(string)) {
 		event, err := rundir.UnmarshalEvent(line)
 		if err == nil {
 			t.take(event, note)
+		}
+	}
+	if step := t.step.GetStep(); step > t.last.step {
+		t.last = seen{step, time.Now()}
+		if t.first.step == 0 {
+			t.first = t.last
 		}
 	}
 }
@@ -512,6 +536,7 @@ func (t *tail) fill(r *Run) {
 	}
 	loss := page.Num(t.step.GetLoss())
 	r.Loss, r.Step = &loss, max(r.Step, t.step.GetStep())
+	r.Left = int(t.left(r.Steps).Round(time.Second).Seconds())
 	if t.speed > 0 {
 		speed := page.Num(t.speed)
 		r.Speed = &speed

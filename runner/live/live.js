@@ -29,6 +29,7 @@
 		}}, text);
 	}
 	const number = (v, digits) => v == null ? "" : Number(v).toFixed(digits);
+	const duration = (s) => !s ? "" : s < 120 ? `${s} s` : s < 7200 ? `${Math.round(s / 60)} min` : `${(s / 3600).toFixed(1)} h`;
 	const once = {};
 	// put replaces children where they are others, so that a button keeps its focus.
 	function put(box, key, value, make) {
@@ -59,10 +60,10 @@
 				el("th", {scope: "row"}, r.name),
 				el("td", {class: "run-state" + (r.reason ? " bad" : "")}, r.state),
 				el("td", {class: "number"}, r.steps ? el("progress", {max: r.steps, value: r.step, "aria-label": `steps of ${r.name}`}) : null, r.steps ? ` ${r.step}/${r.steps}` : r.step ? String(r.step) : ""),
-				el("td", {class: "number"}, number(r.loss, 4)), el("td", {class: "number"}, number(r.value, 4)), el("td", {class: "number"}, number(r.speed, 1)),
+				el("td", {class: "number"}, number(r.loss, 4)), el("td", {class: "number", title: r.metric}, number(r.value, 4)), el("td", {class: "number"}, number(r.speed, 1)), el("td", {class: "number"}, duration(r.left)),
 				el("td", {}, r.reason || "", r.state === "failed" && token ? act(`resume?run=${encodeURIComponent(r.name)}`, "retry") : null)));
 			const out = [el("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "Runs that are not done"}, el("table", {class: "plain", "data-runs": true}, el("caption", {}, "Runs that are not done"),
-				el("thead", {}, el("tr", {}, ...["run", "state", "steps", "loss", "validation", "images/s", "note"].map((h, i) => el("th", {scope: "col", class: i > 1 && i < 6 ? "number" : null}, h)))), el("tbody", {}, ...body)))];
+				el("thead", {}, el("tr", {}, ...["run", "state", "steps", "loss", "validation", "images/s", "time left", "note"].map((h, i) => el("th", {scope: "col", class: i > 1 && i < 7 ? "number" : null}, h)))), el("tbody", {}, ...body)))];
 			if (s.more) out.push(el("p", {}, `${s.more} more runs are not done.`));
 			return out;
 		});
@@ -72,15 +73,13 @@
 			const colors = ["#0072b2", "#d55e00", "#008f68", "#b5609a", "#9a6a00", "#000000"];
 			const box = el("div");
 			curves.replaceChildren(box);
-			draw(box, {kind: "lines", tight: true, unlisted: true, x: {title: "step", whole: true}, y: {title: "training loss"}, panels: [{series: going.map((r, i) => ({name: r.name, color: colors[i % 6], dash: Math.floor(i / 6) % 4, points: r.curve}))}]}, "live", "Training loss of the runs that train");
+			draw(box, {kind: "lines", tight: true, unlisted: true, x: {title: "step", whole: true}, y: {title: "training loss"}, panels: [{title: going.length === 1 ? going[0].name : "", series: going.map((r, i) => ({name: r.name, color: colors[i % 6], dash: Math.floor(i / 6) % 4, points: r.curve}))}]}, "live", "Training loss of the runs that train");
 			return [box];
 		});
 		put(load, "load", s.load, () => [`Processors ${s.load.cpu} % busy, memory ${s.load.memory} % of ${(s.load.total / 2 ** 30).toFixed(1)} GiB in use` + (s.load.gpus || []).map((g) => `; ${g.name} ${g.busy} % busy, memory ${g.memory} %`).join("")]);
-		put(log, "log", s.lines, () => {
-			const end = log.scrollHeight - log.scrollTop - log.clientHeight < 20;
-			if (end) requestAnimationFrame(() => { log.scrollTop = log.scrollHeight; });
-			return [(s.lines || []).join("\n") || "Nothing was said yet."];
-		});
+		const end = log.scrollHeight - log.scrollTop - log.clientHeight < 20; // who reads further up stays there
+		put(log, "log", s.lines, () => [(s.lines || []).join("\n") || "Nothing was said yet."]);
+		if (end) log.scrollTop = log.scrollHeight;
 		if (s.version > version && !renewing) renew(s.version);
 	}
 	async function renew(to) {

@@ -187,6 +187,20 @@ func TestTrialsOfASearchThatIsOver(t *testing.T) {
 	}
 }
 
+func TestTimeLeft(t *testing.T) {
+	began := time.Now()
+	for _, c := range []struct {
+		first, last uint64
+		steps       uint64
+		want        time.Duration
+	}{{10, 30, 100, 35 * time.Second}, {10, 10, 100, 0}, {0, 0, 100, 0}, {10, 30, 30, 0}, {10, 30, 0, 0}} {
+		run := tail{first: seen{c.first, began}, last: seen{c.last, began.Add(10 * time.Second)}}
+		if got := run.left(c.steps); got != c.want {
+			t.Errorf("from step %d to %d of %d in 10 s: %v left, want %v", c.first, c.last, c.steps, got, c.want)
+		}
+	}
+}
+
 // The state follows an apply that ends and starts again, and a journal that is cut.
 func TestAnApplyEndsAndStartsAgain(t *testing.T) {
 	p := &project{root: t.TempDir()}
@@ -285,6 +299,9 @@ func TestLivePageInABrowser(t *testing.T) {
 	if got := tab.String("location.search"); got != "" {
 		t.Errorf("the token stays in the address: %s", got)
 	}
+	// One line alone has the name of its run, and the log shows its last line.
+	tab.Wait(`document.querySelector(".live .panel .title").textContent === "e/a/seed=1"`)
+	tab.Wait(`(l => l.scrollTop + l.clientHeight >= l.scrollHeight - 1)(document.querySelector(".log"))`)
 	if bad := tab.Inaccessible(); len(bad) > 0 {
 		t.Errorf("axe:\n%s", strings.Join(bad, "\n"))
 	}
