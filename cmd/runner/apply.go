@@ -483,7 +483,7 @@ func (a *app) execute(ctx context.Context, p *project, runs *store.Store, known 
 	totals, err := a.launch(ctx, jobs, source, metrics, o.tracking, on)
 	var refused *slurm.RefusedError
 	if errors.As(err, &refused) {
-		err = fmt.Errorf("%w\nsee resources of the experiment: %s", err, workFile(p, made))
+		return totals, a.refused(p, made, refused)
 	}
 	return totals, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/environ"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
@@ -19,7 +21,6 @@ import (
 	"github.com/loralab/loralab/runner/slurm"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/study"
-	"github.com/loralab/loralab/runner/view"
 )
 
 // Where apply runs: the values of --on.
@@ -179,14 +180,24 @@ func (a *app) onCluster(ctx context.Context, p *project, runs *store.Store, made
 	}, nil
 }
 
-// workFile is the file of the first experiment with work, as people see it.
-func workFile(p *project, made *plan.Plan) string {
-	for _, e := range p.experiments {
-		if hasWork(e, made) {
-			return view.InProject(p.root, e.File)
-		}
+// refused shows what Slurm has refused, at the field that its words are about.
+func (a *app) refused(p *project, made *plan.Plan, refused *slurm.RefusedError) error {
+	i := slices.IndexFunc(p.experiments, func(e *experiment.Experiment) bool { return hasWork(e, made) })
+	if i < 0 {
+		return refused
 	}
-	return ""
+	e := p.experiments[i]
+	fields := refused.Fields(e.Resources)
+	field, d, err := e.ResourceAt(fields...)
+	if err != nil {
+		return errors.Join(refused, err)
+	}
+	d.Message, d.Hint = refused.Error(), slurm.Hint(field)
+	if field == "" && len(fields) > 0 {
+		d.Hint = fmt.Sprintf("write resources: %s; %s", fields[0], slurm.Hint(fields[0]))
+	}
+	a.view.Diagnostics(diagnostic.List{d})
+	return exitCode(1)
 }
 
 // hasWork reports whether a plan has work of an experiment.

@@ -111,7 +111,7 @@ func loadWith(files []string, env Env, r *resolver) (experiments []*Experiment, 
 		seen:    map[string]int{},
 		only:    map[string]string{},
 
-		defaults: map[string]fields{},
+		defaults: map[string]site{},
 		turn:     newTurn(),
 	}
 	l.empty = l.cue.CompileString("{}")
@@ -206,7 +206,7 @@ type loader struct {
 	record   *diagnostic.List    // see recorded
 	seen     map[string]int      // position and message -> index in found
 	only     map[string]string   // position -> the one message there; others follow from it
-	defaults map[string]fields   // of the site, by project: see site
+	defaults map[string]site     // of the site, by project: see site
 	lines    map[string][]string // absolute file -> source lines
 	shown    map[string]string   // absolute file -> as the user names it
 }

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"cuelang.org/go/cue"
+	"cuelang.org/go/cue/token"
 
 	"github.com/loralab/loralab/runner/diagnostic"
 )
@@ -210,7 +212,7 @@ func (x *expansion) readResources(base *subject) *Resources {
 	}
 	var r *Resources
 	if err == nil {
-		r, err = x.gives.over(x.site()).read()
+		r, err = x.gives.over(x.site().fields).read()
 	}
 	if err != nil {
 		x.fail(base, "resources", "cannot be read: "+err.Error(), "")
@@ -229,21 +231,28 @@ const (
 	siteVariable = "LORALAB_RESOURCES"
 )
 
+// site is what others than the experiment give of resources, and where. The place of ""
+// is that of resources itself.
+type site struct {
+	fields
+	places map[string]token.Pos
+}
+
 // site are the defaults of resources: those of the project, over those of the variable.
-func (d *document) site() fields {
-	if g, known := d.defaults[d.root]; known {
-		return g
+func (d *document) site() site {
+	if s, known := d.defaults[d.root]; known {
+		return s
 	}
-	var all fields
+	all := site{places: map[string]token.Pos{}}
 	if file := os.Getenv(siteVariable); file != "" && exists(file) {
-		all = d.loader.siteOf(file, d)
+		d.loader.siteOf(file, d, &all)
 	} else if file != "" {
 		d.report(diagnostic.Diagnostic{
 			Message: fmt.Sprintf("$%s names a file that does not exist", siteVariable), Hint: "correct it, or unset it", At: diagnostic.Position{File: file},
 		})
 	}
 	if file := filepath.Join(d.root, SiteFile); exists(file) {
-		all = d.loader.siteOf(file, d).over(all)
+		d.loader.siteOf(file, d, &all)
 	}
 	d.defaults[d.root] = all
 	return all
@@ -254,29 +263,30 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// siteOf reads a file with defaults of resources. The schema is that of a document.
-func (l *loader) siteOf(file string, of *document) fields {
+// siteOf adds what a file with defaults of resources gives. The schema is that of a
+// document.
+func (l *loader) siteOf(file string, of *document, all *site) {
 	d := l.open(file, "")
 	if d == nil {
-		return nil
+		return
 	}
 	it, err := d.value.Fields()
 	if err != nil {
 		d.complain(err, scope{})
-		return nil
+		return
 	}
 	for it.Next() {
 		if name := it.Selector().Unquoted(); name != "resources" {
 			d.report(d.mark(diagnostic.Diagnostic{
 				Path: name, Message: fmt.Sprintf("%q is nothing that a site gives", name), Hint: "write resources: {…}; experiments are in files of their own",
 			}, d.firstLabel(name)))
-			return nil
+			return
 		}
 	}
 	v := d.value.LookupPath(cue.ParsePath("resources"))
 	if !v.Exists() {
 		d.report(diagnostic.Diagnostic{Message: "there are no resources in this file", Hint: `write resources: partition: "…"`, At: diagnostic.Position{File: d.display(d.file)}})
-		return nil
+		return
 	}
 	v = v.Unify(of.schemas.LookupPath(cue.ParsePath("#Resources")))
 	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
@@ -286,7 +296,7 @@ func (l *loader) siteOf(file string, of *document) fields {
 			}
 			return path
 		}})
-		return nil
+		return
 	}
 	var g fields
 	text, err := v.MarshalJSON()
@@ -299,14 +309,46 @@ func (l *loader) siteOf(file string, of *document) fields {
 	}
 	if err != nil {
 		d.report(diagnostic.Diagnostic{Message: "cannot be read: " + err.Error(), At: diagnostic.Position{File: d.display(d.file)}})
-		return nil
+		return
 	}
 	if r == nil {
-		return nil
+		return
 	}
 	checkOptions(r.Options, func(i int, message, hint string) {
 		path := []string{"resources", "options", strconv.Itoa(i)}
 		d.report(d.mark(diagnostic.Diagnostic{Path: strings.Join(path, "."), Message: message, Hint: hint}, d.valueAt(path)))
 	})
-	return g
+	all.fields = g.over(all.fields)
+	all.places[""] = d.firstLabel("resources")
+	for name := range g {
+		all.places[name] = d.valueAt([]string{"resources", name})
+	}
+}
+
+// ResourceAt is where the first of some fields of resources is given, by the experiment or
+// by the site, and its name. Where none is given it is where resources are, and the name
+// is "". An element of a list is a field, options.0.
+func (e *Experiment) ResourceAt(fields ...string) (string, diagnostic.Diagnostic, error) {
+	x := e.expansion
+	release, err := x.turn.take(context.Background())
+	if err != nil {
+		return "", diagnostic.Diagnostic{}, err
+	}
+	defer release()
+	given := x.site()
+	for _, name := range fields {
+		path := append([]string{"resources"}, strings.Split(name, ".")...)
+		if x.gives[path[1]] != nil {
+			path = append([]string{x.name}, path...)
+			return name, x.mark(diagnostic.Diagnostic{Path: strings.Join(path, ".")}, x.valueAt(path)), nil
+		}
+		if given.fields[path[1]] != nil {
+			return name, x.mark(diagnostic.Diagnostic{Path: strings.Join(path, ".")}, given.places[path[1]]), nil
+		}
+	}
+	if len(x.gives) > 0 || len(given.fields) == 0 {
+		path := []string{x.name, "resources"}
+		return "", x.mark(diagnostic.Diagnostic{Path: strings.Join(path, ".")}, x.labelAt(path)), nil
+	}
+	return "", x.mark(diagnostic.Diagnostic{Path: "resources"}, given.places[""]), nil
 }

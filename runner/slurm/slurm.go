@@ -27,13 +27,6 @@ import (
 	"github.com/loralab/loralab/runner/pilot"
 )
 
-// RefusedError says that Slurm has refused a submission.
-type RefusedError struct {
-	Text string // its own words
-}
-
-func (e *RefusedError) Error() string { return "Slurm refuses the array: " + e.Text }
-
 // Client asks Slurm. The zero value is ready. Its methods may be called from several
 // goroutines.
 type Client struct {
