@@ -13,6 +13,7 @@
 //	  shared/*.json      what many jobs have in common, by digest
 //	  events/*.jsonl     what workers did, a file for each process: an index of
 //	                     generations, for those who look on
+//	  notes              what workers have seen of the jobs, a byte for each
 //	  beats/*            written to by workers that live
 //	  log/*.txt          output of the elements
 //	  ended              the array has no element any more
@@ -130,7 +131,7 @@ func (a *Array) write(jobs []*launch.Job) error {
 	a.Format, a.Jobs = arrayFormat, len(jobs)
 	a.Slices = max((len(jobs)+sliceMost-1)/sliceMost, min(a.Workers, len(jobs)))
 	dir := ArrayDir(a.Root, a.Name)
-	for _, sub := range []string{"slices", "shared", "events", "beats", "log", overMark, takenMark} {
+	for _, sub := range []string{"slices", "shared", "events", "beats", "log"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
 			return fmt.Errorf("writing the jobs of an array: %w", err)
 		}
@@ -149,8 +150,8 @@ func (a *Array) write(jobs []*launch.Job) error {
 	slices.SortStableFunc(jobs, func(x, y *launch.Job) int { return order[shapes[x]] - order[shapes[y]] })
 	w := writer{dir: dir, written: map[string]bool{}}
 	for i := range a.Slices {
-		part := jobs[i*len(jobs)/a.Slices : (i+1)*len(jobs)/a.Slices]
-		if err := w.slice(a.Root, i, part); err != nil {
+		first, end := a.part(i)
+		if err := w.slice(a.Root, i, jobs[first:end]); err != nil {
 			return fmt.Errorf("writing the jobs of an array: %w", err)
 		}
 	}
@@ -162,6 +163,11 @@ func (a *Array) write(jobs []*launch.Job) error {
 		return fmt.Errorf("writing the jobs of an array: %w", err)
 	}
 	return nil
+}
+
+// part is the numbers of the jobs of a slice: the first, and that after the last.
+func (a *Array) part(slice int) (first, end int) {
+	return slice * a.Jobs / a.Slices, (slice + 1) * a.Jobs / a.Slices
 }
 
 const arrayFile = "array.json"

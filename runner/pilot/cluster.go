@@ -120,7 +120,7 @@ type task struct {
 // live is an array that may have elements.
 type live struct {
 	*Array
-	jobs    map[string]bool
+	jobs    map[string]int // their numbers in the array, by run
 	adopted bool              // another apply has submitted it
 	files   map[string]int64  // events of workers that are read, by file
 	nodes   map[string]string // of workers, by the same
@@ -128,6 +128,12 @@ type live struct {
 	before  string            // what was done when it began
 	reasons map[int]string    // of elements that ended, why
 	silent  map[int]bool      // elements that were cancelled because they do not write
+}
+
+// has reports whether a run is one of its jobs.
+func (l *live) has(id string) bool {
+	_, has := l.jobs[id]
+	return has
 }
 
 // watching is one call of Run.
@@ -332,7 +338,7 @@ func Unended(root string) ([]*Array, error) {
 }
 
 func (w *watching) watch(a *Array) (*live, error) {
-	l := &live{Array: a, jobs: map[string]bool{}, files: map[string]int64{}, nodes: map[string]string{}, reasons: map[int]string{}, silent: map[int]bool{}, before: w.progress()}
+	l := &live{Array: a, jobs: map[string]int{}, files: map[string]int64{}, nodes: map[string]string{}, reasons: map[int]string{}, silent: map[int]bool{}, before: w.progress()}
 	for _, node := range a.Exclude {
 		w.excluded[node] = true
 	}
@@ -342,8 +348,9 @@ func (w *watching) watch(a *Array) (*live, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range jobs {
-			l.jobs[s.ID] = true
+		first, _ := a.part(i)
+		for n, s := range jobs {
+			l.jobs[s.ID] = first + n
 		}
 	}
 	return l, nil
@@ -365,7 +372,7 @@ func (w *watching) uncovered() []*launch.Job {
 	var jobs []*launch.Job
 	for _, id := range w.order {
 		t := w.tasks[id]
-		if !t.over && !t.search && !slices.ContainsFunc(w.arrays, func(l *live) bool { return l.jobs[id] }) {
+		if !t.over && !t.search && !slices.ContainsFunc(w.arrays, func(l *live) bool { return l.has(id) }) {
 			jobs = append(jobs, t.job)
 		}
 	}
@@ -531,6 +538,7 @@ func (w *watching) breakClaims(elements []Element, first bool) error {
 				How: claim.Broken, Reason: reason, Step: claim.Step(at, s.Generation), By: w.nonce, When: now(),
 			})
 			t.overdue = 0
+			w.free(id)
 		}
 		at.Close()
 		if err != nil {
@@ -538,6 +546,18 @@ func (w *watching) breakClaims(elements []Element, first bool) error {
 		}
 	}
 	return nil
+}
+
+// free notes for the workers of arrays that nobody has a run any more.
+func (w *watching) free(id string) {
+	for _, l := range w.arrays {
+		if l.has(id) {
+			n := newNotes(ArrayDir(w.Root, l.Name), l.Jobs)
+			n.learn(l.jobs[id], isTaken)
+			n.learn(l.jobs[id], isFree)
+			n.write(1)
+		}
+	}
 }
 
 // state opens the directory of a task and reads who works on it; nil where it was removed.
@@ -572,7 +592,7 @@ func (w *watching) follows(ctx context.Context) error {
 	})
 	for _, l := range ended {
 		for _, id := range w.order {
-			if t := w.tasks[id]; !t.over && (l.jobs[id] || t.search && l.Asks != nil) {
+			if t := w.tasks[id]; !t.over && (l.has(id) || t.search && l.Asks != nil) {
 				// Its worker may have been killed before it could say that it has it.
 				t.working = true
 				if err := w.settle(ctx, t); err != nil {

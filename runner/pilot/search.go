@@ -104,7 +104,7 @@ func (w *Worker) tryJob(job *launch.Job) (*launch.Job, verdict, error) {
 	if err != nil {
 		return nil, isTaken, fmt.Errorf("looking at %s: %w", job.Run.Name(), err)
 	}
-	claimed, what, err := w.try(saved{ID: job.Run.ID, Dir: filepath.ToSlash(rel), Attempts: job.Attempts}, job)
+	claimed, what, err := w.try(saved{ID: job.Run.ID, Dir: filepath.ToSlash(rel), Attempts: job.Attempts}, noNumber, job)
 	if err == nil && claimed == nil && what == isOver {
 		err = w.search.Ended(job, &launch.End{Outcome: launch.Elsewhere})
 	}

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -69,14 +67,13 @@ type Worker struct {
 	events *os.File
 	beat   *os.File
 
-	mu     sync.Mutex
-	held   map[string]*held // runs that are claimed, by identity
-	over   map[string]bool  // runs that need no look any more
-	closed map[int]bool     // slices, the same
-	wait   time.Duration    // before all jobs are looked at again
-	lost   error
-	last   happened // said when the worker ends
-	pass   pass
+	mu    sync.Mutex
+	held  map[string]*held // runs that are claimed, by identity
+	notes *notes           // what is known of the jobs of the array
+	wait  time.Duration    // before all jobs are looked at again
+	lost  error
+	last  happened // said when the worker ends
+	pass  pass
 	// Of searches; nil where the array has none.
 	search  *study.Source
 	records *store.Records
@@ -84,8 +81,11 @@ type Worker struct {
 
 	rested time.Time // since when there is nothing to do; zero: there is
 	looked time.Time // when all jobs were looked at last
-	// Claims and Looks count what the worker asked of the file system.
-	Claims, Looks int
+	// watched is the job that the last rest has looked at last.
+	watched int
+	// Claims, Looks and Reads count what the worker asked of the file system: claims that it
+	// tried, looks at who has a run, and slices that it read. See notes, too.
+	Claims, Looks, Reads int
 }
 
 // held is a claimed run.
@@ -94,38 +94,35 @@ type held struct {
 	state claim.State
 	run   *store.Run
 	steps uint64
+	// number is that of the job in the array, noNumber of a search.
+	number int
 }
+
+const noNumber = -1
 
 // pass is how far a worker is on its way through the slices.
 type pass struct {
 	done  int     // slices
-	slice []saved // the present one
-	jobs  []saved // those of it that are left
+	slice []saved // the present one; nil: it is not read yet
+	order []int   // jobs of it that are left
 	// misses are jobs in a row that were not free.
 	misses int
 	open   bool // jobs of some slice are not over
-	// marked are the slices none of whose jobs was free when somebody looked.
-	marked map[int]bool
+	// watch is the jobs that somebody has and that a worker without work looks at.
+	watch map[int]bool
 }
-
-// marksEvery is after how many slices marks are read again.
-const marksEvery = 16
 
 // missesMost is how many jobs in a row of another worker's slice may be taken before the
 // next slice is tried.
 const missesMost = 6
 
-// scattered is jobs in an order that soon meets any part of them: whose slice it is takes
-// them from the front, and others have taken some that lie together.
-func scattered(jobs []saved) []saved {
-	all := make([]saved, 0, len(jobs))
-	for _, i := range scatter(len(jobs)) {
-		all = append(all, jobs[i])
-	}
-	return all
-}
+// watchMost is how many jobs that others have a worker without work looks at before it rests
+// again: many rest at the end, and each of them looks at other ones.
+const watchMost = 24
 
-// scatter is 0 to n-1 by their digits in base two, read backwards.
+// scatter is 0 to n-1 in an order that soon meets any part of them, by their digits in base
+// two, read backwards: whose slice it is takes jobs from the front, and others have taken
+// some that lie together.
 func scatter(n int) []int {
 	size := bits.Len(uint(max(n-1, 0)))
 	var all []int
@@ -137,13 +134,6 @@ func scatter(n int) []int {
 	return all
 }
 
-// Marks of slices: what somebody found when he looked at all of their jobs. They save
-// looks; a slice without one may be the same.
-const (
-	overMark  = "over"  // all of its jobs are
-	takenMark = "taken" // none of them is free
-)
-
 // Open is a worker of the array in dir. The element, its restart count and the process
 // make up who it is; who says it of the process itself.
 func Open(dir string, who claim.Worker, timing Timing) (*Worker, error) {
@@ -154,7 +144,8 @@ func Open(dir string, who claim.Worker, timing Timing) (*Worker, error) {
 	who.Array = array.Name
 	w := &Worker{
 		array: array, dir: dir, me: who, timing: timing.orDefault(), read: newReader(dir, array.Root),
-		last: happened{What: ended}, held: map[string]*held{}, over: map[string]bool{}, closed: map[int]bool{},
+		last: happened{What: ended}, held: map[string]*held{},
+		notes: newNotes(dir, array.Jobs),
 	}
 	file := fmt.Sprintf("%d-%s", who.Element, who.Nonce)
 	w.events, err = os.OpenFile(filepath.Join(dir, "events", file+".jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
@@ -310,93 +301,78 @@ func (w *Worker) next() (*launch.Job, error) {
 	p := &w.pass
 	// Each begins at a slice of its own, and with an array of one it begins at the first.
 	i := (w.me.Element*w.array.Slices/max(w.array.Workers, 1) + p.done) % w.array.Slices
-	own := p.done == 0
-	if p.jobs == nil {
-		if !own && p.done%marksEvery == 1 {
-			w.closed = merged(w.closed, w.marked(overMark))
-			p.marked = w.marked(takenMark)
+	first, end := w.array.part(i)
+	own, rests := p.done == 0, !w.rested.IsZero()
+	if p.order == nil {
+		if own || w.notes.old() {
+			w.notes.read()
 		}
-		if w.closed[i] {
-			p.done++
-			return nil, nil
+		if own && rests {
+			p.watch = w.notes.taken(w.watched, watchMost)
 		}
-		if w.rested.IsZero() && p.marked[i] && !own {
-			p.open = true // they are not over
-			p.done++
-			return nil, nil
+		p.order, p.misses = w.worth(first, end), 0
+	}
+	for len(p.order) > 0 {
+		if !rests && !own && p.misses == missesMost {
+			break // little of it is free; what is will be seen when nothing else is left
 		}
-		jobs, err := w.read.slice(i)
+		if p.slice == nil {
+			var err error
+			if p.slice, err = w.read.slice(i); err != nil {
+				return nil, err
+			}
+			w.Reads++
+			if len(p.slice) != end-first {
+				return nil, fmt.Errorf("reading the jobs of the array: slice %d has %d, not %d", i, len(p.slice), end-first)
+			}
+		}
+		at := p.order[0]
+		p.order = p.order[1:]
+		if p.watch[at] {
+			w.watched = at + 1
+		}
+		job, what, err := w.try(p.slice[at-first], at, nil)
 		if err != nil {
 			return nil, err
 		}
-		if !own {
-			jobs = scattered(jobs)
-		}
-		p.jobs, p.slice = jobs, jobs
-	}
-	for len(p.jobs) > 0 {
-		if w.rested.IsZero() && !own && p.misses == missesMost {
-			break // little of it is free; what is will be seen when nothing else is left
-		}
-		s := p.jobs[0]
-		p.jobs = p.jobs[1:]
-		if w.over[s.ID] {
-			continue
+		if job != nil {
+			p.misses = 0
+			w.notes.learn(at, isTaken)
+			w.notes.write(writeSome)
+			return job, nil
 		}
 		p.misses++
-		job, what, err := w.try(s, nil)
-		switch {
-		case err != nil:
-			return nil, err
-		case job != nil:
-			p.misses = 0
-			return job, nil
-		case what == isOver:
-			w.over[s.ID] = true
-		}
+		w.notes.learn(at, what)
 	}
-	whole := !slices.ContainsFunc(p.slice, func(s saved) bool { return !w.over[s.ID] })
-	p.open = p.open || !whole
-	switch {
-	case whole:
-		w.closed[i] = true
-		w.mark(i, overMark)
-	case w.rested.IsZero() && len(p.jobs) == 0:
-		w.mark(i, takenMark)
-	}
-	p.jobs, p.misses = nil, 0
+	p.open = p.open || slices.ContainsFunc(w.notes.seen[first:end], func(v verdict) bool { return v != isOver })
+	w.notes.write(1)
+	p.slice, p.order = nil, nil
 	p.done++
 	return nil, nil
 }
 
-// marked are the slices with a mark.
-func (w *Worker) marked(what string) map[int]bool {
-	w.Looks++
-	slices := map[int]bool{}
-	d, err := os.Open(filepath.Join(w.dir, what))
-	if err != nil {
-		return slices
+// worth are the jobs of a slice, by their numbers in the array, that are worth a look now.
+func (w *Worker) worth(first, end int) []int {
+	p := &w.pass
+	order := []int{}
+	if p.done == 0 && w.rested.IsZero() {
+		// From the front. What is taken may be of an earlier process of this element.
+		for at := first; at < end; at++ {
+			if w.notes.seen[at] != isOver {
+				order = append(order, at)
+			}
+		}
+		return order
 	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	for _, name := range names {
-		if i, err := strconv.Atoi(name); err == nil {
-			slices[i] = true
+	// Others look for work here, too: each begins elsewhere.
+	n := end - first
+	turn := rand.IntN(n)
+	for _, i := range scatter(n) {
+		if at := first + (i+turn)%n; w.notes.seen[at] == isFree || p.watch[at] {
+			order = append(order, at)
 		}
 	}
-	return slices
-}
-
-func (w *Worker) mark(slice int, what string) {
-	f, err := os.OpenFile(filepath.Join(w.dir, what, strconv.Itoa(slice)), os.O_WRONLY|os.O_CREATE, 0o666)
-	if err == nil {
-		f.Close()
-	}
-}
-
-func merged(a, b map[int]bool) map[int]bool {
-	maps.Copy(a, b)
-	return a
+	return order
 }
 
 // verdict on a job.
@@ -409,8 +385,8 @@ const (
 )
 
 // try claims a run, if it is free and has work to do. Of a search the job is given; that
-// of a slice is read when its run is claimed.
-func (w *Worker) try(s saved, of *launch.Job) (_ *launch.Job, what verdict, err error) {
+// of a slice is read when its run is claimed, and has a number in the array.
+func (w *Worker) try(s saved, number int, of *launch.Job) (_ *launch.Job, what verdict, err error) {
 	at, err := store.OpenRun(w.array.Root, s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, isOver, nil // it was removed
@@ -459,7 +435,7 @@ func (w *Worker) try(s saved, of *launch.Job) (_ *launch.Job, what verdict, err 
 	if !won {
 		return nil, isTaken, nil
 	}
-	h := &held{at: at, state: got}
+	h := &held{at: at, state: got, number: number}
 	w.held[s.ID] = h
 	job, err := w.prepare(s, of, h)
 	if err != nil {
@@ -600,7 +576,6 @@ func (w *Worker) end(id string, e claim.End) error {
 	if err != nil {
 		return err
 	}
-	w.over[id] = won && (e.How == claim.Done || e.How == claim.Failed || e.How == claim.Paused)
 	if !won {
 		w.lost = ErrLost
 		return fmt.Errorf("run %s: %w", rundir.Short(id), ErrLost)
@@ -608,6 +583,13 @@ func (w *Worker) end(id string, e claim.End) error {
 	if e.How == claim.Done {
 		if err := claim.Publish(h.at); err != nil {
 			return err
+		}
+	}
+	if h.number != noNumber {
+		over := e.How == claim.Done || e.How == claim.Failed || e.How == claim.Paused
+		w.notes.learn(h.number, map[bool]verdict{true: isOver, false: isFree}[over])
+		if !over {
+			w.notes.write(1) // for those without work
 		}
 	}
 	return w.say(happened{What: string(e.How), Run: id, Gen: h.state.Generation, Step: e.Step, Reason: e.Reason})

@@ -1,9 +1,9 @@
 package pilot
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -230,54 +230,82 @@ func TestRunThatKillsWorkers(t *testing.T) {
 	t.Log(s.End.Reason)
 }
 
-// TestManyWorkers counts what many workers ask of the disk. $LORALAB_MANY is of how many
-// runs; 10000 has 200 workers.
+// takeAll has a worker finish runs until there are none, and returns how many it finished.
+func takeAll(t *testing.T, w *Worker) (n int) {
+	ctx := context.Background()
+	for {
+		job, done, err := w.Next(ctx)
+		if err != nil {
+			t.Error(err)
+		}
+		if done || err != nil {
+			if err := w.Close(); err != nil {
+				t.Error(err)
+			}
+			return n
+		}
+		if job == nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		if err := w.Finish(ctx, job.Run.ID, &spec.Summary{Id: job.Run.ID}); err != nil {
+			t.Error(err)
+		}
+		n++
+	}
+}
+
+// TestManyWorkers counts what many workers ask of the disk: claims, ends, looks at who has a
+// run, and files that say what there is. $LORALAB_MANY is of how many runs; 10000 has 200
+// workers.
 func TestManyWorkers(t *testing.T) {
 	runs, workers := 400, 20
 	if n, err := strconv.Atoi(os.Getenv("LORALAB_MANY")); err == nil {
 		runs, workers = n, n/50
 	}
 	a, _ := arrayOf(t, runs, workers)
-	ctx := context.Background()
 	var mu sync.Mutex
-	var claims, looks, finished int
+	var claims, looks, reads, notes, finished int
 	var wg sync.WaitGroup
 	for e := range workers {
 		wg.Go(func() {
 			w := worker(t, a, e, 0)
-			n := 0
-			for {
-				job, done, err := w.Next(ctx)
-				if err != nil {
-					t.Error(err)
-				}
-				if done || err != nil {
-					break
-				}
-				if job == nil {
-					time.Sleep(time.Millisecond)
-					continue
-				}
-				if err := w.Finish(ctx, job.Run.ID, &spec.Summary{Id: job.Run.ID}); err != nil {
-					t.Error(err)
-				}
-				n++
-			}
+			n := takeAll(t, w)
 			mu.Lock()
 			defer mu.Unlock()
-			claims, looks, finished = claims+w.Claims, looks+w.Looks, finished+n
-			if err := w.Close(); err != nil {
-				t.Error(err)
-			}
+			claims, looks, reads, finished = claims+w.Claims, looks+w.Looks, reads+w.Reads, finished+n
+			notes += w.notes.Files
 		})
 	}
 	wg.Wait()
-	fmt.Printf("%d runs, %d workers: %d claims (%.2f a run), %.2f looks a run\n", runs, workers, claims, float64(claims)/float64(runs), float64(looks)/float64(runs))
+	all := claims + finished + looks + reads + notes
+	t.Logf("%d runs, %d workers: %d claims, %d looks, %d slices, %d notes: %.2f operations a run",
+		runs, workers, claims, looks, reads, notes, float64(all)/float64(runs))
 	if finished != runs {
 		t.Errorf("%d of %d runs were done", finished, runs)
 	}
-	if claims > runs*11/10 || looks > 10*runs {
-		t.Errorf("%d claims and %d looks for %d runs", claims, looks, runs)
+	if all > 10*runs {
+		t.Errorf("%d operations for %d runs", all, runs)
+	}
+}
+
+// Notes that are out of date hide no job: a worker without work looks where somebody is said
+// to be at work.
+func TestNotesDecideNothing(t *testing.T) {
+	const runs = 90
+	a, _ := arrayOf(t, runs, 3)
+	if err := os.WriteFile(filepath.Join(ArrayDir(a.Root, a.Name), notesFile), bytes.Repeat([]byte{noteTaken}, runs), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	w := worker(t, a, 1, 0)
+	w.timing.Idle = time.Minute
+	if n := takeAll(t, w); n != runs {
+		t.Errorf("%d of %d runs were done", n, runs)
+	}
+	// What one has seen saves the next one its looks.
+	next := worker(t, a, 2, 0)
+	if n := takeAll(t, next); n != 0 || next.Looks > 0 || next.notes.Files != 1 {
+		t.Errorf("%d runs were done again; %d looks, %d notes", n, next.Looks, next.notes.Files)
 	}
 }
 
