@@ -266,7 +266,7 @@ func exists(file string) bool {
 // siteOf adds what a file with defaults of resources gives. The schema is that of a
 // document.
 func (l *loader) siteOf(file string, of *document, all *site) {
-	d := l.open(file, "")
+	d := l.open(l.display(file), "") // its errors name it so
 	if d == nil {
 		return
 	}

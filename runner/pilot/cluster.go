@@ -120,7 +120,7 @@ type task struct {
 // live is an array that may have elements.
 type live struct {
 	*Array
-	jobs    map[string]int // their numbers in the array, by run
+	jobs    map[string]int    // their numbers in the array, by run
 	adopted bool              // another apply has submitted it
 	files   map[string]int64  // events of workers that are read, by file
 	nodes   map[string]string // of workers, by the same

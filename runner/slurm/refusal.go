@@ -66,9 +66,20 @@ var complaints = []complaint{
 // is not known which.
 func (e *RefusedError) Fields(r *experiment.Resources) []string {
 	given := []struct{ name, value string }{
-		{"partition", r.Partition}, {"account", r.Account}, {"qos", r.QOS}, {"reservation", r.Reservation}, {"gpuType", r.GPUType}, {"constraint", r.Constraint},
-		{"exclude", r.Exclude}, {"dependency", r.Dependency}, {"memory", r.Memory}, {"mail", r.Mail}, {"time", r.Time},
-		{"gpus", positive(r.GPUs)}, {"cpus", positive(r.CPUs)}, {"workers", positive(r.Workers)},
+		{"partition", r.Partition},
+		{"account", r.Account},
+		{"qos", r.QOS},
+		{"reservation", r.Reservation},
+		{"gpuType", r.GPUType},
+		{"constraint", r.Constraint},
+		{"exclude", r.Exclude},
+		{"dependency", r.Dependency},
+		{"memory", r.Memory},
+		{"mail", r.Mail},
+		{"time", r.Time},
+		{"gpus", positive(r.GPUs)},
+		{"cpus", positive(r.CPUs)},
+		{"workers", positive(r.Workers)},
 	}
 	has := func(name string) bool {
 		return slices.ContainsFunc(given, func(g struct{ name, value string }) bool { return g.name == name && g.value != "" })
