@@ -139,43 +139,15 @@ func (s *study) severityRows() (rows []SeverityRow) {
 // severityLines is the table of severities: a line for each cell and corruption, with a
 // column for each severity.
 func (t Table) severityLines() [][]string {
-	var all []int
+	var lines []levelLine
 	for _, r := range t.Severity {
+		line := levelLine{cell: r.Cell, of: r.Corruption, scores: map[float64]Stat{}}
 		for _, sc := range r.Scores {
-			if !slices.Contains(all, sc.Severity) {
-				all = append(all, sc.Severity)
-			}
-		}
-	}
-	slices.Sort(all)
-	lines := [][]string{{"cell", "corruption", "n"}}
-	for _, level := range all {
-		lines[0] = append(lines[0], strconv.Itoa(level))
-	}
-	for _, r := range t.Severity {
-		low, high := r.Scores[0].Metric.N, r.Scores[0].Metric.N
-		for _, sc := range r.Scores {
-			low, high = min(low, sc.Metric.N), max(high, sc.Metric.N)
-		}
-		line := []string{r.Cell, r.Corruption, rangeOf(low, high)}
-		for _, level := range all {
-			text := "–"
-			if i := slices.IndexFunc(r.Scores, func(sc SeverityScore) bool { return sc.Severity == level }); i >= 0 {
-				text = r.Scores[i].Metric.String()
-			}
-			line = append(line, text)
+			line.scores[float64(sc.Severity)] = sc.Metric
 		}
 		lines = append(lines, line)
 	}
-	return lines
-}
-
-// rangeOf is "3", or "2 to 3".
-func rangeOf(low, high int) string {
-	if low == high {
-		return strconv.Itoa(low)
-	}
-	return fmt.Sprintf("%d to %d", low, high)
+	return levelTable("corruption", lines)
 }
 
 // severityText says what the table of severities has.

@@ -37,7 +37,9 @@ func TestSeverity(t *testing.T) {
 	if !ok || len(l.Panels) != 2 || len(l.Panels[0].Series) != 2 || len(l.Panels[0].Series[0].Points) != 6 || len(l.X.Ticks) != 6 || !strings.Contains(d.caption, "; 0 is without any") {
 		t.Errorf("figure %v: %s", d.figure, d.caption)
 	}
-	if all := s.table().listings(); !slices.ContainsFunc(all, func(l page.Listing) bool { return l.Title == "Corruptions by severity" && len(l.Lines) == 4 && l.Lines[0][2] == "2 to 3" && len(l.Header) == 9 }) {
+	if all := s.table().listings(); !slices.ContainsFunc(all, func(l page.Listing) bool {
+		return l.Title == "Corruptions by severity" && len(l.Lines) == 4 && l.Lines[0][2] == "2 to 3" && len(l.Header) == 9
+	}) {
 		t.Errorf("tables of the page %v", all)
 	}
 }

@@ -57,35 +57,19 @@ func (t Table) strengthMarkdown() string {
 	if len(t.Strength) == 0 {
 		return ""
 	}
-	var all []float64
-	for _, r := range t.Strength {
-		for _, sc := range r.Scores {
-			if !slices.Contains(all, sc.Strength) {
-				all = append(all, sc.Strength)
-			}
-		}
-	}
-	slices.Sort(all)
 	short, _ := spec.Unseen(t.Domains)
-	lines := [][]string{{"cell", "domain"}}
-	for _, x := range all {
-		lines[0] = append(lines[0], strconv.FormatFloat(x, 'g', -1, 64))
-	}
+	var lines []levelLine
 	for _, r := range t.Strength {
-		line := []string{r.Cell, short[slices.Index(t.Domains, r.Domain)]}
-		for _, x := range all {
-			text := "–"
-			if i := slices.IndexFunc(r.Scores, func(sc StrengthScore) bool { return sc.Strength == x }); i >= 0 {
-				text = r.Scores[i].Metric.String()
-			}
-			line = append(line, text)
+		line := levelLine{cell: r.Cell, of: short[slices.Index(t.Domains, r.Domain)], scores: map[float64]Stat{}}
+		for _, sc := range r.Scores {
+			line.scores[sc.Strength] = sc.Metric
 		}
 		lines = append(lines, line)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## Strength of the adapter\n\n")
-	fmt.Fprintf(&b, "%s at each strength t of the adapter: an adapted layer gives y₀ + t·(y − y₀), y₀ of the frozen layer. The head stays as trained, and so do blocks that trained. Cells without an adapter are under 1.\n\n", foreign.Markdown(capital(metric.Label(t.Metric))))
-	wholeTable(&b, lines)
+	fmt.Fprintf(&b, "%s at each strength t of the adapter, over n runs: an adapted layer gives y₀ + t·(y − y₀), y₀ of the frozen layer. The head stays as trained, and so do blocks that trained. Cells without an adapter are under 1.\n\n", foreign.Markdown(capital(metric.Label(t.Metric))))
+	wholeTable(&b, levelTable("domain", lines))
 	return b.String()
 }
 

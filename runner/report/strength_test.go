@@ -22,8 +22,8 @@ func TestStrength(t *testing.T) {
 	}
 	text := table.strengthMarkdown()
 	for _, want := range []string{
-		"| cell      |    domain |             0 |          0.25 |           0.5 |          0.75 |             1 |",
-		"| head_only |      test |             – |",
+		"| cell      |    domain |    n |             0 |          0.25 |           0.5 |          0.75 |             1 |",
+		"| head_only |      test |    3 |             – |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
