@@ -462,21 +462,10 @@ func (s *study) sentences() (all []string) {
 // listings are further tables: strengths, severities and ensembles.
 func (t Table) listings() (all []page.Listing) {
 	if len(t.Strength) > 0 {
-		l := page.Listing{Title: "Strength of the adapter", Header: []string{"cell", "domain", "strength", "n", metric.Label(t.Metric)}, Numbers: []bool{false, false, true, true, true}}
-		for _, r := range t.Strength {
-			for _, sc := range r.Scores {
-				l.Lines = append(l.Lines, []string{r.Cell, r.Domain, number(sc.Strength), strconv.Itoa(sc.Metric.N), sc.Metric.String()})
-			}
-		}
-		all = append(all, l)
+		all = append(all, levelListing("Strength of the adapter", t.strengthText(), t.strengthTable()))
 	}
 	if len(t.Severity) > 0 {
-		lines := t.severityLines()
-		l := page.Listing{Title: "Corruptions by severity", Text: t.severityText(), Header: lines[0], Lines: lines[1:], Numbers: make([]bool, len(lines[0]))}
-		for i := range l.Numbers {
-			l.Numbers[i] = i > 1
-		}
-		all = append(all, l)
+		all = append(all, levelListing("Corruptions by severity", t.severityText(), t.severityTable()))
 	}
 	if len(t.Ensembles) > 0 {
 		l := page.Listing{Title: "Ensembles", Header: []string{"cell", "domain", "n", "members", "ensemble"}, Numbers: []bool{false, false, true, true, true}}
@@ -486,6 +475,15 @@ func (t Table) listings() (all []page.Listing) {
 		all = append(all, l)
 	}
 	return all
+}
+
+// levelListing is a table with a column for each level.
+func levelListing(title, text string, lines [][]string) page.Listing {
+	l := page.Listing{Title: title, Text: text, Header: lines[0], Lines: lines[1:], Numbers: make([]bool, len(lines[0]))}
+	for i := range l.Numbers {
+		l.Numbers[i] = i > 1
+	}
+	return l
 }
 
 // costs is what the cells took.

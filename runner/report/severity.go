@@ -136,9 +136,9 @@ func (s *study) severityRows() (rows []SeverityRow) {
 	return rows
 }
 
-// severityLines is the table of severities: a line for each cell and corruption, with a
+// severityTable is the table of severities: a line for each cell and corruption, with a
 // column for each severity.
-func (t Table) severityLines() [][]string {
+func (t Table) severityTable() [][]string {
 	var lines []levelLine
 	for _, r := range t.Severity {
 		line := levelLine{cell: r.Cell, of: r.Corruption, scores: map[float64]Stat{}}
@@ -162,7 +162,7 @@ func (t Table) severityMarkdown() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## Corruptions by severity\n\n%s\n\n", foreign.Markdown(t.severityText()))
-	wholeTable(&b, t.severityLines())
+	wholeTable(&b, t.severityTable())
 	return b.String()
 }
 

@@ -51,12 +51,9 @@ func (s *study) strengths() (rows []StrengthRow) {
 	return rows
 }
 
-// strengthMarkdown is the table of strengths, "" for none: a line for each cell and
-// domain.
-func (t Table) strengthMarkdown() string {
-	if len(t.Strength) == 0 {
-		return ""
-	}
+// strengthTable is the table of strengths: a line for each cell and domain, with a column
+// for each strength.
+func (t Table) strengthTable() [][]string {
 	short, _ := spec.Unseen(t.Domains)
 	var lines []levelLine
 	for _, r := range t.Strength {
@@ -66,10 +63,22 @@ func (t Table) strengthMarkdown() string {
 		}
 		lines = append(lines, line)
 	}
+	return levelTable("domain", lines)
+}
+
+// strengthText says what the table of strengths has.
+func (t Table) strengthText() string {
+	return capital(metric.Label(t.Metric)) + " at each strength t of the adapter, over n runs: an adapted layer gives y₀ + t·(y − y₀), y₀ of the frozen layer. The head stays as trained, and so do blocks that trained. Cells without an adapter are under 1."
+}
+
+// strengthMarkdown is the table of strengths, "" for none.
+func (t Table) strengthMarkdown() string {
+	if len(t.Strength) == 0 {
+		return ""
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n## Strength of the adapter\n\n")
-	fmt.Fprintf(&b, "%s at each strength t of the adapter, over n runs: an adapted layer gives y₀ + t·(y − y₀), y₀ of the frozen layer. The head stays as trained, and so do blocks that trained. Cells without an adapter are under 1.\n\n", foreign.Markdown(capital(metric.Label(t.Metric))))
-	wholeTable(&b, levelTable("domain", lines))
+	fmt.Fprintf(&b, "\n## Strength of the adapter\n\n%s\n\n", foreign.Markdown(t.strengthText()))
+	wholeTable(&b, t.strengthTable())
 	return b.String()
 }
 
