@@ -30,8 +30,17 @@ const (
 	endStatus = 1
 	endTime   = 2 // double, Unix seconds
 
+	experimentHparams = 4
 	experimentMetrics = 5
 	experimentName    = 6
+
+	hparamName    = 1
+	hparamType    = 4
+	hparamDiffers = 7 // bool: it has more than one value
+
+	typeString = 1
+	typeBool   = 2
+	typeNumber = 3
 
 	metricName    = 1
 	metricDisplay = 3
@@ -81,10 +90,23 @@ func SessionEnd(s Status, at time.Time) Value {
 	return ofHparams("_hparams_/session_end_info", pluginSessionEnd, appendTime(appendInt(nil, endStatus, int64(s)), endTime, at))
 }
 
-// Experiment says which scalars are the metrics of the HPARAMS tab, by their tags.
-// Without one all of them are.
-func Experiment(name string, metrics []string) Value {
+// Experiment says what the columns of the HPARAMS tab are: hyperparameters, each with a
+// value that shows its type, and the metrics, which are scalars, by their tags. TensorBoard
+// takes the columns from the first one that it finds below its directory. Without any it
+// shows all hyperparameters and all scalars.
+func Experiment(name string, parameters map[string]any, metrics []string) Value {
 	var e []byte
+	for _, key := range slices.Sorted(maps.Keys(parameters)) {
+		kind := int64(typeString)
+		switch parameters[key].(type) {
+		case float64:
+			kind = typeNumber
+		case bool:
+			kind = typeBool
+		}
+		h := appendInt(appendString(nil, hparamName, key), hparamType, kind)
+		e = appendBytes(e, experimentHparams, appendInt(h, hparamDiffers, 1))
+	}
 	for _, tag := range metrics {
 		m := appendBytes(nil, metricName, appendString(nil, nameTag, tag))
 		e = appendBytes(e, experimentMetrics, appendString(m, metricDisplay, tag))

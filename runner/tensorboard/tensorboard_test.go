@@ -60,6 +60,7 @@ type seen struct {
 		Images  map[string][][]int
 	}
 	Metrics []string
+	Hparams map[string]string
 	Groups  []struct {
 		Name     string
 		Hparams  map[string]any
@@ -78,10 +79,11 @@ func TestTensorBoardReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun := time.Unix(1_700_000_000, 500_000_000)
+	parameters := map[string]any{"rank": 4.0, "variant": "lora", "flip": true, "sites": []string{"query"}}
 	for seed := range 2 {
 		start := tb.Event{Values: []tb.Value{
-			tb.SessionStart("rank=4", map[string]any{"rank": 4.0, "variant": "lora", "flip": true, "sites": []string{"query"}}, begun),
-			tb.Experiment("ranks", []string{"val/dice"}),
+			tb.SessionStart("rank=4", parameters, begun),
+			tb.Experiment("ranks", parameters, []string{"val/dice"}),
 		}}
 		write(t, root(t, filepath.Join(dir, "rank=4", fmt.Sprintf("seed-%d", seed))),
 			start,
@@ -128,6 +130,10 @@ func TestTensorBoardReads(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got.Metrics, []string{"val/dice"}) || len(got.Groups) != 1 {
 		t.Fatalf("metrics %v, groups %v", got.Metrics, got.Groups)
+	}
+	// The page of TensorBoard has the columns that are named here, and no others.
+	if want := map[string]string{"rank": "DATA_TYPE_FLOAT64", "variant": "DATA_TYPE_STRING", "flip": "DATA_TYPE_BOOL", "sites": "DATA_TYPE_STRING"}; !reflect.DeepEqual(got.Hparams, want) {
+		t.Errorf("columns %v", got.Hparams)
 	}
 	group := got.Groups[0]
 	if want := map[string]any{"rank": 4.0, "variant": "lora", "flip": true, "sites": "[query]"}; group.Name != "rank=4" || !reflect.DeepEqual(group.Hparams, want) {

@@ -158,9 +158,17 @@ func (s *events) write(e tensorboard.Event) error {
 	}
 	if !s.begun {
 		s.begun = true
+		own := parameters(s.run)
+		all := maps.Clone(own)
+		for _, path := range s.run.Varied {
+			if all[path] == nil {
+				all[path] = "" // other cells have it
+			}
+		}
 		values := []tensorboard.Value{
-			tensorboard.SessionStart(s.run.Cell, parameters(s.run), s.run.Started),
-			tensorboard.Experiment(s.run.Experiment, []string{"val/" + s.run.Metric, domainTags + "test/" + s.run.Metric}),
+			// Cells of several experiments below one directory are rows of their own.
+			tensorboard.SessionStart(s.run.Experiment+"/"+s.run.Cell, own, s.run.Started),
+			tensorboard.Experiment(s.run.Experiment, all, []string{"val/" + s.run.Metric, domainTags + "test/" + s.run.Metric}),
 		}
 		if err := s.writer.Write(tensorboard.Event{Time: s.run.Started, Values: values}); err != nil {
 			return err

@@ -49,4 +49,6 @@ if experiment.metric_infos or experiment.hparam_infos:
         "metrics": {m.name.tag: m.value for m in g.metric_values},
         "sessions": {s.name: [s.status, s.start_time_secs] for s in g.sessions},
     } for g in reply.session_groups]
-json.dump({"runs": runs, "metrics": [m.name.tag for m in experiment.metric_infos], "groups": groups}, sys.stdout)
+json.dump({"runs": runs, "metrics": [m.name.tag for m in experiment.metric_infos],
+           "hparams": {h.name: api_pb2.DataType.Name(h.type) for h in experiment.hparam_infos if h.differs},
+           "groups": groups}, sys.stdout)
