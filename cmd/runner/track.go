@@ -51,8 +51,8 @@ func (a *app) trackPushCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "push FILE...",
 		Short: "Show runs that are done",
-		Long: `Push shows the trained runs of experiments in the trackers that they name, or in those
-of --to: each step, the scores of the domains, samples and the end. What a tracker has
+		Long: `Push shows the trained runs of experiments, and trials that were pruned, in the trackers
+that they name and in those of --to: each step, the scores of the domains, samples and the end. What a tracker has
 already is left out, so pushing twice adds nothing. The history of a run has no times:
 its steps are spread evenly over the time that the run took.`,
 		Example: "  runner track push --to tensorboard experiments/ablation_rank.cue",
@@ -83,7 +83,8 @@ func (a *app) push(ctx context.Context, files, to []string) error {
 	}
 	for _, l := range known.Newest() {
 		run := known.Runs[l.Run]
-		if experiments[l.Experiment] != nil && run.Summary != nil && run.Damage == nil && run.Holder == nil {
+		over := run.Summary != nil || run.State == store.Paused
+		if experiments[l.Experiment] != nil && over && run.Damage == nil && run.Holder == nil {
 			labels = append(labels, l)
 		}
 	}

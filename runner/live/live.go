@@ -272,6 +272,9 @@ func (w *watcher) look(s *State, known *store.Snapshot, holders []store.Holder) 
 			}
 			continue
 		}
+		if state == string(study.Pruned) { // it is over
+			continue
+		}
 		if len(s.Runs) == mostRuns {
 			s.More++
 			continue
@@ -308,7 +311,7 @@ func (w *watcher) over(l store.Label) bool {
 }
 
 // rank is the order in which runs are shown.
-var rank = map[string]int{"running": 0, "failed": 1, "damaged": 1, "interrupted": 2, "stopped": 2, "paused": 3, "pruned": 3, "queued": 4, "not started": 5}
+var rank = map[string]int{"running": 0, "failed": 1, "damaged": 1, "interrupted": 2, "stopped": 2, "paused": 3, "queued": 4, "not started": 5}
 
 // StateOf is the state of a run in the words of `runner status`.
 func StateOf(run *store.Run, current bool) string {

@@ -184,6 +184,9 @@ func TestTrialsOfASearchThatIsOver(t *testing.T) {
 		if got := s.Experiments[0].Counts; !maps.Equal(got, want) {
 			t.Errorf("over %v: %v, want %v", over, got, want)
 		}
+		if len(s.Runs) != want["paused"] {
+			t.Errorf("over %v: %d runs are not done, want those that are paused", over, len(s.Runs))
+		}
 	}
 }
 

@@ -246,7 +246,12 @@
 						if (there.length > 1) f.s.append(svg("path", {d, fill: c, opacity: 0.15}));
 					}
 					f.s.append(svg("path", {d: joined(l.points, f.x, f.y), fill: "none", stroke: c, "stroke-width": l.pale ? 1 : 2, "stroke-opacity": l.thin || l.pale ? 0.55 : 1, "stroke-dasharray": dashes[(l.dash || 0) % 4], "stroke-linejoin": "round"}));
-					if (!l.marked) continue;
+					if (!l.marked) {
+						// A line of one point is a mark.
+						const there = l.points.filter((pt) => pt[1] != null);
+						if (there.length === 1) f.s.append(svg("circle", {cx: f.x(there[0][0]), cy: f.y(there[0][1]), r: 2.5, fill: c}));
+						continue;
+					}
 					for (const [px, py, low, high, ...seeds] of l.points) {
 						const at = f.x(px);
 						if (high > low) f.s.append(svg("path", {d: `M${at} ${f.y(low)}V${f.y(high)}M${at - 3} ${f.y(low)}h6M${at - 3} ${f.y(high)}h6`, stroke: c, "stroke-width": 1.5}));
@@ -310,6 +315,7 @@
 			const width = Math.min(700, Math.floor((room - (columns - 1) * 16) / columns));
 			const panels = el("div", {class: "panels" + (chart.panels.length === 1 ? " single" : "")});
 			panels.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+			panels.style.maxWidth = `${columns * width + (columns - 1) * 16}px`; // a drawing is not enlarged
 			const xs = {};
 			for (const r of every) r.dots.forEach((dots, k) => {
 				const p = chart.panels[k], e = xs[p.scale || k] ||= new Extent();
@@ -380,10 +386,10 @@
 				s.append(svg("line", {class: "axis", x1: x, x2: x, y1: top, y2: height - bottom}));
 				const ticks = a.ticks && a.ticks.length ? a.ticks : [{at: a.low, label: short(a.low)}, {at: a.high, label: short(a.high)}];
 				for (const t of ticks) s.append(svg("text", {class: "soft", x: x + 5, y: ys[i](t.at) + 4, stroke: "var(--back)", "stroke-width": 3, "paint-order": "stroke"}, cut(t.label, 10)));
-				const words = a.title.split(" ");
+				const words = a.title.split(" "), most = Math.max(10, Math.floor(width / chart.axes.length / 7));
 				let line = "", n = 0;
-				const write = (text) => s.append(svg("text", {x, y: height - bottom + 30 + 14 * n++, "text-anchor": i === 0 ? "start" : i === chart.axes.length - 1 ? "end" : "middle", dx: i === 0 ? -40 : i === chart.axes.length - 1 ? 40 : 0}, cut(text, 20)));
-				for (const w of words) { if (line && (line + " " + w).length > Math.max(10, (width / chart.axes.length) / 7)) { if (n < 2) write(line); line = w; } else line = line ? line + " " + w : w; }
+				const write = (text) => s.append(svg("text", {x, y: height - bottom + 30 + 14 * n++, "text-anchor": i === 0 ? "start" : i === chart.axes.length - 1 ? "end" : "middle", dx: i === 0 ? -40 : i === chart.axes.length - 1 ? 40 : 0}, cut(text, most)));
+				for (const w of words) { if (line && (line + " " + w).length > most) { if (n < 2) write(line); line = w; } else line = line ? line + " " + w : w; }
 				if (n < 3) write(line);
 			});
 			const scroller = el("div", {class: "panels scroll", tabindex: 0, role: "region", "aria-label": title}, el("div", {class: "panel"}, s));
@@ -463,7 +469,7 @@
 		}
 		function fill() {
 			const m = metric(), meta = t.metrics[m];
-			caption.replaceChildren(`${meta.label}, mean${s.intervals ? " and 95 % interval" : " ± sample standard deviation"} over seeds${meta.less ? "; less is better" : ""}. Bold: the best mean of a column, which may be no more than chance.`);
+			caption.replaceChildren(`${meta.label}, mean${s.intervals ? " and 95 % interval" : " ± sample standard deviation"} over seeds${meta.less ? "; less is better" : ""}.${t.rows.length > 1 ? " Bold: the best mean of a column, which may be no more than chance." : ""}`);
 			t.domains.forEach((d, k) => {
 				const all = t.rows.map((r) => r.scores[m][k].v).filter((v) => v != null);
 				const best = meta.less ? Math.min(...all) : Math.max(...all);

@@ -516,7 +516,11 @@ func (s *study) costs() page.Listing {
 		})
 	}
 	if len(l.Lines) > 0 {
-		l.Text = fmt.Sprintf("Means over the runs of a cell; peak memory is the largest. Training took %s in all.", durationText(all))
+		without := ""
+		if len(s.exp.Studies) > 0 {
+			without = ", without the trials of searches"
+		}
+		l.Text = fmt.Sprintf("Means over the runs of a cell; peak memory is the largest. Training took %s in all%s.", durationText(all), without)
 	}
 	return l
 }
@@ -643,9 +647,11 @@ func (s *study) classChart() []page.Figure {
 		row := figure.Row{Name: class}
 		for _, d := range domains {
 			var dots []figure.Dot
-			for _, c := range cells {
+			for k, c := range cells {
 				if st, _ := s.sample(c, d, kind+"/"+class); st.N > 0 {
-					dots = append(dots, figure.Dot{Name: c.name, Look: looks[c], X: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation()})
+					look := looks[c]
+					look.Mark = k % figure.Marks
+					dots = append(dots, figure.Dot{Name: c.name, Look: look, X: st.Mean, Low: st.Mean - st.deviation(), High: st.Mean + st.deviation()})
 				}
 			}
 			row.Dots = append(row.Dots, dots)
@@ -653,8 +659,7 @@ func (s *study) classChart() []page.Figure {
 		section.Rows = append(section.Rows, row)
 	}
 	r.Sections = []figure.Section{section}
-	bars, _ := s.spreads()
-	caption := fmt.Sprintf("%s of each class, %s. Bars are %s.", metric.Label(kind), s.seedsText(), bars) + plain(leftOut(left))
+	caption := fmt.Sprintf("%s of each class, %s.%s", metric.Label(kind), s.seedsText(), s.barsText()) + plain(leftOut(left))
 	return []page.Figure{{Title: metric.Label(kind) + " of each class", Caption: caption, Chart: page.ChartOf(r)}}
 }
 
@@ -696,10 +701,9 @@ func (s *study) domainsCharts() []page.Figure {
 	if len(chart.Panels) == 0 {
 		return nil
 	}
-	bars, _ := s.spreads()
 	return []page.Figure{{
 		Title: "In domain and out of it", Chart: chart,
-		Caption: fmt.Sprintf("A mark for each cell: %s on other domains, over that on %s. Bars are %s.", metric.Label(s.exp.Metric), s.short[in], bars),
+		Caption: fmt.Sprintf("A mark for each cell: %s on other domains, over that on %s, %s.%s", metric.Label(s.exp.Metric), s.short[in], s.seedsText(), s.barsText()),
 	}}
 }
 

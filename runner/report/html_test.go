@@ -77,6 +77,8 @@ func TestPageInABrowser(t *testing.T) {
 	// Curves: cells, seeds, validations.
 	// A line without a place on the axis has its name next to the chart.
 	tab.Wait(`[...document.querySelectorAll("[data-chart] .legend button")].some(b => b.textContent === "head_only")`)
+	// Colors of cells repeat; their marks differ.
+	tab.Wait(`[...document.querySelectorAll("[data-chart^=scores]")].every(c => new Set([...c.querySelectorAll(".legend button svg")].map(s => s.innerHTML)).size === 5)`)
 	paths := `document.querySelectorAll("[data-curves] svg path").length`
 	if got := tab.String(paths); got != "20" { // 5 cells of 3 seeds, with means
 		t.Errorf("%s curves", got)

@@ -70,6 +70,15 @@ func (s *study) sweep(l *figure.Lines, cells []*cell, sweeps []sweep) (caption s
 	return caption + leftOut(append(left, leftPanels...))
 }
 
+// barsText says what bars are, "" where cells have one run.
+func (s *study) barsText() string {
+	if !s.several() {
+		return ""
+	}
+	bars, _ := s.spreads()
+	return " Bars are " + bars + "."
+}
+
 // spreadText says what bars and rings are, "" where cells have one run.
 func (s *study) spreadText() string {
 	if !s.several() {
