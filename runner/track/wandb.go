@@ -174,6 +174,12 @@ func (s *page) begin() error {
 		t.Resume = cmp.Or(s.sink.settings.Resume, t.Resume)
 	} else {
 		t.SweepID = ""
+		t.Getenv = func(name string) string { // Init reads it again
+			if name == "WANDB_SWEEP_ID" {
+				return ""
+			}
+			return s.sink.settings.Getenv(name)
+		}
 	}
 	repeat := strings.TrimPrefix(s.info.Name(), s.info.Experiment+"/")
 	t.Name = strings.TrimSpace(t.Name + " " + repeat)
