@@ -111,7 +111,10 @@ func (f *Parallel) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	above := vg.Length(2 * lineHeight)
 	upright := step < 0.9*vg.Inch && n > 2 // headings that have no room side by side
 	if upright {
-		above = 1.3 * vg.Inch
+		for _, a := range f.Axes {
+			above = max(above, head.Width(a.Title)+5)
+		}
+		above = min(above, 1.9*vg.Inch)
 	}
 	for i, a := range f.Axes {
 		if upright {
