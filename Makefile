@@ -142,8 +142,9 @@ proto:
 clean:
 	rm -rf bin .build
 
-# Slurm with the engine that trains, 30 kills among 18 runs, and what takes minutes: time
-# limits, preemption, a lost node. About ten minutes.
+# Slurm with the engine that trains, 30 kills among 60 runs, and what takes minutes: time
+# limits, preemption, a lost node, accounting. About ten minutes; Debian has slurmdbd and
+# mariadb-server for the last.
 test-slurm: build
 	$(call say,tests on a real Slurm)
-	@$(ENV) LORALAB_SLURM_ALL=1 LORALAB_SLURM_KILLS=30 LORALAB_SLURM_ENGINE=real $(GO) test $(TAGS) $(LIMIT) -v -run '^TestSlurm' ./cmd/runner ./runner/slurm ./internal/slurmtest
+	@$(ENV) LORALAB_SLURM_ALL=1 LORALAB_SLURM_KILLS=30 LORALAB_SLURM_ENGINE=real $(GO) test $(TAGS) $(LIMIT) -v -run '^(TestSlurm|TestCluster|TestAccounting)' ./cmd/runner ./runner/slurm ./internal/slurmtest

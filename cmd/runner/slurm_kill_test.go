@@ -41,6 +41,10 @@ func TestSlurmKilled(t *testing.T) {
 	}
 	kills, seed := killing(t, "LORALAB_SLURM_KILLS", defaultSlurmKills)
 	p := newVictim(t, engine, "slurm_killed")
+	if os.Getenv("LORALAB_SLURM_ENGINE") == "real" {
+		seeds := "1, 2, 3, 4, 5, 6"
+		p.change(seeds, seeds+", 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20") // 60 runs
+	}
 	p.apply(nil)
 	want, table := p.digests(), p.read("report/slurm_killed/table.csv")
 	p.clear()
@@ -187,10 +191,7 @@ func (h *harmer) ends() map[string]int {
 // Workers stop before their time is over, and others continue at their checkpoints.
 func TestSlurmTimeLimit(t *testing.T) {
 	h, want := slurmVictim(t, "TEST_TIME=1s")
-	text := strings.ReplaceAll(h.read(h.experiment+".cue"), `time: "10m"`, `time: "1m"`)
-	if err := os.WriteFile(filepath.Join(h.dir, h.experiment+".cue"), []byte(text), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	h.change(`time: "10m"`, `time: "1m"`)
 	a := h.start()
 	<-a.ended
 	if diff := differ(want, h.digests()); a.err != nil || diff != "" {
@@ -289,6 +290,20 @@ func differ(want, got map[string]string) string {
 		lines = append(lines, fmt.Sprintf("%d runs are done, want %d", len(got), len(want)))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// change puts a text of the experiment in place of another.
+func (p *victim) change(old, text string) {
+	p.t.Helper()
+	file := p.experiment + ".cue"
+	before := p.read(file)
+	after := strings.ReplaceAll(before, old, text)
+	if before == after {
+		p.t.Fatalf("%s has no %q", file, old)
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, file), []byte(after), 0o666); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 func (p *victim) read(name string) string {

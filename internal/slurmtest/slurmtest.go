@@ -1,5 +1,5 @@
-// Package slurmtest runs a real Slurm for a test: munged, slurmctld and three slurmd on
-// this machine, on ports and in a directory of their own, as the user of the test.
+// Package slurmtest runs a real Slurm for a test: munged, slurmctld and three slurmd, and
+// slurmdbd with a database where a test asks for it, on this machine, on ports and in a directory of their own, as the user of the test.
 //
 // The programs are those of the distribution. Clients find the cluster by the first
 // directory of Environ's PATH: its sbatch, squeue, scancel, sacct and scontrol count
@@ -54,6 +54,9 @@ type Cluster struct {
 	mu      sync.Mutex
 	daemons map[string]*daemon // munged, slurmctld, slurmdbd, n1, …
 	restart bool               // the controller has a state
+
+	user     string // who runs it
+	database int    // its port
 }
 
 type daemon struct {
@@ -66,10 +69,13 @@ var commands = []string{"sbatch", "squeue", "scancel", "sacct", "scontrol", "sin
 
 // Missing is a sentence about what this machine lacks to run a cluster, "" if nothing.
 func Missing() string {
-	for _, name := range append([]string{"munged", "slurmctld", "slurmd"}, commands...) {
+	return missing("Slurm is not tested", "slurm-wlm slurmctld slurmd slurm-client munge", append([]string{"munged", "slurmctld", "slurmd"}, commands...)...)
+}
+
+func missing(what, packages string, programs ...string) string {
+	for _, name := range programs {
 		if program(name) == "" {
-			return "Slurm is not tested, because there is no " + name +
-				" (Debian: apt-get install --no-install-recommends slurm-wlm slurmctld slurmd slurm-client munge)"
+			return fmt.Sprintf("%s, because there is no %s (Debian: apt-get install --no-install-recommends %s)", what, name, packages)
 		}
 	}
 	return ""
@@ -93,12 +99,31 @@ func program(name string) string {
 // if $CI is true, and is skipped otherwise.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
-	if missing := Missing(); missing != "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(missing)
-		}
+	need(t, Missing())
+	return run(t, false)
+}
+
+// StartAccounted is Start for a cluster with accounting: slurmdbd, and a MariaDB of its own.
+func StartAccounted(t testing.TB) *Cluster {
+	t.Helper()
+	need(t, Missing())
+	need(t, missing("accounting is not tested", "slurmdbd mariadb-server", "slurmdbd", "mariadbd"))
+	return run(t, true)
+}
+
+func need(t testing.TB, missing string) {
+	t.Helper()
+	switch {
+	case missing == "":
+	case os.Getenv("CI") == "true":
+		t.Fatal(missing)
+	default:
 		t.Skip("SKIPPED: " + missing)
 	}
+}
+
+func run(t testing.TB, accounted bool) *Cluster {
+	t.Helper()
 	// Not that of the test, whose name is too long for a socket.
 	dir, err := os.MkdirTemp("", "slurm")
 	if err != nil {
@@ -109,7 +134,7 @@ func Start(t testing.TB) *Cluster {
 	}
 	c := &Cluster{t: t, dir: dir, daemons: map[string]*daemon{}}
 	t.Cleanup(c.reaper())
-	if err := c.write(); err != nil {
+	if err := c.write(accounted); err != nil {
 		t.Fatalf("writing the configuration of Slurm: %v", err)
 	}
 	c.start("munged", "--foreground", "--force", "--socket="+c.path("munge.sock"), "--key-file="+c.path("munge.key"),
@@ -118,6 +143,9 @@ func Start(t testing.TB) *Cluster {
 		_, err := os.Stat(c.path("munge.sock"))
 		return err == nil
 	})
+	if accounted {
+		c.startAccounting()
+	}
 	c.StartController()
 	for n := range Nodes {
 		c.StartNode(n + 1)
@@ -131,6 +159,9 @@ func Start(t testing.TB) *Cluster {
 
 //go:embed slurm.conf
 var slurmConf string
+
+//go:embed slurmdbd.conf
+var slurmdbdConf string
 
 //go:embed command.sh
 var commandSh string
@@ -156,8 +187,30 @@ end
 return slurm.SUCCESS
 `
 
+// startAccounting starts the database and slurmdbd, which fills it.
+func (c *Cluster) startAccounting() {
+	c.t.Helper()
+	if err := os.Mkdir(c.path("db"), 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	c.start("mariadbd", "--no-defaults", "--datadir="+c.path("db"), "--socket="+c.path("db.sock"), fmt.Sprintf("--port=%d", c.database), "--bind-address=127.0.0.1",
+		"--user="+c.user, "--skip-grant-tables", "--skip-log-bin", "--innodb-buffer-pool-size=16M", "--innodb-flush-log-at-trx-commit=0", "--pid-file="+c.path("db.pid"))
+	c.wait("MariaDB to open its socket", func() bool {
+		_, err := os.Stat(c.path("db.sock"))
+		return err == nil
+	})
+	c.start("slurmdbd", "-D")
+	c.wait("slurmdbd to answer", func() bool { return c.real("sacctmgr", "--noheader", "show", "cluster").Run() == nil })
+}
+
+// KillAccounting kills slurmdbd: Slurm works on, and sacct fails.
+func (c *Cluster) KillAccounting() {
+	c.t.Helper()
+	c.signal("slurmdbd", syscall.SIGKILL)
+}
+
 // write writes what daemons and clients read.
-func (c *Cluster) write() error {
+func (c *Cluster) write(accounted bool) error {
 	who, err := user.Current()
 	if err != nil {
 		return err
@@ -167,18 +220,26 @@ func (c *Cluster) write() error {
 		return err
 	}
 	host, _, _ = strings.Cut(host, ".")
-	ports, err := freePorts(1 + Nodes)
+	c.user = who.Username
+	ports, err := freePorts(1 + Nodes + 2)
 	if err != nil {
 		return err
 	}
 	nodes := map[string]int{}
-	for i, port := range ports[1:] {
+	for i, port := range ports[1 : 1+Nodes] {
 		nodes[fmt.Sprintf("n%d", i+1)] = port
 	}
-	var conf bytes.Buffer
-	if err := template.Must(template.New("").Parse(slurmConf)).Execute(&conf, map[string]any{
+	c.database = ports[1+Nodes]
+	var conf, accounting bytes.Buffer
+	about := map[string]any{
 		"Dir": c.dir, "User": who.Username, "Host": host, "Port": ports[0], "Nodes": nodes, "MaxArraySize": MaxArraySize,
-	}); err != nil {
+		"Accounted": accounted, "Database": c.database, "Accounting": ports[2+Nodes],
+	}
+	err = template.Must(template.New("").Parse(slurmConf)).Execute(&conf, about)
+	if err == nil {
+		err = template.Must(template.New("").Parse(slurmdbdConf)).Execute(&accounting, about)
+	}
+	if err != nil {
 		return err
 	}
 	key := make([]byte, 1024)
@@ -200,8 +261,11 @@ func (c *Cluster) write() error {
 			return err
 		}
 	}
-	if err := os.WriteFile(c.path("munge.key"), key, 0o600); err != nil {
-		return err
+	// slurmdbd reads a file that is private alone.
+	for name, text := range map[string][]byte{"munge.key": key, "slurmdbd.conf": accounting.Bytes()} {
+		if err := os.WriteFile(c.path(name), text, 0o600); err != nil {
+			return err
+		}
 	}
 	for _, name := range commands {
 		text := strings.NewReplacer("DIR", c.dir, "NAME", name, "PROGRAM", program(name)).Replace(commandSh)

@@ -37,6 +37,9 @@ type Scheduler interface {
 	// Poll is what is known of the elements of arrays, in one question for all of them.
 	// An element that is not among them is over. After an error nothing is known.
 	Poll(ctx context.Context, arrays []*Array) ([]Element, error)
+	// Ends is how elements of arrays ended that Poll may not list any more, where that is
+	// still known. It is for people alone.
+	Ends(ctx context.Context, arrays []*Array) ([]Element, error)
 	// Cancel ends elements of an array, all if none is named. Workers get the time for
 	// a checkpoint.
 	Cancel(ctx context.Context, a *Array, elements ...int) error
@@ -130,6 +133,12 @@ type live struct {
 	silent  map[int]bool      // elements that were cancelled because they do not write
 }
 
+// place is an element of an array.
+type place struct {
+	array string
+	index int
+}
+
 // has reports whether a run is one of its jobs.
 func (l *live) has(id string) bool {
 	_, has := l.jobs[id]
@@ -151,6 +160,11 @@ type watching struct {
 	// that the next array leaves out.
 	blamed   map[string]int
 	excluded map[string]bool
+	// ends is how elements ended that are not listed any more, as far as it was asked since
+	// the last answer of Poll; nil: it was not.
+	ends map[place]string
+	// polled is the arrays that Poll was asked about.
+	polled []*Array
 	// searching is until the searches have drawn and trained their last trial, and stale
 	// says that they may have moved.
 	searching, stale bool
@@ -445,6 +459,7 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 		arrays = append(arrays, l.Array)
 	}
 	asked := context.WithoutCancel(ctx) // an answer takes seconds at most
+	w.polled, w.ends = arrays, nil
 	elements, err := w.Scheduler.Poll(asked, arrays)
 	if err != nil {
 		if text := err.Error(); text != w.unsaid {
@@ -484,21 +499,17 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 		return err
 	}
 	// The first answer comes after the first look, so what is over is over in both.
-	if err := w.breakClaims(elements, first); err != nil {
+	if err := w.breakClaims(asked, elements, first); err != nil {
 		return err
 	}
-	return w.follows(ctx)
+	return w.follows(ctx, asked)
 }
 
 // breakClaims ends the generations of workers that are over.
-func (w *watching) breakClaims(elements []Element, first bool) error {
-	type key struct {
-		array string
-		index int
-	}
-	by := map[key]Element{}
+func (w *watching) breakClaims(ctx context.Context, elements []Element, first bool) error {
+	by := map[place]Element{}
 	for _, e := range elements {
-		by[key{e.Array, e.Index}] = e
+		by[place{e.Array, e.Index}] = e
 	}
 	watched := map[string]bool{}
 	for _, l := range w.arrays {
@@ -521,7 +532,8 @@ func (w *watching) breakClaims(elements []Element, first bool) error {
 			continue
 		}
 		t.working = true
-		e, listed := by[key{s.Worker.Array, s.Worker.Element}]
+		of := place{s.Worker.Array, s.Worker.Element}
+		e, listed := by[of]
 		// Of an array that has ended, all elements were seen to be over.
 		over := !watched[s.Worker.Array] || !listed || e.Life == Over || e.Restart > s.Worker.Restart
 		switch {
@@ -531,6 +543,9 @@ func (w *watching) breakClaims(elements []Element, first bool) error {
 			t.overdue = s.Generation // the next answer decides
 		default:
 			reason := e.Reason
+			if !listed {
+				reason = w.endOf(ctx, of)
+			}
 			if reason == "" {
 				reason = "its worker ended without a word"
 			}
@@ -546,6 +561,19 @@ func (w *watching) breakClaims(elements []Element, first bool) error {
 		}
 	}
 	return nil
+}
+
+// endOf is how an element ended that Poll does not list; "" where nobody knows.
+func (w *watching) endOf(ctx context.Context, of place) string {
+	if w.ends == nil {
+		w.ends = map[place]string{}
+		if elements, err := w.Scheduler.Ends(ctx, w.polled); err == nil { // it decides nothing
+			for _, e := range elements {
+				w.ends[place{e.Array, e.Index}] = e.Reason
+			}
+		}
+	}
+	return w.ends[of]
 }
 
 // free notes for the workers of arrays that nobody has a run any more.
@@ -581,7 +609,7 @@ func (w *watching) state(t *task) (*os.Root, claim.State, error) {
 }
 
 // follows ends arrays that have no element any more, and submits what they have left.
-func (w *watching) follows(ctx context.Context) error {
+func (w *watching) follows(ctx, asked context.Context) error {
 	var ended []*live
 	w.arrays = slices.DeleteFunc(w.arrays, func(l *live) bool {
 		if l.missing < 2 {
@@ -615,6 +643,14 @@ func (w *watching) follows(ctx context.Context) error {
 		text := fmt.Sprintf("array %s has ended, and %s %s left", l.Name, plural.Of(left, "run"), map[bool]string{true: "is", false: "are"}[left == 1])
 		if left == 0 {
 			text = fmt.Sprintf("array %s has ended, and its searches have not", l.Name)
+		}
+		for i := range l.Workers {
+			if l.reasons[i] != "" {
+				continue
+			}
+			if reason := w.endOf(asked, place{l.Name, i}); reason != "" {
+				l.reasons[i] = reason
+			}
 		}
 		if len(l.reasons) > 0 {
 			text += ": " + counted(l.reasons)

@@ -30,10 +30,13 @@ type fake struct {
 	elements  map[string][]*element // by array
 	submitted []string
 	polls     int
+	asked     int // how elements ended
 	// broken fails every poll while it is set.
 	broken bool
 	// stillborn workers end before they have begun.
 	stillborn bool
+	// forgets is whether it lists none that has ended.
+	forgets bool
 	// bad is a node whose workers end, since it has no driver; good is the other.
 	bad   bool
 	steps int
@@ -70,7 +73,7 @@ func (f *fake) Submit(_ context.Context, a *Array) error {
 			}
 		}
 		if f.stillborn {
-			e.Life, e.Reason = Over, "no driver on this node"
+			e.Life, e.Reason, e.forget = Over, "no driver on this node", f.forgets
 			continue
 		}
 		f.start(a, e)
@@ -153,6 +156,22 @@ func (f *fake) Poll(_ context.Context, arrays []*Array) ([]Element, error) {
 	for _, a := range arrays {
 		for _, e := range f.elements[a.Name] {
 			if !e.forget {
+				all = append(all, e.Element)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Ends knows what Poll has forgotten.
+func (f *fake) Ends(_ context.Context, arrays []*Array) ([]Element, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	var all []Element
+	for _, a := range arrays {
+		for _, e := range f.elements[a.Name] {
+			if e.Life == Over {
 				all = append(all, e.Element)
 			}
 		}
@@ -359,8 +378,14 @@ func TestClusterWasNotSubmitted(t *testing.T) {
 
 // Workers that end at once end the apply, and not the cluster.
 func TestClusterWithoutProgress(t *testing.T) {
+	for name, forgets := range map[string]bool{"listed": false, "known to the accounting": true} {
+		t.Run(name, func(t *testing.T) { testWithoutProgress(t, forgets) })
+	}
+}
+
+func testWithoutProgress(t *testing.T, forgets bool) {
 	runs, root, jobs := project(t, 3)
-	f := &fake{t: t, elements: map[string][]*element{}, stillborn: true}
+	f := &fake{t: t, elements: map[string][]*element{}, stillborn: true, forgets: forgets}
 	c, _ := cluster(runs, root, f, 2, func(text string) { t.Log(text) })
 	totals, err := c.Run(context.Background(), jobs)
 	if err == nil || !strings.Contains(err.Error(), "2 arrays ended one after another without a step") || !strings.Contains(fmt.Sprint(err), "no driver on this node") {
@@ -368,6 +393,9 @@ func TestClusterWithoutProgress(t *testing.T) {
 	}
 	if len(f.submitted) != 2 {
 		t.Errorf("%d arrays were submitted", len(f.submitted))
+	}
+	if want := map[bool]int{true: 2, false: 0}[forgets]; f.asked != want {
+		t.Errorf("it was asked %d times how workers ended, want %d", f.asked, want)
 	}
 }
 

@@ -61,6 +61,45 @@ func TestCluster(t *testing.T) {
 	t.Run("NumberOfAnother", func(t *testing.T) { testNumberOfAnother(t, c) })
 }
 
+// Accounting says how workers ended that squeue has forgotten, and nothing depends on it.
+func TestAccounting(t *testing.T) {
+	if os.Getenv("LORALAB_SLURM_ALL") == "" {
+		t.Skip("needs a database; see: make test-slurm")
+	}
+	c := slurmtest.StartAccounted(t)
+	c.Use(t)
+	s := newSubmission(t, 18, 16, `case $i in 16) exit 7 ;; 17) kill -KILL $$ ;; esac`).submit()
+	s.until("squeue to have forgotten it", gone)
+	var reasons map[int]string
+	slurmtest.Wait(t, "the accounting to know all ends", func() bool {
+		all, err := s.client.Ends(t.Context(), []*pilot.Array{s.array})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reasons = map[int]string{}
+		for _, e := range all {
+			if e.Array != s.array.Name || e.Life != pilot.Over || e.Node == "" {
+				t.Fatalf("%+v", e)
+			}
+			reasons[e.Index] = e.Reason
+		}
+		return len(reasons) == 18
+	})
+	if reasons[0] != "it ended" || reasons[16] != "it failed with exit code 7" || reasons[17] != "it was ended by signal 9, as for too much memory" {
+		t.Errorf("%v", reasons)
+	}
+	// Without slurmdbd workers are submitted, looked at and cancelled as before.
+	c.KillAccounting()
+	if _, err := s.client.Ends(t.Context(), []*pilot.Array{s.array}); err == nil {
+		t.Error("sacct answers without slurmdbd")
+	}
+	next := newSubmission(t, 1, 0, "exec sleep 1000").submit()
+	next.until("it to run", one(pilot.Running))
+	if err := next.client.Cancel(t.Context(), next.array); err != nil {
+		t.Error(err)
+	}
+}
+
 // submission is an array of a test, and how it was submitted.
 type submission struct {
 	t      *testing.T
@@ -336,11 +375,19 @@ func testPreempted(t *testing.T, c *slurmtest.Cluster) {
 	s.file("runs1")
 }
 
-// Slurm forgets what has ended. An answer without an element is one, and no error.
+// Slurm forgets what has ended. An answer without an element is one, and no error. A site
+// without accounting is asked for it once.
 func testPurged(t *testing.T, c *slurmtest.Cluster) {
 	s := newSubmission(t, 1, 0, "touch ran").submit()
 	s.file("ran")
 	s.until("it to be forgotten", gone)
+	for range 2 {
+		_, _ = s.client.Ends(t.Context(), []*pilot.Array{s.array})
+	}
+	asked := slices.DeleteFunc(c.Calls("sacct"), func(args string) bool { return !strings.Contains(args, s.array.Name) })
+	if len(asked) != 1 {
+		t.Errorf("sacct was asked %d times", len(asked))
+	}
 }
 
 // The jobs of a node whose daemon was killed start again elsewhere, while the processes of

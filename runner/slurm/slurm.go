@@ -1,5 +1,6 @@
 // Package slurm asks Slurm by its commands: sbatch, squeue and scancel, in the forms that
-// all versions from 20.11 on have. It needs no accounting.
+// all versions from 20.11 on have. It needs no accounting; where there is one, sacct says how
+// workers ended that squeue has forgotten.
 //
 // What Slurm says is believed as far as it goes:
 //
@@ -21,6 +22,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +38,8 @@ type Client struct {
 	Patience time.Duration
 	// Look is how long a submission that failed is looked up; 0: two minutes.
 	Look time.Duration
+
+	unaccounted atomic.Bool // the site has no accounting
 }
 
 // Chunk is a part of an array that is submitted at once: Slurm bounds the index of an
@@ -156,10 +160,10 @@ func (c *Client) poll(ctx context.Context, chunks []Chunk) ([]pilot.Element, err
 	if err != nil {
 		return nil, err
 	}
-	return c.parse(text)
+	return parse(text)
 }
 
-func (c *Client) parse(text string) ([]pilot.Element, error) {
+func parse(text string) ([]pilot.Element, error) {
 	var all []pilot.Element
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
@@ -173,7 +177,7 @@ func (c *Client) parse(text string) ([]pilot.Element, error) {
 			fields[col.name] = strings.TrimSpace(string(rest[:n]))
 			rest = rest[n:]
 		}
-		e, err := c.element(fields)
+		e, err := element(fields)
 		if err != nil {
 			return nil, fmt.Errorf("understanding squeue: %w: %q", err, line)
 		}
@@ -183,7 +187,7 @@ func (c *Client) parse(text string) ([]pilot.Element, error) {
 }
 
 // element is one line of squeue.
-func (c *Client) element(f map[string]string) (pilot.Element, error) {
+func element(f map[string]string) (pilot.Element, error) {
 	e := pilot.Element{Node: f["NodeList"], Reason: reason(f["State"], f["Reason"], f["exit_code"])}
 	name, chunk, _ := strings.Cut(f["Name"], ".")
 	e.Array = name
@@ -264,6 +268,63 @@ func reason(state, why, code string) string {
 		words += " (" + why + ")"
 	}
 	return words
+}
+
+// Ends is how elements ended, as the accounting has it, where the site has one and it
+// answers.
+func (c *Client) Ends(ctx context.Context, arrays []*pilot.Array) ([]pilot.Element, error) {
+	if len(arrays) == 0 || c.unaccounted.Load() {
+		return nil, nil
+	}
+	var names []string
+	since := arrays[0].Made
+	for _, a := range arrays {
+		for _, chunk := range Chunks(a) {
+			names = append(names, chunk.Name)
+		}
+		if a.Made.Before(since) {
+			since = a.Made
+		}
+	}
+	// Its clock may differ from that of this machine, and so may its time zone.
+	since = since.Add(-24 * time.Hour)
+	text, err := c.run(ctx, "", "sacct", "--allocations", "--noheader", "--parsable2", "--name="+strings.Join(names, ","),
+		"--starttime="+since.Format("2006-01-02T15:04:05"), "--format=JobName,JobID,State,ExitCode,NodeList")
+	if err != nil {
+		// A site without one has none the next time.
+		c.unaccounted.Store(errors.Is(err, exec.ErrNotFound) || strings.Contains(err.Error(), "accounting storage is disabled"))
+		return nil, err
+	}
+	return accounted(text), nil
+}
+
+// accounted is what sacct says of elements that have ended. It leaves out what it does not
+// understand, since nothing depends on it.
+func accounted(text string) []pilot.Element {
+	var all []pilot.Element
+	for line := range strings.Lines(text) {
+		columns := strings.Split(strings.TrimSpace(line), "|")
+		if len(columns) != 5 {
+			continue
+		}
+		name, job, node := columns[0], columns[1], columns[4]
+		state, _, _ := strings.Cut(columns[2], " ") // CANCELLED by 1000
+		exit, signal, _ := strings.Cut(columns[3], ":")
+		array, index, _ := strings.Cut(job, "_")
+		status, err := strconv.Atoi(exit)
+		killed, e := strconv.Atoi(signal)
+		if err != nil || e != nil {
+			continue
+		}
+		item, err := element(map[string]string{
+			"Name": name, "ArrayJobID": array, "ArrayTaskID": index, "State": state, "RestartCnt": "0",
+			"NodeList": node, "exit_code": strconv.Itoa(status<<8 | killed),
+		})
+		if err == nil && item.Life == pilot.Over {
+			all = append(all, item)
+		}
+	}
+	return all
 }
 
 // Cancel ends elements of an array, all if none is named.
