@@ -86,8 +86,15 @@ func (h *harmer) disturb(kills int, whole func()) {
 			if h.harm(a) {
 				left--
 			}
+			h.cluster.ResumeNodes()
 		}
-		<-a.ended
+		for !a.over() {
+			select {
+			case <-a.ended:
+			case <-time.After(2 * time.Second):
+				h.cluster.ResumeNodes()
+			}
+		}
 		h.heal()
 		if a.err == nil && left == 0 {
 			break

@@ -449,6 +449,20 @@ func (c *Cluster) KillNode(n int) {
 	c.signal(fmt.Sprintf("n%d", n), syscall.SIGKILL)
 }
 
+// ResumeNodes has the controller use nodes again that it has drained, as it does where a
+// daemon knows of a job that was restarted elsewhere meanwhile. At a site people do this.
+func (c *Cluster) ResumeNodes() {
+	out, err := c.real("sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %T").Output()
+	if err != nil {
+		return // the controller is being restarted
+	}
+	for line := range strings.Lines(string(out)) {
+		if node, state, _ := strings.Cut(strings.TrimSpace(line), " "); strings.HasPrefix(state, "drain") {
+			_ = c.real("scontrol", "update", "nodename="+node, "state=resume").Run()
+		}
+	}
+}
+
 // Environ is the environment of clients: that of this process, with the commands of the
 // cluster first on PATH.
 func (c *Cluster) Environ() []string {

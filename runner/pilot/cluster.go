@@ -3,6 +3,7 @@ package pilot
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,6 +66,7 @@ type Element struct {
 	Job     string // its number, for people
 	Life    Life
 	Restart int    // how often it was restarted
+	Held    bool   // it is over, and stays in the queue until it is cancelled
 	Node    string // where it runs
 	Reason  string // why it waits, or how it ended
 }
@@ -128,6 +130,7 @@ type live struct {
 	files   map[string]int64  // events of workers that are read, by file
 	nodes   map[string]string // of workers, by the same
 	missing int               // polls in a row without an element that lives
+	held    bool              // some of its elements are over and stay in the queue
 	before  string            // what was done when it began
 	reasons map[int]string    // of elements that ended, why
 	silent  map[int]bool      // elements that were cancelled because they do not write
@@ -153,9 +156,13 @@ type watching struct {
 	arrays []*live
 	vain   int // arrays in a row that ended without a step
 	unsaid string
-	totals launch.Totals
-	stop   bool
-	nonce  string // of this process
+	// waits is for how many answers all workers have waited, and waiting why, as it was
+	// said last.
+	waits   int
+	waiting string
+	totals  launch.Totals
+	stop    bool
+	nonce   string // of this process
 	// blamed counts the workers in a row that blamed their node, and excluded are the nodes
 	// that the next array leaves out.
 	blamed   map[string]int
@@ -472,10 +479,12 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 	adopted := 0
 	for _, l := range w.arrays {
 		l.missing++
+		l.held = false
 		for _, e := range elements {
 			if e.Array != l.Name {
 				continue
 			}
+			l.held = l.held || e.Held
 			if e.Life != Over {
 				l.missing = 0
 			} else if e.Reason != "" {
@@ -486,6 +495,7 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 			adopted++
 		}
 	}
+	w.sayWaiting(elements)
 	if adopted > 0 {
 		w.say("watching %s of an earlier apply", plural.Of(adopted, "array"))
 	}
@@ -503,6 +513,31 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 		return err
 	}
 	return w.follows(ctx, asked)
+}
+
+// sayWaiting says why no worker runs, from the second answer on and whenever that changes.
+func (w *watching) sayWaiting(elements []Element) {
+	reasons := map[int]string{}
+	for i, e := range elements {
+		if e.Life == Running {
+			reasons = nil
+			break
+		}
+		if e.Life == Waiting {
+			reasons[i] = cmp.Or(e.Reason, "no reason is known")
+		}
+	}
+	if len(reasons) == 0 {
+		w.waits, w.waiting = 0, ""
+		return
+	}
+	if w.waits++; w.waits < 2 {
+		return // it has just been submitted
+	}
+	if text := counted(reasons); text != w.waiting {
+		w.waiting = text
+		w.say("%s for a node: %s", plural.Form(len(reasons), "1 worker waits", fmt.Sprintf("all %d workers wait", len(reasons))), text)
+	}
 }
 
 // breakClaims ends the generations of workers that are over.
@@ -626,6 +661,11 @@ func (w *watching) follows(ctx, asked context.Context) error {
 				if err := w.settle(ctx, t); err != nil {
 					return err
 				}
+			}
+		}
+		if l.held {
+			if err := w.Scheduler.Cancel(asked, l.Array); err != nil {
+				w.say("ending what is left of array %s: %v", l.Name, err)
 			}
 		}
 		if err := markEnded(w.Root, l.Name); err != nil {

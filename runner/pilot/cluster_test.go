@@ -419,6 +419,22 @@ func TestClusterLeavesOutANode(t *testing.T) {
 	}
 }
 
+// Why all workers wait is said when that has lasted, and once.
+func TestWaitingIsSaid(t *testing.T) {
+	var said []string
+	w := &watching{Cluster: &Cluster{Say: func(text string) { said = append(said, text) }}}
+	full := []Element{{Life: Waiting, Reason: "Resources"}, {Life: Waiting, Reason: "Resources"}, {Life: Over}}
+	for _, elements := range [][]Element{
+		full, full, full, {{Life: Waiting, Reason: "Resources"}, {Life: Running}}, full, full, {{Life: Waiting, Reason: "JobHeldAdmin"}}, nil,
+	} {
+		w.sayWaiting(elements)
+	}
+	want := []string{"all 2 workers wait for a node: Resources (2)", "all 2 workers wait for a node: Resources (2)", "1 worker waits for a node: JobHeldAdmin (1)"}
+	if !slices.Equal(said, want) {
+		t.Errorf("it says %q", said)
+	}
+}
+
 // A scheduler that does not answer is asked less and less often.
 func TestBackOff(t *testing.T) {
 	wait, usual := 30*time.Second, 30*time.Second

@@ -208,7 +208,7 @@ func element(f map[string]string) (pilot.Element, error) {
 	e.Life, err = life(f["State"])
 	if e.Life == pilot.Waiting && strings.Contains(f["Reason"], "requeued held") {
 		// Its node could not start it. Slurm holds it until somebody releases it.
-		e.Life = pilot.Over
+		e.Life, e.Held = pilot.Over, true
 	}
 	return e, err
 }
@@ -332,7 +332,7 @@ func (c *Client) Cancel(ctx context.Context, a *pilot.Array, elements ...int) er
 	known, err := c.poll(ctx, Chunks(a)) // the numbers of its jobs
 	var jobs []string
 	for _, e := range known {
-		if e.Life != pilot.Over && (len(elements) == 0 || slices.Contains(elements, e.Index)) {
+		if (e.Life != pilot.Over || e.Held) && (len(elements) == 0 || slices.Contains(elements, e.Index)) {
 			jobs = append(jobs, e.Job)
 		}
 	}
