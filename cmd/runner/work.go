@@ -20,6 +20,7 @@ import (
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/pilot"
 	"github.com/loralab/loralab/runner/provenance"
+	"github.com/loralab/loralab/runner/scratch"
 )
 
 // Codes that a worker ends with, in addition to 0 and 1.
@@ -29,7 +30,8 @@ const (
 )
 
 func (a *app) workCommand() *cobra.Command {
-	first := 0
+	var first int
+	var local string
 	c := &cobra.Command{
 		Use:   "work ARRAY",
 		Short: "Take runs of an array of jobs, as one element of it",
@@ -38,9 +40,10 @@ run of the directory of an array that nobody works on, until there is none or it
 over. SIGUSR1 and SIGTERM end it after a checkpoint.`,
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
-		RunE:   func(c *cobra.Command, args []string) error { return a.work(c.Context(), args[0], first) },
+		RunE:   func(c *cobra.Command, args []string) error { return a.work(c.Context(), args[0], first, local) },
 	}
 	c.Flags().IntVar(&first, "first", 0, "the worker of the array that has index 0")
+	c.Flags().StringVar(&local, "scratch", "", "a directory of the node for copies of engine, libtorch and weights")
 	return c
 }
 
@@ -48,7 +51,7 @@ over. SIGUSR1 and SIGTERM end it after a checkpoint.`,
 // moment, and Slurm looks at the time in steps of half a minute.
 func workMargin(limit time.Duration) time.Duration { return min(2*time.Minute, limit/4) }
 
-func (a *app) work(ctx context.Context, dir string, first int) (err error) {
+func (a *app) work(ctx context.Context, dir string, first int, local string) (err error) {
 	began := time.Now()
 	who := claim.Worker{Nonce: claim.Nonce(), PID: os.Getpid(), Since: began.UTC().Truncate(time.Millisecond), Command: commandLine()}
 	if who.Host = os.Getenv("SLURMD_NODENAME"); who.Host == "" {
@@ -124,13 +127,25 @@ func (a *app) work(ctx context.Context, dir string, first int) (err error) {
 		}
 		defer p.close()
 	}
+	engine, libraries := array.Engine, ""
+	if local != "" {
+		node, err := scratch.Open(local)
+		if err == nil {
+			engine, libraries, err = node.Engine(ctx, engine)
+		}
+		if err != nil {
+			stop()
+			return err
+		}
+		w.Near = func(ctx context.Context, file string) (string, error) { return node.File(ctx, "backbone", file) }
+	}
 	progress := a.view.Progress(nil, nil, nil)
 	defer progress.Close()
-	local := &launch.Local{
-		Engine: array.Engine, Records: w, Slots: launch.Divide(1, 1), Retries: array.Retries, Silence: array.Silence,
+	launcher := &launch.Local{
+		Engine: engine, Libraries: libraries, Records: w, Slots: launch.Divide(1, 1), Retries: array.Retries, Silence: array.Silence,
 		Checkpoint: array.Checkpoint, Origin: origin, Watch: progress.Watch, Source: w, Kill: kill,
 	}
-	totals, err := local.Run(ctx, nil)
+	totals, err := launcher.Run(ctx, nil)
 	stop()
 	<-live
 	switch {

@@ -157,6 +157,8 @@ type Recorder interface {
 // Local executes jobs on this machine.
 type Local struct {
 	Engine string // path of the binary
+	// Libraries is a directory where the engine finds libtorch first; "" for none.
+	Libraries string
 	// Records is where a worker writes what becomes of a run.
 	Records Recorder
 	// Slots are the engines to have; see Divide. None means one that chooses

@@ -287,6 +287,10 @@ func (w *worker) start(ctx context.Context, log *tailWriter) (*spec.EngineInfo, 
 	defer started()
 	cmd := exec.CommandContext(life, w.Engine)
 	cmd.Env = w.slot.environment(environ.ForEngine(os.Environ()))
+	if w.Libraries != "" {
+		const name = "LD_LIBRARY_PATH"
+		cmd.Env = append(cmd.Env, name+"="+strings.TrimSuffix(w.Libraries+":"+os.Getenv(name), ":"))
+	}
 	log.forget()
 	var engine *spec.EngineProcess
 	err := w.slot.bound(func() (err error) {

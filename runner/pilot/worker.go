@@ -81,6 +81,10 @@ type Worker struct {
 
 	rested time.Time // since when there is nothing to do; zero: there is
 	looked time.Time // when all jobs were looked at last
+	// Near gives another place of a file of weights, which the engine reads in its stead; nil
+	// for none. It is set before the first call of Next.
+	Near func(ctx context.Context, file string) (string, error)
+
 	// watched is the job that the last rest has looked at last.
 	watched int
 	// Claims, Looks and Reads count what the worker asked of the file system: claims that it
@@ -94,6 +98,7 @@ type held struct {
 	state claim.State
 	run   *store.Run
 	steps uint64
+	job   *launch.Job
 	// number is that of the job in the array, noNumber of a search.
 	number int
 }
@@ -464,6 +469,7 @@ func (w *Worker) prepare(s saved, job *launch.Job, h *held) (_ *launch.Job, err 
 		return nil, err
 	}
 	h.run.Attempts = s.Attempts
+	h.job = job
 	job.Dir = h.run.Path()
 	return job, nil
 }
@@ -504,13 +510,24 @@ func (w *Worker) Ended(job *launch.Job, end *launch.End) error {
 }
 
 // Claim is the run of a job that Next gave.
-func (w *Worker) Claim(_ context.Context, id string) (*store.Run, error) {
+func (w *Worker) Claim(ctx context.Context, id string) (*store.Run, error) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if h := w.held[id]; h != nil {
-		return h.run, nil
+	h := w.held[id]
+	w.mu.Unlock() // weights may take a minute, in which Live says that the worker lives
+	if h == nil {
+		return nil, fmt.Errorf("run %s: %w", rundir.Short(id), store.ErrRemoved)
 	}
-	return nil, fmt.Errorf("run %s: %w", rundir.Short(id), store.ErrRemoved)
+	if places := h.job.Run.Places; w.Near != nil && places.GetBackbone() != "" {
+		near, err := w.Near(ctx, places.Backbone)
+		if err != nil {
+			return nil, err
+		}
+		// Other jobs have the same places.
+		places = proto.CloneOf(places)
+		places.Backbone = near
+		h.job.Run.Places = places
+	}
+	return h.run, nil
 }
 
 // Unclaim gives a run back.

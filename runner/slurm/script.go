@@ -98,7 +98,8 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 	}
 	if r.Scratch != "" {
 		// It may name variables of the job, so only the shell knows it.
-		fmt.Fprintf(&b, "export TMPDIR=\"%s\"\nmkdir -p \"$TMPDIR\" || exit\n", strings.ReplaceAll(r.Scratch, `"`, `\"`))
+		// Where it cannot be made, the worker says so of its node.
+		fmt.Fprintf(&b, "export TMPDIR=\"%s\"\nmkdir -p \"$TMPDIR\"\n", strings.ReplaceAll(r.Scratch, `"`, `\"`))
 	}
 	var names []string
 	for name := range j.Env {
@@ -112,7 +113,11 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 	for _, name := range names {
 		fmt.Fprintf(&b, "export %s=%s\n", name, Quote(j.Env[name]))
 	}
-	command := fmt.Sprintf("%s work --first %d %s", Quote(j.Runner), c.First, Quote(dir))
+	command := fmt.Sprintf("%s work --first %d", Quote(j.Runner), c.First)
+	if r.Scratch != "" {
+		command += ` --scratch "$TMPDIR"`
+	}
+	command += " " + Quote(dir)
 	if r.Image != "" {
 		inside := "apptainer exec"
 		if r.GPUs > 0 {

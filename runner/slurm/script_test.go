@@ -112,7 +112,7 @@ func TestScriptQuotes(t *testing.T) {
 		}
 		job := Job{Resources: &experiment.Resources{Time: "1h", Scratch: dir + "/s $N"}, Runner: runner, Env: map[string]string{"VALUE": value}}
 		array := &pilot.Array{Name: "name", Root: root, Workers: 1}
-		wanted := []string{"work", "--first", "0", pilot.ArrayDir(root, "name")}
+		wanted := []string{"work", "--first", "0", "--scratch", dir + "/s 7", pilot.ArrayDir(root, "name")}
 		if image != "" && r.IntN(2) == 0 {
 			job.Resources.Image = image
 			wanted = append([]string{"exec", "--bind", root, "--bind", dir, "--bind", dir + "/s 7", image, runner}, wanted...)

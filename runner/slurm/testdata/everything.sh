@@ -37,7 +37,7 @@ module load gcc/12 || exit
 module load cuda/12.4 || exit
 conda activate vit
 export TMPDIR="/scratch/$SLURM_JOB_ID"
-mkdir -p "$TMPDIR" || exit
+mkdir -p "$TMPDIR"
 export LORALAB_DATA='/data/it'\''s here'
 export LORALAB_THREADS=4
-exec apptainer exec --nv --bind '/home/ada/my project' --bind /opt/loralab/bin --bind "$TMPDIR" '/shared/loralab images/r1.sif' /opt/loralab/bin/runner work --first 16 '/home/ada/my project/runs/.slurm/20261128-221500-4f2a90'
+exec apptainer exec --nv --bind '/home/ada/my project' --bind /opt/loralab/bin --bind "$TMPDIR" '/shared/loralab images/r1.sif' /opt/loralab/bin/runner work --first 16 --scratch "$TMPDIR" '/home/ada/my project/runs/.slurm/20261128-221500-4f2a90'
