@@ -143,11 +143,18 @@ func read(run *os.Root) (State, error) {
 	if err := decode(run, number(s.Generation)+claimSuffix, &s.Worker); err != nil {
 		return s, err
 	}
-	if ended {
-		s.End = &End{}
-		return s, decode(run, number(s.Generation)+endSuffix, s.End)
+	if !ended {
+		return s, nil
 	}
-	return s, nil
+	end := End{}
+	err = decode(run, number(s.Generation)+endSuffix, &end)
+	if errors.Is(err, fs.ErrNotExist) {
+		// A listing has it, and this machine still knows that it was absent: then it is
+		// absent for a while.
+		return s, nil
+	}
+	s.End = &end
+	return s, err
 }
 
 const claimSuffix, endSuffix = ".claim", ".end"

@@ -116,6 +116,7 @@ type task struct {
 	working  bool // a worker has said that it begins
 	step     uint64
 	attempts int // that were seen to begin
+	began    int // the generation of the last of them
 	// overdue is the generation that the scheduler has called over once, when asked.
 	overdue int
 	// paused is the generation that was heard to have paused.
@@ -562,7 +563,17 @@ func (w *watching) breakClaims(ctx context.Context, elements []Element, first bo
 		if at == nil {
 			continue
 		}
-		if !s.Open() || !s.Cluster() {
+		if !s.Open() {
+			at.Close()
+			// When its worker said so, this machine may not have seen the end yet.
+			if t.began > 0 && s.Generation >= t.began {
+				if err := w.settle(ctx, t); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if !s.Cluster() {
 			at.Close()
 			continue
 		}
@@ -788,6 +799,7 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 		case claimed:
 			t.working = true
 			t.attempts++
+			t.began = h.Gen
 			w.Watch(launch.Event{Job: t.job, Start: &launch.Start{Attempt: t.attempts, When: h.When}})
 		default:
 			w.stale = true
