@@ -117,6 +117,7 @@ type task struct {
 	step     uint64
 	attempts int // that were seen to begin
 	began    int // the generation of the last of them
+	after    int // the generation that the run had when its array was made
 	// overdue is the generation that the scheduler has called over once, when asked.
 	overdue int
 	// paused is the generation that was heard to have paused.
@@ -373,6 +374,9 @@ func (w *watching) watch(a *Array) (*live, error) {
 		first, _ := a.part(i)
 		for n, s := range jobs {
 			l.jobs[s.ID] = first + n
+			if t := w.tasks[s.ID]; t != nil {
+				t.after = s.After
+			}
 		}
 	}
 	return l, nil
@@ -834,7 +838,7 @@ func (w *watching) settle(ctx context.Context, t *task) error {
 		return err
 	}
 	at.Close()
-	if s.Open() || s.Generation == 0 {
+	if s.Open() || s.Generation <= t.after {
 		return nil
 	}
 	end := &launch.End{Step: s.End.Step, When: s.End.When}

@@ -35,6 +35,7 @@ type fake struct {
 	broken bool
 	// stillborn workers end before they have begun.
 	stillborn bool
+	once      bool // the first array only
 	// forgets is whether it lists none that has ended.
 	forgets bool
 	// bad is a node whose workers end, since it has no driver; good is the other.
@@ -53,6 +54,7 @@ func (f *fake) Submit(_ context.Context, a *Array) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.submitted = append(f.submitted, a.Name)
+	defer func() { f.stillborn = f.stillborn && !f.once }()
 	for i := range a.Workers {
 		e := &element{Element: Element{Array: a.Name, Index: i, Life: Running, Node: "n"}}
 		f.elements[a.Name] = append(f.elements[a.Name], e)
@@ -396,6 +398,30 @@ func testWithoutProgress(t *testing.T, forgets bool) {
 	}
 	if want := map[bool]int{true: 2, false: 0}[forgets]; f.asked != want {
 		t.Errorf("it was asked %d times how workers ended, want %d", f.asked, want)
+	}
+}
+
+// How a run ended before its array was made is no news, also when the array ends before a
+// worker has begun with it.
+func TestClusterTriesAgain(t *testing.T) {
+	runs, root, jobs := project(t, 1)
+	at, err := store.OpenRun(root, store.DirOf("e", jobs[0].Run.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.Close()
+	if _, _, err := claim.Take(at, claim.State{}, claim.Worker{Array: "before", Nonce: claim.Nonce()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := claim.Finish(at, 1, claim.End{How: claim.Failed, Reason: "diverged", By: claim.Nonce()}); err != nil {
+		t.Fatal(err)
+	}
+	f := &fake{t: t, elements: map[string][]*element{}, stillborn: true, once: true, steps: 2}
+	c, _ := cluster(runs, root, f, 1, func(text string) { t.Log(text) })
+	totals, err := c.Run(context.Background(), jobs)
+	f.wg.Wait()
+	if err != nil || totals.Finished != 1 || len(f.submitted) != 2 {
+		t.Fatalf("%+v, %v, %d arrays", totals, err, len(f.submitted))
 	}
 }
 
