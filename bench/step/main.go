@@ -9,12 +9,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -58,13 +60,33 @@ func architecture(model string, size int64) (*spec.Architecture, error) {
 type options struct {
 	folder, precision, device, model string
 	size                             int64
+	batch                            int
 	steps, warmup, threads, first    int
-	attention                        string
-	cache, fuse                      bool
+	attention, upload, optimizer     string
+	cache, fuse, late                bool
 }
+
+// How a batch gets to the device.
+const (
+	uploadOnce     = "once"     // before the first step
+	uploadPinned   = "pinned"   // in each step, as the engine does
+	uploadPageable = "pageable" // in each step, with a copy that waits
+)
+
+// How the weights are updated.
+const (
+	optimizerFused = "fused"
+	optimizerPlain = "plain" // an operation after the other, for each tensor
+)
+
+// exhausted is the exit code where the device has no memory for the batch.
+const exhausted = 4
 
 type result struct {
 	Side       string    `json:"side"`
+	Model      string    `json:"model"`
+	Size       int64     `json:"size"`
+	Batch      int64     `json:"batch"`
 	Precision  string    `json:"precision"`
 	FirstBlock int       `json:"first_block"`
 	Cached     bool      `json:"cached"`
@@ -84,10 +106,11 @@ type result struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.precision, "precision", "fp32", "fp32 or bf16")
+	flag.StringVar(&o.precision, "precision", "fp32", "fp32, bf16, or on a GPU tf32")
 	flag.StringVar(&o.device, "device", "cpu", "cpu or cuda")
 	flag.StringVar(&o.model, "model", "b", "b or l")
 	flag.Int64Var(&o.size, "size", 224, "pixels of a side")
+	flag.IntVar(&o.batch, "batch", 0, "images in a batch, those of FOLDER again and again; 0: those of FOLDER")
 	flag.IntVar(&o.steps, "steps", 5, "timed steps")
 	flag.IntVar(&o.warmup, "warmup", 1, "steps before them")
 	flag.IntVar(&o.threads, "threads", 2, "threads of operations on the CPU")
@@ -95,14 +118,23 @@ func main() {
 	flag.BoolVar(&o.cache, "cache", true, "compute the input of the first adapted block once, as the engine does")
 	flag.BoolVar(&o.fuse, "fuse", true, "query, key, value and their low-rank parts as one product")
 	flag.StringVar(&o.attention, "attention", "", "products, fused, and on a GPU flash, efficient or cudnn; empty: whichever a probe finds fastest")
+	flag.StringVar(&o.upload, "upload", uploadOnce, "how a batch gets to the device: once, or in each step pinned or pageable")
+	flag.StringVar(&o.optimizer, "optimizer", optimizerFused, "fused or plain")
+	flag.BoolVar(&o.late, "late", false, "read the loss of a step when the next was begun, and time all steps together, as the engine does on a GPU")
 	flag.Parse()
-	if flag.NArg() != 1 {
+	known := slices.Contains([]string{"fp32", "bf16", "tf32"}, o.precision) &&
+		slices.Contains([]string{uploadOnce, uploadPinned, uploadPageable}, o.upload) &&
+		slices.Contains([]string{optimizerFused, optimizerPlain}, o.optimizer)
+	if flag.NArg() != 1 || !known || o.steps < 1 || o.warmup < 1 {
 		fmt.Fprintln(os.Stderr, "usage: bench-step [flags] FOLDER, where FOLDER is what peft_step.py --prepare made")
 		os.Exit(2)
 	}
 	o.folder = flag.Arg(0)
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-step:", err)
+		if torch.OutOfMemory(err) {
+			os.Exit(exhausted)
+		}
 		os.Exit(1)
 	}
 }
@@ -113,7 +145,7 @@ func run(o options) error {
 		return err
 	}
 	defer dev.Close()
-	r := &result{Side: "loralab", Precision: o.precision, FirstBlock: o.first, Device: dev.String()}
+	r := &result{Side: "loralab", Model: o.model, Size: o.size, Precision: o.precision, FirstBlock: o.first, Device: dev.String()}
 	if err := dev.Do(func() error { return train(dev, o, r) }); err != nil {
 		return err
 	}
@@ -142,7 +174,7 @@ func train(dev *torch.Device, o options, r *result) error {
 	if err != nil {
 		return err
 	}
-	dev.SetTF32(false)
+	dev.SetTF32(o.precision == "tf32")
 	size := o.size
 	start, err := safetensors.Open(filepath.Join(o.folder, "start.safetensors"))
 	if err != nil {
@@ -208,15 +240,15 @@ func train(dev *torch.Device, o options, r *result) error {
 		r.Trainable += p.Numel()
 		states[i] = torch.AdamWState{M: p.ZerosLike(), V: p.ZerosLike(), Step: dev.Zeros(torch.Float32)}
 	}
-	pixels, err := read("pixel_values")
+	b, err := readBatch(start, o)
 	if err != nil {
 		return err
 	}
-	labels, err := read("labels")
-	if err != nil {
-		return err
+	r.Batch = b.n
+	var pixels, labels *torch.Tensor
+	if o.upload == uploadOnce {
+		pixels, labels = b.upload(dev, uploadPinned)
 	}
-	labels = labels.To(torch.Int64)
 	if !o.fuse {
 		for _, b := range m.Blocks {
 			delete(b.Adapters, vit.SiteQKV)
@@ -228,19 +260,35 @@ func train(dev *torch.Device, o options, r *result) error {
 			key += "/cuda"
 		}
 		dev.SetProbes(map[string]string{key: o.attention})
-	} else if _, err := m.Probe(int(pixels.Dim(0)), int(size), int(size)); err != nil {
+	} else if _, err := m.Probe(int(b.n), int(size), int(size)); err != nil {
 		return err
 	}
 	r.Probes = dev.Probes()
 
+	update := func() {
+		if o.optimizer == optimizerPlain {
+			dev.NoGrad(func() { plainAdamW(params, states) })
+			return
+		}
+		torch.AdamW(params, states, nil, lr, 0.9, 0.999, decay, 1e-8)
+	}
 	var prefix *torch.Tensor
+	var before *torch.Later // the loss of the step before
+	var timed time.Time     // the first step after the warm-up
 	for step := range o.warmup + o.steps {
 		begin, work := time.Now(), cpu()
+		if step == o.warmup {
+			timed = begin
+		}
 		dev.Scope(func() {
+			x, y := pixels, labels
+			if o.upload != uploadOnce {
+				x, y = b.upload(dev, o.upload)
+			}
 			h0 := prefix
 			if h0 == nil {
 				dev.NoGrad(func() {
-					h0 = m.Embed(pixels)
+					h0 = m.Embed(x)
 					for i := range o.first {
 						h0 = m.Block(i, h0)
 					}
@@ -249,19 +297,30 @@ func train(dev *torch.Device, o options, r *result) error {
 					prefix, r.Cached = h0.Keep(), true
 				}
 			}
-			x := dev.Yield(func() *torch.Tensor {
+			logits := dev.Yield(func() *torch.Tensor {
 				x := h0
 				for i := o.first; i < len(m.Blocks); i++ {
 					x = m.Block(i, x)
 				}
 				return h.Forward(m.Features(x), size/patch, size/patch, size, size, true)
 			})
-			loss := torch.CrossEntropy(x, labels, nil, raster.Ignored, 0)
+			loss := torch.CrossEntropy(logits, y, nil, raster.Ignored, 0)
 			torch.DropGrads(params)
 			loss.Backward()
-			torch.AdamW(params, states, nil, lr, 0.9, 0.999, decay, 1e-8)
-			// Reading the loss waits for the device, as loss.item() does there.
-			r.Losses = append(r.Losses, loss.Item())
+			update()
+			if !o.late {
+				// Reading the loss waits for the device, as loss.item() does there.
+				r.Losses = append(r.Losses, loss.Item())
+				return
+			}
+			now := loss.Detach().Reshape(1).Later()
+			if before != nil {
+				r.Losses = append(r.Losses, before.Read()...)
+			}
+			before = now
+			if step == 0 || step == o.warmup-1 || step == o.warmup+o.steps-1 {
+				r.Losses, before = append(r.Losses, before.Read()...), nil
+			}
 		})
 		if step == 0 {
 			if r.FirstStep, err = age(); err != nil {
@@ -275,9 +334,77 @@ func train(dev *torch.Device, o options, r *result) error {
 			}
 		}
 	}
+	if o.late {
+		// Each step ends when the next was begun, so only their sum is known.
+		r.Millis = []float64{float64(time.Since(timed).Microseconds()) / 1000 / float64(o.steps)}
+	}
 	prefix.Free()
 	r.PeakCUDA = float64(dev.Memory(false).Peak) / (1 << 20)
 	return nil
+}
+
+// batch is what each step trains on, in host memory.
+type batch struct {
+	n, size int64
+	pixels  []float32
+	labels  []byte
+}
+
+// readBatch takes the images of the folder, again and again if more are asked for.
+func readBatch(start *safetensors.File, o options) (*batch, error) {
+	p, ok := start.Get("pixel_values")
+	l, also := start.Get("labels")
+	if !ok || !also || len(p.Shape) != 4 || p.Shape[0] == 0 || p.DType != safetensors.F32 || l.DType != safetensors.U8 {
+		return nil, errors.New("start.safetensors lacks pixel_values or labels")
+	}
+	if p.Shape[2] != o.size {
+		return nil, fmt.Errorf("the images of %s have %d pixels, -size asks for %d", o.folder, p.Shape[2], o.size)
+	}
+	b := &batch{n: p.Shape[0], size: o.size}
+	if o.batch > 0 {
+		b.n = int64(o.batch)
+	}
+	b.pixels = make([]float32, 3*b.n*b.size*b.size)
+	b.labels = make([]byte, b.n*b.size*b.size)
+	again(unsafe.Slice((*byte)(unsafe.Pointer(&b.pixels[0])), 4*len(b.pixels)), p.Data)
+	again(b.labels, l.Data)
+	return b, nil
+}
+
+// again fills memory with copies.
+func again(to, from []byte) {
+	for len(to) > 0 {
+		to = to[copy(to, from):]
+	}
+}
+
+// upload copies the batch to the device.
+func (b *batch) upload(dev *torch.Device, how string) (pixels, labels *torch.Tensor) {
+	images, masks := []int64{b.n, 3, b.size, b.size}, []int64{b.n, b.size, b.size}
+	if how == uploadPageable {
+		bytes := unsafe.Slice((*byte)(unsafe.Pointer(&b.pixels[0])), 4*len(b.pixels))
+		return dev.View(bytes, torch.Float32, images...), dev.View(b.labels, torch.Uint8, masks...).To(torch.Int64)
+	}
+	return torch.Of(dev, b.pixels, images...), torch.Of(dev, b.labels, masks...).To(torch.Int64)
+}
+
+// plainAdamW computes what torch.AdamW does, without the fused kernel.
+func plainAdamW(params []*torch.Tensor, states []torch.AdamWState) {
+	const beta1, beta2, eps = 0.9, 0.999, 1e-8
+	for i, p := range params {
+		g, s := p.Grad(), states[i]
+		if g == nil {
+			continue
+		}
+		step := s.Step.AddScalar(1)
+		s.Step.Assign(step)
+		s.M.Assign(s.M.Scale(beta1).Add(g.Scale(1 - beta1)))
+		s.V.Assign(s.V.Scale(beta2).Add(g.Mul(g).Scale(1 - beta2)))
+		// 1 - βⁿ, with n on the device.
+		m := s.M.Div(step.Scale(math.Log(beta1)).Exp().Neg().AddScalar(1))
+		v := s.V.Div(step.Scale(math.Log(beta2)).Exp().Neg().AddScalar(1))
+		p.Assign(p.Scale(1 - lr*decay).Sub(m.Scale(lr).Div(v.Sqrt().AddScalar(eps))))
+	}
 }
 
 // lora is the program of plugins/lora with B and A at zero, which starting values

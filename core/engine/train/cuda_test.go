@@ -7,12 +7,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/loralab/loralab/core/engine/torch"
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/internal/fakecuda"
 )
@@ -214,23 +218,141 @@ func onFake(t *testing.T, fake *fakecuda.Fake) {
 // TestDevice is what bench/gpu.sh runs on a GPU: LORALAB_TEST_DEVICE is cuda or cpu.
 // Without it there is nothing to do: TestCUDA runs the same on fake GPUs.
 func TestDevice(t *testing.T) {
-	switch on := os.Getenv("LORALAB_TEST_DEVICE"); on {
+	if device := asked(t); device != nil {
+		onDevice(t, device)
+	}
+}
+
+// asked makes trainers on the device that LORALAB_TEST_DEVICE names, nil if it names none.
+func asked(t *testing.T) func(*testing.T, int) (*torch.Device, *Trainer) {
+	switch os.Getenv("LORALAB_TEST_DEVICE") {
 	case "":
+		return nil
 	case "cpu":
-		onDevice(t, func(*testing.T, int) (*torch.Device, *Trainer) { return cpu, New(cpu, "") })
-	default:
-		if n, missing := torch.FindCUDA(); n == 0 {
-			t.Fatal(missing)
+		return func(*testing.T, int) (*torch.Device, *Trainer) { return cpu, New(cpu, "") }
+	}
+	if n, missing := torch.FindCUDA(); n == 0 {
+		t.Fatal(missing)
+	}
+	return func(t *testing.T, _ int) (*torch.Device, *Trainer) {
+		dev, err := torch.CUDA(0)
+		if err != nil {
+			t.Fatal(err)
 		}
-		onDevice(t, func(t *testing.T, _ int) (*torch.Device, *Trainer) {
-			dev, err := torch.CUDA(0)
-			if err != nil {
-				t.Fatal(err)
+		t.Cleanup(dev.Close)
+		return dev, New(dev, "")
+	}
+}
+
+// tolerances are how far losses, relative to their size, may be from those of a CPU.
+var tolerances = map[string]float64{"fp32": 1e-4, "bf16": 5e-3, "tf32": 5e-3}
+
+// TestRequests trains runs of bench/device.cue on the device that bench/gpu.sh tests, and
+// on the CPU: LORALAB_TEST_REQUESTS is where `runner apply` has left them, and
+// LORALAB_TEST_STEPS how many steps each takes.
+func TestRequests(t *testing.T) {
+	device := asked(t)
+	if device == nil {
+		return
+	}
+	steps, err := strconv.ParseUint(os.Getenv("LORALAB_TEST_STEPS"), 10, 32)
+	if err != nil {
+		t.Fatalf("LORALAB_TEST_STEPS: %v", err)
+	}
+	files, err := filepath.Glob(filepath.Join(os.Getenv("LORALAB_TEST_REQUESTS"), "*", rundir.Request))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no requests in LORALAB_TEST_REQUESTS=%s: %v", os.Getenv("LORALAB_TEST_REQUESTS"), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := &spec.RunRequest{}
+		if err := protojson.Unmarshal(text, req); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		req.Evaluations, req.SampleImages = nil, 0
+		req.Spec.Train.MaxSteps, req.Spec.Train.EvalEvery = uint32(steps), 1000
+		t.Run(req.Label.Cell, func(t *testing.T) {
+			dev, tr := device(t, 0)
+			here := proto.CloneOf(req)
+			if here.Spec.Train.Precision == "tf32" { // a CPU has none
+				here.Spec.Train.Precision = "fp32"
 			}
-			t.Cleanup(dev.Close)
-			return dev, New(dev, "")
+			for _, r := range []*spec.RunRequest{req, here} {
+				r.Places.RunDir, r.Id = t.TempDir(), spec.Identity(r.Spec)
+			}
+			_, want, _ := trained(t, New(cpu, ""), here)
+			_, got, _ := trained(t, tr, req)
+			if len(got) != int(steps) {
+				t.Errorf("%d steps, want %d", len(got), steps)
+			}
+			near(t, dev, got, want, tolerances[req.Spec.Train.Precision])
 		})
 	}
+}
+
+// norm is that of a vector, less another if there is one.
+func norm(v, less []float64) (n float64) {
+	for i, x := range v {
+		if less != nil {
+			x -= less[i]
+		}
+		n += x * x
+	}
+	return math.Sqrt(n)
+}
+
+// near compares the losses of a device with those of the CPU.
+func near(t *testing.T, dev *torch.Device, got, want []float64, tolerance float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d steps, want %d", len(got), len(want))
+	}
+	largest := 0.0
+	for i := range want {
+		d := math.Abs(got[i]-want[i]) / max(1, math.Abs(want[i]))
+		if largest = max(largest, d); !(d <= tolerance) {
+			t.Errorf("loss of step %d is %v on %v, %v on the CPU", i+1, got[i], dev, want[i])
+		}
+	}
+	t.Logf("losses differ by %.2g at most, %.2g is allowed", largest, tolerance)
+}
+
+// gradients are those of the first batch, by tensor, and the outputs of the network.
+func gradients(t *testing.T, tr *Trainer, req *spec.RunRequest) map[string][]float64 {
+	t.Helper()
+	dir, err := openDir(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.close()
+	s := &session{t: tr, req: req, spec: req.Spec, loss: req.Spec.Loss, dir: dir, emit: func(*spec.Event) {}}
+	defer s.close()
+	r, err := s.begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := r.read(t.Context(), r.src, []int{0, 1, 2, 3}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]float64{}
+	err = tr.dev.Do(func() error {
+		l, logits, _ := s.lossOf(u, r.src, u.batches[0], u.indices[0])
+		l.Backward()
+		out["outputs"] = logits.Doubles()
+		b, a, h := s.net.trained()
+		for _, p := range slices.Concat(b, a, h) {
+			out[p.name] = p.t.Grad().Doubles()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // trained is what a training leaves.
@@ -258,15 +380,15 @@ func onDevice(t *testing.T, device func(t *testing.T, index int) (*torch.Device,
 		}
 	}
 	for name, c := range map[string]struct {
-		tolerance float64
+		precision string
 		edit      func(*spec.RunRequest)
 	}{
-		"fp32": {1e-4, func(*spec.RunRequest) {}},
-		"bf16": {5e-3, func(r *spec.RunRequest) { r.Spec.Train.Precision = "bf16" }},
-		"sgd, ema, accumulation": {1e-4, func(r *spec.RunRequest) {
+		"fp32": {"fp32", func(*spec.RunRequest) {}},
+		"bf16": {"bf16", func(r *spec.RunRequest) { r.Spec.Train.Precision = "bf16" }},
+		"sgd, ema, accumulation": {"fp32", func(r *spec.RunRequest) {
 			r.Spec.Optim.Kind, r.Spec.Optim.Momentum, r.Spec.Train.Ema, r.Spec.Train.Accumulate = "sgd", 0.9, 0.9, 2
 		}},
-		"all losses": {1e-4, func(r *spec.RunRequest) {
+		"all losses": {"fp32", func(r *spec.RunRequest) {
 			r.Spec.Loss = []*spec.Loss{
 				{Kind: "cross_entropy", Weight: 1, Smoothing: 0.1, ClassWeights: []float64{1, 2, 3}},
 				{Kind: "focal", Weight: 1, Gamma: 2},
@@ -274,19 +396,38 @@ func onDevice(t *testing.T, device func(t *testing.T, index int) (*torch.Device,
 				{Kind: "lovasz", Weight: 1},
 			}
 		}},
-		"backbone trains": {1e-4, func(r *spec.RunRequest) { r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_NONE} }},
-		"deterministic":   {1e-4, func(r *spec.RunRequest) { r.Spec.Train.Deterministic = true }},
+		"backbone trains": {"fp32", func(r *spec.RunRequest) { r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_NONE} }},
+		"deterministic":   {"fp32", func(r *spec.RunRequest) { r.Spec.Train.Deterministic = true }},
 	} {
 		t.Run("trains as a CPU/"+name, func(t *testing.T) {
 			dev, tr := device(t, 0)
 			_, want, _ := trained(t, New(cpu, ""), request(t, without(c.edit)))
 			_, got, _ := trained(t, tr, request(t, without(c.edit)))
-			if len(got) != len(want) {
-				t.Fatalf("%d steps, want %d", len(got), len(want))
+			near(t, dev, got, want, tolerances[c.precision])
+		})
+	}
+
+	// In bf16, gradients are within 0.05 of those in fp32, by CPUs.
+	for precision, tolerance := range map[string]float64{"fp32": 1e-4, "bf16": 5e-2} {
+		t.Run("outputs and gradients of a CPU/"+precision, func(t *testing.T) {
+			_, tr := device(t, 0)
+			edit := without(func(r *spec.RunRequest) {
+				r.Spec.Train.Precision, r.Spec.Backbone.Freeze = precision, &spec.Freeze{Kind: spec.Freeze_NONE}
+			})
+			want, got := gradients(t, New(cpu, ""), request(t, edit)), gradients(t, tr, request(t, edit))
+			if len(got) != len(want) || len(got) < 50 {
+				t.Fatalf("%d tensors, want %d", len(got), len(want))
 			}
-			for i := range want {
-				if d := math.Abs(got[i] - want[i]); !(d <= c.tolerance*max(1, math.Abs(want[i]))) {
-					t.Errorf("loss of step %d is %v on %v, %v on the CPU", i+1, got[i], dev, want[i])
+			all := 0.0 // the norm of all gradients
+			for name, w := range want {
+				if name != "outputs" {
+					all = math.Hypot(all, norm(w, nil))
+				}
+			}
+			for name, w := range want {
+				// A small gradient has the rounding of larger numbers.
+				if off, size := norm(got[name], w), norm(w, nil); !(off <= tolerance*(size+1e-3*all)) {
+					t.Errorf("%s: the difference has a norm of %.3g, the values %.3g", name, off, size)
 				}
 			}
 		})
