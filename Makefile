@@ -18,7 +18,7 @@ TAGS := -tags=netgo,osusergo
 ENV := . .build/env.sh;
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help build test test-slurm lint race demo benchmark bench bench-variants bench-files clean proto env models python bin/bench-step
+.PHONY: help build test test-slurm lint race demo benchmark bench bench-variants bench-files clean proto env models python gpu-kit bin/bench-step
 
 help:
 	@echo 'make build   build bin/runner, bin/runner-engine and bin/plugins/*'
@@ -29,6 +29,7 @@ help:
 	@echo 'make bench   a training step side by side with transformers and PEFT'
 	@echo 'make bench-variants   what variants cost beside the same maths by hand'
 	@echo 'make bench-files   a data set of 100,000 files, on the first start and the second'
+	@echo 'make gpu-kit   bin/gpu-kit.tar.xz: what bench/gpu.sh needs on a machine with a GPU'
 	@echo 'make benchmark   variants at their best: two hours, then docs/benchmark.md'
 	@echo 'make proto   generate Go code from the .proto files'
 	@echo 'make clean   remove what was built here (the cache of downloads stays)'
@@ -111,6 +112,26 @@ bin/bench-step: env
 
 bench: build
 	@bench/run.sh
+
+# Linked without symbols, which are half of the size. Instructions of x86 are filtered,
+# so that what the programs share is the same bytes in each. The dictionary holds all of
+# them.
+KIT := .build/gpu-kit/loralab-gpu
+gpu-kit: env
+	$(call say,bin/gpu-kit.tar.xz)
+	@rm -rf .build/gpu-kit
+	@mkdir -p $(KIT)/bin/plugins $(KIT)/core/engine/train $(KIT)/core/engine/vit/testdata/vit bin
+	@$(ENV) $(GO) build $(TAGS) -ldflags='-s -w' -o $(KIT)/bin/ ./cmd/runner ./cmd/runner-engine
+	@$(ENV) $(GO) build $(TAGS) -ldflags='-s -w' -o $(KIT)/bin/bench-step ./bench/step
+	@$(ENV) $(GO) test -c $(TAGS) -ldflags='-s -w' -o $(KIT)/bin/train.test ./core/engine/train
+	@$(ENV) $(GO) build $(TAGS) -ldflags='-s -w' -o $(KIT)/bin/plugins/ $(addprefix ./plugins/,lora dora vera ia3 oft)
+	@cp --parents LICENSE NOTICE cue.mod/module.cue experiments/ablation_rank.cue \
+		bench/gpu.sh bench/gpu.py bench/peft_step.py bench/device.cue core/engine/vit/testdata/vit/model.safetensors $(KIT)
+	@cp -r --parents data/nuclei $(KIT)
+	@tar -C .build/gpu-kit --sort=name --owner=0 --group=0 --numeric-owner -cf - loralab-gpu | \
+		xz -T1 --x86 --lzma2=preset=6,dict=256MiB >bin/gpu-kit.tar.xz
+	@size=$$(stat -c %s bin/gpu-kit.tar.xz); echo "$$((size / 1000000)) MB"; \
+	if [ $$size -ge 60000000 ]; then echo 'gpu-kit: it has to be below 60 MB' >&2; exit 1; fi
 
 bench-variants: build
 	@$(ENV) $(GO) build $(TAGS) -o bin/bench-variants ./bench/variants

@@ -164,8 +164,6 @@ def main():
         peaks[batch] = result["peak_cuda_mb"]
         print(json.dumps({"side": side} | result), flush=True)
     if args.largest:
-        from largest import largest
-
         total = torch.cuda.get_device_properties(args.device).total_memory / 2**20
 
         def attempt(batch):
@@ -174,8 +172,23 @@ def main():
             except torch.OutOfMemoryError:
                 return None
 
-        result = largest(peaks, total, attempt)
-        print(json.dumps(result | {"largest": True}), flush=True)
+        print(json.dumps({"side": side} | largest(peaks, total, attempt)), flush=True)
+
+
+def largest(peaks, total, attempt):
+    """The result of the largest batch that fits into total MB, from the peaks of smaller ones."""
+    if not peaks:
+        return {"exhausted": True}
+    low, high = min(peaks), max(peaks)
+    each = (peaks[high] - peaks[low]) / (high - low) if high > low else peaks[high] / high
+    batch = int(high + (0.94 * total - peaks[high]) / max(each, 1e-3))
+    for _ in range(5):
+        batch = max(high, batch // 8 * 8)
+        result = attempt(batch)
+        if result:
+            return result | {"largest": True}
+        batch = int(batch * 0.92)
+    return {"batch": batch, "exhausted": True}
 
 
 def train(torch, args, batch, start, model, forward, head):

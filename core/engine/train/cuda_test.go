@@ -274,6 +274,7 @@ func TestRequests(t *testing.T) {
 		}
 		req.Evaluations, req.SampleImages = nil, 0
 		req.Spec.Train.MaxSteps, req.Spec.Train.EvalEvery = uint32(steps), 1000
+		req.Spec.Train.Batch = min(req.Spec.Train.Batch, 4)
 		t.Run(req.Label.Cell, func(t *testing.T) {
 			dev, tr := device(t, 0)
 			here := proto.CloneOf(req)
