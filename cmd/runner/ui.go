@@ -104,12 +104,23 @@ func (a *app) ui(ctx context.Context, files []string, port int, allow bool) erro
 
 // foundText is how far a search is, in a line.
 func foundText(p study.Progress) string {
-	text := fmt.Sprintf("Search of %s/%s: %s", p.Experiment, p.Cell, plural.Of(p.Counts[study.Complete], "complete trial"))
+	all := 0
+	for _, n := range p.Counts {
+		all += n
+	}
+	text := fmt.Sprintf("Search of %s/%s: %s", p.Experiment, p.Cell, plural.Of(all, "trial"))
 	if p.Trials > 0 {
 		text += fmt.Sprintf(" of %d", p.Trials)
 	}
+	sep := ": "
+	for _, state := range []study.State{study.Complete, study.Pruned, study.Paused, study.Failed, study.Open} {
+		if n := p.Counts[state]; n > 0 {
+			text += fmt.Sprintf("%s%d %s", sep, n, state)
+			sep = ", "
+		}
+	}
 	if p.Over {
-		text += ", over"
+		text += "; over"
 	}
 	if b := p.Best; b != nil {
 		text += fmt.Sprintf("; best %s %.4f in trial %d", p.Objective, b.Value, b.Trial)

@@ -13,9 +13,10 @@
 		history.replaceState(null, "", address);
 	}
 	let version = 0, renewing = false;
-	const curves = el("div", {class: "chart"}), table = el("div"), about = el("div"), log = el("pre", {class: "log scroll", tabindex: 0, role: "region", "aria-label": "Log"}), load = el("p", {class: "caption"}), searches = el("ul");
+	const curves = el("div", {class: "chart"}), table = el("div"), about = el("div"), log = el("pre", {class: "log scroll", tabindex: 0, role: "region", "aria-label": "Log"}), load = el("p", {class: "caption"}), searches = el("ul"), waiting = el("div");
 	const details = (text, open, ...children) => el("details", {open}, el("summary", {}, text), ...children);
-	live.append(about, searches, table, curves, load, details("Log", true, log));
+	const queue = details("Runs that wait", false, waiting);
+	live.append(about, searches, table, curves, load, details("Log", true, log), queue);
 
 	function act(what, text) {
 		return el("button", {type: "button", id: `act-${what}`, onclick: async (event) => {
@@ -41,6 +42,17 @@
 		if (focus && document.getElementById(focus)) document.getElementById(focus).focus({preventScroll: true});
 	}
 
+	function listing(title, rows, attributes) {
+		const body = rows.map((r) => el("tr", {},
+			el("th", {scope: "row"}, r.name),
+			el("td", {class: "run-state" + (r.reason ? " bad" : "")}, r.state),
+			el("td", {class: "number"}, r.steps ? el("progress", {max: r.steps, value: r.step, "aria-label": `steps of ${r.name}`}) : null, r.steps ? ` ${r.step}/${r.steps}` : r.step ? String(r.step) : ""),
+			el("td", {class: "number"}, number(r.loss, 4)), el("td", {class: "number", title: r.metric}, number(r.value, 4)), el("td", {class: "number"}, number(r.speed, 1)), el("td", {class: "number"}, duration(r.left)),
+			el("td", {}, r.reason || "", r.state === "failed" && token ? act(`resume?run=${encodeURIComponent(r.name)}`, "retry") : null)));
+		return el("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": title}, el("table", {class: "plain", ...attributes}, el("caption", {}, title),
+			el("thead", {}, el("tr", {}, ...["run", "state", "steps", "loss", "validation", "images/s", "time left", "note"].map((h, i) => el("th", {scope: "col", class: i > 1 && i < 7 ? "number" : null}, h)))), el("tbody", {}, ...body)));
+	}
+
 	function show(s) {
 		put(about, "about", [s.holders, s.experiments, s.error], () => {
 			const out = [];
@@ -53,20 +65,12 @@
 			return out;
 		});
 		put(searches, "searches", s.searches, () => (s.searches || []).map((line) => el("li", {}, line)));
-		const rows = s.runs.map(({curve, ...r}) => r);
-		put(table, "table", [rows, s.more], () => {
-			if (!rows.length) return [];
-			const body = rows.map((r) => el("tr", {},
-				el("th", {scope: "row"}, r.name),
-				el("td", {class: "run-state" + (r.reason ? " bad" : "")}, r.state),
-				el("td", {class: "number"}, r.steps ? el("progress", {max: r.steps, value: r.step, "aria-label": `steps of ${r.name}`}) : null, r.steps ? ` ${r.step}/${r.steps}` : r.step ? String(r.step) : ""),
-				el("td", {class: "number"}, number(r.loss, 4)), el("td", {class: "number", title: r.metric}, number(r.value, 4)), el("td", {class: "number"}, number(r.speed, 1)), el("td", {class: "number"}, duration(r.left)),
-				el("td", {}, r.reason || "", r.state === "failed" && token ? act(`resume?run=${encodeURIComponent(r.name)}`, "retry") : null)));
-			const out = [el("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "Runs that are not done"}, el("table", {class: "plain", "data-runs": true}, el("caption", {}, "Runs that are not done"),
-				el("thead", {}, el("tr", {}, ...["run", "state", "steps", "loss", "validation", "images/s", "time left", "note"].map((h, i) => el("th", {scope: "col", class: i > 1 && i < 7 ? "number" : null}, h)))), el("tbody", {}, ...body)))];
-			if (s.more) out.push(el("p", {}, `${s.more} more runs are not done.`));
-			return out;
-		});
+		const rows = s.runs.map(({curve, ...r}) => r), idle = (r) => r.state === "paused" || r.state === "queued" || r.state === "not started";
+		// Those that wait come below the log: there may be hundreds.
+		const now = rows.filter((r) => !idle(r)), later = rows.filter(idle), more = s.more ? [el("p", {}, `${s.more} more runs are not done.`)] : [];
+		put(table, "table", now, () => now.length ? [listing("Runs that train, failed or stopped", now, {"data-runs": true})] : []);
+		put(waiting, "waiting", [later, s.more], () => [...(later.length ? [listing("Runs that wait", later, {"data-waiting": true})] : []), ...more]);
+		queue.hidden = !later.length && !s.more;
 		const going = s.runs.filter((r) => r.curve && r.curve.length > 1);
 		put(curves, "curves", going.map((r) => [r.name, r.curve.at(-1)]), () => {
 			if (!going.length) return [];

@@ -291,11 +291,18 @@ func TestOnlyThisMachineAndThisPage(t *testing.T) {
 
 func TestLivePageInABrowser(t *testing.T) {
 	p := &project{root: t.TempDir()}
-	p.set(store.Running, true, steps(1, 10))
+	p.set(store.Paused, true, "")
 	done := noted{make(chan string, 1)}
 	s := serve(t, p, done)
 	tab := browser.Start(t).Open(s.URL(), browser.Screen{})
+	// A run that waits is below the log, in a list that is closed.
+	tab.Wait(`document.querySelector("[data-waiting] tbody th")?.textContent === "e/a/seed=1"`)
+	if got := tab.String(`document.querySelector("[data-waiting]").checkVisibility()`); got != "false" {
+		t.Error("runs that wait are open")
+	}
+	p.set(store.Running, true, steps(1, 10))
 	tab.Wait(`document.querySelector("[data-runs] tbody th")?.textContent === "e/a/seed=1"`)
+	tab.Wait(`!document.querySelector("[data-waiting]")`)
 	tab.Wait(`document.querySelector("[data-holders] code")?.textContent === "runner apply <b>e</b>.cue"`)
 	tab.Wait(`document.querySelector("[data-table] td")?.textContent === "running"`)
 	tab.Wait(`document.querySelectorAll(".live svg[role=img] path").length > 0`)
