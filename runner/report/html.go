@@ -91,7 +91,7 @@ func (s *study) html(t Table, figures []drawing, root, at, asked string, of int)
 		if chart == nil || d.name == lossName || d.name == validationName {
 			continue
 		}
-		f := page.Figure{Title: d.title, Caption: plain(d.caption), Chart: chart}
+		f := page.Figure{Title: d.title, Caption: Plain(d.caption), Chart: chart}
 		switch i := slices.IndexFunc(s.searches, func(of *found) bool { return d.section == of.section() }); {
 		case i >= 0:
 			for len(e.Searches) <= i {
@@ -111,7 +111,7 @@ func (s *study) html(t Table, figures []drawing, root, at, asked string, of int)
 		e.Searches[i].Title = "Search of " + f.Cell
 		for line := range strings.Lines(f.markdown(s)) {
 			if line = strings.TrimPrefix(strings.TrimSpace(line), "- "); line != "" {
-				e.Searches[i].Lines = append(e.Searches[i].Lines, plain(line))
+				e.Searches[i].Lines = append(e.Searches[i].Lines, Plain(line))
 			}
 		}
 	}
@@ -132,14 +132,14 @@ func (s *study) html(t Table, figures []drawing, root, at, asked string, of int)
 	return e, nil
 }
 
-// plain is text that was made for Markdown, as text.
-func plain(s string) string {
+// Plain is text that was made for Markdown, as text.
+func Plain(s string) string {
 	return strings.NewReplacer("**", "", "`", "", "&lt;", "<", `\|`, "|", `]\(`, "](").Replace(s)
 }
 
 func plainNotes(notes []string) (all []string) {
 	for _, n := range notes {
-		all = append(all, plain(n))
+		all = append(all, Plain(n))
 	}
 	return all
 }
@@ -188,7 +188,7 @@ func (s *study) facts() (facts []page.Fact) {
 		break
 	}
 	if text := s.checkpoints(); text != "" {
-		add("scored", plain(strings.TrimSpace(text+" "+s.seen())))
+		add("scored", Plain(strings.TrimSpace(text+" "+s.seen())))
 	}
 	return facts
 }
@@ -659,7 +659,7 @@ func (s *study) classChart() []page.Figure {
 		section.Rows = append(section.Rows, row)
 	}
 	r.Sections = []figure.Section{section}
-	caption := fmt.Sprintf("%s of each class, %s.%s", metric.Label(kind), s.seedsText(), s.barsText()) + plain(leftOut(left))
+	caption := fmt.Sprintf("%s of each class, %s.%s", metric.Label(kind), s.seedsText(), s.barsText()) + Plain(leftOut(left))
 	return []page.Figure{{Title: metric.Label(kind) + " of each class", Caption: caption, Chart: page.ChartOf(r)}}
 }
 
@@ -725,7 +725,7 @@ func (s *study) htmlCurves(most int, leave func(string, ...any)) *page.Curves {
 	}
 	each := max(16, most/runs)
 	looks := s.looks()
-	out := &page.Curves{Metric: metric.Label(s.exp.Metric), Runs: []page.Curve{}, Shown: mostCurves, Faults: plain(s.faults())}
+	out := &page.Curves{Metric: metric.Label(s.exp.Metric), Runs: []page.Curve{}, Shown: mostCurves, Faults: Plain(s.faults())}
 	longest := 0
 	for _, c := range s.cells {
 		k := len(out.Cells)

@@ -107,6 +107,7 @@ func (v *View) Results(root string, all []report.Written) {
 		}
 		v.tableIn(t, width)
 		for _, note := range slices.Concat(w.Table.Notes, w.Table.Differences()) {
+			note = report.Plain(note)
 			if v.width > 0 {
 				note = v.wrap(note, 2)
 			}

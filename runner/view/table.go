@@ -167,6 +167,7 @@ func (t *table) fit(width int) (widths []int, left []string) {
 			t.rows[i] = slices.Delete(t.rows[i], out, out+1)
 		}
 	}
+	slices.Reverse(left) // in the order of the table
 	return widths, left
 }
 

@@ -199,7 +199,7 @@ func TestTablesFit100Columns(t *testing.T) {
 			t.Errorf("%d columns: %s", len([]rune(line)), line)
 		}
 	}
-	for _, want := range []string{"HISTOLOGY DICE", "DARK DICE", "do not fit: DARK IOU"} {
+	for _, want := range []string{"HISTOLOGY DICE", "DARK DICE", "do not fit: HISTOLOGY IOU, DARK IOU"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
