@@ -149,8 +149,9 @@ func TestPageInABrowser(t *testing.T) {
 		// What is wider, as a table, scrolls in a frame of its own.
 		tab.Wait(fmt.Sprintf(`[...document.querySelectorAll("main *")].every(e => e.closest(".scroll, .hidden, .name, svg") || e.getBoundingClientRect().right <= %d + 1)`, width))
 	}
-	// Printed numbers are on one line.
+	// Printed numbers are on one line, and no chart is wider than the paper.
 	tab.Show(browser.Screen{Width: 720, Print: true})
+	tab.Wait(`[...document.querySelectorAll(".chart svg[role=img]")].every(s => s.getBoundingClientRect().right <= 720)`)
 	tab.Wait(`[...document.querySelectorAll("td.number")].every(c => getComputedStyle(c).whiteSpace === "nowrap")`)
 	if f := tab.Faults(); len(f) > 0 {
 		t.Errorf("the browser complains: %q", f)
