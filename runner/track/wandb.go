@@ -230,6 +230,7 @@ func (s *page) notice(n wandb.Notice) {
 		if err := keepPage(s.dir, s.name, Page{Run: s.info.ID, URL: n.Text}); err != nil {
 			s.sink.say("W&B: " + err.Error())
 		}
+		n.Text += " (" + s.info.Name() + ")"
 		s.sink.mu.Lock()
 		known := slices.Contains(s.sink.urls, n.Text)
 		if !known {
