@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/core/replacefile"
+	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/schema"
 )
 
@@ -102,7 +102,7 @@ func (a *app) init(dir string) error {
 	}
 	var next []string
 	if dir != "." {
-		next = append(next, "cd "+shellWord(dir))
+		next = append(next, "cd "+foreign.Word(dir))
 	}
 	// Shapes are drawn; the backbone is all that may have to be fetched.
 	backbones, err := a.backbones(dir)
@@ -188,13 +188,3 @@ func schemaFiles() ([]projectFile, error) {
 	}
 	return files, nil
 }
-
-// shellWord is a path as a shell reads it as one word.
-func shellWord(path string) string {
-	if plainWord.MatchString(path) {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-}
-
-var plainWord = regexp.MustCompile(`^[\p{L}\p{N}_./@%+=:,-]+$`)

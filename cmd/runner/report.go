@@ -18,6 +18,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/ensemble"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/runner/report"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/study"
@@ -85,10 +86,10 @@ func (a *app) page(ctx context.Context, p *project, quiet bool) error {
 // askedFor is what was said on the command line next to the files.
 func (a *app) askedFor() (asked []string) {
 	for _, tag := range a.tags {
-		asked = append(asked, "-t "+tag)
+		asked = append(asked, "-t "+foreign.Word(tag))
 	}
 	for _, value := range a.set {
-		asked = append(asked, "--set "+value)
+		asked = append(asked, "--set "+foreign.Word(value))
 	}
 	return asked
 }

@@ -5,6 +5,7 @@ package foreign
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -57,6 +58,25 @@ func Line(s string) string {
 	}
 	return b.String()
 }
+
+// Command is words as a shell takes them, each as one word.
+func Command(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = Word(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
+// Word is a text as one word of a shell.
+func Word(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+var plainWord = regexp.MustCompile(`^[\p{L}\p{N}_./@%+=:,-]+$`)
 
 // CSV is a text for a cell of a spreadsheet, which would compute what begins like
 // a formula. An apostrophe in front, as in LibreOffice and Excel, says that it is

@@ -1,6 +1,10 @@
 package foreign
 
-import "testing"
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
 
 func TestForeign(t *testing.T) {
 	for _, c := range []struct {
@@ -27,5 +31,17 @@ func TestForeign(t *testing.T) {
 		if got := c.show(c.in); got != c.want {
 			t.Errorf("%s of %q is %q, want %q", c.name, c.in, got, c.want)
 		}
+	}
+}
+
+// A command that is copied runs with the same words.
+func TestCommand(t *testing.T) {
+	words := []string{"-t", "scale=paper", `report.figure.width="one column"`, "it's", "", "$HOME;*"}
+	out, err := exec.Command("sh", "-c", "printf '%s\\n' "+Command(words...)).Output()
+	if err != nil || string(out) != strings.Join(words, "\n")+"\n" {
+		t.Errorf("a shell reads %s as %q, %v", Command(words...), out, err)
+	}
+	if got := Command("runner", "apply", "experiments/größe.cue"); got != "runner apply experiments/größe.cue" {
+		t.Errorf("plain words are %s", got)
 	}
 }

@@ -124,7 +124,7 @@ func (s *study) html(t Table, figures []drawing, root, at, asked string, of int)
 	}
 	e.Costs = s.costs()
 	e.Provenance = origins(made)
-	e.Commands = s.commands(root, e.File)
+	e.Commands = s.commands(root, e.File, asked)
 	e.Runs = s.runsListing(leave)
 	e.Pages, e.MorePages = s.pages()
 	s.link(e, root, at)
@@ -312,7 +312,7 @@ func origins(made []origin) (facts []page.Fact) {
 	}
 	for _, o := range made {
 		a := o.Last()
-		add("command", strings.Join(a.Command, " "))
+		add("command", foreign.Command(a.Command...))
 		if a.Git != nil {
 			text := a.Git.Commit
 			if a.Git.Dirty {
@@ -535,18 +535,23 @@ func durationText(seconds float64) string {
 	return fmt.Sprintf("%.1f h", seconds/3600)
 }
 
-// commands are what to type to get the same.
-func (s *study) commands(root, file string) (all []page.Command) {
+// commands are what to type to get the same, where the page was asked for with these
+// flags.
+func (s *study) commands(root, file, asked string) (all []page.Command) {
 	if file == "" {
 		if rel, err := filepath.Rel(root, s.exp.File); err == nil {
 			file = filepath.ToSlash(rel)
 		}
 	}
+	file = foreign.Word(file)
+	if asked != "" {
+		file += " " + asked
+	}
 	all = append(all, page.Command{Line: "runner plan " + file, Does: "shows what would be run"},
 		page.Command{Line: "runner apply " + file, Does: "trains what is missing, and writes this page"})
 	for _, c := range s.cells {
 		if o := c.first(); o != nil {
-			run := name.Run(s.exp.Name, c.name, o.Run.Repeat())
+			run := foreign.Word(name.Run(s.exp.Name, c.name, o.Run.Repeat()))
 			return append(all, page.Command{Line: "runner reproduce " + run, Does: "trains one run again elsewhere, and compares"},
 				page.Command{Line: "runner inspect " + run, Does: "shows all that made a run"})
 		}

@@ -365,6 +365,9 @@ func TestBuildInThePlaceOfAnother(t *testing.T) {
 	if page, err := os.ReadFile(first.Page); err != nil || !strings.Contains(string(page), "Asked for with `-t scale=paper`.") {
 		t.Errorf("the page does not say what was asked for: %v\n%s", err, page)
 	}
+	if page, err := os.ReadFile(first.HTML); err != nil || !strings.Contains(string(page), "-t scale=paper</code></dt><dd>trains what is missing") {
+		t.Errorf("the page does not say how to apply with the same flags: %v", err)
+	}
 	own := filepath.Join(root, "plots", w.exp.Name, "own.png")
 	if err := os.WriteFile(own, nil, 0o666); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/runner/foreign"
 	"github.com/loralab/loralab/runner/inspect"
 	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/store"
@@ -143,7 +144,7 @@ func (v *View) attempt(a provenance.Attempt) {
 		device += ", " + e.CPUCapability
 	}
 	rows := [][2]string{
-		{"command", strings.Join(a.Command, " ")},
+		{"command", foreign.Command(a.Command...)},
 		{"engine", fmt.Sprintf("loralab %s, libtorch %s, %s", e.Version, e.Libtorch, count(int(e.Threads), "thread"))},
 		{"engine SHA-256", a.EngineSHA256},
 		{"device", device},
