@@ -421,12 +421,15 @@
 				for (const m of dots || []) if (!m.ring) add(chart.panels[k].title, r.name, m.name || s.title, short(m.x), ...(m.bars || [null, null]).map(short));
 			});
 			for (const c of chart.courses || []) add(c.name, chart.axes.map((a, i) => `${a.title} ${short(c.at[i])}`).join("; "), "", "", "", "");
-			const head = chart.courses ? ["kind", "values", "", "", "", ""] : chart.sections ? ["panel", "row", "of", "value", "low", "high"] : ["panel", "of", "x", "y", "low", "high"];
+			const xs = new Set((chart.panels || []).map((p) => (p.x || chart.x || {}).title)), of = (a, other) => a && a.title || other;
+			const x = xs.size === 1 ? [...xs][0] || "x" : "x", y = of(chart.y, "y");
+			const head = chart.courses ? ["kind", "values", "", "", "", ""] : chart.sections ? ["panel", "row", "of", of(chart.x, "value"), "low", "high"] : ["panel", "of", x, y, "low", "high"];
+			const text = chart.courses ? 6 : chart.sections ? 3 : 2; // columns before the numbers
 			const used = head.map((_, i) => lines.some((l) => l[i] && l[i] !== "–"));
-			const pick = (l) => l.filter((_, i) => used[i]);
+			const pick = (l, make) => l.map((v, i) => used[i] ? make(v, i < text ? null : "number") : null);
 			d.append(el("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": `Data: ${title}`}, el("table", {class: "plain"},
-				el("thead", {}, el("tr", {}, ...pick(head).map((h) => el("th", {scope: "col"}, h)))),
-				el("tbody", {}, ...lines.map((l) => el("tr", {}, ...pick(l).map((v) => el("td", {}, v || ""))))))));
+				el("thead", {}, el("tr", {}, ...pick(head, (h, c) => el("th", {scope: "col", class: c}, h)))),
+				el("tbody", {}, ...lines.map((l) => el("tr", {}, ...pick(l, (v, c) => el("td", {class: c}, v || ""))))))));
 			if (lines.length === most) d.append(el("p", {}, `The first ${most} lines.`));
 		});
 		return d;

@@ -98,6 +98,9 @@ func TestPageInABrowser(t *testing.T) {
 	}
 	tab.Eval(`document.querySelectorAll("[data-chart] details").forEach(d => d.open = true)`, nil)
 	tab.Wait(`document.querySelectorAll("[data-chart] details tbody tr").length > 10`)
+	if got := tab.String(`[...document.querySelector("[data-chart] details thead").querySelectorAll("th.number")].map(h => h.textContent).join(", ")`); got != "rank of the adapter (log scale), Dice (nucleus), low, high" {
+		t.Errorf("the numbers of a chart are %q", got)
+	}
 	tab.Eval(`document.querySelectorAll("[data-chart] details").forEach(d => d.open = false)`, nil)
 
 	// Samples: the slider with keys, errors.
