@@ -102,7 +102,11 @@ func (s *study) severities() (all []severity) {
 				of = append(of, kind)
 			}
 		}
-		add(fmt.Sprintf("%s (%s)", family, plural.Of(len(of), "corruption")), of)
+		name := fmt.Sprintf("%s (%s)", family, plural.Of(len(of), "corruption"))
+		if len(of) == 1 {
+			name = of[0]
+		}
+		add(name, of)
 	}
 	return all
 }

@@ -47,14 +47,14 @@ func TestSeverity(t *testing.T) {
 // Many corruptions are shown by family, as the mean over those of it.
 func TestSeverityByFamily(t *testing.T) {
 	e := newExample("e", false)
-	damaged(e, 1, "fog", "snow", "frost", "contrast", "pixelate", "gaussian_noise", "shot_noise")
+	damaged(e, 1, "fog", "snow", "frost", "contrast", "pixelate", "gaussian_noise", "shot_noise", "defocus_blur")
 	s := e.study(t)
 	rows := s.table().Severity
 	var names []string
 	for _, r := range rows {
 		names = append(names, r.Corruption)
 	}
-	if want := []string{"noise (2 corruptions)", "weather (3 corruptions)", "digital (2 corruptions)"}; !slices.Equal(names, want) {
+	if want := []string{"noise (2 corruptions)", "defocus_blur", "weather (3 corruptions)", "digital (2 corruptions)"}; !slices.Equal(names, want) {
 		t.Fatalf("rows %q, want %q", names, want)
 	}
 	mean := 0.0
@@ -62,11 +62,11 @@ func TestSeverityByFamily(t *testing.T) {
 		st, _ := s.sample(s.cells[0], d, e.exp.Metric)
 		mean += st.Mean / 3
 	}
-	if got := rows[1].Scores[4]; got.Severity != 4 || math.Abs(got.Metric.Mean-mean) > 1e-12 {
+	if got := rows[2].Scores[4]; got.Severity != 4 || math.Abs(got.Metric.Mean-mean) > 1e-12 {
 		t.Errorf("weather is %v, want %g", got, mean)
 	}
 	delete(e.results[0].Evaluations, "snow-4")
-	if got := e.study(t).table().Severity[1].Scores[4].Metric.N; got != 2 {
+	if got := e.study(t).table().Severity[2].Scores[4].Metric.N; got != 2 {
 		t.Errorf("%d runs without one of the family, want 2", got)
 	}
 }
