@@ -96,3 +96,32 @@ func TestCurvesAreShown(t *testing.T) {
 		t.Errorf("axes in W&B %q, want %q", axes, want)
 	}
 }
+
+// Of a point of a curve that is no split as it is, TensorBoard has the metric of the
+// experiment alone. It knows the evaluation by that.
+func TestCorruptedDomainsInTensorBoard(t *testing.T) {
+	s := script(t, 1)
+	s.begin()
+	for s.step < steps {
+		s.update()
+	}
+	s.finish()
+	s.run.Evaluations[0].Severities = []Severity{{"fog", 3}}
+	for range 2 {
+		s.fail(Push(t.Context(), s.root, []Shown{{s.run, TensorBoard{}}}, func(_ Shown, err error) { s.fail(err) }))
+	}
+	dir, err := os.OpenRoot(filepath.Join(s.root, TensorBoardDir, "e", "rank=4", "seed-1"))
+	s.fail(err)
+	defer dir.Close()
+	var tags []string
+	s.fail(tensorboard.Read(dir, func(e tensorboard.Event) {
+		for _, v := range e.Values {
+			if strings.HasPrefix(v.Tag, domainTags) {
+				tags = append(tags, v.Tag)
+			}
+		}
+	}))
+	if want := []string{"domain/test/dice/mean"}; !slices.Equal(tags, want) {
+		t.Errorf("the tags are %q, want %q", tags, want)
+	}
+}

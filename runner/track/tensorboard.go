@@ -252,7 +252,8 @@ func (s *events) Scores(scores *Scores) error {
 			return err
 		}
 	}
-	if v, ok := metric.Value(scores.Metrics, s.run.Metric); ok {
+	v, ok := metric.Value(scores.Metrics, s.run.Metric)
+	if ok {
 		for _, at := range scores.Severities {
 			tag := severityTags + at.Corruption + "/" + s.run.Metric
 			if s.has[pointOf(tag, int64(at.Severity))] {
@@ -264,8 +265,14 @@ func (s *events) Scores(scores *Scores) error {
 			s.has[pointOf(tag, int64(at.Severity))] = true
 		}
 	}
+	// Of a corrupted domain its curve shows more than hundreds of cards with one point.
+	onCurve := ok && slices.ContainsFunc(scores.Severities, func(at Severity) bool { return at.Severity > 0 })
 	e := tensorboard.Event{Time: scores.Time, Step: scores.Step}
-	for tag, v := range tagged(domainTags+scores.Domain+"/", scores.Metrics) {
+	prefix := domainTags + scores.Domain + "/"
+	for tag, v := range tagged(prefix, scores.Metrics) {
+		if onCurve && tag != prefix+s.run.Metric {
+			continue
+		}
 		value := tensorboard.Scalar(tag, v)
 		value.Description = scores.Key
 		e.Values = append(e.Values, value)
