@@ -21,6 +21,7 @@ import (
 	"github.com/loralab/loralab/runner/pilot"
 	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/scratch"
+	"github.com/loralab/loralab/runner/slurm"
 )
 
 // Codes that a worker ends with, in addition to 0 and 1.
@@ -127,6 +128,7 @@ func (a *app) work(ctx context.Context, dir string, first int, local string) (er
 		}
 		defer p.close()
 	}
+	w.Scheduler = &slurm.Client{Patience: 20 * time.Second}
 	engine, libraries := array.Engine, ""
 	if local != "" {
 		node, err := scratch.Open(local)

@@ -14,6 +14,7 @@
 //	  events/*.jsonl     what workers did, a file for each process: an index of
 //	                     generations, for those who look on
 //	  notes              what workers have seen of the jobs, a byte for each
+//	  turn.json          when the scheduler was asked last
 //	  beats/*            written to by workers that live
 //	  log/*.txt          output of the elements
 //	  ended              the array has no element any more

@@ -440,6 +440,9 @@ func (w *watching) submit(ctx context.Context) error {
 	if err := a.write(jobs); err != nil {
 		return err
 	}
+	if err := writeTurn(ArrayDir(a.Root, a.Name), turn{}); err != nil {
+		return err
+	}
 	err := w.Scheduler.Submit(ctx, &a)
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		return errors.Join(err, markEnded(w.Root, a.Name))
@@ -483,6 +486,10 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 	w.unsaid = ""
 	adopted := 0
 	for _, l := range w.arrays {
+		// Workers need not ask.
+		if err := writeTurn(ArrayDir(w.Root, l.Name), turn{}); err != nil {
+			return err
+		}
 		l.missing++
 		l.held = false
 		for _, e := range elements {
@@ -583,25 +590,19 @@ func (w *watching) breakClaims(ctx context.Context, elements []Element, first bo
 		}
 		t.working = true
 		of := place{s.Worker.Array, s.Worker.Element}
-		e, listed := by[of]
-		// Of an array that has ended, all elements were seen to be over.
-		over := !watched[s.Worker.Array] || !listed || e.Life == Over || e.Restart > s.Worker.Restart
 		switch {
-		case !over:
+		// Of an array that has ended, all elements were seen to be over.
+		case watched[of.array] && !isGone(by, s.Worker):
 			t.overdue = 0
 		case t.overdue != s.Generation:
 			t.overdue = s.Generation // the next answer decides
 		default:
+			e, listed := by[of]
 			reason := e.Reason
 			if !listed {
 				reason = w.endOf(ctx, of)
 			}
-			if reason == "" {
-				reason = "its worker ended without a word"
-			}
-			_, _, err = claim.Finish(at, s.Generation, claim.End{
-				How: claim.Broken, Reason: reason, Step: claim.Step(at, s.Generation), By: w.nonce, When: now(),
-			})
+			err = breakClaim(at, s.Generation, reason, w.nonce)
 			t.overdue = 0
 			w.free(id)
 		}

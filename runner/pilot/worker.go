@@ -37,6 +37,10 @@ type Timing struct {
 	Idle time.Duration
 	// Look is how long it waits before it looks at all jobs again.
 	Look time.Duration
+	// Turn is after how long without an answer of the scheduler it is asked by a worker
+	// without work. It is more than the time between two questions of an apply, and than
+	// the time for which a node may not see that one was answered.
+	Turn time.Duration
 }
 
 func (t Timing) orDefault() Timing {
@@ -48,6 +52,9 @@ func (t Timing) orDefault() Timing {
 	}
 	if t.Look == 0 {
 		t.Look = 5 * time.Second
+	}
+	if t.Turn == 0 {
+		t.Turn = 2 * time.Minute
 	}
 	return t
 }
@@ -81,6 +88,9 @@ type Worker struct {
 
 	rested time.Time // since when there is nothing to do; zero: there is
 	looked time.Time // when all jobs were looked at last
+	// Scheduler is asked what lives while no apply does it; nil for never. It is set before
+	// the first call of Next.
+	Scheduler Scheduler
 	// Near gives another place of a file of weights, which the engine reads in its stead; nil
 	// for none. It is set before the first call of Next.
 	Near func(ctx context.Context, file string) (string, error)
@@ -294,6 +304,8 @@ func (w *Worker) Next(ctx context.Context) (*launch.Job, bool, error) {
 		}
 		if w.rested.IsZero() {
 			w.rested = time.Now()
+		} else if err := w.relieve(ctx); err != nil {
+			return nil, false, err
 		}
 		return nil, time.Since(w.rested) > w.timing.Idle, nil
 	}
@@ -425,9 +437,7 @@ func (w *Worker) try(s saved, number int, of *launch.Job) (_ *launch.Job, what v
 		if over, err := w.satisfied(at, of, state); over || err != nil {
 			return nil, isOver, err
 		}
-	case state.Generation > s.After && (state.End.How == claim.Done || state.End.How == claim.Failed):
-		return nil, isOver, nil
-	case state.Generation > s.After && state.End.How == claim.Paused:
+	case state.Generation > s.After && slices.Contains([]claim.How{claim.Done, claim.Failed, claim.Paused}, state.End.How):
 		return nil, isOver, nil
 	}
 	mine := w.me
@@ -622,7 +632,7 @@ func jitter(d time.Duration) time.Duration {
 // TimingOf is the timing that the environment asks for, which tests do.
 func TimingOf(getenv func(string) string) Timing {
 	var t Timing
-	for name, into := range map[string]*time.Duration{"LORALAB_BEAT": &t.Beat, "LORALAB_IDLE": &t.Idle, "LORALAB_LOOK": &t.Look} {
+	for name, into := range map[string]*time.Duration{"LORALAB_BEAT": &t.Beat, "LORALAB_IDLE": &t.Idle, "LORALAB_LOOK": &t.Look, "LORALAB_TURN": &t.Turn} {
 		if d, err := time.ParseDuration(getenv(name)); err == nil {
 			*into = d
 		}

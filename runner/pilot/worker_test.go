@@ -309,6 +309,72 @@ func TestNotesDecideNothing(t *testing.T) {
 	}
 }
 
+// While no apply asks the scheduler, a worker without work does, and takes over what a worker
+// has that was over twice.
+func TestIdleWorkersTakeTurns(t *testing.T) {
+	a, _ := arrayOf(t, 4, 2)
+	f := &fake{t: t, elements: map[string][]*element{a.Name: {
+		{Element: Element{Array: a.Name, Index: 0, Life: Running}},
+		{Element: Element{Array: a.Name, Index: 1, Life: Running}},
+	}}}
+	dead := worker(t, a, 0, 0)
+	job, _, err := dead.Next(t.Context())
+	if err != nil || job == nil {
+		t.Fatal(job, err)
+	}
+	w := worker(t, a, 1, 0)
+	w.Scheduler, w.timing.Turn, w.timing.Idle = f, time.Hour, time.Hour // it ends when all is done
+	if err := writeTurn(ArrayDir(a.Root, a.Name), turn{}); err != nil {
+		t.Fatal(err)
+	}
+	// An apply has asked just now; and then nobody does, and the worker lives.
+	for range 2 {
+		for n := 0; n < 3; {
+			job, done, err := w.Next(t.Context())
+			if err != nil || done {
+				t.Fatal(done, err)
+			}
+			if job != nil {
+				if err := w.Finish(t.Context(), job.Run.ID, &spec.Summary{Id: job.Run.ID}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if w.rested.IsZero() {
+				continue
+			}
+			n++
+			w.looked = time.Time{}
+			w.rested = time.Now()
+		}
+		if f.polls > 0 && w.timing.Turn == time.Hour {
+			t.Fatal("it asks though an apply does")
+		}
+		w.timing.Turn = time.Nanosecond
+	}
+	asked := f.polls
+	if asked == 0 {
+		t.Fatal("nobody asks")
+	}
+	f.elements[a.Name][0].forget = true
+	if n := takeAll(t, w); n != 1 {
+		t.Errorf("%d runs were taken over", n)
+	}
+	if f.polls < asked+2 {
+		t.Errorf("it was over in one answer alone: %d", f.polls-asked)
+	}
+	at, err := store.OpenRun(a.Root, "runs/e/"+rundir.Short(job.Run.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.Close()
+	if e, err := claim.EndOf(at, 1); err != nil || e.How != claim.Broken {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if err := dead.Finish(t.Context(), job.Run.ID, &spec.Summary{Id: job.Run.ID}); !errors.Is(err, ErrLost) {
+		t.Errorf("the worker that was over finishes with %v", err)
+	}
+}
+
 func TestScatter(t *testing.T) {
 	for n := range 70 {
 		seen := map[int]bool{}
