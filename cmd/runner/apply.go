@@ -199,6 +199,10 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 			}
 			a.view.Tracked(o.tracking.where())
 		}
+		if n := cancelledArrays(0); errors.As(err, &n) {
+			a.view.Cancelled(int(n))
+			return exitCode(1)
+		}
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/environ"
 	"github.com/loralab/loralab/runner/experiment"
@@ -171,7 +172,10 @@ func (a *app) onCluster(ctx context.Context, p *project, runs *store.Store, made
 		interrupted: func(kill <-chan struct{}) error {
 			select {
 			case <-kill:
-				_, err := pilot.Cancel(context.WithoutCancel(ctx), p.root, client)
+				n, err := pilot.Cancel(context.WithoutCancel(ctx), p.root, client)
+				if err == nil {
+					err = cancelledArrays(n)
+				}
 				return err
 			case <-time.After(leaveGrace):
 				return nil
@@ -198,6 +202,13 @@ func (a *app) refused(p *project, made *plan.Plan, refused *slurm.RefusedError) 
 	}
 	a.view.Diagnostics(diagnostic.List{d})
 	return exitCode(1)
+}
+
+// cancelledArrays is how many arrays a second Ctrl-C has cancelled, which ends an apply.
+type cancelledArrays int
+
+func (n cancelledArrays) Error() string {
+	return fmt.Sprintf("cancelled %s", plural.Of(int(n), "array"))
 }
 
 // hasWork reports whether a plan has work of an experiment.

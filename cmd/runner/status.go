@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"slices"
-
-	"github.com/loralab/loralab/runner/experiment"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/pilot"
+	"github.com/loralab/loralab/runner/slurm"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/study"
 	"github.com/loralab/loralab/runner/view"
@@ -22,14 +24,14 @@ func (a *app) statusCommand() *cobra.Command {
 project that the current directory belongs to.`,
 		Example: "  runner status\n  runner status -json experiments/ablation_rank.cue",
 		RunE: func(c *cobra.Command, files []string) error {
-			experiments, holders, err := a.status(c.Context(), files)
+			experiments, holders, on, err := a.status(c.Context(), files)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return a.view.StatusJSON(experiments, holders)
+				return a.view.StatusJSON(experiments, holders, on)
 			}
-			a.view.Status(experiments, holders)
+			a.view.Status(experiments, holders, on)
 			return nil
 		},
 	}
@@ -38,7 +40,48 @@ project that the current directory belongs to.`,
 	return c
 }
 
-func (a *app) status(ctx context.Context, files []string) ([]view.Status, []store.Holder, error) {
+func (a *app) status(ctx context.Context, files []string) ([]view.Status, []store.Holder, view.Cluster, error) {
+	root, experiments, holders, err := a.standing(ctx, files)
+	if err != nil {
+		return nil, nil, view.Cluster{}, err
+	}
+	on, err := onClusterOf(ctx, root, experiments, holders)
+	return experiments, holders, on, err
+}
+
+// patience is how long status waits for Slurm.
+const patience = 10 * time.Second
+
+// onClusterOf is what is known of the workers that were submitted for a project.
+func onClusterOf(ctx context.Context, root string, experiments []view.Status, holders []store.Holder) (view.Cluster, error) {
+	on := view.Cluster{}
+	arrays, err := pilot.Unended(root)
+	if err != nil {
+		return on, err
+	}
+	elements, err := (&slurm.Client{Patience: patience}).Poll(ctx, arrays)
+	if err != nil {
+		on.Unknown = err.Error()
+	}
+	live := 0
+	for _, a := range arrays {
+		of := view.ClusterArray{Name: a.Name}
+		of.Running, of.Waiting, of.Reasons = pilot.Count(a, elements)
+		live += of.Running + of.Waiting
+		on.Arrays = append(on.Arrays, of)
+	}
+	command, err := pilot.LastCommand(root)
+	if live == 0 && on.Unknown == "" && len(holders) == 0 && command != nil {
+		on.Left, on.Command = view.Left(experiments), "runner"
+		for _, word := range command {
+			on.Command += " " + slurm.Quote(word)
+		}
+	}
+	return on, err
+}
+
+// standing is where runs stand, and who works on them.
+func (a *app) standing(ctx context.Context, files []string) (string, []view.Status, []store.Holder, error) {
 	var p *project
 	root, err := rootOf(files)
 	if err == nil && len(files) > 0 {
@@ -47,23 +90,23 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 		}
 	}
 	if err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	known, err := a.snapshot(ctx, root)
 	if err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	holders, err := store.Holders(root)
 	if err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	holders = append(holders, known.Workers()...)
 	if p == nil {
-		return all(known, len(holders) > 0), holders, nil
+		return root, all(known, len(holders) > 0), holders, nil
 	}
 	searches, err := study.Read(ctx, known, p.experiments)
 	if err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	var experiments []view.Status
 	for _, e := range p.experiments {
@@ -97,7 +140,7 @@ func (a *app) status(ctx context.Context, files []string) ([]view.Status, []stor
 		}
 		experiments = append(experiments, s)
 	}
-	return experiments, holders, nil
+	return root, experiments, holders, nil
 }
 
 // all is the newest run of every cell that ever had one, by experiment.

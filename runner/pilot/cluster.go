@@ -536,7 +536,7 @@ func (w *watching) sayWaiting(elements []Element) {
 			break
 		}
 		if e.Life == Waiting {
-			reasons[i] = cmp.Or(e.Reason, "no reason is known")
+			reasons[i] = cmp.Or(e.Reason, noReason)
 		}
 	}
 	if len(reasons) == 0 {
@@ -966,6 +966,45 @@ func newestBeats(dir string) (map[int]time.Time, error) {
 		}
 	}
 	return newest, nil
+}
+
+// Count is how many elements of an array run and wait, and in words why they wait.
+func Count(a *Array, elements []Element) (running, waiting int, reasons string) {
+	why := map[int]string{}
+	for _, e := range elements {
+		switch {
+		case e.Array != a.Name:
+		case e.Life == Running:
+			running++
+		case e.Life == Waiting:
+			waiting++
+			why[e.Index] = cmp.Or(e.Reason, noReason)
+		}
+	}
+	return running, waiting, counted(why)
+}
+
+// noReason is why a worker waits of which the scheduler does not say it.
+const noReason = "no reason is known"
+
+// LastCommand is what was typed for the newest array of the project at root, after the name
+// of the program; nil if there is none.
+func LastCommand(root string) ([]string, error) {
+	names, err := store.ArraysOf(root)
+	if err != nil {
+		return nil, fmt.Errorf("looking for arrays of the project: %w", err)
+	}
+	for _, name := range slices.Backward(names) {
+		a, err := ReadArray(ArrayDir(root, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return a.Command, nil
+	}
+	return nil, nil
 }
 
 // Cancel ends all workers of the project at root, and reports how many arrays had some.

@@ -227,7 +227,21 @@ func (a *Action) decide(had *store.Run, known *store.Snapshot) error {
 	default:
 		a.Symbol = New
 	}
+	if h := holder(stored); h != nil && a.Symbol != Done {
+		a.Reason = "at work: " + h.String()
+		if a.Step > 0 {
+			a.Reason += fmt.Sprintf(", after step %d of %d", a.Step, stored.Steps)
+		}
+	}
 	return nil
+}
+
+// holder is the worker of a cluster that has a run; nil if none has.
+func holder(run *store.Run) *store.Holder {
+	if run == nil || run.Holder == nil || run.Holder.Array == "" {
+		return nil
+	}
+	return run.Holder
 }
 
 // redo says of an action what was damaged that it makes again.

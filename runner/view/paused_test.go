@@ -45,7 +45,7 @@ func TestPaused(t *testing.T) {
 	run = known.Runs[run.ID]
 
 	v, out := terminal(0)
-	v.Status([]Status{{Experiment: "e", Metric: "dice/mean", Runs: []StatusRun{{Name: run.Name(), ID: run.ID, Stored: run}}}}, nil)
+	v.Status([]Status{{Experiment: "e", Metric: "dice/mean", Runs: []StatusRun{{Name: run.Name(), ID: run.ID, Stored: run}}}}, nil, Cluster{})
 	v.Inspect(&inspect.Report{Run: run, Spec: s, Record: &provenance.Record{}})
 	v.Paused("e/c", run)
 	for _, want := range []string{"c/seed=1  paused  9/27 ", "1 paused.", "paused after step 9 of 27\n", "\nPauses\n", "9  0.000      0.625", "e/c  paused after step 9 of 27\n"} {
@@ -55,7 +55,7 @@ func TestPaused(t *testing.T) {
 	}
 
 	v, out = terminal(0)
-	if err := v.StatusJSON([]Status{{Experiment: "e", Runs: []StatusRun{{Name: run.Name(), ID: run.ID, Stored: run}}}}, nil); err != nil {
+	if err := v.StatusJSON([]Status{{Experiment: "e", Runs: []StatusRun{{Name: run.Name(), ID: run.ID, Stored: run}}}}, nil, Cluster{}); err != nil {
 		t.Fatal(err)
 	}
 	type row struct {

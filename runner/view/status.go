@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/study"
@@ -48,12 +49,57 @@ func (r StatusRun) state() string {
 	return string(r.Stored.State)
 }
 
-// Status shows a table for each experiment, and who works on them.
-func (v *View) Status(experiments []Status, holders []store.Holder) {
-	for _, h := range holders {
-		v.Say("%s %s, since %s (%s)", v.accent.Render("at work:"), h, h.Since.Local().Format(time.DateTime), h.Command)
+// Cluster is what is known of the workers that were submitted for a project.
+type Cluster struct {
+	Arrays  []ClusterArray // that may have workers
+	Unknown string         // why it is not known what runs; "" if it is
+	// Left is how many runs have something to do and no worker, and Command continues them.
+	Left    int
+	Command string
+}
+
+// ClusterArray is an array of workers.
+type ClusterArray struct {
+	Name    string `json:"name"`
+	Running int    `json:"running"`
+	Waiting int    `json:"waiting"`
+	Reasons string `json:"reasons,omitempty"` // why they wait
+}
+
+// Left counts the runs of experiments that have something to do and that nobody works on.
+func Left(experiments []Status) int {
+	n := 0
+	for _, e := range experiments {
+		for _, r := range e.Runs {
+			switch r.state() {
+			case "not started", "interrupted", string(store.Queued), string(store.Stopped):
+				n++
+			}
+		}
 	}
-	if len(holders) > 0 {
+	return n
+}
+
+// Status shows a table for each experiment, and who works on them.
+func (v *View) Status(experiments []Status, holders []store.Holder, on Cluster) {
+	for _, a := range on.Arrays {
+		text := fmt.Sprintf("array %s: %s running", a.Name, count(a.Running, "worker"))
+		if a.Waiting > 0 {
+			text += fmt.Sprintf(", %d waiting: %s", a.Waiting, a.Reasons)
+		}
+		if on.Unknown != "" {
+			text = fmt.Sprintf("array %s: it is not known what runs: %s", a.Name, on.Unknown)
+		}
+		v.Say("%s %s", v.accent.Render("cluster:"), text)
+	}
+	for _, h := range holders {
+		by := ""
+		if h.Array == "" { // all workers of an array have one
+			by = " (" + h.Command + ")"
+		}
+		v.Say("%s %s, since %s%s", v.accent.Render("at work:"), h, h.Since.Local().Format(time.DateTime), by)
+	}
+	if len(holders)+len(on.Arrays) > 0 {
 		v.Say("")
 	}
 	if len(experiments) == 0 {
@@ -64,6 +110,10 @@ func (v *View) Status(experiments []Status, holders []store.Holder) {
 			v.Say("")
 		}
 		v.status(e)
+	}
+	if on.Left > 0 {
+		v.Say("")
+		v.Say("%s left without a worker. To continue: %s", plural.Form(on.Left, "1 run is", fmt.Sprintf("%d runs are", on.Left)), on.Command)
 	}
 }
 
@@ -145,7 +195,7 @@ func (v *View) state(state string) string {
 }
 
 // StatusJSON writes the same for programs.
-func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
+func (v *View) StatusJSON(experiments []Status, holders []store.Holder, on Cluster) error {
 	type run struct {
 		Name        string                     `json:"name"`
 		ID          string                     `json:"id"`
@@ -199,7 +249,9 @@ func (v *View) StatusJSON(experiments []Status, holders []store.Holder) error {
 	return v.JSON(struct {
 		Experiments []experiment   `json:"experiments"`
 		Holders     []store.Holder `json:"holders,omitempty"`
-	}{all, holders})
+		Arrays      []ClusterArray `json:"arrays,omitempty"`
+		Unknown     string         `json:"unknown,omitempty"` // of the arrays: why nothing is known
+	}{all, holders, on.Arrays, on.Unknown})
 }
 
 // rung is the validation of a run at a step where it paused, for programs.
