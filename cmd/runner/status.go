@@ -41,7 +41,7 @@ project that the current directory belongs to.`,
 }
 
 func (a *app) status(ctx context.Context, files []string) ([]view.Status, []store.Holder, view.Cluster, error) {
-	root, experiments, holders, err := a.standing(ctx, files)
+	root, experiments, holders, err := a.states(ctx, files)
 	if err != nil {
 		return nil, nil, view.Cluster{}, err
 	}
@@ -80,8 +80,8 @@ func onClusterOf(ctx context.Context, root string, experiments []view.Status, ho
 	return on, err
 }
 
-// standing is where runs stand, and who works on them.
-func (a *app) standing(ctx context.Context, files []string) (string, []view.Status, []store.Holder, error) {
+// states are those of runs, and who works on them.
+func (a *app) states(ctx context.Context, files []string) (string, []view.Status, []store.Holder, error) {
 	var p *project
 	root, err := rootOf(files)
 	if err == nil && len(files) > 0 {
