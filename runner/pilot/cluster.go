@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/loralab/loralab/core/params"
 	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
@@ -115,9 +116,10 @@ type task struct {
 	over     bool
 	working  bool // a worker has said that it begins
 	step     uint64
-	attempts int // that were seen to begin
-	began    int // the generation of the last of them
-	after    int // the generation that the run had when its array was made
+	attempts int    // that were seen to begin
+	began    int    // the generation of the last of them
+	after    int    // the generation that the run had when its array was made
+	shown    uint64 // the step that Watch has heard of last
 	// overdue is the generation that the scheduler has called over once, when asked.
 	overdue int
 	// paused is the generation that was heard to have paused.
@@ -165,6 +167,7 @@ type watching struct {
 	totals  launch.Totals
 	stop    bool
 	nonce   string // of this process
+	next    int    // task whose step is shown next
 	// blamed counts the workers in a row that blamed their node, and excluded are the nodes
 	// that the next array leaves out.
 	blamed   map[string]int
@@ -757,10 +760,42 @@ func (w *watching) follow(ctx context.Context) error {
 			}
 		}
 	}
+	w.showSteps()
 	if w.stale {
 		return w.lookOn(ctx)
 	}
 	return nil
+}
+
+// stepsMost is of how many runs the last step is read at once.
+const stepsMost = 16
+
+// showSteps says how far some of the runs are, each time of other ones.
+func (w *watching) showSteps() {
+	n := 0
+	for i := range w.order {
+		at := (w.next + i) % len(w.order)
+		t := w.tasks[w.order[at]]
+		if t.over || !t.working || !t.job.Train || t.began == 0 {
+			continue
+		}
+		if n == stepsMost {
+			w.next = at
+			return
+		}
+		n++
+		dir, err := store.OpenRun(w.Root, t.dir+"/"+claim.Name(t.began))
+		if err != nil {
+			continue // what is shown decides nothing
+		}
+		step := store.LastStep(dir)
+		dir.Close()
+		if step.GetStep() > t.shown {
+			t.shown = step.GetStep()
+			step.Epoch = 0 // its mean is of steps that are not known here
+			w.Watch(launch.Event{Job: t.job, Event: &spec.Event{Event: &spec.Event_Step{Step: step}}})
+		}
+	}
 }
 
 func (w *watching) read(ctx context.Context, l *live, file, name string) error {
@@ -805,7 +840,13 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 			t.working = true
 			t.attempts++
 			t.began = h.Gen
+			t.shown = h.Step
 			w.Watch(launch.Event{Job: t.job, Start: &launch.Start{Attempt: t.attempts, When: h.When}})
+			if t.job.Train {
+				w.Watch(launch.Event{Job: t.job, Event: &spec.Event{Event: &spec.Event_Started{
+					Started: &spec.Started{Step: h.Step, Steps: params.Steps(t.job.Run.Spec)},
+				}}})
+			}
 		default:
 			w.stale = true
 			if err := w.settle(ctx, t); err != nil {

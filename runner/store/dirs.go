@@ -476,6 +476,27 @@ func progress(at *os.Root, run *Run) {
 	if run.State != Running || run.Summary != nil {
 		return
 	}
+	lately(at, func(e *spec.Event) bool {
+		step, ok := stepOf(e)
+		if ok {
+			run.Step = step
+		}
+		return ok
+	})
+}
+
+// LastStep is the last step in the journal of a directory; nil where there is none.
+func LastStep(at *os.Root) (step *spec.Step) {
+	lately(at, func(e *spec.Event) bool {
+		step = e.GetStep()
+		return step != nil
+	})
+	return step
+}
+
+// lately calls take with what is at the end of the journal of a directory, the newest first,
+// until it reports true.
+func lately(at *os.Root, take func(*spec.Event) bool) {
 	const tail = 8 << 10
 	info, err := at.Lstat(rundir.Journal)
 	if err != nil || !info.Mode().IsRegular() {
@@ -491,14 +512,9 @@ func progress(at *os.Root, run *Run) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return
 	}
-	lines := bytes.Split(text[:n], []byte("\n"))
-	for _, line := range slices.Backward(lines) {
+	for _, line := range slices.Backward(bytes.Split(text[:n], []byte("\n"))) {
 		event, err := rundir.UnmarshalEvent(line)
-		if err != nil {
-			continue // cut
-		}
-		if step, ok := stepOf(event); ok {
-			run.Step = step
+		if err == nil && take(event) { // it may be cut
 			return
 		}
 	}
