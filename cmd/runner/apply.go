@@ -538,6 +538,8 @@ type placed struct {
 	// first and second are said after the first signal and the second.
 	first, second string
 	preempted     func()
+	// continues says that a run that stops continues in another worker.
+	continues bool
 	// interrupted ends what a signal has begun to end; kill is closed after the second.
 	interrupted func(kill <-chan struct{}) error
 }
@@ -565,7 +567,9 @@ func (a *app) launch(ctx context.Context, jobs []*launch.Job, source *study.Sour
 	watch := progress.Watch
 	if t != nil {
 		watch = func(e launch.Event) {
-			t.watch(e)
+			if !on.continues || e.End == nil || e.End.Outcome != launch.Stopped {
+				t.watch(e)
+			}
 			progress.Watch(e)
 		}
 		t.sayBy(progress.Note)

@@ -168,7 +168,7 @@ func (a *app) onCluster(ctx context.Context, p *project, runs *store.Store, made
 			}
 		},
 		first: "leaving: workers continue (again within 3 s: cancel them)", second: "cancelling the workers",
-		preempted: func() {},
+		preempted: func() {}, continues: true,
 		interrupted: func(kill <-chan struct{}) error {
 			select {
 			case <-kill:

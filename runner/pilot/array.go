@@ -17,6 +17,7 @@
 //	  turn.json          when the scheduler was asked last
 //	  beats/*            written to by workers that live
 //	  log/*.txt          output of the elements
+//	  cancelled          somebody has cancelled the array
 //	  ended              the array has no element any more
 package pilot
 

@@ -119,6 +119,7 @@ type task struct {
 	attempts int    // that were seen to begin
 	began    int    // the generation of the last of them
 	after    int    // the generation that the run had when its array was made
+	shows    bool   // Watch has heard that it begins, and not that it stops
 	shown    uint64 // the step that Watch has heard of last
 	// overdue is the generation that the scheduler has called over once, when asked.
 	overdue int
@@ -129,15 +130,17 @@ type task struct {
 // live is an array that may have elements.
 type live struct {
 	*Array
-	jobs    map[string]int    // their numbers in the array, by run
-	adopted bool              // another apply has submitted it
-	files   map[string]int64  // events of workers that are read, by file
-	nodes   map[string]string // of workers, by the same
-	missing int               // polls in a row without an element that lives
-	held    bool              // some of its elements are over and stay in the queue
-	before  string            // what was done when it began
-	reasons map[int]string    // of elements that ended, why
-	silent  map[int]bool      // elements that were cancelled because they do not write
+	jobs    map[string]int      // their numbers in the array, by run
+	adopted bool                // another apply has submitted it
+	caught  bool                // what its workers did before is read
+	open    map[string]happened // until then: runs that they have begun and not ended
+	files   map[string]int64    // events of workers that are read, by file
+	nodes   map[string]string   // of workers, by the same
+	missing int                 // polls in a row without an element that lives
+	held    bool                // some of its elements are over and stay in the queue
+	before  string              // what was done when it began
+	reasons map[int]string      // of elements that ended, why
+	silent  map[int]bool        // elements that were cancelled because they do not write
 }
 
 // place is an element of an array.
@@ -276,6 +279,9 @@ func (w *watching) run(ctx context.Context) error {
 			return err
 		}
 		wait = backOff(wait, every, w.unsaid != "")
+		if !slices.ContainsFunc(w.arrays, func(l *live) bool { return !l.cancelled() }) {
+			wait = min(wait, every/6) // they end now
+		}
 		if w.Detach && ctx.Err() == nil {
 			return nil
 		}
@@ -462,12 +468,25 @@ func (w *watching) submit(ctx context.Context) error {
 	return nil
 }
 
-func markEnded(root, name string) error {
-	f, err := os.OpenFile(filepath.Join(ArrayDir(root, name), Ended), os.O_WRONLY|os.O_CREATE, 0o666)
+func markEnded(root, name string) error { return mark(root, name, Ended) }
+
+// cancelledMark is a file in the directory of an array that was cancelled.
+const cancelledMark = "cancelled"
+
+// mark makes an empty file in the directory of an array.
+func mark(root, name, what string) error {
+	f, err := os.OpenFile(filepath.Join(ArrayDir(root, name), what), os.O_WRONLY|os.O_CREATE, 0o666)
 	if err != nil {
 		return fmt.Errorf("recording the end of array %s: %w", name, err)
 	}
 	return f.Close()
+}
+
+// cancelled reports whether somebody has cancelled it: one answer without an element that
+// lives is enough.
+func (l *live) cancelled() bool {
+	_, err := os.Lstat(filepath.Join(ArrayDir(l.Root, l.Name), cancelledMark))
+	return err == nil
 }
 
 // poll asks what lives, breaks claims of what does not, and submits what is left.
@@ -608,6 +627,10 @@ func (w *watching) breakClaims(ctx context.Context, elements []Element, first bo
 			err = breakClaim(at, s.Generation, reason, w.nonce)
 			t.overdue = 0
 			w.free(id)
+			if err == nil {
+				w.say("%s: %s; it continues in another worker", t.job.Run.Name(), reason)
+				w.stops(t, t.step)
+			}
 		}
 		at.Close()
 		if err != nil {
@@ -666,7 +689,7 @@ func (w *watching) state(t *task) (*os.Root, claim.State, error) {
 func (w *watching) follows(ctx, asked context.Context) error {
 	var ended []*live
 	w.arrays = slices.DeleteFunc(w.arrays, func(l *live) bool {
-		if l.missing < 2 {
+		if l.missing == 0 || l.missing == 1 && !l.cancelled() {
 			return false
 		}
 		ended = append(ended, l)
@@ -759,6 +782,13 @@ func (w *watching) follow(ctx context.Context) error {
 				return err
 			}
 		}
+		l.caught = true
+		for _, id := range w.order {
+			if h, open := l.open[id]; open {
+				w.begin(w.tasks[id], h)
+			}
+		}
+		l.open = nil
 	}
 	w.showSteps()
 	if w.stale {
@@ -776,7 +806,7 @@ func (w *watching) showSteps() {
 	for i := range w.order {
 		at := (w.next + i) % len(w.order)
 		t := w.tasks[w.order[at]]
-		if t.over || !t.working || !t.job.Train || t.began == 0 {
+		if t.over || !t.shows || !t.job.Train {
 			continue
 		}
 		if n == stepsMost {
@@ -835,24 +865,52 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 		if t == nil || t.over {
 			continue
 		}
-		switch h.What {
-		case claimed:
+		if h.What == claimed {
 			t.working = true
 			t.attempts++
+			if h.Gen < t.began {
+				continue // files of workers are read one after another
+			}
 			t.began = h.Gen
-			t.shown = h.Step
-			w.Watch(launch.Event{Job: t.job, Start: &launch.Start{Attempt: t.attempts, When: h.When}})
-			if t.job.Train {
-				w.Watch(launch.Event{Job: t.job, Event: &spec.Event{Event: &spec.Event_Started{
-					Started: &spec.Started{Step: h.Step, Steps: params.Steps(t.job.Run.Spec)},
-				}}})
+			if l.adopted && !l.caught {
+				if l.open == nil {
+					l.open = map[string]happened{}
+				}
+				l.open[h.Run] = h
+				continue
 			}
-		default:
-			w.stale = true
-			if err := w.settle(ctx, t); err != nil {
-				return err
-			}
+			w.begin(t, h)
+			continue
 		}
+		if l.open[h.Run].Gen == h.Gen {
+			delete(l.open, h.Run)
+		}
+		w.stale = true
+		if err := w.settle(ctx, t); err != nil {
+			return err
+		}
+		if h.What == string(claim.Stopped) && h.Gen == t.began && l.caught {
+			w.stops(t, h.Step)
+		}
+	}
+}
+
+// stops says that a run stops, to continue in another worker.
+func (w *watching) stops(t *task, step uint64) {
+	if t.shows {
+		w.Watch(launch.Event{Job: t.job, End: &launch.End{Outcome: launch.Stopped, Step: step}})
+	}
+	t.shows = false
+}
+
+// begin says that a worker begins with a run.
+func (w *watching) begin(t *task, h happened) {
+	t.shown, t.shows = h.Step, true
+	w.Watch(launch.Event{Job: t.job, Start: &launch.Start{Attempt: t.attempts, When: h.When}})
+	if t.job.Train {
+		w.Watch(launch.Event{Job: t.job, Event: &spec.Event{Event: &spec.Event_Started{
+			Started: &spec.Started{Step: h.Step, Steps: params.Steps(t.job.Run.Spec)},
+		}}})
 	}
 }
 
@@ -1055,7 +1113,11 @@ func Cancel(ctx context.Context, root string, s Scheduler) (int, error) {
 		return 0, err
 	}
 	for _, a := range arrays {
-		if err := s.Cancel(ctx, a); err != nil {
+		err := s.Cancel(ctx, a)
+		if err == nil {
+			err = mark(root, a.Name, cancelledMark)
+		}
+		if err != nil {
 			return 0, err
 		}
 	}

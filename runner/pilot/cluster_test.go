@@ -271,7 +271,7 @@ func cluster(runs *store.Store, root string, s Scheduler, workers int, say func(
 	return &Cluster{
 		Root: root, Runs: runs, Scheduler: s, Template: Array{Workers: workers, Limit: time.Hour}, Every: 25 * time.Millisecond, Follow: 5 * time.Millisecond, Say: say,
 		Watch: func(e launch.Event) {
-			if e.End != nil {
+			if e.End != nil && e.End.Outcome != launch.Stopped { // it continues
 				ends[e.Job.Run.ID]++
 			}
 		},
