@@ -183,12 +183,12 @@ def largest(peaks, total, attempt):
     each = (peaks[high] - peaks[low]) / (high - low) if high > low else peaks[high] / high
     batch = int(high + (0.94 * total - peaks[high]) / max(each, 1e-3))
     for _ in range(5):
-        batch = max(high, batch // 8 * 8)
-        result = attempt(batch)
+        tried = max(high, batch // 8 * 8)
+        result = attempt(tried)
         if result:
             return result | {"largest": True}
-        batch = int(batch * 0.92)
-    return {"batch": batch, "exhausted": True}
+        batch = int(tried * 0.92)
+    return {"batch": tried, "exhausted": True}
 
 
 def train(torch, args, batch, start, model, forward, head):

@@ -42,6 +42,7 @@ const (
 
 // models are those of peft_step.py.
 var models = map[string]*spec.Architecture{
+	"s": {Dim: 384, Depth: 12, Heads: 6, Mlp: 1536},
 	"b": {Dim: 768, Depth: 12, Heads: 12, Mlp: 3072},
 	"l": {Dim: 1024, Depth: 24, Heads: 16, Mlp: 4096},
 }
@@ -50,7 +51,7 @@ var models = map[string]*spec.Architecture{
 func architecture(model string, size int64) (*spec.Architecture, error) {
 	a := models[model]
 	if a == nil || size < patch || size%patch != 0 {
-		return nil, fmt.Errorf("model %q at %d pixels: want b or l, and a multiple of %d", model, size, patch)
+		return nil, fmt.Errorf("model %q at %d pixels: want s, b or l, and a multiple of %d", model, size, patch)
 	}
 	a.Family, a.Patch, a.Eps, a.QkvBias = "vit", patch, 1e-12, true
 	a.GridH, a.GridW = uint32(size/patch), uint32(size/patch)
@@ -108,7 +109,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.precision, "precision", "fp32", "fp32, bf16, or on a GPU tf32")
 	flag.StringVar(&o.device, "device", "cpu", "cpu or cuda")
-	flag.StringVar(&o.model, "model", "b", "b or l")
+	flag.StringVar(&o.model, "model", "b", "s, b or l")
 	flag.Int64Var(&o.size, "size", 224, "pixels of a side")
 	flag.IntVar(&o.batch, "batch", 0, "images in a batch, those of FOLDER again and again; 0: those of FOLDER")
 	flag.IntVar(&o.steps, "steps", 5, "timed steps")
