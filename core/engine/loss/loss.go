@@ -350,14 +350,19 @@ func lovasz(p, target *torch.Tensor) *torch.Tensor {
 	return torch.Stack(0, losses...).Mul(on).Sum().Div(on.Sum().ClampMin(1))
 }
 
+// running are the sums of the first 1, 2, … elements of t, which are whole numbers. As
+// such they are added: a GPU refuses running sums of floating-point numbers where it has
+// to be deterministic.
+func running(t *torch.Tensor) *torch.Tensor { return t.To(torch.Int64).CumSum(0).To(t.DType()) }
+
 // jaccardGradient is the gradient of the Lovász extension of the Jaccard loss
 // for labels in order of falling error: differences of
 //
 //	1 − (Y − Σ y) / (Y + Σ (1−y))
 func jaccardGradient(y, valid *torch.Tensor) *torch.Tensor {
 	all := y.Sum()
-	inter := all.Sub(y.CumSum(0))
-	union := all.Add(valid.Sub(y).CumSum(0))
+	inter := all.Sub(running(y))
+	union := all.Add(running(valid.Sub(y)))
 	jaccard := inter.Div(union.ClampMin(1)).Neg().AddScalar(1)
 	n := jaccard.Dim(0)
 	first := jaccard.Narrow(0, 0, 1)

@@ -372,6 +372,16 @@ func trained(t *testing.T, tr *Trainer, req *spec.RunRequest) (digest string, lo
 	return last.GetWeightsDigest(), losses, last
 }
 
+// losses has every kind but dice, which others have.
+func losses() []*spec.Loss {
+	return []*spec.Loss{
+		{Kind: "cross_entropy", Weight: 1, Smoothing: 0.1, ClassWeights: []float64{1, 2, 3}},
+		{Kind: "focal", Weight: 1, Gamma: 2},
+		{Kind: "log_cosh_dice", Weight: 1},
+		{Kind: "lovasz", Weight: 1},
+	}
+}
+
 // onDevice are tests of any device, whatever its last bits.
 func onDevice(t *testing.T, device func(t *testing.T, index int) (*torch.Device, *Trainer)) {
 	without := func(edit func(*spec.RunRequest)) func(*spec.RunRequest) {
@@ -389,13 +399,9 @@ func onDevice(t *testing.T, device func(t *testing.T, index int) (*torch.Device,
 		"sgd, ema, accumulation": {"fp32", func(r *spec.RunRequest) {
 			r.Spec.Optim.Kind, r.Spec.Optim.Momentum, r.Spec.Train.Ema, r.Spec.Train.Accumulate = "sgd", 0.9, 0.9, 2
 		}},
-		"all losses": {"fp32", func(r *spec.RunRequest) {
-			r.Spec.Loss = []*spec.Loss{
-				{Kind: "cross_entropy", Weight: 1, Smoothing: 0.1, ClassWeights: []float64{1, 2, 3}},
-				{Kind: "focal", Weight: 1, Gamma: 2},
-				{Kind: "log_cosh_dice", Weight: 1},
-				{Kind: "lovasz", Weight: 1},
-			}
+		"all losses": {"fp32", func(r *spec.RunRequest) { r.Spec.Loss = losses() }},
+		"all losses, deterministic": {"fp32", func(r *spec.RunRequest) {
+			r.Spec.Loss, r.Spec.Train.Deterministic = losses(), true
 		}},
 		"backbone trains": {"fp32", func(r *spec.RunRequest) { r.Spec.Backbone.Freeze = &spec.Freeze{Kind: spec.Freeze_NONE} }},
 		"deterministic":   {"fp32", func(r *spec.RunRequest) { r.Spec.Train.Deterministic = true }},

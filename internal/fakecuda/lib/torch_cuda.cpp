@@ -297,12 +297,24 @@ bool waits(const std::string &name) {
   return names.count(name) > 0;
 }
 
+// Refuses what a GPU has no deterministic kernel for, as far as an engine may call it;
+// `torch.use_deterministic_algorithms` has the list.
+void refuse(const std::string &name, const torch::jit::IValue *arguments) {
+  if (!at::globalContext().deterministicAlgorithms()) return;
+  static const std::set<std::string> always{"aten::upsample_bilinear2d_backward", "aten::upsample_bicubic2d_backward",
+                                            "aten::reflection_pad2d_backward", "aten::_adaptive_avg_pool2d_backward"};
+  if (always.count(name) || (name == "aten::cumsum" && arguments[0].toTensor().is_floating_point()) ||
+      (name == "aten::nll_loss2d_forward" && arguments[3].toInt() != at::Reduction::None))
+    at::globalContext().alertNotDeterministic(name);
+}
+
 void kernel(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
   launched();
   const auto &schema = op.schema();
   if (waits(schema.name())) state().waits++;
   Call call;
   const auto n = schema.arguments().size(), begin = stack->size() - n;
+  refuse(schema.name(), stack->data() + begin);
   for (size_t i = begin; i < stack->size(); i++) {
     auto &v = (*stack)[i];
     if (v.isTensor()) {
