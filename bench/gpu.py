@@ -53,9 +53,11 @@ LEVERS = {
     "uploads: none": ["-upload", "once"],
     "optimizer: not fused": ["-optimizer", "plain"],
     "loss read in each step": ["-late=false"],
+    "deterministic": ["-deterministic"],
     "tf32": ["-precision", "tf32"],
     "fp32": ["-precision", "fp32"],
 }
+OF_GPUS = {"deterministic", "tf32", "fp32"}
 
 
 class Failed(Exception):
@@ -329,7 +331,7 @@ def cases(device):
 
     def levers(model, size, batch):
         for name, options in LEVERS.items():
-            if device == "cpu" and name in ("tf32", "fp32"):
+            if device == "cpu" and name in OF_GPUS:
                 continue
             c = case("loralab", model, size, [batch], options=options, lever=name)
             if "-precision" in options:
@@ -465,12 +467,16 @@ def summary(doc):
                        f"{r['images_per_second']:10.1f}{share:>9}{r['peak_cuda_mb'] or r['peak_rss_mb']:9.0f}{r['first_step_s']:9.1f}"
                        + (f"{ours / r['ms_median']:7.2f}" if ours else ""))
         out.append("speed: against loralab with the same batch; sides read losses and upload batches alike")
+    skipped = {}
     for r in doc["benchmark"]:
         what = " ".join(str(r[k]) for k in ("side", "model", "size", "lever") if r.get(k))
         if r.get("exhausted"):
             out.append(f"no memory: {what}, batch {r.get('batch', '-')}")
-        elif r.get("skipped") or r.get("failed"):
-            out.append(f"{'failed' if r.get('failed') else 'skipped'}: {what}: {r.get('failed') or r['skipped']}")
+        elif r.get("failed"):
+            out.append(f"failed: {what}: {r['failed']}")
+        elif r.get("skipped"):
+            skipped.setdefault(r["skipped"], []).append(what)
+    out += [f"skipped: {'; '.join(cases)}: {why}" for why, cases in skipped.items()]
     for e in [p for p in doc["parts"] if p.get("tail")] + [r for r in doc["benchmark"] if r.get("tail")]:
         out.append(f"\n{e['log']} ends with")
         out += ["  " + line for line in e["tail"]]

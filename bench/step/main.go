@@ -64,7 +64,7 @@ type options struct {
 	batch                            int
 	steps, warmup, threads, first    int
 	attention, upload, optimizer     string
-	cache, fuse, late                bool
+	cache, fuse, late, deterministic bool
 }
 
 // How a batch gets to the device.
@@ -122,6 +122,7 @@ func main() {
 	flag.StringVar(&o.upload, "upload", uploadOnce, "how a batch gets to the device: once, or in each step pinned or pageable")
 	flag.StringVar(&o.optimizer, "optimizer", optimizerFused, "fused or plain")
 	flag.BoolVar(&o.late, "late", false, "read the loss of a step when the next was begun, and time all steps together, as the engine does on a GPU")
+	flag.BoolVar(&o.deterministic, "deterministic", false, "as with train.deterministic")
 	flag.Parse()
 	known := slices.Contains([]string{"fp32", "bf16", "tf32"}, o.precision) &&
 		slices.Contains([]string{uploadOnce, uploadPinned, uploadPageable}, o.upload) &&
@@ -176,6 +177,7 @@ func train(dev *torch.Device, o options, r *result) error {
 		return err
 	}
 	dev.SetTF32(o.precision == "tf32")
+	dev.SetDeterministic(o.deterministic)
 	size := o.size
 	start, err := safetensors.Open(filepath.Join(o.folder, "start.safetensors"))
 	if err != nil {
@@ -305,7 +307,7 @@ func train(dev *torch.Device, o options, r *result) error {
 				}
 				return h.Forward(m.Features(x), size/patch, size/patch, size, size, true)
 			})
-			loss := torch.CrossEntropy(logits, y, nil, raster.Ignored, 0)
+			loss := torch.CrossEntropySum(logits, y, nil, raster.Ignored, 0).Scale(1 / float64(b.n*size*size))
 			torch.DropGrads(params)
 			loss.Backward()
 			update()
