@@ -267,6 +267,7 @@ func train(dev *torch.Device, o options, r *result) error {
 		return err
 	}
 	r.Probes = dev.Probes()
+	dev.Memory(true) // loading is over
 
 	update := func() {
 		if o.optimizer == optimizerPlain {
