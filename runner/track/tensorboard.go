@@ -215,7 +215,9 @@ func (s *events) Row(row *Row) error {
 		of := fmt.Sprintf("validation of run %s at step %d", rundir.Short(s.run.ID), row.Step)
 		if m, ok := sheet(s.run.Spec.GetData().GetClasses(), of, row.Samples); ok {
 			var b bytes.Buffer
-			if err := png.Encode(&b, m); err != nil {
+			// The default compression takes longer, next to the training.
+			fast := png.Encoder{CompressionLevel: png.BestSpeed}
+			if err := fast.Encode(&b, m); err != nil {
 				return fmt.Errorf("drawing samples: %w", err)
 			}
 			p := tensorboard.Picture{Width: m.Rect.Dx(), Height: m.Rect.Dy(), Channels: 3, PNG: b.Bytes()}
