@@ -624,6 +624,7 @@ func (w *watching) breakClaims(ctx context.Context, elements []Element, first bo
 			if !listed {
 				reason = w.endOf(ctx, of)
 			}
+			reason = cmp.Or(reason, wordless)
 			err = breakClaim(at, s.Generation, reason, w.nonce)
 			t.overdue = 0
 			w.free(id)

@@ -18,7 +18,6 @@ import (
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/claim"
-	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
 	"github.com/loralab/loralab/runner/store"
 )
@@ -246,19 +245,14 @@ func project(t *testing.T, n int) (*store.Store, string, []*launch.Job) {
 	var queue []*store.Run
 	var labels []store.Label
 	for i := range n {
-		s := &spec.RunSpec{Revision: spec.Revision, Seed: uint64(i + 1), Backbone: &spec.Backbone{}, Data: &spec.Data{}, Train: &spec.Train{}}
-		id := spec.Identity(s)
-		dir := store.DirOf("e", id)
-		run := &store.Run{ID: id, Experiment: "e", Cell: "c", Seed: s.Seed, Dir: dir}
-		if err := run.SetSpec(s); err != nil {
+		job := jobOf(root, i)
+		run := &store.Run{ID: job.Run.ID, Experiment: "e", Cell: "c", Seed: job.Run.Seed, Dir: store.DirOf("e", job.Run.ID)}
+		if err := run.SetSpec(job.Run.Spec); err != nil {
 			t.Fatal(err)
 		}
+		jobs = append(jobs, job)
 		queue = append(queue, run)
-		labels = append(labels, store.Label{Experiment: "e", Cell: "c", Seed: s.Seed, Run: id})
-		jobs = append(jobs, &launch.Job{
-			Run:   &experiment.Run{Experiment: "e", Cell: "c", Seed: s.Seed, ID: id, Spec: s, Label: &spec.Label{}, Places: &spec.Places{}},
-			Train: true, Dir: filepath.Join(root, filepath.FromSlash(dir)),
-		})
+		labels = append(labels, store.Label{Experiment: "e", Cell: "c", Seed: run.Seed, Run: run.ID})
 	}
 	if err := runs.Enqueue(context.Background(), nil, queue, labels); err != nil {
 		t.Fatal(err)

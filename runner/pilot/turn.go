@@ -1,6 +1,7 @@
 package pilot
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -132,7 +133,7 @@ func (w *Worker) overdue(s saved, by map[place]Element, before turn) (int, error
 		return state.Generation, nil
 	}
 	e := by[place{state.Worker.Array, state.Worker.Element}]
-	return state.Generation, breakClaim(at, state.Generation, e.Reason, w.me.Nonce)
+	return state.Generation, breakClaim(at, state.Generation, cmp.Or(e.Reason, wordless), w.me.Nonce)
 }
 
 // isGone reports whether a worker is over, going by what a scheduler lists.
@@ -141,11 +142,11 @@ func isGone(by map[place]Element, w claim.Worker) bool {
 	return !listed || e.Life == Over || e.Restart > w.Restart
 }
 
+// wordless is the reason of a worker of which nobody knows why it ended.
+const wordless = "its worker ended without a word"
+
 // breakClaim ends a generation whose worker is over.
 func breakClaim(at *os.Root, generation int, reason, by string) error {
-	if reason == "" {
-		reason = "its worker ended without a word"
-	}
 	_, _, err := claim.Finish(at, generation, claim.End{How: claim.Broken, Reason: reason, Step: claim.Step(at, generation), By: by, When: now()})
 	return err
 }

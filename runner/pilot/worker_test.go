@@ -21,16 +21,23 @@ import (
 	"github.com/loralab/loralab/runner/store"
 )
 
+// jobOf is the job of the run with a number in a project.
+func jobOf(root string, i int) *launch.Job {
+	s := &spec.RunSpec{Revision: spec.Revision, Seed: uint64(i + 1), Backbone: &spec.Backbone{}, Data: &spec.Data{}, Train: &spec.Train{}}
+	id := spec.Identity(s)
+	run := &experiment.Run{
+		Experiment: "e", Cell: "c", Seed: s.Seed, ID: id, Spec: s, Label: &spec.Label{Experiment: "e", Cell: "c"}, Places: &spec.Places{Backbone: "somewhere"},
+	}
+	return &launch.Job{Run: run, Train: true, Dir: filepath.Join(root, filepath.FromSlash(store.DirOf("e", id)))}
+}
+
 // arrayOf writes an array with n runs for workers.
 func arrayOf(t testing.TB, n, workers int) (*Array, []*launch.Job) {
 	t.Helper()
 	root := t.TempDir()
 	var jobs []*launch.Job
 	for i := range n {
-		s := &spec.RunSpec{Revision: spec.Revision, Seed: uint64(i + 1), Backbone: &spec.Backbone{}, Data: &spec.Data{}, Train: &spec.Train{}}
-		id := spec.Identity(s)
-		run := &experiment.Run{Experiment: "e", Cell: "c", Seed: s.Seed, ID: id, Spec: s, Label: &spec.Label{Experiment: "e", Cell: "c"}, Places: &spec.Places{Backbone: "somewhere"}}
-		job := &launch.Job{Run: run, Train: true, Dir: filepath.Join(root, filepath.FromSlash(store.DirOf("e", id)))}
+		job := jobOf(root, i)
 		if err := os.MkdirAll(job.Dir, 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -124,27 +131,11 @@ func TestWorkersShareAnArray(t *testing.T) {
 	// What died last in some element is free when that starts again.
 	for e := range workers {
 		w := worker(t, a, e, 1000)
-		for {
-			job, done, err := w.Next(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if done {
-				break
-			}
-			if job == nil {
-				continue
-			}
-			run, err := w.Claim(ctx, job.Run.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
+		takeAll(t, w, func(run *store.Run) error {
 			train(t, run.Path(), run.ID, 3, true)
 			finished[run.ID]++
-			if err := w.Finish(ctx, run.ID, &spec.Summary{Id: run.ID, Steps: 3}); err != nil {
-				t.Fatal(err)
-			}
-		}
+			return w.Finish(ctx, run.ID, &spec.Summary{Id: run.ID, Steps: 3})
+		})
 	}
 	for _, job := range jobs {
 		if n := finished[job.Run.ID]; n != 1 {
@@ -208,15 +199,8 @@ func TestRunThatKillsWorkers(t *testing.T) {
 			t.Fatalf("worker %d: %v %v %v", death, job, done, err)
 		}
 	}
-	w := worker(t, a, 0, deaths)
-	for {
-		job, done, err := w.Next(ctx)
-		if err != nil || job != nil {
-			t.Fatalf("it is given out again: %v %v", job, err)
-		}
-		if done {
-			break
-		}
+	if n := finishAll(t, worker(t, a, 0, deaths)); n > 0 {
+		t.Fatal("it is given out again")
 	}
 	at, err := store.OpenRun(a.Root, "runs/e/"+rundir.Short(jobs[0].Run.ID))
 	if err != nil {
@@ -230,11 +214,11 @@ func TestRunThatKillsWorkers(t *testing.T) {
 	t.Log(s.End.Reason)
 }
 
-// takeAll has a worker finish runs until there are none, and returns how many it finished.
-func takeAll(t *testing.T, w *Worker) (n int) {
-	ctx := context.Background()
+// takeAll has a worker do something with each run that it gets, until there are none, and
+// returns how many it got.
+func takeAll(t *testing.T, w *Worker, do func(*store.Run) error) (n int) {
 	for {
-		job, done, err := w.Next(ctx)
+		job, done, err := w.Next(t.Context())
 		if err != nil {
 			t.Error(err)
 		}
@@ -248,11 +232,20 @@ func takeAll(t *testing.T, w *Worker) (n int) {
 			time.Sleep(time.Millisecond)
 			continue
 		}
-		if err := w.Finish(ctx, job.Run.ID, &spec.Summary{Id: job.Run.ID}); err != nil {
+		run, err := w.Claim(t.Context(), job.Run.ID)
+		if err == nil {
+			err = do(run)
+		}
+		if err != nil {
 			t.Error(err)
 		}
 		n++
 	}
+}
+
+// finishAll is takeAll where each run is done at once.
+func finishAll(t *testing.T, w *Worker) int {
+	return takeAll(t, w, func(run *store.Run) error { return w.Finish(t.Context(), run.ID, &spec.Summary{Id: run.ID}) })
 }
 
 // TestManyWorkers counts what many workers ask of the disk: claims, ends, looks at who has a
@@ -270,7 +263,7 @@ func TestManyWorkers(t *testing.T) {
 	for e := range workers {
 		wg.Go(func() {
 			w := worker(t, a, e, 0)
-			n := takeAll(t, w)
+			n := finishAll(t, w)
 			mu.Lock()
 			defer mu.Unlock()
 			claims, looks, reads, finished = claims+w.Claims, looks+w.Looks, reads+w.Reads, finished+n
@@ -299,12 +292,12 @@ func TestNotesDecideNothing(t *testing.T) {
 	}
 	w := worker(t, a, 1, 0)
 	w.timing.Idle = time.Minute
-	if n := takeAll(t, w); n != runs {
+	if n := finishAll(t, w); n != runs {
 		t.Errorf("%d of %d runs were done", n, runs)
 	}
 	// What one has seen saves the next one its looks.
 	next := worker(t, a, 2, 0)
-	if n := takeAll(t, next); n != 0 || next.Looks > 0 || next.notes.Files != 1 {
+	if n := finishAll(t, next); n != 0 || next.Looks > 0 || next.notes.Files != 1 {
 		t.Errorf("%d runs were done again; %d looks, %d notes", n, next.Looks, next.notes.Files)
 	}
 }
@@ -356,7 +349,7 @@ func TestIdleWorkersTakeTurns(t *testing.T) {
 		t.Fatal("nobody asks")
 	}
 	f.elements[a.Name][0].forget = true
-	if n := takeAll(t, w); n != 1 {
+	if n := finishAll(t, w); n != 1 {
 		t.Errorf("%d runs were taken over", n)
 	}
 	if f.polls < asked+2 {
