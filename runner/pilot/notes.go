@@ -48,7 +48,7 @@ func (n *notes) read() {
 	}
 	for i := range n.seen {
 		switch {
-		case n.seen[i] == isOver || n.fresh[i]:
+		case n.seen[i] == isOver || n.seen[i] == isAbsent || n.fresh[i]:
 		case i < len(text) && text[i] == noteOver:
 			n.seen[i] = isOver
 		case i < len(text) && text[i] == noteTaken:
@@ -65,6 +65,9 @@ func (n *notes) learn(job int, what verdict) {
 	if n.seen[job] != what && n.seen[job] != isOver {
 		n.seen[job] = what
 		n.fresh[job] = true
+		if what == isAbsent { // which is of this node
+			delete(n.fresh, job)
+		}
 	}
 }
 

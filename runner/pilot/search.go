@@ -105,7 +105,7 @@ func (w *Worker) tryJob(job *launch.Job) (*launch.Job, verdict, error) {
 		return nil, isTaken, fmt.Errorf("looking at %s: %w", job.Run.Name(), err)
 	}
 	claimed, what, err := w.try(saved{ID: job.Run.ID, Dir: filepath.ToSlash(rel), Attempts: job.Attempts}, noNumber, job)
-	if err == nil && claimed == nil && what == isOver {
+	if err == nil && claimed == nil && (what == isOver || what == isAbsent) {
 		err = w.search.Ended(job, &launch.End{Outcome: launch.Elsewhere})
 	}
 	return claimed, what, err

@@ -361,7 +361,7 @@ func (w *Worker) next() (*launch.Job, error) {
 		p.misses++
 		w.notes.learn(at, what)
 	}
-	p.open = p.open || slices.ContainsFunc(w.notes.seen[first:end], func(v verdict) bool { return v != isOver })
+	p.open = p.open || slices.ContainsFunc(w.notes.seen[first:end], func(v verdict) bool { return v == isFree || v == isTaken })
 	w.notes.write(1)
 	p.slice, p.order = nil, nil
 	p.done++
@@ -375,7 +375,7 @@ func (w *Worker) worth(first, end int) []int {
 	if p.done == 0 && w.rested.IsZero() {
 		// From the front. What is taken may be of an earlier process of this element.
 		for at := first; at < end; at++ {
-			if w.notes.seen[at] != isOver {
+			if v := w.notes.seen[at]; v == isFree || v == isTaken {
 				order = append(order, at)
 			}
 		}
@@ -399,6 +399,7 @@ const (
 	isFree verdict = iota
 	isOver
 	isTaken
+	isAbsent // its directory was removed, or cannot be seen from this node yet
 )
 
 // try claims a run, if it is free and has work to do. Of a search the job is given; that
@@ -406,7 +407,7 @@ const (
 func (w *Worker) try(s saved, number int, of *launch.Job) (_ *launch.Job, what verdict, err error) {
 	at, err := store.OpenRun(w.array.Root, s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, isOver, nil // it was removed
+		return nil, isAbsent, nil
 	}
 	if err != nil {
 		return nil, isTaken, fmt.Errorf("looking at run %s: %w", rundir.Short(s.ID), err)
