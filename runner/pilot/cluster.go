@@ -273,14 +273,14 @@ func (w *watching) run(ctx context.Context) error {
 			return err
 		}
 	}
-	wait := every
+	wait, hurry := every, every/6
 	for first := true; ; first = false {
 		if err := w.poll(ctx, first); err != nil || w.done() || w.stop {
 			return err
 		}
 		wait = backOff(wait, every, w.unsaid != "")
-		if !slices.ContainsFunc(w.arrays, func(l *live) bool { return !l.cancelled() }) {
-			wait = min(wait, every/6) // they end now
+		if hurry < every && !slices.ContainsFunc(w.arrays, func(l *live) bool { return !l.cancelled() }) {
+			wait, hurry = hurry, 2*hurry // they end now
 		}
 		if w.Detach && ctx.Err() == nil {
 			return nil

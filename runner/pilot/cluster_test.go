@@ -356,6 +356,32 @@ func TestClusterIsAdopted(t *testing.T) {
 	}
 }
 
+// After a cancel the next apply submits another array, once no worker lives.
+func TestClusterAfterACancel(t *testing.T) {
+	runs, root, jobs := project(t, 8)
+	f := &fake{t: t, elements: map[string][]*element{}, steps: 60}
+	c, _ := cluster(runs, root, f, 2, nil)
+	c.Detach = true
+	if totals, err := c.Run(context.Background(), jobs); err != nil || !totals.Stopped {
+		t.Fatalf("%+v, %v", totals, err)
+	}
+	if n, err := Cancel(context.Background(), root, f); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	polls := f.polls
+	var at int
+	c, _ = cluster(runs, root, f, 2, func(text string) {
+		if strings.HasPrefix(text, "submitted") {
+			at = f.polls
+		}
+	})
+	totals, err := c.Run(context.Background(), jobs)
+	f.wg.Wait()
+	if err != nil || totals.Finished != len(jobs) || len(f.submitted) != 2 || at != polls+1 {
+		t.Errorf("%+v, %v, %d arrays, the second after %d answers", totals, err, len(f.submitted), at-polls)
+	}
+}
+
 // An apply that was killed before it had submitted its array submits another one.
 func TestClusterWasNotSubmitted(t *testing.T) {
 	runs, root, jobs := project(t, 3)
