@@ -23,7 +23,12 @@ command -v "$python" >/dev/null || {
 	echo "gpu.sh: there is no $python, and loralab runs here on the torch 2.11.0 of a Python: name one that has it with PYTHON=" >&2
 	exit 3
 }
-# Without importing it, which takes seconds. "-": there is none.
+case $python in
+/*) ;;
+*/*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;;
+esac
+# Without importing it, which takes seconds, and not from a folder torch in the current
+# one. "-": there is none.
 torch=$(cd / && "$python" -c '
 import importlib.metadata, importlib.util, os
 spec = importlib.util.find_spec("torch")

@@ -43,6 +43,7 @@ func TestGPUWithoutTorch(t *testing.T) {
 		says   string
 	}{
 		{"/nowhere/python", 3, "there is no /nowhere/python, and loralab runs here on the torch 2.11.0 of a Python: name one that has it with PYTHON="},
+		{"../" + filepath.Base(python("echo -")), 3, "has no torch, and loralab runs here on the torch 2.11.0 of a Python"},
 		{python("echo -"), 3, "has no torch, and loralab runs here on the torch 2.11.0 of a Python"},
 		{python("exit 1"), 3, "has no torch, and loralab runs here on the torch 2.11.0 of a Python"},
 		{python("echo 2.11.01 /torch"), 3, "has torch 2.11.01, needed is 2.11.0"},
@@ -59,6 +60,7 @@ func TestGPUWithoutTorch(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := exec.CommandContext(t.Context(), copied)
+		cmd.Dir = filepath.Dir(copied)
 		cmd.Env = append(os.Environ(), "PYTHON="+c.python, "OUT="+filepath.Join(dir, "out"))
 		out, err := cmd.CombinedOutput()
 		var exit *exec.ExitError
