@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 )
@@ -24,14 +25,17 @@ import (
 type client struct {
 	settings Settings
 	http     *http.Client
-	retries  int // 0 is without end
+	// patience is how long a request waits for an answer; 0 is without end.
+	patience time.Duration
+	// answered says that the server has answered as one of W&B does.
+	answered atomic.Bool
 
-	// trouble is called with the error of a try that is repeated, and with nil after
-	// an answer.
+	// trouble is called with the error of a try that is repeated, with errSlow where an
+	// answer takes long, and with nil after an answer.
 	trouble func(error)
 }
 
-func newClient(s Settings, retries int, trouble func(error)) *client {
+func newClient(s Settings, patience time.Duration, trouble func(error)) *client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	own := map[string]string{"http": s.HTTPProxy, "https": s.HTTPSProxy}
 	t.Proxy = func(r *http.Request) (*url.URL, error) {
@@ -41,7 +45,7 @@ func newClient(s Settings, retries int, trouble func(error)) *client {
 		return http.ProxyFromEnvironment(r)
 	}
 	return &client{
-		settings: s, retries: retries, trouble: trouble,
+		settings: s, patience: patience, trouble: trouble,
 		http: &http.Client{
 			Transport: t,
 			// The key is sent to no other place than the one that was named.
@@ -86,6 +90,43 @@ func IsDeleted(err error) bool {
 	return errors.As(err, &refused) && strings.Contains(refused.Message, "deleted")
 }
 
+// AwayError says that a server has not answered for as long as Settings.Wait.
+type AwayError struct {
+	Server string
+	For    time.Duration
+	Why    error // of the last try
+}
+
+func (e *AwayError) Error() string {
+	return fmt.Sprintf("%s has given no usable answer for %s (%v)", e.Server, inSeconds(e.For), e.Why)
+}
+
+func inSeconds(d time.Duration) string { return fmt.Sprintf("%g s", d.Seconds()) }
+
+func (e *AwayError) Unwrap() error { return e.Why }
+
+// errForeign is the answer of something else than a server of W&B.
+var errForeign = errors.New("its answer is not one of W&B")
+
+// ForeignError says that the server at an address is not one of W&B.
+type ForeignError struct{ Server string }
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("%s is not a server of W&B: its answer is not one of W&B; is WANDB_BASE_URL right?", e.Server)
+}
+
+// hopeless reports whether an error is of the server or the key, so that nothing else
+// can be sent either.
+func hopeless(err error) bool {
+	away, foreign := new(AwayError), new(ForeignError)
+	return status(err) == http.StatusUnauthorized || errors.As(err, &away) || errors.As(err, &foreign) || errors.Is(err, errCertificate)
+}
+
+// errSlow says that a server takes long to answer. slowAnswer is after which time.
+var errSlow = errors.New("no answer yet")
+
+const slowAnswer = 5 * time.Second
+
 // errCertificate is an error that no repetition changes.
 var errCertificate = errors.New("the certificate of the server is not known")
 
@@ -103,21 +144,36 @@ type request struct {
 	size    int64
 	foreign bool // to a storage: without the key
 	timeout time.Duration
-	retries int                     // instead of those of the client
+	retries int                     // at most, 0 is without end
 	repeat  []int                   // statuses that are repeated although they are final for others
 	check   func(body []byte) error // an answer that it refuses is repeated
 }
 
 // send sends a request until it is answered.
 func (c *client) send(ctx context.Context, r request) ([]byte, http.Header, error) {
+	began := time.Now()
+	if !r.foreign { // files may take long
+		slow := time.AfterFunc(slowAnswer, func() { c.trouble(errSlow) })
+		defer slow.Stop()
+	}
 	for try := 0; ; try++ {
+		if left := c.patience - time.Since(began); c.patience > 0 && !r.foreign {
+			r.timeout = min(r.timeout, max(left, time.Second))
+		}
 		body, header, err := c.once(ctx, r)
 		if err == nil {
+			if !r.foreign {
+				c.answered.Store(true)
+			}
 			c.trouble(nil)
 			return body, header, nil
 		}
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
+		}
+		// One that has answered before may have a proxy in front of it that fails.
+		if errors.Is(err, errForeign) && !c.answered.Load() {
+			return nil, nil, &ForeignError{c.settings.BaseURL}
 		}
 		if errors.Is(err, errLocal) || errors.Is(err, errCertificate) {
 			return nil, nil, err
@@ -126,7 +182,7 @@ func (c *client) send(ctx context.Context, r request) ([]byte, http.Header, erro
 		if refused > 0 && refused < 400 || slices.Contains(final, refused) && !slices.Contains(r.repeat, refused) || IsDeleted(err) {
 			return nil, nil, err
 		}
-		if limit := cmpOr(r.retries, c.retries); limit > 0 && try >= limit {
+		if r.retries > 0 && try >= r.retries {
 			return nil, nil, err
 		}
 		c.trouble(err)
@@ -134,6 +190,9 @@ func (c *client) send(ctx context.Context, r request) ([]byte, http.Header, erro
 		pause := time.Duration(min(wait, float64(c.settings.RetryMax)))
 		if after, ok := retryAfter(header); ok {
 			pause = after
+		}
+		if c.patience > 0 && time.Since(began)+pause >= c.patience {
+			return nil, nil, &AwayError{c.settings.BaseURL, c.patience, err}
 		}
 		select {
 		case <-ctx.Done():
@@ -195,6 +254,9 @@ func (c *client) once(ctx context.Context, r request) ([]byte, http.Header, erro
 		if wrapped := new(url.Error); errors.As(err, &wrapped) {
 			err = wrapped.Err // without the URL, which may be signed
 		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errors.New("no answer in " + inSeconds(r.timeout.Round(time.Millisecond)))
+		}
 		if unknown := new(tls.CertificateVerificationError); errors.As(err, &unknown) {
 			return nil, nil, fmt.Errorf("%w (%s); SSL_CERT_FILE names a file with certificates of one's own", errCertificate, c.line(unknown.Err.Error()))
 		}
@@ -213,7 +275,10 @@ func (c *client) once(ctx context.Context, r request) ([]byte, http.Header, erro
 		if status(err) > 0 {
 			return nil, answer.Header, err
 		}
-		return nil, answer.Header, errors.New("the answer is cut off or is no JSON")
+		if errors.Is(err, errForeign) {
+			return nil, answer.Header, errForeign
+		}
+		return nil, answer.Header, errors.New("the answer is cut off")
 	}
 	return body, answer.Header, nil
 }
@@ -286,19 +351,32 @@ func (c *client) graphql(ctx context.Context, name, query string, variables map[
 				Data   json.RawMessage
 				Errors []struct{ Message string }
 			}
-			if err := json.Unmarshal(body, &answer); err != nil {
+			if err := parse(body, &answer); err != nil {
 				return err
 			}
 			if len(answer.Errors) > 0 {
 				return &ServerError{Request: called[name], Status: http.StatusBadRequest, Message: c.line(answer.Errors[0].Message)}
 			}
-			if answer.Data == nil {
-				return errors.New("no data")
+			if answer.Data == nil || string(answer.Data) == "null" {
+				return errForeign
 			}
-			return json.Unmarshal(answer.Data, out)
+			return parse(answer.Data, out)
 		},
 	})
 	return err
+}
+
+// parse reads an answer. One that ends too early was cut off; else what is not JSON of
+// the form is errForeign.
+func parse(body []byte, out any) error {
+	err := json.Unmarshal(body, out)
+	if wrong := new(json.SyntaxError); errors.As(err, &wrong) && wrong.Offset >= int64(len(body)) {
+		return err
+	}
+	if err != nil {
+		return errForeign
+	}
+	return nil
 }
 
 // put sends the content of a file to where the server wants it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -17,8 +18,8 @@ func (u *uploader) contact(ctx context.Context) error {
 	entity := cmpOr(run.Entity, u.settings.Entity)
 	project := cmpOr(run.Project, u.settings.Project)
 	if u.has != nil {
-		if u.has.Server != u.settings.BaseURL {
-			return fmt.Errorf("a part of the run was sent to %s; remove %s to send it to %s as well", u.has.Server, shown(acknowledgedPath(u.path)), u.settings.BaseURL)
+		if err := u.same(u.has); err != nil {
+			return err
 		}
 		entity, project = u.has.Entity, u.has.Project
 	}
@@ -83,6 +84,18 @@ func (u *uploader) contact(ctx context.Context) error {
 		u.notice(Started, page)
 	}
 	return nil
+}
+
+// same says that what was sent of the log went to another server.
+func (u *uploader) same(has *acknowledged) error {
+	if has.Server == u.settings.BaseURL {
+		return nil
+	}
+	name := shown(acknowledgedPath(u.path))
+	if _, err := os.Stat(syncedPath(u.path)); err == nil {
+		name += " and " + shown(syncedPath(u.path))
+	}
+	return fmt.Errorf("the run was sent to %s; remove %s to send it to %s as well", has.Server, name, u.settings.BaseURL)
 }
 
 // inherit takes over what the run was before this log.
@@ -236,8 +249,11 @@ func (u *uploader) upsert(ctx context.Context, entity, project string) error {
 		return err
 	}
 	b := answer.UpsertBucket.Bucket
+	if b.Name == "" {
+		return &ForeignError{u.settings.BaseURL}
+	}
 	u.has.Entity, u.has.Project = cmpOr(b.Project.Entity.Name, entity), cmpOr(b.Project.Name, project)
-	u.has.Run = cmpOr(b.Name, u.has.Run)
+	u.has.Run = b.Name
 	u.lastUpsert = time.Now()
 	return nil
 }

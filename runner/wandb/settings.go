@@ -76,6 +76,7 @@ type Settings struct {
 	RetryMin  time.Duration // the first wait after a request that failed, 2 s by default
 	RetryMax  time.Duration // the longest, 60 s by default
 	Timeout   time.Duration // of one request except uploads, 180 s by default
+	Wait      time.Duration // how long Sync waits for a server that does not answer, 60 s by default
 
 	maxRequest int // bytes of lines after which a request is sent at once
 
@@ -263,7 +264,7 @@ func parseResume(text string) (Resume, error) {
 func checkURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return "", fmt.Errorf("the server of W&B is not the URL of a web server (WANDB_BASE_URL)")
+		return "", fmt.Errorf("the server of W&B is %q, not the URL of a web server: https://HOST (WANDB_BASE_URL)", text)
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", fmt.Errorf("the URL of the server of W&B has a user, a query or a fragment (WANDB_BASE_URL)")
@@ -316,6 +317,7 @@ func (s Settings) or(e Settings) Settings {
 	s.RetryMin = cmpOr(s.RetryMin, e.RetryMin, 2*time.Second)
 	s.RetryMax = max(s.RetryMin, cmpOr(s.RetryMax, e.RetryMax, 60*time.Second))
 	s.Timeout = cmpOr(s.Timeout, e.Timeout, 180*time.Second)
+	s.Wait = cmpOr(s.Wait, e.Wait, time.Minute)
 	s.maxRequest = cmpOr(s.maxRequest, defaultRequest)
 	return s
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,7 +37,9 @@ type Result struct {
 // sent, nothing is sent and the result has a CountError. A log that another process is
 // writing is sent as far as it goes.
 //
-// The error joins those of the results. After a 401 no further log is tried.
+// A server that does not answer for s.Wait is given up, with an AwayError; s.Notice says
+// within seconds that Sync waits. The error joins those of the results. After an error of
+// the server or the key, no further log is tried: its result has the same error.
 func Sync(ctx context.Context, s Settings, logs ...string) ([]Result, error) {
 	s.Mode = Online
 	if s.ID == "" {
@@ -55,6 +56,7 @@ func Sync(ctx context.Context, s Settings, logs ...string) ([]Result, error) {
 	var results []Result
 	var failed []error
 	broken := map[string]bool{} // runs whose earlier log was not sent
+	var last error              // of the server or the key
 	for _, path := range paths {
 		u := newUploader(s, path, false)
 		id := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "run-"), ".wandb")
@@ -62,6 +64,8 @@ func Sync(ctx context.Context, s Settings, logs ...string) ([]Result, error) {
 		switch {
 		case ctx.Err() != nil:
 			err = ctx.Err()
+		case last != nil:
+			err = last
 		case broken[id]:
 			err = errors.New("an earlier log of the run was not sent, so this one has to wait")
 		default:
@@ -69,13 +73,12 @@ func Sync(ctx context.Context, s Settings, logs ...string) ([]Result, error) {
 		}
 		if err != nil {
 			broken[id] = true
-			err = fmt.Errorf("%s: %w", shown(u.result.Dir), err)
-			failed = append(failed, err)
+			failed = append(failed, fmt.Errorf("%s: %w", shown(u.result.Dir), err))
 		}
 		u.result.Err = err
 		results = append(results, u.result)
-		if status(err) == http.StatusUnauthorized || ctx.Err() != nil {
-			break
+		if hopeless(err) {
+			last = err
 		}
 	}
 	return results, errors.Join(failed...)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -664,5 +666,58 @@ func TestMetricPatterns(t *testing.T) {
 		if !strings.Contains(summary, want) {
 			t.Errorf("the summary is %s, without %s", summary, want)
 		}
+	}
+}
+
+// Sync says at once what it waits for, gives up after Wait, and tries no other log then.
+// What is no server of W&B is given up at once.
+func TestSyncGivesUp(t *testing.T) {
+	two := func(t *testing.T) string {
+		root := t.TempDir()
+		for _, id := range []string{"one", "two"} {
+			r := offline(t, func(s *Settings) { s.Root, s.ID = root, id })
+			must(t, r.Log(0, map[string]any{"a": 1}))
+			must(t, r.Finish(t.Context(), 0))
+		}
+		return root
+	}
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	answers := func(status int, text string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(text))
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	for _, c := range []struct {
+		name, url, want string
+		waits           bool
+	}{
+		{"refused", closed.URL, "has given no usable answer for 0.3 s", true},
+		{"500", answers(500, ""), "has given no usable answer for 0.3 s", true},
+		{"429", answers(429, ""), "has given no usable answer for 0.3 s", true},
+		{"HTML", answers(200, "<!doctype html><p>hello"), "is not a server of W&B", false},
+		{"empty", answers(200, "{}"), "is not a server of W&B", false},
+		{"null", answers(200, `{"data":null}`), "is not a server of W&B", false},
+		{"errors", answers(200, `{"errors":"no"}`), "is not a server of W&B", false},
+		{"text", answers(200, `"`+strings.Repeat("x", 1<<20)+`"`), "is not a server of W&B", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := Settings{
+				Root: two(t), BaseURL: c.url, Key: NewKey(testKey), Getenv: noEnvironment,
+				RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond, Wait: 300 * time.Millisecond,
+			}
+			var said []Notice
+			s.Notice = func(n Notice) { said = append(said, n) }
+			results, err := Sync(t.Context(), s)
+			if err == nil || len(results) != 2 || results[1].Err == nil || results[1].Err.Error() != results[0].Err.Error() || !strings.Contains(results[0].Err.Error(), c.url+" "+c.want) {
+				t.Errorf("%+v, %v", results, err)
+			}
+			if waits := len(said) == 1 && said[0].Kind == Away && strings.Contains(said[0].Text, "waiting for "+c.url); waits != c.waits {
+				t.Errorf("it says %v", said)
+			}
+		})
 	}
 }

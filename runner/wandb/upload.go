@@ -83,11 +83,11 @@ func newUploader(s Settings, path string, live bool) *uploader {
 		settings: s, path: path, live: live, onStop: func() {},
 		woken: make(chan struct{}, 1), done: make(chan struct{}), state: newReplay(), partial: map[int32]string{},
 	}
-	retries := 20
+	patience := s.Wait
 	if live {
-		retries = 0
+		patience = 0
 	}
-	u.api = newClient(s, retries, u.trouble)
+	u.api = newClient(s, patience, u.trouble)
 	u.result = Result{Dir: filepath.Dir(path)}
 	return u
 }
@@ -158,13 +158,22 @@ func (u *uploader) trouble(err error) {
 	text := ""
 	switch {
 	case err != nil:
-		if u.tries++; u.away.IsZero() {
+		if u.away.IsZero() {
 			u.away = time.Now()
 		}
-		if u.tries == patienceTries && !u.told {
+		if u.tries++; u.told {
+			break
+		}
+		switch {
+		case !u.live && u.api.patience > 0:
+			u.told = true
+			kind, text = Away, fmt.Sprintf("waiting for %s (%v), for %s at most", u.settings.BaseURL, err, inSeconds(u.api.patience))
+		case u.tries == patienceTries || errors.Is(err, errSlow):
 			u.told = true
 			kind, text = Away, fmt.Sprintf("the server of W&B is away (%v); everything is logged in %s and sent when it answers", err, shown(filepath.Dir(u.path)))
 		}
+	case u.told && !u.live:
+		u.tries, u.away, u.told = 0, time.Time{}, false
 	case u.told:
 		kind, text = Back, "the server of W&B answers again"
 		fallthrough
@@ -237,7 +246,11 @@ func (u *uploader) send(ctx context.Context) error {
 	}
 	if _, err := os.Stat(syncedPath(u.path)); err == nil {
 		u.result.Already = true
-		return nil
+		has, err := readAcknowledged(u.path) // the official client leaves none
+		if err == nil && has != nil {
+			err = u.same(has)
+		}
+		return err
 	}
 	f, err := os.Open(u.path)
 	if err != nil {
@@ -670,7 +683,7 @@ func (u *uploader) post(ctx context.Context, exit *int32) error {
 			if len(body) == 0 {
 				return nil
 			}
-			return json.Unmarshal(body, &answer)
+			return parse(body, &answer)
 		},
 	})
 	if err != nil {
