@@ -140,6 +140,7 @@ type live struct {
 	held    bool                // some of its elements are over and stay in the queue
 	before  string              // what was done when it began
 	reasons map[int]string      // of elements that ended, why
+	said    string              // why the last of them ended, in its own words
 	silent  map[int]bool        // elements that were cancelled because they do not write
 }
 
@@ -740,21 +741,15 @@ func (w *watching) follows(ctx, asked context.Context) error {
 		}
 		w.say("%s", text)
 		if w.vain >= hopelessArrays {
-			return fmt.Errorf("%d arrays ended one after another without a step of any run%s; look into %s",
-				w.vain, because(l.reasons), filepath.Join("runs", store.Arrays, l.Name, "log"))
+			why := cmp.Or(l.said, counted(l.reasons), "nobody says why")
+			return fmt.Errorf("%d arrays ended one after another without a step of any run: %s; look into %s",
+				w.vain, why, filepath.Join("runs", store.Arrays, l.Name, "log"))
 		}
 	}
 	if ctx.Err() != nil || w.stop {
 		return nil
 	}
 	return w.submit(ctx)
-}
-
-func because(reasons map[int]string) string {
-	if len(reasons) == 0 {
-		return ""
-	}
-	return ", the last with " + counted(reasons)
 }
 
 func counted(reasons map[int]string) string {
@@ -855,6 +850,7 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 			continue
 		case ended:
 			w.judgeNode(l.nodes[name], h)
+			l.said = cmp.Or(h.Reason, l.said)
 			continue
 		}
 		if w.tasks[h.Run] == nil && h.Run != "" && l.Asks != nil {
