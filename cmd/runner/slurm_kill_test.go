@@ -268,6 +268,30 @@ func TestSlurmOldGeneration(t *testing.T) {
 	}
 }
 
+// No apply watches when a worker is killed: another one learns it from Slurm, and does the
+// run.
+func TestSlurmDetached(t *testing.T) {
+	h, want := slurmVictim(t, "TEST_TIME=300ms", "LORALAB_TURN=2s")
+	cmd := exec.Command(h.runner, "apply", "--on", "slurm", "--detach", "--checkpoint", "1ns", h.experiment+".cue")
+	cmd.Dir, cmd.Env = h.dir, h.env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	slurmtest.Wait(t, "workers are at work", func() bool { return len(h.processes("work\x00--first")) == 3 })
+	slurmtest.Wait(t, "a run is done", func() bool { return h.ends()["done"] > 0 })
+	_ = unix.Kill(h.processes("work\x00--first")[0], unix.SIGKILL)
+	slurmtest.Wait(t, "all runs are done", func() bool { return len(h.digests()) == len(want) })
+	if diff := differ(want, h.digests()); diff != "" {
+		t.Error(diff)
+	}
+	ends := h.ends()
+	t.Logf("generations: %v; %d sbatch, %d squeue", ends, len(h.cluster.Calls("sbatch")), len(h.cluster.Calls("squeue")))
+	// It may have been killed between two runs.
+	if ends["broken"] > 1 || len(h.cluster.Calls("sbatch")) != 1 {
+		t.Errorf("generations ended so: %v, in %d arrays", ends, len(h.cluster.Calls("sbatch")))
+	}
+}
+
 // digests are the weights of all runs, by directory.
 func (p *victim) digests() map[string]string {
 	p.t.Helper()
