@@ -457,13 +457,13 @@ def summary(doc):
         out.append(f"{p['name']:12}{p['state']:9}{p['seconds']:6.1f} s  {'; '.join(words)}".rstrip())
     done = [r for r in doc["benchmark"] if r.get("ms_median")]
     if done:
-        out.append(f"\n{'model':6}{'size':>5}{'batch':>6}  {'':32}{'ms/step':>9}{'images/s':>10}{'of peak':>9}{'peak MB':>9}{'first s':>9}{'speed':>7}")
+        out.append(f"\n{'model':6}{'size':>5}{'batch':>6}  {'':34}{'ms/step':>9}{'images/s':>10}{'of peak':>9}{'peak MB':>9}{'first s':>9}{'speed':>7}")
         base = {(r["model"], r["size"], r["batch"]): r["ms_median"] for r in done if r["side"] == "loralab" and not r["lever"]}
         for r in done:
             share = f"{r['share_of_peak']:.1%}" if r.get("share_of_peak") else "-"
             ours = base.get((r["model"], r["size"], r["batch"]))
             who = r["lever"] or {"loralab": "loralab", "compiled": "torch.compile"}.get(r["side"], r.get("with", r["side"]))
-            out.append(f"{r['model']:6}{r['size']:5}{r['batch']:6}  {who + ', ' + r['precision']:32.32}{r['ms_median']:9.1f}"
+            out.append(f"{r['model']:6}{r['size']:5}{r['batch']:6}  {who + ', ' + r['precision']:34.34}{r['ms_median']:9.1f}"
                        f"{r['images_per_second']:10.1f}{share:>9}{r['peak_cuda_mb'] or r['peak_rss_mb']:9.0f}{r['first_step_s']:9.1f}"
                        + (f"{ours / r['ms_median']:7.2f}" if ours else ""))
         out.append("speed: against loralab with the same batch; sides read losses and upload batches alike")
@@ -504,6 +504,7 @@ def main():
     if not args.root or not asked <= set(LIMITS):
         parser.error(f"want ROOT, and --parts of {' '.join(LIMITS)}")
     asked |= {"doctor"} | {NEEDS[p] for p in asked if p in NEEDS}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is below ends things
     bench = Bench(args)
     try:
         for name in LIMITS:

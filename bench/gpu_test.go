@@ -77,7 +77,7 @@ func TestGPUWithoutTorch(t *testing.T) {
 func python(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "python3", append([]string{"-B", "-c", "import gpu, json, sys\n" + program}, args...)...)
-	cmd.Stderr = os.Stderr
+	cmd.Env, cmd.Stderr = append(os.Environ(), "TMPDIR="+t.TempDir()), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
