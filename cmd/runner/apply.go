@@ -197,6 +197,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 			if behind := o.tracking.tracker.Close(closeGrace); behind > 0 {
 				a.view.Behind(behind, p.files)
 			}
+			o.tracking.before(ctx, p.root)
 			a.view.Tracked(o.tracking.where())
 		}
 		if n := cancelledArrays(0); errors.As(err, &n) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/runner/track"
 	"github.com/loralab/loralab/runner/view"
 )
@@ -17,7 +18,8 @@ func (a *app) metricsCommand() *cobra.Command {
 		Short: "Show the history of runs: losses and validations by step",
 		Long: `Metrics shows what was logged at each step of runs. NAME is as for logs: a run, a cell
 or an experiment. The table has the steps with a validation; --csv and --json have all
-of them, with a column for each value: train/loss, val/dice/mean and so on.`,
+of them, with a column for each value: train/loss, val/dice/mean and so on. A history
+that was changed or cut after its run ended is shown with a warning, and exit status 1.`,
 		Example:           "  runner metrics rank=8/seed=1\n  runner metrics --csv ablation_rank > history.csv",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeRuns,
@@ -31,6 +33,7 @@ of them, with a column for each value: train/loss, val/dice/mean and so on.`,
 			}
 			var all []view.History
 			seen := map[string]bool{}
+			faulty := false
 			for _, ref := range refs {
 				labels, _, err := known.Select(ref)
 				if err != nil {
@@ -41,21 +44,30 @@ of them, with a column for each value: train/loss, val/dice/mean and so on.`,
 						continue
 					}
 					seen[l.Run] = true
-					rows, err := track.History(filepath.Join(root, filepath.FromSlash(known.Runs[l.Run].Working())))
+					dir := filepath.Join(root, filepath.FromSlash(known.Runs[l.Run].Working()))
+					rows, err := track.History(dir)
 					if err != nil {
 						return fmt.Errorf("%s: %w", l.Name(), err)
+					}
+					if _, fault := rundir.ReadJournal(rundir.Dir(dir).Path(rundir.Journal), known.Runs[l.Run].Summary); fault != "" {
+						faulty = true
+						a.view.Warn(fmt.Sprintf("%s: %s: its history is not whole", l.Name(), fault))
 					}
 					all = append(all, view.History{Run: l.Name(), Rows: rows})
 				}
 			}
 			switch {
 			case asJSON:
-				return a.view.HistoryJSON(all)
+				err = a.view.HistoryJSON(all)
 			case asCSV:
-				return a.view.HistoryCSV(all)
+				err = a.view.HistoryCSV(all)
+			default:
+				a.view.Histories(all)
 			}
-			a.view.Histories(all)
-			return nil
+			if err == nil && faulty {
+				return exitCode(1)
+			}
+			return err
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
@@ -77,14 +78,21 @@ func (a *app) push(ctx context.Context, files, to []string) error {
 		return err
 	}
 	var labels []store.Label
+	over := func(l store.Label) bool {
+		run := known.Runs[l.Run]
+		return run != nil && (run.Summary != nil || run.State == store.Paused) && run.Damage == nil && run.Holder == nil
+	}
 	experiments := map[string]*experiment.Experiment{}
 	for _, e := range p.experiments {
 		experiments[e.Name] = e
+		for _, run := range e.Runs { // also those that another experiment has trained
+			if l := labelOf(run); over(l) {
+				labels = append(labels, l)
+			}
+		}
 	}
-	for _, l := range known.Newest() {
-		run := known.Runs[l.Run]
-		over := run.Summary != nil || run.State == store.Paused
-		if experiments[l.Experiment] != nil && over && run.Damage == nil && run.Holder == nil {
+	for _, l := range known.Newest() { // trials, and what is trained after them
+		if e := experiments[l.Experiment]; e != nil && e.Searches(l.Cell) && over(l) && !slices.Contains(labels, l) {
 			labels = append(labels, l)
 		}
 	}
@@ -99,22 +107,35 @@ func (a *app) push(ctx context.Context, files, to []string) error {
 	for _, l := range labels {
 		shown = append(shown, t.shown(l, filepath.Join(p.root, filepath.FromSlash(known.Runs[l.Run].Dir)), slices.Sorted(maps.Keys(known.Runs[l.Run].Evaluations)))...)
 	}
-	failed := 0
-	pushed := map[string]int{}
+	failures := track.Failures{Most: 5}
+	type run struct{ sink, id string }
+	pushed := map[run]bool{}
 	err = track.Push(ctx, p.root, shown, func(s track.Shown, err error) {
 		if err != nil {
-			failed++
-			a.view.Warn(fmt.Sprintf("%s does not show %s: %v", s.Sink.Name(), s.Run.Name(), err))
+			if line := failures.Add(s, err); line != "" {
+				a.view.Warn(line)
+			}
 			return
 		}
-		pushed[s.Sink.Name()]++
+		t.shows(s)
+		pushed[run{t.shownIn(s.Sink), s.Run.ID}] = true
 	})
+	for _, more := range failures.More() {
+		a.view.Warn(more)
+	}
+	counts := map[string]int{}
+	for r := range pushed {
+		counts[r.sink]++
+	}
+	if len(shown) == 0 {
+		a.view.Say("no run of these experiments is done")
+	}
+	a.view.Pushed(counts)
+	a.view.Tracked(t.where())
 	if err != nil {
 		return err
 	}
-	a.view.Pushed(pushed)
-	a.view.Tracked(t.where())
-	if failed > 0 {
+	if failures.Any() {
 		return exitCode(1)
 	}
 	return nil
@@ -127,6 +148,8 @@ type tracking struct {
 	sinks       map[string][]track.Sink // by experiment
 	single      bool
 	names       map[string][]track.Shown // by run
+	done        []track.Shown            // of runs that were done before
+	reached     map[track.Sink][]string  // experiments with a run in the sink
 	tracker     *track.Tracker           // nil: runs are not followed
 
 	mu    sync.Mutex
@@ -235,20 +258,40 @@ func newTracking(p *project, flag []string, single bool, say func(string)) (*tra
 	return t, nil
 }
 
-// where is how people see the runs.
+// shows keeps for where that a sink has a run.
+func (t *tracking) shows(s track.Shown) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reached == nil {
+		t.reached = map[track.Sink][]string{}
+	}
+	if of := t.reached[s.Sink]; !slices.Contains(of, s.Run.Experiment) {
+		t.reached[s.Sink] = append(of, s.Run.Experiment)
+	}
+}
+
+// shownIn is what shows the runs that a sink has: the logs on disk, where nothing is sent.
+func (t *tracking) shownIn(s track.Sink) string {
+	if w, ok := s.(*track.WandB); ok && w.Offline() {
+		return "the log of " + s.Name()
+	}
+	return s.Name()
+}
+
+// where is how people see the runs, in the sinks that have any.
 func (t *tracking) where() (lines []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	var sinks []track.Sink
-	of := map[track.Sink][]string{}
 	for _, e := range t.project.experiments {
 		for _, s := range t.sinks[e.Name] {
-			if of[s] == nil {
+			if t.reached[s] != nil && !slices.Contains(sinks, s) {
 				sinks = append(sinks, s)
 			}
-			of[s] = append(of[s], e.Name)
 		}
 	}
 	for _, s := range sinks {
-		for _, line := range s.Where(of[s]) {
+		for _, line := range s.Where(t.reached[s]) {
 			lines = append(lines, s.Name()+": "+line)
 		}
 	}
@@ -321,9 +364,59 @@ func (a *app) follow(ctx context.Context, p *project, made *plan.Plan, o applyOp
 		if action.Shared != nil {
 			dir = filepath.Join(p.root, filepath.FromSlash(dirOf(action.Shared)))
 		}
-		t.names[action.Run.ID] = append(t.names[action.Run.ID], t.shown(labelOf(action.Run), dir, nil)...)
+		shown := t.shown(labelOf(action.Run), dir, nil)
+		t.names[action.Run.ID] = append(t.names[action.Run.ID], shown...)
+		if action.Symbol == plan.Done {
+			t.done = append(t.done, shown...)
+		}
 	}
 	return t, nil
+}
+
+// before shows in TensorBoard what was done before the apply and has no event files, and
+// says how many of these runs W&B lacks: sending them is for "runner track push".
+func (t *tracking) before(ctx context.Context, root string) {
+	for _, s := range t.tracker.Reached() {
+		t.shows(s)
+	}
+	var files []track.Shown
+	lacks := map[*track.WandB]map[string]bool{} // runs
+	var sinks []*track.WandB
+	for _, s := range t.done {
+		switch sink := s.Sink.(type) {
+		case track.TensorBoard:
+			if !sink.Shows(root, &s.Run) {
+				files = append(files, s)
+			}
+		case *track.WandB:
+			if there, err := sink.Logged(&s.Run); err != nil || there {
+				continue // push says what is wrong
+			}
+			if lacks[sink] == nil {
+				lacks[sink] = map[string]bool{}
+				sinks = append(sinks, sink)
+			}
+			lacks[sink][s.Run.ID] = true
+		}
+	}
+	failures := track.Failures{}
+	err := track.Push(ctx, root, files, func(s track.Shown, err error) {
+		if err == nil {
+			t.shows(s)
+		} else if line := failures.Add(s, err); line != "" {
+			t.tell(line)
+		}
+	})
+	for _, line := range failures.More() {
+		t.tell(line)
+	}
+	if err != nil {
+		return // stopped
+	}
+	for _, sink := range sinks {
+		n := len(lacks[sink])
+		t.tell(fmt.Sprintf("%s lacks %s that %s done before; \"runner track push\" adds %s", sink.Name(), plural.Of(n, "run"), plural.Form(n, "was", "were"), plural.Form(n, "it", "them")))
+	}
 }
 
 // watch takes up what happens to the runs of an apply.

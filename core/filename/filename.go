@@ -27,11 +27,19 @@ func Fit(name string, most int) string {
 	}
 	sum := sha256.Sum256([]byte(name))
 	end := "~" + hex.EncodeToString(sum[:hashed])
-	cut := max(most-len(end), 0)
-	for cut > 0 && !utf8.RuneStart(name[cut]) {
-		cut--
+	return cut(name, most-len(end)) + end
+}
+
+// cut is the first bytes of a name, at most the given number, in whole characters.
+func cut(name string, most int) string {
+	if len(name) <= most {
+		return name
 	}
-	return name[:cut] + end
+	most = max(most, 0)
+	for most > 0 && !utf8.RuneStart(name[most]) {
+		most--
+	}
+	return name[:most]
 }
 
 // Of is a name that a file can have: separators of paths, control characters
@@ -47,6 +55,19 @@ func Of(name string) string {
 		name = "_" + name[1:]
 	}
 	return name
+}
+
+// Distinct is a name that a file can have, with at most the given number of bytes, for
+// files whose names differ wherever their things' names do. A name that Of changes ends in
+// "~" and a part of its hash.
+func Distinct(name string, most int) string {
+	plain := Of(name)
+	if plain == name {
+		return Fit(name, most)
+	}
+	sum := sha256.Sum256([]byte(name))
+	end := "~" + hex.EncodeToString(sum[:hashed])
+	return cut(plain, most-len(end)) + end
 }
 
 // CheckUTF8 returns an error, which shows the name, if a path is not UTF-8. Linux

@@ -3,12 +3,9 @@ package report
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math"
 	"slices"
@@ -18,7 +15,6 @@ import (
 
 	"github.com/loralab/loralab/core/metric"
 	"github.com/loralab/loralab/core/plural"
-	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -68,9 +64,6 @@ func (s *study) readCurves(ctx context.Context) error {
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
-// journalMost bounds the journal that is read: ten million steps.
-const journalMost = 4 << 30
-
 // readCurve reads a metrics.jsonl, of a run with these classes now. A resumed run
 // writes the steps after its checkpoint again: the later line counts. A crash cuts
 // the last line off.
@@ -78,20 +71,12 @@ const journalMost = 4 << 30
 // The result of a run, nil while it is not trained, has the digest of the file and
 // the number of steps. A file that was changed since is not drawn.
 func readCurve(path, name string, classes []string, result *spec.Summary) (*curve, error) {
-	text, err := regular.Read(path, journalMost)
-	if errors.Is(err, fs.ErrNotExist) {
-		if result == nil {
-			return nil, nil
-		}
-		return &curve{fault: rundir.Journal + " is missing"}, nil
+	text, fault := rundir.ReadJournal(path, result)
+	if fault != "" { // no reason to report nothing
+		return &curve{fault: fault}, nil
 	}
-	if err != nil { // no reason to report nothing
-		return &curve{fault: fmt.Sprintf("%s cannot be read (%v)", rundir.Journal, err)}, nil
-	}
-	if want := result.GetFiles()[rundir.Journal]; want != "" {
-		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != want {
-			return &curve{fault: rundir.Journal + " was changed or cut after the run ended"}, nil
-		}
+	if text == nil && result == nil {
+		return nil, nil
 	}
 	loss, score, taken := map[uint64]float64{}, map[uint64]scored{}, map[uint64]bool{}
 	unread := 0

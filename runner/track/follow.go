@@ -3,6 +3,7 @@ package track
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -146,6 +147,11 @@ func (f *follower) finish(ctx context.Context) error {
 	}
 	if f.complete(run) {
 		return nil
+	}
+	if f.late { // a part of the history would stay a part of it in the tracker
+		if _, fault := rundir.ReadJournal(f.journal.path, run.Summary); fault != "" {
+			return errors.New(fault)
+		}
 	}
 	if err := f.look(ctx); err != nil {
 		return err

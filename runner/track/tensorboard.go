@@ -25,7 +25,8 @@ import (
 )
 
 // TensorBoardDir of a project holds event files:
-// tensorboard/<experiment>/<cell>/seed-N, with folds <cell>/fold-K/seed-N.
+// tensorboard/<experiment>/<cell>/seed-N, with folds <cell>/fold-K/seed-N. Of a cell whose
+// name no file can have, the directory ends in a part of the hash of the name.
 const TensorBoardDir = "tensorboard"
 
 // TensorBoard is the sink of event files. What it has is read from these files: a run
@@ -55,11 +56,7 @@ func (TensorBoard) Open(_ context.Context, run *Info) (Session, error) {
 		return nil, fmt.Errorf("opening the event files: %w", err)
 	}
 	defer all.Close()
-	name := path.Join(run.Experiment, filename.Fit(filename.Of(run.Cell), filename.Most))
-	if !run.Fold.IsZero() {
-		name = path.Join(name, "fold-"+run.Fold.String())
-	}
-	name = path.Join(name, fmt.Sprintf("seed-%d", run.Seed))
+	name := eventsOf(&run.Run)
 	if err := all.MkdirAll(name, 0o777); err != nil {
 		return nil, fmt.Errorf("opening the event files: %w", err)
 	}
@@ -75,6 +72,21 @@ func (TensorBoard) Open(_ context.Context, run *Info) (Session, error) {
 		return nil, errors.Join(err, dir.Close())
 	}
 	return s, nil
+}
+
+// eventsOf is the directory of a run below TensorBoardDir.
+func eventsOf(run *Run) string {
+	name := path.Join(run.Experiment, filename.Distinct(run.Cell, filename.Most))
+	if !run.Fold.IsZero() {
+		name = path.Join(name, "fold-"+run.Fold.String())
+	}
+	return path.Join(name, fmt.Sprintf("seed-%d", run.Seed))
+}
+
+// Shows reports whether a project has event files of a run.
+func (TensorBoard) Shows(project string, run *Run) bool {
+	files, _ := os.ReadDir(filepath.Join(project, TensorBoardDir, filepath.FromSlash(eventsOf(run))))
+	return slices.ContainsFunc(files, func(f os.DirEntry) bool { return strings.Contains(f.Name(), "tfevents") })
 }
 
 // hold takes a run in a sink for this process, by a file: two writers would show each step

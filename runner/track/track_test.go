@@ -2,6 +2,8 @@ package track
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,6 +22,7 @@ import (
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/tensorboard"
+	"github.com/loralab/loralab/runner/wandb"
 )
 
 // scripted is a run whose engine is a script: steps, validations at multiples of
@@ -482,4 +485,74 @@ func TestPauses(t *testing.T) {
 	}
 	delete(kept.rows[8].Values, "val/dice/mean")
 	check(t, kept)
+}
+
+// A history that was cut after the run ended is not pushed.
+func TestPushOfACutHistory(t *testing.T) {
+	s := script(t, 3)
+	s.begin()
+	for s.step < steps {
+		s.update()
+	}
+	s.finish()
+	text, err := os.ReadFile(s.dir.Path(rundir.Journal))
+	s.fail(err)
+	sum := sha256.Sum256(text)
+	summary := &spec.Summary{Id: s.run.ID, Steps: steps, Files: map[string]string{rundir.Journal: hex.EncodeToString(sum[:])}}
+	summary.Digest = spec.SealedDigest(summary)
+	result, err := rundir.MarshalFile(summary)
+	s.fail(err)
+	s.fail(os.WriteFile(s.dir.Path(rundir.Result), result, 0o666))
+	push := func() (failed error) {
+		s.fail(Push(t.Context(), s.root, []Shown{{s.run, TensorBoard{}}}, func(_ Shown, err error) { failed = err }))
+		return failed
+	}
+	s.fail(os.Truncate(s.dir.Path(rundir.Journal), int64(len(text)/2)))
+	if err := push(); err == nil || err.Error() != "metrics.jsonl was changed or cut after the run ended" {
+		t.Errorf("a cut history: %v", err)
+	}
+	if rows, _ := inFiles(t, s); len(rows) > 0 {
+		t.Errorf("%d rows of it are shown", len(rows))
+	}
+	s.fail(os.WriteFile(s.dir.Path(rundir.Journal), text, 0o666))
+	if err := push(); err != nil {
+		t.Errorf("the whole history: %v", err)
+	}
+}
+
+// Cells whose names a file system does not tell apart have directories of their own.
+func TestDirectoriesOfCells(t *testing.T) {
+	seen := map[string]string{}
+	for _, cell := range []string{"a", "_a", "<a", ">a", "a/b", "a_b", ".a", strings.Repeat("ä", 300), strings.Repeat("ä", 300) + "/"} {
+		dir := eventsOf(&Run{Experiment: "e", Cell: cell, Seed: 1})
+		if other, there := seen[dir]; there {
+			t.Errorf("%q and %q are in %s", other, cell, dir)
+		}
+		if seen[dir] = cell; len(filepath.Base(filepath.Dir(dir))) > 200 {
+			t.Errorf("%s is too long", dir)
+		}
+	}
+	if dir := eventsOf(&Run{Experiment: "e", Cell: "rank=4", Seed: 1}); dir != "e/rank=4/seed-1" {
+		t.Errorf("a plain cell is in %s", dir)
+	}
+}
+
+// A reason is said once, in one line, and at the end how many runs have it.
+func TestFailures(t *testing.T) {
+	sink := &memory{}
+	var f Failures
+	full := errors.Join(errors.New("no space left"), errors.New("no space left"), errors.New("closed"))
+	if line := f.Add(Shown{Run{Experiment: "e", Cell: "c", Seed: 1}, sink}, full); line != "memory does not show e/c/seed=1: no space left; closed" {
+		t.Errorf("first %q", line)
+	}
+	not := &wandb.NotSentError{Why: errors.New("no answer")}
+	for range 3 {
+		if line := f.Add(Shown{Sink: sink}, full) + f.Add(Shown{Sink: sink}, not); line != "" {
+			t.Errorf("again %q", line)
+		}
+	}
+	want := []string{"memory does not show 3 more runs either", `memory lacks a part of 3 runs (no answer); it is logged, and "runner track sync" sends it`}
+	if more := f.More(); !slices.Equal(more, want) {
+		t.Errorf("at the end %q", more)
+	}
 }

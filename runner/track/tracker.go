@@ -3,7 +3,7 @@ package track
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,11 +23,12 @@ type Tracker struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu     sync.Mutex
-	ends   map[string]chan struct{} // by run, closed when it has ended
-	before map[string]chan struct{} // by run, closed when its sessions are given back
-	warned map[Sink]bool
-	behind int
+	mu       sync.Mutex
+	ends     map[string]chan struct{} // by run, closed when it has ended
+	before   map[string]chan struct{} // by run, closed when its sessions are given back
+	failures Failures
+	reached  []Shown
+	behind   int
 }
 
 // Shown is a run under one name in one sink.
@@ -39,7 +40,7 @@ type Shown struct {
 // New makes a tracker of runs of the project at a root. Warn is called with one line for
 // each sink that fails, from any goroutine. Close has to be called.
 func New(ctx context.Context, project string, warn func(string)) *Tracker {
-	t := &Tracker{project: project, warn: warn, ends: map[string]chan struct{}{}, before: map[string]chan struct{}{}, warned: map[Sink]bool{}}
+	t := &Tracker{project: project, warn: warn, ends: map[string]chan struct{}{}, before: map[string]chan struct{}{}}
 	// A command that is asked to stop still hands over what its runs leave.
 	t.ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return t
@@ -61,7 +62,7 @@ func (t *Tracker) Follow(id string, shown []Shown) {
 		sessions.Add(1)
 		t.wg.Go(func() {
 			defer sessions.Done()
-			t.report(f, t.follow(f, before, ended))
+			t.report(s, t.follow(f, before, ended), ended)
 		})
 	}
 	t.wg.Go(func() {
@@ -103,8 +104,19 @@ func (t *Tracker) Close(within time.Duration) (behind int) {
 	}
 	t.cancel()
 	t.mu.Lock()
+	more, behind := t.failures.More(), t.behind
+	t.mu.Unlock()
+	for _, line := range more {
+		t.warn(line)
+	}
+	return behind
+}
+
+// Reached are the runs that sinks show, once the tracker is closed.
+func (t *Tracker) Reached() []Shown {
+	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.behind
+	return slices.Clone(t.reached)
 }
 
 // follow follows one run until it has ended, once the sessions that it had before are
@@ -143,29 +155,56 @@ func (t *Tracker) count(n int) {
 }
 
 // report warns once of a sink that fails.
-func (t *Tracker) report(f *follower, err error) {
-	if err == nil || t.ctx.Err() != nil {
-		return
+func (t *Tracker) report(s Shown, err error, ended <-chan struct{}) {
+	if err != nil && t.ctx.Err() != nil {
+		return // Close counts it
 	}
 	t.mu.Lock()
-	first := !t.warned[f.sink]
-	t.warned[f.sink] = true
-	t.mu.Unlock()
-	if first {
-		t.warn(fmt.Sprintf("%s does not show %s: %v; training continues, and \"runner track push\" sends what is missing", f.sink.Name(), f.run.Name(), err))
+	line := ""
+	if err == nil {
+		t.reached = append(t.reached, s)
+	} else {
+		line = t.failures.Add(s, err)
 	}
+	t.mu.Unlock()
+	if line == "" {
+		return
+	}
+	select {
+	case <-ended:
+	default:
+		line += "; training continues"
+	}
+	t.warn(line + "; \"runner track push\" adds what is missing")
 }
 
 // Push hands runs over that nobody works on. It continues with the next run where one
-// fails; pushed is called after each with what came of it.
+// fails; pushed is called for each with what came of it. A run for W&B is logged on disk;
+// then all logs of these runs that its server lacks are sent, unless its mode is offline.
 func Push(ctx context.Context, project string, shown []Shown, pushed func(Shown, error)) error {
+	logged := map[*WandB][]Shown{}
+	var sinks []*WandB
 	for _, s := range shown {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		f := newFollower(project, s.Run, s.Sink, true)
 		err := f.finish(ctx)
-		pushed(s, errors.Join(err, f.close(ctx)))
+		err = errors.Join(err, f.close(ctx))
+		if w, ok := s.Sink.(*WandB); ok && err == nil && !w.Offline() {
+			if logged[w] == nil {
+				sinks = append(sinks, w)
+			}
+			logged[w] = append(logged[w], s)
+			continue
+		}
+		pushed(s, err)
 	}
-	return nil
+	for _, w := range sinks {
+		failed := w.send(ctx, logged[w])
+		for i, s := range logged[w] {
+			pushed(s, failed[i])
+		}
+	}
+	return ctx.Err()
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/raster"
 	"github.com/loralab/loralab/core/replacefile"
 	"github.com/loralab/loralab/core/rundir"
@@ -24,6 +25,7 @@ import (
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/store"
 	"github.com/loralab/loralab/runner/wandb"
+	"github.com/loralab/loralab/runner/wandb/wandblog"
 )
 
 // WandB is the sink of Weights & Biases. A run is one run there, whose id follows from its
@@ -34,9 +36,19 @@ type WandB struct {
 	own      bool // id, resume and sweep are of the environment, for a single run
 	say      func(string)
 
-	mu   sync.Mutex
-	urls []string
-	logs []string
+	project string // root
+
+	mu      sync.Mutex
+	urls    []string
+	logs    []string
+	other   []elsewhere
+	trouble wandb.NoticeKind // that was said last: Away or Failed
+}
+
+// elsewhere are runs of an experiment that are in the group of another one.
+type elsewhere struct {
+	group, experiment string
+	runs              map[string]bool
 }
 
 // NewWandB makes the sink of one command. Settings of the environment win over those of
@@ -65,10 +77,113 @@ func NewWandB(project string, t experiment.TrackWandB, getenv func(string) strin
 		say(fmt.Sprintf("W&B: %v; runs are logged offline", wandb.ErrNoKey))
 		s.Mode = wandb.Offline
 	}
+	if !single {
+		s.ID, s.Resume = "", ""
+	}
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
 	if !single && (getenv("WANDB_RUN_ID") != "" || getenv("WANDB_RESUME") != "") {
 		say("W&B: WANDB_RUN_ID and WANDB_RESUME are for a single run, and are ignored")
 	}
-	return &WandB{settings: s, own: single, say: say}, nil
+	return &WandB{settings: s, own: single, say: say, project: project}, nil
+}
+
+// Offline reports whether runs are logged on disk alone.
+func (w *WandB) Offline() bool { return w.settings.Mode == wandb.Offline }
+
+// Logged reports whether a run has a log. One in the group of another experiment is kept
+// for Where.
+func (w *WandB) Logged(run *Run) (bool, error) {
+	logs, err := wandb.Logs(w.settings.Root, w.idOf(run))
+	if err != nil || len(logs) == 0 {
+		return false, err
+	}
+	w.groupOf(logs[0], run)
+	return true, nil
+}
+
+// groupOf is the group of a run that has a log, "" where that is not known.
+func (w *WandB) groupOf(log string, run *Run) string {
+	first, err := wandblog.ReadRun(log)
+	if err != nil {
+		return ""
+	}
+	if first.Group != "" && w.settings.Group == "" && first.Group != run.Experiment {
+		w.shared(first.Group, run.Experiment, run.ID)
+	}
+	return first.Group
+}
+
+// idOf is the id of a run there.
+func (w *WandB) idOf(run *Run) string {
+	if w.own && w.settings.ID != "" {
+		return w.settings.ID
+	}
+	return run.ID[:16]
+}
+
+// send sends what the server lacks of runs that were logged, and says what came of each.
+func (w *WandB) send(ctx context.Context, runs []Shown) []error {
+	failed := make([]error, len(runs))
+	of := map[string][]int{} // runs by the directory of a log
+	var logs []string
+	for i, s := range runs {
+		own, err := wandb.Logs(w.settings.Root, w.idOf(&s.Run))
+		switch {
+		case err != nil:
+			failed[i] = fmt.Errorf("reading the logs of W&B: %w", err)
+		case len(own) == 0:
+			failed[i] = fmt.Errorf("its log is not in %s any more", filepath.Join(w.settings.Root, "wandb"))
+		}
+		for _, log := range own {
+			dir := filepath.Base(filepath.Dir(log))
+			if of[dir] == nil {
+				logs = append(logs, log)
+			}
+			of[dir] = append(of[dir], i)
+		}
+	}
+	if len(logs) == 0 {
+		return failed
+	}
+	s := w.settings
+	s.Notice = func(n wandb.Notice) {
+		if n.Kind == wandb.Away || n.Kind == wandb.Renamed { // all else is in the results
+			w.say("W&B: " + n.Text)
+		}
+	}
+	results, err := wandb.Sync(ctx, s, logs...)
+	if len(results) == 0 && err != nil {
+		for i := range failed {
+			failed[i] = cmp.Or(failed[i], err)
+		}
+		return failed
+	}
+	for _, r := range results {
+		for _, i := range of[filepath.Base(r.Dir)] {
+			failed[i] = cmp.Or(failed[i], r.Err)
+			if r.Err == nil && r.URL != "" {
+				w.show(r.URL + " (" + runs[i].Run.Name() + ")")
+			}
+		}
+	}
+	if err := KeepPages(w.settings.Root, results); err != nil {
+		w.say("W&B: " + err.Error())
+	}
+	return failed
+}
+
+// show keeps the address of a page for Where, and reports whether it is to be said now:
+// it is new and one of few.
+func (w *WandB) show(url string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if slices.Contains(w.urls, url) {
+		return false
+	}
+	w.urls = append(w.urls, url)
+	return len(w.urls) <= mostURLs
 }
 
 // Name is "W&B".
@@ -90,17 +205,38 @@ func (w *WandB) Where([]string) []string {
 		lines = append(lines, url)
 	}
 	if w.settings.Mode == wandb.Offline && len(w.logs) > 0 {
-		lines = append(lines, "wandb sync "+filepath.Join(w.settings.Root, "wandb", "offline-run-*"))
+		lines = append(lines, "logged in "+w.shown(filepath.Join(w.settings.Root, "wandb"))+", and sent by: runner track sync")
+	}
+	for _, o := range w.other {
+		n := len(o.runs)
+		lines = append(lines, fmt.Sprintf("%s of %s %s in the group %s, whose experiment has the same %s", plural.Of(n, "run"), o.experiment, plural.Form(n, "is", "are"), o.group, plural.Form(n, "run", "runs")))
 	}
 	return lines
 }
 
+// shared keeps for Where that a run is in the group of another experiment.
+func (w *WandB) shared(group, experiment, run string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.IndexFunc(w.other, func(o elsewhere) bool { return o.group == group && o.experiment == experiment })
+	if i < 0 {
+		i = len(w.other)
+		w.other = append(w.other, elsewhere{group, experiment, map[string]bool{}})
+	}
+	w.other[i].runs[run] = true
+}
+
+// shown is a path for people: from the root of the project, if it is below that.
+func (w *WandB) shown(path string) string {
+	if rel, err := filepath.Rel(w.project, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
 // Open prepares a run.
 func (w *WandB) Open(_ context.Context, run *Info) (Session, error) {
-	s := &page{sink: w, info: run, id: run.ID[:16]}
-	if w.own && w.settings.ID != "" {
-		s.id = w.settings.ID
-	}
+	s := &page{sink: w, info: run, id: w.idOf(&run.Run)}
 	at := filepath.Join(w.settings.Root, "wandb", "loralab")
 	if err := os.MkdirAll(at, 0o777); err != nil {
 		return nil, fmt.Errorf("opening the logs of W&B: %w", err)
@@ -113,14 +249,33 @@ func (w *WandB) Open(_ context.Context, run *Info) (Session, error) {
 	if s.lock, err = hold(s.dir, s.name+".lock"); err != nil {
 		return nil, errors.Join(err, s.dir.Close())
 	}
+	if err := s.remember(); err != nil {
+		return nil, errors.Join(err, s.lock.Close(), s.dir.Close())
+	}
+	return s, nil
+}
+
+// remember reads what the logs have of the run. Without a log they have nothing.
+func (s *page) remember() error {
+	logs, err := wandb.Logs(s.sink.settings.Root, s.id)
+	if err != nil {
+		return fmt.Errorf("reading the logs of W&B: %w", err)
+	}
+	if len(logs) == 0 {
+		return nil
+	}
+	s.group = s.sink.groupOf(logs[0], &s.info.Run)
 	text, err := s.dir.ReadFile(s.name + ".json")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err == nil {
 		err = json.Unmarshal(text, &s.has)
 	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, errors.Join(fmt.Errorf("reading what W&B has: %w", err), s.lock.Close(), s.dir.Close())
+	if err != nil {
+		return fmt.Errorf("%s, which says what was logged for W&B, cannot be read (%w): remove it, and the domains of the run are logged again", s.sink.shown(filepath.Join(s.dir.Name(), s.name+".json")), err)
 	}
-	return s, nil
+	return nil
 }
 
 // plainName is a name without what files cannot have.
@@ -139,11 +294,14 @@ type page struct {
 	info *Info
 	id   string
 	name string
-	dir  *os.Root
-	lock *os.File
-	has  []string   // keys
-	run  *wandb.Run // nil until there is something to log
-	code int
+	// group is that of the first log of the run: another experiment with the run
+	// leaves it there. "" without a log.
+	group string
+	dir   *os.Root
+	lock  *os.File
+	has   []string   // keys
+	run   *wandb.Run // nil until there is something to log
+	code  int
 
 	domains []*Scores // of this session
 	alerted bool      // that the loss is no number
@@ -183,7 +341,7 @@ func (s *page) begin() error {
 	}
 	repeat := strings.TrimPrefix(s.info.Name(), s.info.Experiment+"/")
 	t.Name = strings.TrimSpace(t.Name + " " + repeat)
-	t.Group = cmp.Or(t.Group, s.info.Experiment)
+	t.Group = cmp.Or(t.Group, s.group, s.info.Experiment)
 	job := "train"
 	if s.info.Search {
 		job = "search"
@@ -196,7 +354,7 @@ func (s *page) begin() error {
 	if !s.info.Late {
 		t.SystemInterval = 15 * time.Second
 	} else {
-		t.Start = s.info.Started
+		t.Start, t.Mode = s.info.Started, wandb.Offline // Push sends it
 	}
 	t.Notice = s.notice
 	run, err := wandb.Init(context.Background(), t)
@@ -231,14 +389,17 @@ func (s *page) notice(n wandb.Notice) {
 			s.sink.say("W&B: " + err.Error())
 		}
 		n.Text += " (" + s.info.Name() + ")"
-		s.sink.mu.Lock()
-		known := slices.Contains(s.sink.urls, n.Text)
-		if !known {
-			s.sink.urls = append(s.sink.urls, n.Text)
+		if !s.sink.show(n.Text) {
+			return
 		}
-		several := len(s.sink.urls) > mostURLs
+	}
+	if n.Kind == wandb.Failed || n.Kind == wandb.Away {
+		// Of one server, and not of one run.
+		s.sink.mu.Lock()
+		known := s.sink.trouble == n.Kind
+		s.sink.trouble = n.Kind
 		s.sink.mu.Unlock()
-		if known || several {
+		if known {
 			return
 		}
 	}

@@ -2,15 +2,20 @@ package track
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/loralab/loralab/core/spec"
+	"github.com/loralab/loralab/internal/wandbserver"
 	"github.com/loralab/loralab/runner/experiment"
+	"github.com/loralab/loralab/runner/wandb"
 	"github.com/loralab/loralab/runner/wandb/wandblog"
 )
 
@@ -176,6 +181,112 @@ func TestNamesOfTheEnvironment(t *testing.T) {
 		got := wandblog.Run{ID: r.ID, Project: r.Project, Entity: r.Entity, DisplayName: r.DisplayName, Group: r.Group, JobType: r.JobType, Tags: r.Tags, Notes: r.Notes, SweepID: r.SweepID}
 		if !reflect.DeepEqual(got, c.want) || lines != c.lines {
 			t.Errorf("single %v, %d lines: %+v\nwant %+v", c.single, lines, got, c.want)
+		}
+	}
+}
+
+// Push sends what the server lacks, of logs of before too, and fails while the server does
+// not have it. The same run of another experiment stays in its group.
+func TestPushSends(t *testing.T) {
+	server := wandbserver.New(strings.Repeat("k", 40))
+	defer server.Close()
+	server.Down.Store(true)
+	s := script(t, 3)
+	given := map[string]string{
+		"WANDB_BASE_URL": server.URL, "WANDB_API_KEY": server.Key, "WANDB_X_FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "0.001", "WANDB_X_FILE_STREAM_RETRY_WAIT_MAX_SECONDS": "0.01",
+	}
+	getenv := func(name string) string { return given[name] }
+	var said []string
+	sinkOf := func() *WandB {
+		sink, err := NewWandB(s.root, experiment.TrackWandB{Project: "p"}, getenv, false, func(text string) { said = append(said, text) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink.settings.Wait = 100 * time.Millisecond
+		return sink
+	}
+	s.begin()
+	for s.step < steps {
+		s.update()
+	}
+	s.finish()
+	push := func(sink *WandB, run Run) (failed error) {
+		t.Helper()
+		err := Push(t.Context(), s.root, []Shown{{run, sink}}, func(_ Shown, err error) { failed = err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return failed
+	}
+	away := new(wandb.AwayError)
+	for range 2 { // the second time all is logged
+		said = nil
+		if err := push(sinkOf(), s.run); !errors.As(err, &away) || len(said) != 1 || !strings.Contains(said[0], "waiting for "+server.URL) {
+			t.Fatalf("without a server: %v, %q", err, said)
+		}
+	}
+	server.Down.Store(false)
+	sink := sinkOf()
+	if err := push(sink, s.run); err != nil {
+		t.Fatal(err)
+	}
+	if got := server.Run("p", s.run.ID[:16]); got == nil || len(got.Lines["wandb-history.jsonl"]) != steps || !slices.Equal(got.Exits, []int{0}) {
+		t.Errorf("the server has %+v", got)
+	}
+	if where := sink.Where(nil); len(where) != 1 || !strings.HasSuffix(where[0], "/runs/"+s.run.ID[:16]+" (e/rank=4/seed=3)") {
+		t.Errorf("it is at %q", where)
+	}
+	before := maps.Clone(server.Requests)
+	other := s.run
+	other.Experiment = "f"
+	sink = sinkOf()
+	if err := push(sink, other); err != nil || !maps.Equal(server.Requests, before) {
+		t.Errorf("pushing again: %v, %v", err, server.Requests)
+	}
+	if where := sink.Where(nil); !slices.Equal(where, []string{"1 run of f is in the group e, whose experiment has the same run"}) {
+		t.Errorf("of another experiment, %q", where)
+	}
+	// A file of ours that is damaged is named.
+	name := filepath.Join("wandb", "loralab", "p-"+s.run.ID[:16]+".json")
+	if err := os.WriteFile(filepath.Join(s.root, name), []byte("[\"\n\"]"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := push(sinkOf(), s.run); err == nil || !strings.HasPrefix(err.Error(), name+", which says") || !strings.Contains(err.Error(), "remove it") {
+		t.Errorf("with a damaged file: %v", err)
+	}
+	if err := os.Remove(filepath.Join(s.root, name)); err != nil {
+		t.Fatal(err)
+	}
+	if err := push(sinkOf(), s.run); err != nil {
+		t.Error(err)
+	}
+	if got := server.Run("p", s.run.ID[:16]); got.Doubled() != 0 {
+		t.Errorf("%d rows are there twice", got.Doubled())
+	}
+}
+
+// What no server takes is refused before anything trains.
+func TestSettingsThatNoServerTakes(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		w           experiment.TrackWandB
+		single      bool
+		want        string
+	}{
+		{"WANDB_API_KEY", "short", experiment.TrackWandB{}, false, "too short"},
+		{"WANDB_RUN_ID", "a/b", experiment.TrackWandB{Mode: "offline"}, true, `the id of a run "a/b"`},
+		{"WANDB_BASE_URL", "here", experiment.TrackWandB{}, false, `is "here", not the URL`},
+		{"", "", experiment.TrackWandB{Mode: "offline", Project: "a/b"}, false, `project of W&B is "a/b"`},
+		{"", "", experiment.TrackWandB{Mode: "offline", Entity: "a b"}, false, `entity of W&B is "a b"`},
+	} {
+		_, err := NewWandB(t.TempDir(), c.w, func(name string) string {
+			if name == c.name && name != "" {
+				return c.value
+			}
+			return ""
+		}, c.single, func(string) {})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }

@@ -355,6 +355,9 @@ func (s Settings) resolved() (Settings, error) {
 	if s.BaseURL, err = checkURL(s.BaseURL); err != nil {
 		return s, err
 	}
+	if err := errors.Join(checkName("project", s.Project), checkName("entity", s.Entity)); err != nil {
+		return s, err
+	}
 	if s.Mode == Online {
 		if s.Key.IsZero() {
 			return s, ErrNoKey
@@ -379,6 +382,26 @@ func (s Settings) resolved() (Settings, error) {
 		s.ID = NewID()
 	}
 	return s, CheckID(s.ID)
+}
+
+// Check says what is wrong with settings: a key or an id that no server takes, a URL that
+// is none, the name of a project with a slash.
+func (s Settings) Check() error {
+	_, err := s.resolved()
+	return err
+}
+
+// checkName says what is wrong with the name of a project or an entity.
+func checkName(kind, name string) error {
+	switch {
+	case strings.ContainsAny(name, `/\#?%:`) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' }):
+		return fmt.Errorf(`the name of the %s of W&B is %q: it cannot have any of / \ # ? %% :`, kind, name)
+	case strings.TrimSpace(name) != name || kind == "entity" && strings.Contains(name, " "):
+		return fmt.Errorf("the name of the %s of W&B is %q: it has a space", kind, name)
+	case len(name) > 128:
+		return fmt.Errorf("the name of the %s of W&B has %d letters, more than 128", kind, len(name))
+	}
+	return nil
 }
 
 // folderOf is the directory in a root that holds runs.

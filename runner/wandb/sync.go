@@ -84,6 +84,9 @@ func Sync(ctx context.Context, s Settings, logs ...string) ([]Result, error) {
 	return results, errors.Join(failed...)
 }
 
+// Logs lists the logs of a run in the folder of a root, the oldest first.
+func Logs(root, id string) ([]string, error) { return logsOf(folderOf(root), id) }
+
 // findLogs lists the files of logs, those of one run in the order of their times.
 func findLogs(root string, named []string) (paths []string, err error) {
 	if len(named) == 0 {

@@ -524,7 +524,7 @@ func TestServerAway(t *testing.T) {
 	r, err := Init(t.Context(), s)
 	must(t, err)
 	everything(t, r)
-	if n := <-away; n.Kind != Away || !strings.Contains(n.Text, "away") {
+	if n := <-away; n.Kind != Away || !strings.Contains(n.Text, "does not answer") {
 		t.Errorf("the notice is %v", n)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

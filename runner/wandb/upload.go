@@ -160,6 +160,9 @@ func (u *uploader) trouble(err error) {
 	case err != nil:
 		if u.away.IsZero() {
 			u.away = time.Now()
+			if errors.Is(err, errSlow) {
+				u.away = u.away.Add(-slowAnswer)
+			}
 		}
 		if u.tries++; u.told {
 			break
@@ -170,12 +173,12 @@ func (u *uploader) trouble(err error) {
 			kind, text = Away, fmt.Sprintf("waiting for %s (%v), for %s at most", u.settings.BaseURL, err, inSeconds(u.api.patience))
 		case u.tries == patienceTries || errors.Is(err, errSlow):
 			u.told = true
-			kind, text = Away, fmt.Sprintf("the server of W&B is away (%v); everything is logged in %s and sent when it answers", err, shown(filepath.Dir(u.path)))
+			kind, text = Away, fmt.Sprintf("%s does not answer (%v); everything is logged in %s, and sent if it answers", u.settings.BaseURL, err, shown(filepath.Dir(u.path)))
 		}
 	case u.told && !u.live:
 		u.tries, u.away, u.told = 0, time.Time{}, false
 	case u.told:
-		kind, text = Back, "the server of W&B answers again"
+		kind, text = Back, u.settings.BaseURL+" answers"
 		fallthrough
 	default:
 		u.tries, u.away, u.told = 0, time.Time{}, false

@@ -130,6 +130,23 @@ func (r *Reader) Next() (*Record, error) {
 // Offset is where the next record starts, in bytes.
 func (r *Reader) Offset() int64 { return r.offset }
 
+// ReadRun reads what the log at a path says first of its run.
+func ReadRun(path string) (*Run, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := NewReader(f)
+	for err == nil {
+		var record *Record
+		if record, err = r.Next(); err == nil && record.Run != nil {
+			return record.Run, nil
+		}
+	}
+	return nil, fmt.Errorf("reading the run of a log: %w", err)
+}
+
 // ReadFile returns all records of a log. If the log ends within a record, the records
 // before it come with ErrIncomplete.
 func ReadFile(path string) (records []*Record, err error) {
