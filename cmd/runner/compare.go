@@ -31,8 +31,8 @@ p-value. NAME is an experiment, for all its cells, a cell, or a run.
 
 Runs of the same seed are paired where two groups share at least two seeds; else the
 test is Welch's. Both are t tests, p is two-sided and adjusted after Holm over all
-differences shown, and there is none below three runs: a few seeds show the size of
-an effect better than its significance.
+differences shown, and there is none where a cell has fewer than three runs: a few seeds
+show the size of an effect better than its significance.
 
 In cross-validation runs of the same fold and seed are paired, and the fold is what is
 tested over. Folds share training images: the interval is wider by that (Nadeau and

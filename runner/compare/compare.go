@@ -65,6 +65,8 @@ type Row struct {
 	// Difference is from the baseline; nil for the baseline itself, and where
 	// either has no run.
 	Difference *statistics.Difference `json:"difference,omitempty"`
+	// common is how many runs have the seed of one of the baseline.
+	common int
 	// Sentence says the same in words; "" without a difference.
 	Sentence string `json:"sentence,omitempty"`
 }
@@ -87,6 +89,11 @@ func Make(metric string, domains []string, groups []Group, baseline int) *Compar
 			}
 			if i != baseline {
 				row.Difference = difference(g, groups[baseline], domain)
+				for r := range g.Runs[domain] {
+					if _, ok := groups[baseline].Runs[domain][r]; ok {
+						row.common++
+					}
+				}
 				tested = append(tested, row.Difference)
 			}
 			d.Rows = append(d.Rows, row)

@@ -15,9 +15,13 @@ import (
 // the difference with its interval, how many seeds it is of, and the test.
 func (c *Comparison) sentence(domain string, row, base Row) string {
 	d := row.Difference
-	digits := digits(d.Mean)
+	digits := Digits(d)
 	size := func(v float64) string {
-		return strings.Replace(strconv.FormatFloat(v, 'f', digits, 64), "-", "\u2212", 1)
+		text := strconv.FormatFloat(v, 'f', digits, 64)
+		if strings.Trim(text, "-0.") == "" { // no negative zero
+			text = strings.TrimPrefix(text, "-")
+		}
+		return strings.Replace(text, "-", "\u2212", 1)
 	}
 	how := "the same as"
 	switch {
@@ -52,6 +56,8 @@ func (c *Comparison) sentence(domain string, row, base Row) string {
 	case d.Paired:
 		test = "paired t-test"
 		parts = append(parts, plural.Of(d.N, "seed"))
+	case row.common > 0:
+		parts = append(parts, fmt.Sprintf("%d and %s, %d in common", row.N, plural.Of(base.N, "seed"), row.common))
 	default:
 		parts = append(parts, fmt.Sprintf("%d and %s", row.N, plural.Of(base.N, "other seed")))
 	}
@@ -67,8 +73,29 @@ func (c *Comparison) sentence(domain string, row, base Row) string {
 		parts = append(parts, test, p)
 	case d.Known():
 		parts = append(parts, "too few for a test")
+	case row.Folds == nil && base.Folds == nil:
+		parts = append(parts, "too few for an interval")
 	}
 	return fmt.Sprintf("%s scores %s %s in %s (%s).", row.Group, how, base.Group, in, strings.Join(parts, ", "))
+}
+
+// Digits are how many a difference and its interval need behind the point: an interval
+// without 0 is to be seen as one.
+func Digits(d *statistics.Difference) int {
+	least := d.Mean
+	if d.Known() && *d.Low**d.High > 0 {
+		least = min(math.Abs(*d.Low), math.Abs(*d.High), math.Abs(d.Mean))
+	}
+	return digits(least)
+}
+
+// Signed is a number with its sign; one that rounds to 0 has none.
+func Signed(x float64, digits int) string {
+	text := fmt.Sprintf("%+.*f", digits, x)
+	if strings.Trim(text, "+-0.") == "" {
+		return text[1:]
+	}
+	return strings.Replace(text, "-", "\u2212", 1)
 }
 
 // digits are those behind the point: three as in tables, and more for a difference that

@@ -70,7 +70,11 @@ func (t Table) comparisonLines(d compare.Domain) (lines [][]string) {
 			if diff.Adjusted != nil && *diff.Adjusted < 0.001 {
 				p = "<0.001"
 			}
-			line = append(line, some(&diff.Mean, "%+.3f"), bounds(diff.Interval, "%+.3f"), some(diff.Effect, "%.1f"), p)
+			digits, interval := compare.Digits(diff), "–"
+			if diff.Known() {
+				interval = compare.Signed(*diff.Low, digits) + " to " + compare.Signed(*diff.High, digits)
+			}
+			line = append(line, compare.Signed(diff.Mean, digits), interval, some(diff.Effect, "%.1f"), p)
 		}
 		lines = append(lines, line)
 	}

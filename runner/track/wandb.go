@@ -265,6 +265,13 @@ func (s *page) remember() error {
 		return nil
 	}
 	s.group = s.sink.groupOf(logs[0], &s.info.Run)
+	for _, log := range logs {
+		if _, err := os.Stat(log + ".synced"); err != nil {
+			s.sink.mu.Lock()
+			s.sink.logs = append(s.sink.logs, filepath.Dir(log))
+			s.sink.mu.Unlock()
+		}
+	}
 	text, err := s.dir.ReadFile(s.name + ".json")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

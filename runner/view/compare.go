@@ -43,9 +43,10 @@ func (v *View) Compare(c *compare.Comparison) {
 			row := make([]string, 5)
 			if diff := r.Difference; diff != nil {
 				several = true
-				row[0] = signed(diff.Mean)
+				digits := compare.Digits(diff)
+				row[0] = compare.Signed(diff.Mean, digits)
 				if diff.Low != nil && diff.High != nil {
-					row[1] = fmt.Sprintf("%s … %s", signed(*diff.Low), signed(*diff.High))
+					row[1] = fmt.Sprintf("%s … %s", compare.Signed(*diff.Low, digits), compare.Signed(*diff.High, digits))
 				}
 				row[2] = optional(diff.Effect, effect)
 				row[3] = optional(diff.Adjusted, pValue)
@@ -55,6 +56,8 @@ func (v *View) Compare(c *compare.Comparison) {
 				case diff.Paired:
 					row[4] = v.dim.Render(fmt.Sprintf("paired, %d", diff.N))
 				case folds: // of other folds, or of none
+					row[4] = v.dim.Render("none")
+				case diff.P == nil:
 					row[4] = v.dim.Render("none")
 				default:
 					row[4] = v.dim.Render("Welch")
@@ -84,7 +87,7 @@ func compareNotes(c *compare.Comparison) []string {
 	folds := slices.ContainsFunc(c.Domains, func(d compare.Domain) bool {
 		return slices.ContainsFunc(d.Rows, func(r compare.Row) bool { return r.Folds != nil })
 	})
-	notes := []string{fmt.Sprintf("Differences are from %s. ± is the sample standard deviation (n−1) over seeds; P is two-sided, of Student's t, adjusted after Holm.", c.Baseline)}
+	notes := []string{fmt.Sprintf("Differences are from %s. ± is the sample standard deviation (n−1) over seeds; P is two-sided, of the t test that the row names, adjusted after Holm.", c.Baseline)}
 	if folds {
 		notes = []string{
 			fmt.Sprintf("Differences are from %s, paired by fold and seed. ± is the sample standard deviation (n−1) over folds, and over the seeds of a fold, pooled; P is two-sided, of Student's t over folds, adjusted after Holm.", c.Baseline),
@@ -106,7 +109,7 @@ func compareNotes(c *compare.Comparison) []string {
 	}
 	switch {
 	case least < statistics.Testable:
-		notes = append(notes, "Fewer than three runs are not tested.")
+		notes = append(notes, "Cells with fewer than three runs are not tested.")
 	case least < 6 && !folds:
 		notes = append(notes, "With so few seeds the interval says more than P, and neither can show that differences are normal, as both assume.")
 	}
@@ -162,10 +165,6 @@ func spread(x float64) string { return fmt.Sprintf("%.3f", x) }
 
 func effect(x float64) string { return strings.Replace(fmt.Sprintf("%.1f", x), "-", "−", 1) }
 
-func signed(x float64) string {
-	return strings.Replace(fmt.Sprintf("%+.3f", x), "-", "−", 1)
-}
-
 func pValue(p float64) string {
 	if p < 0.001 {
 		return "<0.001"
@@ -210,7 +209,7 @@ func (v *View) Diff(a, b *inspect.Report, d *inspect.Difference) {
 		}
 		last = s.Domain
 		if s.A != nil && s.B != nil {
-			row[4] = signed(*s.B - *s.A)
+			row[4] = compare.Signed(*s.B-*s.A, 3)
 		}
 		t.add(row...)
 	}

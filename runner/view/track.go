@@ -1,10 +1,13 @@
 package view
 
 import (
+	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,21 +37,43 @@ func (v *View) Behind(runs int, files []string) {
 	v.Warn(fmt.Sprintf("trackers lack a part of %s; what is missing is sent by: runner track push %s", plural.Of(runs, "run"), strings.Join(files, " ")))
 }
 
-// Synced says what became of the logs of W&B.
-func (v *View) Synced(results []wandb.Result) {
+// Synced says what became of the logs of W&B in a directory. What all of several failed
+// with is said once.
+func (v *View) Synced(root string, results []wandb.Result) {
 	if len(results) == 0 {
-		v.Say("there is nothing to send")
+		v.Say("there is nothing to send in %s", filepath.Join(root, "wandb"))
+	}
+	failed := map[string]int{}
+	for _, r := range results {
+		if r.Err != nil {
+			failed[r.Err.Error()]++
+		}
 	}
 	for _, r := range results {
+		if rel, err := filepath.Rel(root, r.Dir); err == nil && filepath.IsLocal(rel) {
+			r.Dir = rel
+		}
 		switch {
+		case errors.Is(r.Err, context.Canceled):
+			if n := failed[r.Err.Error()]; n > 0 {
+				v.Warn(fmt.Sprintf("stopped: %s %s not sent completely; \"runner track sync\" sends the rest", plural.Of(n, "log"), plural.Form(n, "was", "were")))
+				failed[r.Err.Error()] = 0
+			}
+			continue
+		case r.Err != nil && failed[r.Err.Error()] == 0:
+			continue
 		case r.Err != nil:
+			if more := failed[r.Err.Error()] - 1; more > 0 {
+				r.Dir += fmt.Sprintf(" and %d more", more)
+			}
+			failed[r.Err.Error()] = 0
 			v.Warn(fmt.Sprintf("%s: %v", r.Dir, r.Err))
 		case r.Already:
 			v.Say("%s was sent before", r.Dir)
 		default:
 			v.Say("%s  %s, %s  %s", r.Dir, plural.Of(r.Rows, "row"), plural.Of(r.Files, "file"), r.URL)
 		}
-		for _, refused := range r.Refused {
+		for _, refused := range r.Refused[min(1, len(r.Refused)):] { // the first is the error's
 			v.Warn(refused)
 		}
 	}

@@ -41,15 +41,16 @@ type uploader struct {
 	told  bool      // that it is away
 
 	// The rest belongs to the goroutine that reads.
-	reader  *wandblog.Reader
-	state   *replay
-	has     *acknowledged
-	seen    lines // of the log, up to where it is read
-	partial map[int32]string
-	pending pending
-	alerts  int
-	media   *worker
-	result  Result
+	reader   *wandblog.Reader
+	state    *replay
+	has      *acknowledged
+	seen     lines // of the log, up to where it is read
+	partial  map[int32]string
+	pending  pending
+	alerts   int
+	media    *worker
+	result   Result
+	refusals map[string]*refusal // by reason
 
 	structured bool // console text as JSON
 	lastPost   time.Time
@@ -396,9 +397,7 @@ func (u *uploader) take(r mediaResult) error {
 		if code := status(r.err); !aside && (code == http.StatusUnauthorized || code == 0) {
 			return r.err // the key, or the server is away for good
 		}
-		text := fmt.Sprintf("%s was not sent: %v", r.what, r.err)
-		u.result.Refused = append(u.result.Refused, text)
-		u.notice(Refused, text)
+		u.refuse(r.what, r.err.Error())
 		return nil
 	}
 	switch {
@@ -419,6 +418,30 @@ func (u *uploader) take(r mediaResult) error {
 		u.has.Alerts = max(u.has.Alerts, r.alert)
 	}
 	return u.has.write(u.path)
+}
+
+// refusal is what was not sent for one reason.
+type refusal struct {
+	at    int // in the list of the result
+	first string
+	more  int
+}
+
+// refuse keeps that something was not sent. All with one reason are one line, and the
+// first is said.
+func (u *uploader) refuse(what, why string) {
+	if u.refusals == nil {
+		u.refusals = map[string]*refusal{}
+	}
+	if r := u.refusals[why]; r != nil {
+		r.more++
+		u.result.Refused[r.at] = fmt.Sprintf("%s and %d more were not sent: %s", r.first, r.more, why)
+		return
+	}
+	u.refusals[why] = &refusal{at: len(u.result.Refused), first: what}
+	text := fmt.Sprintf("%s was not sent: %s", what, why)
+	u.result.Refused = append(u.result.Refused, text)
+	u.notice(Refused, text)
 }
 
 // read reads records until the end of the log or until there is enough for a request.
