@@ -231,15 +231,24 @@ func TestSlurmPreemption(t *testing.T) {
 }
 
 // A node is lost, with a worker that runs on when Slurm has started its element elsewhere
-// and another has done its run: it changes nothing.
+// and another has done its run: it changes nothing. So it is when its engine has done the run
+// meanwhile, and the worker was stopped before it could say so.
 func TestSlurmOldGeneration(t *testing.T) {
+	t.Run("worker and engine", func(t *testing.T) { testOldGeneration(t, "work\x00--first", "runner-engine") })
+	t.Run("worker", func(t *testing.T) { testOldGeneration(t, "work\x00--first") })
+}
+
+func testOldGeneration(t *testing.T, stopped ...string) {
 	h, want := slurmVictim(t, "TEST_TIME=400ms")
 	a := h.start()
 	slurmtest.Wait(t, "workers are at work", func() bool { return len(h.processes("work\x00--first")) == 3 || a.over() })
 	time.Sleep(time.Second)
 	h.cluster.KillNode(1)
-	var frozen []int
-	for _, pid := range append(h.processes("work\x00--first"), h.processes("runner-engine")...) {
+	var frozen, pids []int
+	for _, what := range stopped {
+		pids = append(pids, h.processes(what)...)
+	}
+	for _, pid := range pids {
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		if err == nil && strings.Contains(string(env), "SLURMD_NODENAME=n1\x00") {
 			frozen = append(frozen, pid)
@@ -248,6 +257,17 @@ func TestSlurmOldGeneration(t *testing.T) {
 	}
 	if len(frozen) == 0 {
 		t.Fatal("no worker is on node n1")
+	}
+	if len(stopped) == 1 {
+		slurmtest.Wait(t, "an engine has done a run that nobody ends", func() bool {
+			before := h.untold()
+			time.Sleep(time.Second) // others end theirs at once
+			now := h.untold()
+			return a.over() || slices.ContainsFunc(before, func(result string) bool { return slices.Contains(now, result) })
+		})
+		if a.over() {
+			t.Fatal("no engine has done a run that nobody ends")
+		}
 	}
 	<-a.ended
 	before := h.digests()
@@ -266,6 +286,15 @@ func TestSlurmOldGeneration(t *testing.T) {
 	if ends["broken"] == 0 {
 		t.Errorf("generations ended so: %v", ends)
 	}
+}
+
+// untold are the results of generations without an end.
+func (h *harmer) untold() []string {
+	results, _ := filepath.Glob(filepath.Join(h.dir, "runs", h.experiment, "*", "generations", "*", "result.json"))
+	return slices.DeleteFunc(results, func(result string) bool {
+		_, err := os.Lstat(filepath.Dir(result) + ".end")
+		return err == nil
+	})
 }
 
 // No apply watches when a worker is killed: another one learns it from Slurm, and does the
