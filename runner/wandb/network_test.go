@@ -54,7 +54,7 @@ func TestOwnProxy(t *testing.T) {
 // The variables of all programs are read once by a process, so another one sends.
 func TestEnvironmentOfTheNetwork(t *testing.T) {
 	if root := os.Getenv("LORALAB_TEST_SYNC"); root != "" {
-		_, err := Sync(t.Context(), Settings{Root: root})
+		_, err := Sync(t.Context(), Settings{Root: root, Wait: 2 * time.Second})
 		must(t, err)
 		return
 	}
