@@ -77,6 +77,10 @@ func (a *app) page(ctx context.Context, p *project, quiet bool) error {
 		return err
 	}
 	path, err := report.WritePage(p.root, made)
+	if readOnly(err) {
+		a.view.Warn(fmt.Sprintf("the page of all experiments is not written: %v", err))
+		return nil
+	}
 	if err == nil && !quiet {
 		a.view.Page(p.root, path)
 	}
@@ -121,7 +125,7 @@ func (a *app) report(ctx context.Context, p *project, changed bool) error {
 // tables alone.
 func (a *app) made(ctx context.Context, p *project) (*report.Paths, error) {
 	paths, err := a.buildReport(ctx, p)
-	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
+	if !readOnly(err) {
 		return paths, err
 	}
 	a.view.Warn(fmt.Sprintf("the tables are only shown, and no figures are drawn: %v", err))
@@ -139,6 +143,9 @@ func (a *app) made(ctx context.Context, p *project) (*report.Paths, error) {
 	}
 	return paths, nil
 }
+
+// readOnly reports whether an error says that a project may not be written.
+func readOnly(err error) bool { return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) }
 
 func (a *app) buildReport(ctx context.Context, p *project) (*report.Paths, error) {
 	results, searches, err := a.results(ctx, p)

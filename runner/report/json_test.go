@@ -31,7 +31,7 @@ func TestReportAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`{"cell":"two","n":2,"planned":2,`, `{"n":2,"mean":0.6,"std":0.141`, `{"cell":"one","n":1,"planned":2,`,
+		`{"cell":"two","n":2,"planned":2,`, `{"n":2,"mean":0.6,"std":0.141`, `{"cell":"one","n":1,"planned":2,`, `{"cell":"none","n":0,"planned":1,`, `"backbone":null,"adapter":null,"head":null}`,
 		`{"n":1,"mean":0.5,"std":null,"min":0.5,"max":0.5,"low":null,"high":null}`, `{"n":0,"mean":null,"std":null,"min":null,"max":null,"low":null,"high":null}`,
 	} {
 		if !strings.Contains(string(text), want) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -53,11 +54,26 @@ type Row struct {
 	// Folds is how many of them are planned, with the seeds of each; 0 without
 	// cross-validation.
 	Folds int `json:"folds,omitempty"`
-	// Trained parameters of the three parts; 0 until a run is trained.
+	// Trained parameters of the three parts; 0, and null in JSON, until a run is trained.
 	Backbone uint64  `json:"backbone"`
 	Adapter  uint64  `json:"adapter"`
 	Head     uint64  `json:"head"`
 	Scores   []Score `json:"scores"` // one for each domain of the table
+}
+
+// MarshalJSON writes null for what is not known.
+func (r Row) MarshalJSON() ([]byte, error) {
+	type plain Row
+	out := struct {
+		plain
+		Backbone *uint64 `json:"backbone"`
+		Adapter  *uint64 `json:"adapter"`
+		Head     *uint64 `json:"head"`
+	}{plain: plain(r)}
+	if r.N > 0 {
+		out.Backbone, out.Adapter, out.Head = &r.Backbone, &r.Adapter, &r.Head
+	}
+	return json.Marshal(out)
 }
 
 // Trainable is the number of all trained parameters.

@@ -101,7 +101,9 @@ func (e *AwayError) Error() string {
 	return fmt.Sprintf("%s has given no usable answer for %s (%v)", e.Server, inSeconds(e.For), e.Why)
 }
 
-func inSeconds(d time.Duration) string { return fmt.Sprintf("%g s", d.Seconds()) }
+func inSeconds(d time.Duration) string {
+	return fmt.Sprintf("%g s", d.Round(100*time.Millisecond).Seconds())
+}
 
 func (e *AwayError) Unwrap() error { return e.Why }
 
@@ -188,11 +190,14 @@ func (c *client) send(ctx context.Context, r request) ([]byte, http.Header, erro
 		c.trouble(err)
 		wait := float64(c.settings.RetryMin) * float64(uint64(1)<<min(try, 20)) * (1 + rand.Float64()/4)
 		pause := time.Duration(min(wait, float64(c.settings.RetryMax)))
+		if c.patience > 0 {
+			pause = min(pause, c.patience-time.Since(began))
+		}
 		if after, ok := retryAfter(header); ok {
 			pause = after
 		}
-		if c.patience > 0 && time.Since(began)+pause >= c.patience {
-			return nil, nil, &AwayError{c.settings.BaseURL, c.patience, err}
+		if since := time.Since(began); c.patience > 0 && (since >= c.patience || since+pause > c.patience+time.Second) {
+			return nil, nil, &AwayError{c.settings.BaseURL, min(since, c.patience), err}
 		}
 		select {
 		case <-ctx.Done():
@@ -255,7 +260,7 @@ func (c *client) once(ctx context.Context, r request) ([]byte, http.Header, erro
 			err = wrapped.Err // without the URL, which may be signed
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = errors.New("no answer in " + inSeconds(r.timeout.Round(time.Millisecond)))
+			err = errors.New("no answer in " + inSeconds(r.timeout))
 		}
 		if unknown := new(tls.CertificateVerificationError); errors.As(err, &unknown) {
 			return nil, nil, fmt.Errorf("%w (%s); SSL_CERT_FILE names a file with certificates of one's own", errCertificate, c.line(unknown.Err.Error()))
