@@ -38,8 +38,9 @@ No other machine reaches it. From one that you have logged in to with ssh:
 ssh -L 8017:127.0.0.1:8017 MACHINE, and runner ui --port 8017 there.
 
 It changes nothing, except with --allow-actions: then the page can stop an apply, and
-apply the files, or one failed run of them, again. The address that is shown has a
-token, without which a browser only looks.`,
+apply the files, or one failed run of them, again. Such an apply joins one that runs, as
+"apply --join" does, and writes what it says into runs/.ui.log. The address that is shown
+has a token, without which a browser only looks.`,
 		Example: "  runner ui experiments/ablation_rank.cue\n  runner ui --port 8017 --allow-actions experiments",
 		RunE: func(c *cobra.Command, files []string) error {
 			return a.ui(c.Context(), files, port, allow)
@@ -58,6 +59,9 @@ func (a *app) ui(ctx context.Context, files []string, port int, allow bool) erro
 	root, err := rootOf(files)
 	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(filepath.Join(root, "runs")); err != nil && len(files) == 0 {
+		return fmt.Errorf("%s has no runs: start this in a project, or name its files: runner ui experiments", root)
 	}
 	o := live.Options{Root: root, Read: func(ctx context.Context) (*store.Snapshot, []store.Holder, error) {
 		known, err := store.Read(ctx, root)

@@ -124,7 +124,7 @@ func (v *View) Results(root string, all []report.Written) {
 			v.Say("page     %s", relative(root, w.HTML))
 		}
 		if was := w.Replaced; was != nil {
-			v.Say("%s", v.warn.Render(fmt.Sprintf("         in the place of the one asked for with %s", cmp.Or(*was, "the file alone"))))
+			v.Say("%s", v.warn.Render(fmt.Sprintf("         replaces the report that was made with %s", cmp.Or(*was, "the file alone"))))
 		}
 		for _, dir := range figureDirs(w.Figures) {
 			v.Say("figures  %s", relative(root, dir)+string(filepath.Separator))

@@ -298,3 +298,14 @@ func TestViewsPrintThroughOnePlace(t *testing.T) {
 		}
 	}
 }
+
+// A row of a table is its first cell and, below, the others.
+func TestTablesOfTopics(t *testing.T) {
+	var out bytes.Buffer
+	v := &View{out: &out}
+	v.Markdown("# Data\n\n## Layouts\n\n| layout | classes | ignored |\n|---|---|---|\n| `voc` | 21 | 255, borders |\n| `ade20k` | 150 | |\n\nText.\n\n| | |\n|---|---|\n| `a`, `b` | each step |\n")
+	want := "Data\n\nLayouts\n\n  `voc`\n      classes: 21; ignored: 255, borders\n  `ade20k`\n      classes: 150\n\n  Text.\n\n  `a`, `b`\n      each step\n"
+	if out.String() != want {
+		t.Errorf("it shows\n%s\nwant\n%s", out.String(), want)
+	}
+}
