@@ -49,25 +49,31 @@ func trackFlag(c *cobra.Command, name string, to *[]string) {
 
 func (a *app) trackPushCommand() *cobra.Command {
 	var to []string
+	wait := time.Minute
 	c := &cobra.Command{
 		Use:   "push FILE...",
 		Short: "Show runs that are done",
 		Long: `Push shows the trained runs of experiments, and trials that were pruned, in the trackers
-that they name and in those of --to: each step, the scores of the domains, samples and the end. What a tracker has
-already is left out, so pushing twice adds nothing. The history of a run has no times:
+that they name and in those of --to: each step, the scores of the domains, samples and the
+end. What a tracker has already is left out, so pushing twice adds nothing. What W&B lacks
+of logs on disk is sent as "track sync" does, unless its mode is offline. The history of a run has no times:
 its steps are spread evenly over the time that the run took.`,
 		Example: "  runner track push --to tensorboard experiments/ablation_rank.cue",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			return a.push(c.Context(), files, to)
+			if wait <= 0 {
+				return errors.New("--wait is a time above 0: 90s or 5m")
+			}
+			return a.push(c.Context(), files, to, wait)
 		},
 	}
+	c.Flags().DurationVar(&wait, "wait", wait, "wait this long for a server that does not answer")
 	trackFlag(c, "to", &to)
 	a.setFlag(c)
 	return c
 }
 
-func (a *app) push(ctx context.Context, files, to []string) error {
+func (a *app) push(ctx context.Context, files, to []string, wait time.Duration) error {
 	p, err := a.sound(ctx, files, experiment.Env{})
 	if err != nil {
 		return err
@@ -102,6 +108,13 @@ func (a *app) push(ctx context.Context, files, to []string) error {
 	}
 	if len(t.sinks) == 0 {
 		return errors.New(`the experiments name no tracker: write "track: tensorboard: true", or add --to tensorboard`)
+	}
+	for _, sinks := range t.sinks {
+		for _, s := range sinks {
+			if w, ok := s.(*track.WandB); ok {
+				w.WaitFor(wait)
+			}
+		}
 	}
 	var shown []track.Shown
 	for _, l := range labels {

@@ -115,6 +115,10 @@ func (w *WandB) groupOf(log string, run *Run) string {
 	return first.Group
 }
 
+// WaitFor says how long Push waits for a server that does not answer; it is not called
+// while runs are shown.
+func (w *WandB) WaitFor(d time.Duration) { w.settings.Wait = d }
+
 // idOf is the id of a run there.
 func (w *WandB) idOf(run *Run) string {
 	if w.own && w.settings.ID != "" {

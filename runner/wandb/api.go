@@ -154,10 +154,12 @@ type request struct {
 // send sends a request until it is answered.
 func (c *client) send(ctx context.Context, r request) ([]byte, http.Header, error) {
 	began := time.Now()
-	if !r.foreign { // files may take long
-		slow := time.AfterFunc(slowAnswer, func() { c.trouble(errSlow) })
-		defer slow.Stop()
-	}
+	slow := time.AfterFunc(slowAnswer, func() {
+		if !r.foreign { // files may take long
+			c.trouble(errSlow)
+		}
+	})
+	defer slow.Stop()
 	for try := 0; ; try++ {
 		if left := c.patience - time.Since(began); c.patience > 0 && !r.foreign {
 			r.timeout = min(r.timeout, max(left, time.Second))
@@ -170,6 +172,7 @@ func (c *client) send(ctx context.Context, r request) ([]byte, http.Header, erro
 			c.trouble(nil)
 			return body, header, nil
 		}
+		slow.Stop() // the error says more
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
 		}

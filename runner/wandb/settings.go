@@ -395,7 +395,7 @@ func (s Settings) Check() error {
 func checkName(kind, name string) error {
 	switch {
 	case strings.ContainsAny(name, `/\#?%:`) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' }):
-		return fmt.Errorf(`the name of the %s of W&B is %q: / \ # ? %% and : are not allowed`, kind, name)
+		return fmt.Errorf(`the name of the %s of W&B is %q: it cannot have any of : / \ # ? %%`, kind, name)
 	case strings.TrimSpace(name) != name || kind == "entity" && strings.Contains(name, " "):
 		return fmt.Errorf("the name of the %s of W&B is %q: it has a space", kind, name)
 	case len(name) > 128:
