@@ -49,7 +49,7 @@ that was changed or cut after its run ended is shown with a warning, and exit st
 					if err != nil {
 						return fmt.Errorf("%s: %w", l.Name(), err)
 					}
-					if _, fault := rundir.ReadJournal(rundir.Dir(dir).Path(rundir.Journal), known.Runs[l.Run].Summary); fault != "" {
+					if fault := rundir.JournalFault(rundir.Dir(dir).Path(rundir.Journal), known.Runs[l.Run].Summary); fault != "" {
 						faulty = true
 						a.view.Warn(fmt.Sprintf("%s: %s: its history is not whole", l.Name(), fault))
 					}

@@ -1,12 +1,14 @@
 package rundir
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/regular"
 	"github.com/loralab/loralab/core/spec"
 )
@@ -32,4 +34,24 @@ func ReadJournal(path string, result *spec.Summary) (text []byte, fault string) 
 		}
 	}
 	return text, ""
+}
+
+// JournalFault says what is wrong with the journal at a path, "" for nothing. Where the
+// result has no digest of the file, as those of earlier versions, its steps are counted.
+func JournalFault(path string, result *spec.Summary) string {
+	text, fault := ReadJournal(path, result)
+	if fault != "" || result.GetFiles()[Journal] != "" {
+		return fault
+	}
+	seen := map[uint64]bool{}
+	for line := range bytes.Lines(text) {
+		event, err := UnmarshalEvent(line)
+		if step := event.GetStep(); err == nil && step != nil {
+			seen[step.Step] = true
+		}
+	}
+	if missing := int(result.GetSteps()) - len(seen); missing > 0 {
+		return fmt.Sprintf("%d of %s %s missing from %s", missing, plural.Of(result.GetSteps(), "step"), plural.Form(missing, "is", "are"), Journal)
+	}
+	return ""
 }

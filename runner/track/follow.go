@@ -149,7 +149,7 @@ func (f *follower) finish(ctx context.Context) error {
 		return nil
 	}
 	if f.late { // a part of the history would stay a part of it in the tracker
-		if _, fault := rundir.ReadJournal(f.journal.path, run.Summary); fault != "" {
+		if fault := rundir.JournalFault(f.journal.path, run.Summary); fault != "" {
 			return errors.New(fault)
 		}
 	}
