@@ -80,6 +80,9 @@ func (a *app) ui(ctx context.Context, files []string, port int, allow bool) erro
 		o.Metrics = map[string]string{}
 		for _, e := range p.experiments {
 			o.Metrics[e.Name] = e.Metric
+			for _, run := range e.Runs {
+				o.Planned = append(o.Planned, labelOf(run))
+			}
 		}
 		o.Page = func(ctx context.Context, known *store.Snapshot) (*page.Page, []live.Search, error) {
 			results, searches, err := a.resultsIn(ctx, p, known)

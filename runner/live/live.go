@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,9 @@ type Options struct {
 	Read func(ctx context.Context) (*store.Snapshot, []store.Holder, error)
 	// Metrics names, for each experiment, the metric to show.
 	Metrics map[string]string
+	// Planned are the runs that the files ask for, whether they are there or not; nil: those
+	// that the newest applies asked for.
+	Planned []store.Label
 	// Page is the page of what is done, and what searches have found; nil for none. It
 	// is called when a run has ended, or has been asked for.
 	Page func(ctx context.Context, known *store.Snapshot) (*page.Page, []Search, error)
@@ -249,7 +253,7 @@ func (w *watcher) look(s *State, known *store.Snapshot, holders []store.Holder) 
 	at := map[string]int{}
 	curves := 0
 	seen := map[string]bool{}
-	for _, l := range known.Newest() {
+	for _, l := range w.labels(known) {
 		if w.Metrics != nil && w.Metrics[l.Experiment] == "" {
 			continue
 		}
@@ -261,6 +265,9 @@ func (w *watcher) look(s *State, known *store.Snapshot, holders []store.Holder) 
 		}
 		run := known.As(l)
 		state := StateOf(run, len(holders) > 0)
+		if run == nil { // its directory is not there
+			run = &store.Run{}
+		}
 		if state == string(store.Paused) && w.over(l) {
 			state = string(study.Pruned)
 		}
@@ -301,6 +308,33 @@ func (w *watcher) look(s *State, known *store.Snapshot, holders []store.Holder) 
 		s.Runs = append(s.Runs, r)
 	}
 	slices.SortStableFunc(s.Runs, func(a, b Run) int { return cmp.Compare(rank[a.State], rank[b.State]) })
+}
+
+// labels are the runs to show: those that are there, and those that were asked for and are
+// not.
+func (w *watcher) labels(known *store.Snapshot) []store.Label {
+	all := known.Newest()
+	there := map[string]bool{}
+	for _, l := range all {
+		there[l.Name()] = true
+	}
+	add := func(l store.Label) {
+		if known.Runs[l.Run] == nil && !there[l.Name()] {
+			there[l.Name()] = true
+			all = append(all, l)
+		}
+	}
+	for _, l := range w.Planned {
+		add(l)
+	}
+	for _, e := range slices.Sorted(maps.Keys(known.Asked)) {
+		if w.Planned == nil {
+			for _, asked := range known.Asked[e].Runs {
+				add(asked.Label)
+			}
+		}
+	}
+	return all
 }
 
 // over reports whether a run is a trial of a search that is over: where it paused it was

@@ -338,3 +338,20 @@ func TestLivePageInABrowser(t *testing.T) {
 		}
 	}
 }
+
+// A run that was asked for and whose directory is not there is one that has not started.
+func TestRunsThatAreNotThere(t *testing.T) {
+	there, lost := store.Label{Experiment: "e", Cell: "a", Seed: 1, Run: "01"}, store.Label{Experiment: "e", Cell: "b", Seed: 4, Run: "02"}
+	known := &store.Snapshot{
+		Runs: map[string]*store.Run{"01": {ID: "01", Experiment: "e", Cell: "a", Seed: 1, State: store.Done}}, Labels: []store.Label{there, lost},
+		Asked: map[string]*store.Asked{"e": {Experiment: "e", Runs: []store.Wanted{{Label: there}, {Label: lost}}}},
+	}
+	for _, planned := range [][]store.Label{nil, {there, lost}} {
+		var s State
+		w := &watcher{Options: Options{Planned: planned}, tails: map[string]*tail{}}
+		w.look(&s, known, nil)
+		if len(s.Runs) != 1 || s.Runs[0].Name != "e/b/seed=4" || s.Runs[0].State != "not started" || !maps.Equal(s.Experiments[0].Counts, map[string]int{"done": 1, "not started": 1}) {
+			t.Errorf("it shows %+v of %+v", s.Runs, s.Experiments)
+		}
+	}
+}
