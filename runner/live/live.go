@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/loralab/loralab/core/metric"
+	"github.com/loralab/loralab/core/plural"
 	"github.com/loralab/loralab/core/rundir"
 	"github.com/loralab/loralab/core/spec"
 	"github.com/loralab/loralab/runner/experiment"
@@ -180,6 +181,8 @@ type watcher struct {
 	tails map[string]*tail // of runs, by identity
 	lines []string
 	load  meter
+	// looked is when it looked last; zero: never.
+	looked time.Time
 
 	shown    string // what the page shows, as a stamp
 	building chan built
@@ -225,6 +228,7 @@ func (w *watcher) tick(ctx context.Context) {
 		}
 		s.Error = err.Error()
 	} else {
+		w.gap(known, time.Now())
 		w.renew(ctx, known)
 		w.look(&s, known, holders)
 	}
@@ -243,6 +247,31 @@ func (w *watcher) tick(ctx context.Context) {
 		return // it is made of numbers and texts
 	}
 	w.hub.put(text)
+}
+
+// longGap is after which time without a look the log says that it has a gap.
+const longGap = 10 * time.Second
+
+// gap says in the log that it does not have what happened while no browser looked.
+func (w *watcher) gap(known *store.Snapshot, now time.Time) {
+	since := now.Sub(w.looked)
+	first := w.looked.IsZero()
+	w.looked = now
+	done := 0
+	for _, run := range known.Runs {
+		if run.State == store.Done {
+			done++
+		}
+	}
+	switch {
+	case first && done > 0:
+		w.note(fmt.Sprintf("%s %s done before; runner logs shows what was said.", plural.Of(done, "run"), plural.Form(done, "was", "were")))
+	case !first && since > longGap:
+		w.note(fmt.Sprintf("Nobody looked for %s; runner logs shows what was said.", since.Round(time.Second)))
+		if len(w.searches) > 0 { // until the page is made again
+			w.searches, w.shown = nil, unknown
+		}
+	}
 }
 
 // look fills in a state.

@@ -355,3 +355,20 @@ func TestRunsThatAreNotThere(t *testing.T) {
 		}
 	}
 }
+
+// The log says what it does not have: what was before, and what happened while nobody
+// looked. What searches had found then is not shown.
+func TestGaps(t *testing.T) {
+	known := &store.Snapshot{Runs: map[string]*store.Run{"01": {State: store.Done}, "02": {State: store.Running}}}
+	w := &watcher{searches: []Search{{Text: "old"}}}
+	now := time.Unix(1e9, 0)
+	w.gap(known, now)
+	w.gap(known, now.Add(time.Second))
+	if len(w.lines) != 1 || w.lines[0] != "1 run was done before; runner logs shows what was said." || w.searches == nil {
+		t.Errorf("at first %q, %v", w.lines, w.searches)
+	}
+	w.gap(known, now.Add(time.Minute))
+	if len(w.lines) != 2 || w.lines[1] != "Nobody looked for 59s; runner logs shows what was said." || w.searches != nil {
+		t.Errorf("after a gap %q, %v", w.lines, w.searches)
+	}
+}
