@@ -17,6 +17,7 @@ import (
 	"github.com/loralab/loralab/runner/diagnostic"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/launch"
+	"github.com/loralab/loralab/runner/pilot"
 	"github.com/loralab/loralab/runner/plan"
 	"github.com/loralab/loralab/runner/provenance"
 	"github.com/loralab/loralab/runner/slurm"
@@ -202,6 +203,11 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		}
 		if n := cancelledArrays(0); errors.As(err, &n) {
 			a.view.Cancelled(int(n))
+			return exitCode(1)
+		}
+		var cancelled *pilot.CancelledError
+		if errors.As(err, &cancelled) {
+			a.view.WereCancelled(cancelled.Error())
 			return exitCode(1)
 		}
 		if err != nil {

@@ -42,9 +42,9 @@ type Scheduler interface {
 	// Ends is how elements of arrays ended that Poll may not list any more, where that is
 	// still known. It is for people alone.
 	Ends(ctx context.Context, arrays []*Array) ([]Element, error)
-	// Cancel ends elements of an array, all if none is named. Workers get the time for
-	// a checkpoint.
-	Cancel(ctx context.Context, a *Array, elements ...int) error
+	// Cancel ends elements of an array, all if none is named, and reports how many there
+	// were. Workers get the time for a checkpoint.
+	Cancel(ctx context.Context, a *Array, elements ...int) (int, error)
 }
 
 // ErrUnknown says that a scheduler does not answer, so that it is not known whether what
@@ -60,10 +60,14 @@ const (
 	Over                // ended; an element may still be restarted
 )
 
+// Others is the index of the elements of an array that are not listed. They have ended
+// before they began.
+const Others = -1
+
 // Element is one element of an array.
 type Element struct {
 	Array   string // its name
-	Index   int
+	Index   int    // or Others
 	Job     string // its number, for people
 	Life    Life
 	Restart int    // how often it was restarted
@@ -141,7 +145,14 @@ type live struct {
 	before  string              // what was done when it began
 	reasons map[int]string      // of elements that ended, why
 	said    string              // why the last of them ended, in its own words
-	silent  map[int]bool        // elements that were cancelled because they do not write
+	others  string              // the same of those that never began
+	lived   bool                // while it was watched, or this apply has submitted it
+	over    bool                // it was cancelled before this apply began
+	// unsure is why it is not known whether it was submitted, and submitted what is said
+	// when it is.
+	unsure    error
+	submitted string
+	silent    map[int]bool // elements that were cancelled because they do not write
 }
 
 // place is an element of an array.
@@ -164,6 +175,10 @@ type watching struct {
 	arrays []*live
 	vain   int // arrays in a row that ended without a step
 	unsaid string
+	// unanswered counts questions in a row without an answer, and lingers says that it was
+	// said why an apply that is to leave its workers does not yet.
+	unanswered int
+	lingers    bool
 	// waits is for how many answers all workers have waited, and waiting why, as it was
 	// said last.
 	waits   int
@@ -284,7 +299,10 @@ func (w *watching) run(ctx context.Context) error {
 			wait, hurry = hurry, 2*hurry // they end now
 		}
 		if w.Detach && ctx.Err() == nil {
-			return nil
+			wait = min(wait, every)
+			if away, err := w.away(wait); err != nil || away {
+				return err
+			}
 		}
 		for next := time.Now().Add(wait); time.Now().Before(next); {
 			select {
@@ -297,6 +315,32 @@ func (w *watching) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// detachedAnswers is for how many answers of the scheduler that do not come an apply waits
+// that is to leave its workers.
+const detachedAnswers = 3
+
+// away reports whether the workers may be left to themselves: all arrays are known to have
+// some. Wait is the time until the next question.
+func (w *watching) away(wait time.Duration) (bool, error) {
+	if w.unsaid != "" {
+		if w.unanswered++; w.unanswered >= detachedAnswers {
+			return false, fmt.Errorf("it is not known whether anybody works, and nothing was submitted again: %s", w.unsaid)
+		}
+		return false, nil
+	}
+	w.unanswered = 0
+	for _, l := range w.arrays {
+		if l.missing > 0 || l.unsure != nil {
+			if !w.lingers {
+				w.lingers = true
+				w.say("array %s has no workers, as far as is known: the next answer, in %v, decides", l.Name, wait.Round(time.Second))
+			}
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // backOff is how long to wait for the next question to the scheduler, after a wait: each one
@@ -340,7 +384,7 @@ func (w *watching) adopt() error {
 		if err != nil {
 			return err
 		}
-		l.adopted = true
+		l.adopted, l.lived, l.over = true, false, l.cancelled()
 		w.arrays = append(w.arrays, l)
 	}
 	return nil
@@ -371,7 +415,7 @@ func Unended(root string) ([]*Array, error) {
 }
 
 func (w *watching) watch(a *Array) (*live, error) {
-	l := &live{Array: a, jobs: map[string]int{}, files: map[string]int64{}, nodes: map[string]string{}, reasons: map[int]string{}, silent: map[int]bool{}, before: w.progress()}
+	l := &live{Array: a, jobs: map[string]int{}, files: map[string]int64{}, nodes: map[string]string{}, reasons: map[int]string{}, silent: map[int]bool{}, before: w.progress(), lived: true}
 	for _, node := range a.Exclude {
 		w.excluded[node] = true
 	}
@@ -457,16 +501,22 @@ func (w *watching) submit(ctx context.Context) error {
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		return errors.Join(err, markEnded(w.Root, a.Name))
 	}
-	if err != nil {
-		w.say("%v; whether it was submitted, the next answer says", err)
-	}
-	l, err := w.watch(&a)
-	if err != nil {
-		return err
+	l, e := w.watch(&a)
+	if e != nil {
+		return errors.Join(e, err)
 	}
 	w.arrays = append(w.arrays, l)
-	w.say("submitted array %s: %s for %s", a.Name, plural.Of(a.Workers, "worker"), text)
-	return nil
+	text = fmt.Sprintf("submitted array %s: %s for %s", a.Name, plural.Of(a.Workers, "worker"), text)
+	if l.unsure = err; err != nil {
+		w.say("%v; whether it was submitted, the next answer says", err)
+		l.submitted = text
+		return nil
+	}
+	w.say("%s", text)
+	if l.cancelled() { // meanwhile
+		_, err = w.Scheduler.Cancel(context.WithoutCancel(ctx), l.Array)
+	}
+	return err
 }
 
 func markEnded(root, name string) error { return mark(root, name, Ended) }
@@ -509,6 +559,10 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 	w.unsaid = ""
 	adopted := 0
 	for _, l := range w.arrays {
+		if l.unsure != nil && slices.ContainsFunc(elements, func(e Element) bool { return e.Array == l.Name }) {
+			l.unsure = nil
+			w.say("%s", l.submitted)
+		}
 		// Workers need not ask.
 		if err := writeTurn(ArrayDir(w.Root, l.Name), turn{}); err != nil {
 			return err
@@ -520,9 +574,12 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 				continue
 			}
 			l.held = l.held || e.Held
-			if e.Life != Over {
-				l.missing = 0
-			} else if e.Reason != "" {
+			switch {
+			case e.Life != Over:
+				l.missing, l.lived = 0, true
+			case e.Index == Others:
+				l.others = e.Reason
+			case e.Reason != "":
 				l.reasons[e.Index] = e.Reason
 			}
 		}
@@ -708,7 +765,7 @@ func (w *watching) follows(ctx, asked context.Context) error {
 			}
 		}
 		if l.held {
-			if err := w.Scheduler.Cancel(asked, l.Array); err != nil {
+			if _, err := w.Scheduler.Cancel(asked, l.Array); err != nil {
 				w.say("ending what is left of array %s: %v", l.Name, err)
 			}
 		}
@@ -724,17 +781,30 @@ func (w *watching) follows(ctx, asked context.Context) error {
 		if left == 0 && !w.unasked() {
 			continue
 		}
-		text := fmt.Sprintf("array %s has ended, and %s %s left", l.Name, plural.Of(left, "run"), map[bool]string{true: "is", false: "are"}[left == 1])
+		what := plural.Of(left, "run") + map[bool]string{true: " is", false: " are"}[left == 1] + " left"
 		if left == 0 {
-			text = fmt.Sprintf("array %s has ended, and its searches have not", l.Name)
+			what = "its searches have not ended"
 		}
+		if l.unsure != nil {
+			w.say("array %s was not submitted", l.Name)
+			if w.vain >= hopelessArrays {
+				return fmt.Errorf("%s in a row could not be submitted: %w", plural.Of(w.vain, "array"), l.unsure)
+			}
+			continue
+		}
+		text := fmt.Sprintf("array %s has ended, and %s", l.Name, what)
 		for i := range l.Workers {
 			if l.reasons[i] != "" {
 				continue
 			}
 			if reason := w.endOf(asked, place{l.Name, i}); reason != "" {
 				l.reasons[i] = reason
+			} else if l.others != "" {
+				l.reasons[i] = l.others
 			}
+		}
+		if !l.over && (l.cancelled() || l.lived && l.allCancelled()) {
+			return &CancelledError{l.Name, what}
 		}
 		if len(l.reasons) > 0 {
 			text += ": " + counted(l.reasons)
@@ -750,6 +820,38 @@ func (w *watching) follows(ctx, asked context.Context) error {
 		return nil
 	}
 	return w.submit(ctx)
+}
+
+// WasCancelled is the reason of an element that somebody has cancelled, which schedulers give
+// in this word.
+const WasCancelled = "it was cancelled"
+
+// allCancelled reports whether somebody has cancelled all elements by the commands of the
+// scheduler.
+func (l *live) allCancelled() bool {
+	for i := range l.Workers {
+		if !strings.HasPrefix(l.reasons[i], WasCancelled) || l.silent[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// CancelledError says that the workers of an array were cancelled while an apply watched it.
+type CancelledError struct {
+	Array string
+	Left  string // what it had to do
+}
+
+func (e *CancelledError) Error() string {
+	return fmt.Sprintf("array %s was cancelled, and %s", e.Array, e.Left)
+}
+
+func because(reasons map[int]string) string {
+	if len(reasons) == 0 {
+		return ""
+	}
+	return ", the last with " + counted(reasons)
 }
 
 func counted(reasons map[int]string) string {
@@ -990,7 +1092,7 @@ func (w *watching) settle(ctx context.Context, t *task) error {
 	if end.Outcome == launch.Failed && w.FailFast && !t.job.Trial {
 		w.stop = true
 		for _, l := range w.arrays {
-			if err := w.Scheduler.Cancel(context.WithoutCancel(ctx), l.Array); err != nil {
+			if _, err := w.Scheduler.Cancel(context.WithoutCancel(ctx), l.Array); err != nil {
 				return err
 			}
 		}
@@ -1022,7 +1124,7 @@ func (w *watching) silence(ctx context.Context, elements []Element) error {
 			}
 			l.silent[e.Index] = true
 			w.say("element %d of %s on %s has written nothing for %v: it is ended", e.Index, l.Name, e.Node, fresh.Sub(at).Round(time.Second))
-			if err := w.Scheduler.Cancel(ctx, l.Array, e.Index); err != nil {
+			if _, err := w.Scheduler.Cancel(ctx, l.Array, e.Index); err != nil {
 				w.say("ending it: %v", err)
 			}
 		}
@@ -1103,20 +1205,26 @@ func LastCommand(root string) ([]string, error) {
 	return nil, nil
 }
 
-// Cancel ends all workers of the project at root, and reports how many arrays had some.
+// Cancel ends all workers of the project at root, and reports how many arrays had some. An
+// apply that watches them ends as well.
 func Cancel(ctx context.Context, root string, s Scheduler) (int, error) {
 	arrays, err := Unended(root)
 	if err != nil {
 		return 0, err
 	}
+	n := 0
 	for _, a := range arrays {
-		err := s.Cancel(ctx, a)
-		if err == nil {
-			err = mark(root, a.Name, cancelledMark)
+		// First: an apply that sees them end is to know why.
+		if err := mark(root, a.Name, cancelledMark); err != nil {
+			return n, err
 		}
+		workers, err := s.Cancel(ctx, a)
 		if err != nil {
-			return 0, err
+			return n, err
+		}
+		if workers > 0 {
+			n++
 		}
 	}
-	return len(arrays), nil
+	return n, nil
 }

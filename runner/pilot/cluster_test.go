@@ -30,6 +30,10 @@ type fake struct {
 	submitted []string
 	polls     int
 	asked     int // how elements ended
+	// silent submissions fail, as if the scheduler did not answer; what is left of them says
+	// how many, and submits whether they are taken up all the same.
+	silent  int
+	submits bool
 	// broken fails every poll while it is set.
 	broken bool
 	// stillborn workers end before they have begun.
@@ -52,6 +56,10 @@ type element struct {
 func (f *fake) Submit(_ context.Context, a *Array) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.silent > 0 && !f.submits {
+		f.silent--
+		return fmt.Errorf("%w: sbatch: signal: killed", ErrUnknown)
+	}
 	f.submitted = append(f.submitted, a.Name)
 	defer func() { f.stillborn = f.stillborn && !f.once }()
 	for i := range a.Workers {
@@ -78,6 +86,10 @@ func (f *fake) Submit(_ context.Context, a *Array) error {
 			continue
 		}
 		f.start(a, e)
+	}
+	if f.silent > 0 {
+		f.silent--
+		return fmt.Errorf("%w: sbatch: signal: killed", ErrUnknown)
 	}
 	return nil
 }
@@ -180,14 +192,18 @@ func (f *fake) Ends(_ context.Context, arrays []*Array) ([]Element, error) {
 	return all, nil
 }
 
-func (f *fake) Cancel(_ context.Context, a *Array, elements ...int) error {
+func (f *fake) Cancel(_ context.Context, a *Array, elements ...int) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	n := 0
 	for _, e := range f.elements[a.Name] {
-		e.cancel()
-		e.Life, e.Reason = Over, "cancelled"
+		if e.Life != Over {
+			e.cancel()
+			e.Life, e.Reason = Over, WasCancelled
+			n++
+		}
 	}
-	return nil
+	return n, nil
 }
 
 // harm does something to a random worker.
@@ -462,6 +478,97 @@ func TestClusterLeavesOutANode(t *testing.T) {
 		if strings.Count(all, want) == 0 {
 			t.Errorf("nobody says %q:\n%s", want, all)
 		}
+	}
+}
+
+// An apply that leaves its workers does so when there are some: what an array that has ended
+// has left is submitted again, and what may not have been submitted is looked for.
+func TestClusterDetaches(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		fake      *fake
+		before    string // what an apply before it has left: "", "over", "cancelled"
+		submitted int
+		says      string
+		not       string
+		err       string
+	}{
+		{name: "nothing before", submitted: 1, says: "submitted array"},
+		{name: "an array without workers", before: "over", submitted: 1, says: "3 runs are left"},
+		{name: "a cancelled array", before: "cancelled", submitted: 1, says: "3 runs are left"},
+		{name: "a submission that was not taken up", fake: &fake{silent: 1}, submitted: 1, says: "was not submitted"},
+		{name: "one that was", fake: &fake{silent: 1, submits: true}, submitted: 1, says: "submitted array", not: "was not submitted"},
+		{name: "two that were not", fake: &fake{silent: 2}, not: "submitted array", err: "2 arrays in a row could not be submitted: the scheduler does not answer: sbatch"},
+		{name: "no answers", fake: &fake{broken: true}, submitted: 1, err: "it is not known whether anybody works"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			runs, root, jobs := project(t, 3)
+			f := test.fake
+			if f == nil {
+				f = &fake{}
+			}
+			f.t, f.elements, f.steps = t, map[string][]*element{}, 200
+			if test.before != "" {
+				a := &Array{Name: "before", Root: root, Made: now(), Workers: 2, Limit: time.Hour}
+				if err := a.write(jobs); err != nil {
+					t.Fatal(err)
+				}
+				if test.before == "cancelled" {
+					if n, err := Cancel(t.Context(), root, f); n != 0 || err != nil {
+						t.Fatalf("cancelled %d, %v", n, err)
+					}
+				}
+			}
+			var said strings.Builder
+			c, _ := cluster(runs, root, f, 2, func(text string) { said.WriteString(text + "\n") })
+			c.Detach = true
+			totals, err := c.Run(t.Context(), jobs)
+			if test.err == "" && (err != nil || !totals.Stopped) || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+				t.Errorf("%+v, %v", totals, err)
+			}
+			if len(f.submitted) != test.submitted || !strings.Contains(said.String(), test.says) || test.not != "" && strings.Contains(said.String(), test.not) {
+				t.Errorf("%d arrays were submitted:\n%s", len(f.submitted), &said)
+			}
+			if n, err := Cancel(t.Context(), root, f); n != test.submitted || err != nil {
+				t.Errorf("cancelled %d, %v", n, err)
+			}
+			f.wg.Wait()
+		})
+	}
+}
+
+// An apply does not submit again what somebody has cancelled under it, by this program or by
+// the commands of the scheduler.
+func TestClusterIsCancelled(t *testing.T) {
+	for _, how := range []string{"runner cancel", "the scheduler", "before they began"} {
+		t.Run(how, func(t *testing.T) {
+			runs, root, jobs := project(t, 3)
+			f := &fake{t: t, elements: map[string][]*element{}, steps: 1000}
+			c, _ := cluster(runs, root, f, 2, func(text string) { t.Log(text) })
+			var once sync.Once
+			c.Say = func(string) {
+				once.Do(func() {
+					if how == "runner cancel" {
+						if n, err := Cancel(t.Context(), root, f); n != 1 || err != nil {
+							t.Errorf("cancelled %d, %v", n, err)
+						}
+						return
+					}
+					if _, err := f.Cancel(t.Context(), &Array{Name: f.submitted[0]}); err != nil {
+						t.Error(err)
+					}
+					if how == "before they began" {
+						f.elements[f.submitted[0]] = []*element{{Element: Element{Array: f.submitted[0], Index: Others, Life: Over, Reason: WasCancelled}}}
+					}
+				})
+			}
+			totals, err := c.Run(t.Context(), jobs)
+			f.wg.Wait()
+			var cancelled *CancelledError
+			if !errors.As(err, &cancelled) || !strings.Contains(err.Error(), "was cancelled, and 3 runs are left") || !totals.Stopped || len(f.submitted) != 1 {
+				t.Errorf("%+v, %v, %d arrays", totals, err, len(f.submitted))
+			}
+		})
 	}
 }
 

@@ -43,6 +43,7 @@ func TestCluster(t *testing.T) {
 			{"Chunks", testChunks},
 			{"Refused", testRefused},
 			{"Cancel", testCancel},
+			{"CancelWaiting", testCancelWaiting},
 			{"Requeue", testRequeue},
 			{"Preempted", testPreempted},
 			{"Purged", testPurged},
@@ -95,7 +96,7 @@ func TestAccounting(t *testing.T) {
 	}
 	next := newSubmission(t, 1, 0, "exec sleep 1000").submit()
 	next.until("it to run", one(pilot.Running))
-	if err := next.client.Cancel(t.Context(), next.array); err != nil {
+	if _, err := next.client.Cancel(t.Context(), next.array); err != nil {
 		t.Error(err)
 	}
 }
@@ -125,7 +126,7 @@ func newSubmission(t *testing.T, workers, chunk int, lines string, options ...st
 		},
 	}
 	t.Cleanup(func() {
-		if err := s.client.Cancel(context.Background(), s.array); err != nil {
+		if _, err := s.client.Cancel(context.Background(), s.array); err != nil {
 			t.Error(err)
 		}
 	})
@@ -262,7 +263,7 @@ func testChunks(t *testing.T, c *slurmtest.Cluster) {
 			t.Errorf("element %d: %+v", i, e)
 		}
 	}
-	if err := s.client.Cancel(t.Context(), s.array, 39, 0); err != nil {
+	if _, err := s.client.Cancel(t.Context(), s.array, 39, 0); err != nil {
 		t.Error(err)
 	}
 	s.until("38 to be left", func(all []pilot.Element) bool {
@@ -312,7 +313,7 @@ func testCancel(t *testing.T, c *slurmtest.Cluster) {
 	if all[0].Node == "" || !strings.Contains(all[0].Job, "_0") {
 		t.Errorf("%+v", all[0])
 	}
-	if err := s.client.Cancel(t.Context(), s.array); err != nil {
+	if _, err := s.client.Cancel(t.Context(), s.array); err != nil {
 		t.Fatal(err)
 	}
 	s.file("told")
@@ -328,8 +329,30 @@ func testCancel(t *testing.T, c *slurmtest.Cluster) {
 	if reason != "" && reason != "it was cancelled" {
 		t.Errorf("it ended because %q", reason)
 	}
-	if err := s.client.Cancel(t.Context(), s.array); err != nil {
+	if _, err := s.client.Cancel(t.Context(), s.array); err != nil {
 		t.Errorf("cancelling it again: %v", err)
+	}
+}
+
+// Workers that wait are cancelled, and then over, whether or not one of them had begun.
+func testCancelWaiting(t *testing.T, c *slurmtest.Cluster) {
+	s := newSubmission(t, 3, 0, "true", "--hold").submit()
+	if n, err := s.client.Cancel(t.Context(), s.array); n != 3 || err != nil {
+		t.Errorf("cancelled %d, %v", n, err)
+	}
+	for range 2 {
+		all, err := s.elements()
+		for _, e := range all {
+			if e.Life != pilot.Over || !strings.HasPrefix(e.Reason, pilot.WasCancelled) {
+				t.Errorf("%+v", e)
+			}
+		}
+		if err != nil || len(all) == 0 {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if n, err := s.client.Cancel(t.Context(), s.array); n != 0 || err != nil {
+			t.Errorf("cancelled %d again, %v", n, err)
+		}
 	}
 }
 
@@ -369,7 +392,7 @@ func testPreempted(t *testing.T, c *slurmtest.Cluster) {
 		}
 		return all[0].Restart == 1 && all[0].Life == pilot.Waiting
 	})
-	if err := taker.client.Cancel(t.Context(), taker.array); err != nil {
+	if _, err := taker.client.Cancel(t.Context(), taker.array); err != nil {
 		t.Fatal(err)
 	}
 	s.file("runs1")
@@ -486,7 +509,7 @@ func testControllerKilled(t *testing.T, c *slurmtest.Cluster) {
 	if !errors.Is(err, pilot.ErrUnknown) || len(all) > 0 {
 		t.Errorf("%+v, %v", all, err)
 	}
-	if err := s.client.Cancel(t.Context(), s.array); !errors.Is(err, pilot.ErrUnknown) {
+	if _, err := s.client.Cancel(t.Context(), s.array); !errors.Is(err, pilot.ErrUnknown) {
 		t.Errorf("cancelling: %v", err)
 	}
 	c.StartController()
@@ -522,7 +545,7 @@ func testNumberOfAnother(t *testing.T, c *slurmtest.Cluster) {
 	if known, err := lost.elements(); err != nil || len(known) > 0 {
 		t.Errorf("what is forgotten is %+v, %v", known, err)
 	}
-	if err := lost.client.Cancel(t.Context(), lost.array); err != nil {
+	if _, err := lost.client.Cancel(t.Context(), lost.array); err != nil {
 		t.Error(err)
 	}
 	if after, err := next.elements(); err != nil || len(after) != 1 || after[0].Life == pilot.Over {

@@ -96,9 +96,13 @@ func (c *Client) Submit(ctx context.Context, a *pilot.Array) error {
 func (c *Client) submit(ctx context.Context, script string, chunk Chunk) error {
 	// It is not stopped half-way by a Ctrl-C: then nobody knows what it did.
 	ctx = context.WithoutCancel(ctx)
-	_, failed := c.run(ctx, script, "sbatch", "--parsable")
+	text, failed := c.run(ctx, script, "sbatch", "--parsable")
 	if failed == nil {
-		return nil
+		if number.MatchString(strings.TrimSpace(text)) {
+			return nil
+		}
+		// A wrapper of the site, say.
+		failed = fmt.Errorf("%w: sbatch ends with success and gives no number of a job: %.200q", pilot.ErrUnknown, text)
 	}
 	look := c.Look
 	if look == 0 {
@@ -127,6 +131,10 @@ func (c *Client) submit(ctx context.Context, script string, chunk Chunk) error {
 		time.Sleep(min(5*time.Second, look/4))
 	}
 }
+
+// number is what sbatch says of what it has submitted: the number of the job, in some
+// versions the cluster. A site may have it say more before.
+var number = regexp.MustCompile(`(?m)^[0-9]+(;\S*)?\z`)
 
 // The columns that squeue is asked for, each as wide as its content may be.
 var columns = []struct {
@@ -191,45 +199,51 @@ func element(f map[string]string) (pilot.Element, error) {
 	e := pilot.Element{Node: f["NodeList"], Reason: reason(f["State"], f["Reason"], f["exit_code"])}
 	name, chunk, _ := strings.Cut(f["Name"], ".")
 	e.Array = name
-	index, err := strconv.Atoi(f["ArrayTaskID"])
-	if err != nil {
-		return e, err
-	}
+	var err error
 	first := 0
 	if chunk != "" {
 		if first, err = strconv.Atoi(chunk); err != nil {
 			return e, err
 		}
 	}
+	e.Life = life(f["State"])
+	if e.Life == pilot.Over && f["ArrayTaskID"] == "N/A" {
+		// What is left of elements that were cancelled before they began.
+		e.Index, e.Job = pilot.Others, f["ArrayJobID"]
+		return e, nil
+	}
+	index, err := strconv.Atoi(f["ArrayTaskID"])
+	if err != nil {
+		return e, err
+	}
 	e.Index, e.Job = first+index, fmt.Sprintf("%s_%d", f["ArrayJobID"], index)
 	if e.Restart, err = strconv.Atoi(f["RestartCnt"]); err != nil {
 		return e, err
 	}
-	e.Life, err = life(f["State"])
 	if e.Life == pilot.Waiting && strings.Contains(f["Reason"], "requeued held") {
 		// Its node could not start it. Slurm holds it until somebody releases it.
 		e.Life, e.Held = pilot.Over, true
 	}
-	return e, err
+	return e, nil
 }
 
 // life is what a state means. PREEMPTED is Running: a job that is to be started again has
 // it for a moment, and one that is not is forgotten soon.
-func life(state string) (pilot.Life, error) {
+func life(state string) pilot.Life {
 	switch state {
 	case "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT":
-		return pilot.Waiting, nil
+		return pilot.Waiting
 	case "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", "PREEMPTED":
-		return pilot.Running, nil
+		return pilot.Running
 	case "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT", "LAUNCH_FAILED", "RECONFIG_FAIL":
-		return pilot.Over, nil
+		return pilot.Over
 	}
-	return pilot.Running, nil // of a later version: not over as far as is known
+	return pilot.Running // of a later version: not over as far as is known
 }
 
 // ends are how elements end, in words, by their state.
 var ends = map[string]string{
-	"BOOT_FAIL": "its node did not start", "CANCELLED": "it was cancelled", "COMPLETED": "it ended", "DEADLINE": "its deadline has passed",
+	"BOOT_FAIL": "its node did not start", "CANCELLED": pilot.WasCancelled, "COMPLETED": "it ended", "DEADLINE": "its deadline has passed",
 	"FAILED": "it failed", "LAUNCH_FAILED": "it could not be started", "NODE_FAIL": "its node failed",
 	"OUT_OF_MEMORY": "its node ran out of the memory that was asked for", "PREEMPTED": "another job took its place", "TIMEOUT": "its time was over",
 }
@@ -327,8 +341,8 @@ func accounted(text string) []pilot.Element {
 	return all
 }
 
-// Cancel ends elements of an array, all if none is named.
-func (c *Client) Cancel(ctx context.Context, a *pilot.Array, elements ...int) error {
+// Cancel ends elements of an array, all if none is named, and reports how many there were.
+func (c *Client) Cancel(ctx context.Context, a *pilot.Array, elements ...int) (int, error) {
 	known, err := c.poll(ctx, Chunks(a)) // the numbers of its jobs
 	var jobs []string
 	for _, e := range known {
@@ -342,9 +356,9 @@ func (c *Client) Cancel(ctx context.Context, a *pilot.Array, elements ...int) er
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("cancelling array %s: %w", a.Name, err)
+		return 0, fmt.Errorf("cancelling array %s: %w", a.Name, err)
 	}
-	return nil
+	return len(jobs), nil
 }
 
 // run runs a command of Slurm and returns its output. What the environment says of the
@@ -362,6 +376,8 @@ func (c *Client) run(ctx context.Context, input string, name string, args ...str
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	cmd.WaitDelay = time.Second
+	// A Ctrl-C is for the apply: an sbatch that it ends may have submitted.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err := cmd.Run()
 	if err == nil {
 		return out.String(), nil
@@ -374,12 +390,18 @@ func (c *Client) run(ctx context.Context, input string, name string, args ...str
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return "", fmt.Errorf("there is no %s here: %w", name, err)
-	case ctx.Err() != nil || silent.MatchString(text):
+	case ctx.Err() != nil || signaled(err) || silent.MatchString(text):
 		return "", fmt.Errorf("%w: %s: %s", pilot.ErrUnknown, name, text)
 	case name == "sbatch":
 		return "", &RefusedError{Text: refusal(text)}
 	}
 	return "", fmt.Errorf("%s: %s", name, text)
+}
+
+// signaled reports whether a command was ended by a signal, so that nobody knows what it did.
+func signaled(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == -1
 }
 
 // refusal is what sbatch says of a refusal, without what it says of itself.

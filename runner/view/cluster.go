@@ -24,6 +24,11 @@ func (v *View) Submitted() {
 	v.Say("Workers continue without this command: runner status shows them, the same apply follows and reports, runner cancel ends them.")
 }
 
+// WereCancelled says that somebody else has cancelled the workers that a command watched.
+func (v *View) WereCancelled(what string) {
+	v.Say("Stopped: %s; the next apply continues at the checkpoints.", what)
+}
+
 // Cancelled says how many arrays were cancelled.
 func (v *View) Cancelled(arrays int) {
 	if arrays == 0 {
