@@ -53,8 +53,11 @@ func resources(experiments []*experiment.Experiment, made *plan.Plan) (*experime
 	return of.Resources, nil
 }
 
-// slurmJob is the script of workers with resources.
-func slurmJob(r *experiment.Resources) (slurm.Job, error) {
+// placesOfWorkers are variables of the environment that name places on the shared disk.
+var placesOfWorkers = []string{"LORALAB_DATA", "LORALAB_ENGINE", "LORALAB_RESOURCES", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME"}
+
+// slurmJob is the script of workers with resources, for the project at root.
+func slurmJob(root string, r *experiment.Resources) (slurm.Job, error) {
 	self, err := os.Executable()
 	if err == nil {
 		self, err = filepath.EvalSymlinks(self)
@@ -62,14 +65,47 @@ func slurmJob(r *experiment.Resources) (slurm.Job, error) {
 	if err != nil {
 		return slurm.Job{}, fmt.Errorf("finding this program for the nodes: %w", err)
 	}
-	env := map[string]string{}
+	job := slurm.Job{Resources: r, Runner: self, Env: map[string]string{}}
 	for _, e := range environ.ForEngine(os.Environ()) {
 		name, value, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, "LORALAB_") || slices.Contains([]string{"HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"}, name) {
-			env[name] = value
+		place := slices.Contains(placesOfWorkers, name)
+		if !place && !strings.HasPrefix(name, "LORALAB_") {
+			continue
+		}
+		// Workers run in the root of the project, and this command need not.
+		program := name == "LORALAB_ENGINE" || name == "LORALAB_PYTHON" // which PATH may have
+		if value != "" && (place || program) && (!program || strings.Contains(value, "/")) {
+			if value, err = filepath.Abs(value); err != nil {
+				return slurm.Job{}, fmt.Errorf("finding $%s for the nodes: %w", name, err)
+			}
+		}
+		job.Env[name] = value
+		if place && value != "" {
+			job.Bind = bind(job.Bind, root, value)
 		}
 	}
-	return slurm.Job{Resources: r, Runner: self, Env: env}, nil
+	if runs, err := filepath.EvalSymlinks(filepath.Join(root, "runs")); err == nil { // it may be on another disk
+		job.Bind = bind(job.Bind, root, runs)
+	}
+	return job, nil
+}
+
+// bind adds a place to those that an image of a project is to see, where it does not yet. Of a
+// file that is its directory.
+func bind(all []string, root, place string) []string {
+	info, err := os.Stat(place)
+	if err != nil {
+		return all // Apptainer refuses to start with it
+	}
+	if !info.IsDir() {
+		place = filepath.Dir(place)
+	}
+	for _, dir := range append([]string{root}, all...) {
+		if rel, err := filepath.Rel(dir, place); err == nil && filepath.IsLocal(rel) {
+			return all
+		}
+	}
+	return append(all, place)
 }
 
 // submission is what an apply submits: a script, and what its arrays have in common.
@@ -85,7 +121,7 @@ func (a *app) submission(p *project, made *plan.Plan, o applyOptions) (*submissi
 		return nil, err
 	}
 	s := &submission{}
-	if s.Job, err = slurmJob(r); err != nil {
+	if s.Job, err = slurmJob(p.root, r); err != nil {
 		return nil, err
 	}
 	limit, err := r.Limit()

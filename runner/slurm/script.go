@@ -11,7 +11,7 @@ import (
 	"github.com/loralab/loralab/runner/pilot"
 )
 
-// warning is how long before the end of its time Slurm tells a worker: workers count
+// warning is how long before the end of its time Slurm tells a worker at most: workers count
 // themselves, and this is for the time that a site takes away.
 const warning = 2 * time.Minute
 
@@ -20,6 +20,7 @@ type Job struct {
 	Resources *experiment.Resources
 	Runner    string            // path of the program on the nodes
 	Env       map[string]string // variables of the worker
+	Bind      []string          // what an image sees in addition to the project
 }
 
 // Script is the batch script of a part of an array.
@@ -78,7 +79,7 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 		fmt.Fprintf(&b, "#SBATCH %s\n", o)
 	}
 	b.WriteString("\n# A worker hears of it before its time is over, and continues after a restart.\n")
-	option("signal", fmt.Sprintf("B:USR1@%d", int(warning.Seconds())))
+	option("signal", fmt.Sprintf("B:USR1@%d", int(min(warning, limit/4).Seconds())))
 	flag("requeue")
 	option("open-mode", "append")
 	option("kill-on-invalid-dep", "yes")
@@ -93,8 +94,9 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 	for _, m := range r.Modules {
 		fmt.Fprintf(&b, "module load %s || exit\n", m)
 	}
-	for _, line := range r.Setup {
-		fmt.Fprintln(&b, line)
+	if len(r.Setup) > 0 {
+		// The first line that fails ends the worker.
+		fmt.Fprintf(&b, "set -e\n%s\nset +e\n", strings.Join(r.Setup, "\n"))
 	}
 	if r.Scratch != "" {
 		// It may name variables of the job, so only the shell knows it.
@@ -108,7 +110,7 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 	slices.Sort(names)
 	if _, said := j.Env["LORALAB_THREADS"]; !said {
 		// Not those of the node: others have the rest.
-		b.WriteString("export LORALAB_THREADS=\"$SLURM_CPUS_ON_NODE\"\n")
+		b.WriteString("export LORALAB_THREADS=\"${LORALAB_THREADS:-$SLURM_CPUS_ON_NODE}\"\n")
 	}
 	for _, name := range names {
 		fmt.Fprintf(&b, "export %s=%s\n", name, Quote(j.Env[name]))
@@ -125,6 +127,9 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 		}
 		// What the image need not have: the project, this program, the temporary files.
 		inside += " --bind " + Quote(a.Root) + " --bind " + Quote(filepath.Dir(j.Runner))
+		for _, dir := range j.Bind {
+			inside += " --bind " + Quote(dir)
+		}
 		if r.Scratch != "" {
 			inside += ` --bind "$TMPDIR"`
 		}

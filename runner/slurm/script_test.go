@@ -35,7 +35,7 @@ func TestScript(t *testing.T) {
 		},
 		"everything": {
 			pilot.Array{Root: "/home/ada/my project", Workers: 20, Chunk: 16, Exclude: []string{"n9"}},
-			Job{Resources: everything(), Runner: "/opt/loralab/bin/runner", Env: map[string]string{"LORALAB_DATA": "/data/it's here", "LORALAB_THREADS": "4"}},
+			Job{Resources: everything(), Runner: "/opt/loralab/bin/runner", Env: map[string]string{"LORALAB_DATA": "/data/it's here", "LORALAB_THREADS": "4"}, Bind: []string{"/data/it's here"}},
 		},
 	} {
 		test.array.Name = "20261128-221500-4f2a90"
@@ -142,6 +142,37 @@ func TestScriptQuotes(t *testing.T) {
 		}
 		if err := os.Remove(runner); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// A line of setup that fails ends the worker, and what it says of threads counts.
+func TestScriptOfASetup(t *testing.T) {
+	dir := t.TempDir()
+	runner := filepath.Join(dir, "runner")
+	if err := os.WriteFile(runner, []byte("#!/bin/sh\necho it works with $LORALAB_THREADS\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		setup []string
+		want  string
+		fails bool
+	}{
+		{nil, "it works with 2\n", false},
+		{[]string{"export LORALAB_THREADS=8", "false || true"}, "it works with 8\n", false},
+		{[]string{"echo here", "(exit 3)", "echo there"}, "here\n", true},
+	} {
+		job := Job{Resources: &experiment.Resources{Time: "1h", Setup: test.setup}, Runner: runner}
+		array := &pilot.Array{Name: "name", Root: dir, Workers: 1}
+		script, err := job.Script(array, Chunks(array)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("bash", "-s")
+		cmd.Stdin = strings.NewReader(script)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "SLURM_CPUS_ON_NODE=2"}
+		if out, err := cmd.Output(); string(out) != test.want || (err != nil) != test.fails {
+			t.Errorf("%q: %q, %v", test.setup, out, err)
 		}
 	}
 }

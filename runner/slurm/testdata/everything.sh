@@ -35,9 +35,11 @@
 command -v module >/dev/null || . /etc/profile
 module load gcc/12 || exit
 module load cuda/12.4 || exit
+set -e
 conda activate vit
+set +e
 export TMPDIR="/scratch/$SLURM_JOB_ID"
 mkdir -p "$TMPDIR"
 export LORALAB_DATA='/data/it'\''s here'
 export LORALAB_THREADS=4
-exec apptainer exec --nv --bind '/home/ada/my project' --bind /opt/loralab/bin --bind "$TMPDIR" '/shared/loralab images/r1.sif' /opt/loralab/bin/runner work --first 16 --scratch "$TMPDIR" '/home/ada/my project/runs/.slurm/20261128-221500-4f2a90'
+exec apptainer exec --nv --bind '/home/ada/my project' --bind /opt/loralab/bin --bind '/data/it'\''s here' --bind "$TMPDIR" '/shared/loralab images/r1.sif' /opt/loralab/bin/runner work --first 16 --scratch "$TMPDIR" '/home/ada/my project/runs/.slurm/20261128-221500-4f2a90'

@@ -19,5 +19,5 @@
 # Limits of the machine that submits mean nothing there.
 #SBATCH --propagate=NONE
 
-export LORALAB_THREADS="$SLURM_CPUS_ON_NODE"
+export LORALAB_THREADS="${LORALAB_THREADS:-$SLURM_CPUS_ON_NODE}"
 exec /opt/loralab/bin/runner work --first 0 /home/ada/vit/runs/.slurm/20261128-221500-4f2a90
