@@ -24,11 +24,9 @@ import (
 	"github.com/loralab/loralab/runner/slurm"
 )
 
-// Codes that a worker ends with, in addition to 0 and 1.
-const (
-	exitTime exitCode = 75 // its time is over, or it was told to stop; there is work left
-	exitLost exitCode = 77 // others have what it worked on
-)
+// exitLost is the code of a worker of which others have what it worked on, in addition to 0
+// and 1. One whose time is over ends with 0: for Slurm and its mail it has not failed.
+const exitLost exitCode = 77
 
 func (a *app) workCommand() *cobra.Command {
 	var first int
@@ -89,19 +87,24 @@ func (a *app) work(ctx context.Context, dir string, first int, local string) (er
 	var lost atomic.Bool
 	go func() {
 		var over <-chan time.Time
+		reason := pilot.TimeOver
 		if array.Limit > 0 {
 			timer := time.NewTimer(time.Until(began.Add(array.Limit - workMargin(array.Limit))))
 			defer timer.Stop()
 			over = timer.C
 		}
 		select {
-		case <-signals:
+		case s := <-signals:
+			if s != syscall.SIGUSR1 {
+				reason = ""
+			}
 			a.view.Say("told to stop: stopping after a checkpoint")
 		case <-over:
 			a.view.Say("the time is over: stopping after a checkpoint")
 		case <-ctx.Done():
 			return
 		}
+		w.End(reason, false)
 		stop()
 	}()
 	live := make(chan struct{})
@@ -156,8 +159,8 @@ func (a *app) work(ctx context.Context, dir string, first int, local string) (er
 		return exitLost
 	case err != nil:
 		return err
-	case totals.Stopped:
-		return exitTime
+	case !totals.Stopped:
+		w.End("", false) // its time ended with its work
 	}
 	return nil
 }

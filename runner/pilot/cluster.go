@@ -12,10 +12,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/protobuf/proto"
 
@@ -144,8 +146,8 @@ type live struct {
 	held    bool                // some of its elements are over and stay in the queue
 	before  string              // what was done when it began
 	reasons map[int]string      // of elements that ended, why
-	said    string              // why the last of them ended, in its own words
 	others  string              // the same of those that never began
+	told    map[int]string      // why workers have ended, in their own words
 	lived   bool                // while it was watched, or this apply has submitted it
 	over    bool                // it was cancelled before this apply began
 	// unsure is why it is not known whether it was submitted, and submitted what is said
@@ -415,7 +417,7 @@ func Unended(root string) ([]*Array, error) {
 }
 
 func (w *watching) watch(a *Array) (*live, error) {
-	l := &live{Array: a, jobs: map[string]int{}, files: map[string]int64{}, nodes: map[string]string{}, reasons: map[int]string{}, silent: map[int]bool{}, before: w.progress(), lived: true}
+	l := &live{Array: a, jobs: map[string]int{}, files: map[string]int64{}, nodes: map[string]string{}, reasons: map[int]string{}, told: map[int]string{}, silent: map[int]bool{}, before: w.progress(), lived: true}
 	for _, node := range a.Exclude {
 		w.excluded[node] = true
 	}
@@ -551,12 +553,15 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 	elements, err := w.Scheduler.Poll(asked, arrays)
 	if err != nil {
 		if text := err.Error(); text != w.unsaid {
-			w.say("it is not known what runs: %s; workers go on", text)
+			w.say("it is not known what runs: %s; workers continue", text)
 			w.unsaid = text
 		}
 		return w.follow(ctx)
 	}
-	w.unsaid = ""
+	if w.unsaid != "" {
+		w.unsaid = ""
+		w.say("it is known again what runs")
+	}
 	adopted := 0
 	for _, l := range w.arrays {
 		if l.unsure != nil && slices.ContainsFunc(elements, func(e Element) bool { return e.Array == l.Name }) {
@@ -806,14 +811,18 @@ func (w *watching) follows(ctx, asked context.Context) error {
 		if !l.over && (l.cancelled() || l.lived && l.allCancelled()) {
 			return &CancelledError{l.Name, what}
 		}
-		if len(l.reasons) > 0 {
-			text += ": " + counted(l.reasons)
+		reasons := l.inWords()
+		if len(reasons) > 0 {
+			text += ": " + counted(reasons)
+		}
+		logs := filepath.Join("runs", store.Arrays, l.Name, "log")
+		if w.vain > 0 {
+			text += "; the logs of its workers are in " + logs
 		}
 		w.say("%s", text)
 		if w.vain >= hopelessArrays {
-			why := cmp.Or(l.said, counted(l.reasons), "nobody says why")
-			return fmt.Errorf("%d arrays ended one after another without a step of any run: %s; look into %s",
-				w.vain, why, filepath.Join("runs", store.Arrays, l.Name, "log"))
+			return fmt.Errorf("%s in a row have ended without a step of any run: %s; the logs of the last are in %s",
+				plural.Of(w.vain, "array"), cmp.Or(counted(reasons), "nobody says why"), logs)
 		}
 	}
 	if ctx.Err() != nil || w.stop {
@@ -847,11 +856,59 @@ func (e *CancelledError) Error() string {
 	return fmt.Sprintf("array %s was cancelled, and %s", e.Array, e.Left)
 }
 
-func because(reasons map[int]string) string {
-	if len(reasons) == 0 {
-		return ""
+// inWords is why elements ended: in the words of their workers, else in those of the scheduler
+// with the end of the log of one that failed.
+func (l *live) inWords() map[int]string {
+	all := maps.Clone(l.reasons)
+	maps.Copy(all, l.told)
+	for i, reason := range all {
+		if line := ""; l.told[i] == "" && strings.HasPrefix(reason, Failed) {
+			if line = l.lastLine(i); line != "" {
+				all[i] = reason + ": " + line
+			}
+		}
 	}
-	return ", the last with " + counted(reasons)
+	return all
+}
+
+// Failed begins the reason of an element whose script has failed.
+const Failed = "it failed"
+
+// lastLine is the last line of the log of an element; "" where there is none.
+func (l *live) lastLine(i int) string {
+	const most = 4096 // bytes that are read
+	f, err := os.Open(filepath.Join(ArrayDir(l.Root, l.Name), "log", l.logName(i)))
+	if err != nil {
+		return "" // it is for people, and decides nothing
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > most {
+		_, _ = f.Seek(-most, io.SeekEnd)
+	}
+	text, _ := io.ReadAll(io.LimitReader(f, most))
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	line := strings.TrimPrefix(ofScript.ReplaceAllString(strings.TrimSpace(lines[len(lines)-1]), ""), "error: ")
+	if r := []rune(line); len(r) > 200 {
+		line = string(r[:200]) + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, line)
+}
+
+// ofScript is what a shell says first of what is wrong in a script: the copy of the job, whose
+// name differs from one element to the next.
+var ofScript = regexp.MustCompile(`^\S*/slurm_script: `)
+
+// logName is the log of an element: the scheduler names it by the index in its part.
+func (l *live) logName(i int) string {
+	if l.Chunk <= 0 || i < l.Chunk {
+		return fmt.Sprintf("%d.txt", i)
+	}
+	return fmt.Sprintf("%d+%d.txt", i/l.Chunk*l.Chunk, i%l.Chunk)
 }
 
 func counted(reasons map[int]string) string {
@@ -949,10 +1006,15 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 		switch h.What {
 		case started:
 			l.nodes[name] = h.Worker.Host
+			delete(l.told, h.Worker.Element)
 			continue
 		case ended:
+			if digits, _, _ := strings.Cut(name, "-"); h.Reason != "" {
+				if i, err := strconv.Atoi(digits); err == nil {
+					l.told[i] = h.Reason
+				}
+			}
 			w.judgeNode(l.nodes[name], h)
-			l.said = cmp.Or(h.Reason, l.said)
 			continue
 		}
 		if w.tasks[h.Run] == nil && h.Run != "" && l.Asks != nil {
@@ -1016,7 +1078,7 @@ func (w *watching) begin(t *task, h happened) {
 // judgeNode takes up how a worker of a node ended. One that ended without a word says nothing
 // of its node.
 func (w *watching) judgeNode(node string, h happened) {
-	if h.Reason != "" {
+	if h.Reason != "" && h.Reason != TimeOver { // which is said of all when the array ends
 		w.say("a worker on %s has ended: %s", node, h.Reason)
 	}
 	if !h.OfNode {

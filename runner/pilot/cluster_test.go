@@ -426,7 +426,7 @@ func testWithoutProgress(t *testing.T, forgets bool) {
 	f := &fake{t: t, elements: map[string][]*element{}, stillborn: true, forgets: forgets}
 	c, _ := cluster(runs, root, f, 2, func(text string) { t.Log(text) })
 	totals, err := c.Run(context.Background(), jobs)
-	if err == nil || !strings.Contains(err.Error(), "2 arrays ended one after another without a step") || !strings.Contains(fmt.Sprint(err), "no driver on this node") {
+	if err == nil || !strings.Contains(err.Error(), "2 arrays in a row have ended without a step") || !strings.Contains(fmt.Sprint(err), "no driver on this node") {
 		t.Fatalf("%+v, %v", totals, err)
 	}
 	if len(f.submitted) != 2 {
@@ -434,6 +434,32 @@ func testWithoutProgress(t *testing.T, forgets bool) {
 	}
 	if want := map[bool]int{true: 2, false: 0}[forgets]; f.asked != want {
 		t.Errorf("it was asked %d times how workers ended, want %d", f.asked, want)
+	}
+}
+
+// Why workers ended is said in their own words where they have some, else with the last line
+// of their log.
+func TestWhyWorkersEnded(t *testing.T) {
+	root := t.TempDir()
+	a := &Array{Name: "a", Root: root, Workers: 6, Chunk: 4}
+	if err := a.write(nil); err != nil {
+		t.Fatal(err)
+	}
+	l := &live{Array: a, told: map[int]string{1: TimeOver}, reasons: map[int]string{
+		0: Failed + " with exit code 127", 1: "it ended", 2: WasCancelled, 3: Failed + " with exit code 1", 5: Failed + " with exit code 127",
+	}}
+	for name, text := range map[string]string{
+		"0.txt":   "loading\n/var/spool/slurmd/job00012/slurm_script: line 26: apptainer: not found\n",
+		"2.txt":   "told to stop\n",
+		"4+1.txt": strings.Repeat("x", 5000) + "\n/var/spool/slurmd/job00013/slurm_script: line 26: apptainer: not found\n\n",
+	} {
+		if err := os.WriteFile(filepath.Join(ArrayDir(root, "a"), "log", name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "it failed with exit code 1 (1), it failed with exit code 127: line 26: apptainer: not found (2), it was cancelled (1), its time was over (1)"
+	if got := counted(l.inWords()); got != want {
+		t.Errorf("%s\nnot %s", got, want)
 	}
 }
 

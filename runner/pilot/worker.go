@@ -174,7 +174,10 @@ func Open(dir string, who claim.Worker, timing Timing) (*Worker, error) {
 	return w, w.say(happened{What: started})
 }
 
-// End says why the worker ends before its time, for no fault of a run. OfNode says that
+// TimeOver is the reason of a worker that has stopped because its time ends.
+const TimeOver = "its time was over"
+
+// End says why the worker ends before its work, for no fault of a run. OfNode says that
 // another node may do better.
 func (w *Worker) End(reason string, ofNode bool) {
 	w.mu.Lock()

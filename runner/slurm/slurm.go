@@ -244,7 +244,7 @@ func life(state string) pilot.Life {
 // ends are how elements end, in words, by their state.
 var ends = map[string]string{
 	"BOOT_FAIL": "its node did not start", "CANCELLED": pilot.WasCancelled, "COMPLETED": "it ended", "DEADLINE": "its deadline has passed",
-	"FAILED": "it failed", "LAUNCH_FAILED": "it could not be started", "NODE_FAIL": "its node failed",
+	"FAILED": pilot.Failed, "LAUNCH_FAILED": "it could not be started", "NODE_FAIL": "its node failed",
 	"OUT_OF_MEMORY": "its node ran out of the memory that was asked for", "PREEMPTED": "another job took its place", "TIMEOUT": "its time was over",
 }
 
@@ -275,7 +275,7 @@ func reason(state, why, code string) string {
 			}
 			why = ""
 		case exit != 0:
-			words = fmt.Sprintf("it failed with exit code %d", exit)
+			words = fmt.Sprintf("%s with exit code %d", pilot.Failed, exit)
 		}
 	}
 	if why != "" {
