@@ -771,6 +771,7 @@ var (
 	ofParser     = regexp.MustCompile(`missing ','|expected |illegal character`)
 	noTag        = regexp.MustCompile(`no tag for "([^"]*)"`)
 	tagAttribute = regexp.MustCompile(`^@tag\(\s*([A-Za-z0-9_]+)`)
+	digits       = regexp.MustCompile(`^[0-9]*`)
 	quoted       = regexp.MustCompile(`"([^"]*)"`)
 	words        = regexp.MustCompile(`[A-Za-z][A-Za-z0-9_]+`)
 )
@@ -864,7 +865,8 @@ func choice(given, sentence string) string {
 		if slices.Contains(known, m[1]) {
 			continue
 		}
-		if near := diagnostic.DidYouMean(m[1], known); near != "" {
+		// Another number is another value: "0m" is not nearly "90m".
+		if near := diagnostic.DidYouMean(m[1], known); near != "" && digits.FindString(near) == digits.FindString(m[1]) {
 			return fmt.Sprintf("did you mean %q?", near)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,7 +44,16 @@ type Resources struct {
 }
 
 // Limit is the time of a worker; 0 where none is given.
-func (r *Resources) Limit() (time.Duration, error) { return ParseLimit(r.Time) }
+func (r *Resources) Limit() (time.Duration, error) {
+	limit, err := ParseLimit(r.Time)
+	if err != nil {
+		err = fmt.Errorf("resources.time %w", err)
+	}
+	return limit, err
+}
+
+// longestTime is the longest time of a worker.
+const longestTime = 366 * 24 * time.Hour
 
 // ParseLimit reads a time as experiments have it: "90m", "4h", "2d", or Slurm's
 // "1-12:00:00" and "12:00:00". Slurm reads "30:00" as half an hour, and so does this.
@@ -52,12 +62,12 @@ func ParseLimit(text string) (time.Duration, error) {
 		return 0, nil
 	}
 	fail := func() (time.Duration, error) {
-		return 0, fmt.Errorf("%q is no time; write %q or %q", text, "4h", "1-12:00:00")
+		return 0, fmt.Errorf("is %q: it must be a time from a minute to a year, such as %q, %q or %q", text, "90m", "4h", "1-12:00:00")
 	}
 	units := map[byte]time.Duration{'m': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour}
 	if unit := units[text[len(text)-1]]; unit > 0 {
 		n, err := strconv.Atoi(text[:len(text)-1])
-		if err != nil || n < 1 || n > 1e6 {
+		if err != nil || n < 1 || n > int(longestTime/unit) {
 			return fail()
 		}
 		return time.Duration(n) * unit, nil
@@ -78,7 +88,7 @@ func ParseLimit(text string) (time.Duration, error) {
 	var limit time.Duration
 	for i, part := range append([]string{days}, parts...) {
 		n, err := strconv.Atoi(part)
-		if err != nil || n < 0 {
+		if err != nil || n < 0 || n > int(longestTime/time.Hour) {
 			return fail()
 		}
 		if i == 0 {
@@ -87,7 +97,7 @@ func ParseLimit(text string) (time.Duration, error) {
 			limit += time.Duration(n) * each[i-1]
 		}
 	}
-	if limit <= 0 {
+	if limit < time.Minute || limit > longestTime {
 		return fail()
 	}
 	return limit, nil
@@ -122,6 +132,7 @@ var ownedOptions = []ownedOption{
 	{"signal", 0, "a worker receives SIGUSR1 two minutes before the end: leave it out"},
 	{"test-only", 0, "for a look at the script, write: runner apply --on slurm --dry-run"},
 	{"time", 't', "workers plan by it: write resources: time"},
+	{"time-min", 0, "workers plan by their whole time, which Slurm would shorten: write resources: time"},
 	{"wait", 'W', "apply waits, unless it is started with --detach: leave it out"},
 	{"wrap", 0, "the script is that of the workers: write lines of resources: setup"},
 }
@@ -209,6 +220,9 @@ func (x *expansion) readResources(base *subject) *Resources {
 		checkOptions(own.Options, func(i int, message, hint string) {
 			x.fail(base, fmt.Sprintf("resources.options.%d", i), message, hint)
 		})
+		if _, err := own.Limit(); err != nil {
+			x.fail(base, "resources.time", err.Error(), "")
+		}
 	}
 	var r *Resources
 	if err == nil {
@@ -217,7 +231,12 @@ func (x *expansion) readResources(base *subject) *Resources {
 	if err != nil {
 		x.fail(base, "resources", "cannot be read: "+err.Error(), "")
 	}
-	if err == nil && x.env.Cluster && (r == nil || r.Time == "") {
+	if err == nil && own != nil && own.GPUType != "" && r.GPUs == 0 {
+		x.warn(base, "resources.gpuType", "resources.gpuType has no effect: resources.gpus asks for no GPU", "write gpus: 1, or leave it out")
+	}
+	// A mistake there is reported already.
+	wrong := x.site().wrong || slices.ContainsFunc(x.gone, func(g []string) bool { return g[0] == x.name && related(g[1:], []string{"resources", "time"}) })
+	if err == nil && x.env.Cluster && !wrong && (r == nil || r.Time == "") {
 		x.fail(base, "resources.time", "nothing says how long a worker on the cluster may take", `write resources: time: "4h", here or for all experiments in `+SiteFile)
 	}
 	return r
@@ -236,6 +255,7 @@ const (
 type site struct {
 	fields
 	places map[string]token.Pos
+	wrong  bool // some of it cannot be read
 }
 
 // site are the defaults of resources: those of the project, over those of the variable.
@@ -244,15 +264,27 @@ func (d *document) site() site {
 		return s
 	}
 	all := site{places: map[string]token.Pos{}}
-	if file := os.Getenv(siteVariable); file != "" && exists(file) {
-		d.loader.siteOf(file, d, &all)
-	} else if file != "" {
-		d.report(diagnostic.Diagnostic{
-			Message: fmt.Sprintf("$%s names a file that does not exist", siteVariable), Hint: "correct it, or unset it", At: diagnostic.Position{File: file},
-		})
+	if file := os.Getenv(siteVariable); file != "" {
+		problem := ""
+		switch info, err := os.Stat(file); {
+		case err != nil && !exists(file):
+			problem = "a file that does not exist"
+		case err == nil && info.IsDir():
+			problem = "a directory"
+		case filepath.Ext(file) != ".cue":
+			problem = "a file that is no .cue file"
+		}
+		if problem == "" {
+			all.wrong = !d.loader.siteOf(file, d, &all)
+		} else {
+			all.wrong = true
+			d.report(diagnostic.Diagnostic{
+				Message: fmt.Sprintf("$%s names %s", siteVariable, problem), Hint: `name a .cue file with resources: {partition: "…"}, or unset it`, At: diagnostic.Position{File: file},
+			})
+		}
 	}
 	if file := filepath.Join(d.root, SiteFile); exists(file) {
-		d.loader.siteOf(file, d, &all)
+		all.wrong = !d.loader.siteOf(file, d, &all) || all.wrong
 	}
 	d.defaults[d.root] = all
 	return all
@@ -263,30 +295,30 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// siteOf adds what a file with defaults of resources gives. The schema is that of a
-// document.
-func (l *loader) siteOf(file string, of *document, all *site) {
+// siteOf adds what a file with defaults of resources gives, and reports whether it can be
+// read. The schema is that of a document.
+func (l *loader) siteOf(file string, of *document, all *site) bool {
 	d := l.open(l.display(file), "") // its errors name it so
 	if d == nil {
-		return
+		return false
 	}
 	it, err := d.value.Fields()
 	if err != nil {
 		d.complain(err, scope{})
-		return
+		return false
 	}
 	for it.Next() {
 		if name := it.Selector().Unquoted(); name != "resources" {
 			d.report(d.mark(diagnostic.Diagnostic{
 				Path: name, Message: fmt.Sprintf("%q is nothing that a site gives", name), Hint: "write resources: {…}; experiments are in files of their own",
 			}, d.firstLabel(name)))
-			return
+			return false
 		}
 	}
 	v := d.value.LookupPath(cue.ParsePath("resources"))
 	if !v.Exists() {
 		d.report(diagnostic.Diagnostic{Message: "there are no resources in this file", Hint: `write resources: partition: "…"`, At: diagnostic.Position{File: d.display(d.file)}})
-		return
+		return false
 	}
 	v = v.Unify(of.schemas.LookupPath(cue.ParsePath("#Resources")))
 	if err := v.Validate(cue.Concrete(true), cue.Final()); err != nil {
@@ -296,7 +328,7 @@ func (l *loader) siteOf(file string, of *document, all *site) {
 			}
 			return path
 		}})
-		return
+		return false
 	}
 	var g fields
 	text, err := v.MarshalJSON()
@@ -309,20 +341,28 @@ func (l *loader) siteOf(file string, of *document, all *site) {
 	}
 	if err != nil {
 		d.report(diagnostic.Diagnostic{Message: "cannot be read: " + err.Error(), At: diagnostic.Position{File: d.display(d.file)}})
-		return
+		return false
 	}
 	if r == nil {
-		return
+		return true
 	}
+	right := true
 	checkOptions(r.Options, func(i int, message, hint string) {
 		path := []string{"resources", "options", strconv.Itoa(i)}
 		d.report(d.mark(diagnostic.Diagnostic{Path: strings.Join(path, "."), Message: message, Hint: hint}, d.valueAt(path)))
+		right = false
 	})
+	if _, err := r.Limit(); err != nil {
+		path := []string{"resources", "time"}
+		d.report(d.mark(diagnostic.Diagnostic{Path: strings.Join(path, "."), Message: err.Error()}, d.valueAt(path)))
+		right = false
+	}
 	all.fields = g.over(all.fields)
 	all.places[""] = d.firstLabel("resources")
 	for name := range g {
 		all.places[name] = d.valueAt([]string{"resources", name})
 	}
+	return right
 }
 
 // ResourceAt is where the first of some fields of resources is given, by the experiment or

@@ -78,6 +78,7 @@ func TestResourcesOfASite(t *testing.T) {
 		"resources: {partitoin: \"gpu\", account: \"lab\"}\n",
 		"resources: {time: \"1 hour\", workers: 0}\n",
 		"resources: {time: \"1h\", options: [\"--array=1\"]}\n",
+		"resources: {time: \"0:00\"}\n",
 		"resources: time: string\n",
 		"resources: [1]\n",
 		"partition: \"gpu\"\n",
@@ -91,6 +92,14 @@ func TestResourcesOfASite(t *testing.T) {
 	}
 	_, said := load(filepath.Join(dir, "project", "runner.cue"))
 	all.WriteString("=== as an experiment\n" + said)
+	for _, name := range []string{"project", "says.txt"} {
+		if name == "says.txt" {
+			write(name, "")
+		}
+		t.Setenv("LORALAB_RESOURCES", filepath.Join(dir, name))
+		_, said := load(says)
+		all.WriteString("=== " + name + "\n" + said)
+	}
 	t.Setenv("LORALAB_RESOURCES", filepath.Join(dir, "none.cue"))
 	if err := os.Remove(filepath.Join(dir, "project", "runner.cue")); err != nil {
 		t.Fatal(err)
@@ -110,9 +119,60 @@ func TestParseLimit(t *testing.T) {
 			t.Errorf("%q is %v, %v, not %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"h", "0h", "-1h", "4", "4 h", "1:2:3:4", "0:00", "x-1:00", "1h30m"} {
+	for _, text := range []string{"h", "0h", "-1h", "4", "4 h", "1:2:3:4", "0:00", "00:00:00", "0:59", "0-0:00", "367d", "99999999999999999999d", "9000-00:00:00", "99999999:00:00", "x-1:00", "1h30m"} {
 		if got, err := ParseLimit(text); err == nil {
 			t.Errorf("%q is %v", text, got)
 		}
+	}
+}
+
+// That no time is given is an error on a cluster, and none where a mistake in it, or in the
+// defaults of the site, is reported already.
+func TestResourcesWithoutATime(t *testing.T) {
+	const none = "nothing says how long a worker on the cluster may take"
+	for _, test := range []struct {
+		name, resources, site string
+		errors                int
+		missing               bool
+	}{
+		{"nothing", "{}", "", 1, true},
+		{"another field", `{partition: "gpu"}`, "", 1, true},
+		{"a mistake in another field", `{partition: "g p u"}`, "", 2, true},
+		{"a time", `{time: "4h"}`, "", 0, false},
+		{"a time of the site", "{}", `resources: time: "4h"`, 0, false},
+		{"a text that is no time", `{time: "4 hours"}`, "", 1, false},
+		{"no time at all", `{time: "0:00"}`, "", 1, false},
+		{"an endless time", `{time: "99999999999999999999d"}`, "", 1, false},
+		{"no struct", `"4h"`, "", 1, false},
+		{"a mistake of the site", "{}", `resources: partitoin: "gpu"`, 1, false},
+		{"an option of the site", "{}", `resources: options: ["--array=1"]`, 1, false},
+		{"a site that is no CUE", "{}", "resources: {", 1, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "experiments", "x.cue")
+			for path, text := range map[string]string{
+				filepath.Join(dir, "cue.mod", "module.cue"): "module: \"example.org/x\"\nlanguage: version: \"v0.17.0\"\n",
+				filepath.Join(dir, SiteFile):                test.site,
+				file: "package experiments\n\nimport \"github.com/loralab/loralab/schema\"\n\nx: schema.#Experiment & {\n" +
+					"\tbackbone: model: \"toy\"\n\tadapter: {variant: \"lora\", params: {rank: 4}}\n" +
+					"\tdata: {source: \"procedural\", classes: [\"background\", \"animal\", \"boundary\"]}\n\tresources: " + test.resources + "\n}\n",
+			} {
+				if text == "" {
+					continue
+				}
+				if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, found := loadWith([]string{file}, Env{Cluster: true}, world())
+			said := rendered(t, found)
+			if n := strings.Count(said, "error: "); n != test.errors || strings.Contains(said, none) != test.missing {
+				t.Errorf("%d errors:\n%s", n, said)
+			}
+		})
 	}
 }

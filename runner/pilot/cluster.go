@@ -381,6 +381,11 @@ func (w *watching) adopt() error {
 	if err != nil {
 		return err
 	}
+	if len(arrays) > 0 {
+		if err := w.heard(); err != nil {
+			return err
+		}
+	}
 	for _, a := range arrays {
 		l, err := w.watch(a)
 		if err != nil {
@@ -429,13 +434,35 @@ func (w *watching) watch(a *Array) (*live, error) {
 		}
 		first, _ := a.part(i)
 		for n, s := range jobs {
-			l.jobs[s.ID] = first + n
 			if t := w.tasks[s.ID]; t != nil {
-				t.after = s.After
+				if t.after = max(t.after, s.After); t.after > s.After {
+					continue // its workers leave it alone
+				}
 			}
+			l.jobs[s.ID] = first + n
 		}
 	}
 	return l, nil
+}
+
+// heard takes how runs have failed before this apply for no news: it tries them again, and the
+// workers of arrays that were made before do not.
+func (w *watching) heard() error {
+	for _, id := range w.order {
+		t := w.tasks[id]
+		at, s, err := w.state(t)
+		if err != nil {
+			return err
+		}
+		if at == nil {
+			continue
+		}
+		at.Close()
+		if s.Generation > 0 && !s.Open() && s.End.How == claim.Failed {
+			t.after = s.Generation
+		}
+	}
+	return nil
 }
 
 // progress is all that was done so far, to be compared.

@@ -487,6 +487,36 @@ func TestClusterTriesAgain(t *testing.T) {
 	}
 }
 
+// A run that has failed in an array whose other workers live is tried again by the next apply,
+// which does not report the failure that it was started for.
+func TestClusterRetriesWhatHasFailed(t *testing.T) {
+	runs, root, jobs := project(t, 2)
+	before := &Array{Name: "before", Root: root, Made: now(), Workers: 1, Limit: time.Hour}
+	if err := before.write(jobs); err != nil {
+		t.Fatal(err)
+	}
+	at, err := store.OpenRun(root, store.DirOf("e", jobs[0].Run.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.Close()
+	if _, _, err := claim.Take(at, claim.State{}, claim.Worker{Array: "before", Nonce: claim.Nonce()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := claim.Finish(at, 1, claim.End{How: claim.Failed, Reason: "no space left on device", By: claim.Nonce()}); err != nil {
+		t.Fatal(err)
+	}
+	e := &element{Element: Element{Array: "before", Life: Running, Node: "n"}}
+	f := &fake{t: t, elements: map[string][]*element{"before": {e}}, steps: 2}
+	f.start(before, e)
+	c, _ := cluster(runs, root, f, 1, func(text string) { t.Log(text) })
+	totals, err := c.Run(t.Context(), jobs)
+	f.wg.Wait()
+	if err != nil || totals.Finished != 2 || totals.Failed != 0 || len(f.submitted) != 1 {
+		t.Fatalf("%+v, %v, %d arrays", totals, err, len(f.submitted))
+	}
+}
+
 // A node on which two workers in a row have ended for no fault of a run gets none of the
 // next array.
 func TestClusterLeavesOutANode(t *testing.T) {
