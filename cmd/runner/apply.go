@@ -210,6 +210,11 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 			a.view.WereCancelled(cancelled.Error())
 			return exitCode(1)
 		}
+		if err != nil && o.on == onSlurm {
+			if left, e := pilot.Unended(p.root); e == nil && len(left) > 0 {
+				a.view.Left()
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -128,9 +130,14 @@ func (a *app) submission(p *project, made *plan.Plan, o applyOptions) (*submissi
 	if err != nil {
 		return nil, err
 	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("reading the resources of workers: %w", err)
+	}
 	engine, _ := launch.EnginePath() // the nodes have to have it, and this machine need not
 	s.array = pilot.Array{
 		Command: os.Args[1:], Engine: engine, Workers: r.Workers, Limit: limit, Retries: o.retries, Silence: o.silence, Checkpoint: o.checkpoint,
+		Resources: fmt.Sprintf("%x", sha256.Sum256(text)),
 	}
 	if len(made.Searches) > 0 {
 		ask, err := a.ask(p, o.only)
@@ -159,13 +166,13 @@ func (a *app) drySlurm(p *project, made *plan.Plan, o applyOptions) error {
 	for _, action := range made.Work() {
 		runs[action.Run.ID] = true
 	}
-	n := len(runs)
+	most := len(runs)
 	for _, search := range made.Searches {
-		n += search.Runs
+		most += search.Runs
 	}
 	array := s.array
 	array.Name, array.Root, array.Chunk = "NAME", p.root, defaultChunk
-	array.Workers = max(1, min(array.Workers, n))
+	array.Workers = max(1, min(array.Workers, most))
 	var scripts [][]string
 	for _, chunk := range slurm.Chunks(&array) {
 		text, err := s.Script(&array, chunk)
@@ -174,7 +181,7 @@ func (a *app) drySlurm(p *project, made *plan.Plan, o applyOptions) error {
 		}
 		scripts = append(scripts, strings.Split(strings.TrimSuffix(text, "\n"), "\n"))
 	}
-	a.view.Scripts(scripts, array.Workers, n)
+	a.view.Scripts(scripts, array.Workers, pilot.Work(len(runs), len(made.Searches)))
 	return nil
 }
 

@@ -74,6 +74,8 @@ type Array struct {
 	// Exclude is the nodes that get no worker, since workers ended there for no fault
 	// of a run.
 	Exclude []string `json:"exclude,omitempty"`
+	// Resources is the digest of what its workers get, to be compared.
+	Resources string `json:"resources,omitempty"`
 	// Asks is of the searches that workers carry out; nil for none.
 	Asks *Asks `json:"asks,omitempty"`
 }

@@ -506,14 +506,11 @@ func (w *watching) submit(ctx context.Context) error {
 	}
 	a := w.Template
 	a.Name, a.Root, a.Made = newName(), w.Root, now()
-	most, text := len(jobs), ""
-	if len(jobs) > 0 {
-		text = plural.Of(len(jobs), "run")
-	}
+	most, asks := len(jobs), 0
 	if searches {
 		runs, _ := w.Searches.Expected()
 		most += runs
-		text = strings.TrimPrefix(text+" and ", " and ") + plural.Form(len(a.Asks.Searches), "1 search", fmt.Sprintf("%d searches", len(a.Asks.Searches)))
+		asks = len(a.Asks.Searches)
 	} else {
 		a.Asks = nil
 	}
@@ -535,7 +532,7 @@ func (w *watching) submit(ctx context.Context) error {
 		return errors.Join(e, err)
 	}
 	w.arrays = append(w.arrays, l)
-	text = fmt.Sprintf("submitted array %s: %s for %s", a.Name, plural.Of(a.Workers, "worker"), text)
+	text := fmt.Sprintf("submitted array %s: %s for %s", a.Name, plural.Of(a.Workers, "worker"), Work(len(jobs), asks))
 	if l.unsure = err; err != nil {
 		w.say("%v; whether it was submitted, the next answer says", err)
 		l.submitted = text
@@ -546,6 +543,18 @@ func (w *watching) submit(ctx context.Context) error {
 		_, err = w.Scheduler.Cancel(context.WithoutCancel(ctx), l.Array)
 	}
 	return err
+}
+
+// Work is what workers have to do, in words.
+func Work(runs, searches int) string {
+	var all []string
+	if runs > 0 {
+		all = append(all, plural.Of(runs, "run"))
+	}
+	if searches > 0 {
+		all = append(all, plural.Form(searches, "1 search", fmt.Sprintf("%d searches", searches)))
+	}
+	return strings.Join(all, " and ")
 }
 
 func markEnded(root, name string) error { return mark(root, name, Ended) }
@@ -589,7 +598,7 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 		w.unsaid = ""
 		w.say("it is known again what runs")
 	}
-	adopted := 0
+	adopted, other := 0, 0
 	for _, l := range w.arrays {
 		if l.unsure != nil && slices.ContainsFunc(elements, func(e Element) bool { return e.Array == l.Name }) {
 			l.unsure = nil
@@ -617,11 +626,18 @@ func (w *watching) poll(ctx context.Context, first bool) error {
 		}
 		if first && l.missing == 0 && l.adopted {
 			adopted++
+			if l.Resources != "" && l.Resources != w.Template.Resources {
+				other++
+			}
 		}
 	}
 	w.sayWaiting(elements)
 	if adopted > 0 {
 		w.say("watching %s of an earlier apply", plural.Of(adopted, "array"))
+	}
+	if other > 0 {
+		w.say("%s resources from before they were changed, which count for the next array: runner cancel, and apply again, to have them now",
+			plural.Form(other, "its workers have", "the workers of "+plural.Of(other, "array")+" have"))
 	}
 	if err := w.follow(ctx); err != nil {
 		return err

@@ -355,17 +355,23 @@ func TestClusterIsAdopted(t *testing.T) {
 	runs, root, jobs := project(t, 8)
 	f := &fake{t: t, elements: map[string][]*element{}, steps: 60}
 	c, _ := cluster(runs, root, f, 2, nil)
+	c.Template.Resources = "first"
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 	defer cancel()
 	totals, err := c.Run(ctx, jobs)
 	if err != nil || !totals.Stopped {
 		t.Fatalf("%+v, %v", totals, err)
 	}
-	c, _ = cluster(runs, root, f, 2, func(text string) { t.Log(text) })
+	var said strings.Builder
+	c, _ = cluster(runs, root, f, 2, func(text string) { said.WriteString(text + "\n") })
+	c.Template.Resources = "changed"
 	totals, err = c.Run(context.Background(), jobs)
 	f.wg.Wait()
 	if err != nil || totals.Finished != len(jobs) {
 		t.Fatalf("%+v, %v", totals, err)
+	}
+	if !strings.HasPrefix(said.String(), "watching 1 array of an earlier apply\nits workers have resources from before they were changed") {
+		t.Errorf("it says:\n%s", &said)
 	}
 	if len(f.submitted) != 1 {
 		t.Errorf("%d arrays were submitted", len(f.submitted))

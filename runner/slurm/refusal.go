@@ -52,7 +52,7 @@ var complaints = []complaint{
 	of(`invalid account`, "account"),
 	of(`generic resource|\bgres\b|trackable resource`, "gpuType", "gpus"),
 	of(`feature|constraint`, "constraint"),
-	of(`memory`, "memory"),
+	of(`memory|--mem\b`, "memory"),
 	of(`processors requested|cpu count`, "cpus"),
 	of(`node name|host ?list|node list`, "exclude"),
 	of(`dependenc`, "dependency"),
@@ -101,6 +101,15 @@ func (e *RefusedError) Fields(r *experiment.Resources) []string {
 		if !c.words.MatchString(e.Text) {
 			continue
 		}
+		// What options ask for takes the place of the field.
+		for i, text := range r.Options {
+			for _, word := range strings.Fields(text) {
+				name, _, _ := strings.Cut(word, "=")
+				if field := asField[name]; !c.together && slices.Contains(c.fields, field) {
+					return []string{fmt.Sprintf("options.%d", i)}
+				}
+			}
+		}
 		if !c.together {
 			return c.fields
 		}
@@ -111,6 +120,13 @@ func (e *RefusedError) Fields(r *experiment.Resources) []string {
 		return nil
 	}
 	return nil
+}
+
+// asField are the fields that options of sbatch are another form of.
+var asField = map[string]string{
+	"--gres": "gpus", "--gpus": "gpus", "-G": "gpus", "--gpus-per-node": "gpus", "--gpus-per-task": "gpus", "--mem": "memory", "--mem-per-cpu": "memory", "--mem-per-gpu": "memory",
+	"--cpus-per-task": "cpus", "-c": "cpus", "--partition": "partition", "-p": "partition", "--account": "account", "-A": "account", "--qos": "qos", "-q": "qos",
+	"--constraint": "constraint", "-C": "constraint", "--exclude": "exclude", "-x": "exclude", "--reservation": "reservation", "--dependency": "dependency", "-d": "dependency",
 }
 
 func positive(n int) string {

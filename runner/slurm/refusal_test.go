@@ -45,6 +45,16 @@ func TestFieldsOfRefusals(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.words, got, test.want)
 		}
 	}
+	other := &experiment.Resources{Time: "4h", Workers: 8, Memory: "99999999999999999999G", Options: []string{"--nice", "--gres=gpu:1"}}
+	for words, want := range map[string][]string{
+		"Batch job submission failed: Invalid generic resource (gres) specification": {"options.1"},
+		"Invalid --mem specification": {"memory"},
+		"Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)": {"time"},
+	} {
+		if got := (&RefusedError{words}).Fields(other); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", words, got, want)
+		}
+	}
 	least := &experiment.Resources{Time: "4h", Workers: 8, GPUs: 1}
 	if got := (&RefusedError{"Batch job submission failed: Requested node configuration is not available"}).Fields(least); !slices.Equal(got, []string{"gpus"}) {
 		t.Errorf("of one that may be at fault: %v", got)
