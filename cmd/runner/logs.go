@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/loralab/loralab/core/rundir"
+	"github.com/loralab/loralab/runner/pilot"
 	"github.com/loralab/loralab/runner/store"
 )
 
@@ -211,7 +212,10 @@ func anyGoing(ctx context.Context, root string, followed []*tail) (bool, error) 
 		return false, err
 	}
 	if len(holders) == 0 && !slices.ContainsFunc(followed, func(t *tail) bool { return t.run.Holder != nil }) {
-		return false, nil
+		// Workers on a cluster may wait.
+		if arrays, err := pilot.Unended(root); err != nil || len(arrays) == 0 {
+			return false, err
+		}
 	}
 	known, err := store.Read(ctx, root)
 	if err != nil {

@@ -1046,6 +1046,7 @@ func (w *watching) read(ctx context.Context, l *live, file, name string) error {
 		if json.Unmarshal(bytes.TrimSpace(line), &h) != nil {
 			continue // the truth is in the runs
 		}
+		h.host = l.nodes[name]
 		switch h.What {
 		case started:
 			l.nodes[name] = h.Worker.Host
@@ -1111,10 +1112,18 @@ func (w *watching) stops(t *task, step uint64) {
 func (w *watching) begin(t *task, h happened) {
 	t.shown, t.shows = h.Step, true
 	w.Watch(launch.Event{Job: t.job, Start: &launch.Start{Attempt: t.attempts, When: h.When}})
-	if t.job.Train {
-		w.Watch(launch.Event{Job: t.job, Event: &spec.Event{Event: &spec.Event_Started{
-			Started: &spec.Started{Step: h.Step, Steps: params.Steps(t.job.Run.Spec)},
-		}}})
+	if !t.job.Train {
+		return
+	}
+	w.Watch(launch.Event{Job: t.job, Event: &spec.Event{Event: &spec.Event_Started{
+		Started: &spec.Started{Step: h.Step, Steps: params.Steps(t.job.Run.Spec)},
+	}}})
+	if h.host != "" {
+		text := "begins on " + h.host
+		if h.Step > 0 {
+			text = fmt.Sprintf("continues after step %d on %s", h.Step, h.host)
+		}
+		w.Watch(launch.Event{Job: t.job, Event: &spec.Event{Event: &spec.Event_Note{Note: &spec.Note{Text: text}}}})
 	}
 }
 

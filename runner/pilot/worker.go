@@ -212,6 +212,7 @@ type happened struct {
 	Reason string        `json:"reason,omitempty"`
 	OfNode bool          `json:"of_node,omitempty"` // of ended: the node is to blame
 	Worker *claim.Worker `json:"worker,omitempty"`  // of started
+	host   string        // of who reads it: the node of the worker
 }
 
 const (
