@@ -133,6 +133,11 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		// Not needed beyond the plan, and not to be held for hours.
 		p.close()
 	}
+	if o.on == onSlurm {
+		if err := slurm.CheckRoot(p.root); err != nil {
+			return err
+		}
+	}
 	if o.smoke {
 		if p.experiments, err = experiment.Smoke(ctx, a.index, p.experiments); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -195,7 +196,10 @@ func (a *app) onCluster(ctx context.Context, p *project, runs *store.Store, made
 		return nil, err
 	}
 	client := &slurm.Client{Script: s.Script}
-	if s.array.Chunk, err = client.MaxArray(ctx); err != nil {
+	if s.array.Chunk, err = client.MaxArray(ctx); errors.Is(err, exec.ErrNotFound) {
+		return nil, errors.New("there is no Slurm here, scontrol is not on PATH: apply where jobs are submitted, on a login node, or look at the script with --dry-run")
+	}
+	if err != nil {
 		return nil, fmt.Errorf("asking Slurm for its limits: %w", err)
 	}
 	for _, job := range jobs {

@@ -14,8 +14,8 @@ func (a *app) cancelCommand() *cobra.Command {
 		Use:   "cancel",
 		Short: "End the workers of the project on a cluster",
 		Long: `Cancel ends all workers that "runner apply --on slurm" has submitted for the project, those
-that wait included. A worker writes a checkpoint before it ends; the next apply continues
-there.`,
+that wait included, and each apply that watches them. A worker writes a checkpoint before it
+ends; the next apply continues there.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.cancel(c.Context()) },
 	}

@@ -23,6 +23,15 @@ type Job struct {
 	Bind      []string          // what an image sees in addition to the project
 }
 
+// CheckRoot says why workers cannot run in a project at a path.
+func CheckRoot(root string) error {
+	// A line cannot have the first; after the second sbatch fills in no %a.
+	if strings.ContainsAny(root, "\n\\") {
+		return fmt.Errorf("sbatch takes no path with a line break or a backslash: move the project from %q", root)
+	}
+	return nil
+}
+
 // Script is the batch script of a part of an array.
 func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 	r := j.Resources
@@ -31,9 +40,8 @@ func (j Job) Script(a *pilot.Array, c Chunk) (string, error) {
 		return "", err
 	}
 	dir := pilot.ArrayDir(a.Root, a.Name)
-	// A line cannot have the first; after the second sbatch fills in no %a.
-	if strings.ContainsAny(a.Root, "\n\\") {
-		return "", fmt.Errorf("writing a script for sbatch: it takes no path with a line break or a backslash: %q", a.Root)
+	if err := CheckRoot(a.Root); err != nil {
+		return "", err
 	}
 	var b strings.Builder
 	option := func(name, value string) {
