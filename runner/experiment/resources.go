@@ -55,6 +55,9 @@ func (r *Resources) Limit() (time.Duration, error) {
 // longestTime is the longest time of a worker.
 const longestTime = 366 * 24 * time.Hour
 
+// shortTime is the time of a worker below which much of it is spent without training.
+const shortTime = 10 * time.Minute
+
 // ParseLimit reads a time as experiments have it: "90m", "4h", "2d", or Slurm's
 // "1-12:00:00" and "12:00:00". Slurm reads "30:00" as half an hour, and so does this.
 func ParseLimit(text string) (time.Duration, error) {
@@ -233,6 +236,11 @@ func (x *expansion) readResources(base *subject) *Resources {
 	}
 	if err == nil && own != nil && own.GPUType != "" && r.GPUs == 0 {
 		x.warn(base, "resources.gpuType", "resources.gpuType has no effect: resources.gpus asks for no GPU", "write gpus: 1, or leave it out")
+	}
+	if own != nil && own.Time != "" {
+		if limit, err := own.Limit(); err == nil && limit < shortTime {
+			x.warn(base, "resources.time", fmt.Sprintf("a worker of %s has little time to train: it stops before that is over, and an engine takes time to start", own.Time), "give it ten minutes or more")
+		}
 	}
 	// A mistake there is reported already.
 	wrong := x.site().wrong || slices.ContainsFunc(x.gone, func(g []string) bool { return g[0] == x.name && related(g[1:], []string{"resources", "time"}) })

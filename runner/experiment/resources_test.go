@@ -139,6 +139,7 @@ func TestResourcesWithoutATime(t *testing.T) {
 		{"another field", `{partition: "gpu"}`, "", 1, true},
 		{"a mistake in another field", `{partition: "g p u"}`, "", 2, true},
 		{"a time", `{time: "4h"}`, "", 0, false},
+		{"a short time", `{time: "9m"}`, "", 0, false},
 		{"a time of the site", "{}", `resources: time: "4h"`, 0, false},
 		{"a text that is no time", `{time: "4 hours"}`, "", 1, false},
 		{"no time at all", `{time: "0:00"}`, "", 1, false},
@@ -170,6 +171,9 @@ func TestResourcesWithoutATime(t *testing.T) {
 			}
 			_, found := loadWith([]string{file}, Env{Cluster: true}, world())
 			said := rendered(t, found)
+			if strings.Contains(said, "has little time to train") != (test.name == "a short time") {
+				t.Errorf("%s", said)
+			}
 			if n := strings.Count(said, "error: "); n != test.errors || strings.Contains(said, none) != test.missing {
 				t.Errorf("%d errors:\n%s", n, said)
 			}
