@@ -201,7 +201,7 @@ func (a *app) apply(ctx context.Context, files []string, o applyOptions) (err er
 		totals, err = a.execute(ctx, p, runs, known, made, studies, o)
 		if o.tracking != nil {
 			if behind := o.tracking.tracker.Close(closeGrace); behind > 0 {
-				a.view.Behind(behind, p.files)
+				a.view.Behind(behind, slices.Concat(a.askedFor(), p.files))
 			}
 			o.tracking.before(ctx, p.root)
 			a.view.Tracked(o.tracking.where())
