@@ -569,7 +569,7 @@ func TestClusterDetaches(t *testing.T) {
 			if f == nil {
 				f = &fake{}
 			}
-			f.t, f.elements, f.steps = t, map[string][]*element{}, 200
+			f.t, f.elements, f.steps = t, map[string][]*element{}, 1e6
 			if test.before != "" {
 				a := &Array{Name: "before", Root: root, Made: now(), Workers: 2, Limit: time.Hour}
 				if err := a.write(jobs); err != nil {
@@ -605,7 +605,7 @@ func TestClusterIsCancelled(t *testing.T) {
 	for _, how := range []string{"runner cancel", "the scheduler", "before they began"} {
 		t.Run(how, func(t *testing.T) {
 			runs, root, jobs := project(t, 3)
-			f := &fake{t: t, elements: map[string][]*element{}, steps: 1000}
+			f := &fake{t: t, elements: map[string][]*element{}, steps: 1e6}
 			c, _ := cluster(runs, root, f, 2, func(text string) { t.Log(text) })
 			var once sync.Once
 			c.Say = func(string) {
@@ -646,6 +646,37 @@ func TestWaitingIsSaid(t *testing.T) {
 	}
 	want := []string{"all 2 workers wait for a node: Resources (2)", "all 2 workers wait for a node: Resources (2)", "1 worker waits for a node: JobHeldAdmin (1)"}
 	if !slices.Equal(said, want) {
+		t.Errorf("it says %q", said)
+	}
+}
+
+// That a scheduler does not answer is said once, and that it does again.
+func TestSilenceOfTheSchedulerIsSaid(t *testing.T) {
+	runs, root, jobs := project(t, 3)
+	f := &fake{t: t, elements: map[string][]*element{}, broken: true, steps: 1e6}
+	var said []string
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	c, _ := cluster(runs, root, f, 2, nil)
+	c.Say = func(text string) {
+		said = append(said, text)
+		switch len(said) {
+		case 2:
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.broken = false
+		case 3:
+			stop()
+		}
+	}
+	if totals, err := c.Run(ctx, jobs); err != nil || !totals.Stopped {
+		t.Fatalf("%+v, %v", totals, err)
+	}
+	if _, err := Cancel(t.Context(), root, f); err != nil {
+		t.Fatal(err)
+	}
+	f.wg.Wait()
+	if len(said) != 3 || !strings.HasPrefix(said[1], "it is not known what runs: ") || said[2] != "it is known again what runs" {
 		t.Errorf("it says %q", said)
 	}
 }
