@@ -206,6 +206,9 @@ func TestSlurmTimeLimit(t *testing.T) {
 	}
 	ends := h.ends()
 	t.Logf("generations: %v; %d sbatch, %d squeue", ends, len(h.cluster.Calls("sbatch")), len(h.cluster.Calls("squeue")))
+	if text := a.out.String(); !strings.Contains(text, " left: its time was over (") || strings.Contains(text, "exit code") {
+		t.Errorf("why arrays have ended is not said:\n%s", text)
+	}
 	if ends["stopped"] == 0 || ends["broken"] > 0 || ends["done"] != len(want) {
 		t.Errorf("generations ended so: %v", ends)
 	}

@@ -149,7 +149,7 @@ type live struct {
 	others  string              // the same of those that never began
 	told    map[int]string      // why workers have ended, in their own words
 	lived   bool                // while it was watched, or this apply has submitted it
-	over    bool                // it was cancelled before this apply began
+	spent   bool                // it was cancelled before this apply began
 	// unsure is why it is not known whether it was submitted, and submitted what is said
 	// when it is.
 	unsure    error
@@ -391,7 +391,7 @@ func (w *watching) adopt() error {
 		if err != nil {
 			return err
 		}
-		l.adopted, l.lived, l.over = true, false, l.cancelled()
+		l.adopted, l.lived, l.spent = true, false, l.cancelled()
 		w.arrays = append(w.arrays, l)
 	}
 	return nil
@@ -851,7 +851,7 @@ func (w *watching) follows(ctx, asked context.Context) error {
 				l.reasons[i] = l.others
 			}
 		}
-		if !l.over && (l.cancelled() || l.lived && l.allCancelled()) {
+		if !l.spent && (l.cancelled() || l.lived && l.allCancelled()) {
 			return &CancelledError{l.Name, what}
 		}
 		reasons := l.inWords()
