@@ -6,6 +6,8 @@ import (
 	"image/color"
 	"image/png"
 	"math"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -196,6 +198,32 @@ func TestScatterAndParallelAreAtTheirValues(t *testing.T) {
 	for v, want := range map[float64]string{1e-5: "1e-5", 0.0001: "0.0001", 2e4: "20,000", 1234567: "1,230,000", -12345: "\u221212,300", 0.25: "0.25", 100: "100"} {
 		if got := Short(v); got != want {
 			t.Errorf("Short(%v) = %q, want %q", v, got, want)
+		}
+	}
+}
+
+// Panels of many cells fit a page of a paper in one of its columns.
+func TestPanelsFitAPage(t *testing.T) {
+	for _, n := range []int{1, 5, 8, 12} {
+		l := &Lines{Title: "nuclei", X: Axis{Title: "step"}, Y: Axis{Title: "Dice (nucleus)", Unit: true}}
+		for i := range n {
+			l.Panels = append(l.Panels, Panel{Title: fmt.Sprint("rank=", i), Scale: "all", Series: []Series{{Points: []Point{{X: 100, Y: 0.2}, {X: 1000, Y: 0.8}}}}})
+		}
+		r, err := Render(l, Paper(3.5))
+		if err != nil {
+			t.Fatal(err)
+		}
+		picture, err := png.DecodeConfig(bytes.NewReader(r.PNG))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if most := 11 * 300; picture.Width != 1050 || picture.Height > most {
+			t.Errorf("%d panels take %d × %d pixels, more than 1050 × %d", n, picture.Width, picture.Height, most)
+		}
+		if dir := os.Getenv("LORALAB_FIGURES"); dir != "" {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("narrow-%d.png", n)), r.PNG, 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -80,7 +80,10 @@ func (l *Lines) lay(p *Notes) (vg.Length, func(c draw.Canvas)) {
 	rows := (len(l.Panels) + columns - 1) / columns
 	high := [...]vg.Length{0, 3.6 * vg.Inch, 2.6 * vg.Inch, 2.1 * vg.Inch}[min(columns, 3)]
 	high = min(high, 0.62*p.width)
-	if rows > 1 {
+	switch {
+	case rows > 4: // six rows fit a page
+		high = 1.2 * vg.Inch
+	case rows > 1:
 		high = 1.5 * vg.Inch
 	}
 

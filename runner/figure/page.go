@@ -318,14 +318,17 @@ func (k *key) draw(c draw.Canvas, corner vg.Point) {
 	}
 }
 
-// narrow is the width below which panels are below each other.
+// narrow is the width below which up to five panels are below each other, and more have
+// two columns, so that eight fit a page.
 const narrow = 5 * vg.Inch
 
 // grid is how many columns n panels have.
 func (p *Notes) grid(n int) int {
 	switch {
-	case p.width < narrow:
+	case p.width < narrow && n <= 5:
 		return 1
+	case p.width < narrow:
+		return 2
 	case n <= 3:
 		return max(n, 1)
 	case n == 4:
