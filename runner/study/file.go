@@ -100,9 +100,9 @@ func (p *Point) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Dir is where the trials of a cell lie, relative to runs/.
+// Dir is where the trials of a cell lie, relative to runs/. No two cells share one.
 func Dir(experiment, cell string) string {
-	return path.Join(experiment, store.Studies, filename.Fit(filename.Of(cell), 100))
+	return path.Join(experiment, store.Studies, filename.Distinct(cell, 100))
 }
 
 // directory is the directory of a study.

@@ -618,3 +618,20 @@ func TestADamagedTrial(t *testing.T) {
 		t.Errorf("trials %v, over %v", numbers, s.Over())
 	}
 }
+
+// Cells whose names differ have studies of their own, also where files cannot have the
+// names.
+func TestDirectoriesOfCells(t *testing.T) {
+	of := map[string]string{}
+	long := strings.Repeat("rank=4,", 30)
+	for _, cell := range []string{"lora", "<a", ">a", "_a", "model=facebook/dinov2-small", "model=facebook_dinov2-small", long, long + "x"} {
+		dir := Dir("e", cell)
+		if other, found := of[dir]; found || strings.Count(dir, "/") != 2 {
+			t.Errorf("the trials of %q are in %s, as those of %q", cell, dir, other)
+		}
+		of[dir] = cell
+	}
+	if of["e/"+store.Studies+"/lora"] != "lora" {
+		t.Errorf("directories %v", of)
+	}
+}
