@@ -84,6 +84,7 @@ func (a *app) push(ctx context.Context, files, to []string, wait time.Duration) 
 		return err
 	}
 	var labels []store.Label
+	listed := map[store.Label]bool{}
 	over := func(l store.Label) bool {
 		run := known.Runs[l.Run]
 		return run != nil && (run.Summary != nil || run.State == store.Paused) && run.Damage == nil && run.Holder == nil
@@ -94,11 +95,12 @@ func (a *app) push(ctx context.Context, files, to []string, wait time.Duration) 
 		for _, run := range e.Runs { // also those that another experiment has trained
 			if l := labelOf(run); over(l) {
 				labels = append(labels, l)
+				listed[l] = true
 			}
 		}
 	}
 	for _, l := range known.Newest() { // trials, and what is trained after them
-		if e := experiments[l.Experiment]; e != nil && e.Searches(l.Cell) && over(l) && !slices.Contains(labels, l) {
+		if e := experiments[l.Experiment]; e != nil && e.Searches(l.Cell) && over(l) && !listed[l] {
 			labels = append(labels, l)
 		}
 	}
@@ -393,7 +395,7 @@ func (t *tracking) before(ctx context.Context, root string) {
 		t.shows(s)
 	}
 	var files []track.Shown
-	lacks := map[*track.WandB]map[string]bool{} // runs
+	logged := map[*track.WandB][]track.Run{}
 	var sinks []*track.WandB
 	for _, s := range t.done {
 		switch sink := s.Sink.(type) {
@@ -402,14 +404,16 @@ func (t *tracking) before(ctx context.Context, root string) {
 				files = append(files, s)
 			}
 		case *track.WandB:
-			if there, err := sink.Logged(&s.Run); err != nil || there {
-				continue // push says what is wrong
-			}
-			if lacks[sink] == nil {
-				lacks[sink] = map[string]bool{}
+			if logged[sink] == nil {
 				sinks = append(sinks, sink)
 			}
-			lacks[sink][s.Run.ID] = true
+			logged[sink] = append(logged[sink], s.Run)
+		}
+	}
+	lacks := map[*track.WandB]int{}
+	for _, sink := range sinks {
+		if n, err := sink.Lacking(logged[sink]); err == nil { // else push says what is wrong
+			lacks[sink] = n
 		}
 	}
 	failures := track.Failures{}
@@ -427,7 +431,10 @@ func (t *tracking) before(ctx context.Context, root string) {
 		return // stopped
 	}
 	for _, sink := range sinks {
-		n := len(lacks[sink])
+		n := lacks[sink]
+		if n == 0 {
+			continue
+		}
 		t.tell(fmt.Sprintf("%s lacks %s that %s done before; \"runner track push\" adds %s", sink.Name(), plural.Of(n, "run"), plural.Form(n, "was", "were"), plural.Form(n, "it", "them")))
 	}
 }

@@ -92,15 +92,35 @@ func NewWandB(project string, t experiment.TrackWandB, getenv func(string) strin
 // Offline reports whether runs are logged on disk alone.
 func (w *WandB) Offline() bool { return w.settings.Mode == wandb.Offline }
 
-// Logged reports whether a run has a log. One in the group of another experiment is kept
-// for Where.
-func (w *WandB) Logged(run *Run) (bool, error) {
-	logs, err := wandb.Logs(w.settings.Root, w.idOf(run))
-	if err != nil || len(logs) == 0 {
-		return false, err
+// Lacking is how many of some runs have no log. One that is in the group of another
+// experiment is kept for Where.
+func (w *WandB) Lacking(runs []Run) (int, error) {
+	logs, err := w.logsOf(runs)
+	if err != nil {
+		return 0, err
 	}
-	w.groupOf(logs[0], run)
-	return true, nil
+	lacking := map[string]bool{}
+	for i := range runs {
+		if of := logs[w.idOf(&runs[i])]; len(of) > 0 {
+			w.groupOf(of[0], &runs[i])
+		} else {
+			lacking[runs[i].ID] = true
+		}
+	}
+	return len(lacking), nil
+}
+
+// logsOf are the logs of runs, by their ids there.
+func (w *WandB) logsOf(runs []Run) (map[string][]string, error) {
+	var ids []string
+	for i := range runs {
+		ids = append(ids, w.idOf(&runs[i]))
+	}
+	logs, err := wandb.Logs(w.settings.Root, ids...)
+	if err != nil {
+		return nil, fmt.Errorf("reading the logs of W&B: %w", err)
+	}
+	return logs, nil
 }
 
 // groupOf is the group of a run that has a log, "" where that is not known.
@@ -132,11 +152,16 @@ func (w *WandB) send(ctx context.Context, runs []Shown) []error {
 	failed := make([]error, len(runs))
 	of := map[string][]int{} // runs by the directory of a log
 	var logs []string
-	for i, s := range runs {
-		own, err := wandb.Logs(w.settings.Root, w.idOf(&s.Run))
+	var all []Run
+	for _, s := range runs {
+		all = append(all, s.Run)
+	}
+	byID, err := w.logsOf(all)
+	for i := range all {
+		own := byID[w.idOf(&all[i])]
 		switch {
 		case err != nil:
-			failed[i] = fmt.Errorf("reading the logs of W&B: %w", err)
+			failed[i] = err
 		case len(own) == 0:
 			failed[i] = fmt.Errorf("its log is not in %s any more", filepath.Join(w.settings.Root, "wandb"))
 		}
@@ -261,10 +286,11 @@ func (w *WandB) Open(_ context.Context, run *Info) (Session, error) {
 
 // remember reads what the logs have of the run. Without a log they have nothing.
 func (s *page) remember() error {
-	logs, err := wandb.Logs(s.sink.settings.Root, s.id)
+	all, err := s.sink.logsOf([]Run{s.info.Run})
 	if err != nil {
-		return fmt.Errorf("reading the logs of W&B: %w", err)
+		return err
 	}
+	logs := all[s.id]
 	if len(logs) == 0 {
 		return nil
 	}

@@ -142,20 +142,34 @@ func (r *Run) takeUp() (earlier bool, err error) {
 
 // logsOf lists the logs of a run in a folder, the oldest first.
 func logsOf(folder, id string) ([]string, error) {
+	dirs, err := logDirs(folder)
+	return logsIn(dirs[id], id), err
+}
+
+// logDirs are the directories of logs in a folder, by the id of their run.
+func logDirs(folder string) (map[string][]string, error) {
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
-	var logs []string
+	dirs := map[string][]string{}
 	for _, e := range entries {
 		name := strings.TrimPrefix(e.Name(), "offline-")
-		if stamp, of, found := strings.Cut(strings.TrimPrefix(name, "run-"), "-"); found && of == id && len(stamp) == len(stampForm) {
-			path := filepath.Join(folder, e.Name(), "run-"+id+".wandb")
-			if _, err := os.Stat(path); err == nil {
-				logs = append(logs, path)
-			}
+		if stamp, id, found := strings.Cut(strings.TrimPrefix(name, "run-"), "-"); found && len(stamp) == len(stampForm) {
+			dirs[id] = append(dirs[id], filepath.Join(folder, e.Name()))
+		}
+	}
+	return dirs, nil
+}
+
+// logsIn are the logs of a run in directories, the oldest first.
+func logsIn(dirs []string, id string) (logs []string) {
+	for _, dir := range dirs {
+		path := filepath.Join(dir, "run-"+id+".wandb")
+		if _, err := os.Stat(path); err == nil {
+			logs = append(logs, path)
 		}
 	}
 	// By the time in the name.
@@ -165,7 +179,7 @@ func logsOf(folder, id string) ([]string, error) {
 		}
 		return strings.Compare(stamp(a), stamp(b))
 	})
-	return logs, nil
+	return logs
 }
 
 const stampForm = "20060102_150405"

@@ -84,8 +84,17 @@ func Sync(ctx context.Context, s Settings, logs ...string) ([]Result, error) {
 	return results, errors.Join(failed...)
 }
 
-// Logs lists the logs of a run in the folder of a root, the oldest first.
-func Logs(root, id string) ([]string, error) { return logsOf(folderOf(root), id) }
+// Logs lists the logs of runs in the folder of a root by their ids, the oldest first.
+func Logs(root string, ids ...string) (map[string][]string, error) {
+	dirs, err := logDirs(folderOf(root))
+	logs := map[string][]string{}
+	for _, id := range ids {
+		if of := logsIn(dirs[id], id); len(of) > 0 {
+			logs[id] = of
+		}
+	}
+	return logs, err
+}
 
 // findLogs lists the files of logs, those of one run in the order of their times.
 func findLogs(root string, named []string) (paths []string, err error) {
