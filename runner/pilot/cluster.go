@@ -163,6 +163,15 @@ type place struct {
 	index int
 }
 
+// byPlace is what is known of elements, by where they are.
+func byPlace(elements []Element) map[place]Element {
+	by := map[place]Element{}
+	for _, e := range elements {
+		by[place{e.Array, e.Index}] = e
+	}
+	return by
+}
+
 // has reports whether a run is one of its jobs.
 func (l *live) has(id string) bool {
 	_, has := l.jobs[id]
@@ -216,7 +225,7 @@ func (c *Cluster) Run(ctx context.Context, jobs []*launch.Job) (launch.Totals, e
 	for _, l := range w.arrays {
 		if err == nil && w.has(l) {
 			// Its workers find nothing to do, and end.
-			err = markEnded(w.Root, l.Name)
+			err = mark(w.Root, l.Name, Ended)
 		}
 	}
 	w.totals.Stopped = w.totals.Stopped || !w.done()
@@ -525,7 +534,7 @@ func (w *watching) submit(ctx context.Context) error {
 	}
 	err := w.Scheduler.Submit(ctx, &a)
 	if err != nil && !errors.Is(err, ErrUnknown) {
-		return errors.Join(err, markEnded(w.Root, a.Name))
+		return errors.Join(err, mark(w.Root, a.Name, Ended))
 	}
 	l, e := w.watch(&a)
 	if e != nil {
@@ -556,8 +565,6 @@ func Work(runs, searches int) string {
 	}
 	return strings.Join(all, " and ")
 }
-
-func markEnded(root, name string) error { return mark(root, name, Ended) }
 
 // cancelledMark is a file in the directory of an array that was cancelled.
 const cancelledMark = "cancelled"
@@ -682,10 +689,7 @@ func (w *watching) sayWaiting(elements []Element) {
 
 // breakClaims ends the generations of workers that are over.
 func (w *watching) breakClaims(ctx context.Context, elements []Element, first bool) error {
-	by := map[place]Element{}
-	for _, e := range elements {
-		by[place{e.Array, e.Index}] = e
-	}
+	by := byPlace(elements)
 	watched := map[string]bool{}
 	for _, l := range w.arrays {
 		watched[l.Name] = true
@@ -817,7 +821,7 @@ func (w *watching) follows(ctx, asked context.Context) error {
 				w.say("ending what is left of array %s: %v", l.Name, err)
 			}
 		}
-		if err := markEnded(w.Root, l.Name); err != nil {
+		if err := mark(w.Root, l.Name, Ended); err != nil {
 			return err
 		}
 		if w.progress() == l.before {
@@ -829,7 +833,7 @@ func (w *watching) follows(ctx, asked context.Context) error {
 		if left == 0 && !w.unasked() {
 			continue
 		}
-		what := plural.Of(left, "run") + map[bool]string{true: " is", false: " are"}[left == 1] + " left"
+		what := plural.Of(left, "run") + plural.Form(left, " is", " are") + " left"
 		if left == 0 {
 			what = "its searches have not ended"
 		}

@@ -469,11 +469,10 @@ func TestWhyWorkersEnded(t *testing.T) {
 	}
 }
 
-// How a run ended before its array was made is no news, also when the array ends before a
-// worker has begun with it.
-func TestClusterTriesAgain(t *testing.T) {
-	runs, root, jobs := project(t, 1)
-	at, err := store.OpenRun(root, store.DirOf("e", jobs[0].Run.ID))
+// failedBefore has a worker of an array called before claim a run and end it as failed.
+func failedBefore(t *testing.T, root string, job *launch.Job, reason string) {
+	t.Helper()
+	at, err := store.OpenRun(root, store.DirOf("e", job.Run.ID))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -481,9 +480,16 @@ func TestClusterTriesAgain(t *testing.T) {
 	if _, _, err := claim.Take(at, claim.State{}, claim.Worker{Array: "before", Nonce: claim.Nonce()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := claim.Finish(at, 1, claim.End{How: claim.Failed, Reason: "diverged", By: claim.Nonce()}); err != nil {
+	if _, _, err := claim.Finish(at, 1, claim.End{How: claim.Failed, Reason: reason, By: claim.Nonce()}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// How a run ended before its array was made is no news, also when the array ends before a
+// worker has begun with it.
+func TestClusterTriesAgain(t *testing.T) {
+	runs, root, jobs := project(t, 1)
+	failedBefore(t, root, jobs[0], "diverged")
 	f := &fake{t: t, elements: map[string][]*element{}, stillborn: true, once: true, steps: 2}
 	c, _ := cluster(runs, root, f, 1, func(text string) { t.Log(text) })
 	totals, err := c.Run(context.Background(), jobs)
@@ -501,17 +507,7 @@ func TestClusterRetriesWhatHasFailed(t *testing.T) {
 	if err := before.write(jobs); err != nil {
 		t.Fatal(err)
 	}
-	at, err := store.OpenRun(root, store.DirOf("e", jobs[0].Run.ID))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer at.Close()
-	if _, _, err := claim.Take(at, claim.State{}, claim.Worker{Array: "before", Nonce: claim.Nonce()}); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := claim.Finish(at, 1, claim.End{How: claim.Failed, Reason: "no space left on device", By: claim.Nonce()}); err != nil {
-		t.Fatal(err)
-	}
+	failedBefore(t, root, jobs[0], "no space left on device")
 	e := &element{Element: Element{Array: "before", Life: Running, Node: "n"}}
 	f := &fake{t: t, elements: map[string][]*element{"before": {e}}, steps: 2}
 	f.start(before, e)

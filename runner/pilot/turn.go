@@ -78,10 +78,7 @@ func (w *Worker) relieve(ctx context.Context) error {
 		// Nothing is known.
 		return writeTurn(w.dir, turn{})
 	}
-	by := map[place]Element{}
-	for _, e := range elements {
-		by[place{e.Array, e.Index}] = e
-	}
+	by := byPlace(elements)
 	now := turn{Overdue: map[string]int{}}
 	for i := range w.array.Slices {
 		first, end := w.array.part(i)
