@@ -3,6 +3,7 @@ package track
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/loralab/loralab/core/plural"
@@ -51,13 +52,7 @@ func (f *Failures) Add(s Shown, err error) (line string) {
 		return ""
 	}
 	reason := oneLine(err)
-	for _, said := range of.said {
-		if said == reason {
-			of.more++
-			return ""
-		}
-	}
-	if len(of.said) >= max(f.Most, 1) {
+	if slices.Contains(of.said, reason) || len(of.said) >= max(f.Most, 1) {
 		of.more++
 		return ""
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/loralab/loralab/core/samplesheet"
 	"github.com/loralab/loralab/runner/experiment"
 	"github.com/loralab/loralab/runner/tensorboard"
-	"github.com/loralab/loralab/runner/wandb/wandblog"
 )
 
 // parts are an image of 6 × 4 pixels, with a pixel that is ignored.
@@ -109,16 +108,8 @@ func TestSamplesAreShown(t *testing.T) {
 // files there are.
 func logged(t *testing.T, root string) (rows map[string]string, media int) {
 	t.Helper()
-	logs, err := filepath.Glob(filepath.Join(root, "wandb", "offline-run-*", "*.wandb"))
-	if err != nil || len(logs) != 1 {
-		t.Fatal(logs, err)
-	}
-	records, err := wandblog.ReadFile(logs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
 	rows = map[string]string{}
-	for _, r := range records {
+	for _, r := range onlyLog(t, root) {
 		if r.Files != nil && strings.HasPrefix(r.Files.Files[0].Path, "media/images/") {
 			media++
 		}

@@ -94,6 +94,20 @@ func TestWandBLogs(t *testing.T) {
 	}
 }
 
+// onlyLog are the records of the only log of W&B of a project.
+func onlyLog(t *testing.T, root string) []*wandblog.Record {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(root, "wandb", "offline-run-*", "*.wandb"))
+	if err != nil || len(logs) != 1 {
+		t.Fatal(logs, err)
+	}
+	records, err := wandblog.ReadFile(logs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return records
+}
+
 // A loss that is no number sends one alert.
 func TestAlertOfTheLoss(t *testing.T) {
 	s := script(t, 1)
@@ -111,16 +125,8 @@ func TestAlertOfTheLoss(t *testing.T) {
 	if err := errors.Join(f.look(t.Context()), f.close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	logs, err := filepath.Glob(filepath.Join(s.root, "wandb", "offline-run-*", "*.wandb"))
-	if err != nil || len(logs) != 1 {
-		t.Fatal(logs, err)
-	}
-	records, err := wandblog.ReadFile(logs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
 	var texts []string
-	for _, r := range records {
+	for _, r := range onlyLog(t, s.root) {
 		if r.Alert != nil {
 			texts = append(texts, r.Alert.Text)
 		}
@@ -168,14 +174,7 @@ func TestNamesOfTheEnvironment(t *testing.T) {
 		if err := errors.Join(f.look(t.Context()), f.close(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		logs, err := filepath.Glob(filepath.Join(s.root, "wandb", "offline-run-*", "*.wandb"))
-		if err != nil || len(logs) != 1 {
-			t.Fatal(logs, err)
-		}
-		records, err := wandblog.ReadFile(logs[0])
-		if err != nil {
-			t.Fatal(err)
-		}
+		records := onlyLog(t, s.root)
 		i := slices.IndexFunc(records, func(r *wandblog.Record) bool { return r.Run != nil })
 		r := records[i].Run
 		got := wandblog.Run{ID: r.ID, Project: r.Project, Entity: r.Entity, DisplayName: r.DisplayName, Group: r.Group, JobType: r.JobType, Tags: r.Tags, Notes: r.Notes, SweepID: r.SweepID}
