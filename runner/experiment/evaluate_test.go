@@ -136,8 +136,8 @@ func TestCellsAreWhatCUESays(t *testing.T) {
 		fast, total, bound := load(t, false)
 		slow, _, _ := load(t, true)
 		// Without the base's parameters, what refers to them is unknown. CUE does not
-		// come to that beside another mistake, and the two ways put mistakes together
-		// differently; that there is one they must both say.
+		// report that if there is another mistake, and the two ways collect mistakes
+		// differently. Both must report that there is one.
 		unknown := func(line string) bool { return strings.Contains(line, `params has no field "rank"`) }
 		fast, slow = slices.DeleteFunc(fast, unknown), slices.DeleteFunc(slow, unknown)
 		if f, s := strings.Join(fast, "\n"), strings.Join(slow, "\n"); f != s {
